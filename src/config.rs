@@ -1,0 +1,318 @@
+//! The configuration: raw TOML and environment in, one validated [`Config`] out, once.
+//!
+//! This file owns the words of the configuration and the rules that make one valid. It must not know what is done
+//! with them: no schedule arithmetic, no network, no database. Secrets stay unresolved here until asked for, so that
+//! commands that never speak to the vendor work in a shell that cannot read the keys.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, civil, tz::TimeZone};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// A configuration in which every name resolves, every value is in range and no two reports share a key.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where partitions and attempts are recorded.
+    pub ledger: Ledger,
+    /// The status page.
+    pub web: Web,
+    /// What bounds the work.
+    pub limits: Limits,
+    /// How to reach the vendor.
+    pub network: Network,
+    /// When to become loud.
+    pub alarms: Alarms,
+    /// The MoEngage accounts, in the file's order.
+    pub workspaces: Vec<Arc<Workspace>>,
+    /// The places where objects go, in the file's order.
+    pub destinations: Vec<Destination>,
+    /// The series to keep, in the file's order.
+    pub reports: Vec<Arc<Report>>,
+}
+
+/// Which database holds the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ledger {
+    /// A SQLite file, given as `sqlite://PATH`.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database, given as `postgres://…`. The URL may hold a password.
+    Postgres(String),
+}
+
+/// The `[web]` table.
+#[derive(Debug, Clone)]
+pub struct Web {
+    /// Address of the status page; `None` when switched off with `""`.
+    pub listen: Option<std::net::SocketAddr>,
+    /// File with the token that a caller must present.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The `[limits]` table.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Downloads at once, over all workspaces; at least 1.
+    pub concurrency: usize,
+    /// Downloads at once from one workspace; at least 1.
+    pub concurrency_per_workspace: usize,
+    /// Largest archive accepted, in bytes as received.
+    pub archive_bytes: u64,
+    /// Most bytes inflated from one archive.
+    pub inflated_bytes: u64,
+    /// Most inflated bytes for each byte of archive.
+    pub inflate_ratio: u64,
+    /// Longest time for one attempt, from the request to the last byte.
+    pub attempt_timeout: Duration,
+    /// Longest time for TCP and TLS to connect.
+    pub connect_timeout: Duration,
+    /// Slowest acceptable download, in bytes a second spent waiting for the vendor.
+    pub min_rate: u64,
+}
+
+/// The `[network]` table.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// HTTP proxy for requests to the vendor. May hold credentials.
+    pub proxy: Option<Url>,
+    /// PEM file with extra certificate authorities.
+    pub ca_file: Option<PathBuf>,
+    /// Whether `http://` base URLs are allowed for hosts other than loopback.
+    pub allow_http: bool,
+}
+
+/// The `[alarms]` table.
+#[derive(Debug, Clone)]
+pub struct Alarms {
+    /// How long after due a partition may be unpublished before it is an alarm.
+    pub late_after: SignedDuration,
+    /// Times left to expiry at which an unstored partition alarms anew, longest first.
+    pub expiry: Vec<SignedDuration>,
+}
+
+/// One MoEngage account.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// Name in the configuration, in keys and in every message.
+    pub name: String,
+    /// MoEngage's workspace id, also called APP ID, API ID and MOE-APPKEY.
+    pub app_id: String,
+    /// Scheme, host and optional path prefix of the vendor's API.
+    pub base_url: Url,
+    /// The zone in which schedules are meant and files are dated.
+    pub timezone: TimeZone,
+    /// Key that signs archive requests.
+    pub secret_key: SecretSource,
+    /// Basic password of the JSON APIs; the secret key where not given.
+    pub api_key: SecretSource,
+}
+
+/// Where a secret is to be found. Resolved by [`SecretSource::resolve`] only when the vendor is spoken to.
+#[derive(Debug, Clone)]
+pub enum SecretSource {
+    /// The file's text, less trailing line ends.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Whether a file that everybody may read is accepted.
+        allow_world_readable: bool,
+    },
+    /// An environment variable's value.
+    Env(String),
+    /// Written in the configuration itself.
+    Value(SecretString),
+}
+
+/// A place where objects go.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Name by which reports refer to it.
+    pub name: String,
+    /// A `file://`, `s3://`, `gs://` or `az://` URL.
+    pub url: Url,
+    /// object_store's own option names and values; may hold credentials.
+    pub options: BTreeMap<String, SecretString>,
+    /// Whether files are forced to disk before they count as stored (`file://` only).
+    pub fsync: bool,
+}
+
+/// One of the vendor's five APIs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Named report archives, signed in a header, deleted seven days after generation.
+    CampaignReport,
+    /// The deprecated account-wide daily archive, signed in the query, never deleted.
+    DailyDump,
+    /// Campaign statistics of a window of days.
+    CampaignStats,
+    /// The live listing of campaigns.
+    Campaigns,
+    /// The live listing of executions of recurring campaigns.
+    Executions,
+}
+
+impl Source {
+    /// The word used in the configuration, the ledger and manifests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::CampaignReport => "campaign_report",
+            Source::DailyDump => "daily_dump",
+            Source::CampaignStats => "campaign_stats",
+            Source::Campaigns => "campaigns",
+            Source::Executions => "executions",
+        }
+    }
+
+    /// Whether the vendor serves a finished archive, rather than JSON pages.
+    pub fn is_archive(self) -> bool {
+        matches!(self, Source::CampaignReport | Source::DailyDump)
+    }
+
+    /// Whether the vendor only shows the present state, so that a missed date cannot be had later.
+    pub fn is_live_listing(self) -> bool {
+        matches!(self, Source::Campaigns | Source::Executions)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A configured series: source, workspace, schedule and destination.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The account it belongs to.
+    pub workspace: Arc<Workspace>,
+    /// Which API it is fetched from.
+    pub source: Source,
+    /// Its name in keys and commands, unique in the workspace.
+    pub id: String,
+    /// Its name in MoEngage's dashboard (`campaign_report`); elsewhere a label.
+    pub name: String,
+    /// Name of the destination its objects go to.
+    pub destination: String,
+    /// When MoEngage generates it.
+    pub schedule: Schedule,
+    /// How long after generation it is first asked for.
+    pub buffer: SignedDuration,
+    /// First date that is wanted.
+    pub start: Option<civil::Date>,
+    /// The report's own zone, or its workspace's.
+    pub timezone: TimeZone,
+    /// The report's own base URL, or its workspace's.
+    pub base_url: Url,
+    /// What follows the date in the file name (`campaign_report`), normally `.zip`.
+    pub suffix: String,
+    /// When an unpublished `daily_dump` is taken never to have been made, counted from generation.
+    pub give_up_after: SignedDuration,
+    /// What the JSON sources are asked for.
+    pub query: Query,
+}
+
+/// When MoEngage generates a report, in civil time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schedule {
+    /// Every day at a time.
+    Daily {
+        /// Local time of generation.
+        at: civil::Time,
+    },
+    /// One day a week.
+    Weekly {
+        /// Day of the week.
+        on: civil::Weekday,
+        /// Local time of generation.
+        at: civil::Time,
+    },
+    /// One day a month.
+    Monthly {
+        /// Day of the month.
+        on: MonthDay,
+        /// Local time of generation.
+        at: civil::Time,
+    },
+    /// A single time.
+    Once {
+        /// The day.
+        date: civil::Date,
+        /// Local time of generation; `None` is the dashboard's "as soon as possible".
+        at: Option<civil::Time>,
+    },
+}
+
+/// A day of the month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MonthDay {
+    /// 1 to 31; months without that day are skipped.
+    Day(i8),
+    /// The last day, whichever that is.
+    Last,
+}
+
+/// Source-specific settings of the JSON sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// Archives have none.
+    Archive,
+    /// `campaign_stats`.
+    Stats(StatsQuery),
+    /// `campaigns`.
+    Campaigns(CampaignsQuery),
+    /// `executions`: only these parents; all recurring campaigns of a fresh listing when empty.
+    Executions {
+        /// Parent campaign ids.
+        campaign_ids: Vec<String>,
+    },
+}
+
+/// Settings of a `campaign_stats` report, in the API's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatsQuery {
+    /// `TOTAL` or `UNIQUE`.
+    pub metric_type: String,
+    /// One of the API's five attribution types.
+    pub attribution_type: String,
+    /// Only these campaigns; all when empty.
+    pub campaign_ids: Vec<String>,
+    /// Days covered, ending on the day before the partition's date; 1 to 31.
+    pub window_days: i16,
+    /// How many of the newest partitions are fetched again each day.
+    pub refresh_days: u16,
+    /// How the answer is written.
+    pub shape: Shape,
+}
+
+/// How statistics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// As received, one campaign a line.
+    Raw,
+    /// One line for each campaign, platform, locale and variation.
+    Rows,
+}
+
+/// Filters of a `campaigns` report, in the API's words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CampaignsQuery {
+    /// Channels, such as `EMAIL`.
+    pub channels: Vec<String>,
+    /// E-mail addresses of creators.
+    pub created_by: Vec<String>,
+    /// First and last date of creation.
+    pub created_date: Option<(civil::Date, civil::Date)>,
+    /// Delivery types, such as `ONE_TIME`.
+    pub delivery_type: Vec<String>,
+    /// Statuses, such as `Active`.
+    pub status: Vec<String>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Whether child campaigns are listed too.
+    pub include_child_campaigns: Option<bool>,
+    /// Whether archived campaigns are listed too.
+    pub include_archived_campaigns: Option<bool>,
+}

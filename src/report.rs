@@ -1,0 +1,190 @@
+//! What is kept and what it is called: partitions, the vendor's file names, and the name of every object.
+//!
+//! This file owns all naming. It must not know where objects live or how they get there; a name made here is the
+//! same on every destination.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp, civil::Date};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Report, Schedule, Source};
+
+/// How long the vendor keeps a generated campaign report (seed document 001: "Generated report expires within seven
+/// days of generation").
+pub const RETENTION: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Names one partition everywhere: in the ledger, in claims and in messages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PartitionId {
+    /// Name of the workspace.
+    pub workspace: String,
+    /// The report's id.
+    pub report: String,
+    /// Civil date of generation in the report's zone.
+    pub date: Date,
+}
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} {}", self.workspace, self.report, self.date)
+    }
+}
+
+/// One dated instance of a report, with its instants frozen when it was first planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Workspace, report and date.
+    #[serde(flatten)]
+    pub id: PartitionId,
+    /// Which API it comes from.
+    pub source: Source,
+    /// The scheduled instant at which MoEngage makes it.
+    pub generated_at: Timestamp,
+    /// From then on it is fetched.
+    pub due_at: Timestamp,
+    /// From then on the vendor may have deleted it; `None` where it never does.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Report {
+    /// The name under which the vendor serves the partition of `date`.
+    ///
+    /// `campaign_report`: the dashboard's name with every space replaced by `_`, `_`, the date, the suffix (seed 001).
+    /// `daily_dump`: the date and `.zip` (seed 000). JSON sources have no vendor file; theirs is our own.
+    pub fn file_name(&self, date: Date) -> String {
+        let day = date.strftime("%Y%m%d");
+        match self.source {
+            Source::CampaignReport => format!("{}_{day}{}", self.name.replace(' ', "_"), self.suffix),
+            Source::DailyDump => format!("{day}.zip"),
+            Source::CampaignStats | Source::Campaigns | Source::Executions => {
+                format!("{}_{day}.ndjson.gz", key_part(&self.id))
+            }
+        }
+    }
+
+    /// The names of all objects of the partition of `date`.
+    pub fn keys(&self, date: Date) -> Keys {
+        let suffix = match self.source {
+            Source::CampaignReport => &self.suffix,
+            Source::DailyDump => ".zip",
+            Source::CampaignStats | Source::Campaigns | Source::Executions => ".ndjson.gz",
+        };
+        let file = key_part(&self.file_name(date));
+        // The suffix passes through the same rule as the rest of the name, so its length in characters is kept.
+        let stem_chars = file.chars().count() - suffix.chars().count();
+        let split = file.char_indices().nth(stem_chars).map_or(file.len(), |(at, _)| at);
+        let (stem, suffix) = file.split_at(split);
+        Keys {
+            prefix: self.key_prefix(),
+            date: format!("date={date}"),
+            stem: stem.to_owned(),
+            suffix: suffix.to_owned(),
+        }
+    }
+
+    /// The folder of all objects of this report: `{workspace}/{report}`.
+    pub fn key_prefix(&self) -> String {
+        format!("{}/{}", key_part(&self.workspace.name), key_part(&self.id))
+    }
+
+    /// When a partition generated at `generated_at` may be gone from the vendor; `None` where it never is, and for
+    /// live listings, whose expiry is the next generation time and thus the schedule's to say.
+    pub(crate) fn retention_end(&self, generated_at: Timestamp) -> Option<Timestamp> {
+        match (self.source, &self.schedule) {
+            // "As soon as possible" happens at some time of the day: count from its end.
+            (Source::CampaignReport, Schedule::Once { at: None, .. }) => {
+                generated_at.checked_add(RETENTION + SignedDuration::from_hours(24)).ok()
+            }
+            (Source::CampaignReport, _) => generated_at.checked_add(RETENTION).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The one place that names objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    prefix: String,
+    date: String,
+    stem: String,
+    suffix: String,
+}
+
+impl Keys {
+    /// Where the partition's object goes.
+    pub fn object(&self) -> String {
+        format!("{}/{}/{}{}", self.prefix, self.date, self.stem, self.suffix)
+    }
+
+    /// Where other content for the same partition goes.
+    pub fn version(&self, sha256: &str) -> String {
+        format!("{}{}.{}{}", self.versions(), self.stem, short(sha256), self.suffix)
+    }
+
+    /// The folder of [`Keys::version`], with its final slash.
+    pub fn versions(&self) -> String {
+        format!("{}/_versions/{}/", self.prefix, self.date)
+    }
+
+    /// Where bytes that cannot be verified are kept.
+    pub fn quarantine(&self, sha256: &str) -> String {
+        format!("_quarantine/{}/{}/{}.{}{}", self.prefix, self.date, self.stem, short(sha256), self.suffix)
+    }
+}
+
+/// The key of the manifest beside the object at `key`.
+pub fn manifest_key(key: &str) -> String {
+    let (folder, file) = key.rsplit_once('/').unwrap_or(("", key));
+    format!("{folder}/_{file}.manifest.json")
+}
+
+/// The object key that a manifest key stands beside; `None` when `key` does not name a manifest.
+pub fn manifest_subject(key: &str) -> Option<String> {
+    let (folder, file) = key.rsplit_once('/')?;
+    let file = file.strip_prefix('_')?.strip_suffix(".manifest.json")?;
+    Some(format!("{folder}/{file}"))
+}
+
+/// A name as a part of a key: every character but Unicode letters, digits, `.`, `-`, `_` becomes `_`, and a leading
+/// `.` or `_` becomes `-`, because engines such as Spark and Athena ignore names that begin with those.
+pub fn key_part(name: &str) -> String {
+    name.chars()
+        .enumerate()
+        .map(|(at, c)| match c {
+            '.' | '_' if at == 0 => '-',
+            '.' | '-' | '_' => c,
+            c if c.is_alphanumeric() => c,
+            _ if at == 0 => '-',
+            _ => '_',
+        })
+        .collect()
+}
+
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_parts_keep_letters_of_any_script_and_nothing_that_could_be_a_path() {
+        assert_eq!(key_part("Report - test"), "Report_-_test");
+        assert_eq!(key_part("Año nuevo 50% off+1"), "Año_nuevo_50__off_1");
+        assert_eq!(key_part("../etc/passwd"), "-._etc_passwd");
+        assert_eq!(key_part("_staging"), "-staging");
+        assert_eq!(key_part("a/b\\c\0d"), "a_b_c_d");
+        assert_eq!(key_part(" leading"), "-leading");
+    }
+
+    #[test]
+    fn a_manifest_stands_beside_its_object() {
+        let key = "acme/daily/date=2026-11-21/Report_test_20261121.zip";
+        let manifest = "acme/daily/date=2026-11-21/_Report_test_20261121.zip.manifest.json";
+        assert_eq!(manifest_key(key), manifest);
+        assert_eq!(manifest_subject(manifest).as_deref(), Some(key));
+        assert_eq!(manifest_subject(key), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! Everything that is tried from outside, in one binary: one module a subject.
