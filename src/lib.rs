@@ -7,6 +7,7 @@ pub mod config;
 pub mod emulator;
 pub mod moengage;
 pub mod outcome;
+pub mod plan;
 pub mod report;
 pub mod schedule;
 pub mod signature;

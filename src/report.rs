@@ -8,11 +8,29 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Report, Schedule, Source};
+use crate::{
+    config::{Report, Schedule, Source},
+    schedule::{self, Occurrence},
+};
 
 /// How long the vendor keeps a generated campaign report (seed document 001: "Generated report expires within seven
 /// days of generation").
 pub const RETENTION: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Names one report everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReportId {
+    /// Name of the workspace.
+    pub workspace: String,
+    /// The report's id.
+    pub report: String,
+}
+
+impl fmt::Display for ReportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.workspace, self.report)
+    }
+}
 
 /// Names one partition everywhere: in the ledger, in claims and in messages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,6 +41,13 @@ pub struct PartitionId {
     pub report: String,
     /// Civil date of generation in the report's zone.
     pub date: Date,
+}
+
+impl PartitionId {
+    /// The report it belongs to.
+    pub fn report_id(&self) -> ReportId {
+        ReportId { workspace: self.workspace.clone(), report: self.report.clone() }
+    }
 }
 
 impl fmt::Display for PartitionId {
@@ -48,6 +73,29 @@ pub struct Partition {
 }
 
 impl Report {
+    /// What this report is called.
+    pub fn report_id(&self) -> ReportId {
+        ReportId { workspace: self.workspace.name.clone(), report: self.id.clone() }
+    }
+
+    /// The partition of one scheduled generation, with its instants.
+    pub fn partition(&self, occurrence: Occurrence) -> Partition {
+        let Occurrence { date, generated_at } = occurrence;
+        let expires_at = match self.source {
+            Source::CampaignReport => self.retention_end(generated_at),
+            // A live listing shows the present: once the next one is made, this one cannot be had.
+            Source::Campaigns | Source::Executions => schedule::next(self, generated_at).map(|next| next.generated_at),
+            Source::DailyDump | Source::CampaignStats => None,
+        };
+        Partition {
+            id: PartitionId { workspace: self.workspace.name.clone(), report: self.id.clone(), date },
+            source: self.source,
+            generated_at,
+            due_at: generated_at.checked_add(self.buffer).unwrap_or(Timestamp::MAX),
+            expires_at,
+        }
+    }
+
     /// The name under which the vendor serves the partition of `date`.
     ///
     /// `campaign_report`: the dashboard's name with every space replaced by `_`, `_`, the date, the suffix (seed 001).
@@ -88,17 +136,13 @@ impl Report {
         format!("{}/{}", key_part(&self.workspace.name), key_part(&self.id))
     }
 
-    /// When a partition generated at `generated_at` may be gone from the vendor; `None` where it never is, and for
-    /// live listings, whose expiry is the next generation time and thus the schedule's to say.
-    pub(crate) fn retention_end(&self, generated_at: Timestamp) -> Option<Timestamp> {
-        match (self.source, &self.schedule) {
-            // "As soon as possible" happens at some time of the day: count from its end.
-            (Source::CampaignReport, Schedule::Once { at: None, .. }) => {
-                generated_at.checked_add(RETENTION + SignedDuration::from_hours(24)).ok()
-            }
-            (Source::CampaignReport, _) => generated_at.checked_add(RETENTION).ok(),
-            _ => None,
-        }
+    fn retention_end(&self, generated_at: Timestamp) -> Option<Timestamp> {
+        // "As soon as possible" happens at some time of the day: count from its end.
+        let made_by = match self.schedule {
+            Schedule::Once { at: None, .. } => SignedDuration::from_hours(24),
+            _ => SignedDuration::ZERO,
+        };
+        generated_at.checked_add(RETENTION + made_by).ok()
     }
 }
 

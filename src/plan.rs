@@ -1,0 +1,457 @@
+//! What is to be done: a pure function of the configured reports, what the ledger knows, and the present.
+//!
+//! This file owns the decision which partitions exist and which of them are fetched now. It must not know how: it
+//! touches nothing, so that the daemon acts on the very value that `moesync plan` prints.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp, civil};
+
+use crate::{
+    config::{Report, Source},
+    outcome::{Entry, Hold, Outcome, Settled},
+    report::{Partition, PartitionId, ReportId},
+    schedule,
+};
+
+/// What the ledger says that a plan depends on.
+#[derive(Debug, Clone, Default)]
+pub struct LedgerView {
+    /// Up to which generation time each report has been planned.
+    pub planned_through: HashMap<ReportId, Timestamp>,
+    /// Every open partition, and every other one that planning could come upon again.
+    pub entries: Vec<Entry>,
+    /// The workspaces that are left alone, by name.
+    pub holds: HashMap<String, Hold>,
+    /// How far the local clock is ahead of the vendor's, where the vendor has said so.
+    pub clock_ahead: Option<SignedDuration>,
+}
+
+/// Every partition that calls for something, and what.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// First those to fetch, the nearest to expiry in front; then the others in order of time.
+    pub items: Vec<Item>,
+    /// Partitions that the ledger does not know yet; part of `items` too.
+    pub new: Vec<Partition>,
+    /// Up to which generation time each report is now planned.
+    pub planned_through: Vec<(ReportId, Timestamp)>,
+    /// Whether more would come to light by planning again once the vendor has answered.
+    pub is_partial: bool,
+}
+
+/// One partition and what is to be done about it.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// What is known of it.
+    pub entry: Entry,
+    /// The report it belongs to; `None` when it is no longer configured.
+    pub report: Option<Arc<Report>>,
+    /// What is to be done.
+    pub decision: Decision,
+}
+
+/// What is to be done about a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is due: fetch it.
+    Fetch,
+    /// It is not due before the buffer has passed.
+    NotDue {
+        /// When it is.
+        until: Timestamp,
+    },
+    /// The last attempt failed; the next one has its time.
+    Backoff {
+        /// That time.
+        until: Timestamp,
+    },
+    /// Its whole workspace waits.
+    Held {
+        /// [`Outcome::Unauthorized`] or [`Outcome::RateLimited`].
+        outcome: Outcome,
+        /// Until then.
+        until: Timestamp,
+    },
+    /// Its report is no longer configured.
+    Unconfigured,
+}
+
+impl Decision {
+    /// When the decision will be another; `None` where time alone does not change it.
+    pub fn until(self) -> Option<Timestamp> {
+        match self {
+            Decision::NotDue { until } | Decision::Backoff { until } | Decision::Held { until, .. } => Some(until),
+            Decision::Fetch | Decision::Unconfigured => None,
+        }
+    }
+}
+
+impl Plan {
+    /// When the first decision will be another.
+    pub fn next_change(&self) -> Option<Timestamp> {
+        self.items.iter().filter_map(|item| item.decision.until()).min()
+    }
+}
+
+/// A plan goes no further than this beyond the last one until the vendor has confirmed the time: a clock gone wild
+/// must not fill the ledger with decades of partitions.
+const LONGEST_STEP: SignedDuration = SignedDuration::from_hours(35 * 24);
+
+/// A wait that begins later than this from now was written by a clock that has since been set back, and is void.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Decides about every partition of `reports` at `now`.
+pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let known: HashSet<&PartitionId> = ledger.entries.iter().map(|entry| &entry.partition.id).collect();
+    let by_id: HashMap<ReportId, &Arc<Report>> = reports.iter().map(|report| (report.report_id(), report)).collect();
+
+    for entry in ledger.entries.iter().filter(|entry| entry.settled == Settled::Open) {
+        let report = by_id.get(&entry.partition.id.report_id()).map(|report| Arc::clone(report));
+        let decision = match report {
+            Some(_) => decide(entry, ledger.holds.get(&entry.partition.id.workspace), now),
+            None => Decision::Unconfigured,
+        };
+        plan.items.push(Item { entry: entry.clone(), report, decision });
+    }
+
+    for report in reports {
+        let id = report.report_id();
+        let planned = ledger.planned_through.get(&id).copied();
+        let from = planned.unwrap_or_else(|| first_sight(report, now));
+        let vendor_now = ledger.clock_ahead.filter(SignedDuration::is_positive).map_or(now, |ahead| now - ahead);
+        let step_end = from.checked_add(LONGEST_STEP).unwrap_or(Timestamp::MAX);
+        let through = vendor_now.min(now).min(step_end);
+        plan.is_partial |= step_end < vendor_now;
+
+        for occurrence in schedule::after(&report.schedule, &report.timezone, from) {
+            let partition = report.partition(occurrence);
+            let is_new = occurrence.generated_at <= through;
+            let is_gone_at_first_sight = planned.is_none()
+                && report.start.is_none()
+                && report.source == Source::CampaignReport
+                && partition.expires_at.is_some_and(|expiry| expiry <= now);
+            if !known.contains(&partition.id) && !is_gone_at_first_sight {
+                let entry = Entry::new(partition.clone());
+                let decision = match is_new {
+                    true => decide(&entry, ledger.holds.get(&partition.id.workspace), now),
+                    false => Decision::NotDue { until: partition.due_at },
+                };
+                plan.items.push(Item { entry, report: Some(Arc::clone(report)), decision });
+                if is_new {
+                    plan.new.push(partition);
+                }
+            }
+            // The first one still to come is shown too, and ends the search.
+            if !is_new {
+                break;
+            }
+        }
+        if planned.is_none_or(|planned| planned < through) {
+            plan.planned_through.push((id, through));
+        }
+    }
+
+    plan.items.sort_by_cached_key(|item| {
+        let partition = &item.entry.partition;
+        let expiry = partition.expires_at.unwrap_or(Timestamp::MAX);
+        match item.decision {
+            Decision::Fetch => (0, expiry, partition.generated_at, partition.id.clone()),
+            decision => (1, decision.until().unwrap_or(Timestamp::MAX), partition.generated_at, partition.id.clone()),
+        }
+    });
+    plan
+}
+
+/// The scheduled partitions of `reports` with a generation time after `now` and not after `until`, in order of time.
+pub fn upcoming(reports: &[Arc<Report>], now: Timestamp, until: Timestamp) -> Vec<Partition> {
+    let mut partitions: Vec<_> = reports
+        .iter()
+        .flat_map(|report| {
+            schedule::after(&report.schedule, &report.timezone, now.max(before_start(report)))
+                .take_while(|occurrence| occurrence.generated_at <= until)
+                .map(|occurrence| report.partition(occurrence))
+        })
+        .collect();
+    partitions.sort_by(|a, b| (a.due_at, &a.id).cmp(&(b.due_at, &b.id)));
+    partitions
+}
+
+/// The past partitions of `report` that a backfill of `from..=to` asks for: the schedule's dates, or every day. `start`
+/// does not matter. Dates that are not generated yet at `now` are left out.
+pub fn backfill(
+    report: &Report,
+    from: civil::Date,
+    to: civil::Date,
+    every_day: bool,
+    now: Timestamp,
+) -> Vec<Partition> {
+    let on = if every_day { schedule::on_any_day } else { schedule::on };
+    from.series(jiff::Span::new().days(1))
+        .take_while(|date| *date <= to)
+        .filter_map(|date| on(&report.schedule, &report.timezone, date))
+        .filter(|occurrence| occurrence.generated_at <= now)
+        .map(|occurrence| report.partition(occurrence))
+        .collect()
+}
+
+fn decide(entry: &Entry, hold: Option<&Hold>, now: Timestamp) -> Decision {
+    let is_believable = |written: Timestamp| written <= now + CLOCK_TOLERANCE;
+    if now < entry.partition.due_at {
+        return Decision::NotDue { until: entry.partition.due_at };
+    }
+    if let Some(hold) = hold.filter(|hold| is_believable(hold.since)) {
+        let until = hold.until_for(entry.partition.expires_at);
+        if now < until {
+            return Decision::Held { outcome: hold.outcome, until };
+        }
+    }
+    match (entry.next_attempt_at, entry.last_attempt_at) {
+        (Some(until), Some(last)) if now < until && is_believable(last) => Decision::Backoff { until },
+        _ => Decision::Fetch,
+    }
+}
+
+/// From when on a report that was never planned is looked at: `start`; else as far back as the vendor may still have
+/// it (`campaign_report`), or from today (others).
+fn first_sight(report: &Report, now: Timestamp) -> Timestamp {
+    if report.start.is_some() {
+        return before_start(report);
+    }
+    match report.source {
+        // A day more than the retention, for "as soon as possible"; what is gone already is left out.
+        Source::CampaignReport => now.checked_sub(SignedDuration::from_hours(8 * 24)).unwrap_or(Timestamp::MIN),
+        _ => start_of_day(report, report.timezone.to_datetime(now).date()),
+    }
+}
+
+fn before_start(report: &Report) -> Timestamp {
+    report.start.map_or(Timestamp::MIN, |start| start_of_day(report, start))
+}
+
+/// The instant before the day begins: generation times strictly after it are on that day or later.
+fn start_of_day(report: &Report, date: civil::Date) -> Timestamp {
+    date.to_zoned(report.timezone.clone())
+        .ok()
+        .and_then(|midnight| midnight.timestamp().checked_sub(SignedDuration::from_nanos(1)).ok())
+        .unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{MonthDay, Query, Schedule, SecretSource, Workspace};
+    use jiff::{civil::date, civil::time, tz::TimeZone};
+
+    fn utc(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn report(source: Source, schedule: Schedule, zone: &str) -> Report {
+        let timezone = TimeZone::get(zone).unwrap();
+        let base_url: url::Url = "https://api-01.moengage.com".parse().unwrap();
+        let key = SecretSource::Env("KEY".into());
+        Report {
+            workspace: Arc::new(Workspace {
+                name: "acme".into(),
+                app_id: "APP".into(),
+                base_url: base_url.clone(),
+                timezone: timezone.clone(),
+                secret_key: key.clone(),
+                api_key: key,
+            }),
+            source,
+            id: "daily".into(),
+            name: "Report test".into(),
+            destination: "disk".into(),
+            schedule,
+            buffer: SignedDuration::from_mins(30),
+            start: None,
+            timezone,
+            base_url,
+            suffix: ".zip".into(),
+            give_up_after: SignedDuration::from_hours(168),
+            query: Query::Archive,
+        }
+    }
+
+    fn daily(hour: i8, minute: i8) -> Schedule {
+        Schedule::Daily { at: time(hour, minute, 0, 0) }
+    }
+
+    fn dates_to_fetch(plan: &Plan) -> Vec<civil::Date> {
+        plan.items
+            .iter()
+            .filter(|item| item.decision == Decision::Fetch)
+            .map(|item| item.entry.partition.id.date)
+            .collect()
+    }
+
+    /// What the ledger would hold after `plan` was recorded.
+    fn recorded(mut view: LedgerView, plan: &Plan) -> LedgerView {
+        view.entries.extend(plan.new.iter().cloned().map(Entry::new));
+        view.planned_through.extend(plan.planned_through.iter().cloned());
+        view
+    }
+
+    #[test]
+    fn a_report_first_seen_starts_with_what_the_vendor_still_has() {
+        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let plan = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
+        assert_eq!(dates_to_fetch(&plan), (15..=21).map(|day| date(2026, 11, day)).collect::<Vec<_>>());
+        let next = plan.items.last().unwrap();
+        assert_eq!(next.decision, Decision::NotDue { until: utc("2026-11-22T10:00:00Z") });
+        assert_eq!(plan.new.len(), 7);
+    }
+
+    #[test]
+    fn a_daily_dump_first_seen_starts_today_or_where_it_is_told() {
+        let now = utc("2026-11-21T12:00:00Z");
+        let mut dump = report(Source::DailyDump, daily(8, 0), "UTC");
+        let first = plan(&[Arc::new(dump.clone())], &LedgerView::default(), now);
+        assert_eq!(dates_to_fetch(&first), [date(2026, 11, 21)]);
+        dump.start = Some(date(2026, 11, 19));
+        let first = plan(&[Arc::new(dump)], &LedgerView::default(), now);
+        assert_eq!(dates_to_fetch(&first), [19, 20, 21].map(|day| date(2026, 11, day)));
+    }
+
+    #[test]
+    fn a_late_evening_report_is_fetched_the_next_day_under_its_own_date() {
+        let reports = [Arc::new(report(Source::CampaignReport, daily(23, 50), "Asia/Kolkata"))];
+        let before = plan(&reports, &LedgerView::default(), utc("2026-11-21T18:49:00Z"));
+        let view = recorded(LedgerView::default(), &before);
+        let item = |now| {
+            let plan = plan(&reports, &view, utc(now));
+            plan.items.into_iter().find(|item| item.entry.partition.id.date == date(2026, 11, 21)).unwrap()
+        };
+        // 18:49 UTC is 00:19 on the 22nd in Kolkata: generated at 23:50, due at 00:20.
+        assert_eq!(item("2026-11-21T18:49:59Z").decision, Decision::NotDue { until: utc("2026-11-21T18:50:00Z") });
+        assert_eq!(item("2026-11-21T18:50:00Z").decision, Decision::Fetch);
+    }
+
+    #[test]
+    fn after_a_week_asleep_the_nearest_to_expiry_come_first_across_reports() {
+        let mut weekly = report(
+            Source::CampaignReport,
+            Schedule::Weekly { on: civil::Weekday::Monday, at: time(7, 0, 0, 0) },
+            "UTC",
+        );
+        weekly.id = "weekly".into();
+        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC")), Arc::new(weekly)];
+        let plan = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
+        let expiries: Vec<_> = plan.items.iter().take(8).map(|item| item.entry.partition.expires_at).collect();
+        assert!(expiries.is_sorted());
+        assert_eq!(plan.items[1].entry.partition.id.report, "weekly");
+    }
+
+    #[test]
+    fn planning_twice_invents_nothing() {
+        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let now = utc("2026-11-21T12:00:00Z");
+        let first = plan(&reports, &LedgerView::default(), now);
+        let second = plan(&reports, &recorded(LedgerView::default(), &first), now);
+        assert_eq!((second.new.len(), second.items.len()), (0, first.items.len()));
+    }
+
+    #[test]
+    fn a_changed_schedule_applies_from_now_on_and_leaves_the_past_alone() {
+        let now = utc("2026-11-21T12:00:00Z");
+        let before = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let view = recorded(LedgerView::default(), &plan(&before, &LedgerView::default(), now));
+        let changed = [Arc::new(report(Source::CampaignReport, daily(11, 0), "UTC"))];
+        let plan = plan(&changed, &view, utc("2026-11-22T12:00:00Z"));
+        assert_eq!(plan.new.len(), 1);
+        assert_eq!(plan.new[0].generated_at, utc("2026-11-22T11:00:00Z"));
+        let old = plan.items.iter().find(|item| item.entry.partition.id.date == date(2026, 11, 20)).unwrap();
+        assert_eq!(old.entry.partition.generated_at, utc("2026-11-20T09:30:00Z"));
+    }
+
+    #[test]
+    fn a_removed_report_is_neither_fetched_nor_forgotten() {
+        let now = utc("2026-11-21T12:00:00Z");
+        let before = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let view = recorded(LedgerView::default(), &plan(&before, &LedgerView::default(), now));
+        let plan = plan(&[], &view, now);
+        assert_eq!(plan.items.len(), 7);
+        assert!(plan.items.iter().all(|item| item.decision == Decision::Unconfigured));
+    }
+
+    #[test]
+    fn a_clock_in_2106_fills_no_ledger() {
+        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let view =
+            recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z")));
+        let wild = utc("2106-01-01T00:00:00Z");
+        let first = plan(&reports, &view, wild);
+        assert_eq!((first.new.len(), first.is_partial), (35, true));
+        let mut view = recorded(view, &first);
+        view.clock_ahead = Some(wild.duration_since(utc("2026-11-21T12:00:10Z")));
+        let second = plan(&reports, &view, wild);
+        assert_eq!((second.new.len(), second.is_partial), (0, false));
+    }
+
+    #[test]
+    fn a_wait_written_by_a_clock_since_set_back_is_void() {
+        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let now = utc("2026-11-21T12:00:00Z");
+        let mut view = recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), now));
+        let future = utc("2106-01-01T00:00:00Z");
+        for entry in &mut view.entries {
+            entry.last_attempt_at = Some(future);
+            entry.next_attempt_at = Some(future + SignedDuration::from_hours(1));
+        }
+        view.holds.insert(
+            "acme".into(),
+            Hold { outcome: Outcome::RateLimited, since: future, until: future + SignedDuration::from_hours(1) },
+        );
+        assert_eq!(dates_to_fetch(&plan(&reports, &view, now)).len(), 7);
+    }
+
+    #[test]
+    fn a_held_workspace_waits_and_a_failed_partition_backs_off() {
+        let reports = [Arc::new(report(Source::DailyDump, daily(8, 0), "UTC"))];
+        let now = utc("2026-11-21T12:00:00Z");
+        let mut view = recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), now));
+        let until = utc("2026-11-21T12:05:00Z");
+        view.entries[0].last_attempt_at = Some(now);
+        view.entries[0].next_attempt_at = Some(until);
+        assert_eq!(plan(&reports, &view, now).items[0].decision, Decision::Backoff { until });
+        let later = utc("2026-11-21T13:00:00Z");
+        view.holds.insert("acme".into(), Hold { outcome: Outcome::Unauthorized, since: now, until: later });
+        assert_eq!(
+            plan(&reports, &view, now).items[0].decision,
+            Decision::Held { outcome: Outcome::Unauthorized, until: later }
+        );
+        assert_eq!(plan(&reports, &view, later).items[0].decision, Decision::Fetch);
+    }
+
+    #[test]
+    fn a_report_made_as_soon_as_possible_is_due_from_its_morning_and_expires_late() {
+        let once = Schedule::Once { date: date(2026, 11, 14), at: None };
+        let reports = [Arc::new(report(Source::CampaignReport, once, "UTC"))];
+        let plan = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
+        let partition = &plan.items[0].entry.partition;
+        assert_eq!(plan.items[0].decision, Decision::Fetch);
+        assert_eq!(partition.due_at, utc("2026-11-14T00:30:00Z"));
+        assert_eq!(partition.expires_at, Some(utc("2026-11-22T00:00:00Z")));
+    }
+
+    #[test]
+    fn a_backfill_keeps_to_the_schedule_unless_told_otherwise() {
+        let monthly = Schedule::Monthly { on: MonthDay::Last, at: time(7, 0, 0, 0) };
+        let report = report(Source::DailyDump, monthly, "UTC");
+        let now = utc("2026-11-21T12:00:00Z");
+        let asked = |every_day| {
+            backfill(&report, date(2026, 9, 29), date(2026, 12, 31), every_day, now)
+                .into_iter()
+                .map(|partition| partition.id.date)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(asked(false), [date(2026, 9, 30), date(2026, 10, 31)]);
+        assert_eq!(asked(true).len(), 2 + 31 + 21);
+    }
+}
