@@ -4,6 +4,18 @@
 //! with them: no schedule arithmetic, no network, no database. Secrets stay unresolved here until asked for, so that
 //! commands that never speak to the vendor work in a shell that cannot read the keys.
 
+mod check;
+mod load;
+mod place;
+mod raw;
+mod secret;
+
+pub use self::{
+    load::{load, locate},
+    place::Problem,
+    raw::schema,
+};
+
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, civil, tz::TimeZone};
@@ -33,7 +45,7 @@ pub struct Config {
 }
 
 /// Which database holds the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Ledger {
     /// A SQLite file, given as `sqlite://PATH`.
     Sqlite(PathBuf),
@@ -41,8 +53,18 @@ pub enum Ledger {
     Postgres(String),
 }
 
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ledger::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
+            // The password stands in the URL or in its query.
+            Ledger::Postgres(_) => f.debug_tuple("Postgres").finish_non_exhaustive(),
+        }
+    }
+}
+
 /// The `[web]` table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Web {
     /// Address of the status page; `None` when switched off with `""`.
     pub listen: Option<std::net::SocketAddr>,
@@ -72,7 +94,7 @@ pub struct Limits {
 }
 
 /// The `[network]` table.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Network {
     /// HTTP proxy for requests to the vendor. May hold credentials.
     pub proxy: Option<Url>,
@@ -80,6 +102,17 @@ pub struct Network {
     pub ca_file: Option<PathBuf>,
     /// Whether `http://` base URLs are allowed for hosts other than loopback.
     pub allow_http: bool,
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network")
+            // Not the whole URL: it may hold credentials.
+            .field("proxy_host", &self.proxy.as_ref().and_then(Url::host_str))
+            .field("ca_file", &self.ca_file)
+            .field("allow_http", &self.allow_http)
+            .finish()
+    }
 }
 
 /// The `[alarms]` table.
@@ -139,7 +172,7 @@ pub struct Destination {
 
 /// One of the vendor's five APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "a source such as \"campaign_report\"")]
 pub enum Source {
     /// Named report archives, signed in a header, deleted seven days after generation.
     CampaignReport,
@@ -163,6 +196,13 @@ impl Source {
             Source::Campaigns => "campaigns",
             Source::Executions => "executions",
         }
+    }
+
+    /// The source that `word` names.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::CampaignReport, Self::DailyDump, Self::CampaignStats, Self::Campaigns, Self::Executions]
+            .into_iter()
+            .find(|source| source.as_str() == word)
     }
 
     /// Whether the vendor serves a finished archive, rather than JSON pages.
@@ -288,7 +328,7 @@ pub struct StatsQuery {
 
 /// How statistics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "\"raw\" or \"rows\"")]
 pub enum Shape {
     /// As received, one campaign a line.
     Raw,
@@ -315,4 +355,34 @@ pub struct CampaignsQuery {
     pub include_child_campaigns: Option<bool>,
     /// Whether archived campaigns are listed too.
     pub include_archived_campaigns: Option<bool>,
+}
+
+/// A name as a part of a key: every character but Unicode letters, digits, `.`, `-`, `_` becomes `_`, and a leading
+/// `.` or `_` becomes `-`, because engines such as Spark and Athena ignore names that begin with those.
+pub fn key_part(name: &str) -> String {
+    name.chars()
+        .enumerate()
+        .map(|(at, c)| match c {
+            '.' | '_' if at == 0 => '-',
+            '.' | '-' | '_' => c,
+            c if c.is_alphanumeric() => c,
+            _ if at == 0 => '-',
+            _ => '_',
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_parts_keep_letters_of_any_script_and_nothing_that_could_be_a_path() {
+        assert_eq!(key_part("Report - test"), "Report_-_test");
+        assert_eq!(key_part("Año nuevo 50% off+1"), "Año_nuevo_50__off_1");
+        assert_eq!(key_part("../etc/passwd"), "-._etc_passwd");
+        assert_eq!(key_part("_staging"), "-staging");
+        assert_eq!(key_part("a/b\\c\0d"), "a_b_c_d");
+        assert_eq!(key_part(" leading"), "-leading");
+    }
 }

@@ -2,13 +2,9 @@
 //!
 //! ARCHITECTURE.md has the map of the house.
 
-pub mod archive;
 pub mod config;
-pub mod emulator;
-pub mod moengage;
 pub mod outcome;
 pub mod plan;
 pub mod report;
 pub mod schedule;
 pub mod signature;
-pub mod store;

@@ -1,1 +1,3 @@
 //! Everything that is tried from outside, in one binary: one module a subject.
+
+mod config;

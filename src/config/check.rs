@@ -1,0 +1,679 @@
+//! From what is written to what is meant: every value in range, every name resolved, no two reports on one key.
+//!
+//! This file owns the rules of a valid configuration. It must not look at anything outside the configuration and the
+//! variables it is given.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc, time};
+
+use jiff::{
+    SignedDuration, Span, SpanRelativeTo,
+    civil::{self, Weekday},
+    tz::{TimeZone, TimeZoneDatabase},
+};
+use secrecy::ExposeSecret as _;
+use url::{Host, Url};
+
+use super::{
+    Alarms, CampaignsQuery, Config, Destination, Ledger, Limits, MonthDay, Network, Problem, Query, Report, Schedule,
+    SecretSource, Shape, Source, StatsQuery, Web, Workspace, key_part,
+    place::{Place, alternatives, did_you_mean},
+    raw,
+};
+
+type Env = BTreeMap<String, String>;
+
+/// File systems allow 255 bytes; this leaves room for what moesync adds to a name (date, hash, manifest).
+const LONGEST_NAME: usize = 200;
+/// With the longest name this still fits into 255 bytes.
+const LONGEST_SUFFIX: usize = 16;
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+const YEAR: SignedDuration = SignedDuration::from_hours(366 * 24);
+const PEBIBYTE: u64 = 1 << 50;
+
+pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env) -> Result<Config, Problem> {
+    let network = network(&raw.network, &root.key("network"), env)?;
+    let workspaces =
+        each(&raw.workspaces, &root.key("workspaces"), |raw, at| workspace(raw, at, &network, env).map(Arc::new))?;
+    let destinations = each(&raw.destinations, &root.key("destinations"), |raw, at| destination(raw, at, env))?;
+    unique(workspaces.iter().map(|w| w.name.as_str()), &root.key("workspaces"))?;
+    unique(destinations.iter().map(|d| d.name.as_str()), &root.key("destinations"))?;
+    if raw.reports.is_empty() {
+        return Err(root.problem("there is nothing to keep; add at least one [[reports]] table"));
+    }
+    let reports = each(&raw.reports, &root.key("reports"), |raw, at| {
+        report(raw, at, &workspaces, &destinations, &network).map(Arc::new)
+    })?;
+    apart(&reports, &destinations, &root.key("reports"))?;
+    Ok(Config {
+        ledger: ledger(&raw.ledger, &root.key("ledger"), env)?,
+        web: web(&raw.web, &root.key("web"), env)?,
+        limits: limits(&raw.limits, &root.key("limits"))?,
+        alarms: alarms(&raw.alarms, &root.key("alarms"))?,
+        network,
+        workspaces,
+        destinations,
+        reports,
+    })
+}
+
+fn each<R, T>(
+    raw: &[R],
+    at: &Place<'_>,
+    mut check: impl FnMut(&R, &Place<'_>) -> Result<T, Problem>,
+) -> Result<Vec<T>, Problem> {
+    raw.iter().enumerate().map(|(index, raw)| check(raw, &at.index(index))).collect()
+}
+
+fn unique<'n>(names: impl Iterator<Item = &'n str>, at: &Place<'_>) -> Result<(), Problem> {
+    let mut seen = BTreeMap::new();
+    for (index, name) in names.enumerate() {
+        let here = at.index(index).key("name");
+        if let Some(first) = seen.insert(name, here.clone()) {
+            return Err(here.problem(format_args!("{name:?} is taken already, at {}", first.locus())));
+        }
+    }
+    Ok(())
+}
+
+fn ledger(raw: &raw::Ledger, at: &Place<'_>, env: &Env) -> Result<Ledger, Problem> {
+    let at = at.key("url");
+    // The URL may hold a password, so no message here shows it.
+    if let Some(path) = raw.url.strip_prefix("sqlite:") {
+        let path = expand(path.strip_prefix("//").unwrap_or(path), &at, env)?;
+        if path.is_empty() || path.starts_with(":memory:") || path.contains('?') {
+            return Err(at.problem("expected the path of a file after sqlite://, and nothing else"));
+        }
+        return Ok(Ledger::Sqlite(path.into()));
+    }
+    match Url::parse(&raw.url) {
+        Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => Ok(Ledger::Postgres(raw.url.clone())),
+        _ => Err(at.problem("expected sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE")),
+    }
+}
+
+fn web(raw: &raw::Web, at: &Place<'_>, env: &Env) -> Result<Web, Problem> {
+    let listen = match raw.listen.as_str() {
+        "" => None,
+        text => Some(text.parse::<SocketAddr>().map_err(|_| {
+            at.key("listen").problem(format_args!(
+                "expected an IP address and a port, such as \"127.0.0.1:8787\", or \"\" for none, found {text:?}"
+            ))
+        })?),
+    };
+    Ok(Web { listen, token_file: file(raw.token_file.as_deref(), &at.key("token_file"), env)? })
+}
+
+fn limits(raw: &raw::Limits, at: &Place<'_>) -> Result<Limits, Problem> {
+    Ok(Limits {
+        concurrency: integer(raw.concurrency, 1..=1024, &at.key("concurrency"))?,
+        concurrency_per_workspace: integer(
+            raw.concurrency_per_workspace,
+            1..=1024,
+            &at.key("concurrency_per_workspace"),
+        )?,
+        archive_bytes: bytes(&raw.archive_bytes, &at.key("archive_bytes"))?,
+        inflated_bytes: bytes(&raw.inflated_bytes, &at.key("inflated_bytes"))?,
+        inflate_ratio: integer(raw.inflate_ratio, 1..=1_000_000, &at.key("inflate_ratio"))?,
+        attempt_timeout: timeout(&raw.attempt_timeout, SECOND..=DAY, &at.key("attempt_timeout"))?,
+        connect_timeout: timeout(
+            &raw.connect_timeout,
+            SignedDuration::from_millis(1)..=SignedDuration::from_mins(10),
+            &at.key("connect_timeout"),
+        )?,
+        min_rate: rate(&raw.min_rate, &at.key("min_rate"))?,
+    })
+}
+
+fn network(raw: &raw::Network, at: &Place<'_>, env: &Env) -> Result<Network, Problem> {
+    // A proxy's URL may hold a password, so the message does not show it.
+    let proxy = raw.proxy.as_deref().map(|text| match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err(at.key("proxy").problem("expected an address such as \"http://proxy.example:3128\"")),
+    });
+    Ok(Network {
+        proxy: proxy.transpose()?,
+        ca_file: file(raw.ca_file.as_deref(), &at.key("ca_file"), env)?,
+        allow_http: raw.allow_http,
+    })
+}
+
+fn alarms(raw: &raw::Alarms, at: &Place<'_>) -> Result<Alarms, Problem> {
+    let range = SECOND..=YEAR;
+    let mut expiry = each(&raw.expiry, &at.key("expiry"), |text, at| duration(text, range.clone(), at))?;
+    expiry.sort_unstable_by(|a, b| b.cmp(a));
+    expiry.dedup();
+    Ok(Alarms { late_after: duration(&raw.late_after, SignedDuration::ZERO..=YEAR, &at.key("late_after"))?, expiry })
+}
+
+fn workspace(raw: &raw::Workspace, at: &Place<'_>, network: &Network, env: &Env) -> Result<Workspace, Problem> {
+    let name = name(&raw.name, &at.key("name"))?;
+    if raw.app_id.is_empty() || raw.app_id.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
+        // A Basic user name ends at the first colon (RFC 7617).
+        return Err(at.key("app_id").problem("expected MoEngage's workspace id, without spaces or colons"));
+    }
+    let base_url = match (&raw.data_center, &raw.base_url) {
+        (Some(data_center), None) => data_center_url(&data_center.0, &at.key("data_center"))?,
+        (None, Some(url)) => base_url(url, &at.key("base_url"), network)?,
+        (None, None) => return Err(at.problem("data_center or base_url is missing; exactly one is required")),
+        (Some(_), Some(_)) => {
+            return Err(at.key("base_url").problem("data_center is given too; exactly one of the two is required"));
+        }
+    };
+    let secret =
+        |prefix, file, env_name, value| secret(prefix, (file, env_name, value), raw.allow_world_readable, at, env);
+    let secret_key =
+        secret("secret_key", &raw.secret_key_file, &raw.secret_key_env, &raw.secret_key)?.ok_or_else(|| {
+            at.problem("no secret key; give exactly one of secret_key_file, secret_key_env and secret_key")
+        })?;
+    let api_key = secret("api_key", &raw.api_key_file, &raw.api_key_env, &raw.api_key)?;
+    Ok(Workspace {
+        name,
+        app_id: raw.app_id.clone(),
+        base_url,
+        timezone: timezone(&raw.timezone, &at.key("timezone"))?,
+        api_key: api_key.unwrap_or_else(|| secret_key.clone()),
+        secret_key,
+    })
+}
+
+fn data_center_url(data_center: &str, at: &Place<'_>) -> Result<Url, Problem> {
+    let url = raw::DATA_CENTERS
+        .contains(&data_center)
+        .then(|| Url::parse(&format!("https://api-{data_center}.moengage.com")).ok())
+        .flatten();
+    url.ok_or_else(|| {
+        let padded = format!("{data_center:0>2}");
+        let nearest = match raw::DATA_CENTERS.contains(&padded.as_str()) {
+            true => format!("; did you mean {padded:?}?"),
+            false => "; a data centre added later can be given as base_url".to_owned(),
+        };
+        at.problem(format_args!("expected {}, found {data_center:?}{nearest}", alternatives(raw::DATA_CENTERS)))
+    })
+}
+
+/// The vendor's address, without a slash at the end of its path.
+fn base_url(text: &str, at: &Place<'_>, network: &Network) -> Result<Url, Problem> {
+    let mut url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| at.problem("expected an address such as \"https://api-01.moengage.com\""))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(at.problem("an address with a user or password in it; credentials have keys of their own"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(at.problem("an address ends before \"?\" and \"#\"; remove them and what follows"));
+    }
+    let loopback = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    if url.scheme() == "http" && !loopback && !network.allow_http {
+        return Err(at.problem(
+            "http:// is not encrypted and so refused but for loopback; use https://, or set allow_http = true in \
+             [network]",
+        ));
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
+fn timezone(text: &str, at: &Place<'_>) -> Result<TimeZone, Problem> {
+    // The bundled database: a zone must not mean something else on another machine.
+    let zones = TimeZoneDatabase::bundled();
+    zones.get(text).ok().filter(|zone| !zone.is_unknown()).ok_or_else(|| {
+        let names: Vec<_> = zones.available().map(|name| name.as_str().to_owned()).collect();
+        // "Berlin" is meant to be Europe/Berlin.
+        let city = |name: &&String| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(text));
+        let nearest = match names.iter().find(city) {
+            Some(name) => format!("; did you mean {name:?}?"),
+            None => did_you_mean(text, names.iter().map(String::as_str)),
+        };
+        let hint = if nearest.is_empty() { "; expected an IANA name such as \"Europe/Berlin\"" } else { "" };
+        at.problem(format_args!("no zone is called {text:?}{nearest}{hint}"))
+    })
+}
+
+fn secret(
+    prefix: &str,
+    (from_file, from_env, value): (&Option<String>, &Option<String>, &Option<raw::Secret>),
+    allow_world_readable: bool,
+    at: &Place<'_>,
+    env: &Env,
+) -> Result<Option<SecretSource>, Problem> {
+    let keys = [format!("{prefix}_file"), format!("{prefix}_env"), prefix.to_owned()];
+    let [file_key, env_key, value_key] = keys.each_ref().map(|key| at.key(key));
+    let given = [from_file.is_some(), from_env.is_some(), value.is_some()];
+    let given: Vec<_> = keys.iter().zip(given).filter(|(_, given)| *given).map(|(key, _)| key.as_str()).collect();
+    if let [_, .., last] = given.as_slice() {
+        return Err(at
+            .key(last)
+            .problem(format_args!("only one of {} may be given; remove the others", given.join(", "))));
+    }
+    if let Some(path) = file(from_file.as_deref(), &file_key, env)? {
+        return Ok(Some(SecretSource::File { path, allow_world_readable }));
+    }
+    if let Some(name) = from_env {
+        // Not shown: it may be the secret itself, put here by mistake.
+        let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !is_name(name) || name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(env_key.problem("expected the name of an environment variable: letters, digits and \"_\""));
+        }
+        return Ok(Some(SecretSource::Env(name.clone())));
+    }
+    match value {
+        Some(raw::Secret(secret)) if secret.expose_secret().trim().is_empty() => {
+            Err(value_key.problem("must not be empty"))
+        }
+        Some(raw::Secret(secret)) => Ok(Some(SecretSource::Value(secret.clone()))),
+        None => Ok(None),
+    }
+}
+
+fn destination(raw: &raw::Destination, at: &Place<'_>, env: &Env) -> Result<Destination, Problem> {
+    let url = destination_url(&raw.url, &at.key("url"), env)?;
+    if raw.fsync.is_some() && url.scheme() != "file" {
+        return Err(at
+            .key("fsync")
+            .problem(format_args!("only a file:// destination has it, not {}://", url.scheme())));
+    }
+    Ok(Destination {
+        name: name(&raw.name, &at.key("name"))?,
+        url,
+        options: raw.options.iter().map(|(key, raw::Secret(value))| (key.clone(), value.clone())).collect(),
+        fsync: raw.fsync.unwrap_or(true),
+    })
+}
+
+fn destination_url(text: &str, at: &Place<'_>, env: &Env) -> Result<Url, Problem> {
+    let expected = || {
+        at.problem(
+            "expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX",
+        )
+    };
+    let url = match text.strip_prefix("file://") {
+        Some(path) => {
+            let path = expand(path, at, env)?;
+            if path.starts_with("./") || path.starts_with("../") {
+                let here = std::path::absolute(".")
+                    .map_err(|error| at.problem(format_args!("the working directory cannot be found: {error}")))?;
+                Url::from_directory_path(here).ok().and_then(|here| here.join(&path).ok())
+            } else if path.starts_with('/') {
+                Url::parse(&format!("file://{path}")).ok()
+            } else {
+                return Err(at.problem("a path after file:// begins with \"/\", or with \"./\" when it is relative"));
+            }
+        }
+        None => Url::parse(text).ok().filter(|url| matches!(url.scheme(), "s3" | "gs" | "az") && url.has_host()),
+    };
+    let url = url.ok_or_else(expected)?;
+    if !url.username().is_empty() || url.password().is_some() || url.port().is_some() {
+        return Err(at.problem("only a bucket and a prefix are expected here; credentials and endpoints are options"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(
+            at.problem("a destination's URL ends before \"?\" and \"#\"; write them as %3F and %23 if they are meant")
+        );
+    }
+    Ok(url)
+}
+
+fn report(
+    raw: &raw::Report,
+    at: &Place<'_>,
+    workspaces: &[Arc<Workspace>],
+    destinations: &[Destination],
+    network: &Network,
+) -> Result<Report, Problem> {
+    only_for_its_source(raw, at)?;
+    let workspace = named(workspaces, raw.workspace.as_deref(), |w| &w.name, &at.key("workspace"))?;
+    let destination = named(destinations, raw.destination.as_deref(), |d| &d.name, &at.key("destination"))?;
+    let name = match &raw.name {
+        Some(given) => self::name(given, &at.key("name"))?,
+        None if raw.source == Source::CampaignReport => {
+            return Err(at.key("name").problem("missing, but required: the report's name in MoEngage's dashboard"));
+        }
+        None => raw.source.to_string(),
+    };
+    let id = match &raw.id {
+        Some(given) => self::name(given, &at.key("id"))?,
+        None => name.clone(),
+    };
+    let suffix = raw.suffix.clone().unwrap_or_else(|| raw::SUFFIX.to_owned());
+    if suffix.len() > LONGEST_SUFFIX || suffix.contains(|c: char| c.is_control()) {
+        return Err(at
+            .key("suffix")
+            .problem(format_args!("must have at most {LONGEST_SUFFIX} bytes and no control characters")));
+    }
+    let give_up_after = raw.give_up_after.clone().unwrap_or_else(|| raw::Duration(raw::GIVE_UP_AFTER.to_owned()));
+    let timezone = raw.timezone.as_deref().map(|text| timezone(text, &at.key("timezone"))).transpose()?;
+    let base_url = raw.base_url.as_deref().map(|text| base_url(text, &at.key("base_url"), network)).transpose()?;
+    Ok(Report {
+        source: raw.source,
+        id,
+        name,
+        destination: destination.name.clone(),
+        schedule: schedule(&raw.schedule, &at.key("schedule"))?,
+        buffer: duration(&raw.buffer, SignedDuration::ZERO..=DAY * 6, &at.key("buffer"))?,
+        start: raw.start.as_ref().map(|text| date(text, &["%Y-%m-%d"], &at.key("start"))).transpose()?,
+        timezone: timezone.unwrap_or_else(|| workspace.timezone.clone()),
+        base_url: base_url.unwrap_or_else(|| workspace.base_url.clone()),
+        suffix,
+        give_up_after: duration(&give_up_after, SECOND..=YEAR, &at.key("give_up_after"))?,
+        query: query(raw, at)?,
+        workspace: workspace.clone(),
+    })
+}
+
+/// What `name` names; where there is only one, it need not be named.
+fn named<'t, T>(
+    all: &'t [T],
+    name: Option<&str>,
+    name_of: impl Fn(&T) -> &String,
+    at: &Place<'_>,
+) -> Result<&'t T, Problem> {
+    let kind = at.last_key();
+    let names = || all.iter().map(|one| name_of(one).as_str());
+    match (name, all) {
+        (_, []) => Err(at.problem(format_args!("there is no {kind}; add a [[{kind}s]] table"))),
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            Err(at.problem(format_args!("missing, but required where there are several: {}", alternatives(names()))))
+        }
+        (Some(name), _) => all.iter().find(|one| name_of(one) == name).ok_or_else(|| {
+            let nearest = match did_you_mean(name, names()) {
+                none if none.is_empty() => format!("; there is {}", alternatives(names())),
+                nearest => nearest,
+            };
+            at.problem(format_args!("no {kind} is called {name:?}{nearest}"))
+        }),
+    }
+}
+
+/// Refuses keys that would do nothing for the report's source.
+fn only_for_its_source(raw: &raw::Report, at: &Place<'_>) -> Result<(), Problem> {
+    use Source::{CampaignReport, CampaignStats, Campaigns, DailyDump, Executions};
+    let rules: [(&str, bool, &[Source]); 16] = [
+        ("suffix", raw.suffix.is_some(), &[CampaignReport]),
+        ("give_up_after", raw.give_up_after.is_some(), &[DailyDump]),
+        ("metric_type", raw.metric_type.is_some(), &[CampaignStats]),
+        ("attribution_type", raw.attribution_type.is_some(), &[CampaignStats]),
+        ("campaign_ids", raw.campaign_ids.is_some(), &[CampaignStats, Executions]),
+        ("window_days", raw.window_days.is_some(), &[CampaignStats]),
+        ("refresh_days", raw.refresh_days.is_some(), &[CampaignStats]),
+        ("shape", raw.shape.is_some(), &[CampaignStats]),
+        ("channels", raw.channels.is_some(), &[Campaigns]),
+        ("created_by", raw.created_by.is_some(), &[Campaigns]),
+        ("created_date", raw.created_date.is_some(), &[Campaigns]),
+        ("delivery_type", raw.delivery_type.is_some(), &[Campaigns]),
+        ("status", raw.status.is_some(), &[Campaigns]),
+        ("tags", raw.tags.is_some(), &[Campaigns]),
+        ("include_child_campaigns", raw.include_child_campaigns.is_some(), &[Campaigns]),
+        ("include_archived_campaigns", raw.include_archived_campaigns.is_some(), &[Campaigns]),
+    ];
+    match rules.into_iter().find(|(_, given, sources)| *given && !sources.contains(&raw.source)) {
+        None => Ok(()),
+        Some((key, _, sources)) => Err(at.key(key).problem(format_args!(
+            "only for the source {}; this report's is {:?}",
+            alternatives(sources.iter().map(|source| source.as_str())),
+            raw.source.as_str()
+        ))),
+    }
+}
+
+fn query(raw: &raw::Report, at: &Place<'_>) -> Result<Query, Problem> {
+    let required = |key: &str| at.key(key).problem("missing, but required for the source \"campaign_stats\"");
+    let list = |key: &str, list: &Option<Vec<String>>| words(list.as_deref().unwrap_or_default(), &at.key(key));
+    Ok(match raw.source {
+        Source::CampaignReport | Source::DailyDump => Query::Archive,
+        Source::CampaignStats => Query::Stats(StatsQuery {
+            metric_type: raw.metric_type.ok_or_else(|| required("metric_type"))?.as_str().to_owned(),
+            attribution_type: raw.attribution_type.ok_or_else(|| required("attribution_type"))?.as_str().to_owned(),
+            campaign_ids: list("campaign_ids", &raw.campaign_ids)?,
+            window_days: integer(raw.window_days.unwrap_or(raw::WINDOW_DAYS), 1..=31, &at.key("window_days"))?,
+            refresh_days: integer(raw.refresh_days.unwrap_or(raw::REFRESH_DAYS), 0..=366, &at.key("refresh_days"))?,
+            shape: raw.shape.unwrap_or(Shape::Raw),
+        }),
+        Source::Campaigns => Query::Campaigns(CampaignsQuery {
+            channels: list("channels", &raw.channels)?,
+            created_by: list("created_by", &raw.created_by)?,
+            created_date: raw.created_date.as_ref().map(|raw| period(raw, &at.key("created_date"))).transpose()?,
+            delivery_type: list("delivery_type", &raw.delivery_type)?,
+            status: list("status", &raw.status)?,
+            tags: list("tags", &raw.tags)?,
+            include_child_campaigns: raw.include_child_campaigns,
+            include_archived_campaigns: raw.include_archived_campaigns,
+        }),
+        Source::Executions => Query::Executions { campaign_ids: list("campaign_ids", &raw.campaign_ids)? },
+    })
+}
+
+fn words(list: &[String], at: &Place<'_>) -> Result<Vec<String>, Problem> {
+    each(list, at, |word, at| match word.trim().is_empty() || word.contains(|c: char| c.is_control()) {
+        true => Err(at.problem("must not be empty or contain control characters")),
+        false => Ok(word.clone()),
+    })
+}
+
+fn period(raw: &raw::CreatedDate, at: &Place<'_>) -> Result<(civil::Date, civil::Date), Problem> {
+    // The API itself writes these dates the other way round.
+    let formats = ["%Y-%m-%d", "%d-%m-%Y"];
+    let from = date(&raw.from_date, &formats, &at.key("from_date"))?;
+    let to = date(&raw.to_date, &formats, &at.key("to_date"))?;
+    match from <= to {
+        true => Ok((from, to)),
+        false => Err(at.key("to_date").problem(format_args!("{to} is before from_date, {from}"))),
+    }
+}
+
+fn schedule(raw: &raw::Schedule, at: &Place<'_>) -> Result<Schedule, Problem> {
+    let time = raw.at.as_ref().map(|text| self::time(text, &at.key("at"))).transpose()?;
+    let every = match (raw.every, &raw.once) {
+        (Some(every), None) => every,
+        (None, Some(_)) if raw.on.is_some() => {
+            return Err(at.key("on").problem("only with every = \"week\" or \"month\""));
+        }
+        (None, Some(text)) => {
+            return Ok(Schedule::Once { date: date(text, &["%Y-%m-%d"], &at.key("once"))?, at: time });
+        }
+        (None, None) => return Err(at.problem("every or once is missing; exactly one is required")),
+        (Some(_), Some(_)) => {
+            return Err(at.problem("every and once are both given; exactly one is required"));
+        }
+    };
+    let time = time.ok_or_else(|| at.key("at").problem("missing, but required with every"))?;
+    let on = at.key("on");
+    Ok(match (every, &raw.on) {
+        (raw::Every::Day, None) => Schedule::Daily { at: time },
+        (raw::Every::Day, Some(_)) => return Err(on.problem("only with every = \"week\" or \"month\"")),
+        (raw::Every::Week, None) => {
+            return Err(on.problem("missing, but required with every = \"week\", such as on = \"monday\""));
+        }
+        (raw::Every::Week, Some(day)) => Schedule::Weekly { on: weekday(&day.0, &on)?, at: time },
+        (raw::Every::Month, None) => {
+            return Err(on.problem("missing, but required with every = \"month\", such as on = 1 or on = \"last\""));
+        }
+        (raw::Every::Month, Some(day)) => Schedule::Monthly { on: month_day(&day.0, &on)?, at: time },
+    })
+}
+
+fn weekday(text: &str, at: &Place<'_>) -> Result<Weekday, Problem> {
+    const DAYS: [(&str, Weekday); 7] = [
+        ("monday", Weekday::Monday),
+        ("tuesday", Weekday::Tuesday),
+        ("wednesday", Weekday::Wednesday),
+        ("thursday", Weekday::Thursday),
+        ("friday", Weekday::Friday),
+        ("saturday", Weekday::Saturday),
+        ("sunday", Weekday::Sunday),
+    ];
+    DAYS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, day)| *day).ok_or_else(|| {
+        let nearest = did_you_mean(text, DAYS.iter().map(|(name, _)| *name));
+        at.problem(format_args!("expected a day of the week such as \"monday\", found {text:?}{nearest}"))
+    })
+}
+
+fn month_day(text: &str, at: &Place<'_>) -> Result<MonthDay, Problem> {
+    match (text, text.parse()) {
+        ("last", _) => Ok(MonthDay::Last),
+        (_, Ok(day @ 1..=31)) => Ok(MonthDay::Day(day)),
+        _ => Err(at.problem(format_args!("expected a day of the month from 1 to 31, or \"last\", found {text:?}"))),
+    }
+}
+
+/// Two reports in one folder would take each other's objects for their own. Case is ignored, as some file systems do.
+fn apart(reports: &[Arc<Report>], destinations: &[Destination], at: &Place<'_>) -> Result<(), Problem> {
+    let mut ids = BTreeMap::new();
+    let mut folders = BTreeMap::new();
+    for (index, report) in reports.iter().enumerate() {
+        let at = at.index(index);
+        let workspace = &report.workspace.name;
+        if let Some(first) = ids.insert((workspace, &report.id), at.clone()) {
+            return Err(at.problem(format_args!(
+                "the workspace {workspace:?} has a report with the id {:?} already, at {}; give one of them another id",
+                report.id,
+                first.locus()
+            )));
+        }
+        let destination = destinations.iter().find(|destination| destination.name == report.destination);
+        let url = destination.map_or("", |destination| destination.url.as_str().trim_end_matches('/'));
+        let key = format!("{}/{}", key_part(workspace), key_part(&report.id));
+        if let Some((first, other)) = folders.insert((url, key.to_lowercase()), (at.clone(), report)) {
+            return Err(at.problem(format_args!(
+                "the objects of {workspace:?}, {:?} would go to {key}, as those of {:?}, {:?} at {} do; give one of \
+                 them another id",
+                report.id,
+                other.workspace.name,
+                other.id,
+                first.locus()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A name that can be part of a key and of a line of text.
+fn name(text: &str, at: &Place<'_>) -> Result<String, Problem> {
+    if text.trim().is_empty() {
+        return Err(at.problem("must not be empty"));
+    }
+    if text.contains(|c: char| c.is_control()) {
+        return Err(at.problem(format_args!("must not contain control characters, found {text:?}")));
+    }
+    if text.len() > LONGEST_NAME {
+        return Err(at.problem(format_args!("must have at most {LONGEST_NAME} bytes, has {}", text.len())));
+    }
+    Ok(text.to_owned())
+}
+
+fn file(path: Option<&str>, at: &Place<'_>, env: &Env) -> Result<Option<PathBuf>, Problem> {
+    let Some(path) = path else { return Ok(None) };
+    match expand(path, at, env)? {
+        expanded if expanded.is_empty() => Err(at.problem("expected the path of a file, found nothing")),
+        expanded => Ok(Some(expanded.into())),
+    }
+}
+
+/// Puts the values of environment variables in the place of each `${VAR}`.
+fn expand(path: &str, at: &Place<'_>, env: &Env) -> Result<String, Problem> {
+    let mut expanded = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, after) = after.split_once('}').ok_or_else(|| at.problem("a \"${\" has no closing \"}\""))?;
+        let value = env
+            .get(name)
+            .ok_or_else(|| at.problem(format_args!("the environment variable {name:?} in this path is not set")))?;
+        expanded.push_str(before);
+        expanded.push_str(value);
+        rest = after;
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+fn integer<T: TryFrom<i64>>(value: i64, range: RangeInclusive<i64>, at: &Place<'_>) -> Result<T, Problem> {
+    Some(value)
+        .filter(|value| range.contains(value))
+        .and_then(|value| T::try_from(value).ok())
+        .ok_or_else(|| at.problem(format_args!("must be from {} to {}, found {value}", range.start(), range.end())))
+}
+
+fn duration(
+    raw::Duration(text): &raw::Duration,
+    range: RangeInclusive<SignedDuration>,
+    at: &Place<'_>,
+) -> Result<SignedDuration, Problem> {
+    let span: Option<Span> = text.parse().ok();
+    // A month has no fixed length, so this refuses months and years.
+    let duration =
+        span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()).ok_or_else(|| {
+            at.problem(format_args!(
+                "expected a duration such as \"30m\", \"1h30m\" or \"7d\" (w, d, h, m, s), found {text:?}"
+            ))
+        })?;
+    match range.contains(&duration) {
+        true => Ok(duration),
+        false => Err(at.problem(format_args!(
+            "must be from {} to {}, found {text:?}",
+            Days(*range.start()),
+            Days(*range.end())
+        ))),
+    }
+}
+
+/// A duration as one would write it in the configuration.
+struct Days(SignedDuration);
+
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            seconds if seconds > 0 && seconds % DAY.as_secs() == 0 => write!(f, "{}d", seconds / DAY.as_secs()),
+            _ => write!(f, "{:#}", self.0),
+        }
+    }
+}
+
+fn timeout(
+    text: &raw::Duration,
+    range: RangeInclusive<SignedDuration>,
+    at: &Place<'_>,
+) -> Result<time::Duration, Problem> {
+    duration(text, range, at).map(SignedDuration::unsigned_abs)
+}
+
+fn bytes(raw::ByteSize(text): &raw::ByteSize, at: &Place<'_>) -> Result<u64, Problem> {
+    let size: bytesize::ByteSize = text.parse().map_err(|_| {
+        at.problem(format_args!("expected a size such as \"20 GiB\", \"500 MB\" or a number of bytes, found {text:?}"))
+    })?;
+    match size.as_u64() {
+        bytes @ 1..=PEBIBYTE => Ok(bytes),
+        _ => Err(at.problem(format_args!("must be from 1 B to 1 PiB, found {text:?}"))),
+    }
+}
+
+fn rate(raw::Rate(text): &raw::Rate, at: &Place<'_>) -> Result<u64, Problem> {
+    let size: Option<bytesize::ByteSize> = text.strip_suffix("/s").and_then(|size| size.trim_end().parse().ok());
+    match size.map(|size| size.as_u64()) {
+        Some(bytes @ 1..=PEBIBYTE) => Ok(bytes),
+        Some(_) => Err(at.problem(format_args!("must be from 1 B/s to 1 PiB/s, found {text:?}"))),
+        None => Err(at.problem(format_args!("expected a rate such as \"1 KiB/s\", found {text:?}"))),
+    }
+}
+
+fn date(raw::Date(text): &raw::Date, formats: &[&str], at: &Place<'_>) -> Result<civil::Date, Problem> {
+    formats
+        .iter()
+        .find_map(|format| civil::Date::strptime(format, text).ok())
+        .ok_or_else(|| at.problem(format_args!("expected a date such as \"2026-11-21\", found {text:?}")))
+}
+
+fn time(raw::Time(text): &raw::Time, at: &Place<'_>) -> Result<civil::Time, Problem> {
+    ["%H:%M", "%H:%M:%S"]
+        .iter()
+        .find_map(|format| civil::Time::strptime(format, text).ok())
+        .ok_or_else(|| at.problem(format_args!("expected a time such as \"09:30\", found {text:?}")))
+}

@@ -1,0 +1,81 @@
+//! Turns the place of a secret into the secret, each time anew: a mended key heals by itself.
+//!
+//! This file owns how secrets are read. It must not know what they open, and never shows one.
+
+use std::{
+    fs::{File, Metadata},
+    io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{Problem, SecretSource};
+
+/// No key is longer; a path given by mistake may lead to anything.
+const LONGEST: u64 = 64 * 1024;
+
+impl SecretSource {
+    /// The secret as it is now, less trailing line ends.
+    ///
+    /// # Errors
+    /// When it is not there, empty, not UTF-8, longer than 64 KiB, or in a file that every user may read although that
+    /// is not allowed. Names the file or variable, never its content.
+    pub fn resolve(&self) -> Result<SecretString, Problem> {
+        match self {
+            SecretSource::File { path, allow_world_readable } => from_file(path, *allow_world_readable),
+            SecretSource::Env(name) => {
+                let what = format!("the environment variable {name}");
+                let value = std::env::var(name).map_err(|error| match error {
+                    std::env::VarError::NotPresent => Problem(format!("{what} is not set; it should hold a secret")),
+                    std::env::VarError::NotUnicode(_) => Problem(format!("the secret in {what} is not UTF-8 text")),
+                })?;
+                trimmed(&value, &what)
+            }
+            SecretSource::Value(secret) => trimmed(secret.expose_secret(), "the configuration"),
+        }
+    }
+
+    /// Whether every user may read the secret although that is not allowed, as far as can be seen without reading it.
+    pub fn readable_by_all(&self) -> Option<Problem> {
+        let SecretSource::File { path, allow_world_readable } = self else { return None };
+        too_open(path, &path.metadata().ok()?, *allow_world_readable)
+    }
+}
+
+/// What is wrong with a secret file's mode.
+fn too_open(path: &Path, metadata: &Metadata, allow_world_readable: bool) -> Option<Problem> {
+    let mode = metadata.permissions().mode();
+    (mode & 0o004 != 0 && !allow_world_readable).then(|| {
+        Problem(format!(
+            "every user of this machine may read the secret file {} (mode {:04o}); run `chmod o-r` on it, or set \
+             allow_world_readable = true in its workspace",
+            path.display(),
+            mode & 0o7777
+        ))
+    })
+}
+
+fn from_file(path: &Path, allow_world_readable: bool) -> Result<SecretString, Problem> {
+    let shown = path.display();
+    let unreadable = |error: io::Error| Problem(format!("cannot read the secret file {shown}: {error}"));
+    let file = File::open(path).map_err(unreadable)?;
+    if let Some(problem) = too_open(path, &file.metadata().map_err(unreadable)?, allow_world_readable) {
+        return Err(problem);
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(Problem(format!("the secret file {shown} holds more than 64 KiB, so it is no key")));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Problem(format!("the secret file {shown} is not UTF-8 text")))?;
+    trimmed(&text, &format!("the file {shown}"))
+}
+
+fn trimmed(text: &str, what: &str) -> Result<SecretString, Problem> {
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(Problem(format!("the secret in {what} is empty"))),
+        secret => Ok(secret.into()),
+    }
+}
