@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md has the map of the house.
 
+pub mod archive;
 pub mod config;
 pub mod outcome;
 pub mod plan;

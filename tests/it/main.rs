@@ -1,3 +1,4 @@
 //! Everything that is tried from outside, in one binary: one module a subject.
 
+mod archive;
 mod config;

@@ -1,0 +1,210 @@
+//! Gzip archives (RFC 1952): one member after another, until nothing is left.
+//!
+//! This file owns the gzip format. It must not know that other formats exist.
+
+use super::{
+    Entry, Format, names,
+    verifier::{Contents, Inflater, Meter, Rejection, gather, u16_at, u32_at},
+};
+
+/// Header flags (RFC 1952, 2.3.1). The lowest, FTEXT, only guesses at the content.
+const FLAG_HEADER_CRC: u8 = 1 << 1;
+const FLAG_EXTRA: u8 = 1 << 2;
+const FLAG_NAME: u8 = 1 << 3;
+const FLAG_COMMENT: u8 = 1 << 4;
+const FLAGS_RESERVED: u8 = 0b1110_0000;
+
+const MAGIC: [u8; 2] = [0x1f, 0x8b];
+const METHOD_DEFLATE: u8 = 8;
+
+/// Length of the header before its optional fields, and of the trailer.
+const HEADER_BYTES: usize = 10;
+const TRAILER_BYTES: usize = 8;
+
+/// The format sets no limit to a header's name and comment; this sets one to the whole header.
+const MOST_HEADER_BYTES: usize = 256 * 1024;
+
+/// A gzip archive being read.
+pub(super) struct Gzip {
+    inflater: Inflater,
+    part: Part,
+    /// The bytes so far of the header or trailer being read.
+    gathered: Vec<u8>,
+    /// Where in `gathered` the header's current field begins.
+    field: usize,
+    /// The name of the member being read.
+    name: String,
+    entries: Vec<Entry>,
+}
+
+/// What the next byte belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    FixedHeader,
+    Extra,
+    Name,
+    Comment,
+    HeaderCrc,
+    Data,
+    Trailer,
+}
+
+impl Gzip {
+    pub(super) fn new() -> Gzip {
+        Gzip {
+            inflater: Inflater::new(),
+            part: Part::FixedHeader,
+            gathered: Vec::new(),
+            field: 0,
+            name: String::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    pub(super) fn write(&mut self, mut input: &[u8], meter: &mut Meter) -> Result<(), Rejection> {
+        while !input.is_empty() {
+            self.step(&mut input, meter)
+                .map_err(|rejection| rejection.within(&format!("member {}", self.entries.len() + 1)))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self, meter: &Meter) -> Result<Contents, Rejection> {
+        let part = match self.part {
+            Part::FixedHeader if self.gathered.is_empty() => {
+                let warnings = names::warnings(&self.entries, |_| false);
+                return Ok(Contents { format: Format::Gzip, entries: self.entries, warnings });
+            }
+            Part::Data => "data",
+            Part::Trailer => "trailer",
+            _ => "header",
+        };
+        let (member, bytes) = (self.entries.len() + 1, meter.consumed());
+        Err(Rejection::corrupt(format!("cut short after {bytes} bytes, in the {part} of member {member}")))
+    }
+
+    fn step(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<(), Rejection> {
+        match self.part {
+            Part::FixedHeader => self.fixed_header(input, meter)?,
+            Part::Extra => {
+                let length_known = gather(&mut self.gathered, self.field + 2, input, meter);
+                if length_known {
+                    let end = self.field + 2 + usize::from(u16_at(&self.gathered, self.field));
+                    if gather(&mut self.gathered, end, input, meter) {
+                        self.next_field(Part::Extra);
+                    }
+                }
+            }
+            Part::Name | Part::Comment => {
+                let end = memchr::memchr(0, input);
+                let taken = end.map_or(input.len(), |at| at + 1);
+                let wanted = self.gathered.len() + taken;
+                if wanted > MOST_HEADER_BYTES {
+                    return Err(Rejection::unverifiable(format!(
+                        "its header is longer than {MOST_HEADER_BYTES} bytes"
+                    )));
+                }
+                gather(&mut self.gathered, wanted, input, meter);
+                if end.is_some() {
+                    if self.part == Part::Name {
+                        self.name = name(&self.gathered[self.field..wanted - 1]);
+                    }
+                    self.next_field(self.part);
+                }
+            }
+            Part::HeaderCrc => {
+                if gather(&mut self.gathered, self.field + 2, input, meter) {
+                    // RFC 1952: the two low bytes of the CRC-32 of the header before it.
+                    let computed = crc32fast::hash(&self.gathered[..self.field]) & 0xffff;
+                    let recorded = u32::from(u16_at(&self.gathered, self.field));
+                    if computed != recorded {
+                        return Err(Rejection::corrupt(format!(
+                            "the CRC-16 of its header is {computed:04x}, recorded is {recorded:04x}"
+                        )));
+                    }
+                    self.next_field(Part::HeaderCrc);
+                }
+            }
+            Part::Data => {
+                if self.inflater.inflate(input, meter)? {
+                    self.part = Part::Trailer;
+                }
+            }
+            Part::Trailer => self.trailer(input, meter)?,
+        }
+        Ok(())
+    }
+
+    fn fixed_header(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<(), Rejection> {
+        let whole = gather(&mut self.gathered, HEADER_BYTES, input, meter);
+        // Told by the first wrong byte, however few there are.
+        if self.gathered.iter().zip(MAGIC).any(|(byte, magic)| *byte != magic) {
+            return Err(Rejection::unverifiable("other data is in its place, after the end of the member before"));
+        }
+        if whole {
+            let (method, flags) = (self.gathered[2], self.gathered[3]);
+            if method != METHOD_DEFLATE {
+                return Err(Rejection::unverifiable(format!("unsupported compression method {method}")));
+            }
+            if flags & FLAGS_RESERVED != 0 {
+                return Err(Rejection::unverifiable(format!("unsupported header flags {flags:#04x}")));
+            }
+            self.name.clear();
+            self.next_field(Part::FixedHeader);
+        }
+        Ok(())
+    }
+
+    /// Goes over to the first field after `done` that this header has, or to the data.
+    fn next_field(&mut self, done: Part) {
+        let flags = self.gathered[3];
+        let optional = [
+            (Part::Extra, FLAG_EXTRA),
+            (Part::Name, FLAG_NAME),
+            (Part::Comment, FLAG_COMMENT),
+            (Part::HeaderCrc, FLAG_HEADER_CRC),
+        ];
+        let after = optional.iter().position(|(part, _)| *part == done).map_or(0, |at| at + 1);
+        match optional[after..].iter().find(|(_, flag)| flags & flag != 0) {
+            Some((part, _)) => {
+                self.part = *part;
+                self.field = self.gathered.len();
+            }
+            None => {
+                self.gathered.clear();
+                self.inflater.restart();
+                self.part = Part::Data;
+            }
+        }
+    }
+
+    fn trailer(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<(), Rejection> {
+        if !gather(&mut self.gathered, TRAILER_BYTES, input, meter) {
+            return Ok(());
+        }
+        let (crc32, size) = (self.inflater.checksum().crc32(), self.inflater.checksum().size);
+        let (recorded_crc32, recorded_size) = (u32_at(&self.gathered, 0), u32_at(&self.gathered, 4));
+        if crc32 != recorded_crc32 {
+            return Err(Rejection::corrupt(format!("its CRC-32 is {crc32:08x}, recorded is {recorded_crc32:08x}")));
+        }
+        // RFC 1952: recorded modulo 2^32.
+        if size & u64::from(u32::MAX) != u64::from(recorded_size) {
+            return Err(Rejection::corrupt(format!(
+                "it holds {size} bytes, recorded (modulo 2^32) are {recorded_size}"
+            )));
+        }
+        meter.remember(self.name.as_bytes())?;
+        self.entries.push(Entry { name: std::mem::take(&mut self.name), size, crc32 });
+        self.gathered.clear();
+        self.part = Part::FixedHeader;
+        Ok(())
+    }
+}
+
+/// RFC 1952 says ISO 8859-1; gzip itself writes whatever the file system has, today UTF-8.
+fn name(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(name) => name.to_owned(),
+        Err(_) => bytes.iter().copied().map(char::from).collect(),
+    }
+}

@@ -1,0 +1,57 @@
+//! What an entry's name would do to a careless reader.
+//!
+//! This file owns the warnings about names. Names are only looked at: an archive is kept whatever its entries are
+//! called, and the warnings tell whoever unpacks it later.
+
+use std::collections::HashSet;
+
+use super::Entry;
+
+/// Warnings listed before the rest is only counted.
+const MOST_WARNINGS: usize = 100;
+
+/// Characters of a name that are shown.
+const SHOWN_CHARS: usize = 120;
+
+/// Everything odd about the names of `entries`, and which of them are symbolic links.
+pub(super) fn warnings(entries: &[Entry], is_symlink: impl Fn(usize) -> bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut unlisted = 0_usize;
+    let mut seen = HashSet::with_capacity(entries.len());
+    for (index, Entry { name, .. }) in entries.iter().enumerate() {
+        // A gzip member need not have a name, and several without one are no duplicates.
+        let is_duplicate = !seen.insert(name.as_str()) && !name.is_empty();
+        let findings = [
+            (name.split(['/', '\\']).any(|part| part == ".."), "its name has a \"..\" component"),
+            (name.starts_with('/'), "its name is an absolute path"),
+            (name.contains('\\'), "its name has a backslash"),
+            (has_drive_letter(name), "its name begins with a drive letter"),
+            (name.contains(char::is_control), "its name has a control character"),
+            (is_duplicate, "an earlier entry has the same name"),
+            (is_symlink(index), "it is a symbolic link"),
+        ];
+        for (_, finding) in findings.into_iter().filter(|(found, _)| *found) {
+            if warnings.len() < MOST_WARNINGS {
+                warnings.push(format!("{}: {finding}", entry(name)));
+            } else {
+                unlisted += 1;
+            }
+        }
+    }
+    if unlisted > 0 {
+        warnings.push(format!("and {unlisted} more warnings"));
+    }
+    warnings
+}
+
+/// An entry as messages call it, fit for one line of a log.
+pub(super) fn entry(name: &str) -> String {
+    if name.chars().nth(SHOWN_CHARS).is_none() {
+        return format!("entry {name:?}");
+    }
+    format!("entry {:?}…", name.chars().take(SHOWN_CHARS).collect::<String>())
+}
+
+fn has_drive_letter(name: &str) -> bool {
+    matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic())
+}
