@@ -1,0 +1,669 @@
+//! Destinations: staged uploads, objects that are never overwritten, and the manifests beside them.
+//!
+//! This file owns how bytes come to lie under their final name. It must not know where they came from, what is in
+//! them, or what is recorded about them: of the verifier it knows the proof that an upload is worth its name, of the
+//! ledger nothing. Names of objects are made in [`crate::report`]; here they are keys.
+
+mod error;
+mod local;
+mod manifest;
+mod remote;
+
+use std::{future::Future, io, mem, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
+use object_store::path::Path as Key;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::{
+    error::Reporter,
+    local::{Directory, Staged},
+    remote::{Bucket, Multipart, StagedObject},
+};
+pub use self::{
+    error::StoreError,
+    manifest::{Format, Manifest, ManifestEntry, Window},
+};
+use crate::{archive::Verified, config, report};
+
+/// Where unfinished uploads are, at the destination's root.
+const STAGING: &str = "_staging";
+
+/// Size of a part, and of the largest object that is put in one request. The least that S3 takes as a part of a
+/// multipart upload.
+const PART_BYTES: u64 = 5 * MIB;
+
+/// Size of a part where parts of [`PART_BYTES`] would be too many. With [`MAX_PARTS`], the bound of an object is 78 GiB.
+const LARGE_PART_BYTES: u64 = 8 * MIB;
+
+/// Most parts in one multipart upload (S3's limit).
+const MAX_PARTS: u64 = 10_000;
+
+/// How much is gathered before it is written to a file.
+const FILE_PART_BYTES: u64 = MIB;
+
+/// Largest manifest that is read. A manifest of as many entries as the verifier admits is well below it.
+const MANIFEST_BYTES: u64 = 64 * MIB;
+
+const MIB: u64 = 1024 * 1024;
+
+/// The process's memory for parts in flight, 32 MiB, shared by all uploads to all destinations.
+///
+/// It cannot deadlock, because whoever waits for a share of it holds no share that depends on the waiting:
+///
+/// - An upload takes the share for a part before it fills it, and never a second one for a part being filled. While it
+///   waits, its other shares are with parts being sent by tasks of their own, which end by the network's time limits.
+/// - A part being filled waits only for the caller's bytes, a whole object held after a commit only for the caller's
+///   next step. What such a step may need (copying an object that the store can't copy itself) has a share of its own,
+///   taken part by part by copies and by nobody else.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    parts: Arc<Semaphore>,
+    copying: Arc<Semaphore>,
+}
+
+impl Budget {
+    /// A full budget. A process makes one.
+    pub fn new() -> Self {
+        let parts = 32 * MIB - LARGE_PART_BYTES;
+        Budget { parts: Arc::new(Semaphore::new(parts as usize)), copying: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Room for a part of `capacity` bytes, at most [`LARGE_PART_BYTES`].
+    async fn part(&self, capacity: u64) -> Part {
+        Part::new(capacity, acquire(&self.parts, capacity as u32).await)
+    }
+
+    /// Room for the one part that copies may have in memory, whatever its size.
+    async fn copying(&self) -> OwnedSemaphorePermit {
+        acquire(&self.copying, 1).await
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>, permits: u32) -> OwnedSemaphorePermit {
+    #[expect(clippy::expect_used, reason = "the budget's semaphores are never closed")]
+    Arc::clone(semaphore).acquire_many_owned(permits).await.expect("the budget is open")
+}
+
+/// Bytes on their way, with their share of the budget.
+struct Part {
+    bytes: BytesMut,
+    capacity: usize,
+    share: OwnedSemaphorePermit,
+}
+
+impl Part {
+    fn new(capacity: u64, share: OwnedSemaphorePermit) -> Self {
+        let capacity = capacity as usize;
+        Part { bytes: BytesMut::with_capacity(capacity), capacity, share }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= self.capacity
+    }
+
+    /// Moves what fits from the front of `chunk` into the part.
+    fn fill(&mut self, chunk: &mut Bytes) {
+        let room = self.capacity.saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(&chunk.split_to(room.min(chunk.len())));
+    }
+
+    fn freeze(self) -> (Bytes, OwnedSemaphorePermit) {
+        (self.bytes.freeze(), self.share)
+    }
+}
+
+/// An opened destination. Clones are the same destination.
+#[derive(Clone)]
+pub struct Destination {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    reporter: Arc<Reporter>,
+    holder: String,
+    budget: Budget,
+    backend: Backend,
+}
+
+enum Backend {
+    Local(Arc<Directory>),
+    Remote(Arc<Bucket>),
+}
+
+/// What a destination can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether the destination itself refuses to overwrite (`If-None-Match`, hard links). If not, moesync looks before
+    /// it writes, which keeps apart only writers that hold the claim in turn.
+    pub refuses_overwrite: bool,
+}
+
+/// Where a large upload to an object store gathers. Small ones and files don't care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement<'a> {
+    /// Straight at its final key: nothing is copied in the end. If that key turns out to be taken, the bytes are gone.
+    Direct(&'a str),
+    /// Under `_staging/`, from where it can still go anywhere: for a key known to be taken, or bytes that may have to
+    /// be quarantined.
+    Staged,
+}
+
+/// How a commit ended, when nothing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// The object is at its key, put there by this commit.
+    Stored,
+    /// The object is at its key and was before: the same bytes, compared by hash. Also what is found when the reply to
+    /// our own write was lost.
+    AlreadyThere,
+    /// Other content is at the key and was left alone.
+    Taken {
+        /// Whether the upload still has the bytes, so that it can be committed under another key. Otherwise they must
+        /// be fetched again, into [`Placement::Staged`].
+        kept: bool,
+    },
+    /// `still_ours` said no. Nothing was written.
+    NotOurs,
+}
+
+impl Destination {
+    /// Opens a destination; a missing directory is made, a bucket isn't spoken to yet.
+    ///
+    /// `holder` names this process among all that may use the destination: staged leftovers are kept under it, and
+    /// [`Destination::sweep`] asks whether it lives. It must be a single part of a key.
+    ///
+    /// Credentials and settings of object stores come from the environment as object_store reads it (`AWS_…`,
+    /// `GOOGLE_…`, `AZURE_…`) and, with precedence, from the destination's `options`.
+    ///
+    /// # Errors
+    ///
+    /// The URL or an option is not understood, or the directory cannot be made.
+    pub fn open(destination: &config::Destination, budget: Budget, holder: &str) -> Result<Self, StoreError> {
+        let reporter = Arc::new(Reporter::new(destination));
+        let fail = |cause: String| reporter.text("open", "", cause);
+        if holder.contains('/') || Key::parse(holder).map_or(true, |key| key.is_root()) {
+            return Err(fail(format!("`{holder}` cannot name a holder of staged files")));
+        }
+        let backend = if destination.url.scheme() == "file" {
+            let root = destination.url.to_file_path().map_err(|()| {
+                fail("a file:// URL needs an absolute path and no host, as in file:///srv/reports".to_owned())
+            })?;
+            let directory = Directory::open(root, holder, destination.fsync);
+            Backend::Local(Arc::new(directory.map_err(|error| reporter.io("open", "", &error))?))
+        } else {
+            Backend::Remote(Arc::new(Bucket::open(destination, Arc::clone(&reporter), holder)?))
+        };
+        Ok(Destination { inner: Arc::new(Inner { reporter, holder: holder.to_owned(), budget, backend }) })
+    }
+
+    /// The destination's name in the configuration.
+    pub fn name(&self) -> &str {
+        self.inner.reporter.destination()
+    }
+
+    /// Writes, reads back and deletes a probe under `_staging/`.
+    ///
+    /// # Errors
+    ///
+    /// The destination cannot be reached or refuses.
+    pub async fn check(&self) -> Result<Capabilities, StoreError> {
+        let refuses_overwrite = match &self.inner.backend {
+            Backend::Local(directory) => {
+                let directory = Arc::clone(directory);
+                self.blocking("probe", STAGING, move || directory.probe()).await?
+            }
+            Backend::Remote(bucket) => bucket.probe().await?,
+        };
+        Ok(Capabilities { refuses_overwrite })
+    }
+
+    /// The manifest beside the object at `object_key`. One that is oversized or unreadable as a manifest counts as
+    /// absent, with a warning in the log.
+    ///
+    /// # Errors
+    ///
+    /// The destination cannot be read.
+    pub async fn manifest(&self, object_key: &str) -> Result<Option<Manifest>, StoreError> {
+        let key = report::manifest_key(object_key);
+        let Some(mut chunks) = self.read(&key).await? else { return Ok(None) };
+        let mut json = Vec::new();
+        while let Some(chunk) = chunks.try_next().await? {
+            if (json.len() + chunk.len()) as u64 > MANIFEST_BYTES {
+                tracing::warn!(
+                    destination = self.name(),
+                    key,
+                    "manifest passed over: larger than {MANIFEST_BYTES} bytes"
+                );
+                return Ok(None);
+            }
+            json.extend_from_slice(&chunk);
+        }
+        match serde_json::from_slice(&json) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) => {
+                tracing::warn!(destination = self.name(), key, "manifest passed over: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts `manifest` beside its object, replacing an older one in one step.
+    ///
+    /// # Errors
+    ///
+    /// The destination refused; what was there before is still there, or the new one is.
+    pub async fn put_manifest(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        let key = self.key("write the manifest", &report::manifest_key(&manifest.key))?;
+        let fail = |cause| self.inner.reporter.text("write the manifest", key.as_ref(), cause);
+        let json = manifest.to_json().map_err(|error| fail(error.to_string()))?;
+        match &self.inner.backend {
+            Backend::Local(directory) => {
+                let (directory, path) = (Arc::clone(directory), directory.path(&key));
+                self.blocking("write the manifest", key.as_ref(), move || directory.replace(&path, &json)).await
+            }
+            Backend::Remote(bucket) => bucket.replace(&key, json.into()).await,
+        }
+    }
+
+    /// Size of the object at `key` in bytes; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// The destination cannot be asked.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let key = self.key("look at", key)?;
+        match &self.inner.backend {
+            Backend::Local(directory) => {
+                let path = directory.path(&key);
+                self.blocking("look at", key.as_ref(), move || Directory::size(&path)).await
+            }
+            Backend::Remote(bucket) => bucket.size(&key).await,
+        }
+    }
+
+    /// The bytes of the object at `key`; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// The destination cannot be read; also as an item of the stream.
+    pub async fn read(&self, key: &str) -> Result<Option<BoxStream<'static, Result<Bytes, StoreError>>>, StoreError> {
+        let key = self.key("read", key)?;
+        match &self.inner.backend {
+            Backend::Local(directory) => {
+                let path = directory.path(&key);
+                let file = self.blocking("read", key.as_ref(), move || Directory::read(&path)).await?;
+                Ok(file.map(|file| {
+                    let next = move |(this, key, mut file): (Self, Key, std::fs::File)| async move {
+                        let step = move || Directory::read_some(&mut file).map(|bytes| (bytes, file));
+                        let (bytes, file) = this.blocking("read", key.as_ref(), step).await?;
+                        Ok((!bytes.is_empty()).then(|| (bytes.into(), (this, key, file))))
+                    };
+                    stream::try_unfold((self.clone(), key, file), next).boxed()
+                }))
+            }
+            Backend::Remote(bucket) => bucket.read(&key).await,
+        }
+    }
+
+    /// The *object* keys of all manifests below `prefix` (`{workspace}/{report}`, see
+    /// [`crate::config::Report::key_prefix`]), `_versions/` included. Other files are passed over.
+    ///
+    /// # Errors
+    ///
+    /// The destination cannot be listed.
+    pub async fn manifest_keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let prefix = self.key("list", prefix)?;
+        let keys = match &self.inner.backend {
+            Backend::Local(directory) => {
+                let (directory, path) = (Arc::clone(directory), directory.path(&prefix));
+                self.blocking("list", prefix.as_ref(), move || directory.keys(&path)).await?
+            }
+            Backend::Remote(bucket) => bucket.keys(&prefix).await?,
+        };
+        Ok(keys.iter().filter_map(|key| report::manifest_subject(key)).collect())
+    }
+
+    /// Moves the object at `from` to `to`, which must be free or hold the same bytes. May be repeated: nothing happens
+    /// when it was done before. A manifest is not moved along, since it names its key.
+    ///
+    /// # Errors
+    ///
+    /// There is no object, other content is at `to`, or the destination refused. The bytes are at `from` or at `to`.
+    pub async fn move_aside(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        let (from, to) = (self.key("move", from)?, self.key("move", to)?);
+        match &self.inner.backend {
+            Backend::Local(directory) => {
+                let directory = Arc::clone(directory);
+                let (source, target) = (directory.path(&from), directory.path(&to));
+                let step = move || directory.move_aside(&source, &target);
+                self.blocking("move", &format!("{from}` to `{to}"), step).await
+            }
+            Backend::Remote(bucket) => bucket.move_aside(&from, &to, &self.inner.budget).await,
+        }
+    }
+
+    /// Begins an upload. Nothing is at the destination before the bytes are more than one part.
+    ///
+    /// `expected_size` is the exact number of bytes to come, where known: it makes small objects cheap to hold.
+    ///
+    /// # Errors
+    ///
+    /// The key cannot be one, or the object would be larger than the destination takes.
+    pub fn stage(&self, placement: Placement<'_>, expected_size: Option<u64>) -> Result<Upload, StoreError> {
+        let direct = match placement {
+            Placement::Direct(key) => Some(self.key("stage", key)?),
+            Placement::Staged => None,
+        };
+        let upload = Upload {
+            destination: self.clone(),
+            direct,
+            expected_size,
+            written: 0,
+            part: None,
+            state: State::Gathering,
+        };
+        if let (Backend::Remote(_), Some(size)) = (&self.inner.backend, expected_size)
+            && size > MAX_PARTS * LARGE_PART_BYTES
+        {
+            return Err(upload.too_large());
+        }
+        Ok(upload)
+    }
+
+    /// Removes what dead holders have left staged, and returns how many objects that were. This process's own is left
+    /// alone, and so is what `is_alive` vouches for.
+    ///
+    /// # Errors
+    ///
+    /// The destination cannot be listed, or a removal was refused.
+    pub async fn sweep(&self, is_alive: impl Fn(&str) -> bool) -> Result<u64, StoreError> {
+        let is_dead = |holder: &str| holder != self.inner.holder && !is_alive(holder);
+        match &self.inner.backend {
+            Backend::Local(directory) => {
+                let lister = Arc::clone(directory);
+                let mut removed = 0;
+                for holder in self.blocking("sweep", STAGING, move || lister.holders()).await? {
+                    if is_dead(&holder) {
+                        let directory = Arc::clone(directory);
+                        removed += self.blocking("sweep", STAGING, move || directory.remove_staged(&holder)).await?;
+                    }
+                }
+                Ok(removed)
+            }
+            Backend::Remote(bucket) => bucket.sweep(is_dead).await,
+        }
+    }
+
+    fn key(&self, operation: &'static str, key: &str) -> Result<Key, StoreError> {
+        match Key::parse(key) {
+            Ok(parsed) if !parsed.is_root() => Ok(parsed),
+            Ok(_) => Err(self.inner.reporter.text(operation, key, "it is not a key".to_owned())),
+            Err(error) => Err(self.inner.reporter.text(operation, key, error.to_string())),
+        }
+    }
+
+    /// Runs a step of a local destination where blocking is allowed.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        step: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let result = match tokio::task::spawn_blocking(step).await {
+            Ok(result) => result,
+            Err(failure) => Err(io::Error::other(failure)),
+        };
+        result.map_err(|error| self.inner.reporter.io(operation, key, &error))
+    }
+}
+
+/// Bytes on their way to a destination. Dropped, or after an error, it leaves nothing there.
+///
+/// Dropping cleans up in the background where that takes the network; [`Upload::abort`] waits for it.
+pub struct Upload {
+    destination: Destination,
+    /// The final key, with [`Placement::Direct`].
+    direct: Option<Key>,
+    expected_size: Option<u64>,
+    written: u64,
+    /// The part being filled.
+    part: Option<Part>,
+    state: State,
+}
+
+/// Where the bytes before `part` are.
+enum State {
+    /// There are none.
+    Gathering,
+    /// In a file.
+    File(Staged),
+    /// In parts at an object store, not yet an object.
+    Parts(Multipart),
+    /// All there are, in memory, after a first commit.
+    Whole(Bytes, OwnedSemaphorePermit),
+    /// All there are, in an object under `_staging/`, after a first commit.
+    Object(StagedObject),
+    /// Nowhere: stored, aborted or failed.
+    Over,
+}
+
+impl Upload {
+    /// Takes the next bytes. Waits for the process's memory budget and for the destination.
+    ///
+    /// # Errors
+    ///
+    /// The destination refused, or more came than was expected. The upload is over.
+    pub async fn write(&mut self, mut chunk: Bytes) -> Result<(), StoreError> {
+        self.written += chunk.len() as u64;
+        if let Some(expected) = self.expected_size.filter(|expected| self.written > *expected) {
+            self.state = State::Over;
+            return Err(self.fail(format!("{expected} bytes were announced, but more came")));
+        }
+        while !chunk.is_empty() {
+            if self.part.as_ref().is_some_and(Part::is_full) {
+                self.flush().await?;
+            }
+            let part = match &mut self.part {
+                Some(part) => part,
+                None => {
+                    let capacity = self.next_capacity(self.written - chunk.len() as u64)?;
+                    self.part.insert(self.destination.inner.budget.part(capacity).await)
+                }
+            };
+            part.fill(&mut chunk);
+        }
+        Ok(())
+    }
+
+    /// Gives the bytes their final name, if that is free. `verified` proves that they are worth it.
+    ///
+    /// `still_ours` is awaited where the destination cannot refuse to overwrite by itself, last thing before the object
+    /// appears: whether the caller still holds the claim.
+    ///
+    /// After [`Commit::Taken`] with `kept`, the upload may be committed again, under another key.
+    ///
+    /// # Errors
+    ///
+    /// The destination refused, or these are not the bytes that were verified. The upload is over. Whether the object
+    /// is there is open only if a reply was lost; the next attempt will find it.
+    pub async fn commit(
+        &mut self,
+        verified: &Verified,
+        key: &str,
+        still_ours: impl Future<Output = bool> + Send,
+    ) -> Result<Commit, StoreError> {
+        if verified.size() != self.written {
+            self.state = State::Over;
+            let (verified, written) = (verified.size(), self.written);
+            return Err(self.fail(format!("{verified} bytes were verified, but {written} came to be stored")));
+        }
+        self.place(verified.sha256(), key, still_ours).await
+    }
+
+    /// Keeps bytes that cannot be verified, at a key under `_quarantine/`. Overwrites nothing, as [`Upload::commit`].
+    ///
+    /// # Errors
+    ///
+    /// As of [`Upload::commit`]; also when the upload gathers at its final key, [`Placement::Direct`].
+    pub async fn keep(mut self, sha256: &str, key: &str) -> Result<Commit, StoreError> {
+        // No claim is asked for: the key has the content's hash in it, so whoever else writes there writes the same.
+        self.place(sha256, key, async { true }).await
+    }
+
+    /// Ends the upload and waits until nothing is left of it. What cannot be removed now is swept later.
+    pub async fn abort(mut self) {
+        self.part = None;
+        match mem::replace(&mut self.state, State::Over) {
+            State::Parts(multipart) => multipart.abort().await,
+            State::Object(object) => object.delete().await,
+            // Dropping a staged file removes it.
+            State::File(_) | State::Gathering | State::Whole(..) | State::Over => {}
+        }
+    }
+
+    async fn place(
+        &mut self,
+        sha256: &str,
+        key: &str,
+        still_ours: impl Future<Output = bool> + Send,
+    ) -> Result<Commit, StoreError> {
+        let key = self.destination.key("store", key)?;
+        let (size, part) = (self.written, self.part.take());
+        let state = mem::replace(&mut self.state, State::Over);
+        let inner = Arc::clone(&self.destination.inner);
+        let (commit, state) = match &inner.backend {
+            Backend::Local(directory) => {
+                let staged = match state {
+                    State::Gathering => None,
+                    State::File(staged) => Some(staged),
+                    _ => return Err(self.fail("the upload is over".to_owned())),
+                };
+                let (directory, target, sha256) = (Arc::clone(directory), directory.path(&key), sha256.to_owned());
+                let step = move || {
+                    let rest = part.as_ref().map_or(&[][..], |part| &part.bytes);
+                    directory.commit(staged, rest, &target, size, &sha256)
+                };
+                let (commit, staged) = self.destination.blocking("store", key.as_ref(), step).await?;
+                (commit, staged.map_or(State::Over, State::File))
+            }
+            Backend::Remote(bucket) => match state {
+                State::Gathering | State::Whole(..) => {
+                    let (bytes, share) = match (state, part) {
+                        (State::Whole(bytes, share), _) => (bytes, share),
+                        (_, Some(part)) => part.freeze(),
+                        (_, None) => inner.budget.part(0).await.freeze(),
+                    };
+                    let commit = bucket.put_new(&key, bytes.clone(), sha256, still_ours).await?;
+                    (commit, State::Whole(bytes, share))
+                }
+                State::Parts(mut multipart) if multipart.is_at(&key) => {
+                    multipart.push_last(part).await?;
+                    (multipart.complete_new(size, sha256, still_ours).await?, State::Over)
+                }
+                State::Parts(_) if self.direct.is_some() => {
+                    return Err(self.fail(format!("the upload gathers at its final key and cannot go to `{key}`")));
+                }
+                State::Parts(mut multipart) => {
+                    multipart.push_last(part).await?;
+                    let object = multipart.complete_staged(size).await?;
+                    let commit = object.copy_to(&key, size, sha256, still_ours, &inner.budget).await?;
+                    (commit, State::Object(object))
+                }
+                State::Object(object) => {
+                    let commit = object.copy_to(&key, size, sha256, still_ours, &inner.budget).await?;
+                    (commit, State::Object(object))
+                }
+                State::File(_) | State::Over => return Err(self.fail("the upload is over".to_owned())),
+            },
+        };
+        match (commit, state) {
+            (Commit::Taken { kept: true }, state) => self.state = state,
+            (_, State::Object(object)) => object.delete().await,
+            _ => {}
+        }
+        Ok(commit)
+    }
+
+    /// Sends the full part on its way.
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let Some(part) = self.part.take() else { return Ok(()) };
+        let inner = Arc::clone(&self.destination.inner);
+        self.state = match (&inner.backend, mem::replace(&mut self.state, State::Over)) {
+            (Backend::Local(directory), state @ (State::Gathering | State::File(_))) => {
+                let staged = if let State::File(staged) = state { Some(staged) } else { None };
+                let directory = Arc::clone(directory);
+                let step = move || directory.append(staged, &part.bytes);
+                State::File(self.destination.blocking("stage", STAGING, step).await?)
+            }
+            (Backend::Remote(bucket), state @ (State::Gathering | State::Parts(_))) => {
+                let mut multipart = match state {
+                    State::Parts(multipart) => multipart,
+                    _ => bucket.start_multipart(self.direct.as_ref()).await?,
+                };
+                multipart.push(part).await?;
+                State::Parts(multipart)
+            }
+            _ => return Err(self.fail("the upload is over".to_owned())),
+        };
+        Ok(())
+    }
+
+    /// How many bytes the part that begins at `position` shall have. Parts are equal where the size is known, because
+    /// some stores want that.
+    fn next_capacity(&self, position: u64) -> Result<u64, StoreError> {
+        let part = match &self.destination.inner.backend {
+            Backend::Local(_) => FILE_PART_BYTES,
+            Backend::Remote(_) => part_bytes(position, self.expected_size).ok_or_else(|| self.too_large())?,
+        };
+        Ok(self.expected_size.map_or(part, |expected| part.min(expected - position)))
+    }
+
+    fn too_large(&self) -> StoreError {
+        self.fail(format!("the object is too large: parts of {LARGE_PART_BYTES} bytes, at most {MAX_PARTS} of them"))
+    }
+
+    fn fail(&self, cause: String) -> StoreError {
+        self.destination.inner.reporter.text("store", self.direct.as_ref().map_or("", Key::as_ref), cause)
+    }
+}
+
+/// Size of the part that begins at `position` in an object of `expected` bytes; `None` beyond [`MAX_PARTS`].
+fn part_bytes(position: u64, expected: Option<u64>) -> Option<u64> {
+    match expected {
+        Some(expected) if expected <= MAX_PARTS * PART_BYTES => Some(PART_BYTES),
+        Some(_) => Some(LARGE_PART_BYTES),
+        // Small parts for the first half of the parts there may be, then large ones.
+        None => {
+            let small = MAX_PARTS / 2 * PART_BYTES;
+            let limit = small + MAX_PARTS / 2 * LARGE_PART_BYTES;
+            (position < limit).then_some(if position < small { PART_BYTES } else { LARGE_PART_BYTES })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_object_that_is_admitted_needs_more_parts_than_a_store_takes() {
+        for expected in [1, MAX_PARTS * PART_BYTES, MAX_PARTS * PART_BYTES + 1, MAX_PARTS * LARGE_PART_BYTES] {
+            let part = part_bytes(0, Some(expected)).unwrap();
+            assert!(expected.div_ceil(part) <= MAX_PARTS, "{expected}");
+        }
+        let (mut position, mut parts) = (0, 0);
+        while let Some(part) = part_bytes(position, None) {
+            position += part;
+            parts += 1;
+        }
+        assert_eq!((parts, position), (MAX_PARTS, 65_000 * MIB));
+    }
+}

@@ -1,0 +1,363 @@
+//! A destination in a directory of this machine.
+//!
+//! This file owns durability and atomicity on a file system: what is staged, forced to disk, linked under its final
+//! name only if that is free. It is all blocking calls, one function a step, for the caller to run where blocking is
+//! allowed. It must not know what the bytes are.
+//!
+//! object_store's own local store is not used: its multipart completes by a rename that overwrites, and a crash leaves
+//! `name#1` beside the final name.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{Commit, STAGING};
+
+/// How much is read at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// How many directories are remembered as durable before the memory is emptied.
+const DURABLE_DIRECTORIES: usize = 10_000;
+
+/// Numbers staged files; process-wide, so that two destinations over one directory don't meet.
+static NEXT_STAGED: AtomicU64 = AtomicU64::new(0);
+
+/// Serialises check-then-rename where the file system has no hard links.
+static RENAMING: Mutex<()> = Mutex::new(());
+
+/// The directory of a `file://` destination.
+pub(super) struct Directory {
+    root: PathBuf,
+    /// `_staging/{holder}`.
+    staging: PathBuf,
+    fsync: bool,
+    /// Directories known to exist and to survive a power cut, so that each costs its fsync once.
+    durable: Mutex<HashSet<PathBuf>>,
+}
+
+/// A file under `_staging/`, removed when dropped. Once it has another name too, or was renamed, that is just the
+/// removal of the staged name.
+pub(super) struct Staged {
+    file: File,
+    path: PathBuf,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Gone already after a rename; what cannot be removed now is swept at the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Directory {
+    /// Opens `root`, making it where missing.
+    pub(super) fn open(root: PathBuf, holder: &str, fsync: bool) -> io::Result<Self> {
+        let missing: Vec<&Path> = root.ancestors().take_while(|directory| !directory.exists()).collect();
+        for directory in missing.iter().rev() {
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            if fsync && let Some(parent) = directory.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        let staging = root.join(STAGING).join(holder);
+        let durable = Mutex::new(HashSet::from([root.clone()]));
+        Ok(Directory { root, staging, fsync, durable })
+    }
+
+    /// Where `key` is on disk.
+    pub(super) fn path(&self, key: &object_store::path::Path) -> PathBuf {
+        self.root.join(key.as_ref())
+    }
+
+    /// Writes `bytes` behind what is staged, making a staged file where there is none yet.
+    pub(super) fn append(&self, staged: Option<Staged>, bytes: &[u8]) -> io::Result<Staged> {
+        let mut staged = match staged {
+            Some(staged) => staged,
+            None => self.stage()?,
+        };
+        staged.file.write_all(bytes)?;
+        Ok(staged)
+    }
+
+    /// Gives what is staged plus `rest` its final name, if that is free. The staged file comes back when other content
+    /// has the name; in every other case it is removed. After an error it must be: a second fsync of the same file may
+    /// report success although the pages that could not be written are lost.
+    pub(super) fn commit(
+        &self,
+        staged: Option<Staged>,
+        rest: &[u8],
+        target: &Path,
+        size: u64,
+        sha256: &str,
+    ) -> io::Result<(Commit, Option<Staged>)> {
+        let staged = self.append(staged, rest)?;
+        if self.fsync {
+            staged.file.sync_all()?;
+        }
+        if self.link(&staged.path, target)? {
+            if let Err(error) = self.sync_parent(target) {
+                // Not to be found again and taken for safely stored: its name may not survive a power cut.
+                let _ = fs::remove_file(target);
+                return Err(error);
+            }
+            return Ok((Commit::Stored, None));
+        }
+        if !is_same(target, size, sha256)? {
+            return Ok((Commit::Taken { kept: true }, Some(staged)));
+        }
+        // Whoever linked it may have died before forcing it to disk.
+        if self.fsync {
+            File::open(target)?.sync_all()?;
+        }
+        self.sync_parent(target)?;
+        Ok((Commit::AlreadyThere, None))
+    }
+
+    /// Puts `bytes` at `target` in one step, whatever is there.
+    pub(super) fn replace(&self, target: &Path, bytes: &[u8]) -> io::Result<()> {
+        let staged = self.append(None, bytes)?;
+        if self.fsync {
+            staged.file.sync_all()?;
+        }
+        self.with_directory(target, || fs::rename(&staged.path, target))?;
+        self.sync_parent(target)
+    }
+
+    /// Moves `from` to `to`, which must be free or hold the same bytes. Nothing to do when it was done before.
+    pub(super) fn move_aside(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let moved = match self.link(from, to) {
+            Err(error) if error.kind() == ErrorKind::NotFound && to.is_file() && !from.exists() => return Ok(()),
+            linked => linked?,
+        };
+        if !moved {
+            let (size, sha256) = digest(from)?;
+            if !is_same(to, size, &sha256)? {
+                return Err(io::Error::new(ErrorKind::AlreadyExists, "the new name holds other content"));
+            }
+        }
+        self.sync_parent(to)?;
+        match fs::remove_file(from) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.sync_parent(from)
+    }
+
+    /// Size of the file; `None` when there is none.
+    pub(super) fn size(path: &Path) -> io::Result<Option<u64>> {
+        let metadata = match fs::metadata(path) {
+            Err(error) if is_absent(&error) => return Ok(None),
+            metadata => metadata?,
+        };
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        Ok(Some(metadata.len()))
+    }
+
+    /// Opens the file for reading; `None` when there is none.
+    pub(super) fn read(path: &Path) -> io::Result<Option<File>> {
+        match Self::size(path)? {
+            None => Ok(None),
+            Some(_) => match File::open(path) {
+                Err(error) if is_absent(&error) => Ok(None),
+                file => file.map(Some),
+            },
+        }
+    }
+
+    /// The next bytes of a file; empty at its end.
+    pub(super) fn read_some(file: &mut File) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(READ_BYTES);
+        file.take(READ_BYTES as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Every file below `prefix`, as a key. Names that aren't UTF-8 are not ours and left out; links aren't followed.
+    pub(super) fn keys(&self, prefix: &Path) -> io::Result<Vec<String>> {
+        let mut keys = Vec::new();
+        let mut directories = vec![prefix.to_owned()];
+        while let Some(directory) = directories.pop() {
+            let entries = match fs::read_dir(&directory) {
+                Err(error) if is_absent(&error) => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                let kind = entry.file_type()?;
+                if kind.is_dir() {
+                    directories.push(entry.path());
+                } else if kind.is_file()
+                    && let Some(key) = entry.path().strip_prefix(&self.root).ok().and_then(Path::to_str)
+                {
+                    keys.push(key.to_owned());
+                }
+            }
+        }
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// Who has staged something here.
+    pub(super) fn holders(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.root.join(STAGING)) {
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut holders = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir()
+                && let Ok(holder) = entry.file_name().into_string()
+            {
+                holders.push(holder);
+            }
+        }
+        Ok(holders)
+    }
+
+    /// Removes all that `holder` has staged and returns how many files that were.
+    pub(super) fn remove_staged(&self, holder: &str) -> io::Result<u64> {
+        let directory = self.root.join(STAGING).join(holder);
+        let mut removed = 0;
+        for entry in fs::read_dir(&directory)? {
+            fs::remove_file(entry?.path())?;
+            removed += 1;
+        }
+        fs::remove_dir(&directory)?;
+        Ok(removed)
+    }
+
+    /// Writes, reads and removes a probe; `true` when the file system itself refuses a name that is taken.
+    pub(super) fn probe(&self) -> io::Result<bool> {
+        let staged = self.append(None, b"probe")?;
+        if self.fsync {
+            staged.file.sync_all()?;
+        }
+        if fs::read(&staged.path)? != b"probe" {
+            return Err(io::Error::other("what was read back is not what was written"));
+        }
+        let second = self.append(None, b"other")?;
+        Ok(matches!(fs::hard_link(&staged.path, &second.path), Err(error) if error.kind() == ErrorKind::AlreadyExists))
+    }
+
+    fn stage(&self) -> io::Result<Staged> {
+        loop {
+            let path = self.staging.join(NEXT_STAGED.fetch_add(1, Ordering::Relaxed).to_string());
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(Staged { file, path }),
+                // Left by an earlier process that had our holder's name.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == ErrorKind::NotFound && self.root.is_dir() => {
+                    // Need not survive a power cut, so not forced to disk.
+                    fs::create_dir_all(&self.staging)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives the file at `from` the name `to` as well; `false` when that is taken.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<bool> {
+        self.with_directory(to, || match fs::hard_link(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            // FAT says "not permitted", some network file systems "not supported". Where it was our permission after
+            // all, the rename fails alike. Two processes could collide here; claims keep them apart.
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+                let _renaming = RENAMING.lock().unwrap_or_else(PoisonError::into_inner);
+                if fs::symlink_metadata(to).is_ok() {
+                    return Ok(false);
+                }
+                fs::rename(from, to).map(|()| true)
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Does `step`, for which the directory of `path` must exist durably.
+    fn with_directory<T>(&self, path: &Path, step: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let directory = path.parent().unwrap_or(&self.root);
+        self.make_directory(directory)?;
+        match step() {
+            // Somebody removed a directory that was remembered: make it once more.
+            Err(error) if error.kind() == ErrorKind::NotFound && !directory.exists() => {
+                self.durable().retain(|known| *known == self.root);
+                self.make_directory(directory)?;
+                step()
+            }
+            done => done,
+        }
+    }
+
+    fn make_directory(&self, directory: &Path) -> io::Result<()> {
+        if self.durable().contains(directory) {
+            return Ok(());
+        }
+        let parent = directory.parent().unwrap_or(&self.root);
+        self.make_directory(parent)?;
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            // One that was there may be as young as ours and not on disk yet, so its parent is forced out too.
+            _ => self.sync_parent(directory)?,
+        }
+        let mut durable = self.durable();
+        if durable.len() >= DURABLE_DIRECTORIES {
+            durable.retain(|known| *known == self.root);
+        }
+        durable.insert(directory.to_owned());
+        Ok(())
+    }
+
+    /// Forces the name of `path` to disk.
+    fn sync_parent(&self, path: &Path) -> io::Result<()> {
+        match path.parent() {
+            Some(parent) if self.fsync => File::open(parent)?.sync_all(),
+            _ => Ok(()),
+        }
+    }
+
+    fn durable(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        // A set is whole between any two calls, so a panic elsewhere leaves it usable.
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the file at `path` has this size and hash.
+fn is_same(path: &Path, size: u64, sha256: &str) -> io::Result<bool> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() != size {
+        return Ok(false);
+    }
+    Ok(digest(path)? == (size, sha256.to_owned()))
+}
+
+fn digest(path: &Path) -> io::Result<(u64, String)> {
+    let mut file = File::open(path)?;
+    let (mut size, mut hash) = (0, Sha256::new());
+    loop {
+        let bytes = Directory::read_some(&mut file)?;
+        if bytes.is_empty() {
+            return Ok((size, hex::encode(hash.finalize())));
+        }
+        size += bytes.len() as u64;
+        hash.update(&bytes);
+    }
+}
+
+/// A missing parent, or a file where a directory should be, means as well that there is no such object.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}

@@ -1,0 +1,128 @@
+//! The manifest: the JSON beside each stored object that proves what it is.
+//!
+//! This file owns the manifest's fields and their spelling. It must not know where a manifest is kept or how it gets
+//! there.
+
+use jiff::{Timestamp, civil::Date};
+use serde::{Deserialize, Serialize};
+
+use crate::{config::Source, report::PartitionId};
+
+/// What stands beside a stored object. Its fields are written in this order; one that does not apply is `null`.
+///
+/// Reading is lenient: unknown fields are passed over, so that an older moesync can read what a newer one wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this form; [`Manifest::FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Name of the workspace.
+    pub workspace: String,
+    /// The report's id.
+    pub report: String,
+    /// Which API the object came from.
+    pub source: Source,
+    /// The partition's date.
+    pub date: Date,
+    /// Key of the object that this manifest stands beside.
+    pub key: String,
+    /// The vendor's name of the file, or our own for the JSON sources.
+    pub file_name: String,
+    /// What the object is.
+    pub format: Format,
+    /// Size of the object in bytes.
+    pub size: u64,
+    /// SHA-256 of the object, 64 lower-case hex digits.
+    pub sha256: String,
+    /// The `Content-Type` it was served with.
+    pub content_type: Option<String>,
+    /// What is inside an archive.
+    pub entries: Option<Vec<ManifestEntry>>,
+    /// Number of records (JSON sources).
+    pub records: Option<u64>,
+    /// The days that statistics cover.
+    pub window: Option<Window>,
+    /// The scheduled instant at which MoEngage made it.
+    pub generated_at: Timestamp,
+    /// From then on it was to be fetched.
+    pub due_at: Timestamp,
+    /// When it was fetched; `null` where a manifest was made anew for an object found at the destination.
+    pub fetched_at: Option<Timestamp>,
+    /// From then on the vendor may have deleted it.
+    pub expires_at: Option<Timestamp>,
+    /// How many attempts it took.
+    pub attempts: u32,
+    /// Where it came from: scheme, host and path; never a query.
+    pub source_url: Option<String>,
+    /// What was odd about it.
+    pub warnings: Vec<String>,
+    /// Version of the moesync that stored it.
+    pub moesync_version: String,
+}
+
+/// What a stored object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    /// A zip archive, as the vendor made it.
+    #[serde(rename = "zip")]
+    Zip,
+    /// A gzip file, as the vendor made it.
+    #[serde(rename = "gzip")]
+    Gzip,
+    /// Lines of JSON, compressed by moesync.
+    #[serde(rename = "ndjson.gz")]
+    NdjsonGz,
+}
+
+/// One entry of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestEntry {
+    /// Its name, as data: never to be used as a path.
+    pub name: String,
+    /// Inflated size in bytes.
+    pub size: u64,
+    /// CRC-32 of the inflated bytes, written as 8 lower-case hex digits.
+    #[serde(with = "crc32_hex")]
+    pub crc32: u32,
+}
+
+/// First and last day of a window, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// First day.
+    pub from: Date,
+    /// Last day.
+    pub to: Date,
+}
+
+impl Manifest {
+    /// The form written by this version of moesync.
+    pub const FORMAT_VERSION: u32 = 1;
+
+    /// Whether this manifest says that the object at `key` is the partition `id`. A manifest that was copied or moved
+    /// by hand names another key and proves nothing.
+    pub fn names(&self, id: &PartitionId, key: &str) -> bool {
+        self.workspace == id.workspace && self.report == id.report && self.date == id.date && self.key == key
+    }
+
+    /// As it is written at the destination: indented JSON with a final newline.
+    pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        Ok(json)
+    }
+}
+
+mod crc32_hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(crc32: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{crc32:08x}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        let well_formed = digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let value = well_formed.then(|| u32::from_str_radix(&digits, 16).ok()).flatten();
+        value.ok_or_else(|| D::Error::custom(format!("`{digits}` is not a CRC-32 of 8 hex digits")))
+    }
+}
