@@ -3,3 +3,4 @@
 mod archive;
 mod config;
 mod store;
+mod vendor;

@@ -1,0 +1,98 @@
+//! What is said when an archive could not be had: the failure, and the cleaning of every text that came from outside.
+//!
+//! This file owns words, and the rule that no secret is in them. It must not know how requests are made.
+
+use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::outcome::Outcome;
+
+/// Longest text taken over from the vendor, in characters.
+const MAX_TEXT: usize = 200;
+
+/// Why an archive could not be had, and what the vendor said about it. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// How the attempt ended.
+    pub outcome: Outcome,
+    /// Status of the last answer; `None` when none came.
+    pub http_status: Option<u16>,
+    /// What was being done, what came back and what to do about it.
+    pub message: String,
+    /// When the vendor wants to be asked again.
+    pub retry_after: Option<RetryAfter>,
+    /// The `Date` of the vendor's own last answer; never that of a redirect's target.
+    pub vendor_date: Option<Timestamp>,
+    /// The vendor's name for the request.
+    pub request_id: Option<String>,
+    /// Where the archive was asked for, without query or userinfo.
+    pub source_url: String,
+    /// Whether an answer was 2xx, so that the file was there.
+    pub seen: bool,
+}
+
+/// The two forms of the `Retry-After` header (RFC 9110, section 10.2.3). Neither is checked for being sensible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// So many seconds after the answer. A date is turned into this form by the answer's own `Date`; 0 if it is past.
+    Seconds(u64),
+    /// At this instant by the vendor's clock, from an answer without a `Date`.
+    At(Timestamp),
+}
+
+/// Makes texts from outside fit to be kept and shown: no secret, nothing but printable characters, not too long.
+pub(super) struct Redactor {
+    signature: SecretString,
+    secrets: Vec<SecretString>,
+}
+
+impl Redactor {
+    pub(super) fn new(secret_key: &SecretString, signature: &SecretString) -> Self {
+        let encoded = utf8_percent_encode(secret_key.expose_secret(), NON_ALPHANUMERIC).to_string().into();
+        let secrets = [secret_key.clone(), signature.clone(), encoded];
+        let secrets = secrets.into_iter().filter(|secret| !secret.expose_secret().is_empty()).collect();
+        Redactor { signature: signature.clone(), secrets }
+    }
+
+    /// Whether a text carries the signature.
+    pub(super) fn finds_signature(&self, text: &str) -> bool {
+        text.to_ascii_lowercase().contains(self.signature.expose_secret())
+    }
+
+    /// A text of the vendor's. Secrets go last but for the cut: dropping a character may have joined one together,
+    /// and half a secret is a secret too.
+    pub(super) fn clean(&self, text: &str) -> String {
+        self.redact(&printable(text)).chars().take(MAX_TEXT).collect()
+    }
+
+    /// The text without the secrets; case does not matter, because hexadecimal digits come in both.
+    pub(super) fn redact(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| replace_ignoring_case(&text, secret.expose_secret()))
+    }
+}
+
+/// ASCII folding keeps every byte's place, so what is found in the folded text can be cut from the text itself.
+fn replace_ignoring_case(text: &str, secret: &str) -> String {
+    let (folded, wanted) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+    let mut kept = String::with_capacity(text.len());
+    let mut from = 0;
+    for (at, found) in folded.match_indices(&wanted) {
+        kept.push_str(&text[from..at]);
+        kept.push_str("[redacted]");
+        from = at + found.len();
+    }
+    kept.push_str(&text[from..]);
+    kept
+}
+
+/// White space in a row becomes one space; control characters and those that turn the direction of writing go.
+fn printable(text: &str) -> String {
+    let shown: String = text
+        .chars()
+        .map(|c| if c.is_whitespace() { ' ' } else { c })
+        .filter(|c| !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
+        .collect();
+    shown.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,332 @@
+//! HTTP to the vendor: asks for an archive, judges the answer, and hands on its bytes.
+//!
+//! This folder owns everything MoEngage's servers can do to us: `transport` the network, `encoding` a gzip around
+//! the archive, `answer` what a status means, and one file an API where it is found and how a request is signed. It
+//! must not know what is in an archive, where it goes, or when to try again.
+
+mod answer;
+mod campaign_report;
+mod daily_dump;
+mod encoding;
+mod failure;
+mod transport;
+
+use bytes::Bytes;
+use jiff::{Timestamp, civil};
+use reqwest::{
+    StatusCode,
+    header::{CONTENT_TYPE, HeaderMap},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+use url::Url;
+
+use self::{
+    answer::Explanation,
+    encoding::Layer,
+    failure::Redactor,
+    transport::{Answer, Body, Fault, Request, Transport, spoken},
+};
+pub use self::{
+    failure::{Failure, RetryAfter},
+    transport::ClientError,
+};
+use crate::{
+    config::{Limits, Network, Report, Source},
+    outcome::Outcome,
+    signature,
+};
+
+/// Speaks to the vendor. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    transport: Transport,
+}
+
+/// An archive on its way: the headers are judged, the bytes are still to come.
+pub struct Download {
+    /// Bytes to come; `None` when not announced, or when they are being unpacked on the way.
+    pub content_length: Option<u64>,
+    /// What the server calls it. Decides nothing: MoEngage sends zips as `application/gzip`.
+    pub content_type: Option<String>,
+    /// The `Date` of the vendor's own last answer; never that of a redirect's target.
+    pub vendor_date: Option<Timestamp>,
+    /// The vendor's name for the request.
+    pub request_id: Option<String>,
+    /// Where the archive was asked for, without query or userinfo.
+    pub source_url: String,
+    body: Body,
+    layer: Layer,
+    body_ended: bool,
+    failed: Option<Failure>,
+    redactor: Redactor,
+}
+
+impl Client {
+    /// Prepares connections: the proxy of the configuration, else that of the system's environment; the system's
+    /// certificate authorities and those of `ca_file`; TLS 1.2 or later.
+    ///
+    /// # Errors
+    ///
+    /// If `ca_file` or the proxy cannot be used, or the system has no certificate authorities at all.
+    pub fn new(network: &Network, limits: &Limits) -> Result<Self, ClientError> {
+        Ok(Client { transport: Transport::new(network, limits)? })
+    }
+
+    /// Asks for the archive of `date`, signing with `secret`.
+    ///
+    /// The time for the attempt runs from here to the last byte; headers must come within two minutes of it.
+    ///
+    /// # Errors
+    ///
+    /// Everything but an archive, with its outcome.
+    pub async fn open(&self, report: &Report, date: civil::Date, secret: &SecretString) -> Result<Download, Failure> {
+        let started = Instant::now();
+        let opened = self.ask(report, date, secret).await;
+        tracing::debug!(
+            workspace = report.workspace.name,
+            report = report.id,
+            date = %date,
+            http_status = opened.as_ref().map_or_else(|failure| failure.http_status, |_| Some(200)),
+            elapsed_seconds = started.elapsed().as_secs_f64(),
+            "asked MoEngage for an archive"
+        );
+        opened
+    }
+
+    async fn ask(&self, report: &Report, date: civil::Date, secret: &SecretString) -> Result<Download, Failure> {
+        let url = source_url(report, date);
+        let source_url = url.to_string();
+        let signature = signature::sign(&report.workspace.app_id, &report.file_name(date), secret);
+        let redactor = Redactor::new(secret, &signature);
+        let request = request(report.source, url, &signature).map_err(|message| Failure {
+            outcome: Outcome::Rejected,
+            http_status: None,
+            message,
+            retry_after: None,
+            vendor_date: None,
+            request_id: None,
+            source_url: source_url.clone(),
+            seen: false,
+        })?;
+        let answer = self.transport.get(request, &redactor).await.map_err(|fault| Failure {
+            outcome: fault.outcome,
+            http_status: fault.http_status,
+            message: redactor.redact(&fault.message),
+            retry_after: None,
+            vendor_date: fault.vendor_date,
+            request_id: None,
+            source_url: source_url.clone(),
+            seen: false,
+        })?;
+        match answer::outcome(answer.status, answer.redirected_to.is_some()) {
+            Some(outcome) => Err(refusal(outcome, answer, report, source_url, &redactor).await),
+            None => Download::begin(answer, source_url, redactor).await,
+        }
+    }
+}
+
+impl Download {
+    /// Reads as far as it takes to know whether the body is the archive or only holds it.
+    async fn begin(answer: Answer, source_url: String, redactor: Redactor) -> Result<Self, Failure> {
+        let mut download = Download {
+            content_length: answer.body.announced_length(),
+            content_type: text(&answer.headers, CONTENT_TYPE.as_str(), &redactor),
+            vendor_date: answer.vendor_date,
+            request_id: request_id(&answer.headers, &redactor),
+            source_url,
+            layer: Layer::announced_by(&answer.headers),
+            body: answer.body,
+            body_ended: false,
+            failed: None,
+            redactor,
+        };
+        while download.layer.is_undecided() {
+            download.receive().await?;
+        }
+        if download.layer.is_stripped() {
+            download.content_length = None;
+        }
+        Ok(download)
+    }
+
+    /// The next bytes of the archive; `None` at its proper end. Waiting for the vendor here is what the minimum rate
+    /// counts; the time between calls is the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable` when the vendor or the network gave up or was too slow, `corrupt` when the body is not whole.
+    /// What failed once stays so.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        let chunk = self.next_chunk().await;
+        self.failed = chunk.as_ref().err().cloned();
+        chunk
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            if let Some(bytes) = self.layer.next().map_err(|error| self.badly_packed(error))? {
+                return Ok(Some(bytes));
+            }
+            if self.body_ended {
+                return Ok(None);
+            }
+            self.receive().await?;
+        }
+    }
+
+    async fn receive(&mut self) -> Result<(), Failure> {
+        match self.body.chunk().await {
+            Ok(Some(bytes)) => self.layer.feed(bytes),
+            Ok(None) => {
+                self.body_ended = true;
+                self.layer.end().map_err(|error| self.badly_packed(error))?;
+            }
+            Err(fault) => return Err(self.failure(fault)),
+        }
+        Ok(())
+    }
+
+    fn badly_packed(&self, error: std::io::Error) -> Failure {
+        let message = format!("the gzip that the server packed the archive into is damaged: {error}");
+        self.failure(Fault { outcome: Outcome::Corrupt, message, http_status: Some(200), vendor_date: None })
+    }
+
+    fn failure(&self, fault: Fault) -> Failure {
+        Failure {
+            outcome: fault.outcome,
+            http_status: fault.http_status,
+            message: self.redactor.redact(&fault.message),
+            retry_after: None,
+            vendor_date: self.vendor_date,
+            request_id: self.request_id.clone(),
+            source_url: self.source_url.clone(),
+            seen: true,
+        }
+    }
+}
+
+/// Where the archive of `date` is asked for, without signature; the base URL for sources that serve no archive.
+pub fn source_url(report: &Report, date: civil::Date) -> Url {
+    let (app_id, file_name) = (&report.workspace.app_id, &report.file_name(date));
+    match report.source {
+        Source::CampaignReport => campaign_report::url(&report.base_url, app_id, file_name),
+        Source::DailyDump => daily_dump::url(&report.base_url, app_id, file_name),
+        Source::CampaignStats | Source::Campaigns | Source::Executions => transport::below(&report.base_url, &[]),
+    }
+}
+
+/// A line for a POSIX shell that downloads one archive; `None` for sources that serve none. It carries the signature,
+/// and so is a secret for as long as the file is there.
+pub fn curl_line(
+    source: Source,
+    base_url: &Url,
+    app_id: &str,
+    file_name: &str,
+    secret: &SecretString,
+) -> Option<SecretString> {
+    let signature = signature::sign(app_id, file_name, secret);
+    let arguments = match source {
+        Source::CampaignReport => {
+            let header = format!("Signature: {}", signature.expose_secret());
+            let url = campaign_report::url(base_url, app_id, file_name);
+            format!("--header {} {}", quoted(&header), quoted(url.as_str()))
+        }
+        Source::DailyDump => {
+            quoted(daily_dump::signed(daily_dump::url(base_url, app_id, file_name), &signature).as_str())
+        }
+        Source::CampaignStats | Source::Campaigns | Source::Executions => return None,
+    };
+    Some(format!("curl --fail --remote-name {arguments}").into())
+}
+
+/// One word for a POSIX shell, whatever is in it.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn request(source: Source, url: Url, signature: &SecretString) -> Result<Request, String> {
+    match source {
+        Source::CampaignReport => campaign_report::request(url, signature).map_err(|error| error.to_string()),
+        Source::DailyDump => Ok(daily_dump::request(url, signature)),
+        Source::CampaignStats | Source::Campaigns | Source::Executions => Err(format!("{source} serves no archives")),
+    }
+}
+
+/// Every answer but 200.
+async fn refusal(
+    outcome: Outcome,
+    mut answer: Answer,
+    report: &Report,
+    source_url: String,
+    redactor: &Redactor,
+) -> Failure {
+    let status = answer.status;
+    // A redirect's target is not MoEngage: it neither explains nor asks to wait, and its words may hold its own query.
+    let (explanation, retry_after) = match answer.redirected_to {
+        None if !status.is_success() => (
+            answer::explanation(&mut answer.body, redactor).await,
+            answer::retry_after(&answer.headers, answer.vendor_date),
+        ),
+        _ => (Explanation::default(), None),
+    };
+    let said = meaning(outcome, status, answer.redirected_to.as_deref(), report, &source_url);
+    let message = match explanation.text {
+        Some(text) => format!("{said}; it says: {text}"),
+        None => said,
+    };
+    let request_id = explanation.request_id.or_else(|| request_id(&answer.headers, redactor));
+    Failure {
+        outcome,
+        http_status: Some(status.as_u16()),
+        message: match &request_id {
+            Some(id) => format!("{message} (request {id})"),
+            None => message,
+        },
+        retry_after,
+        vendor_date: answer.vendor_date,
+        request_id,
+        source_url,
+        seen: status.is_success(),
+    }
+}
+
+/// What came back and what to do, in plain words.
+fn meaning(
+    outcome: Outcome,
+    status: StatusCode,
+    redirected_to: Option<&str>,
+    report: &Report,
+    source_url: &str,
+) -> String {
+    let answered = spoken(status);
+    if let Some(place) = redirected_to {
+        return format!("MoEngage redirected {source_url} to {place}, which answered {answered}");
+    }
+    match outcome {
+        Outcome::Unauthorized => format!(
+            "MoEngage refused the signature for {source_url} ({answered}); check app_id and secret key of workspace {}",
+            report.workspace.name
+        ),
+        Outcome::NotPublished => format!("MoEngage has no {source_url} ({answered})"),
+        Outcome::RateLimited => format!("MoEngage wants fewer requests ({answered} for {source_url})"),
+        Outcome::Corrupt => format!("MoEngage answered {answered} without an archive for {source_url}"),
+        _ if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            format!("the proxy wants other credentials ({answered} for {source_url}); see network.proxy")
+        }
+        _ => format!("MoEngage could not answer ({answered} for {source_url})"),
+    }
+}
+
+/// The vendor documents a request id only in error bodies; this header is the common one, taken if it is there.
+fn request_id(headers: &HeaderMap, redactor: &Redactor) -> Option<String> {
+    text(headers, "x-request-id", redactor)
+}
+
+fn text(headers: &HeaderMap, name: &str, redactor: &Redactor) -> Option<String> {
+    let value = headers.get(name)?.as_bytes();
+    Some(redactor.clean(&String::from_utf8_lossy(value))).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,487 @@
+//! One request to the vendor and the body of its answer: redirects, deadlines, the minimum rate, and plain words for
+//! everything that can go wrong on the way.
+//!
+//! This file owns the network. It must not know the APIs: what a status means is theirs to say, except where a
+//! redirect or a proxy answered.
+
+use std::{error::Error, fs, io, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{
+    Certificate, Proxy, StatusCode,
+    header::{ACCEPT, ACCEPT_ENCODING, DATE, HeaderMap, HeaderValue, LOCATION},
+    redirect,
+};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::failure::Redactor;
+use crate::{
+    config::{Limits, Network},
+    outcome::Outcome,
+};
+
+/// Most redirects followed. The vendor may hand over to presigned storage, which is one.
+const MAX_REDIRECTS: usize = 3;
+
+/// Longest time from the request to the headers of the last answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How much time spent waiting for the vendor is judged at once by the minimum rate.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// Most bytes of one download that HTTP/2 lets the vendor send ahead of the consumer.
+const HTTP2_WINDOW: u32 = 1024 * 1024;
+
+/// Everything but what RFC 3986 calls unreserved, so that no server can read a name in two ways.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The client could not be made from the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ClientError {
+    message: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl ClientError {
+    fn new(message: String, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        ClientError { message, source: Some(source.into()) }
+    }
+}
+
+/// What to ask for, and what proves who asks.
+pub(super) struct Request {
+    /// Where to. May itself be a secret.
+    pub(super) url: Url,
+    /// Headers that only the origin of `url` may see.
+    pub(super) credentials: HeaderMap,
+}
+
+/// An answer that is no redirect, with its body still to come.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// The redirect's target that answered, as scheme and host, if it was one.
+    pub(super) redirected_to: Option<String>,
+    /// `Date` of the last answer of the origin that was asked.
+    pub(super) vendor_date: Option<Timestamp>,
+    pub(super) body: Body,
+}
+
+/// Why there is no answer, or no more of its body.
+#[derive(Debug, Clone)]
+pub(super) struct Fault {
+    pub(super) outcome: Outcome,
+    pub(super) message: String,
+    pub(super) http_status: Option<u16>,
+    pub(super) vendor_date: Option<Timestamp>,
+}
+
+#[derive(Clone)]
+pub(super) struct Transport {
+    http: reqwest::Client,
+    /// The configured proxy, as scheme and host.
+    proxy: Option<String>,
+    allow_http: bool,
+    attempt_timeout: Duration,
+    connect_timeout: Duration,
+    min_rate: u64,
+}
+
+impl Transport {
+    pub(super) fn new(network: &Network, limits: &Limits) -> Result<Self, ClientError> {
+        let downloads = u32::try_from(limits.concurrency).unwrap_or(u32::MAX);
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("moesync/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(limits.connect_timeout)
+            .tls_version_min(reqwest::tls::Version::TLS_1_2)
+            // One connection carries all downloads from a host: with less, a slow consumer of one would stall the
+            // others, and they would seem slow to the minimum rate. 2^31 - 1 is the protocol's limit.
+            .http2_initial_stream_window_size(HTTP2_WINDOW)
+            .http2_initial_connection_window_size(HTTP2_WINDOW.saturating_mul(downloads).min(i32::MAX as u32));
+        if let Some(url) = &network.proxy {
+            builder = builder.proxy(proxy(url)?);
+        }
+        if let Some(path) = &network.ca_file {
+            let pem = fs::read(path)
+                .map_err(|error| ClientError::new(format!("cannot read network.ca_file {}", path.display()), error))?;
+            let unusable = |error: reqwest::Error| {
+                ClientError::new(format!("network.ca_file {} is not PEM certificates", path.display()), error)
+            };
+            let certificates = Certificate::from_pem_bundle(&pem).map_err(unusable)?;
+            if certificates.is_empty() {
+                let message = format!("network.ca_file {} holds no certificate in PEM form", path.display());
+                return Err(ClientError { message, source: None });
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let http = builder.build().map_err(|error| {
+            let hint = "the system's certificate authorities or those of network.ca_file may be unusable";
+            ClientError::new(format!("cannot set up HTTP to MoEngage; {hint}"), error.without_url())
+        })?;
+        Ok(Transport {
+            http,
+            proxy: network.proxy.as_ref().map(place),
+            allow_http: network.allow_http,
+            attempt_timeout: limits.attempt_timeout,
+            connect_timeout: limits.connect_timeout,
+            min_rate: limits.min_rate,
+        })
+    }
+
+    /// Gets an answer, following redirects by hand: the stock policy would take the credentials along.
+    pub(super) async fn get(&self, request: Request, redactor: &Redactor) -> Result<Answer, Fault> {
+        let started = Instant::now();
+        let deadline = later(started, self.attempt_timeout);
+        let answer_by = deadline.min(started + ANSWER_TIMEOUT);
+        let origin = request.url.origin();
+        let mut way = vec![request.url];
+        let mut credentials = Some(request.credentials);
+        let mut vendor_date = None;
+
+        loop {
+            let url = &way[way.len() - 1];
+            let place = place(url);
+            let redirected_to = (way.len() > 1).then(|| place.clone());
+            let response = self.send(url, credentials.as_ref(), answer_by).await.map_err(|message| Fault {
+                outcome: Outcome::Unavailable,
+                message: match &redirected_to {
+                    Some(_) => format!("after a redirect from {}: {message}", origin.ascii_serialization()),
+                    None => message,
+                },
+                http_status: None,
+                vendor_date,
+            })?;
+            let status = response.status();
+            if url.origin() == origin {
+                vendor_date = date(response.headers());
+            }
+            if !status.is_redirection() {
+                let headers = response.headers().clone();
+                let body = Body {
+                    expected: response.content_length(),
+                    received: 0,
+                    response,
+                    place,
+                    // Nobody waits long for the reasons of a refusal.
+                    deadline: if status.is_success() { deadline } else { answer_by },
+                    attempt_timeout: self.attempt_timeout,
+                    min_rate: self.min_rate,
+                    waited: Duration::ZERO,
+                    received_in_window: 0,
+                };
+                return Ok(Answer { status, headers, redirected_to, vendor_date, body });
+            }
+            let target = self.target(&response, &way, redactor).map_err(|reason| Fault {
+                outcome: Outcome::Unavailable,
+                message: format!("{place} answered {}, which is not followed: {reason}", spoken(status)),
+                http_status: Some(status.as_u16()),
+                vendor_date,
+            })?;
+            // Once elsewhere, even the way back is somebody else's idea.
+            if target.origin() != origin {
+                credentials = None;
+            }
+            way.push(target);
+        }
+    }
+
+    async fn send(
+        &self,
+        url: &Url,
+        credentials: Option<&HeaderMap>,
+        answer_by: Instant,
+    ) -> Result<reqwest::Response, String> {
+        let mut headers = credentials.cloned().unwrap_or_default();
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        match timeout_at(answer_by, self.http.get(url.clone()).headers(headers).send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.unreachable(error, &place(url))),
+            Err(_) => {
+                let limit = self.attempt_timeout.min(ANSWER_TIMEOUT);
+                Err(format!("{} did not answer within {limit:?}", place(url)))
+            }
+        }
+    }
+
+    /// Where a redirect leads, or why it is refused. The reason names the target's scheme and host at most: its path
+    /// and query may be a presigned secret.
+    fn target(&self, response: &reqwest::Response, way: &[Url], redactor: &Redactor) -> Result<Url, String> {
+        let from = &way[way.len() - 1];
+        if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return Err("it is no redirect that a download knows".into());
+        }
+        let location = response.headers().get(LOCATION).ok_or("it names no location")?;
+        let location = str::from_utf8(location.as_bytes()).map_err(|_| "its location is not UTF-8")?;
+        let mut target = from.join(location).map_err(|_| "its location is not a URL")?;
+        if !matches!(target.scheme(), "http" | "https") {
+            return Err("its location is neither http nor https".into());
+        }
+        clear_userinfo(&mut target);
+        target.set_fragment(None);
+        let place = place(&target);
+        if from.scheme() == "https" && target.scheme() == "http" {
+            return Err(format!("it leads from https to {place}, where everybody could read and change the archive"));
+        }
+        if target.scheme() == "http" && !self.allow_http && !is_loopback(&target) {
+            return Err(format!("it leads to {place}, and http needs network.allow_http"));
+        }
+        if target.origin() != from.origin() && redactor.finds_signature(target.as_str()) {
+            return Err(format!(
+                "it would hand our signature to {place}; if that is MoEngage too, make it the base_url"
+            ));
+        }
+        if way.contains(&target) {
+            return Err(format!("it leads back to a URL of {place} that redirected already"));
+        }
+        if way.len() > MAX_REDIRECTS {
+            return Err(format!("it leads on to {place} after {MAX_REDIRECTS} redirects"));
+        }
+        Ok(target)
+    }
+
+    /// Plain words for a request that got no answer.
+    fn unreachable(&self, error: reqwest::Error, place: &str) -> String {
+        let error = error.without_url();
+        let through = self.proxy.as_ref().map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
+        let causes = causes(&error);
+        let root = causes.last().cloned().unwrap_or_default();
+        let mentions = |words: &str| causes.iter().any(|cause| cause.contains(words));
+        // The proxy connector's and resolver's errors have no public type, only their words.
+        if mentions("proxy authorization required") {
+            return format!(
+                "could not connect to {place}{through}: it wants other credentials (407); see network.proxy"
+            );
+        }
+        if mentions("tunnel error") {
+            return format!("could not connect to {place}{through}: it refused ({root}); see network.proxy");
+        }
+        if mentions("dns error") {
+            return format!("could not connect to {place}{through}: its name has no address: {root}");
+        }
+        if let Some(tls) = find::<rustls::Error>(&error) {
+            let hint = match tls {
+                rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+                    "; if its certificate authority is a private one, name it in network.ca_file"
+                }
+                _ => "",
+            };
+            return format!("could not connect to {place}{through}: TLS: {tls}{hint}");
+        }
+        if error.is_connect() && error.is_timeout() {
+            return format!("could not connect to {place}{through} within {:?}", self.connect_timeout);
+        }
+        if error.is_connect() {
+            return format!("could not connect to {place}{through}: {root}");
+        }
+        format!("the connection to {place}{through} was lost before the answer: {root}")
+    }
+}
+
+/// The body of an answer, as it comes.
+pub(super) struct Body {
+    response: reqwest::Response,
+    place: String,
+    expected: Option<u64>,
+    received: u64,
+    deadline: Instant,
+    attempt_timeout: Duration,
+    min_rate: u64,
+    /// Time spent waiting in the present window. Whoever consumes slowly makes the vendor wait, not us.
+    waited: Duration,
+    received_in_window: u64,
+}
+
+impl Body {
+    /// Length in bytes that the answer announced.
+    pub(super) fn announced_length(&self) -> Option<u64> {
+        self.expected
+    }
+
+    /// The next bytes as received; `None` at a proper end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Fault> {
+        loop {
+            let started = Instant::now();
+            if started >= self.deadline {
+                return Err(self.overdue());
+            }
+            let until = match self.min_rate {
+                0 => self.deadline,
+                _ => self.deadline.min(started + RATE_WINDOW.saturating_sub(self.waited)),
+            };
+            let chunk = match timeout_at(until, self.response.chunk()).await {
+                Ok(Ok(Some(bytes))) => Some(bytes),
+                Ok(Ok(None)) => return Ok(None),
+                Ok(Err(error)) => return Err(self.broken(error.without_url())),
+                Err(_) if until == self.deadline => return Err(self.overdue()),
+                Err(_) => None,
+            };
+            let length = chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            self.received += length;
+            self.received_in_window += length;
+            self.waited += started.elapsed();
+            if self.min_rate > 0 && self.waited >= RATE_WINDOW {
+                if self.received_in_window < self.min_rate.saturating_mul(RATE_WINDOW.as_secs()) {
+                    return Err(self.too_slow());
+                }
+                self.waited = Duration::ZERO;
+                self.received_in_window = 0;
+            }
+            if chunk.is_some() {
+                return Ok(chunk);
+            }
+        }
+    }
+
+    fn overdue(&self) -> Fault {
+        self.fault(
+            Outcome::Unavailable,
+            format!(
+                "{} did not send everything within {:?}, only {}; see limits.attempt_timeout",
+                self.place,
+                self.attempt_timeout,
+                self.progress()
+            ),
+        )
+    }
+
+    fn too_slow(&self) -> Fault {
+        let message = format!(
+            "{} sent slower than {} bytes a second: {} bytes in {:?} of waiting, {} in all; see limits.min_rate",
+            self.place,
+            self.min_rate,
+            self.received_in_window,
+            RATE_WINDOW,
+            self.progress()
+        );
+        self.fault(Outcome::Unavailable, message)
+    }
+
+    /// A body that ends before its announced end, or whose framing is wrong, is a damaged archive; a connection that
+    /// breaks is a matter of the network.
+    fn broken(&self, error: reqwest::Error) -> Fault {
+        let cut = match find::<io::Error>(&error).map(io::Error::kind) {
+            Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
+                find::<rustls::Error>(&error).is_none()
+            }
+            Some(_) => false,
+            // HTTP/2: the peer broke the protocol, for one by ending a stream short of its length.
+            None => find::<h2::Error>(&error).is_some_and(h2::Error::is_library),
+        };
+        let root = causes(&error).pop().unwrap_or_default();
+        if cut {
+            self.fault(
+                Outcome::Corrupt,
+                format!("the body from {} broke off after {}: {root}", self.place, self.progress()),
+            )
+        } else {
+            let message = format!("the connection to {} was lost after {}: {root}", self.place, self.progress());
+            self.fault(Outcome::Unavailable, message)
+        }
+    }
+
+    fn progress(&self) -> String {
+        match self.expected {
+            Some(expected) => format!("{} of {expected} bytes", self.received),
+            None => format!("{} bytes", self.received),
+        }
+    }
+
+    fn fault(&self, outcome: Outcome, message: String) -> Fault {
+        Fault { outcome, message, http_status: Some(self.response.status().as_u16()), vendor_date: None }
+    }
+}
+
+/// The URL of `segments` below `base_url`, whose path is kept. Each segment is escaped so that the server sees exactly
+/// its UTF-8 bytes.
+pub(super) fn below(base_url: &Url, segments: &[&str]) -> Url {
+    let mut url = base_url.clone();
+    clear_userinfo(&mut url);
+    url.set_query(None);
+    url.set_fragment(None);
+    let mut path = base_url.path().trim_end_matches('/').to_owned();
+    for segment in segments {
+        path.push('/');
+        path.extend(utf8_percent_encode(segment, SEGMENT));
+    }
+    url.set_path(&path);
+    url
+}
+
+/// A status as people know it, such as `404 Not Found`.
+pub(super) fn spoken(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_u16()),
+        None => status.as_u16().to_string(),
+    }
+}
+
+/// The `Date` of an answer.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    http_date(headers.get(DATE)?.to_str().ok()?)
+}
+
+/// A date in any of HTTP's three forms.
+pub(super) fn http_date(text: &str) -> Option<Timestamp> {
+    httpdate::parse_http_date(text.trim()).ok()?.try_into().ok()
+}
+
+fn proxy(url: &Url) -> Result<Proxy, ClientError> {
+    if !matches!(url.scheme(), "http" | "https") {
+        let message = format!("network.proxy is a {} URL; only http and https proxies are supported", url.scheme());
+        return Err(ClientError { message, source: None });
+    }
+    Proxy::all(url.as_str())
+        .map_err(|error| ClientError::new(format!("network.proxy {} cannot be used", place(url)), error.without_url()))
+}
+
+/// Scheme, host and port: all of a URL that may be shown when its path or query may be secret.
+fn place(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+fn clear_userinfo(url: &mut Url) {
+    // Both fail only for URLs without a host, which have no userinfo either.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+fn later(from: Instant, by: Duration) -> Instant {
+    const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+    from + by.min(FOREVER)
+}
+
+/// The words of an error and of everything below it.
+fn causes(error: &reqwest::Error) -> Vec<String> {
+    chain(error).map(ToString::to_string).collect()
+}
+
+/// The innermost error of a type.
+fn find<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
+    chain(error).filter_map(|cause| cause.downcast_ref::<T>()).last()
+}
+
+/// An error and everything below it, also what an `io::Error` wraps, which its `source` passes over.
+fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
