@@ -4,6 +4,7 @@
 
 pub mod archive;
 pub mod config;
+pub mod emulator;
 pub mod moengage;
 pub mod outcome;
 pub mod plan;

@@ -2,5 +2,6 @@
 
 mod archive;
 mod config;
+mod emulator;
 mod store;
 mod vendor;

@@ -1,0 +1,127 @@
+//! The two APIs that serve archives: `campaign_report` and `daily_dump`.
+//!
+//! This file owns their paths, names, signatures and refusals, strictly after the vendor's documents 000 and 001. It
+//! must not know what is in an archive or how it travels.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, RawQuery, State, rejection::PathRejection},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use jiff::{SignedDuration, civil::Date};
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Account, EmulatedReport,
+    archives::Recipe,
+    server::{self, archive, bad_request, get_only, json_error, lock, query_value, unauthorized},
+};
+use crate::{
+    config::Source,
+    schedule::{self, Occurrence},
+};
+
+/// Document 001: "Generated report expires within seven days of generation".
+const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// How a file that is yet to come is refused.
+pub(super) const NOT_GENERATED: &str = "The requested report is not generated yet";
+const NO_SUCH_FILE: &str = "Invalid report file name";
+const NO_SUCH_ACCOUNT: &str = "Incorrect App Id";
+
+type Names = Result<Path<(String, String)>, PathRejection>;
+
+pub(super) fn routes() -> Router<Arc<server::State>> {
+    Router::new()
+        .route("/campaign_reports/rest_api/{app_id}/{file_name}", get_only(campaign_report))
+        .route("/dailyCampaignReportDump/{app_id}/{file_name}", get_only(daily_dump))
+        .route("/v1/dailyCampaignReportDump/{app_id}/{file_name}", get_only(daily_dump))
+}
+
+async fn campaign_report(State(state): State<Arc<server::State>>, names: Names, headers: HeaderMap) -> Response {
+    let (account, file_name) = match addressed(&state, names) {
+        Ok(found) => found,
+        Err(message) => return bad_request(message),
+    };
+    let given = headers.get("Signature").map(|value| value.as_bytes());
+    if given != Some(signature(account, &file_name).as_bytes()) {
+        return unauthorized();
+    }
+    serve(&state, account, Source::CampaignReport, file_name)
+}
+
+async fn daily_dump(State(state): State<Arc<server::State>>, names: Names, RawQuery(query): RawQuery) -> Response {
+    let (account, file_name) = match addressed(&state, names) {
+        Ok(found) => found,
+        Err(message) => return bad_request(message),
+    };
+    if query_value(query, "Signature") != Some(signature(account, &file_name)) {
+        // Document 000 promises JSON for every failure.
+        return json_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Invalid signature");
+    }
+    serve(&state, account, Source::DailyDump, file_name)
+}
+
+/// The account and the decoded file name that a path speaks of, or why it speaks of none.
+fn addressed(state: &server::State, names: Names) -> Result<(&Account, String), &'static str> {
+    // Refused only where the percent-encoding isn't UTF-8.
+    let Path((app_id, file_name)) = names.map_err(|_| NO_SUCH_FILE)?;
+    let account = state.accounts.iter().find(|account| account.app_id == app_id);
+    Ok((account.ok_or(NO_SUCH_ACCOUNT)?, file_name))
+}
+
+/// Documents 000 and 001, "Generating Signature"; over the name as decoded.
+fn signature(account: &Account, file_name: &str) -> String {
+    let text = [&account.app_id, file_name, account.secret_key.expose_secret()].join("|");
+    hex::encode(Sha256::digest(text))
+}
+
+fn serve(state: &server::State, account: &Account, source: Source, file_name: String) -> Response {
+    let mut reports = account.reports.iter().filter(|report| report.source == source);
+    let Some((report, Occurrence { date, generated_at })) =
+        reports.find_map(|report| generation(report, &file_name).map(|generation| (report, generation)))
+    else {
+        return bad_request(NO_SUCH_FILE);
+    };
+    let age = state.now().duration_since(generated_at);
+    if report.first_date.is_some_and(|first| date < first) {
+        return bad_request("No campaign report for this date");
+    }
+    if source == Source::CampaignReport && age >= KEPT {
+        return bad_request("The requested report is older than 7 days");
+    }
+    if age < report.publish_delay.max(SignedDuration::ZERO) {
+        return bad_request(NOT_GENERATED);
+    }
+    let asked = {
+        let mut asked = lock(&state.asked);
+        let asked = asked.entry((account.app_id.clone(), file_name.clone())).or_default();
+        *asked += 1;
+        *asked
+    };
+    if asked < report.appears_at_request {
+        return bad_request(NOT_GENERATED);
+    }
+    let (bytes, container) = (report.bytes, report.container);
+    archive(Recipe { app_id: account.app_id.clone(), file_name, date, bytes, container })
+}
+
+/// The generation that `file_name` is of, if it is one of `report`.
+fn generation(report: &EmulatedReport, file_name: &str) -> Option<Occurrence> {
+    let date = match report.source {
+        // Document 001: the name "with space replaced by underscores", the date, "compression format such as .zip".
+        Source::CampaignReport => {
+            file_name.strip_prefix(&report.name.replace(' ', "_"))?.strip_prefix('_')?.strip_suffix(&report.suffix)?
+        }
+        // Document 000: "The file name is in the format YYYYMMDD.zip".
+        _ => file_name.strip_suffix(".zip")?,
+    };
+    // The parser alone would take fewer digits, and signs.
+    let written = date.len() == 8 && date.bytes().all(|digit| digit.is_ascii_digit());
+    let date = written.then(|| Date::strptime("%Y%m%d", date).ok())??;
+    schedule::on(&report.schedule, &report.timezone, date)
+}

@@ -1,0 +1,118 @@
+//! Sends archives: whole, or in whichever way a fault wants them.
+//!
+//! This file owns bodies and the headers that describe them. It must not know who asked or which rule struck.
+
+use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, Version, header},
+};
+use bytes::Bytes;
+use futures::stream;
+
+use super::{
+    archives::Archive,
+    faults::{ContentEncoding, Framing},
+    wire::Breaker,
+};
+
+/// The most that is read and sent at once, in bytes.
+const PIECE: u64 = 256 << 10;
+
+/// How one archive is sent. The default is whole and well.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    pub(super) framing: Framing,
+    /// After how many bytes what happens; `None` is the ordinary end.
+    pub(super) end: Option<(u64, End)>,
+    /// Which bits of which byte are inverted.
+    pub(super) flip: Option<(u64, u8)>,
+    pub(super) bytes_per_second: Option<NonZeroU32>,
+    pub(super) content_encoding: Option<ContentEncoding>,
+}
+
+/// What happens in place of an ordinary end.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    /// Nothing, for ever.
+    Stall,
+    /// The connection is closed.
+    Close,
+    /// The connection is reset.
+    Reset,
+}
+
+/// The answer that carries `archive`, on the connection that `breaker` breaks.
+///
+/// # Errors
+///
+/// When temporary files fail.
+pub(super) async fn send(archive: Arc<Archive>, delivery: Delivery, breaker: Breaker) -> io::Result<Response<Body>> {
+    let archive = match delivery.content_encoding {
+        Some(ContentEncoding::Layer) => Arc::new(archive.gzipped().await?),
+        Some(ContentEncoding::LabelOnly) | None => archive,
+    };
+    let size = archive.size();
+    let labelled = delivery.content_encoding.is_some();
+    let framing = delivery.framing;
+    let sending = Sending { archive, delivery, breaker, at: 0 };
+    let mut response = Response::new(Body::from_stream(stream::try_unfold(sending, Sending::piece)));
+    let headers = response.headers_mut();
+    // Whatever it is: seed document 001, "200 application/gzip".
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+    if labelled {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    match framing {
+        Framing::ContentLength => {
+            headers.insert(header::CONTENT_LENGTH, size.into());
+        }
+        Framing::Chunked => {}
+        Framing::Close => *response.version_mut() = Version::HTTP_10,
+    }
+    Ok(response)
+}
+
+struct Sending {
+    archive: Arc<Archive>,
+    delivery: Delivery,
+    breaker: Breaker,
+    at: u64,
+}
+
+impl Sending {
+    async fn piece(mut self) -> io::Result<Option<(Bytes, Sending)>> {
+        let end = self.delivery.end.map_or(self.archive.size(), |(at, _)| at);
+        if self.at == end {
+            return match self.delivery.end {
+                None => Ok(None),
+                Some((_, end)) => {
+                    match end {
+                        End::Stall => {}
+                        End::Close => self.breaker.close(),
+                        End::Reset => self.breaker.reset(),
+                    }
+                    // The connection breaks under this answer, or the client gives up.
+                    std::future::pending().await
+                }
+            };
+        }
+        let mut length = (end - self.at).min(PIECE);
+        if let Some(rate) = self.delivery.bytes_per_second {
+            // Ten pieces a second, or a single byte as often as the rate allows.
+            length = length.min(u64::from(rate.get() / 10).max(1));
+            tokio::time::sleep(Duration::from_secs_f64(length as f64 / f64::from(rate.get()))).await;
+        }
+        let mut piece = self.archive.clone().read(self.at, length as usize).await?;
+        if let Some((offset, mask)) = self.delivery.flip
+            && (self.at..self.at + length).contains(&offset)
+        {
+            let mut flipped = piece.to_vec();
+            flipped[(offset - self.at) as usize] ^= mask;
+            piece = flipped.into();
+        }
+        self.at += length;
+        Ok(Some((piece, self)))
+    }
+}

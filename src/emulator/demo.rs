@@ -1,0 +1,41 @@
+//! The account that `moesync demo` keeps the reports of.
+//!
+//! This file owns an example. It must not know anything that a real account has.
+
+use jiff::{
+    SignedDuration,
+    civil::{Time, Weekday, time},
+    tz::TimeZone,
+};
+
+use super::{Account, Container, EmulatedReport};
+use crate::config::{Schedule, Source};
+
+/// An account with three campaign reports, the second of them always late, and the daily dump, all in `timezone`.
+pub fn demo_account(timezone: TimeZone) -> Account {
+    let report = |source, name: &str, schedule, appears_at_request| EmulatedReport {
+        source,
+        name: name.to_owned(),
+        schedule,
+        timezone: timezone.clone(),
+        suffix: ".zip".to_owned(),
+        first_date: None,
+        publish_delay: SignedDuration::ZERO,
+        appears_at_request,
+        bytes: 64 << 10,
+        container: Container::Zip,
+    };
+    let daily = |at: Time| Schedule::Daily { at };
+    let monday = Schedule::Weekly { on: Weekday::Monday, at: time(7, 0, 0, 0) };
+    Account {
+        app_id: "DEMO-APP-ID".to_owned(),
+        secret_key: "demo-secret-key-of-no-account".into(),
+        api_key: "demo-api-key-of-no-account".into(),
+        reports: vec![
+            report(Source::CampaignReport, "Daily campaigns", daily(time(9, 30, 0, 0)), 1),
+            report(Source::CampaignReport, "Daily - conversions", daily(time(6, 15, 0, 0)), 3),
+            report(Source::CampaignReport, "Weekly summary", monday, 1),
+            report(Source::DailyDump, "Daily dump", daily(time(8, 0, 0, 0)), 1),
+        ],
+    }
+}

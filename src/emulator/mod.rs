@@ -1,0 +1,170 @@
+//! A pretend MoEngage over real HTTP: what `moesync emulate`, `moesync demo` and the tests speak to.
+//!
+//! This folder owns the vendor's side of the public contract and every way in which a vendor can misbehave. It must
+//! not know the client: names and signatures are worked out here a second time, from the vendor's documents, so that
+//! a misreading on one side shows as a failure and not as agreement. Only data types and the calendar are shared.
+
+mod archive_api;
+mod archives;
+mod delivery;
+mod demo;
+mod faults;
+mod server;
+mod storage;
+mod wire;
+
+use std::{fmt, io, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use secrecy::SecretString;
+use tokio::{net::TcpListener, task::JoinHandle};
+use url::Url;
+
+use crate::config::{Schedule, Source};
+
+pub use demo::demo_account;
+pub use faults::{ContentEncoding, Cut, Fault, Framing, InvalidRule, RedirectTo, Rule};
+pub use server::LoggedRequest;
+
+/// One MoEngage account that the emulator serves.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The id in every path.
+    pub app_id: String,
+    /// The key that archive requests must be signed with.
+    pub secret_key: SecretString,
+    /// The Basic password of the JSON APIs.
+    pub api_key: SecretString,
+    /// What the account generates.
+    pub reports: Vec<EmulatedReport>,
+}
+
+/// A series that the emulator generates.
+#[derive(Debug, Clone)]
+pub struct EmulatedReport {
+    /// Which API serves it.
+    pub source: Source,
+    /// The name in the dashboard (`campaign_report`); elsewhere a label.
+    pub name: String,
+    /// When it is generated. "As soon as possible" is taken as the first instant of the day.
+    pub schedule: Schedule,
+    /// The zone of the schedule and of the dates in file names.
+    pub timezone: TimeZone,
+    /// What follows the date in the file name (`campaign_report`), normally `.zip`.
+    pub suffix: String,
+    /// The first date that was generated; `None` is always.
+    pub first_date: Option<Date>,
+    /// How long after generation a file is first served. It doesn't defer expiry.
+    pub publish_delay: SignedDuration,
+    /// Which request for a published file is the first to get it: 1 is at once, 3 refuses two as not generated.
+    pub appears_at_request: u32,
+    /// About how large an archive is, in bytes.
+    pub bytes: u64,
+    /// What the archive is, whatever its name and headers say.
+    pub container: Container,
+}
+
+/// The format of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Container {
+    /// A zip with one CSV a channel.
+    Zip,
+    /// One gzipped CSV of all channels.
+    Gzip,
+}
+
+/// Tells the emulator the time. Everything follows from it: what is generated, what is expired, each `Date` header.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What an emulator is to be.
+pub struct Options {
+    /// The accounts; their app ids differ.
+    pub accounts: Vec<Account>,
+    /// What the archives' contents follow from, together with app id and file name.
+    pub seed: u64,
+    /// Misbehaviour from the start.
+    pub faults: Vec<Rule>,
+    /// The emulator's time.
+    pub clock: Clock,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { accounts, seed, faults, clock } = self;
+        f.debug_struct("Options")
+            .field("accounts", accounts)
+            .field("seed", seed)
+            .field("faults", faults)
+            .field("now", &clock())
+            .finish()
+    }
+}
+
+/// A running emulator. Dropping it ends it at once, open connections included.
+#[derive(Debug)]
+pub struct Emulator {
+    url: Url,
+    state: Arc<server::State>,
+    server: JoinHandle<()>,
+}
+
+/// Serves `options` on `listener` in a task of the current tokio runtime until the result is dropped.
+///
+/// # Errors
+///
+/// When the listener has no local address.
+pub fn start(listener: TcpListener, options: Options) -> io::Result<Emulator> {
+    let url = format!("http://{}/", listener.local_addr()?);
+    let url = Url::parse(&url).map_err(io::Error::other)?;
+    let state = Arc::new(server::State::new(options));
+    let server = tokio::spawn(server::serve(listener, state.clone()));
+    Ok(Emulator { url, state, server })
+}
+
+/// Serves `options` on `listener` until `shutdown` completes.
+///
+/// # Errors
+///
+/// As [`start`].
+pub async fn run(listener: TcpListener, options: Options, shutdown: impl Future) -> io::Result<()> {
+    let emulator = start(listener, options)?;
+    shutdown.await;
+    emulator.shutdown().await;
+    Ok(())
+}
+
+impl Emulator {
+    /// The base URL under which it is reached: what `base_url` of a workspace is set to.
+    pub fn url(&self) -> Url {
+        self.url.clone()
+    }
+
+    /// The newest 100,000 requests, oldest first. One is there as soon as its answer begins.
+    pub fn requests(&self) -> Vec<LoggedRequest> {
+        self.state.requests()
+    }
+
+    /// Misbehaves by `rule` too, after the rules that are there.
+    pub fn add_fault(&self, rule: Rule) {
+        self.state.rules.add(rule);
+    }
+
+    /// Behaves again.
+    pub fn clear_faults(&self) {
+        self.state.rules.clear();
+    }
+
+    /// Ends the emulator, and returns once its port is free. Open connections are closed wherever they stand: a
+    /// stalled answer would never end by itself.
+    pub async fn shutdown(mut self) {
+        self.server.abort();
+        // Being cancelled is the expected end of the task, and a panic in it has been reported already.
+        let _ = (&mut self.server).await;
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}

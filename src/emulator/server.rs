@@ -1,0 +1,316 @@
+//! Accepts connections, answers requests, and lets faults strike on the way out.
+//!
+//! This file owns what is common to every answer: the log, the clock in `Date`, the faults. It must not know any of
+//! the APIs; they say what the true answer is, and it is given, bent or broken here.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{self, Request},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use super::{
+    Account, Clock, Options, archive_api,
+    archives::{self, Archives, Recipe},
+    delivery::{self, Delivery, End},
+    faults::{Fault, RedirectTo, Rules, Struck},
+    storage,
+    wire::{Breaker, Wire},
+};
+
+/// The newest requests that are remembered.
+const LOGGED: usize = 100_000;
+
+/// One request as it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedRequest {
+    /// The method.
+    pub method: Method,
+    /// The path as it was sent, percent-encoded, without the query: that may hold a signature.
+    pub path: String,
+    /// The status of the answer; `None` where the connection was reset instead.
+    pub status: Option<StatusCode>,
+    /// When, by the emulator's clock.
+    pub at: Timestamp,
+    /// The `User-Agent` header.
+    pub user_agent: Option<String>,
+    /// The names of all headers, lower-case, in their order. Values may be secrets.
+    pub header_names: Vec<String>,
+    /// The word of the fault that struck it, [`Fault::WrongDate`] aside.
+    pub fault: Option<&'static str>,
+}
+
+impl LoggedRequest {
+    /// Whether a header of that name, in lower case, came with it.
+    pub fn has_header(&self, name: &str) -> bool {
+        self.header_names.iter().any(|sent| sent == name)
+    }
+}
+
+/// What all connections share.
+pub(super) struct State {
+    pub(super) accounts: Vec<Account>,
+    pub(super) archives: Archives,
+    pub(super) rules: Rules,
+    /// How often each published file of an account was asked for, by app id and file name.
+    pub(super) asked: Mutex<HashMap<(String, String), u32>>,
+    /// What the storage serves, by token.
+    pub(super) handed_over: Mutex<HashMap<String, Recipe>>,
+    clock: Clock,
+    requests: Mutex<VecDeque<LoggedRequest>>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("accounts", &self.accounts).field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    pub(super) fn new(options: Options) -> State {
+        State {
+            accounts: options.accounts,
+            archives: Archives::new(options.seed),
+            rules: Rules::new(options.faults),
+            asked: Mutex::default(),
+            handed_over: Mutex::default(),
+            clock: options.clock,
+            requests: Mutex::default(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    pub(super) fn requests(&self) -> Vec<LoggedRequest> {
+        lock(&self.requests).iter().cloned().collect()
+    }
+
+    fn log(&self, request: LoggedRequest) {
+        let LoggedRequest { method, path, status, fault, .. } = &request;
+        let status = status.map(|status| status.as_u16());
+        tracing::info!(%method, path, status, fault, "emulator answered");
+        let mut requests = lock(&self.requests);
+        if requests.len() == LOGGED {
+            requests.pop_front();
+        }
+        requests.push_back(request);
+    }
+}
+
+/// What a panic elsewhere left is still whole: every change under these locks is a single step.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Serves connections until cancelled, which ends them too.
+pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
+    let router = Router::new()
+        .merge(archive_api::routes())
+        .merge(storage::routes())
+        .fallback(async || json_error(StatusCode::NOT_FOUND, "NOT FOUND", "no such path"))
+        .layer(middleware::from_fn_with_state(state.clone(), answer))
+        .with_state(state);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let breaker = Breaker::default();
+                    let service = TowerToHyperService::new(router.clone().layer(Extension(breaker.clone())));
+                    let io = TokioIo::new(Wire::new(stream, breaker));
+                    // Not even a malformed request is answered with the real date.
+                    connections.spawn(http1::Builder::new().auto_date_header(false).serve_connection(io, service));
+                }
+                Err(error) => {
+                    // Mostly a lack of file descriptors, which takes others a moment to give back.
+                    tracing::warn!(%error, "emulator cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            // How a connection ends is the client's concern, and often the fault that was asked for.
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// `handler` for GET, and 405 for every other method, HEAD included.
+pub(super) fn get_only<H, T>(handler: H) -> MethodRouter<Arc<State>>
+where
+    H: axum::handler::Handler<T, Arc<State>>,
+    T: 'static,
+{
+    let refuse = async || {
+        let refusal = json_error(StatusCode::METHOD_NOT_ALLOWED, "METHOD NOT ALLOWED", "only GET is supported");
+        ([(header::ALLOW, "GET")], refusal)
+    };
+    get(handler).head(refuse).fallback(refuse)
+}
+
+/// The first value of a query parameter, decoded.
+pub(super) fn query_value(query: Option<String>, name: &str) -> Option<String> {
+    let query = query?;
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// An error in MoEngage's words (seed document 001, "Response Description").
+pub(super) fn json_error(status: StatusCode, kind: &str, message: &str) -> Response {
+    let error = json!({"error": {"attribute": "", "message": message, "type": kind, "request_id": ""}});
+    (status, [(header::CONTENT_TYPE, "application/json")], error.to_string()).into_response()
+}
+
+/// 400 in MoEngage's words.
+pub(super) fn bad_request(message: &str) -> Response {
+    json_error(StatusCode::BAD_REQUEST, "BAD REQUEST", message)
+}
+
+/// 401 as the campaign report API has it: JSON by its type, and empty.
+pub(super) fn unauthorized() -> Response {
+    (StatusCode::UNAUTHORIZED, [(header::CONTENT_TYPE, "application/json")]).into_response()
+}
+
+/// The answer that stands for an archive until [`answer`] sends it.
+pub(super) fn archive(recipe: Recipe) -> Response {
+    Extension(recipe).into_response()
+}
+
+async fn answer(
+    extract::State(state): extract::State<Arc<State>>,
+    Extension(breaker): Extension<Breaker>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut logged = LoggedRequest {
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        status: None,
+        at: state.now(),
+        user_agent: request
+            .headers()
+            .get(header::USER_AGENT)
+            .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()),
+        header_names: request.headers().keys().map(|name| name.as_str().to_owned()).collect(),
+        fault: None,
+    };
+    let host = request.headers().get(header::HOST).cloned();
+    let mut truth = next.run(request).await;
+    let recipe = truth.extensions_mut().remove::<Recipe>();
+    let decoded_path = percent_encoding::percent_decode_str(&logged.path).decode_utf8_lossy();
+    let Struck { fault, date_offset } = state.rules.strike(&decoded_path, recipe.is_some());
+    logged.fault = fault.as_ref().map(Fault::word);
+    if let Some(Fault::Reset) = fault {
+        state.log(logged);
+        breaker.reset();
+        return std::future::pending().await;
+    }
+    let mut response = match (misanswer(&fault), recipe) {
+        (Some(response), _) => response,
+        (None, None) => truth,
+        (None, Some(recipe)) => give(&state, recipe, fault, breaker, host).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "emulator cannot build an archive in the temporary directory");
+            json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot build the archive")
+        }),
+    };
+    let date = date_offset.map_or(logged.at, |offset| logged.at.saturating_add(offset).unwrap_or(logged.at));
+    response.headers_mut().insert(header::DATE, http_date(date));
+    logged.status = Some(response.status());
+    state.log(logged);
+    response
+}
+
+/// What is answered in place of anything, where the fault is of that kind.
+fn misanswer(fault: &Option<Fault>) -> Option<Response> {
+    Some(match fault.as_ref()? {
+        Fault::Status { code, body: Some(body) } => (*code, body.clone()).into_response(),
+        Fault::Status { code, body: None } => code.into_response(),
+        Fault::Html => {
+            let page = "<!DOCTYPE html>\n<html><head><title>Login</title></head><body><form action=\"/login\" \
+                        method=\"post\"><input name=\"email\"><input name=\"password\" type=\"password\"></form></body>\
+                        </html>\n";
+            ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
+        }
+        Fault::JsonError => json_error(StatusCode::OK, "INTERNAL ERROR", "the report could not be read"),
+        Fault::Empty => ([(header::CONTENT_TYPE, "application/gzip")], Body::empty()).into_response(),
+        Fault::NotYet => bad_request(archive_api::NOT_GENERATED),
+        Fault::Redirect { to: RedirectTo::Url(url), code } => {
+            (*code, [(header::LOCATION, url.as_str())]).into_response()
+        }
+        Fault::RateLimited { retry_after } => {
+            let mut response = json_error(StatusCode::TOO_MANY_REQUESTS, "TOO MANY REQUESTS", "rate limit exceeded");
+            if let Some(value) = retry_after.as_ref().and_then(|text| HeaderValue::from_str(text).ok()) {
+                response.headers_mut().insert(header::RETRY_AFTER, value);
+            }
+            response
+        }
+        Fault::Unauthorized => unauthorized(),
+        Fault::Truncate { .. }
+        | Fault::Slow { .. }
+        | Fault::Stall
+        | Fault::Reset
+        | Fault::ResetMidBody { .. }
+        | Fault::BitFlip { .. }
+        | Fault::Redirect { to: RedirectTo::Storage, .. }
+        | Fault::WrongDate { .. }
+        | Fault::ContentEncoding(_) => return None,
+    })
+}
+
+/// Sends the archive, or where it is to be had, as `fault` bends it.
+async fn give(
+    state: &State,
+    recipe: Recipe,
+    fault: Option<Fault>,
+    breaker: Breaker,
+    host: Option<HeaderValue>,
+) -> io::Result<Response> {
+    if let Some(Fault::Redirect { to: RedirectTo::Storage, code }) = fault {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LOCATION, storage::hand_over(state, recipe, host)?);
+        return Ok((code, headers).into_response());
+    }
+    let archive = state.archives.get(recipe.clone()).await?;
+    let size = archive.size();
+    let mut delivery = Delivery::default();
+    match fault {
+        Some(Fault::Truncate { at, framing }) => {
+            delivery.end = Some((at.of(size), End::Close));
+            delivery.framing = framing;
+        }
+        Some(Fault::Slow { bytes_per_second }) => delivery.bytes_per_second = Some(bytes_per_second),
+        Some(Fault::Stall) => delivery.end = Some((0, End::Stall)),
+        Some(Fault::ResetMidBody { at }) => delivery.end = Some((at.of(size), End::Reset)),
+        Some(Fault::BitFlip { offset: Some(offset) }) => delivery.flip = Some((offset.min(size - 1), 1)),
+        Some(Fault::BitFlip { offset: None }) => {
+            let somewhere = archives::somewhere(&recipe);
+            // In the middle half: the outer ones hold bits that mean nothing, such as times of files.
+            delivery.flip = Some((size / 4 + (somewhere >> 3) % (size / 2), 1 << (somewhere & 7)));
+        }
+        Some(Fault::ContentEncoding(encoding)) => delivery.content_encoding = Some(encoding),
+        _ => {}
+    }
+    delivery::send(archive, delivery, breaker).await
+}
+
+fn http_date(at: Timestamp) -> HeaderValue {
+    // RFC 9110, section 5.6.7; made of letters and digits whatever the time.
+    HeaderValue::try_from(at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+        .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+}

@@ -1,0 +1,64 @@
+//! The object storage that the emulator hands over to when told to redirect.
+//!
+//! This file owns presigned URLs. Such storage belongs to somebody else, so it must not know the account's keys.
+
+use std::{io, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    archives::Recipe,
+    server::{self, archive, get_only, lock, query_value},
+};
+
+const FOLDER: &str = "/storage/";
+const SIGNATURE: &str = "X-Amz-Signature";
+
+pub(super) fn routes() -> Router<Arc<server::State>> {
+    Router::new().route("/storage/{token}", get_only(object))
+}
+
+/// Whether the storage answers for that path.
+pub(super) fn serves(path: &str) -> bool {
+    path.starts_with(FOLDER)
+}
+
+/// Makes the archive available, and names the URL: under the host by which the client came, else without one.
+pub(super) fn hand_over(state: &server::State, recipe: Recipe, host: Option<HeaderValue>) -> io::Result<HeaderValue> {
+    let (token, signature) = (state.archives.token("object", &recipe), state.archives.token("presigned", &recipe));
+    lock(&state.handed_over).insert(token.clone(), recipe);
+    let host = host.as_ref().and_then(|host| host.to_str().ok());
+    let origin = host.map(|host| format!("http://{host}")).unwrap_or_default();
+    HeaderValue::try_from(format!("{origin}{FOLDER}{token}?{SIGNATURE}={signature}")).map_err(io::Error::other)
+}
+
+async fn object(
+    State(state): State<Arc<server::State>>,
+    Path(token): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    if headers.contains_key("Signature") || headers.contains_key(header::AUTHORIZATION) {
+        return refusal(StatusCode::BAD_REQUEST, "InvalidArgument", "Only one auth mechanism allowed");
+    }
+    let Some(recipe) = lock(&state.handed_over).get(&token).cloned() else {
+        return refusal(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist");
+    };
+    if query_value(query, SIGNATURE) != Some(state.archives.token("presigned", &recipe)) {
+        return refusal(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", "The request signature does not match");
+    }
+    archive(recipe)
+}
+
+/// An error in S3's words.
+fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    );
+    (status, [(header::CONTENT_TYPE, "application/xml")], xml).into_response()
+}

@@ -1,0 +1,103 @@
+//! A TCP connection that can be told to break.
+//!
+//! This file owns how a connection ends. It must not know HTTP: whoever answers says when what was sent is enough.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+const OPEN: u8 = 0;
+const CLOSING: u8 = 1;
+const RESETTING: u8 = 2;
+
+/// The handle by which an answer breaks the connection that it travels on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Breaker(Arc<AtomicU8>);
+
+impl Breaker {
+    /// Ends the connection in the ordinary way (FIN) once all that was written is on its way.
+    pub(super) fn close(&self) {
+        self.0.store(CLOSING, Ordering::Release);
+    }
+
+    /// Ends the connection with a reset (RST); what the peer hasn't read by then may be lost to it.
+    pub(super) fn reset(&self) {
+        self.0.store(RESETTING, Ordering::Release);
+    }
+
+    fn is(&self, fate: u8) -> bool {
+        self.0.load(Ordering::Acquire) == fate
+    }
+}
+
+/// A stream that ends when its [`Breaker`] says so.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    breaker: Breaker,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, breaker: Breaker) -> Wire {
+        Wire { stream, breaker }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.breaker.is(RESETTING) {
+            // A socket that can't be set to reset is broken already.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// The server flushes after every step, and only when nothing is left in its buffers does the flush come here.
+    /// So this is the place to fail: exactly the bytes meant for the peer have been written.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if self.breaker.is(OPEN) {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
