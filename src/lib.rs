@@ -3,8 +3,11 @@
 //! ARCHITECTURE.md has the map of the house.
 
 pub mod archive;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod emulator;
+pub mod ledger;
 pub mod moengage;
 pub mod outcome;
 pub mod plan;
@@ -12,3 +15,5 @@ pub mod report;
 pub mod schedule;
 pub mod signature;
 pub mod store;
+pub mod sync;
+pub mod telemetry;

@@ -1,0 +1,358 @@
+//! The command line: one file a command below, and what they share here.
+//!
+//! The only place that prints: results on standard output, everything else on standard error.
+
+use std::{collections::HashMap, path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::{Args, Parser, Subcommand};
+use jiff::civil::Date;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+use crate::{
+    config::{self, Config, Ledger, Report},
+    daemon::DaemonError,
+    ledger::{self, LedgerError},
+    outcome::Entry,
+    sync::{Clock, Context, POSTGRES_UNSUPPORTED, Progress, Selection, StartError, SystemClock},
+    telemetry::{Chain, LogFormat},
+};
+
+mod backfill;
+mod check;
+mod demo;
+mod emulate;
+mod explain;
+mod plan;
+mod progress;
+mod run;
+mod schema;
+mod shell;
+mod sign;
+mod status;
+mod sync;
+mod table;
+mod verify;
+pub mod words;
+
+pub use progress::Bars;
+
+/// Keeps every MoEngage campaign report: fetched before it expires, verified, stored, and accounted for.
+#[derive(Debug, Parser)]
+#[command(name = "moesync", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// The configuration [default: ./moesync.toml, then /etc/moesync/moesync.toml].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Says more: -v for debugging, -vv for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// How logs are written [default: pretty on a terminal, json otherwise].
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Prints results as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon: fetches every partition when it is due, until told to stop.
+    Run,
+    /// Makes one pass: fetches every partition that is due and not stored, then exits.
+    Sync(sync::Options),
+    /// Fetches past partitions of a report.
+    Backfill(backfill::Options),
+    /// Shows what would be done, when and why; touches nothing.
+    Plan(plan::Options),
+    /// Shows everything about one partition.
+    Explain(explain::Options),
+    /// Shows the partitions and their state.
+    Status(status::Options),
+    /// Reads stored objects again and compares them with their manifests.
+    Verify(verify::Options),
+    /// Checks the configuration.
+    Check(check::Options),
+    /// Prints a file's signature and a ready curl line.
+    Sign(sign::Options),
+    /// Shows everything at work against a pretend MoEngage; stores into ./moesync-demo/.
+    Demo(demo::Options),
+    /// Runs a pretend MoEngage.
+    Emulate(emulate::Options),
+    /// Prints the JSON Schema of the configuration.
+    Schema,
+    /// Prints a completion script for a shell.
+    Completions(shell::Completions),
+    /// Prints the manual page, or writes one for each command.
+    Man(shell::Man),
+}
+
+/// Which report a command is about.
+#[derive(Debug, Clone, Default, Args)]
+struct Which {
+    /// Only this workspace.
+    #[arg(long, value_name = "NAME")]
+    workspace: Option<String>,
+    /// Only the report with this id.
+    #[arg(long, value_name = "ID")]
+    report: Option<String>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// All that was asked is done: exit code 0.
+    Done,
+    /// Something that was asked is not: exit code 1.
+    Incomplete,
+}
+
+/// Why a command could not do what was asked.
+#[derive(Debug)]
+enum Failure {
+    /// Usage or configuration, before anything was started: exit code 2.
+    Usage(String),
+    /// Anything else: exit code 1.
+    Failed(String),
+}
+
+impl From<config::Problem> for Failure {
+    fn from(problem: config::Problem) -> Self {
+        Failure::Usage(problem.to_string())
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        Failure::Failed(Chain(&error).to_string())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Configuration(message) => Failure::Usage(message),
+            StartError::Ledger(error) => error.into(),
+        }
+    }
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Configuration(problem) => problem.into(),
+            DaemonError::Start(error) => error.into(),
+            DaemonError::System { .. } => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
+type Result<T = Ended, E = Failure> = std::result::Result<T, E>;
+
+impl Arguments {
+    /// How logs are written and how much is said: a daemon tells what it does, a command only what goes wrong.
+    pub fn logging(&self) -> (LogFormat, LevelFilter) {
+        let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let format = self.global.log_format.unwrap_or(if is_terminal { LogFormat::Pretty } else { LogFormat::Json });
+        let level = match (&self.command, self.global.verbose) {
+            (Command::Run | Command::Emulate(_), 0) => LevelFilter::INFO,
+            // Its late report is meant to be late.
+            (Command::Demo(_), 0) => LevelFilter::OFF,
+            (_, 0) => LevelFilter::WARN,
+            (_, 1) => LevelFilter::DEBUG,
+            (_, _) => LevelFilter::TRACE,
+        };
+        (format, level)
+    }
+}
+
+/// Runs the command that `arguments` name, and says how it went.
+pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
+    let Arguments { global, command } = arguments;
+    let shell = Shell { global, bars, clock: Arc::new(SystemClock) };
+    let ended = match command {
+        Command::Run => run::run(&shell).await,
+        Command::Sync(options) => sync::run(&shell, options).await,
+        Command::Backfill(options) => backfill::run(&shell, options).await,
+        Command::Plan(options) => plan::run(&shell, options).await,
+        Command::Explain(options) => explain::run(&shell, options).await,
+        Command::Status(options) => status::run(&shell, options).await,
+        Command::Verify(options) => verify::run(&shell, options).await,
+        Command::Check(options) => check::run(&shell, options).await,
+        Command::Sign(options) => sign::run(&shell, options),
+        Command::Demo(options) => demo::run(&shell, options).await,
+        Command::Emulate(options) => emulate::run(&shell, options).await,
+        Command::Schema => schema::run(),
+        Command::Completions(options) => shell::completions(options),
+        Command::Man(options) => shell::man(options),
+    };
+    match ended {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Incomplete) => ExitCode::from(1),
+        Err(Failure::Usage(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// What every command has at hand.
+struct Shell {
+    global: Global,
+    bars: Bars,
+    clock: Arc<dyn Clock>,
+}
+
+impl Shell {
+    /// The configuration, located, layered with the environment and checked.
+    fn config(&self) -> Result<Arc<Config>> {
+        let path = config::locate(self.global.config.as_deref())?;
+        Ok(Arc::new(config::load(&path, environment())?))
+    }
+
+    /// A context that can speak to the vendor.
+    async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
+        let progress: Arc<dyn Progress> = Arc::new(self.bars.clone());
+        Ok(Arc::new(crate::sync::start(config, Arc::clone(&self.clock), progress).await?))
+    }
+
+    /// What the ledger holds, read without changing anything; empty when there is none yet.
+    async fn ledger(&self, config: &Config) -> Result<Option<ledger::Ledger>> {
+        match &config.ledger {
+            Ledger::Sqlite(path) => Ok(ledger::open_read_only(path).await?),
+            Ledger::Postgres(_) => Err(Failure::Usage(POSTGRES_UNSUPPORTED.into())),
+        }
+    }
+
+    /// Prints `value` as JSON, or what `table` makes of it.
+    fn print<T: serde::Serialize>(&self, value: &T, table: impl FnOnce(&T) -> String) -> Result<()> {
+        let text = if self.global.json {
+            let mut text = serde_json::to_string_pretty(value)
+                .map_err(|error| Failure::Failed(format!("could not write JSON: {error}")))?;
+            text.push('\n');
+            text
+        } else {
+            table(value)
+        };
+        print(&text)
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("could not write the result: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The process's environment, less what is not text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+impl Which {
+    /// The selection, provided that it names something that is configured.
+    fn selection(&self, config: &Config) -> Result<Selection> {
+        if let Some(workspace) = &self.workspace {
+            let names = config.workspaces.iter().map(|known| known.name.as_str());
+            known("workspace", workspace, names)?;
+        }
+        if self.report.is_some() {
+            self.one(config)?;
+        }
+        Ok(Selection { workspace: self.workspace.clone(), report: self.report.clone(), partitions: None })
+    }
+
+    /// The one configured report that is meant.
+    fn one(&self, config: &Config) -> Result<Arc<Report>> {
+        let Some(id) = &self.report else {
+            return Err(Failure::Usage("which report? name it with --report ID".into()));
+        };
+        let in_workspace =
+            |report: &&Arc<Report>| self.workspace.as_ref().is_none_or(|name| *name == report.workspace.name);
+        let found: Vec<_> = config.reports.iter().filter(in_workspace).filter(|report| report.id == *id).collect();
+        match found.as_slice() {
+            [report] => Ok(Arc::clone(report)),
+            [] => {
+                known("report", id, config.reports.iter().filter(in_workspace).map(|report| report.id.as_str()))?;
+                Err(Failure::Usage(format!("no report has the id `{id}`")))
+            }
+            several => {
+                let names: Vec<_> = several.iter().map(|report| report.workspace.name.as_str()).collect();
+                Err(Failure::Usage(format!(
+                    "report `{id}` is in several workspaces ({}); name one with --workspace",
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+}
+
+/// Refuses a name that is not among those that are known, and offers the nearest.
+fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let names: Vec<&str> = names.collect();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let nearest = names
+        .iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let hint = match nearest {
+        Some((_, nearest)) => format!("did you mean `{nearest}`?"),
+        None => format!("configured are: {}", names.join(", ")),
+    };
+    Err(Failure::Usage(format!("no {what} is called `{name}`; {hint}")))
+}
+
+/// The reports of `config` by what the ledger calls them.
+fn configured(config: &Config) -> HashMap<crate::report::ReportId, Arc<Report>> {
+    config.reports.iter().map(|report| (report.report_id(), Arc::clone(report))).collect()
+}
+
+/// The entries of a ledger that may not exist yet.
+async fn entries(ledger: Option<&ledger::Ledger>) -> Result<Vec<Entry>> {
+    match ledger {
+        Some(ledger) => Ok(ledger.entries().await?),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Returns when the process is asked to stop.
+async fn stop_signal() {
+    let interrupt = signal(SignalKind::interrupt());
+    let terminate = signal(SignalKind::terminate());
+    match (interrupt, terminate) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process by themselves.
+        _ => std::future::pending().await,
+    }
+}
+
+/// A date on the command line.
+fn date(text: &str) -> std::result::Result<Date, String> {
+    text.parse().map_err(|_| "expected a date such as 2026-11-21".to_owned())
+}

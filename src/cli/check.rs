@@ -1,0 +1,161 @@
+//! `moesync check`: the configuration, and with `--online` what it points to.
+
+use std::fmt::Write;
+
+use clap::Args;
+use jiff::{ToSpan, civil::Date};
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Serialize;
+
+use super::{Ended, Failure, Result, Shell};
+use crate::{
+    config::{Config, Report, SecretSource},
+    moengage,
+    outcome::Outcome,
+    schedule,
+    store::{Budget, Destination},
+    sync::Secrets,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Also tries credentials and destinations, and each report's name against its last seven dates.
+    #[arg(long)]
+    online: bool,
+}
+
+/// What `check` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Checked {
+    /// What was looked at, in order.
+    checks: Vec<Check>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Check {
+    /// What it is.
+    subject: String,
+    /// Whether it is as it should be.
+    ok: bool,
+    /// What was found.
+    message: String,
+}
+
+pub(super) async fn run(shell: &Shell, options: Options) -> Result {
+    let config = shell.config()?;
+    for workspace in &config.workspaces {
+        refuse_readable_by_all(&workspace.name, &workspace.secret_key)?;
+        refuse_readable_by_all(&workspace.name, &workspace.api_key)?;
+    }
+    let mut checks = vec![Check {
+        subject: "configuration".into(),
+        ok: true,
+        message: format!(
+            "{} workspaces, {} destinations, {} reports",
+            config.workspaces.len(),
+            config.destinations.len(),
+            config.reports.len()
+        ),
+    }];
+    if options.online {
+        destinations(&config, &mut checks).await;
+        reports(shell, &config, &mut checks).await?;
+    }
+    let is_ok = checks.iter().all(|check| check.ok);
+    shell.print(&Checked { checks }, |result| {
+        let mut text = String::new();
+        for Check { subject, ok, message } in &result.checks {
+            let _ = writeln!(text, "{} {subject}: {message}", if *ok { "ok    " } else { "FAILED" });
+        }
+        text
+    })?;
+    Ok(if is_ok { Ended::Done } else { Ended::Incomplete })
+}
+
+/// Looks at a secret's file without reading it: this command may run where the secrets are out of reach.
+fn refuse_readable_by_all(workspace: &str, secret: &SecretSource) -> Result<()> {
+    match secret.readable_by_all() {
+        Some(problem) => Err(Failure::Usage(format!("the secret key of workspace `{workspace}`: {problem}"))),
+        None => Ok(()),
+    }
+}
+
+async fn destinations(config: &Config, checks: &mut Vec<Check>) {
+    let budget = Budget::new();
+    for destination in &config.destinations {
+        let checked = match Destination::open(destination, budget.clone(), "check") {
+            Ok(opened) => opened.check().await,
+            Err(error) => Err(error),
+        };
+        let (ok, message) = match checked {
+            Ok(found) if found.refuses_overwrite => (true, "written, read and deleted; refuses to overwrite".into()),
+            Ok(_) => (
+                true,
+                "written, read and deleted; ignores conditional puts: let one moesync at a time write to it, and switch \
+                 on versioning"
+                    .into(),
+            ),
+            Err(error) => (false, error.to_string()),
+        };
+        checks.push(Check { subject: format!("destination {}", destination.name), ok, message });
+    }
+}
+
+async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Result<()> {
+    let client =
+        moengage::Client::new(&config.network, &config.limits).map_err(|error| Failure::Usage(error.to_string()))?;
+    let secrets = Secrets::default();
+    for report in config.reports.iter().filter(|report| report.source.is_archive()) {
+        let secret = secrets.secret_key(&report.workspace).map_err(Failure::Usage)?;
+        let (ok, message) = answers(shell, &client, report, &secret).await;
+        checks.push(Check { subject: format!("report {}", report.report_id()), ok, message });
+    }
+    Ok(())
+}
+
+/// What the vendor says to the last seven dates of a report.
+async fn answers(shell: &Shell, client: &moengage::Client, report: &Report, secret: &SecretString) -> (bool, String) {
+    let dates = last_dates(shell, report);
+    if dates.is_empty() {
+        return (true, "no date of its schedule lies in the last seven days".into());
+    }
+    let mut available = Vec::new();
+    let mut refusal = None;
+    for date in &dates {
+        match client.open(report, *date, secret).await {
+            Ok(_) => available.push(*date),
+            Err(failure) if failure.outcome == Outcome::NotPublished => refusal = Some(failure.message),
+            Err(failure) => return (false, failure.message),
+        }
+    }
+    match (available.last(), refusal) {
+        (Some(newest), _) => {
+            (true, format!("{} of {} dates are there, the newest {newest}", available.len(), dates.len()))
+        }
+        (None, refusal) => (
+            false,
+            format!(
+                "none of its last {} dates is there ({}); compare its name with the dashboard's, asked for as `{}`",
+                dates.len(),
+                refusal.unwrap_or_default(),
+                dates.last().map(|date| report.file_name(*date)).unwrap_or_default()
+            ),
+        ),
+    }
+}
+
+fn last_dates(shell: &Shell, report: &Report) -> Vec<Date> {
+    let now = shell.clock.now();
+    let today = report.timezone.to_datetime(now).date();
+    let first = today.checked_sub(7.days()).unwrap_or(today);
+    first
+        .series(1.day())
+        .take_while(|date| *date <= today)
+        .filter_map(|date| schedule::on(&report.schedule, &report.timezone, date))
+        .map(|occurrence| report.partition(occurrence))
+        .filter(|partition| partition.due_at <= now && partition.expires_at.is_none_or(|expiry| expiry > now))
+        .map(|partition| partition.id.date)
+        .collect()
+}

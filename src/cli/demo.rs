@@ -1,0 +1,133 @@
+//! `moesync demo`: everything at work against a pretend MoEngage, on a stranger's machine, in a minute.
+
+use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+
+use clap::Args;
+use jiff::{ToSpan, tz::TimeZone};
+use secrecy::ExposeSecret;
+use url::Url;
+
+use super::{Ended, Failure, Result, Shell, emulate, environment, print, stop_signal, table, words::PartitionStatus};
+use crate::{
+    config::{self, MonthDay, Schedule, Source},
+    daemon,
+    emulator::{self, Account},
+    outcome::Settled,
+    sync::{self, Progress, Selection},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Stays as a daemon, with the pretend MoEngage beside it.
+    #[arg(long)]
+    keep_running: bool,
+}
+
+/// Where everything of the demo goes.
+const FOLDER: &str = "moesync-demo";
+
+/// The late report appears at the third request. Whatever is not there by then is a failure of the demo.
+const PASSES: usize = 5;
+
+pub(super) async fn run(shell: &Shell, options: Options) -> Result {
+    let account = emulator::demo_account(TimeZone::UTC);
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let emulator_options = emulate::emulator_options(shell, vec![account.clone()], 1, Vec::new());
+    let emulator = emulate::start(anywhere, emulator_options).await?;
+    let path = Path::new(FOLDER).join("moesync.toml");
+    write(shell, &account, &emulator.url(), &path)
+        .map_err(|error| Failure::Failed(format!("could not write to ./{FOLDER}: {error}")))?;
+
+    eprintln!("A pretend MoEngage is at {}. It has kept a week of reports; one of them is late.", emulator.url());
+    let ctx = shell.context(Arc::new(config::load(&path, environment())?)).await?;
+    let mut summary = sync::once(&ctx, &Selection::default(), stop_signal()).await?;
+    for _ in 1..PASSES {
+        let pending = summary.entries.iter().filter(|entry| entry.settled == Settled::Open).count();
+        if pending == 0 {
+            break;
+        }
+        eprintln!("{pending} are not published yet; asking again.");
+        summary = sync::once(&ctx, &Selection::default(), stop_signal()).await?;
+    }
+
+    let now = shell.clock.now();
+    let entries = ctx.ledger.entries().await?;
+    let partitions: Vec<_> = entries.iter().map(|entry| PartitionStatus::new(entry, true, now)).collect();
+    shell.print(&super::words::Partitions { partitions }, |landed| {
+        format!(
+            "\n{}\n{}in ./{FOLDER}/reports, each with its manifest beside it.\n\n\
+             Look further:\n  \
+             moesync --config {FOLDER}/moesync.toml status\n  \
+             moesync --config {FOLDER}/moesync.toml verify\n  \
+             moesync --config {FOLDER}/moesync.toml explain --report weekly-summary --date {}\n",
+            table::partitions(&landed.partitions, now),
+            table::count(&landed.partitions),
+            landed.partitions.iter().filter(|p| p.report == "weekly-summary").map(|p| p.date).max().unwrap_or_default(),
+        )
+    })?;
+    if options.keep_running {
+        drop(ctx);
+        print("\nStaying as a daemon; stop it with Ctrl-C.\n")?;
+        let progress: Arc<dyn Progress> = Arc::new(());
+        daemon::run(|| config::load(&path, environment()), Arc::clone(&shell.clock), progress).await?;
+    }
+    emulator.shutdown().await;
+    Ok(if summary.is_complete() { Ended::Done } else { Ended::Incomplete })
+}
+
+/// Writes the configuration and the key file that a user of this account would write.
+fn write(shell: &Shell, account: &Account, base_url: &Url, path: &Path) -> io::Result<()> {
+    fs::create_dir_all(FOLDER)?;
+    let key = Path::new(FOLDER).join("secret-key");
+    if key.exists() {
+        fs::remove_file(&key)?;
+    }
+    fs::write(&key, account.secret_key.expose_secret())?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+
+    let week_ago = shell.clock.now().to_zoned(TimeZone::UTC).date().saturating_sub(6.days());
+    let mut text = format!(
+        "# Written by `moesync demo`. The base URL is that of its pretend MoEngage.\n\
+         [ledger]\nurl = \"sqlite://./{FOLDER}/moesync.db\"\n\n\
+         [web]\nlisten = \"\"\n\n\
+         [[workspaces]]\nname = \"demo\"\napp_id = \"{}\"\nbase_url = \"{base_url}\"\ntimezone = \"UTC\"\n\
+         secret_key_file = \"./{FOLDER}/secret-key\"\n\n\
+         [[destinations]]\nname = \"disk\"\nurl = \"file://./{FOLDER}/reports\"\n",
+        account.app_id
+    );
+    for report in &account.reports {
+        let name = match report.source {
+            Source::CampaignReport => format!("name = \"{}\"\n", report.name),
+            _ => format!("start = \"{week_ago}\"\n"),
+        };
+        text += &format!(
+            "\n[[reports]]\nworkspace = \"demo\"\nsource = \"{}\"\nid = \"{}\"\n{name}destination = \"disk\"\n\
+             schedule = {}\n",
+            report.source,
+            report.name.to_lowercase().replace(" - ", "-").replace(' ', "-"),
+            schedule(&report.schedule)
+        );
+    }
+    fs::write(path, text)
+}
+
+/// A schedule in the configuration's words.
+fn schedule(schedule: &Schedule) -> String {
+    let time = |at: &jiff::civil::Time| at.strftime("%H:%M").to_string();
+    match schedule {
+        Schedule::Daily { at } => format!("{{ every = \"day\", at = \"{}\" }}", time(at)),
+        Schedule::Weekly { on, at } => {
+            format!("{{ every = \"week\", on = \"{}\", at = \"{}\" }}", format!("{on:?}").to_lowercase(), time(at))
+        }
+        Schedule::Monthly { on: MonthDay::Last, at } => {
+            format!("{{ every = \"month\", on = \"last\", at = \"{}\" }}", time(at))
+        }
+        Schedule::Monthly { on: MonthDay::Day(day), at } => {
+            format!("{{ every = \"month\", on = {day}, at = \"{}\" }}", time(at))
+        }
+        Schedule::Once { date, at } => {
+            let at = at.as_ref().map(|at| format!(", at = \"{}\"", time(at))).unwrap_or_default();
+            format!("{{ once = \"{date}\"{at} }}")
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! `moesync emulate`: the pretend MoEngage alone.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use clap::Args;
+use jiff::{SignedDuration, tz::TimeZone};
+use tokio::net::TcpListener;
+
+use super::{Ended, Failure, Result, Shell, print, stop_signal};
+use crate::{
+    config::{Config, Source},
+    emulator::{self, Account, Container, EmulatedReport, Emulator, Rule},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Where it listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8788")]
+    listen: SocketAddr,
+    /// What the contents of its archives follow from.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+    /// About how large its archives are, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
+    bytes: u64,
+    /// Misbehaves: for example `status=503,times=2`; may be repeated.
+    #[arg(long = "fault", value_name = "RULE")]
+    faults: Vec<Rule>,
+}
+
+/// With `--config`, it is the MoEngage of that configuration: its workspaces, keys and reports. Otherwise it has the
+/// demo's account.
+pub(super) async fn run(shell: &Shell, options: Options) -> Result {
+    let Options { listen, seed, bytes, faults } = options;
+    let mut accounts = match &shell.global.config {
+        Some(_) => accounts(&*shell.config()?)?,
+        None => vec![emulator::demo_account(TimeZone::UTC)],
+    };
+    for report in accounts.iter_mut().flat_map(|account| &mut account.reports) {
+        report.bytes = bytes;
+    }
+    let emulator = start(listen, emulator_options(shell, accounts, seed, faults)).await?;
+    print(&format!("a pretend MoEngage listens on {}; stop it with Ctrl-C\n", emulator.url()))?;
+    stop_signal().await;
+    emulator.shutdown().await;
+    Ok(Ended::Done)
+}
+
+pub(super) fn emulator_options(
+    shell: &Shell,
+    accounts: Vec<Account>,
+    seed: u64,
+    faults: Vec<Rule>,
+) -> emulator::Options {
+    let clock = Arc::clone(&shell.clock);
+    emulator::Options { accounts, seed, faults, clock: Arc::new(move || clock.now()) }
+}
+
+pub(super) async fn start(listen: SocketAddr, options: emulator::Options) -> Result<Emulator> {
+    let failed = |error: std::io::Error| Failure::Failed(format!("could not listen on {listen}: {error}"));
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    emulator::start(listener, options).map_err(failed)
+}
+
+/// The accounts that a configuration expects MoEngage to have.
+fn accounts(config: &Config) -> Result<Vec<Account>> {
+    let account = |workspace: &Arc<crate::config::Workspace>| {
+        let secret = |source: &crate::config::SecretSource| {
+            source.resolve().map_err(|problem| Failure::Usage(format!("workspace `{}`: {problem}", workspace.name)))
+        };
+        let reports = config
+            .reports
+            .iter()
+            .filter(|report| report.workspace.name == workspace.name)
+            .filter(|report| matches!(report.source, Source::CampaignReport | Source::DailyDump))
+            .map(|report| EmulatedReport {
+                source: report.source,
+                name: report.name.clone(),
+                schedule: report.schedule.clone(),
+                timezone: report.timezone.clone(),
+                suffix: report.suffix.clone(),
+                first_date: None,
+                publish_delay: SignedDuration::ZERO,
+                appears_at_request: 1,
+                bytes: 0,
+                container: Container::Zip,
+            })
+            .collect();
+        Ok(Account {
+            app_id: workspace.app_id.clone(),
+            secret_key: secret(&workspace.secret_key)?,
+            api_key: secret(&workspace.api_key)?,
+            reports,
+        })
+    };
+    config.workspaces.iter().map(account).collect()
+}

@@ -1,0 +1,131 @@
+//! `moesync explain`: everything about one partition.
+
+use std::fmt::Write;
+
+use clap::Args;
+use jiff::{civil::Date, tz::AmbiguousOffset};
+
+use super::{
+    Ended, Failure, Result, Shell, Which, date, table,
+    words::{ClockChange, Explanation, PartitionStatus},
+};
+use crate::{
+    config::{Report, Schedule},
+    moengage,
+    outcome::Entry,
+    report::{PartitionId, manifest_key},
+    schedule,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    which: Which,
+    /// The partition's date.
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    date: Date,
+}
+
+pub(super) async fn run(shell: &Shell, options: Options) -> Result {
+    let config = shell.config()?;
+    let report = options.which.one(&config)?;
+    let id = PartitionId { workspace: report.workspace.name.clone(), report: report.id.clone(), date: options.date };
+    let ledger = shell.ledger(&config).await?;
+    let (entry, history) = match &ledger {
+        Some(ledger) => (ledger.entry_of(&id).await?, ledger.attempts(&id).await?),
+        None => (None, Vec::new()),
+    };
+    let scheduled = schedule::on(&report.schedule, &report.timezone, id.date);
+    let entry = match (entry, scheduled.or_else(|| schedule::on_any_day(&report.schedule, &report.timezone, id.date))) {
+        (Some(entry), _) => entry,
+        (None, Some(occurrence)) => Entry::new(report.partition(occurrence)),
+        (None, None) => {
+            return Err(Failure::Usage(format!("the report's time zone has no {}", id.date)));
+        }
+    };
+    let now = shell.clock.now();
+    let object_key = report.keys(id.date).object();
+    let generated_local = entry.partition.generated_at.to_zoned(report.timezone.clone());
+    let explanation = Explanation {
+        status: PartitionStatus::new(&entry, true, now),
+        file_name: report.file_name(id.date),
+        source_url: moengage::source_url(&report, id.date).to_string(),
+        destination: report.destination.clone(),
+        manifest_key: manifest_key(&object_key),
+        object_key,
+        timezone: report.timezone.iana_name().unwrap_or("UTC").to_owned(),
+        generated_local: generated_local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
+        clock_change: clock_change(&report, id.date),
+        scheduled: scheduled.is_some(),
+        history: history.into_iter().map(Into::into).collect(),
+    };
+    shell.print(&explanation, |explanation| show(explanation, &report))?;
+    Ok(Ended::Done)
+}
+
+fn clock_change(report: &Report, date: Date) -> Option<ClockChange> {
+    let at = match report.schedule {
+        Schedule::Daily { at } | Schedule::Weekly { at, .. } | Schedule::Monthly { at, .. } => at,
+        Schedule::Once { at, .. } => at?,
+    };
+    match report.timezone.to_ambiguous_timestamp(date.to_datetime(at)).offset() {
+        AmbiguousOffset::Unambiguous { .. } => None,
+        AmbiguousOffset::Gap { .. } => Some(ClockChange::Gap),
+        AmbiguousOffset::Fold { .. } => Some(ClockChange::Overlap),
+    }
+}
+
+fn show(explanation: &Explanation, report: &Report) -> String {
+    let status = &explanation.status;
+    let mut text = format!("{}/{} {}\n\n", status.workspace, status.report, status.date);
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "  {name:<14} {value}");
+    };
+    let or_never = |at: Option<jiff::Timestamp>| at.map_or("never".into(), |at| at.to_string());
+    line("state", status.state.as_str());
+    line("outcome", status.outcome.map_or("no attempt yet", |outcome| outcome.as_str()));
+    if let Some(message) = &status.message {
+        line("message", message);
+    }
+    line("source", report.source.as_str());
+    line("file name", &explanation.file_name);
+    line("URL", &explanation.source_url);
+    line("destination", &explanation.destination);
+    line("key", &explanation.object_key);
+    if let Some(key) = status.key.as_ref().filter(|key| **key != explanation.object_key) {
+        line("stored at", key);
+    }
+    if let Some((size, sha256)) = status.size.zip(status.sha256.as_ref()) {
+        line("size", &format!("{} ({size} bytes)", table::size(size)));
+        line("sha256", sha256);
+    }
+    let note = match (explanation.clock_change, explanation.scheduled) {
+        (Some(ClockChange::Gap), _) => "; the clocks go forward over this time: moved forward",
+        (Some(ClockChange::Overlap), _) => "; the clocks go back over this time: the first of two",
+        (None, false) => "; not a date of the schedule",
+        (None, true) => "",
+    };
+    line(
+        "generated",
+        &format!("{} ({} {}{note})", status.generated_at, explanation.generated_local, explanation.timezone),
+    );
+    line("due", &status.due_at.to_string());
+    line("expires", &or_never(status.expires_at));
+    if let Some(next) = status.next_attempt_at {
+        line("next attempt", &next.to_string());
+    }
+    if !explanation.history.is_empty() {
+        let mut rows = table::table(["ENDED", "OUTCOME", "HTTP", "BYTES", "MESSAGE"]);
+        for attempt in &explanation.history {
+            rows.add_row([
+                attempt.finished_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+                attempt.outcome.to_string(),
+                attempt.http_status.map(|status| status.to_string()).unwrap_or_default(),
+                attempt.size.map(|size| size.to_string()).unwrap_or_default(),
+                attempt.message.clone().unwrap_or_default(),
+            ]);
+        }
+        let _ = write!(text, "\n{}", table::text(&rows));
+    }
+    text
+}

@@ -1,0 +1,58 @@
+//! `moesync sign`: a signature to compare with, and a line to try it.
+
+use clap::Args;
+use schemars::JsonSchema;
+use secrecy::ExposeSecret;
+use serde::Serialize;
+
+use super::{Ended, Failure, Result, Shell, known};
+use crate::{config::Source, moengage, signature, sync::Secrets};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The workspace whose key signs.
+    #[arg(long, value_name = "NAME")]
+    workspace: String,
+    /// The file's name, unescaped, such as `Report_test_20261121.zip`.
+    #[arg(long, value_name = "NAME")]
+    filename: String,
+}
+
+/// What `sign` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Signed {
+    /// The signature, lower-case hex. It opens this one file to whoever has it.
+    signature: String,
+    /// A line for a shell that downloads the file.
+    curl: String,
+}
+
+pub(super) fn run(shell: &Shell, options: Options) -> Result {
+    let config = shell.config()?;
+    let Options { workspace, filename } = options;
+    known("workspace", &workspace, config.workspaces.iter().map(|known| known.name.as_str()))?;
+    let workspace = config
+        .workspaces
+        .iter()
+        .find(|known| known.name == workspace)
+        .ok_or_else(|| Failure::Usage(format!("no workspace is called `{workspace}`")))?;
+    let secret = Secrets::default().secret_key(workspace).map_err(Failure::Usage)?;
+    // The two APIs have names of two forms.
+    let is_dump =
+        filename.strip_suffix(".zip").is_some_and(|day| day.len() == 8 && day.bytes().all(|b| b.is_ascii_digit()));
+    let source = if is_dump { Source::DailyDump } else { Source::CampaignReport };
+    // A report of this kind may have a base URL of its own.
+    let base_url = config
+        .reports
+        .iter()
+        .find(|report| report.workspace.name == workspace.name && report.source == source)
+        .map_or(&workspace.base_url, |report| &report.base_url);
+    let curl = moengage::curl_line(source, base_url, &workspace.app_id, &filename, &secret)
+        .ok_or_else(|| Failure::Usage(format!("`{filename}` names no archive")))?;
+    let signed = Signed {
+        signature: signature::sign(&workspace.app_id, &filename, &secret).expose_secret().to_owned(),
+        curl: curl.expose_secret().to_owned(),
+    };
+    shell.print(&signed, |signed| format!("{}\n{}\n", signed.signature, signed.curl))?;
+    Ok(Ended::Done)
+}

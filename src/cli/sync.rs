@@ -1,0 +1,46 @@
+//! `moesync sync`: one pass.
+
+use clap::Args;
+
+use super::{Ended, Result, Shell, Which, configured, stop_signal, table, words::PartitionStatus, words::Partitions};
+use crate::{
+    config::Config,
+    sync::{self, Context, Selection, Summary},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    which: Which,
+}
+
+pub(super) async fn run(shell: &Shell, options: Options) -> Result {
+    let config = shell.config()?;
+    let selection = options.which.selection(&config)?;
+    let ctx = shell.context(config).await?;
+    pass(shell, &ctx, &selection).await
+}
+
+/// Makes one pass over `selection` and shows how its partitions stand after it.
+pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection: &Selection) -> Result {
+    let summary = sync::once(ctx, selection, stop_signal()).await?;
+    show(shell, &ctx.config, &summary)?;
+    Ok(if summary.is_complete() { Ended::Done } else { Ended::Incomplete })
+}
+
+fn show(shell: &Shell, config: &Config, summary: &Summary) -> Result<()> {
+    let now = shell.clock.now();
+    let configured = configured(config);
+    let is_configured = |id: &crate::report::PartitionId| configured.contains_key(&id.report_id());
+    let partitions = summary
+        .entries
+        .iter()
+        .map(|entry| PartitionStatus::new(entry, is_configured(&entry.partition.id), now))
+        .collect();
+    shell.print(&Partitions { partitions }, |result| {
+        if result.partitions.is_empty() {
+            return "nothing was due\n".into();
+        }
+        format!("{}\n{}", table::partitions(&result.partitions, now), table::count(&result.partitions))
+    })
+}

@@ -1,0 +1,100 @@
+//! How things look to people: tables, sizes, instants.
+
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use jiff::{SignedDuration, Timestamp, Unit};
+
+use super::words::PartitionStatus;
+use crate::outcome::State;
+
+/// An empty table with this head.
+pub(super) fn table<const N: usize>(head: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(head.map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    if let Some(column) = table.column_mut(0) {
+        column.set_padding((0, 1));
+    }
+    table
+}
+
+/// A table as text, without the blanks at its lines' ends.
+pub(super) fn text(table: &Table) -> String {
+    table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+pub(super) fn state(state: State) -> Cell {
+    let cell = Cell::new(state);
+    match state {
+        State::Scheduled => cell.fg(Color::DarkGrey),
+        State::Pending => cell.fg(Color::Yellow),
+        State::Stored => cell.fg(Color::Green),
+        State::Absent => cell,
+        State::Lost => cell.fg(Color::Red).add_attribute(Attribute::Bold),
+    }
+}
+
+/// To the minute, UTC.
+pub(super) fn instant(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%MZ").to_string()
+}
+
+/// The time left to an instant, to one unit or two.
+pub(super) fn left(at: Option<Timestamp>, now: Timestamp) -> String {
+    let Some(at) = at else { return String::new() };
+    let left = at.duration_since(now);
+    if left.is_negative() { "passed".into() } else { duration(left) }
+}
+
+fn duration(duration: SignedDuration) -> String {
+    let minutes = duration.round(Unit::Minute).unwrap_or(duration).as_mins();
+    match (minutes / 1440, minutes / 60 % 24, minutes % 60) {
+        (0, 0, 0) => "less than a minute".into(),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+pub(super) fn size(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+/// One line a partition.
+pub(super) fn partitions(partitions: &[PartitionStatus], now: Timestamp) -> String {
+    let mut table = table(["WORKSPACE", "REPORT", "DATE", "STATE", "OUTCOME", "TRIES", "SIZE", "EXPIRES IN", "WHAT"]);
+    for partition in partitions {
+        let open = matches!(partition.state, State::Pending | State::Scheduled);
+        let what = match (&partition.message, &partition.key, partition.state) {
+            (Some(message), ..) => message.clone(),
+            (None, Some(key), _) => key.clone(),
+            (None, None, State::Scheduled) => format!("due {}", instant(partition.due_at)),
+            _ => String::new(),
+        };
+        let mut name = Cell::new(&partition.report);
+        if !partition.configured {
+            name = Cell::new(format!("{} (unconfigured)", partition.report));
+        }
+        table.add_row([
+            Cell::new(&partition.workspace),
+            name,
+            Cell::new(partition.date),
+            state(partition.state),
+            Cell::new(partition.outcome.map_or("", |outcome| outcome.as_str())),
+            Cell::new(partition.attempts),
+            Cell::new(partition.size.map(size).unwrap_or_default()),
+            Cell::new(if open { left(partition.expires_at, now) } else { String::new() }),
+            Cell::new(what),
+        ]);
+    }
+    text(&table)
+}
+
+/// How many are in which state, in one sentence.
+pub(super) fn count(partitions: &[PartitionStatus]) -> String {
+    let counts = State::ALL.map(|state| (partitions.iter().filter(|p| p.state == state).count(), state));
+    let parts: Vec<_> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}")).collect();
+    if parts.is_empty() { "no partitions\n".into() } else { format!("{}\n", parts.join(", ")) }
+}

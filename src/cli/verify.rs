@@ -1,0 +1,131 @@
+//! `moesync verify`: stored objects, read again.
+
+use std::collections::{HashMap, HashSet};
+
+use clap::Args;
+use comfy_table::Cell;
+use futures::{StreamExt, stream};
+
+use super::{
+    Ended, Result, Shell, Which, configured, entries, stop_signal, table,
+    words::{PartitionStatus, Verification, VerifiedPartition},
+};
+use crate::{
+    outcome::{Entry, Settled},
+    report::PartitionId,
+    store::{Budget, Destination},
+    sync::{self, Inspected, Selection},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    which: Which,
+    /// Stores damaged objects anew, where MoEngage still has them. The damaged bytes are kept under _quarantine/.
+    #[arg(long)]
+    repair: bool,
+}
+
+/// Objects read at once.
+const CONCURRENCY: usize = 4;
+
+pub(super) async fn run(shell: &Shell, options: Options) -> Result {
+    let config = shell.config()?;
+    let selection = options.which.selection(&config)?;
+    let reports = configured(&config);
+
+    // Only a repair speaks to the vendor and writes.
+    let ctx = match options.repair {
+        true => Some(shell.context(std::sync::Arc::clone(&config)).await?),
+        false => None,
+    };
+    let (recorded, destinations) = match &ctx {
+        Some(ctx) => (ctx.ledger.entries().await?, ctx.destinations.clone()),
+        None => {
+            let mut destinations = HashMap::new();
+            for destination in &config.destinations {
+                let opened = Destination::open(destination, Budget::new(), "verify")
+                    .map_err(|error| super::Failure::Usage(error.to_string()))?;
+                destinations.insert(destination.name.clone(), opened);
+            }
+            (entries(shell.ledger(&config).await?.as_ref()).await?, destinations)
+        }
+    };
+    let stored = recorded
+        .into_iter()
+        .filter(|entry| entry.settled == Settled::Stored && selection.covers(&entry.partition.id))
+        .filter_map(|entry| {
+            let report = reports.get(&entry.partition.id.report_id())?;
+            Some((entry, destinations.get(&report.destination)?.clone()))
+        });
+    let inspected: Vec<Inspected> = stream::iter(stored)
+        .map(|(entry, destination)| async move { sync::inspect(&destination, entry).await })
+        .buffered(CONCURRENCY)
+        .collect()
+        .await;
+
+    let mut after: HashMap<PartitionId, Entry> = HashMap::new();
+    if let Some(ctx) = &ctx {
+        let mut opened = HashSet::new();
+        for inspected in inspected.iter().filter(|inspected| inspected.damage.is_some()) {
+            let id = &inspected.entry.partition.id;
+            if let Some(report) = reports.get(&id.report_id())
+                && sync::set_aside(ctx, report, inspected).await?
+            {
+                opened.insert(id.clone());
+            }
+        }
+        if !opened.is_empty() {
+            let selection = Selection { partitions: Some(opened), ..Selection::default() };
+            let summary = sync::once(ctx, &selection, stop_signal()).await?;
+            after.extend(summary.entries.into_iter().map(|entry| (entry.partition.id.clone(), entry)));
+        }
+    }
+
+    let now = shell.clock.now();
+    let partitions: Vec<_> = inspected
+        .into_iter()
+        .map(|Inspected { entry, damage }| {
+            let (entry, was_opened) = match after.remove(&entry.partition.id) {
+                Some(entry) => (entry, true),
+                None => (entry, false),
+            };
+            let repaired = was_opened && entry.settled == Settled::Stored;
+            VerifiedPartition {
+                status: PartitionStatus::new(&entry, true, now),
+                damage: damage.map(|damage| damage.to_string()),
+                repaired,
+            }
+        })
+        .collect();
+    let is_sound = partitions.iter().all(|partition| partition.damage.is_none() || partition.repaired);
+    shell.print(&Verification { partitions }, show)?;
+    Ok(if is_sound { Ended::Done } else { Ended::Incomplete })
+}
+
+fn show(verification: &Verification) -> String {
+    let damaged: Vec<_> = verification.partitions.iter().filter(|partition| partition.damage.is_some()).collect();
+    let sound = verification.partitions.len() - damaged.len();
+    let bytes: u64 = verification.partitions.iter().filter_map(|partition| partition.status.size).sum();
+    let summary = format!("{sound} whole, {} damaged ({} read)\n", damaged.len(), table::size(bytes));
+    if damaged.is_empty() {
+        return summary;
+    }
+    let mut rows = table::table(["WORKSPACE", "REPORT", "DATE", "DAMAGE", "NOW"]);
+    for partition in damaged {
+        let status = &partition.status;
+        let now = match (partition.repaired, &status.message) {
+            (true, _) => "repaired".to_owned(),
+            (false, Some(message)) => format!("{}: {message}", status.state),
+            (false, None) => "not repaired".to_owned(),
+        };
+        rows.add_row([
+            Cell::new(&status.workspace),
+            Cell::new(&status.report),
+            Cell::new(status.date),
+            Cell::new(partition.damage.as_deref().unwrap_or_default()),
+            Cell::new(now),
+        ]);
+    }
+    format!("{}\n{summary}", table::text(&rows))
+}

@@ -1,0 +1,253 @@
+//! The objects that commands print as JSON. Programs rely on these words; their schemas are in `docs/schemas/`.
+
+use jiff::{Timestamp, civil::Date};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    config::Source,
+    outcome::{Attempt, Entry, Outcome, State},
+    plan::Decision,
+    report::Partition,
+};
+
+/// One partition and how it stands.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PartitionStatus {
+    /// Name of the workspace.
+    pub workspace: String,
+    /// Id of the report.
+    pub report: String,
+    /// Which API it comes from.
+    pub source: Source,
+    /// Civil date of generation in the report's zone.
+    #[schemars(with = "String", extend("format" = "date"))]
+    pub date: Date,
+    /// Where it stands.
+    pub state: State,
+    /// How the last attempt ended; null before the first.
+    pub outcome: Option<Outcome>,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// When MoEngage makes it.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub generated_at: Timestamp,
+    /// From when on it is fetched.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub due_at: Timestamp,
+    /// From when on it may be gone; null where it never is.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub expires_at: Option<Timestamp>,
+    /// When the next attempt may begin; null when none is to come or none was made.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub next_attempt_at: Option<Timestamp>,
+    /// When it was stored.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub stored_at: Option<Timestamp>,
+    /// Key of the stored object at its destination.
+    pub key: Option<String>,
+    /// Bytes of the stored object.
+    pub size: Option<u64>,
+    /// Hash of the stored object, lower-case hex.
+    pub sha256: Option<String>,
+    /// What the last attempt met, for people.
+    pub message: Option<String>,
+    /// Whether the report is in the configuration.
+    pub configured: bool,
+}
+
+impl PartitionStatus {
+    /// How `entry` stands at `now`.
+    pub fn new(entry: &Entry, is_configured: bool, now: Timestamp) -> Self {
+        let Entry { partition, object, .. } = entry;
+        Self {
+            workspace: partition.id.workspace.clone(),
+            report: partition.id.report.clone(),
+            source: partition.source,
+            date: partition.id.date,
+            state: entry.state(now),
+            outcome: entry.outcome,
+            attempts: entry.attempts,
+            generated_at: partition.generated_at,
+            due_at: partition.due_at,
+            expires_at: partition.expires_at,
+            next_attempt_at: entry.next_attempt_at,
+            stored_at: object.as_ref().map(|object| object.stored_at),
+            key: object.as_ref().map(|object| object.key.clone()),
+            size: object.as_ref().map(|object| object.size),
+            sha256: object.as_ref().map(|object| object.sha256.clone()),
+            message: entry.message.clone(),
+            configured: is_configured,
+        }
+    }
+
+    /// A partition that the ledger does not know yet.
+    pub fn upcoming(partition: Partition, now: Timestamp) -> Self {
+        Self::new(&Entry::new(partition), true, now)
+    }
+}
+
+/// What `status`, `sync` and `backfill` print.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Partitions {
+    /// The partitions, by workspace, report and date.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// What is to be done about a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It is fetched now.
+    Fetch,
+    /// It waits until its buffer has passed.
+    NotDue,
+    /// It waits for its next attempt.
+    Backoff,
+    /// Its whole workspace waits.
+    Held,
+    /// Its report is not configured; it is left alone.
+    Unconfigured,
+}
+
+impl Action {
+    /// The word in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Fetch => "fetch",
+            Action::NotDue => "not_due",
+            Action::Backoff => "backoff",
+            Action::Held => "held",
+            Action::Unconfigured => "unconfigured",
+        }
+    }
+}
+
+impl From<Decision> for Action {
+    fn from(decision: Decision) -> Self {
+        match decision {
+            Decision::Fetch => Action::Fetch,
+            Decision::NotDue { .. } => Action::NotDue,
+            Decision::Backoff { .. } => Action::Backoff,
+            Decision::Held { .. } => Action::Held,
+            Decision::Unconfigured => Action::Unconfigured,
+        }
+    }
+}
+
+/// One partition and what would be done about it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PlannedPartition {
+    /// The partition.
+    #[serde(flatten)]
+    pub status: PartitionStatus,
+    /// What would be done.
+    pub action: Action,
+    /// When that changes; null where time alone does not change it.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub until: Option<Timestamp>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// What `plan` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Planned {
+    /// First those to fetch, the nearest to expiry in front; then the others in order of time.
+    pub partitions: Vec<PlannedPartition>,
+}
+
+/// One attempt of a partition's history.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PastAttempt {
+    /// When it began.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub finished_at: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The vendor's status, if it answered.
+    pub http_status: Option<u16>,
+    /// Bytes received.
+    pub size: Option<u64>,
+    /// Hash of the bytes received.
+    pub sha256: Option<String>,
+    /// What to name to MoEngage's support.
+    pub request_id: Option<String>,
+    /// What it met, for people.
+    pub message: Option<String>,
+}
+
+impl From<Attempt> for PastAttempt {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            started_at: attempt.started_at,
+            finished_at: attempt.finished_at,
+            outcome: attempt.outcome,
+            http_status: attempt.http_status,
+            size: attempt.size,
+            sha256: attempt.sha256,
+            request_id: attempt.request_id,
+            message: Some(attempt.message).filter(|message| !message.is_empty()),
+        }
+    }
+}
+
+/// What a clock change does to a generation time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockChange {
+    /// The local time does not exist on that day; it was moved forward.
+    Gap,
+    /// The local time comes twice on that day; it is the first.
+    Overlap,
+}
+
+/// What `explain` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Explanation {
+    /// The partition.
+    #[serde(flatten)]
+    pub status: PartitionStatus,
+    /// Name of the vendor's file, unescaped; the name its signature is made of.
+    pub file_name: String,
+    /// Where it is asked for; no secrets.
+    pub source_url: String,
+    /// Name of the destination.
+    pub destination: String,
+    /// Key that its object has or will have.
+    pub object_key: String,
+    /// Key of the manifest beside it.
+    pub manifest_key: String,
+    /// The report's time zone.
+    pub timezone: String,
+    /// The generation time in that zone.
+    pub generated_local: String,
+    /// What a clock change does to it; null on ordinary days.
+    pub clock_change: Option<ClockChange>,
+    /// Whether the schedule has a generation on that date.
+    pub scheduled: bool,
+    /// Its attempts, oldest first.
+    pub history: Vec<PastAttempt>,
+}
+
+/// A stored partition and what re-reading it showed.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct VerifiedPartition {
+    /// The partition, as it stands after the command.
+    #[serde(flatten)]
+    pub status: PartitionStatus,
+    /// What is wrong with its object or manifest; null when nothing is.
+    pub damage: Option<String>,
+    /// Whether it was mended.
+    pub repaired: bool,
+}
+
+/// What `verify` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Verification {
+    /// Every stored partition that was looked at.
+    pub partitions: Vec<VerifiedPartition>,
+}

@@ -1,0 +1,189 @@
+//! The loop that never ends: wakes, reloads and stops.
+//!
+//! This file owns signals and the service manager. It must not know what is to be done on waking: what a missed, late or
+//! repeated wake leads to follows from the plan alone.
+
+use std::sync::Arc;
+
+use sd_notify::NotifyState;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_cron_scheduler::{Job, JobScheduler};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::{Config, Problem},
+    ledger::LedgerError,
+    outcome::Settled,
+    sync::{self, Clock, Command, Context, Progress, StartError},
+    telemetry::Chain,
+};
+
+/// When the scheduler wakes the loop: each minute, in UTC. Only a wake-up; a schedule in a zone of its own would be an
+/// hour off after a clock change.
+const WAKES: &str = "0 * * * * *";
+
+/// Why the daemon could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Nothing was started.
+    #[error(transparent)]
+    Configuration(#[from] Problem),
+    /// Nothing was started, or the ledger refuses for good.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The system refuses what a daemon needs.
+    #[error("could not {what}: {reason}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What came back.
+        reason: String,
+    },
+}
+
+/// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again; one that is wrong leaves the old one in force.
+///
+/// # Errors
+///
+/// Before it is ready: whatever is wrong. After that, only a ledger that cannot be opened again.
+pub async fn run(
+    load: impl Fn() -> Result<Config, Problem>,
+    clock: Arc<dyn Clock>,
+    progress: Arc<dyn Progress>,
+) -> Result<(), DaemonError> {
+    let mut hangups = listen(SignalKind::hangup())?;
+    let mut interrupts = listen(SignalKind::interrupt())?;
+    let mut terminations = listen(SignalKind::terminate())?;
+
+    let mut ctx = Arc::new(sync::start(Arc::new(load()?), Arc::clone(&clock), Arc::clone(&progress)).await?);
+    let (commands, mut inbox) = mpsc::channel(8);
+    let mut scheduler = wake_each_minute(commands.clone()).await?;
+    tell(&[NotifyState::Ready]);
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        reports = ctx.config.reports.len(),
+        workspaces = ctx.config.workspaces.len(),
+        "running"
+    );
+
+    loop {
+        let ended = {
+            let current = Arc::clone(&ctx);
+            let stop = async {
+                tokio::select! {
+                    _ = interrupts.recv() => {}
+                    _ = terminations.recv() => {}
+                }
+                tell(&[NotifyState::Stopping]);
+            };
+            let reloads = async {
+                while hangups.recv().await.is_some() {
+                    if let Some(new) = reload(&load, &ctx).await {
+                        ctx = Arc::new(new);
+                        // The loop is gone only when this future is dropped.
+                        let _ = commands.send(Command::Reload(Arc::clone(&ctx))).await;
+                    }
+                }
+                std::future::pending::<()>().await;
+            };
+            let working = sync::continuously(current, &mut inbox, stop);
+            tokio::select! {
+                ended = working => ended,
+                () = reloads => Ok(()),
+            }
+        };
+        match ended {
+            Ok(()) => break,
+            Err(error @ (LedgerError::Replaced { .. } | LedgerError::Damaged { .. })) => {
+                error!(alarm = "ledger", "{}; it is opened anew", Chain(&error));
+                let config = Arc::clone(&ctx.config);
+                ctx = Arc::new(sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await?);
+            }
+            Err(error) => return Err(StartError::from(error).into()),
+        }
+    }
+    if let Err(error) = scheduler.shutdown().await {
+        warn!("could not stop the scheduler: {error}");
+    }
+    info!("stopped");
+    Ok(())
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, DaemonError> {
+    signal(kind).map_err(|error| DaemonError::System { what: "listen for signals", reason: error.to_string() })
+}
+
+async fn wake_each_minute(commands: mpsc::Sender<Command>) -> Result<JobScheduler, DaemonError> {
+    let failed = |error: tokio_cron_scheduler::JobSchedulerError| DaemonError::System {
+        what: "start the scheduler",
+        reason: error.to_string(),
+    };
+    let scheduler = JobScheduler::new().await.map_err(failed)?;
+    let job = Job::new(WAKES, move |_, _| {
+        // A full inbox means that a wake is waiting already.
+        let _ = commands.try_send(Command::Wake);
+    })
+    .map_err(failed)?;
+    scheduler.add(job).await.map_err(failed)?;
+    scheduler.start().await.map_err(failed)?;
+    Ok(scheduler)
+}
+
+/// The context for the configuration as it is now; `None`, with the reason told, when that cannot be used.
+async fn reload(load: impl Fn() -> Result<Config, Problem>, old: &Context) -> Option<Context> {
+    let started = NotifyState::monotonic_usec_now().ok();
+    tell(&[Some(NotifyState::Reloading), started].into_iter().flatten().collect::<Vec<_>>());
+    let loaded = async {
+        let config = Arc::new(load()?);
+        Ok::<_, DaemonError>(sync::reload(old, config).await?)
+    }
+    .await;
+    tell(&[NotifyState::Ready]);
+    match loaded {
+        Ok(new) => {
+            describe(&new, old).await;
+            Some(new)
+        }
+        Err(error) => {
+            error!(alarm = "configuration", "the new configuration is not used, the old one stays in force: {error}");
+            None
+        }
+    }
+}
+
+async fn describe(new: &Context, old: &Context) {
+    if new.config.ledger != old.config.ledger {
+        warn!("[ledger] has changed; that needs a restart");
+    }
+    if new.config.web != old.config.web {
+        warn!("[web] has changed; that needs a restart");
+    }
+    let unconfigured = match new.ledger.entries().await {
+        Ok(entries) => {
+            let is_configured = |id| new.config.reports.iter().any(|report| report.report_id() == id);
+            entries
+                .iter()
+                .filter(|entry| entry.settled == Settled::Open && !is_configured(entry.partition.id.report_id()))
+                .count()
+        }
+        Err(error) => {
+            warn!("could not count what is no longer configured: {}", Chain(&error));
+            0
+        }
+    };
+    info!(
+        reports = new.config.reports.len(),
+        unconfigured,
+        "configuration reloaded; {unconfigured} open partitions belong to reports that are no longer in it"
+    );
+}
+
+/// Tells the service manager, if there is one.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!("could not notify the service manager: {error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! The database of partitions and attempts, and who works on what.
+//!
+//! This file owns what a ledger can be asked and told, and how one is opened: found damaged, it is kept aside and a
+//! new one begun. It must not know about objects: a ledger is rebuilt from manifests by whoever reads those.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+
+use crate::outcome::Entry;
+
+mod holder;
+mod sqlite;
+
+pub use holder::is_alive;
+pub use sqlite::Ledger;
+
+/// A ledger that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The file is not a sound database. The daemon and `sync` keep it aside and rebuild it.
+    #[error(
+        "the ledger {path} is damaged ({reason}); `moesync sync` keeps it aside and rebuilds it from the manifests"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        reason: String,
+    },
+    /// The claim under which something was to be recorded has passed to somebody else.
+    #[error("{what} is now worked on by another process; this attempt is not recorded")]
+    Fenced {
+        /// The partition.
+        what: String,
+    },
+    /// The file at the ledger's path is no longer the one that was opened.
+    #[error("the ledger {path} was deleted or replaced while it was in use")]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database refused.
+    #[error("could not {action} the ledger {path}")]
+    Database {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        source: sqlx::Error,
+    },
+    /// Something about the file or its folder.
+    #[error("{message}")]
+    File {
+        /// What was being done, to what, and what to do.
+        message: String,
+        /// What the system said.
+        source: Option<io::Error>,
+    },
+}
+
+/// What was found when the ledger was opened for writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A sound ledger.
+    Existing,
+    /// None, or an empty one: it is new.
+    Nothing,
+    /// A damaged one, kept aside under this name: it is new.
+    Damaged {
+        /// Where the damaged file is now.
+        kept_at: PathBuf,
+        /// What was wrong with it.
+        reason: String,
+    },
+}
+
+/// The right to work on one partition, until it is recorded or the process ends.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// What the ledger knew when the claim was made.
+    pub entry: Entry,
+    row: i64,
+    token: i64,
+}
+
+/// What came of asking for a claim.
+#[derive(Debug)]
+pub enum Claimed {
+    /// It is ours.
+    Ours(Box<Claim>),
+    /// A live process has it.
+    Theirs,
+    /// There is nothing to do any more: it is stored, absent or lost.
+    Settled,
+}
+
+/// Opens the ledger at `path` for writing: creates it, brings an older one up to date, and keeps a damaged one aside
+/// under a name with `now` in it.
+///
+/// `holder` names this process; it must be unique for as long as the process lives.
+///
+/// # Errors
+///
+/// When the folder or the file cannot be written, or a newer version of moesync made the ledger.
+pub async fn open(path: &Path, holder: &str, now: Timestamp) -> Result<(Ledger, Found), LedgerError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(|source| LedgerError::File {
+            message: format!("could not create the folder {} for the ledger", folder.display()),
+            source: Some(source),
+        })?;
+    }
+    match Ledger::open(path, holder).await {
+        Ok((ledger, true)) => Ok((ledger, Found::Existing)),
+        Ok((ledger, false)) => Ok((ledger, Found::Nothing)),
+        Err(LedgerError::Damaged { reason, .. }) => {
+            let kept_at = keep_aside(path, now)?;
+            let (ledger, _) = Ledger::open(path, holder).await?;
+            Ok((ledger, Found::Damaged { kept_at, reason }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens the ledger at `path` for reading only; `None` when there is none yet. Never creates or changes it.
+///
+/// # Errors
+///
+/// When the ledger is damaged, cannot be read, or was made by another version of moesync.
+pub async fn open_read_only(path: &Path) -> Result<Option<Ledger>, LedgerError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > 0 => Ledger::open_read_only(path).await.map(Some),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LedgerError::File {
+            message: format!("could not look at the ledger {}", path.display()),
+            source: Some(source),
+        }),
+    }
+}
+
+/// Moves a damaged database and its journal out of the way; nothing is thrown away.
+fn keep_aside(path: &Path, now: Timestamp) -> Result<PathBuf, LedgerError> {
+    let stamp = now.strftime("%Y%m%dT%H%M%SZ");
+    let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+    let kept_at = (0..1000)
+        .map(|number| match number {
+            0 => with(&format!(".damaged-{stamp}")),
+            number => with(&format!(".damaged-{stamp}-{number}")),
+        })
+        .find(|candidate| !candidate.exists())
+        .unwrap_or_else(|| with(".damaged"));
+    for suffix in ["", "-wal", "-shm"] {
+        let to = PathBuf::from(format!("{}{suffix}", kept_at.display()));
+        match fs::rename(with(suffix), &to) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(LedgerError::File {
+                    message: format!(
+                        "the ledger {} is damaged and could not be kept aside as {}",
+                        path.display(),
+                        to.display()
+                    ),
+                    source: Some(source),
+                });
+            }
+        }
+    }
+    Ok(kept_at)
+}
+
+/// Which file is at `path` now, whatever its name was before.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}

@@ -1,0 +1,62 @@
+//! Who is alive: every process that works holds a lock on a file of its own beside the ledger.
+//!
+//! Whoever can take that lock knows that its holder is dead, by no clock: the kernel lets go of it when the process
+//! ends, however it ends. This file must not know what the holders hold.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// The lock that says this process lives; the file goes with it.
+#[derive(Debug)]
+pub(super) struct Holder {
+    name: String,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Holder {
+    /// Announces `name` beside the ledger and clears away the files of the dead.
+    pub(super) fn announce(ledger: &Path, name: &str) -> io::Result<Self> {
+        let folder = folder(ledger);
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)?.flatten() {
+            let other = entry.file_name();
+            if !is_alive(ledger, &other.to_string_lossy()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        // Locked before it gets its name, so that nobody finds it unlocked and takes it for dead.
+        let path = folder.join(name);
+        let unnamed = folder.join(format!("{name}.new"));
+        let lock = File::create(&unnamed)?;
+        lock.lock()?;
+        fs::rename(&unnamed, &path)?;
+        Ok(Self { name: name.to_owned(), path, _lock: lock })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether the process that announced itself as `holder` beside the ledger at `ledger` still lives.
+pub fn is_alive(ledger: &Path, holder: &str) -> bool {
+    match File::open(folder(ledger).join(holder)) {
+        Ok(file) => matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
+        // Unreadable is not gone: when in doubt, it lives.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+fn folder(ledger: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.holders", ledger.display()))
+}

@@ -1,0 +1,636 @@
+//! The ledger in SQLite: one file, write-ahead log, one writer at a time.
+//!
+//! This file owns the SQL. Everything read is checked, because a ledger can be edited, half restored or damaged.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::{Timestamp, civil};
+use sqlx::{
+    Row, SqliteConnection, SqlitePool,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+};
+
+use super::{Claim, Claimed, LedgerError, holder, holder::Holder, identity};
+use crate::{
+    config::Source,
+    outcome::{Attempt, Entry, Hold, Outcome, Settled, Settlement, StoredObject},
+    plan::{LedgerView, Plan},
+    report::{Partition, PartitionId, ReportId},
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
+
+/// How long a writer waits for another process to finish its transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An open ledger. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pool: SqlitePool,
+    path: Arc<PathBuf>,
+    identity: Option<(u64, u64)>,
+    holder: Option<Arc<Holder>>,
+}
+
+impl Ledger {
+    /// Opens or creates; says whether there was a ledger already.
+    pub(super) async fn open(path: &Path, holder: &str) -> Result<(Self, bool), LedgerError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A power cut may take the last transactions, never the file's soundness: the objects whose records
+            // went are found again by their manifests. In return nothing waits for the disk at each record.
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let pool = connect(path, options).await?;
+        let (existed, migrated) = async {
+            check_soundness(path, &pool).await?;
+            let existed = has_table(path, &pool).await?;
+            Ok((existed, MIGRATIONS.run(&pool).await))
+        }
+        .await?;
+        migrated.map_err(|error| migration_error(path, error))?;
+        let holder = Holder::announce(path, holder).map_err(|source| LedgerError::File {
+            message: format!("could not announce this process beside the ledger {}", path.display()),
+            source: Some(source),
+        })?;
+        let ledger =
+            Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: Some(Arc::new(holder)) };
+        Ok((ledger, existed))
+    }
+
+    pub(super) async fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+        let pool = match connect(path, options.clone()).await {
+            Ok(pool) => pool,
+            // Without write access to the folder, SQLite cannot make its shared-memory file. If there is no journal
+            // either, nobody is writing, and the file alone is the whole truth.
+            Err(LedgerError::Database { .. }) if !PathBuf::from(format!("{}-wal", path.display())).exists() => {
+                connect(path, options.immutable(true)).await?
+            }
+            Err(error) => return Err(error),
+        };
+        let ledger = Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: None };
+        let version: Option<i64> = match has_table(path, &ledger.pool).await? {
+            true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+                .fetch_one(&ledger.pool)
+                .await
+                .map_err(|error| ledger.error("read", error))?,
+            false => None,
+        };
+        let ours = MIGRATIONS.iter().map(|migration| migration.version).max();
+        if version != ours {
+            return Err(LedgerError::File {
+                message: format!(
+                    "the ledger {} was made by {} version of moesync; {}",
+                    path.display(),
+                    if version > ours { "a newer" } else { "an older" },
+                    if version > ours { "use that one" } else { "`moesync sync` or `moesync run` bring it up to date" },
+                ),
+                source: None,
+            });
+        }
+        Ok(ledger)
+    }
+
+    /// Where the ledger is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the holder called `name` of this ledger still lives.
+    pub fn is_alive(&self, name: &str) -> bool {
+        holder::is_alive(&self.path, name)
+    }
+
+    /// # Errors
+    ///
+    /// [`LedgerError::Replaced`] when somebody deleted or exchanged the file under us: what we write would be lost.
+    pub fn check_in_place(&self) -> Result<(), LedgerError> {
+        if identity(&self.path) == self.identity {
+            Ok(())
+        } else {
+            Err(LedgerError::Replaced { path: self.path.to_path_buf() })
+        }
+    }
+
+    /// What a plan depends on: everything open, and whatever planning could come upon again.
+    pub async fn view(&self) -> Result<LedgerView, LedgerError> {
+        let mut view = LedgerView::default();
+        let reports = self.read("SELECT workspace, report, planned_through FROM reports").await?;
+        for row in reports {
+            let id = ReportId { workspace: self.text(&row, "workspace")?, report: self.text(&row, "report")? };
+            view.planned_through.insert(id, self.instant(&row, "planned_through")?);
+        }
+        let holds = self.read("SELECT workspace, outcome, since, until FROM holds").await?;
+        for row in holds {
+            let hold = Hold {
+                outcome: self.outcome(&row, "outcome")?.ok_or_else(|| self.nonsense("holds.outcome", "null"))?,
+                since: self.instant(&row, "since")?,
+                until: self.instant(&row, "until")?,
+            };
+            view.holds.insert(self.text(&row, "workspace")?, hold);
+        }
+        let partitions = self
+            .read(
+                "SELECT p.* FROM partitions p LEFT JOIN reports r USING (workspace, report)
+                 WHERE p.settled = 'open' OR r.planned_through IS NULL OR p.generated_at > r.planned_through",
+            )
+            .await?;
+        view.entries = partitions.iter().map(|row| self.entry(row)).collect::<Result<_, _>>()?;
+        Ok(view)
+    }
+
+    /// Every partition, in the order of report and date.
+    pub async fn entries(&self) -> Result<Vec<Entry>, LedgerError> {
+        let rows = self.read("SELECT * FROM partitions ORDER BY workspace, report, date").await?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
+    /// One partition.
+    pub async fn entry_of(&self, id: &PartitionId) -> Result<Option<Entry>, LedgerError> {
+        let row = sqlx::query("SELECT * FROM partitions WHERE workspace = ? AND report = ? AND date = ?")
+            .bind(&id.workspace)
+            .bind(&id.report)
+            .bind(id.date.to_string())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        row.map(|row| self.entry(&row)).transpose()
+    }
+
+    /// A partition's history, oldest first. `seen` and `retry_after` are not part of it.
+    pub async fn attempts(&self, id: &PartitionId) -> Result<Vec<Attempt>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT a.* FROM attempts a JOIN partitions p ON p.id = a.partition_id
+             WHERE p.workspace = ? AND p.report = ? AND p.date = ? ORDER BY a.id",
+        )
+        .bind(&id.workspace)
+        .bind(&id.report)
+        .bind(id.date.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        rows.iter().map(|row| self.attempt(row)).collect()
+    }
+
+    /// Records the partitions that `plan` found and how far it went.
+    pub async fn extend(&self, plan: &Plan) -> Result<(), LedgerError> {
+        if plan.new.is_empty() && plan.planned_through.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.begin().await?;
+        for partition in &plan.new {
+            self.insert(&mut transaction, partition).await?;
+        }
+        for (id, through) in &plan.planned_through {
+            self.set_planned_through(&mut transaction, id, *through).await?;
+        }
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    /// Notes that `report` counts as planned up to `through`, so that a rebuilt ledger goes on where the old one was.
+    pub async fn planned_through(&self, report: &ReportId, through: Timestamp) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        self.set_planned_through(&mut transaction, report, through).await?;
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    /// Records partitions asked for by hand; those that ended as absent or lost are opened again.
+    pub async fn reopen(&self, partitions: &[Partition]) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        for partition in partitions {
+            self.insert(&mut transaction, partition).await?;
+            sqlx::query(
+                "UPDATE partitions SET settled = 'open', next_attempt_at = NULL
+                 WHERE workspace = ? AND report = ? AND date = ? AND settled IN ('absent', 'lost')",
+            )
+            .bind(&partition.id.workspace)
+            .bind(&partition.id.report)
+            .bind(partition.id.date.to_string())
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| self.error("write", error))?;
+        }
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    /// Opens a stored partition again whose object was found damaged or missing.
+    pub async fn reopen_damaged(&self, id: &PartitionId, message: &str) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "UPDATE partitions SET settled = 'open', next_attempt_at = NULL, message = ?
+             WHERE workspace = ? AND report = ? AND date = ? AND settled = 'stored'",
+        )
+        .bind(message)
+        .bind(&id.workspace)
+        .bind(&id.report)
+        .bind(id.date.to_string())
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    /// Records a partition whose object and manifest were found at the destination.
+    pub async fn adopt(&self, partition: &Partition, object: &StoredObject, attempts: u32) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        self.insert(&mut transaction, partition).await?;
+        sqlx::query(
+            "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = max(attempts, ?), seen = 1,
+                    next_attempt_at = NULL, message = NULL, object_key = ?, size = ?, sha256 = ?, stored_at = ?
+             WHERE workspace = ? AND report = ? AND date = ?",
+        )
+        .bind(attempts)
+        .bind(&object.key)
+        .bind(to_integer(object.size))
+        .bind(&object.sha256)
+        .bind(object.stored_at.as_millisecond())
+        .bind(&partition.id.workspace)
+        .bind(&partition.id.report)
+        .bind(partition.id.date.to_string())
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    /// Asks for the right to work on a partition. This process's own claim is renewed: it is left behind when an
+    /// attempt could not be recorded, and the process itself sees to it that it works on a partition once at a time.
+    pub async fn claim(&self, id: &PartitionId) -> Result<Claimed, LedgerError> {
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query(
+            "SELECT p.*, c.holder, c.token FROM partitions p LEFT JOIN claims c ON c.partition_id = p.id
+             WHERE p.workspace = ? AND p.report = ? AND p.date = ?",
+        )
+        .bind(&id.workspace)
+        .bind(&id.report)
+        .bind(id.date.to_string())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        let Some(row) = row else { return Ok(Claimed::Settled) };
+        let entry = self.entry(&row)?;
+        if entry.settled != Settled::Open {
+            return Ok(Claimed::Settled);
+        }
+        let other: Option<String> = self.get(&row, "holder")?;
+        if other.is_some_and(|other| other != self.holder_name() && self.is_alive(&other)) {
+            return Ok(Claimed::Theirs);
+        }
+        let token = self.get::<Option<i64>>(&row, "token")?.unwrap_or(0).wrapping_add(1);
+        let claim = Claim { entry, row: self.get(&row, "id")?, token };
+        sqlx::query(
+            "INSERT INTO claims (partition_id, holder, token) VALUES (?, ?, ?)
+             ON CONFLICT (partition_id) DO UPDATE SET holder = excluded.holder, token = excluded.token",
+        )
+        .bind(claim.row)
+        .bind(self.holder_name())
+        .bind(token)
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        transaction.commit().await.map_err(|error| self.error("write", error))?;
+        Ok(Claimed::Ours(Box::new(claim)))
+    }
+
+    /// Gives a claim back without an attempt.
+    pub async fn release(&self, claim: Claim) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        self.end_claim(&mut transaction, &claim).await?;
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    /// Whether the claim is still ours: asked before something is made final that cannot be undone.
+    pub async fn is_ours(&self, claim: &Claim) -> Result<bool, LedgerError> {
+        let holder: Option<String> =
+            sqlx::query_scalar("SELECT holder FROM claims WHERE partition_id = ? AND token = ?")
+                .bind(claim.row)
+                .bind(claim.token)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(|error| self.error("read", error))?;
+        Ok(holder.as_deref() == Some(self.holder_name()))
+    }
+
+    /// Records an attempt and what follows from it, and ends the claim, all at once.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Fenced`] when the claim has passed to another process; nothing is recorded then.
+    pub async fn record(
+        &self,
+        claim: Claim,
+        attempt: &Attempt,
+        settlement: &Settlement,
+        object: Option<&StoredObject>,
+    ) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        self.end_claim(&mut transaction, &claim).await?;
+        sqlx::query(
+            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, http_status, message, vendor_date,
+                                   size, sha256, request_id)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(claim.row)
+        .bind(attempt.started_at.as_millisecond())
+        .bind(attempt.finished_at.as_millisecond())
+        .bind(attempt.outcome.as_str())
+        .bind(attempt.http_status)
+        .bind(&attempt.message)
+        .bind(attempt.vendor_date.map(Timestamp::as_millisecond))
+        .bind(attempt.size.map(to_integer))
+        .bind(&attempt.sha256)
+        .bind(&attempt.request_id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        sqlx::query(
+            "UPDATE partitions SET settled = ?, outcome = ?, attempts = attempts + 1, streak = ?, last_attempt_at = ?,
+                    next_attempt_at = ?, seen = ?, denied_at = ?, message = ?,
+                    object_key = ?, size = ?, sha256 = ?, stored_at = ?
+             WHERE id = ?",
+        )
+        .bind(settled_word(settlement.settled))
+        .bind(attempt.outcome.as_str())
+        .bind(settlement.streak)
+        .bind(attempt.finished_at.as_millisecond())
+        .bind(settlement.next_attempt_at.map(Timestamp::as_millisecond))
+        .bind(settlement.seen)
+        .bind(settlement.denied_at.map(Timestamp::as_millisecond))
+        .bind(Some(&attempt.message).filter(|message| !message.is_empty()))
+        .bind(object.map(|object| &object.key))
+        .bind(object.map(|object| to_integer(object.size)))
+        .bind(object.map(|object| &object.sha256))
+        .bind(object.map(|object| object.stored_at.as_millisecond()))
+        .bind(claim.row)
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        self.record_hold(&mut transaction, &claim.entry.partition.id.workspace, attempt, settlement).await?;
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    async fn record_hold(
+        &self,
+        connection: &mut SqliteConnection,
+        workspace: &str,
+        attempt: &Attempt,
+        settlement: &Settlement,
+    ) -> Result<(), LedgerError> {
+        let query = match &settlement.hold {
+            Some(hold) => sqlx::query(
+                "INSERT INTO holds (workspace, outcome, since, until) VALUES (?, ?, ?, ?)
+                 ON CONFLICT (workspace) DO UPDATE
+                 SET outcome = excluded.outcome, since = excluded.since, until = excluded.until",
+            )
+            .bind(workspace)
+            .bind(hold.outcome.as_str())
+            .bind(hold.since.as_millisecond())
+            .bind(hold.until.as_millisecond()),
+            // An answer to a request made after the hold began shows that it is over.
+            None if attempt.http_status.is_some() => {
+                sqlx::query("DELETE FROM holds WHERE workspace = ? AND since <= ?")
+                    .bind(workspace)
+                    .bind(attempt.started_at.as_millisecond())
+            }
+            None => return Ok(()),
+        };
+        query.execute(connection).await.map_err(|error| self.error("write", error))?;
+        Ok(())
+    }
+
+    async fn insert(&self, connection: &mut SqliteConnection, partition: &Partition) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, expires_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace, report, date) DO NOTHING",
+        )
+        .bind(&partition.id.workspace)
+        .bind(&partition.id.report)
+        .bind(partition.id.date.to_string())
+        .bind(partition.source.as_str())
+        .bind(partition.generated_at.as_millisecond())
+        .bind(partition.due_at.as_millisecond())
+        .bind(partition.expires_at.map(Timestamp::as_millisecond))
+        .execute(connection)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        Ok(())
+    }
+
+    async fn set_planned_through(
+        &self,
+        connection: &mut SqliteConnection,
+        id: &ReportId,
+        through: Timestamp,
+    ) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO reports (workspace, report, planned_through) VALUES (?, ?, ?)
+             ON CONFLICT (workspace, report) DO UPDATE
+             SET planned_through = max(planned_through, excluded.planned_through)",
+        )
+        .bind(&id.workspace)
+        .bind(&id.report)
+        .bind(through.as_millisecond())
+        .execute(connection)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        Ok(())
+    }
+
+    async fn end_claim(&self, connection: &mut SqliteConnection, claim: &Claim) -> Result<(), LedgerError> {
+        let ended = sqlx::query("DELETE FROM claims WHERE partition_id = ? AND holder = ? AND token = ?")
+            .bind(claim.row)
+            .bind(self.holder_name())
+            .bind(claim.token)
+            .execute(connection)
+            .await
+            .map_err(|error| self.error("write", error))?;
+        if ended.rows_affected() == 1 {
+            Ok(())
+        } else {
+            Err(LedgerError::Fenced { what: claim.entry.partition.id.to_string() })
+        }
+    }
+
+    fn holder_name(&self) -> &str {
+        self.holder.as_deref().map_or("", Holder::name)
+    }
+
+    /// A transaction that has the write lock from its first moment, so that it never fails half way for being late.
+    async fn begin(&self) -> Result<sqlx::Transaction<'_, sqlx::Sqlite>, LedgerError> {
+        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.error("write", error))
+    }
+
+    async fn read(&self, query: &'static str) -> Result<Vec<SqliteRow>, LedgerError> {
+        sqlx::query(query).fetch_all(&self.pool).await.map_err(|error| self.error("read", error))
+    }
+
+    fn error(&self, action: &'static str, source: sqlx::Error) -> LedgerError {
+        classify(&self.path, action, source)
+    }
+
+    fn nonsense(&self, column: &str, value: &str) -> LedgerError {
+        LedgerError::Damaged { path: self.path.to_path_buf(), reason: format!("{column} holds {value:?}") }
+    }
+
+    fn get<'r, T>(&self, row: &'r SqliteRow, column: &str) -> Result<T, LedgerError>
+    where
+        T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+    {
+        row.try_get(column).map_err(|error| self.nonsense(column, &error.to_string()))
+    }
+
+    fn text(&self, row: &SqliteRow, column: &str) -> Result<String, LedgerError> {
+        self.get(row, column)
+    }
+
+    fn instant(&self, row: &SqliteRow, column: &str) -> Result<Timestamp, LedgerError> {
+        self.instant_or_null(row, column)?.ok_or_else(|| self.nonsense(column, "null"))
+    }
+
+    fn instant_or_null(&self, row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, LedgerError> {
+        self.get::<Option<i64>>(row, column)?
+            .map(|value| Timestamp::from_millisecond(value).map_err(|_| self.nonsense(column, &value.to_string())))
+            .transpose()
+    }
+
+    fn natural<T: TryFrom<i64>>(&self, row: &SqliteRow, column: &str) -> Result<Option<T>, LedgerError> {
+        self.get::<Option<i64>>(row, column)?
+            .map(|value| T::try_from(value).map_err(|_| self.nonsense(column, &value.to_string())))
+            .transpose()
+    }
+
+    fn outcome(&self, row: &SqliteRow, column: &str) -> Result<Option<Outcome>, LedgerError> {
+        self.get::<Option<String>>(row, column)?
+            .map(|word| Outcome::parse(&word).ok_or_else(|| self.nonsense(column, &word)))
+            .transpose()
+    }
+
+    fn entry(&self, row: &SqliteRow) -> Result<Entry, LedgerError> {
+        let date = self.text(row, "date")?;
+        let source = self.text(row, "source")?;
+        let settled = self.text(row, "settled")?;
+        let settled = settled_from(&settled).ok_or_else(|| self.nonsense("settled", &settled))?;
+        let object = match (self.get::<Option<String>>(row, "object_key")?, settled) {
+            (Some(key), Settled::Stored) => Some(StoredObject {
+                key,
+                size: self.natural(row, "size")?.ok_or_else(|| self.nonsense("size", "null"))?,
+                sha256: self.text(row, "sha256")?,
+                stored_at: self.instant(row, "stored_at")?,
+            }),
+            _ => None,
+        };
+        Ok(Entry {
+            partition: Partition {
+                id: PartitionId {
+                    workspace: self.text(row, "workspace")?,
+                    report: self.text(row, "report")?,
+                    date: date.parse::<civil::Date>().map_err(|_| self.nonsense("date", &date))?,
+                },
+                source: Source::parse(&source).ok_or_else(|| self.nonsense("source", &source))?,
+                generated_at: self.instant(row, "generated_at")?,
+                due_at: self.instant(row, "due_at")?,
+                expires_at: self.instant_or_null(row, "expires_at")?,
+            },
+            settled,
+            outcome: self.outcome(row, "outcome")?,
+            attempts: self.natural(row, "attempts")?.unwrap_or(0),
+            streak: self.natural(row, "streak")?.unwrap_or(0),
+            last_attempt_at: self.instant_or_null(row, "last_attempt_at")?,
+            next_attempt_at: self.instant_or_null(row, "next_attempt_at")?,
+            seen: self.get(row, "seen")?,
+            denied_at: self.instant_or_null(row, "denied_at")?,
+            message: self.get(row, "message")?,
+            object,
+        })
+    }
+
+    fn attempt(&self, row: &SqliteRow) -> Result<Attempt, LedgerError> {
+        Ok(Attempt {
+            started_at: self.instant(row, "started_at")?,
+            finished_at: self.instant(row, "finished_at")?,
+            outcome: self.outcome(row, "outcome")?.ok_or_else(|| self.nonsense("attempts.outcome", "null"))?,
+            http_status: self.natural(row, "http_status")?,
+            message: self.text(row, "message")?,
+            seen: false,
+            vendor_date: self.instant_or_null(row, "vendor_date")?,
+            retry_after: None,
+            size: self.natural(row, "size")?,
+            sha256: self.get(row, "sha256")?,
+            request_id: self.get(row, "request_id")?,
+        })
+    }
+}
+
+async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
+    SqlitePoolOptions::new()
+        .max_connections(4)
+        .connect_with(options)
+        .await
+        .map_err(|error| classify(path, "open", error))
+}
+
+/// A few pages of nonsense in the middle of a database go unnoticed until they are read: look at all of it first.
+async fn check_soundness(path: &Path, pool: &SqlitePool) -> Result<(), LedgerError> {
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(pool)
+        .await
+        .map_err(|error| classify(path, "check", error))?;
+    if verdict == "ok" { Ok(()) } else { Err(LedgerError::Damaged { path: path.to_owned(), reason: verdict }) }
+}
+
+async fn has_table(path: &Path, pool: &SqlitePool) -> Result<bool, LedgerError> {
+    sqlx::query_scalar("SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = 'partitions'")
+        .fetch_one(pool)
+        .await
+        .map_err(|error| classify(path, "read", error))
+}
+
+fn migration_error(path: &Path, error: MigrateError) -> LedgerError {
+    match error {
+        MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => LedgerError::File {
+            message: format!(
+                "the ledger {} was made by a newer version of moesync (migration {version}); use that one",
+                path.display()
+            ),
+            source: None,
+        },
+        MigrateError::Execute(source) => classify(path, "bring up to date", source),
+        other => LedgerError::Damaged { path: path.to_owned(), reason: other.to_string() },
+    }
+}
+
+/// SQLITE_CORRUPT and SQLITE_NOTADB mean a damaged file; everything else is a failure of the moment.
+fn classify(path: &Path, action: &'static str, source: sqlx::Error) -> LedgerError {
+    let code = source.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i64>().ok());
+    match code.map(|code| code & 0xff) {
+        Some(11 | 26) => LedgerError::Damaged { path: path.to_owned(), reason: source.to_string() },
+        _ => LedgerError::Database { action, path: path.to_owned(), source },
+    }
+}
+
+fn settled_word(settled: Settled) -> &'static str {
+    match settled {
+        Settled::Open => "open",
+        Settled::Stored => "stored",
+        Settled::Absent => "absent",
+        Settled::Lost => "lost",
+    }
+}
+
+fn settled_from(word: &str) -> Option<Settled> {
+    [Settled::Open, Settled::Stored, Settled::Absent, Settled::Lost].into_iter().find(|s| settled_word(*s) == word)
+}
+
+/// SQLite's integers are signed; no object comes near the limit.
+fn to_integer(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,708 @@
+//! One partition from claim to record: look, fetch, verify, store, record.
+//!
+//! This file is the only place that knows the order of the steps. Each step is an edge's business, what follows from an
+//! outcome is [`crate::outcome`]'s, and which partitions are worked on is [`pass`]'s. Every step can be repeated: a
+//! process that dies between two of them leaves nothing that the next attempt does not find or sweep.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt, future::BoxFuture};
+use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
+use tracing::{error, info, warn};
+
+use crate::{
+    archive::{self, Limits, Pass, Verdict, Verified},
+    config::{Config, Report, Workspace},
+    ledger::{Claim, Ledger, LedgerError},
+    moengage::{self, Download, Failure, RetryAfter},
+    outcome::{self, Alarm, Attempt, Entry, Outcome, Settled, StoredObject},
+    report::{Keys, PartitionId},
+    store::{Budget, Commit, Destination, Format, Manifest, ManifestEntry, Placement, StoreError},
+};
+
+mod inspect;
+mod pass;
+mod rebuild;
+mod start;
+
+pub use inspect::{Damage, Inspected, inspect, set_aside};
+pub use pass::{Command, Selection, Summary, continuously, once};
+pub use rebuild::rebuild;
+pub use start::{POSTGRES_UNSUPPORTED, StartError, reload, start};
+
+/// The present, and waiting for a later one. Tests have their own.
+pub trait Clock: Send + Sync {
+    /// The present instant.
+    fn now(&self) -> Timestamp;
+    /// Returns after `duration`.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one clock that the shell passes in")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// Somebody who watches downloads.
+pub trait Progress: Send + Sync {
+    /// A download of `total` bytes, where known, has begun.
+    fn begin(&self, partition: &PartitionId, total: Option<u64>);
+    /// `bytes` more have come.
+    fn advance(&self, partition: &PartitionId, bytes: u64);
+    /// The attempt is over.
+    fn end(&self, partition: &PartitionId, outcome: Outcome);
+}
+
+/// Nobody watches.
+impl Progress for () {
+    fn begin(&self, _: &PartitionId, _: Option<u64>) {}
+    fn advance(&self, _: &PartitionId, _: u64) {}
+    fn end(&self, _: &PartitionId, _: Outcome) {}
+}
+
+/// Everything that work on partitions needs, wired once.
+pub struct Context {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// What is known.
+    pub ledger: Ledger,
+    /// The vendor.
+    pub vendor: moengage::Client,
+    /// The opened destinations, by name.
+    pub destinations: HashMap<String, Destination>,
+    /// The workspaces' keys.
+    pub secrets: Secrets,
+    /// The present.
+    pub clock: Arc<dyn Clock>,
+    /// Who watches.
+    pub progress: Arc<dyn Progress>,
+    /// How far the local clock is ahead of the vendor's, as its last answer showed.
+    clock_ahead: Mutex<Option<SignedDuration>>,
+    budget: Budget,
+    holder: String,
+}
+
+/// Skew against the vendor's `Date` beyond this is reported.
+const REPORTED_SKEW: SignedDuration = SignedDuration::from_mins(1);
+
+/// Bytes that can't be verified are quarantined at first sight when less than this is left to expiry.
+const LAST_CHANCE: SignedDuration = SignedDuration::from_hours(24);
+
+impl Context {
+    fn note_vendor_date(&self, vendor_date: Option<Timestamp>) {
+        let Some(vendor_date) = vendor_date else { return };
+        let ahead = self.clock.now().duration_since(vendor_date);
+        let before = self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner).replace(ahead);
+        if ahead.abs() > REPORTED_SKEW && before.is_none_or(|before| before.abs() <= REPORTED_SKEW) {
+            warn!(
+                skew_seconds = ahead.as_secs(),
+                "the local clock is {:#} {} the vendor's; nothing is given up by it, but downloads may come late",
+                ahead.abs().round(jiff::Unit::Second).unwrap_or(ahead.abs()),
+                if ahead.is_positive() { "ahead of" } else { "behind" },
+            );
+        }
+    }
+
+    fn clock_ahead(&self) -> Option<SignedDuration> {
+        let ahead = *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead.filter(|ahead| *ahead > REPORTED_SKEW)
+    }
+}
+
+/// The workspaces' keys, read when first needed and again after the vendor refused one: a mended key heals by itself.
+#[derive(Default)]
+pub struct Secrets {
+    known: Mutex<HashMap<String, SecretString>>,
+}
+
+impl Secrets {
+    /// The key that signs archive requests of `workspace`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with its file or variable.
+    pub fn secret_key(&self, workspace: &Workspace) -> Result<SecretString, String> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(secret) = known.get(&workspace.name) {
+            return Ok(secret.clone());
+        }
+        let secret = workspace
+            .secret_key
+            .resolve()
+            .map_err(|problem| format!("the secret key of workspace `{}`: {problem}", workspace.name))?;
+        known.insert(workspace.name.clone(), secret.clone());
+        Ok(secret)
+    }
+
+    fn forget(&self, workspace: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(workspace);
+    }
+}
+
+/// How work on one partition ended.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Which partition.
+    pub id: PartitionId,
+    /// How the attempt ended.
+    pub outcome: Outcome,
+    /// Whether the partition's life ended with it.
+    pub settled: Settled,
+    /// When the next attempt may begin.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Whether the whole workspace waits now.
+    pub hold: Option<outcome::Hold>,
+}
+
+/// Works on one claimed partition, once. `answered` is called as soon as the vendor's answer shows that the workspace's
+/// credentials are good.
+///
+/// # Errors
+///
+/// Only the ledger's: everything else is an outcome.
+pub async fn sync_one(
+    ctx: &Context,
+    report: &Report,
+    claim: Claim,
+    answered: impl Fn() + Send + Sync,
+) -> Result<Done, LedgerError> {
+    let started_at = ctx.clock.now();
+    let id = claim.entry.partition.id.clone();
+    let work = Work { ctx, report, claim: &claim, keys: report.keys(id.date), started_at, answered: &answered };
+    let ended = work.attempt().await;
+
+    let (attempt, object) = match ended {
+        Ok(landed) => (landed.attempt(started_at, ctx.clock.now()), Some(landed.object())),
+        Err(Ended::Missed(missed)) => (missed.attempt(started_at, ctx.clock.now()), None),
+        Err(Ended::Ledger(error)) => return Err(error),
+    };
+    ctx.progress.end(&id, attempt.outcome);
+    if attempt.outcome == Outcome::Unauthorized {
+        ctx.secrets.forget(&id.workspace);
+    }
+    let settlement = outcome::settle(&claim.entry, report.give_up_after, &attempt, jitter());
+    let entry = Entry {
+        settled: settlement.settled,
+        outcome: Some(attempt.outcome),
+        streak: settlement.streak,
+        ..claim.entry.clone()
+    };
+    ctx.ledger.record(claim, &attempt, &settlement, object.as_ref()).await?;
+    tell(ctx, &entry, &attempt, settlement.next_attempt_at, object.as_ref());
+    Ok(Done {
+        id,
+        outcome: attempt.outcome,
+        settled: settlement.settled,
+        next_attempt_at: settlement.next_attempt_at,
+        hold: settlement.hold,
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers that the core is given")]
+fn jitter() -> f64 {
+    rand::random()
+}
+
+/// One line where an attempt is over: loud if the partition calls for attention.
+fn tell(
+    ctx: &Context,
+    entry: &Entry,
+    attempt: &Attempt,
+    next_attempt_at: Option<Timestamp>,
+    object: Option<&StoredObject>,
+) {
+    let PartitionId { workspace, report, date } = &entry.partition.id;
+    let (outcome, message) = (attempt.outcome.as_str(), attempt.message.as_str());
+    if let Some(object) = object {
+        let StoredObject { key, size, sha256, .. } = object;
+        if attempt.http_status.is_none() {
+            info!(workspace, report, %date, key, size_bytes = size, sha256, "{workspace}/{report} {date}: {message}");
+        } else if message.is_empty() {
+            info!(workspace, report, %date, key, size_bytes = size, sha256, "stored {workspace}/{report} {date}");
+        } else {
+            error!(
+                alarm = "other_content", workspace, report, %date, key, size_bytes = size, sha256,
+                "stored {workspace}/{report} {date} at `{key}`: {message}"
+            );
+        }
+        return;
+    }
+    let http_status = attempt.http_status;
+    let request_id = attempt.request_id.as_deref();
+    let next = next_attempt_at.map(|at| at.to_string());
+    let next_attempt_at = next.as_deref();
+    match outcome::alarm(entry, &ctx.config.alarms, attempt.finished_at) {
+        Some(alarm) => error!(
+            alarm = alarm.as_str(), workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
+            "{workspace}/{report} {date} {}: {message}", headline(alarm)
+        ),
+        None if entry.settled == Settled::Absent => {
+            info!(workspace, report, %date, outcome, "{workspace}/{report} {date} was never published");
+        }
+        None if attempt.outcome == Outcome::NotPublished => {
+            info!(
+                workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
+                "{workspace}/{report} {date} is not published yet"
+            );
+        }
+        None => warn!(
+            workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
+            "{workspace}/{report} {date}: {message}"
+        ),
+    }
+}
+
+fn headline(alarm: Alarm) -> String {
+    match alarm {
+        Alarm::Lost => "is lost".into(),
+        Alarm::Expiring { within } if within.is_zero() => "is past its expiry and not stored".into(),
+        Alarm::Expiring { within } => format!("expires within {within:#} and is not stored"),
+        Alarm::Unauthorized => "cannot be fetched, the vendor refuses the credentials".into(),
+        Alarm::Rejected => "cannot be fetched, the vendor refuses the request".into(),
+        Alarm::Corrupt => "came broken again".into(),
+        Alarm::StoreFailed => "could not be stored again".into(),
+        Alarm::Late => "is late".into(),
+    }
+}
+
+/// Object and manifest are at the destination.
+struct Landed {
+    manifest: Manifest,
+    remark: String,
+    http_status: Option<u16>,
+    vendor_date: Option<Timestamp>,
+    request_id: Option<String>,
+    fetched: bool,
+}
+
+impl Landed {
+    fn object(&self) -> StoredObject {
+        let Manifest { key, size, sha256, fetched_at, generated_at, .. } = &self.manifest;
+        StoredObject {
+            key: key.clone(),
+            size: *size,
+            sha256: sha256.clone(),
+            stored_at: fetched_at.unwrap_or(*generated_at),
+        }
+    }
+
+    fn attempt(&self, started_at: Timestamp, finished_at: Timestamp) -> Attempt {
+        Attempt {
+            started_at,
+            finished_at,
+            outcome: Outcome::Stored,
+            http_status: self.http_status,
+            message: self.remark.clone(),
+            seen: true,
+            vendor_date: self.vendor_date,
+            retry_after: None,
+            size: self.fetched.then_some(self.manifest.size),
+            sha256: Some(self.manifest.sha256.clone()),
+            request_id: self.request_id.clone(),
+        }
+    }
+}
+
+/// Nothing was stored.
+#[derive(Debug)]
+struct Missed {
+    outcome: Outcome,
+    message: String,
+    http_status: Option<u16>,
+    seen: bool,
+    vendor_date: Option<Timestamp>,
+    retry_after: Option<SignedDuration>,
+    size: Option<u64>,
+    sha256: Option<String>,
+    request_id: Option<String>,
+}
+
+impl Missed {
+    fn new(outcome: Outcome, message: String) -> Self {
+        Self {
+            outcome,
+            message,
+            http_status: None,
+            seen: false,
+            vendor_date: None,
+            retry_after: None,
+            size: None,
+            sha256: None,
+            request_id: None,
+        }
+    }
+
+    /// After the vendor answered 200.
+    fn seen(outcome: Outcome, message: String, download: &Download) -> Self {
+        Self {
+            http_status: Some(200),
+            seen: true,
+            vendor_date: download.vendor_date,
+            request_id: download.request_id.clone(),
+            ..Self::new(outcome, message)
+        }
+    }
+
+    fn attempt(self, started_at: Timestamp, finished_at: Timestamp) -> Attempt {
+        Attempt {
+            started_at,
+            finished_at,
+            outcome: self.outcome,
+            http_status: self.http_status,
+            message: self.message,
+            seen: self.seen,
+            vendor_date: self.vendor_date,
+            retry_after: self.retry_after,
+            size: self.size,
+            sha256: self.sha256,
+            request_id: self.request_id,
+        }
+    }
+}
+
+impl From<StoreError> for Missed {
+    fn from(error: StoreError) -> Self {
+        Self::new(Outcome::StoreFailed, error.to_string())
+    }
+}
+
+enum Ended {
+    Missed(Missed),
+    Ledger(LedgerError),
+}
+
+impl From<Missed> for Ended {
+    fn from(missed: Missed) -> Self {
+        Ended::Missed(missed)
+    }
+}
+
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        Ended::Missed(error.into())
+    }
+}
+
+impl From<LedgerError> for Ended {
+    fn from(error: LedgerError) -> Self {
+        Ended::Ledger(error)
+    }
+}
+
+/// What is at the partition's key before anything is fetched.
+enum Occupant {
+    /// This partition, whole, with its manifest.
+    Ours(Box<Manifest>),
+    /// Nothing; perhaps the manifest of an object that is gone.
+    Nobody { gone: Option<Box<Manifest>> },
+    /// Something that is not this partition's archive. It is left alone.
+    Somebody,
+}
+
+/// One attempt at one partition.
+struct Work<'a> {
+    ctx: &'a Context,
+    report: &'a Report,
+    claim: &'a Claim,
+    keys: Keys,
+    started_at: Timestamp,
+    answered: &'a (dyn Fn() + Send + Sync),
+}
+
+impl Work<'_> {
+    async fn attempt(&self) -> Result<Landed, Ended> {
+        let destination = self.ctx.destinations.get(&self.report.destination).ok_or_else(|| {
+            Missed::new(Outcome::StoreFailed, format!("destination `{}` is not open", self.report.destination))
+        })?;
+        let (is_taken, gone) = match self.look(destination).await? {
+            Occupant::Ours(manifest) => {
+                return Ok(Landed {
+                    manifest: *manifest,
+                    remark: "found at the destination".into(),
+                    http_status: None,
+                    vendor_date: None,
+                    request_id: None,
+                    fetched: false,
+                });
+            }
+            Occupant::Nobody { gone } => (false, gone),
+            Occupant::Somebody => (true, None),
+        };
+        let mut download = self.open().await?;
+        let (verified, placed) = self.fetch(destination, &mut download, is_taken).await?;
+        let mut remark = placed.remark;
+        if let Some(gone) = gone.filter(|gone| gone.sha256 != verified.sha256()) {
+            remark =
+                format!("other content than the object of {} that is gone (sha256 {})", gone.generated_at, gone.sha256);
+        }
+        let mut manifest = self.manifest(&placed.key, &verified, download.content_type.clone());
+        if !remark.is_empty() {
+            manifest.warnings.push(remark.clone());
+        }
+        destination
+            .put_manifest(&manifest)
+            .await
+            .map_err(|error| Missed::seen(Outcome::StoreFailed, error.to_string(), &download))?;
+        Ok(Landed {
+            manifest,
+            remark,
+            http_status: Some(200),
+            vendor_date: download.vendor_date,
+            request_id: download.request_id.clone(),
+            fetched: true,
+        })
+    }
+
+    /// Reads what is at the partition's key already, and adopts what is whole.
+    async fn look(&self, destination: &Destination) -> Result<Occupant, Ended> {
+        let id = &self.claim.entry.partition.id;
+        let key = self.keys.object();
+        let manifest = destination.manifest(&key).await?.filter(|manifest| manifest.names(id, &key));
+        let Some(size) = destination.size(&key).await? else {
+            return Ok(Occupant::Nobody { gone: manifest.map(Box::new) });
+        };
+        match manifest {
+            Some(manifest) if manifest.size == size => return Ok(Occupant::Ours(Box::new(manifest))),
+            Some(_) => {}
+            // Perhaps a process died between object and manifest: what verifies is given one.
+            None => {
+                if let Some(verified) = self.reread(destination, &key).await? {
+                    let manifest = self.manifest(&key, &verified, None);
+                    destination.put_manifest(&manifest).await?;
+                    return Ok(Occupant::Ours(Box::new(manifest)));
+                }
+            }
+        }
+        // Somebody else's object has the name; ours may be among the versions already.
+        for version in destination.manifest_keys(&self.keys.versions()).await? {
+            if let Some(manifest) = destination.manifest(&version).await?.filter(|m| m.names(id, &version))
+                && destination.size(&version).await? == Some(manifest.size)
+            {
+                return Ok(Occupant::Ours(Box::new(manifest)));
+            }
+        }
+        Ok(Occupant::Somebody)
+    }
+
+    /// Re-reads an object through the verifier; `None` when it is no archive.
+    async fn reread(&self, destination: &Destination, key: &str) -> Result<Option<Verified>, StoreError> {
+        let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
+        let mut pass = Pass::start(self.limits());
+        while let Some(chunk) = bytes.next().await {
+            if pass.feed(chunk?).await.is_err() {
+                return Ok(None);
+            }
+        }
+        match pass.finish().await {
+            Verdict::Verified(verified) => Ok(Some(verified)),
+            Verdict::Rejected(_) => Ok(None),
+        }
+    }
+
+    async fn open(&self) -> Result<Download, Ended> {
+        let secret = self
+            .ctx
+            .secrets
+            .secret_key(&self.report.workspace)
+            .map_err(|message| Missed::new(Outcome::Unauthorized, message))?;
+        let opened = self.ctx.vendor.open(self.report, self.claim.entry.partition.id.date, &secret).await;
+        match opened {
+            Ok(download) => {
+                self.ctx.note_vendor_date(download.vendor_date);
+                (self.answered)();
+                Ok(download)
+            }
+            Err(failure) => {
+                self.ctx.note_vendor_date(failure.vendor_date);
+                Err(self.missed(failure).into())
+            }
+        }
+    }
+
+    fn missed(&self, failure: Failure) -> Missed {
+        let now = self.ctx.clock.now();
+        let retry_after = failure.retry_after.map(|retry_after| match retry_after {
+            RetryAfter::Seconds(seconds) => SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)),
+            // The vendor's date is meant by the vendor's clock.
+            RetryAfter::At(at) => at.duration_since(failure.vendor_date.unwrap_or(now)),
+        });
+        Missed {
+            http_status: failure.http_status,
+            seen: failure.seen,
+            vendor_date: failure.vendor_date,
+            retry_after,
+            request_id: failure.request_id,
+            ..Missed::new(failure.outcome, failure.message)
+        }
+    }
+
+    /// Streams the download through the verifier into a staged upload, and places what is whole.
+    async fn fetch(
+        &self,
+        destination: &Destination,
+        download: &mut Download,
+        is_taken: bool,
+    ) -> Result<(Verified, Placed), Ended> {
+        let id = &self.claim.entry.partition.id;
+        let key = self.keys.object();
+        // What may have to go elsewhere gathers where it still can.
+        let placement = if is_taken || self.is_last_chance() || self.claim.entry.outcome == Some(Outcome::Corrupt) {
+            Placement::Staged
+        } else {
+            Placement::Direct(&key)
+        };
+        let store_failed =
+            |error: StoreError, download: &Download| Missed::seen(Outcome::StoreFailed, error.to_string(), download);
+        let mut upload =
+            destination.stage(placement, download.content_length).map_err(|error| store_failed(error, download))?;
+        let mut pass = Pass::start(self.limits());
+        self.ctx.progress.begin(id, download.content_length);
+        loop {
+            let chunk = match download.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(failure) => {
+                    upload.abort().await;
+                    return Err(self.missed(failure).into());
+                }
+            };
+            self.ctx.progress.advance(id, chunk.len() as u64);
+            if let Err(too_large) = pass.feed(chunk.clone()).await {
+                upload.abort().await;
+                return Err(Missed::seen(Outcome::Corrupt, too_large.to_string(), download).into());
+            }
+            upload.write(chunk).await.map_err(|error| store_failed(error, download))?;
+        }
+        let verified = match pass.finish().await {
+            Verdict::Verified(verified) => verified,
+            Verdict::Rejected(rejected) => return Err(self.reject(rejected, upload, download).await?.into()),
+        };
+
+        let still_ours = || async { self.ctx.ledger.is_ours(self.claim).await.unwrap_or(false) };
+        let version = self.keys.version(verified.sha256());
+        let mut target = if is_taken { &version } else { &key };
+        loop {
+            let committed = upload.commit(&verified, target, still_ours()).await;
+            match committed.map_err(|error| store_failed(error, download))? {
+                Commit::Stored | Commit::AlreadyThere => break,
+                Commit::Taken { kept: true } if *target == key => target = &version,
+                Commit::Taken { .. } => {
+                    upload.abort().await;
+                    let message = format!("other content appeared at `{target}` during the download");
+                    return Err(Missed::seen(Outcome::StoreFailed, message, download).into());
+                }
+                Commit::NotOurs => {
+                    upload.abort().await;
+                    return Err(LedgerError::Fenced { what: id.to_string() }.into());
+                }
+            }
+        }
+        let remark = match *target == key {
+            true => String::new(),
+            false => format!("other content is at `{key}` and was left alone"),
+        };
+        let key = target.clone();
+        Ok((verified, Placed { key, remark }))
+    }
+
+    /// What cannot be verified is evidence: kept whole once it has come twice alike, or when it may not come again.
+    async fn reject(
+        &self,
+        rejected: archive::Rejected,
+        upload: crate::store::Upload,
+        download: &Download,
+    ) -> Result<Missed, LedgerError> {
+        let mut message = rejected.message.clone();
+        let is_repeated = || async {
+            let attempts = self.ctx.ledger.attempts(&self.claim.entry.partition.id).await?;
+            let same = |attempt: &Attempt| attempt.sha256.as_deref() == Some(rejected.sha256.as_str());
+            Ok::<_, LedgerError>(attempts.iter().any(|attempt| attempt.outcome == Outcome::Corrupt && same(attempt)))
+        };
+        if rejected.size > 0 && (self.is_last_chance() || is_repeated().await?) {
+            let key = self.keys.quarantine(&rejected.sha256);
+            match upload.keep(&rejected.sha256, &key).await {
+                Ok(_) => message = format!("{message}; all {} bytes are kept at `{key}`", rejected.size),
+                Err(error) => message = format!("{message}; and they could not be kept: {error}"),
+            }
+        } else {
+            upload.abort().await;
+        }
+        Ok(Missed {
+            size: Some(rejected.size),
+            sha256: Some(rejected.sha256),
+            ..Missed::seen(Outcome::Corrupt, message, download)
+        })
+    }
+
+    fn is_last_chance(&self) -> bool {
+        let left = self.claim.entry.partition.expires_at.map(|expiry| expiry.duration_since(self.started_at));
+        left.is_some_and(|left| left < LAST_CHANCE)
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = &self.ctx.config.limits;
+        Limits {
+            archive_bytes: limits.archive_bytes,
+            inflated_bytes: limits.inflated_bytes,
+            inflate_ratio: limits.inflate_ratio,
+        }
+    }
+
+    fn manifest(&self, key: &str, verified: &Verified, content_type: Option<String>) -> Manifest {
+        let partition = &self.claim.entry.partition;
+        Manifest {
+            format_version: Manifest::FORMAT_VERSION,
+            workspace: partition.id.workspace.clone(),
+            report: partition.id.report.clone(),
+            source: partition.source,
+            date: partition.id.date,
+            key: key.to_owned(),
+            file_name: self.report.file_name(partition.id.date),
+            format: match verified.format() {
+                archive::Format::Zip => Format::Zip,
+                archive::Format::Gzip => Format::Gzip,
+            },
+            size: verified.size(),
+            sha256: verified.sha256().to_owned(),
+            content_type,
+            entries: Some(
+                verified
+                    .entries()
+                    .iter()
+                    .map(|entry| ManifestEntry { name: entry.name.clone(), size: entry.size, crc32: entry.crc32 })
+                    .collect(),
+            ),
+            records: None,
+            window: None,
+            generated_at: partition.generated_at,
+            due_at: partition.due_at,
+            fetched_at: Some(self.ctx.clock.now()),
+            expires_at: partition.expires_at,
+            attempts: self.claim.entry.attempts.saturating_add(1),
+            source_url: Some(moengage::source_url(self.report, partition.id.date).to_string()),
+            warnings: verified.warnings().to_vec(),
+            moesync_version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+/// Where a verified upload ended up.
+struct Placed {
+    key: String,
+    remark: String,
+}

@@ -1,0 +1,127 @@
+//! A ledger that knows less than the destinations learns from the manifests.
+//!
+//! This file owns what makes a manifest believable. It runs at every start, because an empty ledger, one restored from
+//! an old backup, and a sound one look alike from within; only the manifests of objects that the ledger does not know
+//! are read.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+use tracing::{info, warn};
+
+use super::Context;
+use crate::{
+    config::{Report, Source},
+    ledger::LedgerError,
+    outcome::{Settled, StoredObject},
+    report::{Partition, PartitionId, ReportId},
+    store::{Destination, Manifest, StoreError},
+};
+
+/// Adopts every object of a configured report that has its manifest and is not in the ledger. Returns how many.
+///
+/// A destination that cannot be listed is reported and left for the next time: its partitions are looked at one by one
+/// before anything is downloaded.
+///
+/// # Errors
+///
+/// When the ledger refuses.
+pub async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
+    let entries = ctx.ledger.entries().await?;
+    let planned = ctx.ledger.view().await?.planned_through;
+    let stored: HashMap<&PartitionId, &str> = entries
+        .iter()
+        .filter(|entry| entry.settled == Settled::Stored)
+        .filter_map(|entry| Some((&entry.partition.id, entry.object.as_ref()?.key.as_str())))
+        .collect();
+    let known: HashSet<(ReportId, &str)> = stored.iter().map(|(id, key)| (id.report_id(), *key)).collect();
+
+    let mut adopted = 0;
+    for report in &ctx.config.reports {
+        let Some(destination) = ctx.destinations.get(&report.destination) else { continue };
+        let id = report.report_id();
+        let is_known = |key: &str| known.contains(&(id.clone(), key));
+        let found = match find(report, destination, is_known, |partition| stored.contains_key(partition)).await {
+            Ok(found) => found,
+            Err(error) => {
+                warn!(workspace = id.workspace, report = id.report, "could not look for stored objects: {error}");
+                continue;
+            }
+        };
+        let mut oldest: Option<Timestamp> = None;
+        for (partition, object, attempts) in found {
+            ctx.ledger.adopt(&partition, &object, attempts).await?;
+            oldest = Some(oldest.map_or(partition.generated_at, |oldest| oldest.min(partition.generated_at)));
+            adopted += 1;
+        }
+        if let (Some(oldest), false) = (oldest, planned.contains_key(&id)) {
+            resume(ctx, report, oldest).await?;
+        }
+    }
+    if adopted > 0 {
+        info!(adopted, "the ledger did not know {adopted} stored objects; it learned them from their manifests");
+    }
+    Ok(adopted)
+}
+
+/// Where a report that was never planned is looked at from today on, one that has objects was planned before: go on
+/// from them, as far back as something unpublished would still be asked for.
+async fn resume(ctx: &Context, report: &Report, oldest: Timestamp) -> Result<(), LedgerError> {
+    if report.source == Source::CampaignReport || report.start.is_some() {
+        return Ok(());
+    }
+    let earliest = ctx.clock.now().checked_sub(report.give_up_after).unwrap_or(Timestamp::MIN);
+    let just_before = oldest.checked_sub(SignedDuration::from_millis(1)).unwrap_or(oldest);
+    ctx.ledger.planned_through(&report.report_id(), just_before.max(earliest)).await
+}
+
+async fn find(
+    report: &Report,
+    destination: &Destination,
+    is_known: impl Fn(&str) -> bool,
+    is_stored: impl Fn(&PartitionId) -> bool,
+) -> Result<Vec<(Partition, StoredObject, u32)>, StoreError> {
+    let mut found: HashMap<PartitionId, (Partition, StoredObject, u32)> = HashMap::new();
+    let mut keys = destination.manifest_keys(&format!("{}/", report.key_prefix())).await?;
+    let versions = format!("{}/_versions/", report.key_prefix());
+    // The object under the partition's own key comes before any other version of it.
+    keys.sort_by_key(|key| key.starts_with(&versions));
+    for key in keys.into_iter().filter(|key| !is_known(key)) {
+        let Some(manifest) = destination.manifest(&key).await? else { continue };
+        let Some(partition) = believable(report, &key, &manifest) else {
+            warn!(key, "a manifest that is not of this report or not of this object is ignored");
+            continue;
+        };
+        if is_stored(&partition.id) || found.contains_key(&partition.id) {
+            continue;
+        }
+        if destination.size(&key).await? != Some(manifest.size) {
+            warn!(key, "a manifest whose object is missing or of another size is ignored");
+            continue;
+        }
+        let object = StoredObject {
+            key,
+            size: manifest.size,
+            sha256: manifest.sha256,
+            stored_at: manifest.fetched_at.unwrap_or(manifest.generated_at),
+        };
+        found.insert(partition.id.clone(), (partition, object, manifest.attempts));
+    }
+    let mut found: Vec<_> = found.into_values().collect();
+    found.sort_by(|(a, ..), (b, ..)| a.id.cmp(&b.id));
+    Ok(found)
+}
+
+/// The partition that a manifest proves; `None` when it names another or lies at another's key.
+fn believable(report: &Report, key: &str, manifest: &Manifest) -> Option<Partition> {
+    let id = PartitionId { workspace: report.workspace.name.clone(), report: report.id.clone(), date: manifest.date };
+    let keys = report.keys(manifest.date);
+    let is_at_its_key = key == keys.object() || key == keys.version(&manifest.sha256);
+    (manifest.names(&id, key) && manifest.source == report.source && is_at_its_key).then_some(Partition {
+        id,
+        source: manifest.source,
+        generated_at: manifest.generated_at,
+        due_at: manifest.due_at,
+        expires_at: manifest.expires_at,
+    })
+}

@@ -1,0 +1,145 @@
+//! Wiring: from a valid configuration to a context that can work.
+//!
+//! This file owns the order of starting: secrets, destinations, ledger, leftovers, manifests.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use sha2::{Digest, Sha256};
+use tracing::{error, info, warn};
+
+use super::{Clock, Context, Progress, Secrets, rebuild};
+use crate::{
+    config::{Config, Ledger},
+    ledger::{self, Found, LedgerError},
+    moengage,
+    store::{Budget, Destination},
+};
+
+/// What is said to a `postgres://` ledger, which the configuration knows and this version does not have.
+pub const POSTGRES_UNSUPPORTED: &str = "ledger.url: this version keeps its ledger in SQLite; use sqlite://PATH";
+
+/// Why work could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Something the configuration names is not usable: nothing was started.
+    #[error("{0}")]
+    Configuration(String),
+    /// The ledger refuses.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Opens everything that `config` names and brings the ledger up to what the destinations hold.
+///
+/// # Errors
+///
+/// [`StartError::Configuration`] before anything is touched; [`StartError::Ledger`] after.
+pub async fn start(
+    config: Arc<Config>,
+    clock: Arc<dyn Clock>,
+    progress: Arc<dyn Progress>,
+) -> Result<Context, StartError> {
+    let Ledger::Sqlite(path) = &config.ledger else {
+        return Err(StartError::Configuration(POSTGRES_UNSUPPORTED.into()));
+    };
+    let secrets = resolve(&config)?;
+    let vendor = client(&config)?;
+    let place = place(path);
+    let holder = holder(&place);
+    let budget = Budget::new();
+    let destinations = open(&config, &budget, &holder)?;
+    let (ledger, found) = ledger::open(path, &holder, clock.now()).await?;
+    match &found {
+        Found::Existing => {}
+        Found::Nothing => info!(ledger = %path.display(), "there was no ledger; a new one is begun"),
+        Found::Damaged { kept_at, reason } => error!(
+            alarm = "ledger",
+            ledger = %path.display(),
+            kept_at = %kept_at.display(),
+            "the ledger was damaged ({reason}); it is kept as {} and rebuilt from the manifests",
+            kept_at.display()
+        ),
+    }
+    let clock_ahead = Mutex::default();
+    let context =
+        Context { config, ledger, vendor, destinations, secrets, clock, progress, clock_ahead, budget, holder };
+    sweep(&context, &place).await;
+    rebuild(&context).await?;
+    Ok(context)
+}
+
+/// A context for `config` in place of `old`, with the same ledger; whatever `[ledger]` and `[web]` say now.
+///
+/// # Errors
+///
+/// As of [`start`]; `old` stays usable.
+pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError> {
+    let context = Context {
+        ledger: old.ledger.clone(),
+        vendor: client(&config)?,
+        destinations: open(&config, &old.budget, &old.holder)?,
+        secrets: resolve(&config)?,
+        clock: Arc::clone(&old.clock),
+        progress: Arc::clone(&old.progress),
+        clock_ahead: Mutex::new(old.clock_ahead()),
+        budget: old.budget.clone(),
+        holder: old.holder.clone(),
+        config,
+    };
+    rebuild(&context).await?;
+    Ok(context)
+}
+
+fn resolve(config: &Config) -> Result<Secrets, StartError> {
+    let secrets = Secrets::default();
+    for workspace in &config.workspaces {
+        secrets.secret_key(workspace).map_err(StartError::Configuration)?;
+    }
+    Ok(secrets)
+}
+
+fn client(config: &Config) -> Result<moengage::Client, StartError> {
+    moengage::Client::new(&config.network, &config.limits).map_err(|error| StartError::Configuration(error.to_string()))
+}
+
+fn open(config: &Config, budget: &Budget, holder: &str) -> Result<HashMap<String, Destination>, StartError> {
+    let opened = config.destinations.iter().map(|destination| {
+        let opened = Destination::open(destination, budget.clone(), holder)
+            .map_err(|error| StartError::Configuration(error.to_string()))?;
+        Ok((destination.name.clone(), opened))
+    });
+    opened.collect()
+}
+
+/// Removes what processes of this ledger that died have left staged.
+async fn sweep(ctx: &Context, place: &str) {
+    // Holders of other ledgers may share the destination. Nothing here tells whether they live, so they are left alone.
+    let is_alive = |holder: &str| !holder.starts_with(place) || ctx.ledger.is_alive(holder);
+    for destination in ctx.destinations.values() {
+        match destination.sweep(is_alive).await {
+            Ok(0) => {}
+            Ok(removed) => {
+                info!(destination = destination.name(), removed, "removed unfinished uploads of a dead process")
+            }
+            Err(error) => warn!(destination = destination.name(), "could not look for unfinished uploads: {error}"),
+        }
+    }
+}
+
+/// Names the ledger's place: the same after it was deleted, another on another machine.
+fn place(ledger: &Path) -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let path = std::path::absolute(ledger).unwrap_or_else(|_| ledger.to_owned());
+    let digest = Sha256::new().chain_update(machine.trim()).chain_update("|").chain_update(path.display().to_string());
+    hex::encode(&digest.finalize()[..4])
+}
+
+/// Names this process among all that ever work with the ledger at `place`.
+#[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]
+fn holder(place: &str) -> String {
+    format!("{place}-{}-{:08x}", std::process::id(), rand::random::<u32>())
+}
