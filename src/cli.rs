@@ -222,10 +222,12 @@ impl Shell {
         Ok(Arc::new(config::load(&path, environment())?))
     }
 
-    /// A context that can speak to the vendor.
+    /// A context that can speak to the vendor, with the ledger up to what the destinations hold.
     async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
         let progress: Arc<dyn Progress> = Arc::new(self.bars.clone());
-        Ok(Arc::new(crate::sync::start(config, Arc::clone(&self.clock), progress).await?))
+        let ctx = crate::sync::start(config, Arc::clone(&self.clock), progress).await?;
+        crate::sync::recover(&ctx).await?;
+        Ok(Arc::new(ctx))
     }
 
     /// What the ledger holds, read without changing anything; empty when there is none yet.
@@ -296,13 +298,17 @@ impl Which {
             }
             several => {
                 let names: Vec<_> = several.iter().map(|report| report.workspace.name.as_str()).collect();
-                Err(Failure::Usage(format!(
-                    "report `{id}` is in several workspaces ({}); name one with --workspace",
-                    names.join(", ")
-                )))
+                Err(ambiguous(id, &names))
             }
         }
     }
+}
+
+fn ambiguous(report: &str, workspaces: &[&str]) -> Failure {
+    Failure::Usage(format!(
+        "report `{report}` is in several workspaces ({}); name one with --workspace",
+        workspaces.join(", ")
+    ))
 }
 
 /// Refuses a name that is not among those that are known, and offers the nearest.

@@ -3,7 +3,7 @@
 //! This file owns signals and the service manager. It must not know what is to be done on waking: what a missed, late or
 //! repeated wake leads to follows from the plan alone.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use sd_notify::NotifyState;
 use tokio::{
@@ -89,7 +89,15 @@ pub async fn run(
                 }
                 std::future::pending::<()>().await;
             };
-            let working = sync::continuously(current, &mut inbox, stop);
+            let working = async {
+                let mut stop = pin!(stop);
+                // A destination that hangs must keep neither the service manager waiting nor a signal.
+                tokio::select! {
+                    () = &mut stop => return Ok(()),
+                    recovered = sync::recover(&current) => recovered?,
+                }
+                sync::continuously(Arc::clone(&current), &mut inbox, stop).await
+            };
             tokio::select! {
                 ended = working => ended,
                 () = reloads => Ok(()),

@@ -16,7 +16,7 @@ use crate::outcome::Entry;
 mod holder;
 mod sqlite;
 
-pub use holder::is_alive;
+pub use holder::{is_alive, place};
 pub use sqlite::Ledger;
 
 /// A ledger that could not be read or written.
@@ -115,6 +115,11 @@ pub async fn open(path: &Path, holder: &str, now: Timestamp) -> Result<(Ledger, 
             source: Some(source),
         })?;
     }
+    // One process at a time: two that begin a ledger at once would each see half of the other's.
+    let _alone = holder::alone(path).await.map_err(|source| LedgerError::File {
+        message: format!("could not lock the ledger {} for opening", path.display()),
+        source: Some(source),
+    })?;
     match Ledger::open(path, holder).await {
         Ok((ledger, true)) => Ok((ledger, Found::Existing)),
         Ok((ledger, false)) => Ok((ledger, Found::Nothing)),

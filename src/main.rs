@@ -1,6 +1,6 @@
 //! Parses the arguments, starts the logs, runs the command, and turns its end into an exit code.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use moesync::{cli, telemetry};
@@ -20,5 +20,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(cli::run(arguments, bars))
+    let ended = runtime.block_on(cli::run(arguments, bars));
+    // A read or write that hangs in the system must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }

@@ -168,6 +168,8 @@ pub struct Entry {
     pub attempts: u32,
     /// How many of the last ones went up the same ladder of retries.
     pub streak: u32,
+    /// How many of the last ones ended alike.
+    pub repeats: u32,
     /// When the last attempt ended.
     pub last_attempt_at: Option<Timestamp>,
     /// When the next one may begin.
@@ -191,6 +193,7 @@ impl Entry {
             outcome: None,
             attempts: 0,
             streak: 0,
+            repeats: 0,
             last_attempt_at: None,
             next_attempt_at: None,
             seen: false,
@@ -239,6 +242,16 @@ pub struct Attempt {
     pub request_id: Option<String>,
 }
 
+impl Attempt {
+    /// Whether the vendor itself answered, and accepted who was asking: an answer by a proxy or of a server in trouble
+    /// says nothing about credentials.
+    pub fn was_admitted(&self) -> bool {
+        let is_about_the_file =
+            !matches!(self.outcome, Outcome::Unauthorized | Outcome::RateLimited | Outcome::Unavailable);
+        self.http_status.is_some() && is_about_the_file
+    }
+}
+
 /// A whole workspace that is left alone for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
@@ -251,21 +264,24 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Until when the hold binds a partition that expires at `expires_at`: never past the middle of what was left
-    /// to its expiry.
+    /// Until when the hold binds a partition that expires at `expires_at`. An hour of our own is cut to a quarter of
+    /// what was left to expiry, the vendor's wish to half of it.
     pub fn until_for(&self, expires_at: Option<Timestamp>) -> Timestamp {
+        let share = if self.outcome == Outcome::RateLimited { 2 } else { 4 };
         let left = expires_at.map(|expiry| expiry.duration_since(self.since)).filter(SignedDuration::is_positive);
-        left.map_or(self.until, |left| self.until.min(self.since + left / 2))
+        left.map_or(self.until, |left| self.until.min(after(self.since, left / share)))
     }
 }
 
-/// What follows from an attempt that did not store.
+/// What follows from an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
     /// Whether the partition's life has ended with it.
     pub settled: Settled,
     /// See [`Entry::streak`].
     pub streak: u32,
+    /// See [`Entry::repeats`].
+    pub repeats: u32,
     /// When the next attempt may begin; `None` when there is none to come.
     pub next_attempt_at: Option<Timestamp>,
     /// See [`Entry::seen`].
@@ -291,6 +307,8 @@ pub fn settle(entry: &Entry, give_up_after: SignedDuration, attempt: &Attempt, j
     let partition = &entry.partition;
     let same_ladder = entry.outcome.is_some_and(|before| before.ladder() == attempt.outcome.ladder());
     let streak = if same_ladder { entry.streak.saturating_add(1) } else { 1 };
+    let is_alike = entry.outcome == Some(attempt.outcome);
+    let repeats = if is_alike { entry.repeats.saturating_add(1) } else { 1 };
     let seen = entry.seen || attempt.seen;
 
     // Only these statuses say "there is no such file"; any other refusal may be about the request.
@@ -317,18 +335,25 @@ pub fn settle(entry: &Entry, give_up_after: SignedDuration, attempt: &Attempt, j
     } else {
         let denied_shortly_before = match (partition.source, partition.expires_at) {
             (Source::DailyDump, _) => true,
-            (_, Some(expiry)) => denied_at.is_some_and(|date| date >= expiry - LAST_LOOK),
+            (_, Some(expiry)) => denied_at.is_some_and(|date| expiry.duration_since(date) <= LAST_LOOK),
             (_, None) => false,
         };
         if denied_shortly_before { Settled::Absent } else { Settled::Lost }
     };
 
-    let delay = delay(attempt, streak, partition.expires_at, jitter);
-    let next_attempt_at = (settled == Settled::Open).then(|| after(attempt.finished_at, delay));
-    let hold = next_attempt_at
-        .filter(|_| matches!(attempt.outcome, Outcome::Unauthorized | Outcome::RateLimited))
-        .map(|until| Hold { outcome: attempt.outcome, since: attempt.finished_at, until });
-    Settlement { settled, streak, next_attempt_at, seen, denied_at, hold }
+    let delay = delay(attempt, streak, jitter);
+    let next_attempt_at = (settled == Settled::Open).then(|| {
+        let whole =
+            Hold { outcome: attempt.outcome, since: attempt.finished_at, until: after(attempt.finished_at, delay) };
+        whole.until_for(partition.expires_at)
+    });
+    // The workspace waits its whole time; what is near its expiry does not wait for the others.
+    let hold = matches!(attempt.outcome, Outcome::Unauthorized | Outcome::RateLimited).then(|| Hold {
+        outcome: attempt.outcome,
+        since: attempt.finished_at,
+        until: after(attempt.finished_at, delay),
+    });
+    Settlement { settled, streak, repeats, next_attempt_at, seen, denied_at, hold }
 }
 
 /// The delay before try `number + 1` of one pass, whatever the ledger remembers of earlier ones; `None` when the quick
@@ -351,26 +376,22 @@ type Interval = (Duration, Duration);
 const QUICK: Interval = (Duration::from_millis(500), Duration::from_secs(16));
 const SLOW: Interval = (Duration::from_secs(60), Duration::from_secs(3600));
 const POLL: Interval = (Duration::from_secs(60), Duration::from_secs(1800));
-const HOURLY: Interval = (Duration::from_secs(3600), Duration::from_secs(3600));
+const HOUR: Duration = Duration::from_secs(3600);
 
-fn delay(attempt: &Attempt, streak: u32, expires_at: Option<Timestamp>, jitter: f64) -> SignedDuration {
-    let left = expires_at.map(|expiry| expiry.duration_since(attempt.finished_at)).filter(SignedDuration::is_positive);
+/// How long to wait if there were no expiry.
+fn delay(attempt: &Attempt, streak: u32, jitter: f64) -> SignedDuration {
     let asked = attempt.retry_after.filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
-    if let (Ladder::RateLimited, Some(asked)) = (attempt.outcome.ladder(), asked) {
-        // The vendor's wish, not a delay of ours: honoured as long as it leaves time before expiry.
-        return left.map_or(asked, |left| asked.min(left / 2));
-    }
-    let own = match attempt.outcome.ladder() {
-        Ladder::Done => Duration::ZERO,
-        Ladder::Poll => step(POLL, streak),
-        Ladder::Hourly => step(HOURLY, streak),
-        Ladder::RateLimited => step(SLOW, streak),
-        Ladder::Tries if streak < QUICK_TRIES => step(QUICK, streak),
-        Ladder::Tries => step(SLOW, streak - QUICK_TRIES + 1),
+    let own = match (attempt.outcome.ladder(), asked) {
+        (Ladder::RateLimited, Some(asked)) => return asked,
+        (Ladder::Done, _) => Duration::ZERO,
+        // One probe an hour for a whole workspace: there are no others to keep apart from.
+        (Ladder::Hourly, _) => HOUR,
+        (Ladder::Poll, _) => spread(step(POLL, streak), jitter),
+        (Ladder::RateLimited, None) => spread(step(SLOW, streak), jitter),
+        (Ladder::Tries, _) if streak < QUICK_TRIES => spread(step(QUICK, streak), jitter),
+        (Ladder::Tries, _) => spread(step(SLOW, streak - QUICK_TRIES + 1), jitter),
     };
-    let own = SignedDuration::try_from(spread(own, jitter)).unwrap_or(SignedDuration::MAX);
-    // No delay of ours exceeds a quarter of the time left to expiry.
-    left.map_or(own, |left| own.min(left / 4))
+    SignedDuration::try_from(own).unwrap_or(SignedDuration::MAX)
 }
 
 /// The `number`th interval of a doubling series, counted from 1.
@@ -458,8 +479,8 @@ pub fn alarm(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<Alarm> {
     let failing = match entry.outcome {
         Some(Outcome::Unauthorized) => Some(Alarm::Unauthorized),
         Some(Outcome::Rejected) => Some(Alarm::Rejected),
-        Some(Outcome::Corrupt) if entry.streak >= 2 => Some(Alarm::Corrupt),
-        Some(Outcome::StoreFailed) if entry.streak >= 2 => Some(Alarm::StoreFailed),
+        Some(Outcome::Corrupt) if entry.repeats >= 2 => Some(Alarm::Corrupt),
+        Some(Outcome::StoreFailed) if entry.repeats >= 2 => Some(Alarm::StoreFailed),
         Some(Outcome::NotPublished) if now.duration_since(entry.partition.due_at) >= alarms.late_after => {
             Some(Alarm::Late)
         }
@@ -513,6 +534,7 @@ mod tests {
         let settlement = settle(entry, NEVER, attempt, 0.5);
         entry.outcome = Some(attempt.outcome);
         entry.streak = settlement.streak;
+        entry.repeats = settlement.repeats;
         entry.seen = settlement.seen;
         entry.denied_at = settlement.denied_at;
         settlement
@@ -549,7 +571,7 @@ mod tests {
             attempt.retry_after = seconds.map(SignedDuration::from_secs);
             let settlement = settle(&entry(Source::DailyDump), NEVER, &attempt, 0.5);
             let hold = settlement.hold.unwrap();
-            assert_eq!(Some(hold.until), settlement.next_attempt_at);
+            assert_eq!(Some(hold.until), settlement.next_attempt_at, "nothing expires here");
             hold.until.duration_since(hold.since).as_secs()
         };
         assert_eq!(wait(Some(90)), 90);
@@ -617,6 +639,30 @@ mod tests {
             follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T09:30:00Z")).settled,
             Settled::Absent
         );
+    }
+
+    #[test]
+    fn a_broken_archive_alarms_when_it_comes_broken_again_and_not_before() {
+        let alarms = Alarms { late_after: SignedDuration::from_hours(6), expiry: Vec::new() };
+        let mut entry = entry(Source::DailyDump);
+        let now = utc("2026-11-10T10:00:30Z");
+        let mut after = |outcome| {
+            follow(&mut entry, &attempt(outcome, "2026-11-10T10:00:00Z"));
+            alarm(&entry, &alarms, now)
+        };
+        assert_eq!(after(Outcome::Unavailable), None);
+        assert_eq!(after(Outcome::Corrupt), None);
+        assert_eq!(after(Outcome::Corrupt), Some(Alarm::Corrupt));
+    }
+
+    #[test]
+    fn a_refused_key_is_probed_hourly_and_what_is_near_expiry_does_not_wait_for_it() {
+        let settlement =
+            settle(&entry(Source::CampaignReport), NEVER, &attempt(Outcome::Unauthorized, "2026-11-17T08:30:00Z"), 0.9);
+        let hold = settlement.hold.unwrap();
+        assert_eq!(hold.until, utc("2026-11-17T09:30:00Z"));
+        assert_eq!(hold.until_for(Some(utc("2026-11-17T09:30:00Z"))), utc("2026-11-17T08:45:00Z"));
+        assert_eq!(settlement.next_attempt_at, Some(utc("2026-11-17T08:45:00Z")));
     }
 
     #[test]

@@ -26,8 +26,18 @@ pub struct LedgerView {
     pub entries: Vec<Entry>,
     /// The workspaces that are left alone, by name.
     pub holds: HashMap<String, Hold>,
-    /// How far the local clock is ahead of the vendor's, where the vendor has said so.
+    /// How far the local clock is ahead of the vendor's, where the vendor has said so lately.
     pub clock_ahead: Option<SignedDuration>,
+    /// Whether a plan that caught up in part has had no answer from the vendor yet: then it goes no further.
+    pub awaits_answer: bool,
+}
+
+impl LedgerView {
+    /// The present, as far as it is known: the local clock's, unless the vendor has shown that to be ahead.
+    pub fn present(&self, now: Timestamp) -> Timestamp {
+        let ahead = self.clock_ahead.filter(SignedDuration::is_positive).unwrap_or_default();
+        now.checked_sub(ahead).unwrap_or(now)
+    }
 }
 
 /// Every partition that calls for something, and what.
@@ -91,22 +101,33 @@ impl Decision {
 }
 
 impl Plan {
+    /// Whether nothing configured is due.
+    pub fn is_idle(&self) -> bool {
+        self.items.iter().all(|item| matches!(item.decision, Decision::NotDue { .. } | Decision::Unconfigured))
+    }
+
     /// When the first decision will be another.
     pub fn next_change(&self) -> Option<Timestamp> {
         self.items.iter().filter_map(|item| item.decision.until()).min()
     }
 }
 
-/// A plan goes no further than this beyond the last one until the vendor has confirmed the time: a clock gone wild
-/// must not fill the ledger with decades of partitions.
+/// A plan goes no further than this beyond the last one, and the next goes on only once the vendor has answered, and so
+/// shown its time: a clock gone wild must not fill the ledger with decades of partitions.
 const LONGEST_STEP: SignedDuration = SignedDuration::from_hours(35 * 24);
 
 /// A wait that begins later than this from now was written by a clock that has since been set back, and is void.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
+/// A report that counts as planned beyond this from now was planned by a clock that has since been set back; it is
+/// looked at as if for the first time. Shorter excursions leave no gap worth that.
+pub const MARK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
+
 /// Decides about every partition of `reports` at `now`.
 pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
+    let present = ledger.present(now);
+    let ahead = now.duration_since(present);
     let known: HashSet<&PartitionId> = ledger.entries.iter().map(|entry| &entry.partition.id).collect();
     let by_id: HashMap<ReportId, &Arc<Report>> = reports.iter().map(|report| (report.report_id(), report)).collect();
 
@@ -119,27 +140,32 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
         plan.items.push(Item { entry: entry.clone(), report, decision });
     }
 
-    for report in reports {
+    for report in reports.iter().filter(|report| is_kept(report)) {
         let id = report.report_id();
         let planned = ledger.planned_through.get(&id).copied();
-        let from = planned.unwrap_or_else(|| first_sight(report, now));
-        let vendor_now = ledger.clock_ahead.filter(SignedDuration::is_positive).map_or(now, |ahead| now - ahead);
+        let planned = planned.filter(|planned| planned.duration_since(present) <= MARK_TOLERANCE);
+        let from = planned.unwrap_or_else(|| first_sight(report, present));
         let step_end = from.checked_add(LONGEST_STEP).unwrap_or(Timestamp::MAX);
-        let through = vendor_now.min(now).min(step_end);
-        plan.is_partial |= step_end < vendor_now;
+        let is_cut = step_end < present;
+        let through = if is_cut && ledger.awaits_answer { from } else { present.min(step_end) };
+        plan.is_partial |= is_cut;
 
         for occurrence in schedule::after(&report.schedule, &report.timezone, from) {
-            let partition = report.partition(occurrence);
             let is_new = occurrence.generated_at <= through;
+            if !is_new && occurrence.generated_at <= present {
+                break;
+            }
+            let partition = report.partition(occurrence);
             let is_gone_at_first_sight = planned.is_none()
                 && report.start.is_none()
                 && report.source == Source::CampaignReport
-                && partition.expires_at.is_some_and(|expiry| expiry <= now);
+                && partition.expires_at.is_some_and(|expiry| expiry <= present);
             if !known.contains(&partition.id) && !is_gone_at_first_sight {
                 let entry = Entry::new(partition.clone());
                 let decision = match is_new {
                     true => decide(&entry, ledger.holds.get(&partition.id.workspace), now),
-                    false => Decision::NotDue { until: partition.due_at },
+                    // By the local clock, which is what will be waited by.
+                    false => Decision::NotDue { until: partition.due_at.checked_add(ahead).unwrap_or(Timestamp::MAX) },
                 };
                 plan.items.push(Item { entry, report: Some(Arc::clone(report)), decision });
                 if is_new {
@@ -151,7 +177,7 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
                 break;
             }
         }
-        if planned.is_none_or(|planned| planned < through) {
+        if planned.is_none_or(|planned| planned < through) && from < through {
             plan.planned_through.push((id, through));
         }
     }
@@ -160,8 +186,10 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
         let partition = &item.entry.partition;
         let expiry = partition.expires_at.unwrap_or(Timestamp::MAX);
         match item.decision {
-            Decision::Fetch => (0, expiry, partition.generated_at, partition.id.clone()),
-            decision => (1, decision.until().unwrap_or(Timestamp::MAX), partition.generated_at, partition.id.clone()),
+            // What has expired already loses nothing by waiting for what is about to.
+            Decision::Fetch if expiry > now => (0, expiry, partition.generated_at, partition.id.clone()),
+            Decision::Fetch => (1, expiry, partition.generated_at, partition.id.clone()),
+            decision => (2, decision.until().unwrap_or(Timestamp::MAX), partition.generated_at, partition.id.clone()),
         }
     });
     plan
@@ -171,6 +199,7 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
 pub fn upcoming(reports: &[Arc<Report>], now: Timestamp, until: Timestamp) -> Vec<Partition> {
     let mut partitions: Vec<_> = reports
         .iter()
+        .filter(|report| is_kept(report))
         .flat_map(|report| {
             schedule::after(&report.schedule, &report.timezone, now.max(before_start(report)))
                 .take_while(|occurrence| occurrence.generated_at <= until)
@@ -197,6 +226,12 @@ pub fn backfill(
         .filter(|occurrence| occurrence.generated_at <= now)
         .map(|occurrence| report.partition(occurrence))
         .collect()
+}
+
+/// Whether this version keeps the report: the JSON sources can be configured, and are not fetched yet. Nothing is planned
+/// for them, so that nothing looks pending which could never be stored.
+pub fn is_kept(report: &Report) -> bool {
+    report.source.is_archive()
 }
 
 fn decide(entry: &Entry, hold: Option<&Hold>, now: Timestamp) -> Decision {
@@ -388,10 +423,42 @@ mod tests {
         let wild = utc("2106-01-01T00:00:00Z");
         let first = plan(&reports, &view, wild);
         assert_eq!((first.new.len(), first.is_partial), (35, true));
+        assert!(first.next_change().is_none_or(|at| at > wild), "nothing to wake up for");
         let mut view = recorded(view, &first);
+        view.awaits_answer = true;
+        let unanswered = plan(&reports, &view, wild);
+        assert_eq!((unanswered.new.len(), unanswered.planned_through.len()), (0, 0));
+        view.awaits_answer = false;
         view.clock_ahead = Some(wild.duration_since(utc("2026-11-21T12:00:10Z")));
         let second = plan(&reports, &view, wild);
         assert_eq!((second.new.len(), second.is_partial), (0, false));
+    }
+
+    #[test]
+    fn a_report_first_seen_by_a_clock_far_ahead_is_looked_at_again_once_that_is_known() {
+        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        for (wild, now) in
+            [("2026-11-29T12:00:00Z", "2026-11-21T12:00:00Z"), ("2106-01-01T00:00:00Z", "2026-11-21T12:00:00Z")]
+        {
+            let view = recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), utc(wild)));
+            let set_back = plan(&reports, &view, utc(now));
+            assert_eq!(dates_to_fetch(&set_back)[0], date(2026, 11, 15), "the clock was set back");
+            let known = LedgerView { clock_ahead: Some(utc(wild).duration_since(utc(now))), ..view };
+            let still_ahead = plan(&reports, &known, utc(wild));
+            assert!(dates_to_fetch(&still_ahead).contains(&date(2026, 11, 15)), "the vendor told the time");
+        }
+    }
+
+    #[test]
+    fn a_clock_an_hour_ahead_wakes_nobody_for_nothing() {
+        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let mut view =
+            recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z")));
+        view.entries.clear();
+        view.clock_ahead = Some(SignedDuration::from_hours(1));
+        // By the local clock the report of the 22nd was due three minutes ago; by the vendor's it is not yet made.
+        let now = utc("2026-11-22T10:03:00Z");
+        assert_eq!(plan(&reports, &view, now).next_change(), Some(utc("2026-11-22T11:00:00Z")));
     }
 
     #[test]

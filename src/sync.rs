@@ -5,154 +5,38 @@
 //! process that dies between two of them leaves nothing that the next attempt does not find or sweep.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
 };
 
-use futures::{StreamExt, future::BoxFuture};
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use secrecy::SecretString;
-use tracing::{error, info, warn};
 
 use crate::{
     archive::{self, Limits, Pass, Verdict, Verified},
-    config::{Config, Report, Workspace},
-    ledger::{Claim, Ledger, LedgerError},
+    config::Report,
+    ledger::{Claim, LedgerError},
     moengage::{self, Download, Failure, RetryAfter},
-    outcome::{self, Alarm, Attempt, Entry, Outcome, Settled, StoredObject},
-    report::{Keys, PartitionId},
-    store::{Budget, Commit, Destination, Format, Manifest, ManifestEntry, Placement, StoreError},
+    outcome::{self, Attempt, Entry, Outcome, Settled, StoredObject},
+    report::{Keys, PartitionId, manifest_key},
+    store::{Commit, Destination, Format, Manifest, ManifestEntry, Placement, StoreError},
 };
 
+mod context;
 mod inspect;
 mod pass;
 mod rebuild;
 mod start;
+mod tell;
 
-pub use inspect::{Damage, Inspected, inspect, set_aside};
+pub use context::{Clock, Context, Progress, Secrets, SystemClock};
+pub use inspect::{Damage, Inspected, Mend, inspect, mend};
 pub use pass::{Command, Selection, Summary, continuously, once};
-pub use rebuild::rebuild;
-pub use start::{POSTGRES_UNSUPPORTED, StartError, reload, start};
-
-/// The present, and waiting for a later one. Tests have their own.
-pub trait Clock: Send + Sync {
-    /// The present instant.
-    fn now(&self) -> Timestamp;
-    /// Returns after `duration`.
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
-}
-
-/// The machine's clock.
-#[derive(Debug, Clone, Copy)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one clock that the shell passes in")]
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep(duration))
-    }
-}
-
-/// Somebody who watches downloads.
-pub trait Progress: Send + Sync {
-    /// A download of `total` bytes, where known, has begun.
-    fn begin(&self, partition: &PartitionId, total: Option<u64>);
-    /// `bytes` more have come.
-    fn advance(&self, partition: &PartitionId, bytes: u64);
-    /// The attempt is over.
-    fn end(&self, partition: &PartitionId, outcome: Outcome);
-}
-
-/// Nobody watches.
-impl Progress for () {
-    fn begin(&self, _: &PartitionId, _: Option<u64>) {}
-    fn advance(&self, _: &PartitionId, _: u64) {}
-    fn end(&self, _: &PartitionId, _: Outcome) {}
-}
-
-/// Everything that work on partitions needs, wired once.
-pub struct Context {
-    /// The configuration in force.
-    pub config: Arc<Config>,
-    /// What is known.
-    pub ledger: Ledger,
-    /// The vendor.
-    pub vendor: moengage::Client,
-    /// The opened destinations, by name.
-    pub destinations: HashMap<String, Destination>,
-    /// The workspaces' keys.
-    pub secrets: Secrets,
-    /// The present.
-    pub clock: Arc<dyn Clock>,
-    /// Who watches.
-    pub progress: Arc<dyn Progress>,
-    /// How far the local clock is ahead of the vendor's, as its last answer showed.
-    clock_ahead: Mutex<Option<SignedDuration>>,
-    budget: Budget,
-    holder: String,
-}
-
-/// Skew against the vendor's `Date` beyond this is reported.
-const REPORTED_SKEW: SignedDuration = SignedDuration::from_mins(1);
+use rebuild::rebuild;
+pub use start::{POSTGRES_UNSUPPORTED, StartError, recover, reload, start};
 
 /// Bytes that can't be verified are quarantined at first sight when less than this is left to expiry.
 const LAST_CHANCE: SignedDuration = SignedDuration::from_hours(24);
-
-impl Context {
-    fn note_vendor_date(&self, vendor_date: Option<Timestamp>) {
-        let Some(vendor_date) = vendor_date else { return };
-        let ahead = self.clock.now().duration_since(vendor_date);
-        let before = self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner).replace(ahead);
-        if ahead.abs() > REPORTED_SKEW && before.is_none_or(|before| before.abs() <= REPORTED_SKEW) {
-            warn!(
-                skew_seconds = ahead.as_secs(),
-                "the local clock is {:#} {} the vendor's; nothing is given up by it, but downloads may come late",
-                ahead.abs().round(jiff::Unit::Second).unwrap_or(ahead.abs()),
-                if ahead.is_positive() { "ahead of" } else { "behind" },
-            );
-        }
-    }
-
-    fn clock_ahead(&self) -> Option<SignedDuration> {
-        let ahead = *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        ahead.filter(|ahead| *ahead > REPORTED_SKEW)
-    }
-}
-
-/// The workspaces' keys, read when first needed and again after the vendor refused one: a mended key heals by itself.
-#[derive(Default)]
-pub struct Secrets {
-    known: Mutex<HashMap<String, SecretString>>,
-}
-
-impl Secrets {
-    /// The key that signs archive requests of `workspace`.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with its file or variable.
-    pub fn secret_key(&self, workspace: &Workspace) -> Result<SecretString, String> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(secret) = known.get(&workspace.name) {
-            return Ok(secret.clone());
-        }
-        let secret = workspace
-            .secret_key
-            .resolve()
-            .map_err(|problem| format!("the secret key of workspace `{}`: {problem}", workspace.name))?;
-        known.insert(workspace.name.clone(), secret.clone());
-        Ok(secret)
-    }
-
-    fn forget(&self, workspace: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(workspace);
-    }
-}
 
 /// How work on one partition ended.
 #[derive(Debug, Clone)]
@@ -167,6 +51,8 @@ pub struct Done {
     pub next_attempt_at: Option<Timestamp>,
     /// Whether the whole workspace waits now.
     pub hold: Option<outcome::Hold>,
+    /// See [`Attempt::was_admitted`].
+    pub was_admitted: bool,
 }
 
 /// Works on one claimed partition, once. `answered` is called as soon as the vendor's answer shows that the workspace's
@@ -200,84 +86,24 @@ pub async fn sync_one(
         settled: settlement.settled,
         outcome: Some(attempt.outcome),
         streak: settlement.streak,
+        repeats: settlement.repeats,
         ..claim.entry.clone()
     };
     ctx.ledger.record(claim, &attempt, &settlement, object.as_ref()).await?;
-    tell(ctx, &entry, &attempt, settlement.next_attempt_at, object.as_ref());
+    tell::tell(ctx, &entry, &attempt, settlement.next_attempt_at, object.as_ref());
     Ok(Done {
         id,
         outcome: attempt.outcome,
         settled: settlement.settled,
         next_attempt_at: settlement.next_attempt_at,
         hold: settlement.hold,
+        was_admitted: attempt.was_admitted(),
     })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers that the core is given")]
 fn jitter() -> f64 {
     rand::random()
-}
-
-/// One line where an attempt is over: loud if the partition calls for attention.
-fn tell(
-    ctx: &Context,
-    entry: &Entry,
-    attempt: &Attempt,
-    next_attempt_at: Option<Timestamp>,
-    object: Option<&StoredObject>,
-) {
-    let PartitionId { workspace, report, date } = &entry.partition.id;
-    let (outcome, message) = (attempt.outcome.as_str(), attempt.message.as_str());
-    if let Some(object) = object {
-        let StoredObject { key, size, sha256, .. } = object;
-        if attempt.http_status.is_none() {
-            info!(workspace, report, %date, key, size_bytes = size, sha256, "{workspace}/{report} {date}: {message}");
-        } else if message.is_empty() {
-            info!(workspace, report, %date, key, size_bytes = size, sha256, "stored {workspace}/{report} {date}");
-        } else {
-            error!(
-                alarm = "other_content", workspace, report, %date, key, size_bytes = size, sha256,
-                "stored {workspace}/{report} {date} at `{key}`: {message}"
-            );
-        }
-        return;
-    }
-    let http_status = attempt.http_status;
-    let request_id = attempt.request_id.as_deref();
-    let next = next_attempt_at.map(|at| at.to_string());
-    let next_attempt_at = next.as_deref();
-    match outcome::alarm(entry, &ctx.config.alarms, attempt.finished_at) {
-        Some(alarm) => error!(
-            alarm = alarm.as_str(), workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
-            "{workspace}/{report} {date} {}: {message}", headline(alarm)
-        ),
-        None if entry.settled == Settled::Absent => {
-            info!(workspace, report, %date, outcome, "{workspace}/{report} {date} was never published");
-        }
-        None if attempt.outcome == Outcome::NotPublished => {
-            info!(
-                workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
-                "{workspace}/{report} {date} is not published yet"
-            );
-        }
-        None => warn!(
-            workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
-            "{workspace}/{report} {date}: {message}"
-        ),
-    }
-}
-
-fn headline(alarm: Alarm) -> String {
-    match alarm {
-        Alarm::Lost => "is lost".into(),
-        Alarm::Expiring { within } if within.is_zero() => "is past its expiry and not stored".into(),
-        Alarm::Expiring { within } => format!("expires within {within:#} and is not stored"),
-        Alarm::Unauthorized => "cannot be fetched, the vendor refuses the credentials".into(),
-        Alarm::Rejected => "cannot be fetched, the vendor refuses the request".into(),
-        Alarm::Corrupt => "came broken again".into(),
-        Alarm::StoreFailed => "could not be stored again".into(),
-        Alarm::Late => "is late".into(),
-    }
 }
 
 /// Object and manifest are at the destination.
@@ -472,16 +298,19 @@ impl Work<'_> {
     async fn look(&self, destination: &Destination) -> Result<Occupant, Ended> {
         let id = &self.claim.entry.partition.id;
         let key = self.keys.object();
-        let manifest = destination.manifest(&key).await?.filter(|manifest| manifest.names(id, &key));
+        let manifest = destination.manifest(&key).await?;
         let Some(size) = destination.size(&key).await? else {
-            return Ok(Occupant::Nobody { gone: manifest.map(Box::new) });
+            self.retire_manifest(destination, &key).await?;
+            return Ok(Occupant::Nobody { gone: manifest.filter(|gone| gone.names(id, &key)).map(Box::new) });
         };
         match manifest {
-            Some(manifest) if manifest.size == size => return Ok(Occupant::Ours(Box::new(manifest))),
+            Some(manifest) if manifest.names(id, &key) && manifest.size == size => {
+                return Ok(Occupant::Ours(Box::new(manifest)));
+            }
             Some(_) => {}
             // Perhaps a process died between object and manifest: what verifies is given one.
             None => {
-                if let Some(verified) = self.reread(destination, &key).await? {
+                if let Some(verified) = reread(self.ctx, destination, &key).await? {
                     let manifest = self.manifest(&key, &verified, None);
                     destination.put_manifest(&manifest).await?;
                     return Ok(Occupant::Ours(Box::new(manifest)));
@@ -499,19 +328,14 @@ impl Work<'_> {
         Ok(Occupant::Somebody)
     }
 
-    /// Re-reads an object through the verifier; `None` when it is no archive.
-    async fn reread(&self, destination: &Destination, key: &str) -> Result<Option<Verified>, StoreError> {
-        let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
-        let mut pass = Pass::start(self.limits());
-        while let Some(chunk) = bytes.next().await {
-            if pass.feed(chunk?).await.is_err() {
-                return Ok(None);
-            }
+    /// A manifest without its object must not be there when the next object comes, lest it be taken for that one's.
+    async fn retire_manifest(&self, destination: &Destination, key: &str) -> Result<(), StoreError> {
+        let manifest = manifest_key(key);
+        if destination.size(&manifest).await?.is_none() {
+            return Ok(());
         }
-        match pass.finish().await {
-            Verdict::Verified(verified) => Ok(Some(verified)),
-            Verdict::Rejected(_) => Ok(None),
-        }
+        let unique = format!("{:012x}", self.started_at.as_millisecond());
+        destination.move_aside(&manifest, &manifest_key(&self.keys.quarantine(&unique))).await
     }
 
     async fn open(&self) -> Result<Download, Ended> {
@@ -561,7 +385,8 @@ impl Work<'_> {
         let id = &self.claim.entry.partition.id;
         let key = self.keys.object();
         // What may have to go elsewhere gathers where it still can.
-        let placement = if is_taken || self.is_last_chance() || self.claim.entry.outcome == Some(Outcome::Corrupt) {
+        let broken_before = self.broken_before().await?;
+        let placement = if is_taken || self.is_last_chance() || !broken_before.is_empty() {
             Placement::Staged
         } else {
             Placement::Direct(&key)
@@ -570,7 +395,7 @@ impl Work<'_> {
             |error: StoreError, download: &Download| Missed::seen(Outcome::StoreFailed, error.to_string(), download);
         let mut upload =
             destination.stage(placement, download.content_length).map_err(|error| store_failed(error, download))?;
-        let mut pass = Pass::start(self.limits());
+        let mut pass = Pass::start(limits(self.ctx));
         self.ctx.progress.begin(id, download.content_length);
         loop {
             let chunk = match download.chunk().await {
@@ -590,10 +415,18 @@ impl Work<'_> {
         }
         let verified = match pass.finish().await {
             Verdict::Verified(verified) => verified,
-            Verdict::Rejected(rejected) => return Err(self.reject(rejected, upload, download).await?.into()),
+            Verdict::Rejected(rejected) => {
+                return Err(self.reject(rejected, upload, download, &broken_before).await.into());
+            }
         };
 
-        let still_ours = || async { self.ctx.ledger.is_ours(self.claim).await.unwrap_or(false) };
+        let unknown: Mutex<Option<LedgerError>> = Mutex::new(None);
+        let still_ours = || async {
+            self.ctx.ledger.is_ours(self.claim).await.unwrap_or_else(|error| {
+                unknown.lock().unwrap_or_else(PoisonError::into_inner).replace(error);
+                false
+            })
+        };
         let version = self.keys.version(verified.sha256());
         let mut target = if is_taken { &version } else { &key };
         loop {
@@ -608,7 +441,8 @@ impl Work<'_> {
                 }
                 Commit::NotOurs => {
                     upload.abort().await;
-                    return Err(LedgerError::Fenced { what: id.to_string() }.into());
+                    let error = unknown.into_inner().unwrap_or_else(PoisonError::into_inner);
+                    return Err(error.unwrap_or(LedgerError::Fenced { what: id.to_string() }).into());
                 }
             }
         }
@@ -626,14 +460,11 @@ impl Work<'_> {
         rejected: archive::Rejected,
         upload: crate::store::Upload,
         download: &Download,
-    ) -> Result<Missed, LedgerError> {
+        broken_before: &HashSet<String>,
+    ) -> Missed {
         let mut message = rejected.message.clone();
-        let is_repeated = || async {
-            let attempts = self.ctx.ledger.attempts(&self.claim.entry.partition.id).await?;
-            let same = |attempt: &Attempt| attempt.sha256.as_deref() == Some(rejected.sha256.as_str());
-            Ok::<_, LedgerError>(attempts.iter().any(|attempt| attempt.outcome == Outcome::Corrupt && same(attempt)))
-        };
-        if rejected.size > 0 && (self.is_last_chance() || is_repeated().await?) {
+        let is_repeated = broken_before.contains(&rejected.sha256);
+        if rejected.size > 0 && (self.is_last_chance() || is_repeated) {
             let key = self.keys.quarantine(&rejected.sha256);
             match upload.keep(&rejected.sha256, &key).await {
                 Ok(_) => message = format!("{message}; all {} bytes are kept at `{key}`", rejected.size),
@@ -642,11 +473,21 @@ impl Work<'_> {
         } else {
             upload.abort().await;
         }
-        Ok(Missed {
+        Missed {
             size: Some(rejected.size),
             sha256: Some(rejected.sha256),
             ..Missed::seen(Outcome::Corrupt, message, download)
-        })
+        }
+    }
+
+    /// Hashes of what came for this partition before and could not be verified.
+    async fn broken_before(&self) -> Result<HashSet<String>, LedgerError> {
+        if self.claim.entry.attempts == 0 {
+            return Ok(HashSet::new());
+        }
+        let attempts = self.ctx.ledger.attempts(&self.claim.entry.partition.id).await?;
+        let broken = attempts.into_iter().filter(|attempt| attempt.outcome == Outcome::Corrupt);
+        Ok(broken.filter_map(|attempt| attempt.sha256).collect())
     }
 
     fn is_last_chance(&self) -> bool {
@@ -654,50 +495,76 @@ impl Work<'_> {
         left.is_some_and(|left| left < LAST_CHANCE)
     }
 
-    fn limits(&self) -> Limits {
-        let limits = &self.ctx.config.limits;
-        Limits {
-            archive_bytes: limits.archive_bytes,
-            inflated_bytes: limits.inflated_bytes,
-            inflate_ratio: limits.inflate_ratio,
+    fn manifest(&self, key: &str, verified: &Verified, content_type: Option<String>) -> Manifest {
+        describe(self.ctx, self.report, &self.claim.entry, key, verified, content_type)
+    }
+}
+
+/// The manifest of a verified object that the next attempt at `entry` has put, or found, at `key`.
+fn describe(
+    ctx: &Context,
+    report: &Report,
+    entry: &Entry,
+    key: &str,
+    verified: &Verified,
+    content_type: Option<String>,
+) -> Manifest {
+    let partition = &entry.partition;
+    let entries = verified.entries().iter();
+    Manifest {
+        format_version: Manifest::FORMAT_VERSION,
+        workspace: partition.id.workspace.clone(),
+        report: partition.id.report.clone(),
+        source: partition.source,
+        date: partition.id.date,
+        key: key.to_owned(),
+        file_name: report.file_name(partition.id.date),
+        format: match verified.format() {
+            archive::Format::Zip => Format::Zip,
+            archive::Format::Gzip => Format::Gzip,
+        },
+        size: verified.size(),
+        sha256: verified.sha256().to_owned(),
+        content_type,
+        entries: Some(
+            entries
+                .map(|entry| ManifestEntry { name: entry.name.clone(), size: entry.size, crc32: entry.crc32 })
+                .collect(),
+        ),
+        records: None,
+        window: None,
+        generated_at: partition.generated_at,
+        due_at: partition.due_at,
+        fetched_at: Some(ctx.clock.now()),
+        expires_at: partition.expires_at,
+        attempts: entry.attempts.saturating_add(1),
+        source_url: Some(moengage::source_url(report, partition.id.date).to_string()),
+        warnings: verified.warnings().to_vec(),
+        moesync_version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+/// Re-reads an object through the verifier; `None` when it is no whole archive.
+async fn reread(ctx: &Context, destination: &Destination, key: &str) -> Result<Option<Verified>, StoreError> {
+    let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
+    let mut pass = Pass::start(limits(ctx));
+    while let Some(chunk) = bytes.next().await {
+        if pass.feed(chunk?).await.is_err() {
+            return Ok(None);
         }
     }
+    match pass.finish().await {
+        Verdict::Verified(verified) => Ok(Some(verified)),
+        Verdict::Rejected(_) => Ok(None),
+    }
+}
 
-    fn manifest(&self, key: &str, verified: &Verified, content_type: Option<String>) -> Manifest {
-        let partition = &self.claim.entry.partition;
-        Manifest {
-            format_version: Manifest::FORMAT_VERSION,
-            workspace: partition.id.workspace.clone(),
-            report: partition.id.report.clone(),
-            source: partition.source,
-            date: partition.id.date,
-            key: key.to_owned(),
-            file_name: self.report.file_name(partition.id.date),
-            format: match verified.format() {
-                archive::Format::Zip => Format::Zip,
-                archive::Format::Gzip => Format::Gzip,
-            },
-            size: verified.size(),
-            sha256: verified.sha256().to_owned(),
-            content_type,
-            entries: Some(
-                verified
-                    .entries()
-                    .iter()
-                    .map(|entry| ManifestEntry { name: entry.name.clone(), size: entry.size, crc32: entry.crc32 })
-                    .collect(),
-            ),
-            records: None,
-            window: None,
-            generated_at: partition.generated_at,
-            due_at: partition.due_at,
-            fetched_at: Some(self.ctx.clock.now()),
-            expires_at: partition.expires_at,
-            attempts: self.claim.entry.attempts.saturating_add(1),
-            source_url: Some(moengage::source_url(self.report, partition.id.date).to_string()),
-            warnings: verified.warnings().to_vec(),
-            moesync_version: env!("CARGO_PKG_VERSION").into(),
-        }
+fn limits(ctx: &Context) -> Limits {
+    let limits = &ctx.config.limits;
+    Limits {
+        archive_bytes: limits.archive_bytes,
+        inflated_bytes: limits.inflated_bytes,
+        inflate_ratio: limits.inflate_ratio,
     }
 }
 

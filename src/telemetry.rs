@@ -5,7 +5,7 @@
 use std::{fmt, io, io::IsTerminal};
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{EnvFilter, Layer, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -23,7 +23,7 @@ const TALKATIVE: [&str; 7] = ["h2", "hyper", "hyper_util", "reqwest", "rustls", 
 
 /// A library that logs URLs with their queries, in which some object stores carry credentials. What it has to say comes
 /// back as errors, without them.
-const INDISCREET: &str = "object_store=off";
+const INDISCREET: &str = "object_store";
 
 /// Starts logging at `level`, to `writer` unless the journal is asked for.
 ///
@@ -34,13 +34,8 @@ pub fn start<W>(format: LogFormat, level: LevelFilter, writer: W) -> Result<(), 
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    // A variable in place of `-v`, for a unit file; what libraries say stays bounded either way.
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    let bounds = TALKATIVE.iter().map(|target| format!("{target}=info")).chain([INDISCREET.to_owned()]);
-    let bounded = bounds.fold(filter, |filter, bound| match bound.parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
-    });
+    let quiet = TALKATIVE.map(|target| (target, level.min(LevelFilter::INFO)));
+    let bounded = Targets::new().with_default(level).with_targets(quiet).with_target(INDISCREET, LevelFilter::OFF);
     let registry = tracing_subscriber::registry();
     let started = match format {
         LogFormat::Pretty => {

@@ -13,7 +13,7 @@ use crate::{
     config::{Config, Report, SecretSource},
     moengage,
     outcome::Outcome,
-    schedule,
+    plan, schedule,
     store::{Budget, Destination},
     sync::Secrets,
 };
@@ -59,6 +59,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             config.reports.len()
         ),
     }];
+    for report in config.reports.iter().filter(|report| !plan::is_kept(report)) {
+        let message = format!("this version does not fetch {} yet", report.source);
+        checks.push(Check { subject: format!("report {}", report.report_id()), ok: true, message });
+    }
     if options.online {
         destinations(&config, &mut checks).await;
         reports(shell, &config, &mut checks).await?;
@@ -107,9 +111,11 @@ async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Res
     let client =
         moengage::Client::new(&config.network, &config.limits).map_err(|error| Failure::Usage(error.to_string()))?;
     let secrets = Secrets::default();
-    for report in config.reports.iter().filter(|report| report.source.is_archive()) {
-        let secret = secrets.secret_key(&report.workspace).map_err(Failure::Usage)?;
-        let (ok, message) = answers(shell, &client, report, &secret).await;
+    for report in config.reports.iter().filter(|report| plan::is_kept(report)) {
+        let (ok, message) = match secrets.secret_key(&report.workspace) {
+            Ok(secret) => answers(shell, &client, report, &secret).await,
+            Err(problem) => (false, problem),
+        };
         checks.push(Check { subject: format!("report {}", report.report_id()), ok, message });
     }
     Ok(())

@@ -7,7 +7,7 @@ use jiff::{ToSpan, tz::TimeZone};
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::{Ended, Failure, Result, Shell, emulate, environment, print, stop_signal, table, words::PartitionStatus};
+use super::{Ended, Failure, Result, Shell, emulate, print, stop_signal, table, words::PartitionStatus};
 use crate::{
     config::{self, MonthDay, Schedule, Source},
     daemon,
@@ -39,11 +39,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         .map_err(|error| Failure::Failed(format!("could not write to ./{FOLDER}: {error}")))?;
 
     eprintln!("A pretend MoEngage is at {}. It has kept a week of reports; one of them is late.", emulator.url());
-    let ctx = shell.context(Arc::new(config::load(&path, environment())?)).await?;
+    let ctx = shell.context(Arc::new(config::load(&path, std::iter::empty())?)).await?;
     let mut summary = sync::once(&ctx, &Selection::default(), stop_signal()).await?;
     for _ in 1..PASSES {
         let pending = summary.entries.iter().filter(|entry| entry.settled == Settled::Open).count();
-        if pending == 0 {
+        if pending == 0 || !summary.is_whole {
             break;
         }
         eprintln!("{pending} are not published yet; asking again.");
@@ -69,7 +69,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         drop(ctx);
         print("\nStaying as a daemon; stop it with Ctrl-C.\n")?;
         let progress: Arc<dyn Progress> = Arc::new(());
-        daemon::run(|| config::load(&path, environment()), Arc::clone(&shell.clock), progress).await?;
+        daemon::run(|| config::load(&path, std::iter::empty()), Arc::clone(&shell.clock), progress).await?;
     }
     emulator.shutdown().await;
     Ok(if summary.is_complete() { Ended::Done } else { Ended::Incomplete })

@@ -22,11 +22,11 @@ pub(super) struct Options {
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.which.selection(&config)?;
+    let now = shell.clock.now();
     let view = match shell.ledger(&config).await? {
-        Some(ledger) => ledger.view().await?,
+        Some(ledger) => ledger.view(now).await?,
         None => LedgerView::default(),
     };
-    let now = shell.clock.now();
     let mut partitions: Vec<_> =
         plan::plan(&config.reports, &view, now).items.iter().map(|item| planned(item, now)).collect();
     if let Some(days) = options.days {

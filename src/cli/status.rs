@@ -1,15 +1,21 @@
 //! `moesync status`: the partitions and their state.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use clap::Args;
 use jiff::{Timestamp, civil::Date};
 
 use super::{
-    Ended, Result, Shell, Which, configured, date, entries, table,
+    Ended, Result, Shell, Which, ambiguous, configured, date, entries, known, table,
     words::{PartitionStatus, Partitions},
 };
-use crate::{config::Config, outcome::Entry, outcome::State, schedule};
+use crate::{
+    config::Config,
+    outcome::{Entry, State},
+    plan::{self, LedgerView},
+    report::ReportId,
+    schedule,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -37,14 +43,25 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let ledger = shell.ledger(&config).await?;
     let entries = entries(ledger.as_ref()).await?;
+    check_names(&options.which, &config, &entries)?;
     let now = shell.clock.now();
     let mut partitions = all(&config, &entries, now);
+    if options.check {
+        // What the daemon should have planned by now: if it is dead, nothing of this is in the ledger.
+        let view = match &ledger {
+            Some(ledger) => ledger.view(now).await?,
+            None => LedgerView::default(),
+        };
+        let unplanned = plan::plan(&config.reports, &view, now).new;
+        partitions.extend(unplanned.into_iter().map(|partition| PartitionStatus::upcoming(partition, now)));
+    }
     partitions.retain(|partition| {
         options.which.workspace.as_ref().is_none_or(|name| *name == partition.workspace)
             && options.which.report.as_ref().is_none_or(|id| *id == partition.report)
             && options.state.is_none_or(|state| state == partition.state)
             && options.since.is_none_or(|since| since <= partition.date)
     });
+    partitions.sort_by(|a, b| (&a.workspace, &a.report, a.date).cmp(&(&b.workspace, &b.report, b.date)));
     let is_alarming = partitions
         .iter()
         .any(|partition| partition.configured && matches!(partition.state, State::Pending | State::Lost));
@@ -54,18 +71,36 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     Ok(if options.check && is_alarming { Ended::Incomplete } else { Ended::Done })
 }
 
+/// Refuses a report or workspace that is neither configured nor recorded, and a report that is in several workspaces.
+fn check_names(which: &Which, config: &Config, entries: &[Entry]) -> Result<()> {
+    let recorded = entries.iter().map(|entry| entry.partition.id.report_id());
+    let ids: BTreeSet<ReportId> = config.reports.iter().map(|report| report.report_id()).chain(recorded).collect();
+    if let Some(workspace) = &which.workspace {
+        let configured = config.workspaces.iter().map(|workspace| workspace.name.as_str());
+        known("workspace", workspace, configured.chain(ids.iter().map(|id| id.workspace.as_str())))?;
+    }
+    let Some(report) = &which.report else { return Ok(()) };
+    let in_workspace: Vec<_> =
+        ids.iter().filter(|id| which.workspace.as_ref().is_none_or(|name| *name == id.workspace)).collect();
+    known("report", report, in_workspace.iter().map(|id| id.report.as_str()))?;
+    let workspaces: Vec<_> =
+        in_workspace.iter().filter(|id| id.report == *report).map(|id| id.workspace.as_str()).collect();
+    if workspaces.len() > 1 {
+        return Err(ambiguous(report, &workspaces));
+    }
+    Ok(())
+}
+
 /// All of the ledger, plus the next scheduled partition of each report.
 fn all(config: &Config, entries: &[Entry], now: Timestamp) -> Vec<PartitionStatus> {
     let configured = configured(config);
-    let known: HashSet<_> = entries.iter().map(|entry| &entry.partition.id).collect();
+    let recorded_ids: HashSet<_> = entries.iter().map(|entry| &entry.partition.id).collect();
     let recorded = entries
         .iter()
         .map(|entry| PartitionStatus::new(entry, configured.contains_key(&entry.partition.id.report_id()), now));
-    let next = config.reports.iter().filter_map(|report| {
+    let next = config.reports.iter().filter(|report| plan::is_kept(report)).filter_map(|report| {
         let partition = report.partition(schedule::next(report, now)?);
-        (!known.contains(&partition.id)).then(|| PartitionStatus::upcoming(partition, now))
+        (!recorded_ids.contains(&partition.id)).then(|| PartitionStatus::upcoming(partition, now))
     });
-    let mut partitions: Vec<_> = recorded.chain(next).collect();
-    partitions.sort_by(|a, b| (&a.workspace, &a.report, a.date).cmp(&(&b.workspace, &b.report, b.date)));
-    partitions
+    recorded.chain(next).collect()
 }

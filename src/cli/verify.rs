@@ -14,7 +14,7 @@ use crate::{
     outcome::{Entry, Settled},
     report::PartitionId,
     store::{Budget, Destination},
-    sync::{self, Inspected, Selection},
+    sync::{self, Inspected, Mend, Selection},
 };
 
 #[derive(Debug, Args)]
@@ -65,14 +65,17 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         .await;
 
     let mut after: HashMap<PartitionId, Entry> = HashMap::new();
+    let mut mended = HashSet::new();
     if let Some(ctx) = &ctx {
         let mut opened = HashSet::new();
         for inspected in inspected.iter().filter(|inspected| inspected.damage.is_some()) {
             let id = &inspected.entry.partition.id;
-            if let Some(report) = reports.get(&id.report_id())
-                && sync::set_aside(ctx, report, inspected).await?
-            {
-                opened.insert(id.clone());
+            if let Some(report) = reports.get(&id.report_id()) {
+                match sync::mend(ctx, report, inspected).await? {
+                    Mend::Done => drop(mended.insert(id.clone())),
+                    Mend::Opened => drop(opened.insert(id.clone())),
+                    Mend::Impossible => {}
+                }
             }
         }
         if !opened.is_empty() {
@@ -90,7 +93,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
                 Some(entry) => (entry, true),
                 None => (entry, false),
             };
-            let repaired = was_opened && entry.settled == Settled::Stored;
+            let repaired = mended.contains(&entry.partition.id) || was_opened && entry.settled == Settled::Stored;
             VerifiedPartition {
                 status: PartitionStatus::new(&entry, true, now),
                 damage: damage.map(|damage| damage.to_string()),

@@ -24,7 +24,8 @@ impl Holder {
         fs::create_dir_all(&folder)?;
         for entry in fs::read_dir(&folder)?.flatten() {
             let other = entry.file_name();
-            if !is_alive(ledger, &other.to_string_lossy()) {
+            let is_holder = !other.as_encoded_bytes().starts_with(b".");
+            if is_holder && !is_alive(ledger, &other.to_string_lossy()) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -54,6 +55,44 @@ pub fn is_alive(ledger: &Path, holder: &str) -> bool {
         Ok(file) => matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
         // Unreadable is not gone: when in doubt, it lives.
         Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// Waits until no other process opens the ledger at `ledger`; the lock goes with the result.
+pub(super) async fn alone(ledger: &Path) -> io::Result<File> {
+    let folder = folder(ledger);
+    let lock = move || {
+        fs::create_dir_all(&folder)?;
+        let file = File::create(folder.join(".opening"))?;
+        file.lock()?;
+        Ok(file)
+    };
+    tokio::task::spawn_blocking(lock).await.map_err(io::Error::other)?
+}
+
+/// The name of the place where the ledger at `ledger` is, `candidate` if it has none yet. It stays with the ledger's
+/// folder, so that it is the same in the next container and another on another machine.
+///
+/// # Errors
+///
+/// When the folder cannot be written.
+pub fn place(ledger: &Path, candidate: &str) -> io::Result<String> {
+    let folder = folder(ledger);
+    fs::create_dir_all(&folder)?;
+    let path = folder.join(".place");
+    // Whoever comes first names it; a link appears whole or not at all.
+    let draft = folder.join(format!(".place-{candidate}"));
+    fs::write(&draft, candidate)?;
+    let linked = fs::hard_link(&draft, &path);
+    fs::remove_file(&draft)?;
+    match linked {
+        Ok(()) => Ok(candidate.to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let name = fs::read_to_string(&path)?;
+            let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            Ok(if is_plain { name } else { candidate.to_owned() })
+        }
+        Err(error) => Err(error),
     }
 }
 

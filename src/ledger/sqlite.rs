@@ -19,7 +19,7 @@ use super::{Claim, Claimed, LedgerError, holder, holder::Holder, identity};
 use crate::{
     config::Source,
     outcome::{Attempt, Entry, Hold, Outcome, Settled, Settlement, StoredObject},
-    plan::{LedgerView, Plan},
+    plan::{LedgerView, MARK_TOLERANCE, Plan},
     report::{Partition, PartitionId, ReportId},
 };
 
@@ -63,6 +63,9 @@ impl Ledger {
         })?;
         let ledger =
             Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: Some(Arc::new(holder)) };
+        // Pages can be sound and their content nonsense: better found now than at every reading.
+        ledger.entries().await?;
+        ledger.view(Timestamp::UNIX_EPOCH).await?;
         Ok((ledger, existed))
     }
 
@@ -121,8 +124,8 @@ impl Ledger {
         }
     }
 
-    /// What a plan depends on: everything open, and whatever planning could come upon again.
-    pub async fn view(&self) -> Result<LedgerView, LedgerError> {
+    /// What a plan at `present` depends on: everything open, and whatever planning could come upon again.
+    pub async fn view(&self, present: Timestamp) -> Result<LedgerView, LedgerError> {
         let mut view = LedgerView::default();
         let reports = self.read("SELECT workspace, report, planned_through FROM reports").await?;
         for row in reports {
@@ -138,12 +141,16 @@ impl Ledger {
             };
             view.holds.insert(self.text(&row, "workspace")?, hold);
         }
-        let partitions = self
-            .read(
-                "SELECT p.* FROM partitions p LEFT JOIN reports r USING (workspace, report)
-                 WHERE p.settled = 'open' OR r.planned_through IS NULL OR p.generated_at > r.planned_through",
-            )
-            .await?;
+        let latest_mark = present.checked_add(MARK_TOLERANCE).unwrap_or(Timestamp::MAX);
+        let partitions = sqlx::query(
+            "SELECT p.* FROM partitions p LEFT JOIN reports r USING (workspace, report)
+             WHERE p.settled = 'open' OR r.planned_through IS NULL OR p.generated_at > r.planned_through
+                OR r.planned_through > ?",
+        )
+        .bind(latest_mark.as_millisecond())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
         view.entries = partitions.iter().map(|row| self.entry(row)).collect::<Result<_, _>>()?;
         Ok(view)
     }
@@ -226,7 +233,7 @@ impl Ledger {
     pub async fn reopen_damaged(&self, id: &PartitionId, message: &str) -> Result<(), LedgerError> {
         let mut transaction = self.begin().await?;
         sqlx::query(
-            "UPDATE partitions SET settled = 'open', next_attempt_at = NULL, message = ?
+            "UPDATE partitions SET settled = 'open', outcome = 'corrupt', next_attempt_at = NULL, message = ?
              WHERE workspace = ? AND report = ? AND date = ? AND settled = 'stored'",
         )
         .bind(message)
@@ -301,11 +308,20 @@ impl Ledger {
         Ok(Claimed::Ours(Box::new(claim)))
     }
 
-    /// Gives a claim back without an attempt.
-    pub async fn release(&self, claim: Claim) -> Result<(), LedgerError> {
-        let mut transaction = self.begin().await?;
-        self.end_claim(&mut transaction, &claim).await?;
-        transaction.commit().await.map_err(|error| self.error("write", error))
+    /// Gives back this process's claim on a partition, if it has one, without an attempt.
+    pub async fn release(&self, id: &PartitionId) -> Result<(), LedgerError> {
+        sqlx::query(
+            "DELETE FROM claims WHERE holder = ? AND partition_id IN
+                 (SELECT id FROM partitions WHERE workspace = ? AND report = ? AND date = ?)",
+        )
+        .bind(self.holder_name())
+        .bind(&id.workspace)
+        .bind(&id.report)
+        .bind(id.date.to_string())
+        .execute(&self.pool)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        Ok(())
     }
 
     /// Whether the claim is still ours: asked before something is made final that cannot be undone.
@@ -353,7 +369,8 @@ impl Ledger {
         .await
         .map_err(|error| self.error("write", error))?;
         sqlx::query(
-            "UPDATE partitions SET settled = ?, outcome = ?, attempts = attempts + 1, streak = ?, last_attempt_at = ?,
+            "UPDATE partitions SET settled = ?, outcome = ?, attempts = attempts + 1, streak = ?, repeats = ?,
+                    last_attempt_at = ?,
                     next_attempt_at = ?, seen = ?, denied_at = ?, message = ?,
                     object_key = ?, size = ?, sha256 = ?, stored_at = ?
              WHERE id = ?",
@@ -361,6 +378,7 @@ impl Ledger {
         .bind(settled_word(settlement.settled))
         .bind(attempt.outcome.as_str())
         .bind(settlement.streak)
+        .bind(settlement.repeats)
         .bind(attempt.finished_at.as_millisecond())
         .bind(settlement.next_attempt_at.map(Timestamp::as_millisecond))
         .bind(settlement.seen)
@@ -395,12 +413,10 @@ impl Ledger {
             .bind(hold.outcome.as_str())
             .bind(hold.since.as_millisecond())
             .bind(hold.until.as_millisecond()),
-            // An answer to a request made after the hold began shows that it is over.
-            None if attempt.http_status.is_some() => {
-                sqlx::query("DELETE FROM holds WHERE workspace = ? AND since <= ?")
-                    .bind(workspace)
-                    .bind(attempt.started_at.as_millisecond())
-            }
+            // An answer about the file, to a request made after the hold began, shows that it is over.
+            None if attempt.was_admitted() => sqlx::query("DELETE FROM holds WHERE workspace = ? AND since <= ?")
+                .bind(workspace)
+                .bind(attempt.started_at.as_millisecond()),
             None => return Ok(()),
         };
         query.execute(connection).await.map_err(|error| self.error("write", error))?;
@@ -434,7 +450,7 @@ impl Ledger {
         sqlx::query(
             "INSERT INTO reports (workspace, report, planned_through) VALUES (?, ?, ?)
              ON CONFLICT (workspace, report) DO UPDATE
-             SET planned_through = max(planned_through, excluded.planned_through)",
+             SET planned_through = excluded.planned_through",
         )
         .bind(&id.workspace)
         .bind(&id.report)
@@ -544,6 +560,7 @@ impl Ledger {
             outcome: self.outcome(row, "outcome")?,
             attempts: self.natural(row, "attempts")?.unwrap_or(0),
             streak: self.natural(row, "streak")?.unwrap_or(0),
+            repeats: self.natural(row, "repeats")?.unwrap_or(0),
             last_attempt_at: self.instant_or_null(row, "last_attempt_at")?,
             next_attempt_at: self.instant_or_null(row, "next_attempt_at")?,
             seen: self.get(row, "seen")?,
@@ -603,8 +620,13 @@ fn migration_error(path: &Path, error: MigrateError) -> LedgerError {
             ),
             source: None,
         },
-        MigrateError::Execute(source) => classify(path, "bring up to date", source),
-        other => LedgerError::Damaged { path: path.to_owned(), reason: other.to_string() },
+        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+            classify(path, "bring up to date", source)
+        }
+        other => LedgerError::File {
+            message: format!("could not bring the ledger {} up to date: {other}", path.display()),
+            source: None,
+        },
     }
 }
 

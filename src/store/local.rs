@@ -132,7 +132,10 @@ impl Directory {
             staged.file.sync_all()?;
         }
         self.with_directory(target, || fs::rename(&staged.path, target))?;
-        self.sync_parent(target)
+        // What may be gone after a power cut must not be found, and believed, before one.
+        self.sync_parent(target).inspect_err(|_| {
+            let _ = fs::remove_file(target);
+        })
     }
 
     /// Moves `from` to `to`, which must be free or hold the same bytes. Nothing to do when it was done before.

@@ -99,9 +99,12 @@ impl Manifest {
     pub const FORMAT_VERSION: u32 = 1;
 
     /// Whether this manifest says that the object at `key` is the partition `id`. A manifest that was copied or moved
-    /// by hand names another key and proves nothing.
+    /// by hand names another key and proves nothing; nor does one whose hash is none.
     pub fn names(&self, id: &PartitionId, key: &str) -> bool {
-        self.workspace == id.workspace && self.report == id.report && self.date == id.date && self.key == key
+        let is_hash =
+            self.sha256.len() == 64 && self.sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_of = self.workspace == id.workspace && self.report == id.report && self.date == id.date;
+        is_of && self.key == key && is_hash
     }
 
     /// As it is written at the destination: indented JSON with a final newline.

@@ -8,12 +8,11 @@ use sha2::{Digest, Sha256};
 
 use tracing::warn;
 
-use super::Context;
+use super::{Context, describe, reread};
 use crate::{
     config::Report,
     ledger::LedgerError,
     outcome::{Entry, StoredObject},
-    report::manifest_key,
     store::{Destination, StoreError},
 };
 
@@ -83,40 +82,72 @@ async fn damage(destination: &Destination, entry: &Entry, object: &StoredObject)
     Ok((!is_described).then_some(Damage::Manifest))
 }
 
-/// Makes way for a repair: what is wrong is moved to quarantine, and the partition opened again, so that the next pass
-/// stores it anew. Nothing is thrown away. Returns whether a repair is possible.
+/// What a repair of one partition has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mend {
+    /// It is whole again.
+    Done,
+    /// It is open again; the next pass stores it anew.
+    Opened,
+    /// Nothing can be done, or it was refused; everything is as it was.
+    Impossible,
+}
+
+impl From<Result<bool, StoreError>> for Mend {
+    fn from(result: Result<bool, StoreError>) -> Self {
+        match result {
+            Ok(true) => Mend::Done,
+            Ok(false) => Mend::Impossible,
+            Err(error) => {
+                warn!("could not repair: {error}");
+                Mend::Impossible
+            }
+        }
+    }
+}
+
+/// Repairs, or makes way for it: an altered object is moved to quarantine and the partition opened again. Nothing is
+/// thrown away.
 ///
 /// A partition that the vendor has deleted by now keeps what it has.
 ///
 /// # Errors
 ///
 /// When the ledger refuses.
-pub async fn set_aside(ctx: &Context, report: &Report, inspected: &Inspected) -> Result<bool, LedgerError> {
-    let Inspected { entry, damage: Some(damage) } = inspected else { return Ok(false) };
+pub async fn mend(ctx: &Context, report: &Report, inspected: &Inspected) -> Result<Mend, LedgerError> {
+    let Inspected { entry, damage: Some(damage) } = inspected else { return Ok(Mend::Impossible) };
     let Some((object, destination)) = entry.object.as_ref().zip(ctx.destinations.get(&report.destination)) else {
-        return Ok(false);
+        return Ok(Mend::Impossible);
     };
     let is_expired = entry.partition.expires_at.is_some_and(|expiry| expiry <= ctx.clock.now());
     let keys = report.keys(entry.partition.id.date);
     let moved = match damage {
-        Damage::Unreadable(_) => return Ok(false),
-        Damage::Missing | Damage::Altered { .. } if is_expired => return Ok(false),
+        Damage::Unreadable(_) => return Ok(Mend::Impossible),
+        Damage::Missing | Damage::Altered { .. } if is_expired => return Ok(Mend::Impossible),
         Damage::Missing => Ok(()),
         Damage::Altered { sha256 } => destination.move_aside(&object.key, &keys.quarantine(sha256)).await,
-        // The object stays; without a manifest it is read through the verifier and given one.
-        Damage::Manifest => {
-            let manifest = manifest_key(&object.key);
-            match destination.size(&manifest).await {
-                Ok(None) => Ok(()),
-                Ok(Some(_)) => destination.move_aside(&manifest, &manifest_key(&keys.quarantine(&object.sha256))).await,
-                Err(error) => Err(error),
-            }
-        }
+        Damage::Manifest => return Ok(Mend::from(describe_again(ctx, report, entry, object, destination).await)),
     };
     if let Err(error) = moved {
         warn!("could not make way for a repair: {error}");
-        return Ok(false);
+        return Ok(Mend::Impossible);
     }
     ctx.ledger.reopen_damaged(&entry.partition.id, &damage.to_string()).await?;
+    Ok(Mend::Opened)
+}
+
+/// Writes the manifest of a whole object anew; says whether the verifier agrees that it is one.
+async fn describe_again(
+    ctx: &Context,
+    report: &Report,
+    entry: &Entry,
+    object: &StoredObject,
+    destination: &Destination,
+) -> Result<bool, StoreError> {
+    let Some(verified) = reread(ctx, destination, &object.key).await? else { return Ok(false) };
+    let mut manifest = describe(ctx, report, entry, &object.key, &verified, None);
+    manifest.fetched_at = Some(object.stored_at);
+    manifest.attempts = entry.attempts;
+    destination.put_manifest(&manifest).await?;
     Ok(true)
 }

@@ -17,12 +17,12 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{Context, Done, jitter, sync_one};
+use super::{Context, Done, jitter, sync_one, tell::Held};
 use crate::{
     config::Report,
     ledger::{Claimed, LedgerError},
-    outcome::{self, Entry, Hold, Outcome, QUICK_TRIES, Settled, State},
-    plan::{self, Decision, Item, Plan},
+    outcome::{self, Entry, Outcome, QUICK_TRIES, Settled, State},
+    plan::{self, Decision, Item, LedgerView, Plan},
     report::PartitionId,
     telemetry::Chain,
 };
@@ -52,14 +52,14 @@ impl Selection {
 pub struct Summary {
     /// The selected partitions that were due in this pass, as they stand now.
     pub entries: Vec<Entry>,
-    /// Those that became lost in it.
-    pub lost: Vec<PartitionId>,
+    /// Whether the pass came to its end, rather than being told to stop.
+    pub is_whole: bool,
 }
 
 impl Summary {
-    /// Whether every selected partition that is due is stored, or was never published, and none was lost now.
+    /// Whether every selected partition that is due is stored.
     pub fn is_complete(&self) -> bool {
-        self.lost.is_empty() && self.entries.iter().all(|entry| entry.settled != Settled::Open)
+        self.is_whole && self.entries.iter().all(|entry| entry.settled == Settled::Stored)
     }
 }
 
@@ -74,11 +74,20 @@ pub enum Command {
 /// How long one pass waits for a vendor that asks for patience; longer waits are left to the next pass.
 const LONGEST_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
+/// Waits are slept through in pieces, so that a clock that is set back does not prolong them.
+const LONGEST_NAP: Duration = Duration::from_secs(5);
+
 /// How often a partition that another process works on is looked at.
 const OTHERS_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
 /// The loop looks again at least this often, whatever it was told.
 const LONGEST_SLEEP: SignedDuration = SignedDuration::from_mins(5);
+
+/// Nor does it look again sooner, whatever the plan says: a fault in there must not cost a processor.
+const SHORTEST_SLEEP: SignedDuration = SignedDuration::from_millis(100);
+
+/// How many steps of a long absence one pass catches up with; each is five weeks.
+const MOST_STEPS: usize = 100;
 
 /// How long the daemon waits after the ledger refused.
 const LEDGER_PAUSE: SignedDuration = SignedDuration::from_secs(30);
@@ -103,10 +112,15 @@ pub async fn once(
     let mut selected: HashSet<PartitionId> = HashSet::new();
     let mut tries: HashMap<PartitionId, u32> = HashMap::new();
     let mut later: BTreeMap<(Timestamp, PartitionId), Item> = BTreeMap::new();
+    let mut waited_for: HashSet<PartitionId> = HashSet::new();
 
-    'planning: loop {
-        let plan = replan(ctx, true).await?;
+    let mut held = Held::default();
+    'planning: for step in 0..MOST_STEPS {
+        let plan = replan(&crew, step == 0).await?;
         let now = ctx.clock.now();
+        let before = selected.len();
+        held.tell(ctx, &only_held(&plan.items, |item| selection.covers(&item.entry.partition.id)), now);
+        crew.has_answered = false;
         for item in plan.items {
             let id = item.entry.partition.id.clone();
             if item.report.is_none() || !selection.covers(&id) || !selected.insert(id.clone()) {
@@ -132,7 +146,8 @@ pub async fn once(
             }
             crew.start_what_may();
             let next = later.first_key_value().map(|((at, _), _)| *at);
-            if !crew.is_busy() && next.is_none() {
+            let nothing_left = !crew.is_busy() && next.is_none();
+            if nothing_left {
                 break;
             }
             let finished = tokio::select! {
@@ -141,7 +156,7 @@ pub async fn once(
                     break 'planning;
                 }
                 finished = crew.next(), if crew.is_busy() => finished,
-                () = ctx.clock.sleep(until(next.unwrap_or(now), now)), if next.is_some() => continue,
+                () = ctx.clock.sleep(until(next.unwrap_or(now), now).min(LONGEST_NAP)), if next.is_some() => continue,
             };
             let Some(Finished { item, ended }) = finished else { continue };
             let id = item.entry.partition.id.clone();
@@ -149,13 +164,13 @@ pub async fn once(
             match ended {
                 Ended::Settled => {}
                 Ended::Theirs => {
+                    if waited_for.insert(id.clone()) {
+                        info!("another process works on {id}; waiting for it");
+                    }
                     later.insert((now + OTHERS_INTERVAL, id), item);
                 }
                 Ended::Done(done) => {
                     let number = tries.entry(id.clone()).and_modify(|tries| *tries += 1).or_insert(1);
-                    if done.settled == Settled::Lost {
-                        summary.lost.push(id.clone());
-                    }
                     if let Some(hold) = &done.hold {
                         let until = hold.until_for(item.entry.partition.expires_at);
                         let is_worth_waiting =
@@ -187,11 +202,13 @@ pub async fn once(
                 }
             }
         }
-        // A long absence is caught up with in steps, each once the vendor has confirmed the time.
-        if !(plan.is_partial && crew.has_answered()) {
+        // A long absence is caught up with in steps, each once the vendor has confirmed the time; a step that had nothing
+        // to ask for is none.
+        crew.has_answered |= selected.len() == before;
+        if !plan.is_partial || !crew.has_answered {
+            summary.is_whole = !plan.is_partial;
             break;
         }
-        crew.forget_answers();
     }
 
     let now = ctx.clock.now();
@@ -213,40 +230,41 @@ pub async fn continuously(
 ) -> Result<(), LedgerError> {
     let mut shutdown = pin!(shutdown);
     let mut crew = Crew::new(ctx);
+    let mut held = Held::default();
     let mut wake_at: Option<Timestamp> = None;
+    let mut is_first = true;
+    let mut is_partial = false;
     loop {
         let now = crew.ctx.clock.now();
-        if wake_at.is_none_or(|at| at <= now) {
-            match replan(&crew.ctx, false).await {
+        let may_go_on = is_partial && crew.has_answered;
+        if may_go_on || wake_at.is_none_or(|at| at <= now) {
+            match replan(&crew, is_first).await {
                 Ok(plan) => {
                     wake_at = plan.next_change();
+                    is_first = false;
+                    held.tell(&crew.ctx, &only_held(&plan.items, |_| true), now);
+                    is_partial = plan.is_partial;
+                    // A step that has nothing to ask for needs no answer.
+                    crew.has_answered = if is_partial { plan.is_idle() && !crew.is_busy() } else { crew.has_answered };
                     crew.queue = plan
                         .items
                         .into_iter()
                         .filter(|item| item.decision == Decision::Fetch)
                         .filter(|item| !crew.in_flight.contains(&item.entry.partition.id))
                         .collect();
-                    if plan.is_partial && crew.has_answered() {
-                        crew.forget_answers();
-                        wake_at = Some(now);
-                    }
                 }
                 Err(error @ (LedgerError::Replaced { .. } | LedgerError::Damaged { .. })) => {
                     crew.drain().await;
                     return Err(error);
                 }
                 Err(error) => {
-                    error!(
-                        alarm = "ledger",
-                        error = %Chain(&error),
-                        "the ledger refuses; nothing is lost, trying again"
-                    );
+                    error!(alarm = "ledger", "the ledger refuses; it is tried again: {}", Chain(&error));
                     wake_at = Some(now + LEDGER_PAUSE);
                 }
             }
         }
         crew.start_what_may();
-        let wake = wake_at.unwrap_or(Timestamp::MAX).min(now + LONGEST_SLEEP);
+        let wake = wake_at.unwrap_or(Timestamp::MAX).clamp(now + SHORTEST_SLEEP, now + LONGEST_SLEEP);
         let sleep = crew.ctx.clock.sleep(until(wake, now));
         let finished = tokio::select! {
             () = &mut shutdown => {
@@ -273,6 +291,7 @@ pub async fn continuously(
             }
         };
         let Some(Finished { item, ended }) = finished else { continue };
+        let now = crew.ctx.clock.now();
         let soon = match ended {
             Ended::Settled => None,
             Ended::Theirs => Some(now + OTHERS_INTERVAL),
@@ -286,12 +305,13 @@ pub async fn continuously(
                 debug!("{what} was taken over by another process");
                 Some(now + OTHERS_INTERVAL)
             }
+            Ended::Failed(error @ (LedgerError::Replaced { .. } | LedgerError::Damaged { .. })) => {
+                crew.drain().await;
+                return Err(error);
+            }
             Ended::Failed(error) => {
-                error!(
-                    alarm = "ledger",
-                    error = %Chain(&error),
-                    "an attempt could not be recorded; it will be repeated"
-                );
+                error!(alarm = "ledger", "the ledger refuses; what was under way is repeated: {}", Chain(&error));
+                crew.queue.clear();
                 Some(now + LEDGER_PAUSE)
             }
         };
@@ -300,17 +320,28 @@ pub async fn continuously(
 }
 
 /// Plans at the present and records what the plan found.
-async fn replan(ctx: &Context, is_first: bool) -> Result<Plan, LedgerError> {
+async fn replan(crew: &Crew, is_first: bool) -> Result<Plan, LedgerError> {
+    let ctx = &crew.ctx;
     ctx.ledger.check_in_place()?;
-    let mut view = ctx.ledger.view().await?;
-    view.clock_ahead = ctx.clock_ahead();
-    let plan = plan::plan(&ctx.config.reports, &view, ctx.clock.now());
+    let now = ctx.clock.now();
+    let clocks = LedgerView { clock_ahead: ctx.clock_ahead(), ..LedgerView::default() };
+    let view = LedgerView {
+        clock_ahead: clocks.clock_ahead,
+        awaits_answer: !is_first && !crew.has_answered,
+        ..ctx.ledger.view(clocks.present(now)).await?
+    };
+    let plan = plan::plan(&ctx.config.reports, &view, now);
     ctx.ledger.extend(&plan).await?;
     let unconfigured = plan.items.iter().filter(|item| item.decision == Decision::Unconfigured).count();
     if is_first && unconfigured > 0 {
         info!(partitions = unconfigured, "{unconfigured} open partitions belong to reports that are not configured");
     }
     Ok(plan)
+}
+
+fn only_held(items: &[Item], is_meant: impl Fn(&Item) -> bool) -> Vec<Item> {
+    let is_held = |item: &&Item| matches!(item.decision, Decision::Held { .. }) && is_meant(item);
+    items.iter().filter(is_held).cloned().collect()
 }
 
 fn until(at: Timestamp, now: Timestamp) -> Duration {
@@ -359,6 +390,7 @@ struct Crew {
     /// wrong key is one refused request and not many.
     accepted: HashSet<String>,
     answers: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
+    /// Whether the vendor has answered since that was last reset, and so shown its time.
     has_answered: bool,
 }
 
@@ -379,14 +411,6 @@ impl Crew {
 
     fn is_busy(&self) -> bool {
         !self.running.is_empty()
-    }
-
-    fn has_answered(&self) -> bool {
-        self.has_answered
-    }
-
-    fn forget_answers(&mut self) {
-        self.has_answered = false;
     }
 
     /// Starts queued items, in order, as far as the limits allow.
@@ -436,6 +460,12 @@ impl Crew {
                 }
                 Err(error) => Ended::Failed(error),
             };
+            if matches!(ended, Ended::Failed(_))
+                && let Err(error) = ctx.ledger.release(&id).await
+            {
+                // This process may claim it again; others have to wait until it has.
+                debug!("the claim on {id} could not be given back: {}", Chain(&error));
+            }
             Finished { item, ended }
         });
         self.tasks.insert(task.id(), id);
@@ -460,6 +490,9 @@ impl Crew {
                 Err(panic) => {
                     // It stays in flight: left alone until a restart, rather than driven into the same panic again.
                     let id = self.leave(panic.id());
+                    if let Some(id) = &id {
+                        let _ = self.ctx.ledger.release(id).await;
+                    }
                     error!(
                         alarm = "panic", partition = id.map(|id| id.to_string()), error = %panic,
                         "an attempt ended by a fault of moesync; please report it"
@@ -483,17 +516,12 @@ impl Crew {
     fn note(&mut self, finished: &Finished) {
         let id = &finished.item.entry.partition.id;
         if let Ended::Done(done) = &finished.ended {
-            match done.hold {
-                Some(Hold { outcome: Outcome::Unauthorized, .. }) => {
-                    self.accepted.remove(&id.workspace);
-                }
-                Some(_) => {}
-                // Whatever else came of it, it was not the credentials.
-                None => {
-                    self.has_answered |= done.outcome != Outcome::Unavailable;
-                    self.accepted.insert(id.workspace.clone());
-                }
+            if done.outcome == Outcome::Unauthorized {
+                self.accepted.remove(&id.workspace);
+            } else if done.was_admitted {
+                self.accepted.insert(id.workspace.clone());
             }
+            self.has_answered |= done.was_admitted;
         }
     }
 

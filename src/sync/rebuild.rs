@@ -26,9 +26,9 @@ use crate::{
 /// # Errors
 ///
 /// When the ledger refuses.
-pub async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
+pub(super) async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
     let entries = ctx.ledger.entries().await?;
-    let planned = ctx.ledger.view().await?.planned_through;
+    let planned = ctx.ledger.view(ctx.clock.now()).await?.planned_through;
     let stored: HashMap<&PartitionId, &str> = entries
         .iter()
         .filter(|entry| entry.settled == Settled::Stored)
@@ -37,14 +37,19 @@ pub async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
     let known: HashSet<(ReportId, &str)> = stored.iter().map(|(id, key)| (id.report_id(), *key)).collect();
 
     let mut adopted = 0;
+    let mut unreachable = HashSet::new();
     for report in &ctx.config.reports {
         let Some(destination) = ctx.destinations.get(&report.destination) else { continue };
+        if unreachable.contains(destination.name()) {
+            continue;
+        }
         let id = report.report_id();
         let is_known = |key: &str| known.contains(&(id.clone(), key));
         let found = match find(report, destination, is_known, |partition| stored.contains_key(partition)).await {
             Ok(found) => found,
             Err(error) => {
                 warn!(workspace = id.workspace, report = id.report, "could not look for stored objects: {error}");
+                unreachable.insert(destination.name());
                 continue;
             }
         };
@@ -115,9 +120,12 @@ async fn find(
 /// The partition that a manifest proves; `None` when it names another or lies at another's key.
 fn believable(report: &Report, key: &str, manifest: &Manifest) -> Option<Partition> {
     let id = PartitionId { workspace: report.workspace.name.clone(), report: report.id.clone(), date: manifest.date };
+    // The file's own name may be of an earlier time: a report can be renamed in the dashboard and keep its id.
     let keys = report.keys(manifest.date);
-    let is_at_its_key = key == keys.object() || key == keys.version(&manifest.sha256);
-    (manifest.names(&id, key) && manifest.source == report.source && is_at_its_key).then_some(Partition {
+    let object = keys.object();
+    let folder = object.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let is_at_home = key.rsplit_once('/').is_some_and(|(at, _)| at == folder || format!("{at}/") == keys.versions());
+    (manifest.names(&id, key) && manifest.source == report.source && is_at_home).then_some(Partition {
         id,
         source: manifest.source,
         generated_at: manifest.generated_at,

@@ -4,18 +4,16 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
     sync::{Arc, Mutex},
 };
 
-use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
 use super::{Clock, Context, Progress, Secrets, rebuild};
 use crate::{
     config::{Config, Ledger},
     ledger::{self, Found, LedgerError},
-    moengage,
+    moengage, plan,
     store::{Budget, Destination},
 };
 
@@ -33,7 +31,7 @@ pub enum StartError {
     Ledger(#[from] LedgerError),
 }
 
-/// Opens everything that `config` names and brings the ledger up to what the destinations hold.
+/// Opens everything that `config` names. [`recover`] comes next.
 ///
 /// # Errors
 ///
@@ -46,10 +44,16 @@ pub async fn start(
     let Ledger::Sqlite(path) = &config.ledger else {
         return Err(StartError::Configuration(POSTGRES_UNSUPPORTED.into()));
     };
+    for report in config.reports.iter().filter(|report| !plan::is_kept(report)) {
+        warn!(report = %report.report_id(), "this version does not fetch {} yet", report.source);
+    }
     let secrets = resolve(&config)?;
     let vendor = client(&config)?;
-    let place = place(path);
-    let holder = holder(&place);
+    let place = ledger::place(path, &random()).map_err(|source| LedgerError::File {
+        message: format!("could not write beside the ledger {}", path.display()),
+        source: Some(source),
+    })?;
+    let holder = format!("{place}-{}-{}", std::process::id(), random());
     let budget = Budget::new();
     let destinations = open(&config, &budget, &holder)?;
     let (ledger, found) = ledger::open(path, &holder, clock.now()).await?;
@@ -64,12 +68,20 @@ pub async fn start(
             kept_at.display()
         ),
     }
-    let clock_ahead = Mutex::default();
-    let context =
-        Context { config, ledger, vendor, destinations, secrets, clock, progress, clock_ahead, budget, holder };
-    sweep(&context, &place).await;
-    rebuild(&context).await?;
-    Ok(context)
+    let skew = Mutex::default();
+    Ok(Context { config, ledger, vendor, destinations, secrets, clock, progress, skew, budget, holder, place })
+}
+
+/// Clears up after processes that died and brings the ledger up to what the destinations hold. To be done once before
+/// work begins; a destination that cannot be reached is left for the next time.
+///
+/// # Errors
+///
+/// When the ledger refuses.
+pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
+    sweep(ctx).await;
+    rebuild(ctx).await?;
+    Ok(())
 }
 
 /// A context for `config` in place of `old`, with the same ledger; whatever `[ledger]` and `[web]` say now.
@@ -85,7 +97,8 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
         secrets: resolve(&config)?,
         clock: Arc::clone(&old.clock),
         progress: Arc::clone(&old.progress),
-        clock_ahead: Mutex::new(old.clock_ahead()),
+        skew: Mutex::default(),
+        place: old.place.clone(),
         budget: old.budget.clone(),
         holder: old.holder.clone(),
         config,
@@ -116,9 +129,9 @@ fn open(config: &Config, budget: &Budget, holder: &str) -> Result<HashMap<String
 }
 
 /// Removes what processes of this ledger that died have left staged.
-async fn sweep(ctx: &Context, place: &str) {
+async fn sweep(ctx: &Context) {
     // Holders of other ledgers may share the destination. Nothing here tells whether they live, so they are left alone.
-    let is_alive = |holder: &str| !holder.starts_with(place) || ctx.ledger.is_alive(holder);
+    let is_alive = |holder: &str| !holder.starts_with(&ctx.place) || ctx.ledger.is_alive(holder);
     for destination in ctx.destinations.values() {
         match destination.sweep(is_alive).await {
             Ok(0) => {}
@@ -130,16 +143,7 @@ async fn sweep(ctx: &Context, place: &str) {
     }
 }
 
-/// Names the ledger's place: the same after it was deleted, another on another machine.
-fn place(ledger: &Path) -> String {
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let path = std::path::absolute(ledger).unwrap_or_else(|_| ledger.to_owned());
-    let digest = Sha256::new().chain_update(machine.trim()).chain_update("|").chain_update(path.display().to_string());
-    hex::encode(&digest.finalize()[..4])
-}
-
-/// Names this process among all that ever work with the ledger at `place`.
 #[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]
-fn holder(place: &str) -> String {
-    format!("{place}-{}-{:08x}", std::process::id(), rand::random::<u32>())
+fn random() -> String {
+    format!("{:08x}", rand::random::<u32>())
 }

@@ -20,6 +20,7 @@ CREATE TABLE partitions (
     outcome         TEXT,
     attempts        INTEGER NOT NULL DEFAULT 0,
     streak          INTEGER NOT NULL DEFAULT 0,
+    repeats         INTEGER NOT NULL DEFAULT 0,
     last_attempt_at INTEGER,
     next_attempt_at INTEGER,
     seen            INTEGER NOT NULL DEFAULT 0,

@@ -1,0 +1,155 @@
+//! What work on partitions needs at hand: the edges, opened; the present; the keys; somebody who watches.
+//!
+//! This file owns no steps. It must not know what is done with any of it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
+use tracing::warn;
+
+use crate::{
+    config::{Config, Workspace},
+    ledger::Ledger,
+    moengage,
+    outcome::Outcome,
+    report::PartitionId,
+    store::{Budget, Destination},
+};
+
+/// The present, and waiting for a later one. Tests have their own.
+pub trait Clock: Send + Sync {
+    /// The present instant.
+    fn now(&self) -> Timestamp;
+    /// Returns after `duration`.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one clock that the shell passes in")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// Somebody who watches downloads.
+pub trait Progress: Send + Sync {
+    /// A download of `total` bytes, where known, has begun.
+    fn begin(&self, partition: &PartitionId, total: Option<u64>);
+    /// `bytes` more have come.
+    fn advance(&self, partition: &PartitionId, bytes: u64);
+    /// The attempt is over.
+    fn end(&self, partition: &PartitionId, outcome: Outcome);
+}
+
+/// Nobody watches.
+impl Progress for () {
+    fn begin(&self, _: &PartitionId, _: Option<u64>) {}
+    fn advance(&self, _: &PartitionId, _: u64) {}
+    fn end(&self, _: &PartitionId, _: Outcome) {}
+}
+
+/// Everything that work on partitions needs, wired once.
+pub struct Context {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// What is known.
+    pub ledger: Ledger,
+    /// The vendor.
+    pub vendor: moengage::Client,
+    /// The opened destinations, by name.
+    pub destinations: HashMap<String, Destination>,
+    /// The workspaces' keys.
+    pub secrets: Secrets,
+    /// The present.
+    pub clock: Arc<dyn Clock>,
+    /// Who watches.
+    pub progress: Arc<dyn Progress>,
+    pub(super) skew: Mutex<Option<Skew>>,
+    pub(super) budget: Budget,
+    pub(super) holder: String,
+    /// Names the ledger's place among all that share a destination.
+    pub(super) place: String,
+}
+
+/// Skew against the vendor's `Date` beyond this is reported.
+const REPORTED_SKEW: SignedDuration = SignedDuration::from_mins(1);
+
+/// For how long an answer tells of the clocks.
+const LONGEST_TRUST: SignedDuration = SignedDuration::from_hours(1);
+
+/// What the vendor's last answer showed of the clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Skew {
+    noted_at: Timestamp,
+    ahead: SignedDuration,
+}
+
+impl Context {
+    /// Compares the clocks by the `Date` of an answer.
+    pub(super) fn note_vendor_date(&self, vendor_date: Option<Timestamp>) {
+        let Some(vendor_date) = vendor_date else { return };
+        let noted_at = self.clock.now();
+        let ahead = noted_at.duration_since(vendor_date);
+        let before = self.skew.lock().unwrap_or_else(PoisonError::into_inner).replace(Skew { noted_at, ahead });
+        if ahead.abs() > REPORTED_SKEW && before.is_none_or(|before| before.ahead.abs() <= REPORTED_SKEW) {
+            warn!(
+                skew_seconds = ahead.as_secs(),
+                "the local clock is {:#} {} the vendor's; nothing is given up by it, but downloads may come late",
+                ahead.abs().round(jiff::Unit::Second).unwrap_or(ahead.abs()),
+                if ahead.is_positive() { "ahead of" } else { "behind" },
+            );
+        }
+    }
+
+    /// How far the local clock is ahead of the vendor's, if an answer has shown that lately. The clock may have been set
+    /// since.
+    pub(super) fn clock_ahead(&self) -> Option<SignedDuration> {
+        let skew = (*self.skew.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let age = self.clock.now().duration_since(skew.noted_at).abs();
+        (age <= LONGEST_TRUST && skew.ahead > REPORTED_SKEW).then_some(skew.ahead)
+    }
+}
+
+/// The workspaces' keys, read when first needed and again after the vendor refused one: a mended key heals by itself.
+#[derive(Default)]
+pub struct Secrets {
+    known: Mutex<HashMap<String, SecretString>>,
+}
+
+impl Secrets {
+    /// The key that signs archive requests of `workspace`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with its file or variable.
+    pub fn secret_key(&self, workspace: &Workspace) -> Result<SecretString, String> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(secret) = known.get(&workspace.name) {
+            return Ok(secret.clone());
+        }
+        let secret = workspace
+            .secret_key
+            .resolve()
+            .map_err(|problem| format!("the secret key of workspace `{}`: {problem}", workspace.name))?;
+        known.insert(workspace.name.clone(), secret.clone());
+        Ok(secret)
+    }
+
+    pub(super) fn forget(&self, workspace: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(workspace);
+    }
+}
