@@ -27,8 +27,6 @@ pub struct Failure {
     pub vendor_date: Option<Timestamp>,
     /// The vendor's name for the request.
     pub request_id: Option<String>,
-    /// Where the archive was asked for, without query or userinfo.
-    pub source_url: String,
     /// Whether an answer was 2xx, so that the file was there.
     pub seen: bool,
 }

@@ -53,8 +53,6 @@ pub struct Download {
     pub vendor_date: Option<Timestamp>,
     /// The vendor's name for the request.
     pub request_id: Option<String>,
-    /// Where the archive was asked for, without query or userinfo.
-    pub source_url: String,
     body: Body,
     layer: Layer,
     body_ended: bool,
@@ -106,7 +104,6 @@ impl Client {
             retry_after: None,
             vendor_date: None,
             request_id: None,
-            source_url: source_url.clone(),
             seen: false,
         })?;
         let answer = self.transport.get(request, &redactor).await.map_err(|fault| Failure {
@@ -116,25 +113,23 @@ impl Client {
             retry_after: None,
             vendor_date: fault.vendor_date,
             request_id: None,
-            source_url: source_url.clone(),
             seen: false,
         })?;
         match answer::outcome(answer.status, answer.redirected_to.is_some()) {
             Some(outcome) => Err(refusal(outcome, answer, report, source_url, &redactor).await),
-            None => Download::begin(answer, source_url, redactor).await,
+            None => Download::begin(answer, redactor).await,
         }
     }
 }
 
 impl Download {
     /// Reads as far as it takes to know whether the body is the archive or only holds it.
-    async fn begin(answer: Answer, source_url: String, redactor: Redactor) -> Result<Self, Failure> {
+    async fn begin(answer: Answer, redactor: Redactor) -> Result<Self, Failure> {
         let mut download = Download {
             content_length: answer.body.announced_length(),
             content_type: text(&answer.headers, CONTENT_TYPE.as_str(), &redactor),
             vendor_date: answer.vendor_date,
             request_id: request_id(&answer.headers, &redactor),
-            source_url,
             layer: Layer::announced_by(&answer.headers),
             body: answer.body,
             body_ended: false,
@@ -203,7 +198,6 @@ impl Download {
             retry_after: None,
             vendor_date: self.vendor_date,
             request_id: self.request_id.clone(),
-            source_url: self.source_url.clone(),
             seen: true,
         }
     }
@@ -289,7 +283,6 @@ async fn refusal(
         retry_after,
         vendor_date: answer.vendor_date,
         request_id,
-        source_url,
         seen: status.is_success(),
     }
 }
