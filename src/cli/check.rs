@@ -4,11 +4,12 @@ use std::fmt::Write;
 
 use clap::Args;
 use jiff::{ToSpan, civil::Date};
-use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Serialize;
 
-use super::{Ended, Failure, Result, Shell};
+use super::{
+    Ended, Failure, Result, Shell,
+    words::{Check, Checked},
+};
 use crate::{
     config::{Config, Report, SecretSource},
     moengage,
@@ -23,24 +24,6 @@ pub(super) struct Options {
     /// Also tries credentials and destinations, and each report's name against its last seven dates.
     #[arg(long)]
     online: bool,
-}
-
-/// What `check` prints.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Checked {
-    /// What was looked at, in order.
-    checks: Vec<Check>,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Check {
-    /// What it is.
-    subject: String,
-    /// Whether it is as it should be.
-    ok: bool,
-    /// What was found.
-    message: String,
 }
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {

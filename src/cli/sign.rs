@@ -1,11 +1,9 @@
 //! `moesync sign`: a signature to compare with, and a line to try it.
 
 use clap::Args;
-use schemars::JsonSchema;
 use secrecy::ExposeSecret;
-use serde::Serialize;
 
-use super::{Ended, Failure, Result, Shell, known};
+use super::{Ended, Failure, Result, Shell, known, words::Signed};
 use crate::{config::Source, moengage, signature, sync::Secrets};
 
 #[derive(Debug, Args)]
@@ -16,15 +14,6 @@ pub(super) struct Options {
     /// The file's name, unescaped, such as `Report_test_20261121.zip`.
     #[arg(long, value_name = "NAME")]
     filename: String,
-}
-
-/// What `sign` prints.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Signed {
-    /// The signature, lower-case hex. It opens this one file to whoever has it.
-    signature: String,
-    /// A line for a shell that downloads the file.
-    curl: String,
 }
 
 pub(super) fn run(shell: &Shell, options: Options) -> Result {

@@ -251,3 +251,30 @@ pub struct Verification {
     /// Every stored partition that was looked at.
     pub partitions: Vec<VerifiedPartition>,
 }
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Check {
+    /// What it is.
+    pub subject: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found, for people.
+    pub message: String,
+}
+
+/// What `check` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Checked {
+    /// What was looked at, in order.
+    pub checks: Vec<Check>,
+}
+
+/// What `sign` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Signed {
+    /// The signature, lower-case hex. It opens this one file to whoever has it.
+    pub signature: String,
+    /// A line for a shell that downloads the file.
+    pub curl: String,
+}
