@@ -1,0 +1,46 @@
+# make test   installs what the tests need and is missing (Debian), then runs them all
+# make lint   formatting, clippy, documentation, dependencies
+# make demo   everything against a pretend MoEngage, into ./moesync-demo/
+
+CARGO_DENY_VERSION := 0.20.2
+
+# Some tests mount a small disk. Whoever is not root becomes it in a namespace, and nowhere else.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --map-root-user --mount)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+# A command that the build or the tests run, and the Debian package that brings it.
+TOOLS := cc:build-essential curl:curl java:default-jdk-headless javac:default-jdk-headless mount:mount ps:procps \
+    python3:python3 strace:strace systemd-analyze:systemd unzip:unzip zip:zip
+
+.PHONY: test lint demo tools cargo-deny
+
+test: tools
+	$(AS_ROOT) cargo test --locked
+
+lint: cargo-deny
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo fetch --locked
+# Advisories come from a database on the network, which not every build machine may reach. With one, run
+# `cargo deny check advisories` now and then.
+	cargo deny --offline check bans licenses sources
+
+demo:
+	cargo run --locked --release -- demo
+
+# apt is asked only if something is missing, so that a machine that has everything needs neither network nor sudo.
+tools:
+	@missing=; \
+	for tool in $(TOOLS); do \
+	    command -v "$${tool%%:*}" > /dev/null || missing="$$missing $${tool##*:}"; \
+	done; \
+	command -v 7z > /dev/null || command -v 7zz > /dev/null || missing="$$missing 7zip"; \
+	if [ -n "$$missing" ]; then \
+	    echo "installing:$$missing"; \
+	    $(SUDO) apt-get update -q && \
+	        $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; \
+	fi
+
+cargo-deny:
+	@cargo deny --version > /dev/null 2>&1 || cargo install --locked cargo-deny --version $(CARGO_DENY_VERSION)
