@@ -151,6 +151,8 @@ pub enum SecretSource {
         /// Whether a file that everybody may read is accepted.
         allow_world_readable: bool,
     },
+    /// A file whose path names an environment variable that is not set here.
+    Unset(Problem),
     /// An environment variable's value.
     Env(String),
     /// Written in the configuration itself.

@@ -254,8 +254,14 @@ fn secret(
             .key(last)
             .problem(format_args!("only one of {} may be given; remove the others", given.join(", "))));
     }
-    if let Some(path) = file(from_file.as_deref(), &file_key, env)? {
-        return Ok(Some(SecretSource::File { path, allow_world_readable }));
+    if let Some(path) = from_file {
+        return match expand(path, &file_key, env) {
+            // Under systemd only the service has ${CREDENTIALS_DIRECTORY}; commands that need no key work without it.
+            Err(Unexpanded::Unset(problem)) => Ok(Some(SecretSource::Unset(problem))),
+            expanded => {
+                Ok(Some(SecretSource::File { path: not_empty(expanded?, &file_key)?.into(), allow_world_readable }))
+            }
+        };
     }
     if let Some(name) = from_env {
         // Not shown: it may be the secret itself, put here by mistake.
@@ -572,21 +578,41 @@ fn name(text: &str, at: &Place<'_>) -> Result<String, Problem> {
 
 fn file(path: Option<&str>, at: &Place<'_>, env: &Env) -> Result<Option<PathBuf>, Problem> {
     let Some(path) = path else { return Ok(None) };
-    match expand(path, at, env)? {
-        expanded if expanded.is_empty() => Err(at.problem("expected the path of a file, found nothing")),
-        expanded => Ok(Some(expanded.into())),
+    Ok(Some(not_empty(expand(path, at, env)?, at)?.into()))
+}
+
+fn not_empty(path: String, at: &Place<'_>) -> Result<String, Problem> {
+    match path.is_empty() {
+        true => Err(at.problem("expected the path of a file, found nothing")),
+        false => Ok(path),
+    }
+}
+
+/// Why a path with `${VAR}` in it leads nowhere.
+enum Unexpanded {
+    /// The variable is not set; somewhere else it may be.
+    Unset(Problem),
+    /// It could not be, anywhere.
+    Malformed(Problem),
+}
+
+impl From<Unexpanded> for Problem {
+    fn from(unexpanded: Unexpanded) -> Self {
+        match unexpanded {
+            Unexpanded::Unset(problem) | Unexpanded::Malformed(problem) => problem,
+        }
     }
 }
 
 /// Puts the values of environment variables in the place of each `${VAR}`.
-fn expand(path: &str, at: &Place<'_>, env: &Env) -> Result<String, Problem> {
+fn expand(path: &str, at: &Place<'_>, env: &Env) -> Result<String, Unexpanded> {
+    let unset = |name| at.problem(format_args!("the environment variable {name:?} in this path is not set"));
     let mut expanded = String::new();
     let mut rest = path;
     while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) = after.split_once('}').ok_or_else(|| at.problem("a \"${\" has no closing \"}\""))?;
-        let value = env
-            .get(name)
-            .ok_or_else(|| at.problem(format_args!("the environment variable {name:?} in this path is not set")))?;
+        let (name, after) =
+            after.split_once('}').ok_or_else(|| Unexpanded::Malformed(at.problem("a \"${\" has no closing \"}\"")))?;
+        let value = env.get(name).ok_or_else(|| Unexpanded::Unset(unset(name)))?;
         expanded.push_str(before);
         expanded.push_str(value);
         rest = after;

@@ -25,6 +25,7 @@ impl SecretSource {
     pub fn resolve(&self) -> Result<SecretString, Problem> {
         match self {
             SecretSource::File { path, allow_world_readable } => from_file(path, *allow_world_readable),
+            SecretSource::Unset(problem) => Err(problem.clone()),
             SecretSource::Env(name) => {
                 let what = format!("the environment variable {name}");
                 let value = std::env::var(name).map_err(|error| match error {
