@@ -2,6 +2,8 @@
 
 mod archive;
 mod config;
+mod deploy;
+mod docs;
 mod emulator;
 mod store;
 mod vendor;

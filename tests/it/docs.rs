@@ -1,0 +1,298 @@
+//! What the documents promise: the map is the house, the schemas describe what is printed, the README works.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use clap::Parser as _;
+use moesync::cli::{
+    Arguments,
+    words::{Checked, Explanation, Partitions, Planned, Signed, Verification},
+};
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every Rust file under src/, relative to it.
+fn sources() -> Vec<PathBuf> {
+    let src = root().join("src");
+    let mut folders = vec![src.clone()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path.strip_prefix(&src).unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The module at the top of the crate that a file under src/ belongs to.
+fn module_of(file: &Path) -> String {
+    Path::new(file.iter().next().unwrap()).file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+/// One line of the map in ARCHITECTURE.md.
+#[derive(Debug, PartialEq)]
+struct Mapped {
+    module: String,
+    layer: String,
+}
+
+/// The map in ARCHITECTURE.md, top to bottom.
+fn map() -> Vec<Mapped> {
+    let text = read("ARCHITECTURE.md");
+    let block = text.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a map");
+    let mut layer = String::from("shell");
+    let mut map = Vec::new();
+    for line in block.lines() {
+        if let Some(heading) = line.strip_prefix("-- ") {
+            layer = heading.split(':').next().unwrap().to_owned();
+        } else if let Some(name) = line.split_whitespace().next().filter(|_| !line.starts_with(' ')) {
+            let module = name.trim_end_matches('/').trim_end_matches(".rs").to_owned();
+            map.push(Mapped { module, layer: layer.clone() });
+        }
+    }
+    map
+}
+
+/// A file's text without comments that have a line of their own.
+fn code(file: &Path) -> String {
+    let text = read(Path::new("src").join(file));
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+}
+
+/// What follows each `crate::` in `code`, with the groups of a `use` taken apart: `store::Budget`, `plan`, …
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut imports = BTreeSet::new();
+    for (_, rest) in code.match_indices("crate::").map(|(at, found)| (at, &code[at + found.len()..])) {
+        match rest.strip_prefix('{') {
+            None => {
+                imports
+                    .insert(rest.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').next().unwrap().into());
+            }
+            Some(group) => {
+                let mut depth = 0;
+                let mut item = String::new();
+                for c in group.chars() {
+                    match c {
+                        '}' if depth == 0 => break,
+                        ',' if depth == 0 => imports.extend([std::mem::take(&mut item)]),
+                        _ => item.extend((!c.is_whitespace()).then_some(c)),
+                    }
+                    depth += i32::from(c == '{') - i32::from(c == '}');
+                }
+                imports.insert(item);
+            }
+        }
+    }
+    imports.remove("");
+    imports
+}
+
+#[test]
+fn the_map_names_every_module_and_nothing_else() {
+    let mapped: BTreeSet<_> = map().into_iter().map(|mapped| mapped.module).collect();
+    let mut modules: BTreeSet<_> = sources().iter().map(|file| module_of(file)).collect();
+    modules.remove("lib");
+    assert_eq!(mapped, modules);
+}
+
+#[test]
+fn a_file_imports_only_from_below_itself_and_never_sideways_between_edges() {
+    let map = map();
+    let place = |module: &str| map.iter().position(|mapped| mapped.module == module);
+    let mut offences = Vec::new();
+    let mut seen = 0;
+    for file in sources() {
+        let module = module_of(&file);
+        let Some(own) = place(&module) else { continue };
+        for import in imports(&code(&file)) {
+            let target = import.split("::").next().unwrap();
+            let Some(other) = place(target).filter(|other| *other != own) else { continue };
+            seen += 1;
+            // The one exception: the proof that an upload is worth its name.
+            if module == "store" && import == "archive::Verified" {
+                continue;
+            }
+            let is_sideways = map[own].layer == "edges" && map[other].layer == "edges";
+            let is_client_of_the_emulator = module == "emulator" && map[other].layer != "core";
+            if other < own || is_sideways || is_client_of_the_emulator {
+                offences.push(format!("src/{}: crate::{import}", file.display()));
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} imports were found: the search is broken");
+    assert_eq!(offences, [] as [String; 0], "see the map in ARCHITECTURE.md");
+}
+
+#[test]
+fn the_core_names_no_runtime_no_network_no_database() {
+    let core: BTreeSet<_> =
+        map().into_iter().filter(|mapped| mapped.layer == "core").map(|mapped| mapped.module).collect();
+    assert!(core.contains("plan") && core.contains("config"), "{core:?}");
+    for file in sources().into_iter().filter(|file| core.contains(&module_of(file))) {
+        let code = code(&file);
+        for banned in ["tokio", "futures", "reqwest", "axum", "hyper", "sqlx", "object_store"] {
+            assert!(!code.contains(&format!("{banned}::")), "src/{} names {banned}", file.display());
+        }
+    }
+}
+
+#[test]
+fn only_the_command_line_prints() {
+    let printing = ["println!", "print!", "eprintln!", "eprint!", "io::stdout()"];
+    for file in sources() {
+        let code = code(&file);
+        let prints = printing.iter().any(|word| code.contains(word));
+        assert!(!prints || ["cli", "main"].contains(&module_of(&file).as_str()), "src/{} prints", file.display());
+    }
+}
+
+fn schema_of<T: JsonSchema>() -> Value {
+    let schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>();
+    serde_json::to_value(schema).unwrap()
+}
+
+/// The published schema of what `command` prints with `--json`.
+fn published(command: &str) -> Value {
+    serde_json::from_str(&read(format!("docs/schemas/{command}.json"))).unwrap()
+}
+
+#[test]
+fn the_published_schemas_are_those_of_the_types_that_commands_print() {
+    let schemas = [
+        ("backfill", schema_of::<Partitions>()),
+        ("check", schema_of::<Checked>()),
+        ("demo", schema_of::<Partitions>()),
+        ("explain", schema_of::<Explanation>()),
+        ("plan", schema_of::<Planned>()),
+        ("sign", schema_of::<Signed>()),
+        ("status", schema_of::<Partitions>()),
+        ("sync", schema_of::<Partitions>()),
+        ("verify", schema_of::<Verification>()),
+    ];
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        for (command, schema) in &schemas {
+            let text = serde_json::to_string_pretty(schema).unwrap() + "\n";
+            fs::write(root().join(format!("docs/schemas/{command}.json")), text).unwrap();
+        }
+    }
+    for (command, schema) in &schemas {
+        let hint = "if the change is meant: UPDATE_SCHEMAS=1 cargo test --test it docs::";
+        assert_eq!(published(command), *schema, "docs/schemas/{command}.json; {hint}");
+    }
+    let files = fs::read_dir(root().join("docs/schemas")).unwrap().count();
+    assert_eq!(files, schemas.len(), "docs/schemas holds what no command prints");
+}
+
+/// Runs a command in `folder`; what it printed, as JSON, provided that it ended well.
+#[track_caller]
+fn printed(folder: &TempDir, arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_moesync"))
+        .args(arguments)
+        .arg("--json")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn what_commands_print_is_as_their_schemas_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = printed(&folder, &["demo"]);
+    let dates: BTreeSet<_> =
+        demo["partitions"].as_array().unwrap().iter().map(|p| p["date"].as_str().unwrap()).collect();
+    let (first, last) = (*dates.first().unwrap(), *dates.last().unwrap());
+    let config = ["--config", "moesync-demo/moesync.toml"];
+    let with = |arguments: &[&str]| printed(&folder, &[&config[..], arguments].concat());
+
+    let results = [
+        ("demo", demo.clone()),
+        ("status", with(&["status"])),
+        ("plan", with(&["plan", "--days", "8"])),
+        ("explain", with(&["explain", "--report", "daily-campaigns", "--date", last])),
+        ("backfill", with(&["backfill", "--report", "daily-campaigns", "--from", first, "--to", last])),
+        ("sync", with(&["sync"])),
+        ("verify", with(&["verify"])),
+        ("check", with(&["check"])),
+        ("sign", with(&["sign", "--workspace", "demo", "--filename", "Daily_campaigns_20261121.zip"])),
+    ];
+    for (command, result) in &results {
+        let validator = jsonschema::options().should_validate_formats(true).build(&published(command)).unwrap();
+        let complaints: Vec<_> =
+            validator.iter_errors(result).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert_eq!(complaints, [] as [String; 0], "{command}");
+        let is_empty = result.as_object().unwrap().values().any(|value| value.as_array().is_some_and(Vec::is_empty));
+        // After the demo nothing is due; otherwise these two print what the demo does.
+        assert!(!is_empty || ["backfill", "sync"].contains(command), "{command} printed nothing to judge: {result}");
+    }
+}
+
+/// The fenced blocks of the README in `language`.
+fn readme_blocks(language: &str) -> Vec<String> {
+    let text = read("README.md");
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_configuration_in_the_readme_is_accepted() {
+    let blocks = readme_blocks("toml");
+    assert_eq!(blocks.len(), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("moesync.toml");
+    fs::write(&path, &blocks[0]).unwrap();
+    let config = moesync::config::load(&path, []).unwrap();
+    assert!(!config.reports.is_empty());
+}
+
+#[test]
+fn every_command_line_in_the_readme_is_understood() {
+    let lines: Vec<_> = readme_blocks("sh")
+        .iter()
+        .flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| {
+            let line = line.split(" #").next().unwrap().trim().to_owned();
+            line.split_once("moesync ").filter(|(before, _)| before.is_empty()).map(|(_, rest)| rest.to_owned())
+        })
+        .collect();
+    assert!(lines.len() > 4, "{lines:?}");
+    for line in lines {
+        let arguments = ["moesync"].into_iter().chain(line.split_whitespace());
+        Arguments::try_parse_from(arguments).unwrap_or_else(|error| panic!("moesync {line}: {error}"));
+    }
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        let text = read(document);
+        for target in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let file = target.split('#').next().unwrap();
+            let is_elsewhere = target.starts_with("https://") || file.is_empty();
+            assert!(is_elsewhere || root().join(file).exists(), "{document} links to {target}");
+        }
+    }
+}
