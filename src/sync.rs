@@ -1,7 +1,7 @@
 //! One partition from claim to record: look, fetch, verify, store, record.
 //!
 //! This file is the only place that knows the order of the steps. Each step is an edge's business, what follows from an
-//! outcome is [`crate::outcome`]'s, and which partitions are worked on is [`pass`]'s. Every step can be repeated: a
+//! outcome is [`crate::outcome`]'s, and which partitions are worked on is `pass`'s. Every step can be repeated: a
 //! process that dies between two of them leaves nothing that the next attempt does not find or sweep.
 
 use std::{
