@@ -24,7 +24,7 @@ lint: cargo-deny
 	cargo fetch --locked
 # Advisories come from a database on the network, which not every build machine may reach. With one, run
 # `cargo deny check advisories` now and then.
-	cargo deny --offline check bans licenses sources
+	cargo deny --offline check --hide-inclusion-graph bans licenses sources
 
 demo:
 	cargo run --locked --release -- demo
