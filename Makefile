@@ -15,7 +15,7 @@ TOOLS := cc:build-essential curl:curl java:default-jdk-headless javac:default-jd
 .PHONY: test lint demo tools cargo-deny
 
 test: tools
-	$(AS_ROOT) cargo test --locked
+	$(AS_ROOT) cargo test --locked --no-fail-fast
 
 lint: cargo-deny
 	cargo fmt --check
