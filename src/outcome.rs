@@ -261,13 +261,15 @@ pub struct Hold {
     pub since: Timestamp,
     /// Until when no request is made, but for a probe.
     pub until: Timestamp,
+    /// Whether the vendor named that time, rather than us.
+    pub is_asked: bool,
 }
 
 impl Hold {
-    /// Until when the hold binds a partition that expires at `expires_at`. An hour of our own is cut to a quarter of
-    /// what was left to expiry, the vendor's wish to half of it.
+    /// Until when the hold binds a partition that expires at `expires_at`. A wait of our own is cut to a quarter of
+    /// what was left to expiry, one that the vendor asked for to half of it.
     pub fn until_for(&self, expires_at: Option<Timestamp>) -> Timestamp {
-        let share = if self.outcome == Outcome::RateLimited { 2 } else { 4 };
+        let share = if self.is_asked { 2 } else { 4 };
         let left = expires_at.map(|expiry| expiry.duration_since(self.since)).filter(SignedDuration::is_positive);
         left.map_or(self.until, |left| self.until.min(after(self.since, left / share)))
     }
@@ -341,18 +343,17 @@ pub fn settle(entry: &Entry, give_up_after: SignedDuration, attempt: &Attempt, j
         if denied_shortly_before { Settled::Absent } else { Settled::Lost }
     };
 
-    let delay = delay(attempt, streak, jitter);
-    let next_attempt_at = (settled == Settled::Open).then(|| {
-        let whole =
-            Hold { outcome: attempt.outcome, since: attempt.finished_at, until: after(attempt.finished_at, delay) };
-        whole.until_for(partition.expires_at)
-    });
-    // The workspace waits its whole time; what is near its expiry does not wait for the others.
-    let hold = matches!(attempt.outcome, Outcome::Unauthorized | Outcome::RateLimited).then(|| Hold {
+    let asked = attempt.retry_after.filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
+    let asked = asked.filter(|_| attempt.outcome == Outcome::RateLimited);
+    let wait = Hold {
         outcome: attempt.outcome,
         since: attempt.finished_at,
-        until: after(attempt.finished_at, delay),
-    });
+        until: after(attempt.finished_at, asked.unwrap_or_else(|| delay(attempt.outcome, streak, jitter))),
+        is_asked: asked.is_some(),
+    };
+    let next_attempt_at = (settled == Settled::Open).then(|| wait.until_for(partition.expires_at));
+    // The workspace waits its whole time; what is near its expiry does not wait for the others.
+    let hold = matches!(attempt.outcome, Outcome::Unauthorized | Outcome::RateLimited).then_some(wait);
     Settlement { settled, streak, repeats, next_attempt_at, seen, denied_at, hold }
 }
 
@@ -378,20 +379,18 @@ const SLOW: Interval = (Duration::from_secs(60), Duration::from_secs(3600));
 const POLL: Interval = (Duration::from_secs(60), Duration::from_secs(1800));
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How long to wait if there were no expiry.
-fn delay(attempt: &Attempt, streak: u32, jitter: f64) -> SignedDuration {
-    let asked = attempt.retry_after.filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
-    let own = match (attempt.outcome.ladder(), asked) {
-        (Ladder::RateLimited, Some(asked)) => return asked,
-        (Ladder::Done, _) => Duration::ZERO,
+/// How long we wait of our own, if there were no expiry.
+fn delay(outcome: Outcome, streak: u32, jitter: f64) -> SignedDuration {
+    let delay = match outcome.ladder() {
+        Ladder::Done => Duration::ZERO,
         // One probe an hour for a whole workspace: there are no others to keep apart from.
-        (Ladder::Hourly, _) => HOUR,
-        (Ladder::Poll, _) => spread(step(POLL, streak), jitter),
-        (Ladder::RateLimited, None) => spread(step(SLOW, streak), jitter),
-        (Ladder::Tries, _) if streak < QUICK_TRIES => spread(step(QUICK, streak), jitter),
-        (Ladder::Tries, _) => spread(step(SLOW, streak - QUICK_TRIES + 1), jitter),
+        Ladder::Hourly => HOUR,
+        Ladder::Poll => spread(step(POLL, streak), jitter),
+        Ladder::RateLimited => spread(step(SLOW, streak), jitter),
+        Ladder::Tries if streak < QUICK_TRIES => spread(step(QUICK, streak), jitter),
+        Ladder::Tries => spread(step(SLOW, streak - QUICK_TRIES + 1), jitter),
     };
-    SignedDuration::try_from(own).unwrap_or(SignedDuration::MAX)
+    SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX)
 }
 
 /// The `number`th interval of a doubling series, counted from 1.

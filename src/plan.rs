@@ -473,7 +473,12 @@ mod tests {
         }
         view.holds.insert(
             "acme".into(),
-            Hold { outcome: Outcome::RateLimited, since: future, until: future + SignedDuration::from_hours(1) },
+            Hold {
+                outcome: Outcome::RateLimited,
+                since: future,
+                until: future + SignedDuration::from_hours(1),
+                is_asked: true,
+            },
         );
         assert_eq!(dates_to_fetch(&plan(&reports, &view, now)).len(), 7);
     }
@@ -488,7 +493,8 @@ mod tests {
         view.entries[0].next_attempt_at = Some(until);
         assert_eq!(plan(&reports, &view, now).items[0].decision, Decision::Backoff { until });
         let later = utc("2026-11-21T13:00:00Z");
-        view.holds.insert("acme".into(), Hold { outcome: Outcome::Unauthorized, since: now, until: later });
+        view.holds
+            .insert("acme".into(), Hold { outcome: Outcome::Unauthorized, since: now, until: later, is_asked: false });
         assert_eq!(
             plan(&reports, &view, now).items[0].decision,
             Decision::Held { outcome: Outcome::Unauthorized, until: later }

@@ -132,12 +132,13 @@ impl Ledger {
             let id = ReportId { workspace: self.text(&row, "workspace")?, report: self.text(&row, "report")? };
             view.planned_through.insert(id, self.instant(&row, "planned_through")?);
         }
-        let holds = self.read("SELECT workspace, outcome, since, until FROM holds").await?;
+        let holds = self.read("SELECT workspace, outcome, since, until, is_asked FROM holds").await?;
         for row in holds {
             let hold = Hold {
                 outcome: self.outcome(&row, "outcome")?.ok_or_else(|| self.nonsense("holds.outcome", "null"))?,
                 since: self.instant(&row, "since")?,
                 until: self.instant(&row, "until")?,
+                is_asked: self.get(&row, "is_asked")?,
             };
             view.holds.insert(self.text(&row, "workspace")?, hold);
         }
@@ -405,14 +406,16 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let query = match &settlement.hold {
             Some(hold) => sqlx::query(
-                "INSERT INTO holds (workspace, outcome, since, until) VALUES (?, ?, ?, ?)
+                "INSERT INTO holds (workspace, outcome, since, until, is_asked) VALUES (?, ?, ?, ?, ?)
                  ON CONFLICT (workspace) DO UPDATE
-                 SET outcome = excluded.outcome, since = excluded.since, until = excluded.until",
+                 SET outcome = excluded.outcome, since = excluded.since, until = excluded.until,
+                     is_asked = excluded.is_asked",
             )
             .bind(workspace)
             .bind(hold.outcome.as_str())
             .bind(hold.since.as_millisecond())
-            .bind(hold.until.as_millisecond()),
+            .bind(hold.until.as_millisecond())
+            .bind(hold.is_asked),
             // An answer about the file, to a request made after the hold began, shows that it is over.
             None if attempt.was_admitted() => sqlx::query("DELETE FROM holds WHERE workspace = ? AND since <= ?")
                 .bind(workspace)

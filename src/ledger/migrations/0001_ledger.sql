@@ -63,5 +63,6 @@ CREATE TABLE holds (
     workspace TEXT PRIMARY KEY,
     outcome   TEXT NOT NULL,
     since     INTEGER NOT NULL,
-    until     INTEGER NOT NULL
+    until     INTEGER NOT NULL,
+    is_asked  INTEGER NOT NULL
 ) STRICT;
