@@ -108,11 +108,14 @@ pub async fn run(
             Err(error @ (LedgerError::Replaced { .. } | LedgerError::Damaged { .. })) => {
                 error!(alarm = "ledger", "{}; it is opened anew", Chain(&error));
                 let config = Arc::clone(&ctx.config);
+                // Before there is another under the same name: SQLite removes its journal by name.
+                ctx.ledger.close().await;
                 ctx = Arc::new(sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await?);
             }
             Err(error) => return Err(StartError::from(error).into()),
         }
     }
+    ctx.ledger.close().await;
     if let Err(error) = scheduler.shutdown().await {
         warn!("could not stop the scheduler: {error}");
     }

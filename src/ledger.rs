@@ -139,7 +139,7 @@ pub async fn open(path: &Path, holder: &str, now: Timestamp) -> Result<(Ledger, 
 /// When the ledger is damaged, cannot be read, or was made by another version of moesync.
 pub async fn open_read_only(path: &Path) -> Result<Option<Ledger>, LedgerError> {
     match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > 0 => Ledger::open_read_only(path).await.map(Some),
+        Ok(metadata) if metadata.len() > 0 => Ledger::open_read_only(path).await,
         Ok(_) => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(LedgerError::File {

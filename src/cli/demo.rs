@@ -52,6 +52,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 
     let now = shell.clock.now();
     let entries = ctx.ledger.entries().await?;
+    ctx.ledger.close().await;
     let partitions: Vec<_> = entries.iter().map(|entry| PartitionStatus::new(entry, true, now)).collect();
     shell.print(&super::words::Partitions { partitions }, |landed| {
         format!(

@@ -23,7 +23,9 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 
 /// Makes one pass over `selection` and shows how its partitions stand after it.
 pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection: &Selection) -> Result {
-    let summary = sync::once(ctx, selection, stop_signal()).await?;
+    let summary = sync::once(ctx, selection, stop_signal()).await;
+    ctx.ledger.close().await;
+    let summary = summary?;
     show(shell, &ctx.config, &summary)?;
     Ok(if summary.is_complete() { Ended::Done } else { Ended::Incomplete })
 }

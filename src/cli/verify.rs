@@ -83,6 +83,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             let summary = sync::once(ctx, &selection, stop_signal()).await?;
             after.extend(summary.entries.into_iter().map(|entry| (entry.partition.id.clone(), entry)));
         }
+        ctx.ledger.close().await;
     }
 
     let now = shell.clock.now();

@@ -50,13 +50,20 @@ impl Ledger {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true);
         let pool = connect(path, options).await?;
-        let (existed, migrated) = async {
+        let prepared = async {
             check_soundness(path, &pool).await?;
             let existed = has_table(path, &pool).await?;
-            Ok((existed, MIGRATIONS.run(&pool).await))
-        }
-        .await?;
-        migrated.map_err(|error| migration_error(path, error))?;
+            MIGRATIONS.run(&pool).await.map_err(|error| migration_error(path, error))?;
+            Ok(existed)
+        };
+        let existed = match prepared.await {
+            Ok(existed) => existed,
+            Err(error) => {
+                // SQLite removes its journal by name: not to happen once a new ledger has that name.
+                pool.close().await;
+                return Err(error);
+            }
+        };
         let holder = Holder::announce(path, holder).map_err(|source| LedgerError::File {
             message: format!("could not announce this process beside the ledger {}", path.display()),
             source: Some(source),
@@ -69,25 +76,22 @@ impl Ledger {
         Ok((ledger, existed))
     }
 
-    pub(super) async fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
+    /// Opens for reading; `None` when nothing was ever recorded.
+    pub(super) async fn open_read_only(path: &Path) -> Result<Option<Self>, LedgerError> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
-        let pool = match connect(path, options.clone()).await {
-            Ok(pool) => pool,
-            // Without write access to the folder, SQLite cannot make its shared-memory file. If there is no journal
-            // either, nobody is writing, and the file alone is the whole truth.
-            Err(LedgerError::Database { .. }) if !PathBuf::from(format!("{}-wal", path.display())).exists() => {
-                connect(path, options.immutable(true)).await?
-            }
-            Err(error) => return Err(error),
-        };
+        // Whoever has it open for writing has a journal beside it. Without one the file alone is the whole truth, and is
+        // read as it is: SQLite would make files of its own beside it, or fail where it may not.
+        let is_at_rest = !PathBuf::from(format!("{}-wal", path.display())).exists();
+        let pool = connect(path, options.immutable(is_at_rest)).await?;
         let ledger = Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: None };
-        let version: Option<i64> = match has_table(path, &ledger.pool).await? {
-            true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
-                .fetch_one(&ledger.pool)
-                .await
-                .map_err(|error| ledger.error("read", error))?,
-            false => None,
-        };
+        // Its maker has not come further yet, or never will.
+        if !has_table(path, &ledger.pool).await? {
+            return Ok(None);
+        }
+        let version: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+            .fetch_one(&ledger.pool)
+            .await
+            .map_err(|error| ledger.error("read", error))?;
         let ours = MIGRATIONS.iter().map(|migration| migration.version).max();
         if version != ours {
             return Err(LedgerError::File {
@@ -100,7 +104,13 @@ impl Ledger {
                 source: None,
             });
         }
-        Ok(ledger)
+        Ok(Some(ledger))
+    }
+
+    /// Closes it for all clones. The last process to do so leaves one file without a journal, which can be copied, and
+    /// read by who may not write beside it.
+    pub async fn close(&self) {
+        self.pool.close().await;
     }
 
     /// Where the ledger is.
@@ -633,9 +643,19 @@ fn migration_error(path: &Path, error: MigrateError) -> LedgerError {
     }
 }
 
-/// SQLITE_CORRUPT and SQLITE_NOTADB mean a damaged file; everything else is a failure of the moment.
+/// SQLITE_CORRUPT and SQLITE_NOTADB mean a damaged file. SQLITE_READONLY_ROLLBACK is met by readers alone: whoever made
+/// the ledger died before it had a write-ahead log. Everything else is a failure of the moment.
 fn classify(path: &Path, action: &'static str, source: sqlx::Error) -> LedgerError {
     let code = source.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i64>().ok());
+    if code == Some(776) {
+        return LedgerError::File {
+            message: format!(
+                "the ledger {} was left unfinished by a process that died; `moesync sync` or `moesync run` finish it",
+                path.display()
+            ),
+            source: None,
+        };
+    }
     match code.map(|code| code & 0xff) {
         Some(11 | 26) => LedgerError::Damaged { path: path.to_owned(), reason: source.to_string() },
         _ => LedgerError::Database { action, path: path.to_owned(), source },
