@@ -272,18 +272,21 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 impl Which {
     /// The selection, provided that it names something that is configured.
     fn selection(&self, config: &Config) -> Result<Selection> {
-        if let Some(workspace) = &self.workspace {
-            let names = config.workspaces.iter().map(|known| known.name.as_str());
-            known("workspace", workspace, names)?;
-        }
+        self.known_workspace(config)?;
         if self.report.is_some() {
             self.one(config)?;
         }
         Ok(Selection { workspace: self.workspace.clone(), report: self.report.clone(), partitions: None })
     }
 
+    fn known_workspace(&self, config: &Config) -> Result<()> {
+        let names = config.workspaces.iter().map(|known| known.name.as_str());
+        self.workspace.as_ref().map_or(Ok(()), |workspace| known("workspace", workspace, names))
+    }
+
     /// The one configured report that is meant.
     fn one(&self, config: &Config) -> Result<Arc<Report>> {
+        self.known_workspace(config)?;
         let Some(id) = &self.report else {
             return Err(Failure::Usage("which report? name it with --report ID".into()));
         };
