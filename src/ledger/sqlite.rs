@@ -71,8 +71,14 @@ impl Ledger {
         let ledger =
             Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: Some(Arc::new(holder)) };
         // Pages can be sound and their content nonsense: better found now than at every reading.
-        ledger.entries().await?;
-        ledger.view(Timestamp::UNIX_EPOCH).await?;
+        let read = async {
+            ledger.entries().await?;
+            ledger.view(Timestamp::UNIX_EPOCH).await
+        };
+        if let Err(error) = read.await {
+            ledger.close().await;
+            return Err(error);
+        }
         Ok((ledger, existed))
     }
 
