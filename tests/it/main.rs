@@ -1,9 +1,14 @@
 //! Everything that is tried from outside, in one binary: one module a subject.
 
 mod archive;
+mod commands;
 mod config;
+mod daemon;
 mod deploy;
 mod docs;
 mod emulator;
+mod ledger;
 mod store;
+mod support;
+mod sync;
 mod vendor;

@@ -1,0 +1,428 @@
+//! What each command prints, in which words, and with which exit code.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+};
+
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use moesync::{
+    emulator::Fault,
+    sync::{self, Selection},
+};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::support::{Bench, Daemon, Series, files, oracle::hash, oracle::manifest_key};
+
+/// The fields of a partition, in their order.
+const FIELDS: [&str; 17] = [
+    "workspace",
+    "report",
+    "source",
+    "date",
+    "state",
+    "outcome",
+    "attempts",
+    "generated_at",
+    "due_at",
+    "expires_at",
+    "next_attempt_at",
+    "stored_at",
+    "key",
+    "size",
+    "sha256",
+    "message",
+    "configured",
+];
+
+/// Every path below the bench's folder.
+fn listing(bench: &Bench) -> Vec<(std::path::PathBuf, u64)> {
+    let of = |path: std::path::PathBuf| {
+        let size = fs::metadata(&path).unwrap().size();
+        (path, size)
+    };
+    files(bench.folder.path()).into_iter().map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_names_every_field_and_leaves_null_what_is_not_known() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2), Series::dump(1)]).await;
+    bench.fault("not-yet,path=dailyCampaignReportDump");
+    bench.sync(1).await;
+    let all = bench.run(&["status", "--json"]).await.expect(0).partitions();
+    for partition in &all {
+        let mut fields: Vec<_> = partition.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut expected = FIELDS;
+        fields.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(fields, expected);
+        for instant in ["generated_at", "due_at"] {
+            let text = partition[instant].as_str().unwrap();
+            assert!(text.ends_with('Z') && text.parse::<Timestamp>().is_ok(), "{text}");
+        }
+    }
+    // In the order of workspace, report and date: what is stored or open, and the next scheduled one of each report.
+    let states: Vec<_> = all.iter().map(|p| (p["report"].as_str().unwrap(), p["state"].as_str().unwrap())).collect();
+    assert_eq!(
+        states,
+        [
+            ("dump", "pending"),
+            ("dump", "scheduled"),
+            ("report-test", "stored"),
+            ("report-test", "stored"),
+            ("report-test", "scheduled"),
+        ]
+    );
+    let nulls =
+        |partition: &Value| FIELDS.iter().copied().filter(|field| partition[field].is_null()).collect::<Vec<_>>();
+    assert_eq!(nulls(&all[0]), ["expires_at", "stored_at", "key", "size", "sha256"]);
+    assert_eq!((&all[0]["outcome"], &all[0]["attempts"]), (&"not_published".into(), &1.into()));
+    let unknown = ["outcome", "next_attempt_at", "stored_at", "key", "size", "sha256", "message"];
+    assert_eq!(nulls(&all[4]), unknown);
+    assert_eq!(all[4]["attempts"], 0);
+    assert_eq!(nulls(&all[2]), ["next_attempt_at", "message"]);
+
+    let (series, date) = bench.due()[0];
+    let object = fs::read(bench.object(&series.key(date))).unwrap();
+    assert_eq!(all[2]["key"], series.key(date));
+    assert_eq!((&all[2]["size"], &all[2]["sha256"]), (&object.len().into(), &hash(&object).into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_selects_by_state_date_and_report() {
+    let bench = Bench::new(&[Series::campaign("Report test", 3), Series::dump(3)]).await;
+    bench.run(&["sync", "--report", "dump"]).await.expect(0);
+    let count = async |arguments: &[&str]| {
+        let arguments = [&["status", "--json"], arguments].concat();
+        bench.run(&arguments).await.expect(0).partitions().len()
+    };
+    let newest = bench.newest.to_string();
+    assert_eq!(count(&["--state", "stored"]).await, 3);
+    assert_eq!(count(&["--state", "pending"]).await, 3);
+    assert_eq!(count(&["--report", "dump"]).await, 4);
+    assert_eq!(count(&["--since", &newest, "--report", "dump"]).await, 2);
+    bench.run(&["status", "--state", "late"]).await.expect(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_check_fails_while_anything_is_pending_past_due() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("not-yet,times=1");
+    bench.sync(1).await;
+    bench.run(&["status", "--check"]).await.expect(1);
+    bench.run(&["status"]).await.expect(0);
+    bench.sync(0).await;
+    bench.run(&["status", "--check"]).await.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_check_fails_for_what_is_lost_and_not_for_what_is_absent() {
+    for (fault, state, code) in [(Fault::Html, "lost", 1), (Fault::NotYet, "absent", 0)] {
+        let bench = Bench::at("2025-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+        let once = bench.config().replace("every = \"day\"", &format!("once = \"{}\"", bench.newest));
+        bench.write_config(&once);
+        let (series, date) = bench.due()[0];
+        bench.fault_at(&series.file_name(date), fault, 6);
+        bench.fault("not-yet");
+        let ctx = bench.context().await;
+        for _ in 0..9 {
+            sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+            bench.clock.advance(SignedDuration::from_hours(24));
+        }
+        let status = bench.run(&["status", "--json", "--check"]).await.expect(code).partitions();
+        assert_eq!(status[0]["state"], state);
+        assert_eq!(status[0]["next_attempt_at"], Value::Null);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_report_is_refused_with_the_nearest_known_and_an_ambiguous_one_with_the_workspaces() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let report = bench.report(&bench.series[0]).replace("\"acme\"", "\"other\"");
+    let workspace = "\n[[workspaces]]\nname = \"other\"\napp_id = \"OTHER\"\ndata_center = \"01\"\ntimezone = \"UTC\"\n\
+                     secret_key = \"k\"\n";
+    let (before, reports) =
+        bench.config().split_once("\n[[destinations]]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    bench.write_config(&format!("{before}{workspace}\n[[destinations]]{reports}{report}"));
+    let date = bench.newest.to_string();
+    let commands: [&[&str]; 6] = [
+        &["sync"],
+        &["status"],
+        &["plan"],
+        &["verify"],
+        &["explain", "--date", &date],
+        &["backfill", "--from", &date, "--to", &date],
+    ];
+    let before = listing(&bench);
+    for command in commands {
+        let unknown = bench.run(&[command, &["--report", "report-tset"]].concat()).await.expect(2);
+        assert!(unknown.stderr.contains("did you mean `report-test`?"), "{}", unknown.stderr);
+        let unknown =
+            bench.run(&[command, &["--workspace", "acne", "--report", "report-test"]].concat()).await.expect(2);
+        assert!(unknown.stderr.contains("`ac"), "{}", unknown.stderr);
+        let ambiguous = bench.run(&[command, &["--report", "report-test"]].concat()).await.expect(2);
+        assert!(ambiguous.stderr.contains("acme, other"), "{}", ambiguous.stderr);
+    }
+    assert_eq!(listing(&bench), before);
+    bench.run(&["sync", "--workspace", "acme", "--report", "report-test"]).await.expect(0);
+    assert_eq!(bench.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_not_understood_is_refused() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    for arguments in [&["synch"] as &[&str], &["sync", "--all"], &["backfill", "--report", "report-test"], &[]] {
+        bench.run(arguments).await.expect(2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backfill_of_a_live_listing_is_refused_and_of_an_archive_ignores_start() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    let listing_report = "\n[[reports]]\nworkspace = \"acme\"\nsource = \"campaigns\"\ndestination = \"disk\"\n\
+                          schedule = { every = \"day\", at = \"09:30\" }\n";
+    bench.write_config(&format!("{}{listing_report}", bench.config()));
+    let from = bench.newest.checked_sub(3.days()).unwrap().to_string();
+    let to = bench.newest.checked_sub(1.days()).unwrap().to_string();
+    let refused = bench.run(&["backfill", "--report", "campaigns", "--from", &from, "--to", &to]).await.expect(2);
+    assert!(refused.stderr.contains("live listing"), "{}", refused.stderr);
+    assert!(!bench.ledger().exists());
+
+    let filled = bench.run(&["backfill", "--report", "dump", "--from", &from, "--to", &to, "--json"]).await.expect(0);
+    let stored = filled.partitions();
+    assert_eq!(stored.len(), 3);
+    assert!(stored.iter().all(|partition| partition["state"] == "stored"));
+    // Once more is nothing more.
+    bench.run(&["backfill", "--report", "dump", "--from", &from, "--to", &to]).await.expect(0);
+    assert_eq!(bench.requests(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_shows_names_and_what_a_clock_change_does() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let berlin = bench.config().replace(
+        &format!("at = \"{}\" }}", bench.generated_at_time()),
+        "at = \"02:30\" }\ntimezone = \"Europe/Berlin\"",
+    );
+    bench.write_config(&berlin);
+    let explain = async |date: &str| {
+        let ran = bench.run(&["explain", "--report", "report-test", "--date", date, "--json"]).await;
+        ran.expect(0).json()
+    };
+    let gap = explain("2026-03-29").await;
+    assert_eq!(gap["clock_change"], "gap");
+    assert_eq!(gap["generated_at"], "2026-03-29T01:30:00Z");
+    assert_eq!(gap["due_at"], "2026-03-29T02:00:00Z");
+    assert_eq!(gap["expires_at"], "2026-04-05T01:30:00Z");
+    assert_eq!(gap["file_name"], "Report_test_20260329.zip");
+    assert_eq!(gap["object_key"], "acme/report-test/date=2026-03-29/Report_test_20260329.zip");
+    assert_eq!(gap["manifest_key"], "acme/report-test/date=2026-03-29/_Report_test_20260329.zip.manifest.json");
+    assert_eq!((&gap["outcome"], &gap["history"]), (&Value::Null, &Value::Array(Vec::new())));
+    let overlap = explain("2026-10-25").await;
+    assert_eq!(overlap["clock_change"], "overlap");
+    assert_eq!(overlap["generated_at"], "2026-10-25T00:30:00Z", "not the first of two");
+    assert_eq!(explain("2026-07-01").await["clock_change"], Value::Null);
+    assert!(!bench.ledger().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_tells_a_partitions_history() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("status=503,times=1");
+    bench.sync(0).await;
+    let date = bench.newest.to_string();
+    let explained =
+        bench.run(&["explain", "--report", "report-test", "--date", &date, "--json"]).await.expect(0).json();
+    let history = explained["history"].as_array().unwrap();
+    let told: Vec<_> = history.iter().map(|attempt| (&attempt["outcome"], &attempt["http_status"])).collect();
+    assert_eq!(told, [(&"unavailable".into(), &503.into()), (&"stored".into(), &200.into())]);
+    bench.run(&["explain", "--report", "report-test", "--date", &date]).await.expect(0);
+    bench.check_secrets();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_says_what_and_why_and_touches_nothing() {
+    let bench = Bench::new(&[Series::campaign("Report test", 3)]).await;
+    let before = listing(&bench);
+    let plan = bench.run(&["plan", "--json"]).await.expect(0).partitions();
+    let actions: Vec<_> = plan.iter().map(|partition| partition["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["fetch", "fetch", "fetch", "not_due"]);
+    let dates: Vec<_> = plan.iter().map(|partition| partition["date"].as_str().unwrap()).collect();
+    assert!(dates.is_sorted(), "not in the order of expiry: {dates:?}");
+    assert!(plan.iter().all(|partition| !partition["reason"].as_str().unwrap().is_empty()));
+    bench.run(&["plan", "--days", "30"]).await.expect(0);
+    assert_eq!(listing(&bench), before);
+
+    bench.sync(0).await;
+    let (before, asked) = (listing(&bench), bench.requests());
+    let plan = bench.run(&["plan", "--json"]).await.expect(0).partitions();
+    assert_eq!(plan.len(), 1, "what is stored needs nothing");
+    bench.run(&["status"]).await.expect(0);
+    bench.run(&["verify"]).await.expect(0);
+    assert_eq!((listing(&bench), bench.requests()), (before, asked));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_do_not_speak_to_the_vendor_work_without_the_keys() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.sync(0).await;
+    fs::remove_file(bench.path("secret-key")).unwrap();
+    let date = bench.newest.to_string();
+    for arguments in [
+        &["status"] as &[&str],
+        &["plan"],
+        &["verify"],
+        &["check"],
+        &["explain", "--report", "report-test", "--date", &date],
+    ] {
+        bench.run(arguments).await.expect(0);
+    }
+    let refused = bench.run(&["sync"]).await.expect(2);
+    assert!(refused.stderr.contains("secret-key"), "{}", refused.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_configuration_is_one_clear_error_before_anything_starts() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let good = bench.config();
+    let folder = bench.folder.path().display().to_string();
+    let twin = bench.report(&bench.series[0]).replace("id = \"report-test\"", "id = \"Report-Test\"");
+    let line = |text: &str, part: &str| {
+        let at = text.lines().position(|line| line.contains(part)).unwrap() + 1;
+        format!("{at}")
+    };
+    // Each with what its error must name.
+    let mut bad = vec![
+        (good.replace("app_id =", "ap_id ="), vec!["ap_id".to_owned(), "app_id".to_owned(), line(&good, "app_id")]),
+        (good.replace("listen = \"\"", "listen = 8787"), vec!["listen".to_owned(), line(&good, "listen")]),
+        (good.replace("\"UTC\"", "\"Europe/Atlantis\""), vec!["Europe/Atlantis".to_owned(), line(&good, "timezone")]),
+        (good.replace("/secret-key\"", "/no-such-key\""), vec!["no-such-key".to_owned(), "acme".to_owned()]),
+        (format!("{good}{twin}"), vec!["Report-Test".to_owned(), "report-test".to_owned()]),
+        (good.replace("[ledger]", "[ledger"), vec!["moesync.toml".to_owned(), "1".to_owned()]),
+    ];
+    let world_readable = bench.path("readable-by-all");
+    fs::write(&world_readable, "k").unwrap();
+    fs::set_permissions(&world_readable, fs::Permissions::from_mode(0o644)).unwrap();
+    bad.push((
+        good.replace("/secret-key\"", "/readable-by-all\""),
+        vec!["readable-by-all".to_owned(), "chmod".to_owned()],
+    ));
+
+    for (text, names) in bad {
+        assert_ne!(text, good);
+        bench.write_config(&text);
+        for command in ["sync", "run"] {
+            let refused = bench.run(&[command]).await.expect(2);
+            let error = refused.stderr.trim_end();
+            assert!(error.starts_with("error: ") && error.lines().count() == 1, "not one clear error: {error}");
+            let shown = error.replace(&folder, "");
+            assert!(names.iter().all(|name| shown.contains(name)), "{shown} does not name {names:?}");
+            assert_eq!(refused.stdout, "");
+        }
+        assert!(!bench.path("ledger").exists() && !bench.path("reports").exists(), "something was started");
+    }
+    fs::remove_file(bench.path("moesync.toml")).unwrap();
+    let refused = bench.run(&["sync"]).await.expect(2);
+    assert!(refused.stderr.contains("moesync.toml"), "{}", refused.stderr);
+    assert_eq!(bench.requests(), 0);
+    bench.check_secrets();
+}
+
+/// Everything stored, then the object and manifest of the oldest partition harmed by `harm`.
+async fn harmed(harm: impl Fn(&Bench, &str)) -> Bench {
+    let bench = Bench::new(&[Series::campaign("Report test", 3)]).await;
+    bench.sync(0).await;
+    let (series, date) = bench.due()[0];
+    harm(&bench, &series.key(date));
+    bench
+}
+
+/// `verify` finds the damage, and `verify --repair` mends it with this many downloads.
+async fn is_found_and_repaired(bench: &Bench, says: &str, downloads: usize) {
+    let asked = bench.requests();
+    let found = bench.run(&["verify", "--json"]).await.expect(1).partitions();
+    let damages: Vec<_> = found.iter().filter_map(|partition| partition["damage"].as_str()).collect();
+    assert!(damages.len() == 1 && damages[0].contains(says), "{damages:?}");
+    assert_eq!(bench.requests(), asked, "only a repair speaks to the vendor");
+
+    let repaired = bench.run(&["verify", "--repair", "--json"]).await.expect(0).partitions();
+    assert_eq!(repaired.iter().filter(|partition| partition["repaired"] == true).count(), 1);
+    assert_eq!(bench.requests(), asked + downloads);
+    bench.run(&["verify"]).await.expect(0);
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_altered_object_is_found_kept_aside_and_fetched_again() {
+    let bench = harmed(|bench, key| fs::write(bench.object(key), "altered").unwrap()).await;
+    is_found_and_repaired(&bench, "altered", 1).await;
+    let kept = bench.kept_in("_quarantine");
+    let is_kept = kept.iter().any(|key| fs::read(bench.object(key)).unwrap() == b"altered");
+    assert!(is_kept, "the altered bytes are thrown away: {kept:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_object_is_found_and_fetched_again() {
+    let bench = harmed(|bench, key| fs::remove_file(bench.object(key)).unwrap()).await;
+    is_found_and_repaired(&bench, "missing", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_manifest_is_found_and_written_again_without_a_download() {
+    let bench = harmed(|bench, key| fs::remove_file(bench.object(&manifest_key(key))).unwrap()).await;
+    is_found_and_repaired(&bench, "manifest", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_of_garbage_is_found_and_written_again_without_a_download() {
+    let bench = harmed(|bench, key| fs::write(bench.object(&manifest_key(key)), "{]").unwrap()).await;
+    is_found_and_repaired(&bench, "manifest", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_vendor_no_longer_has_is_not_touched_by_a_repair() {
+    let bench = harmed(|bench, key| fs::write(bench.object(key), "altered").unwrap()).await;
+    let (series, date) = bench.due()[0];
+    bench.fault("not-yet");
+    let ran = bench.run(&["verify", "--repair", "--json"]).await.expect(1);
+    let damaged = ran.partitions().into_iter().find(|partition| partition["damage"].is_string()).unwrap();
+    assert_eq!((&damaged["repaired"], &damaged["state"]), (&false.into(), &"pending".into()));
+    // What was there is not thrown away.
+    let kept = bench.kept_in("_quarantine");
+    let at_its_key = bench.object(&series.key(date)).exists();
+    assert!(at_its_key || kept.iter().any(|key| fs::read(bench.object(key)).unwrap() == b"altered"), "{kept:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_is_shown_to_a_user_who_may_only_read_beside_a_daemon_and_without() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
+    bench.sync(0).await;
+    let binary = bench.path("moesync");
+    fs::copy(env!("CARGO_BIN_EXE_moesync"), &binary).unwrap();
+    fs::set_permissions(bench.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, mode) in [("ledger", 0o555), ("ledger/moesync.db", 0o444), ("moesync.toml", 0o644), ("moesync", 0o755)] {
+        fs::set_permissions(bench.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    // Nobody may write everywhere but root, who becomes somebody else.
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let status = async || {
+        let mut command = match is_root {
+            true => Command::new("runuser"),
+            false => Command::new(&binary),
+        };
+        if is_root {
+            command.args(["-u", "nobody", "--"]).arg(&binary);
+        }
+        command.current_dir(bench.folder.path()).args(["status", "--json"]);
+        bench.finish(command).await.expect(0).partitions()
+    };
+    assert_eq!(status().await.len(), 3);
+    fs::set_permissions(bench.path("ledger"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(bench.ledger(), fs::Permissions::from_mode(0o644)).unwrap();
+    let daemon = Daemon::start(&bench).await;
+    assert_eq!(status().await.len(), 3);
+    daemon.stop(&bench).await;
+}

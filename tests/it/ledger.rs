@@ -1,0 +1,128 @@
+//! The ledger is a memory, not the truth: it may be lost at any time.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{Bench, Ran, Series, files};
+
+/// A bench with everything stored, by the binary.
+async fn stored() -> (Bench, Vec<Value>) {
+    let bench = Bench::new(&[Series::campaign("Report test", 5), Series::dump(5)]).await;
+    bench.sync(0).await;
+    let identities = identities(&bench).await;
+    assert_eq!(identities.len(), 10);
+    (bench, identities)
+}
+
+/// What a stored partition is known by.
+async fn identities(bench: &Bench) -> Vec<Value> {
+    let fields = ["workspace", "report", "source", "date", "state", "key", "size", "sha256", "stored_at", "expires_at"];
+    let of = |partition: &Value| fields.iter().map(|field| partition[*field].clone()).collect();
+    bench.status().await.iter().map(of).collect()
+}
+
+/// Nothing is downloaded, and everything known again.
+async fn is_rebuilt(bench: &Bench, before: &[Value]) -> Ran {
+    let (requests, landed) = (bench.requests(), bench.landed());
+    let ran = bench.sync(0).await;
+    assert_eq!(bench.requests(), requests, "something was downloaded");
+    assert!(bench.landed() == landed, "the destination was changed");
+    assert_eq!(identities(bench).await, before);
+    bench.oracle().await;
+    ran
+}
+
+/// The damaged ledger, kept aside.
+fn kept_aside(bench: &Bench) -> Vec<PathBuf> {
+    let kept = files(&bench.path("ledger")).into_iter();
+    kept.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("moesync.db.damaged-"))
+        .filter(|path| path.extension().is_some_and(|extension| extension.to_str().unwrap().ends_with('Z')))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_runs_the_ledger_is_one_file_that_can_be_copied() {
+    let (bench, _) = stored().await;
+    bench.run(&["status"]).await.expect(0);
+    let beside = files(&bench.path("ledger")).into_iter().filter(|path| path.parent() == bench.ledger().parent());
+    assert_eq!(beside.collect::<Vec<_>>(), [bench.ledger()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_ledger_is_rebuilt_from_the_manifests_without_a_download() {
+    let (bench, before) = stored().await;
+    fs::remove_dir_all(bench.path("ledger")).unwrap();
+    is_rebuilt(&bench, &before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_ledger_is_rebuilt_from_the_manifests_without_a_download() {
+    let (bench, before) = stored().await;
+    fs::write(bench.ledger(), "").unwrap();
+    is_rebuilt(&bench, &before).await;
+}
+
+/// Damages a ledger's bytes, then expects it kept aside as it was and rebuilt.
+async fn survives(damage: impl Fn(&mut Vec<u8>)) {
+    let (bench, before) = stored().await;
+    let mut bytes = fs::read(bench.ledger()).unwrap();
+    damage(&mut bytes);
+    fs::write(bench.ledger(), &bytes).unwrap();
+    let ran = is_rebuilt(&bench, &before).await;
+    assert_eq!(ran.alarms(), ["ledger"], "{}", ran.stderr);
+    let [kept] = kept_aside(&bench).try_into().unwrap();
+    assert_eq!(fs::read(kept).unwrap().len(), bytes.len(), "what was kept aside is not the damaged ledger");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncated_ledger_is_kept_aside_and_rebuilt() {
+    survives(|bytes| bytes.truncate(bytes.len() / 2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_with_garbage_for_a_header_is_kept_aside_and_rebuilt() {
+    survives(|bytes| bytes[..100].fill(0x5a)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_with_garbage_in_its_middle_is_kept_aside_and_rebuilt() {
+    survives(|bytes| {
+        let middle = bytes.len() / 2 / 4096 * 4096;
+        bytes[middle..middle + 8192].fill(0xa5);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn something_else_entirely_under_the_ledgers_name_is_kept_aside() {
+    survives(|bytes| *bytes = b"this is a shopping list\n".repeat(100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_restored_from_an_older_copy_learns_what_it_missed() {
+    let bench = Bench::new(&[Series::campaign("Report test", 5), Series::dump(5)]).await;
+    bench.run(&["sync", "--report", "dump"]).await.expect(0);
+    let copy = fs::read(bench.ledger()).unwrap();
+    bench.sync(0).await;
+    let before = identities(&bench).await;
+    fs::write(bench.ledger(), copy).unwrap();
+    let ran = is_rebuilt(&bench, &before).await;
+    assert!(ran.alarms().is_empty(), "an older ledger is sound");
+    assert!(kept_aside(&bench).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_commands_say_that_a_ledger_is_damaged_and_leave_it_as_it_is() {
+    let (bench, _) = stored().await;
+    let damaged = b"this is a shopping list\n".repeat(100);
+    fs::write(bench.ledger(), &damaged).unwrap();
+    for command in ["status", "plan"] {
+        let ran = bench.run(&[command]).await.expect(1);
+        assert!(ran.stderr.contains("damaged") && ran.stderr.contains("moesync sync"), "{}", ran.stderr);
+    }
+    assert_eq!(fs::read(bench.ledger()).unwrap(), damaged);
+    assert!(kept_aside(&bench).is_empty());
+}

@@ -1,0 +1,375 @@
+//! A workbench for the real binary: a folder with a configuration, a pretend vendor, and the oracle.
+//!
+//! Whatever a test injects, [`Bench::oracle`] says whether it did harm.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+mod daemon;
+pub mod oracle;
+mod time;
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
+use moesync::{
+    config::{self, Schedule, Source},
+    emulator::{self, Account, Container, EmulatedReport, Emulator, Fault, Rule},
+    sync::Context,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, process::Command};
+
+pub use self::{
+    daemon::{Daemon, wait_until},
+    time::TestClock,
+};
+
+/// The id in every path.
+pub const APP: &str = "MAZW5N1IMMSH5H67C3T9KBHA";
+/// The key that must turn up nowhere.
+pub const CANARY: &str = "canary-8c1f27-secret-key";
+/// Nothing that a test waits for takes longer.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A configured report that the vendor serves.
+#[derive(Debug, Clone)]
+pub struct Series {
+    pub id: String,
+    pub source: Source,
+    pub name: String,
+    /// How many of its partitions are due; they begin there.
+    pub days: u32,
+    /// About how large an archive is.
+    pub bytes: u64,
+}
+
+impl Series {
+    /// A daily campaign report. The vendor has at most seven of its days.
+    pub fn campaign(name: &str, days: u32) -> Self {
+        let id = name.to_lowercase().replace(' ', "-");
+        Self { id, source: Source::CampaignReport, name: name.to_owned(), days, bytes: 4096 }
+    }
+
+    /// The daily dump, which never expires.
+    pub fn dump(days: u32) -> Self {
+        Self { id: "dump".to_owned(), source: Source::DailyDump, name: "dump".to_owned(), days, bytes: 4096 }
+    }
+
+    pub fn bytes(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// The vendor's name for the file of `date`.
+    pub fn file_name(&self, date: Date) -> String {
+        let day = date.strftime("%Y%m%d");
+        match self.source {
+            Source::CampaignReport => format!("{}_{day}.zip", self.name.replace(' ', "_")),
+            _ => format!("{day}.zip"),
+        }
+    }
+
+    /// Where the object of `date` belongs.
+    pub fn key(&self, date: Date) -> String {
+        format!("acme/{}/date={date}/{}", self.id, self.file_name(date))
+    }
+}
+
+/// A folder, a vendor, and what they should come to.
+pub struct Bench {
+    pub folder: TempDir,
+    pub vendor: Emulator,
+    pub series: Vec<Series>,
+    /// The time of the vendor, and of the library where a test uses that; the binary has the machine's.
+    pub clock: TestClock,
+    /// Date of the newest partition that is due.
+    pub newest: Date,
+    /// Never at fault, and otherwise the same: says what is right.
+    twin: Emulator,
+    /// What the twin has said, by key.
+    truths: Mutex<HashMap<String, Vec<u8>>>,
+    /// All that was ever printed.
+    printed: Mutex<Vec<String>>,
+}
+
+impl Bench {
+    /// At the machine's present time, for the binary.
+    pub async fn new(series: &[Series]) -> Self {
+        Self::with_clock(series, TestClock::machine()).await
+    }
+
+    /// At a present of its own, for the library.
+    pub async fn at(now: &str, series: &[Series]) -> Self {
+        Self::with_clock(series, TestClock::set_to(now.parse().unwrap())).await
+    }
+
+    async fn with_clock(series: &[Series], clock: TestClock) -> Self {
+        // Everything was generated six hours ago, or that and some days: no test meets a boundary by the hour it runs.
+        let generated = (clock.read() - SignedDuration::from_hours(6)).to_zoned(TimeZone::UTC).datetime();
+        let at = jiff::civil::time(generated.hour(), generated.minute(), 0, 0);
+        let account = Account {
+            app_id: APP.to_owned(),
+            secret_key: CANARY.into(),
+            api_key: CANARY.into(),
+            reports: series.iter().map(|series| emulated(series, Schedule::Daily { at })).collect(),
+        };
+        let vendor = serve(account.clone(), &clock).await;
+        let bench = Bench {
+            folder: tempfile::tempdir().unwrap(),
+            twin: serve(account, &clock).await,
+            vendor,
+            series: series.to_vec(),
+            clock,
+            newest: generated.date(),
+            truths: Mutex::default(),
+            printed: Mutex::default(),
+        };
+        let key = bench.path("secret-key");
+        fs::write(&key, CANARY).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        bench.write_config(&bench.config());
+        bench
+    }
+
+    /// The configuration that fits the vendor.
+    pub fn config(&self) -> String {
+        let folder = self.folder.path().display();
+        let mut text = format!(
+            "[ledger]\nurl = \"sqlite://{folder}/ledger/moesync.db\"\n\n[web]\nlisten = \"\"\n\n\
+             [[workspaces]]\nname = \"acme\"\napp_id = \"{APP}\"\nbase_url = \"{}\"\ntimezone = \"UTC\"\n\
+             secret_key_file = \"{folder}/secret-key\"\n\n\
+             [[destinations]]\nname = \"disk\"\nurl = \"file://{folder}/reports\"\n",
+            self.vendor.url()
+        );
+        for series in &self.series {
+            text += &self.report(series);
+        }
+        text
+    }
+
+    /// The table of one report.
+    pub fn report(&self, series: &Series) -> String {
+        let Series { id, source, name, days, .. } = series;
+        let start = self.newest.checked_sub((i64::from(*days) - 1).days()).unwrap();
+        format!(
+            "\n[[reports]]\nworkspace = \"acme\"\nsource = \"{source}\"\nid = \"{id}\"\nname = \"{name}\"\n\
+             destination = \"disk\"\nschedule = {{ every = \"day\", at = \"{}\" }}\nstart = \"{start}\"\n",
+            self.generated_at_time()
+        )
+    }
+
+    /// The time of day of all generations.
+    pub fn generated_at_time(&self) -> String {
+        (self.clock.read_at_start() - SignedDuration::from_hours(6)).strftime("%H:%M").to_string()
+    }
+
+    pub fn write_config(&self, text: &str) {
+        fs::write(self.path("moesync.toml"), text).unwrap();
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The ledger's file.
+    pub fn ledger(&self) -> PathBuf {
+        self.path("ledger/moesync.db")
+    }
+
+    /// A path at the destination.
+    pub fn object(&self, key: &str) -> PathBuf {
+        self.path("reports").join(key)
+    }
+
+    /// All partitions that are due, oldest first.
+    pub fn due(&self) -> Vec<(&Series, Date)> {
+        let mut due: Vec<_> = self
+            .series
+            .iter()
+            .flat_map(|series| (0..i64::from(series.days)).map(move |ago| (series, ago)))
+            .map(|(series, ago)| (series, self.newest.checked_sub(ago.days()).unwrap()))
+            .collect();
+        due.sort_by_key(|(series, date)| (*date, series.id.clone()));
+        due
+    }
+
+    /// How many requests the vendor has had.
+    pub fn requests(&self) -> usize {
+        self.vendor.requests().len()
+    }
+
+    pub fn fault(&self, rule: &str) {
+        self.vendor.add_fault(rule.parse().unwrap());
+    }
+
+    /// A fault at one file, so many times.
+    pub fn fault_at(&self, file_name: &str, fault: Fault, times: u32) {
+        self.vendor.add_fault(Rule {
+            path_contains: Some(file_name.to_owned()),
+            times: Some(times),
+            ..Rule::from(fault)
+        });
+    }
+
+    /// The binary with these arguments, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moesync"));
+        self.prepare(&mut command, arguments);
+        command
+    }
+
+    /// The same under another program, such as `strace`.
+    pub fn command_under(&self, program: &str, its_arguments: &[&str], arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(its_arguments).arg(env!("CARGO_BIN_EXE_moesync"));
+        self.prepare(&mut command, arguments);
+        command
+    }
+
+    fn prepare(&self, command: &mut Command, arguments: &[&str]) {
+        command
+            .current_dir(self.folder.path())
+            .env_clear()
+            .arg("--config")
+            .arg(self.path("moesync.toml"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+    }
+
+    /// Runs the binary to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Ran {
+        self.finish(self.command(arguments)).await
+    }
+
+    /// Runs a prepared command to its end.
+    pub async fn finish(&self, mut command: Command) -> Ran {
+        let output = tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let ran = Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+        self.note_printed(&ran.stdout);
+        self.note_printed(&ran.stderr);
+        ran
+    }
+
+    /// Remembers output for the oracle.
+    pub fn note_printed(&self, text: &str) {
+        self.printed.lock().unwrap().push(text.to_owned());
+    }
+
+    /// `sync`, which must end with this code.
+    pub async fn sync(&self, code: i32) -> Ran {
+        self.run(&["sync", "--json"]).await.expect(code)
+    }
+
+    /// What `status --json` says of every partition, those to come aside.
+    pub async fn status(&self) -> Vec<Value> {
+        let mut partitions = self.run(&["status", "--json"]).await.expect(0).partitions();
+        partitions.retain(|partition| partition["state"] != "scheduled");
+        partitions
+    }
+
+    /// A context of the library, with this bench's clock.
+    pub async fn context(&self) -> Arc<Context> {
+        let config = config::load(&self.path("moesync.toml"), std::iter::empty()).unwrap();
+        let clock: Arc<dyn moesync::sync::Clock> = Arc::new(self.clock.clone());
+        Arc::new(moesync::sync::start(Arc::new(config), clock, Arc::new(())).await.unwrap())
+    }
+}
+
+fn emulated(series: &Series, schedule: Schedule) -> EmulatedReport {
+    EmulatedReport {
+        source: series.source,
+        name: series.name.clone(),
+        schedule,
+        timezone: TimeZone::UTC,
+        suffix: ".zip".to_owned(),
+        first_date: None,
+        publish_delay: SignedDuration::ZERO,
+        appears_at_request: 1,
+        bytes: series.bytes,
+        container: Container::Zip,
+    }
+}
+
+async fn serve(account: Account, clock: &TestClock) -> Emulator {
+    let clock = clock.clone();
+    let options = emulator::Options {
+        accounts: vec![account],
+        seed: 7,
+        faults: Vec::new(),
+        clock: Arc::new(move || clock.read()) as Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    };
+    emulator::start(TcpListener::bind("127.0.0.1:0").await.unwrap(), options).unwrap()
+}
+
+/// How a run of the binary ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Fails the test unless the run ended with `code`.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        let Ran { code: found, stdout, stderr } = &self;
+        assert_eq!(*found, Some(code), "\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {}\n{}", self.stdout, self.stderr))
+    }
+
+    /// The list that most commands print.
+    #[track_caller]
+    pub fn partitions(&self) -> Vec<Value> {
+        self.json()["partitions"].as_array().unwrap().clone()
+    }
+
+    /// What it became loud about, in order.
+    pub fn alarms(&self) -> Vec<String> {
+        alarms(self.stderr.lines())
+    }
+}
+
+/// The kinds of alarm in the lines of a log.
+fn alarms<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events.filter_map(|event| Some(event["alarm"].as_str()?.to_owned())).collect()
+}
+
+/// Every file below `folder`.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        // Something that ends while we look is no longer there.
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false => found.push(entry.path()),
+            }
+        }
+    }
+    found.sort();
+    found
+}

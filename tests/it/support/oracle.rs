@@ -1,0 +1,162 @@
+//! What must hold whatever was injected.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
+use jiff::civil::Date;
+use moesync::{
+    config::Source,
+    ledger::{self, LedgerError},
+    outcome::Settled,
+    signature,
+};
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{APP, Bench, CANARY, Series, files};
+
+impl Bench {
+    /// The archive as the vendor made it.
+    pub async fn truth(&self, series: &Series, date: Date) -> Vec<u8> {
+        let key = series.key(date);
+        let known = self.truths.lock().unwrap().get(&key).cloned();
+        match known {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = self.ask_twin(series, date).await;
+                self.truths.lock().unwrap().insert(key, bytes.clone());
+                bytes
+            }
+        }
+    }
+
+    async fn ask_twin(&self, series: &Series, date: Date) -> Vec<u8> {
+        let file_name = series.file_name(date);
+        let signature = signed(&file_name);
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = |path: String| self.twin.url().join(&path).unwrap();
+        let request = match series.source {
+            Source::CampaignReport => {
+                client.get(url(format!("campaign_reports/rest_api/{APP}/{file_name}"))).header("Signature", signature)
+            }
+            _ => client.get(url(format!("dailyCampaignReportDump/{APP}/{file_name}?Signature={signature}"))),
+        };
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{file_name}: {}", answer.status());
+        answer.bytes().await.unwrap().to_vec()
+    }
+
+    /// What lies at the destination, by key: objects, versions and manifests; nothing staged or in quarantine.
+    pub fn landed(&self) -> BTreeMap<String, Vec<u8>> {
+        let root = self.path("reports");
+        let keys = files(&root).into_iter().map(|path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
+        keys.filter(|key| !key.starts_with("_staging/") && !key.starts_with("_quarantine/"))
+            .map(|key| (key.clone(), fs::read(root.join(&key)).unwrap()))
+            .collect()
+    }
+
+    /// What lies in a folder of the destination, such as `_quarantine`.
+    pub fn kept_in(&self, folder: &str) -> Vec<String> {
+        let root = self.path("reports");
+        let found = files(&root.join(folder));
+        found.into_iter().map(|path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned()).collect()
+    }
+
+    /// The points that hold at any moment, a violent death included: each object is what the vendor made and what its
+    /// manifest says, and each stored row has both.
+    pub async fn check_landed(&self) {
+        let landed = self.landed();
+        let objects = landed.keys().filter(|key| !is_manifest(key));
+        for key in objects {
+            let (series, date) = self
+                .due()
+                .into_iter()
+                .find(|(series, date)| series.key(*date) == *key)
+                .unwrap_or_else(|| panic!("`{key}` is nobody's"));
+            assert!(landed[key] == self.truth(series, date).await, "`{key}` is not what the vendor made");
+        }
+        for (key, manifest) in landed.iter().filter(|(key, _)| is_manifest(key)) {
+            let manifest: Value = serde_json::from_slice(manifest).unwrap_or_else(|error| panic!("`{key}`: {error}"));
+            let subject = manifest["key"].as_str().unwrap();
+            let object = landed.get(subject).unwrap_or_else(|| panic!("`{key}` stands beside nothing"));
+            assert_eq!(*key, manifest_key(subject));
+            assert_eq!(manifest["sha256"], hash(object), "`{key}` does not fit");
+            assert_eq!(manifest["size"], object.len(), "`{key}` does not fit");
+        }
+        let ledger = match ledger::open_read_only(&self.ledger()).await {
+            Ok(Some(ledger)) => ledger,
+            Ok(None) => return,
+            // Whoever made it died while making it: nothing was recorded yet.
+            Err(LedgerError::File { message, .. }) if self.path("ledger/moesync.db-journal").exists() => {
+                assert!(message.contains("`moesync sync` or `moesync run` finish it"), "{message}");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        for entry in ledger.entries().await.unwrap() {
+            if entry.settled == Settled::Stored {
+                let stored = entry.object.unwrap();
+                let object = landed.get(&stored.key).unwrap_or_else(|| panic!("stored, but no `{}`", stored.key));
+                assert_eq!(stored.sha256, hash(object));
+                assert!(
+                    landed.contains_key(&manifest_key(&stored.key)),
+                    "stored, but `{}` has no manifest",
+                    stored.key
+                );
+            }
+        }
+    }
+
+    /// All five points, with everything stored. Ends with a `sync` that must find nothing to do.
+    pub async fn oracle(&self) {
+        self.check_landed().await;
+        let status = self.status().await;
+        let due: BTreeSet<String> = self.due().iter().map(|(series, date)| series.key(*date)).collect();
+        let stored = status.iter().filter(|partition| partition["state"] == "stored");
+        let stored: BTreeSet<String> = stored.map(|p| p["key"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(stored, due, "what should be stored is not, or the other way round");
+
+        let (requests, landed) = (self.requests(), self.landed());
+        self.run(&["-vv", "sync"]).await.expect(0);
+        assert_eq!(self.requests(), requests, "a second run has made requests");
+        assert!(self.landed() == landed, "a second run has changed the destination");
+        assert_eq!(self.kept_in("_staging"), [""; 0], "leftovers");
+        self.check_secrets();
+    }
+
+    /// Neither the key nor a signature is in anything that was printed or written, the key's own file aside.
+    pub fn check_secrets(&self) {
+        let mut secrets = vec![CANARY.to_owned()];
+        secrets.extend(self.due().iter().map(|(series, date)| signed(&series.file_name(*date))));
+        let is_clean =
+            |text: &[u8]| secrets.iter().all(|secret| memchr::memmem::find(text, secret.as_bytes()).is_none());
+        for printed in self.printed.lock().unwrap().iter() {
+            assert!(is_clean(printed.as_bytes()), "a secret was printed:\n{printed}");
+        }
+        for path in files(self.folder.path()).into_iter().filter(|path| !path.ends_with("secret-key")) {
+            assert!(is_clean(&fs::read(&path).unwrap()), "a secret is in {}", path.display());
+        }
+    }
+}
+
+fn signed(file_name: &str) -> String {
+    signature::sign(APP, file_name, &CANARY.into()).expose_secret().to_owned()
+}
+
+fn is_manifest(key: &str) -> bool {
+    key.ends_with(".manifest.json")
+}
+
+pub fn manifest_key(key: &str) -> String {
+    let (folder, name) = key.rsplit_once('/').unwrap();
+    format!("{folder}/_{name}.manifest.json")
+}
+
+pub fn hash(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}

@@ -1,0 +1,348 @@
+//! One pass of the real binary over a vendor that misbehaves, and over deaths at the worst moment.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use jiff::SignedDuration;
+use moesync::{
+    emulator::Fault,
+    ledger,
+    outcome::{Outcome, Settled},
+    report::PartitionId,
+    sync::{self, Selection},
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::support::{Bench, Daemon, PATIENCE, Series, oracle::hash, oracle::manifest_key, wait_until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_a_503_a_truncated_body_and_html_once_each_and_everything_is_stored_as_the_vendor_made_it() {
+    let bench = Bench::new(&[Series::campaign("Report test", 5), Series::dump(5)]).await;
+    for fault in ["reset", "status=503", "truncate=50%", "html"] {
+        bench.fault(&format!("{fault},times=1"));
+    }
+    let ran = bench.run(&["-vv", "sync", "--json"]).await.expect(0);
+    let struck: BTreeSet<_> = bench.vendor.requests().iter().filter_map(|request| request.fault).collect();
+    assert_eq!(struck, BTreeSet::from(["reset", "status", "truncate", "html"]));
+
+    let partitions = ran.partitions();
+    assert_eq!(partitions.len(), 10);
+    for (series, date) in bench.due() {
+        let key = series.key(date);
+        let object = fs::read(bench.object(&key)).unwrap();
+        assert!(object == bench.truth(series, date).await, "{key}");
+        let manifest = fs::read(bench.object(&manifest_key(&key))).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["sha256"], hash(&object));
+    }
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_logs_of_a_failing_run_with_both_sources_contain_no_secret() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2), Series::dump(2)]).await;
+    bench.fault("unauthorized,path=campaign_reports");
+    bench.fault("redirect=storage,path=dailyCampaignReportDump,times=1");
+    bench.fault("status=404,path=dailyCampaignReportDump");
+    bench.run(&["-vv", "sync"]).await.expect(1);
+    let mut loud = bench.command(&["-vv", "sync"]);
+    // Nothing in the environment makes it indiscreet either.
+    loud.env("RUST_LOG", "trace");
+    bench.finish(loud).await.expect(1);
+    bench.check_secrets();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_arguments_that_other_users_see_hold_no_secret() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("stall");
+    let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));
+    assert!(wait_until(async || bench.requests() > 0).await);
+    bench.note_printed(&fs::read_to_string(format!("/proc/{}/cmdline", syncing.pid())).unwrap());
+    syncing.kill(&bench).await;
+    bench.check_secrets();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_200_random_moments_it_never_leaves_a_wrong_object_or_a_stored_row_without_one() {
+    // Four chains side by side.
+    futures::future::join_all((0..4).map(fifty_deaths)).await;
+}
+
+/// Each run takes over what the one before it left.
+async fn fifty_deaths(seed: u64) {
+    let bench = Bench::new(&[Series::campaign("Report test", 5), Series::dump(30)]).await;
+    // A download takes about a tenth of a second, so that deaths fall into it.
+    bench.fault("slow=40000");
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut died_working = 0;
+    for death in 0..50 {
+        let (requests, before) = (bench.requests(), bench.landed().len());
+        let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));
+        // Half of them die anywhere, the others once a download has begun, however slow the machine is.
+        if death % 2 == 0 {
+            wait_until(async || bench.requests() > requests || syncing.has_ended()).await;
+        }
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..250))).await;
+        let status = syncing.kill(&bench).await;
+        if status.code().is_none() && bench.requests() > requests {
+            died_working += 1;
+        }
+        bench.check_landed().await;
+        // Once nothing is left to download, begin again.
+        if status.success() || before == 2 * bench.due().len() {
+            fs::remove_dir_all(bench.path("reports")).unwrap();
+            fs::remove_dir_all(bench.path("ledger")).unwrap();
+        }
+    }
+    assert!(died_working >= 10, "only {died_working} deaths fell into a download");
+    bench.vendor.clear_faults();
+    bench.sync(0).await;
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_each_fsync_rename_and_link_it_harms_nothing() {
+    need_strace().await;
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    for step in ["fsync", "rename", "linkat"] {
+        let mut deaths = 0;
+        loop {
+            for folder in ["reports", "ledger"] {
+                let _ = fs::remove_dir_all(bench.path(folder));
+            }
+            let (trace, inject) =
+                (format!("trace={step}"), format!("inject={step}:signal=SIGKILL:when={}", deaths + 1));
+            let arguments = ["-f", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+            let ran = bench.finish(bench.command_under("strace", &arguments, &["-vv", "sync"])).await;
+            bench.check_landed().await;
+            bench.sync(0).await;
+            bench.check_landed().await;
+            assert_eq!(bench.kept_in("_staging"), [""; 0], "leftovers of death {deaths} at {step}");
+            if ran.code == Some(0) {
+                break;
+            }
+            deaths += 1;
+            assert!(deaths < 100, "it never survives {step}");
+        }
+        bench.oracle().await;
+        assert!(deaths > 0, "there is no {step} to be killed at");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_at_fsync_is_never_a_success() {
+    need_strace().await;
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let (series, date) = bench.due()[0];
+    // What is tried here is the destination's disk: a ledger that others have open is not forced to disk.
+    let _held = ledger::open(&bench.ledger(), "other", bench.clock.read()).await.unwrap();
+    bench.fault("status=404,times=1");
+    bench.sync(1).await;
+    let arguments = ["-f", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO"];
+    let failing = Daemon::spawn(bench.command_under("strace", &arguments, &["sync"]));
+    // Twice, because an fsync that is only repeated may say that all is well.
+    let failed_twice = async || {
+        let status = &bench.status().await[0];
+        status["outcome"] == "store_failed" && status["attempts"].as_u64() >= Some(3)
+    };
+    assert!(wait_until(failed_twice).await, "{:?} {}", bench.status().await, failing.log().join("\n"));
+    // Not strace, which would let it go on with a disk that works.
+    let children = format!("/proc/{0}/task/{0}/children", failing.pid());
+    let traced = fs::read_to_string(children).unwrap();
+    assert!(Command::new("kill").args(["-KILL", traced.trim()]).status().await.unwrap().success());
+    failing.end(&bench).await;
+    assert!(!bench.object(&series.key(date)).exists());
+    assert_eq!(bench.status().await[0]["state"], "pending");
+
+    bench.sync(0).await;
+    bench.oracle().await;
+}
+
+async fn need_strace() {
+    let found = Command::new("strace").arg("-V").output().await;
+    assert!(found.is_ok_and(|output| output.status.success()), "strace is missing: apt-get install strace");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_passes_at_once_download_nothing_twice_and_both_end_with_everything_stored() {
+    let bench = Bench::new(&[Series::campaign("Report test", 5), Series::dump(5)]).await;
+    bench.fault("slow=20000");
+    let (one, other) = tokio::join!(bench.run(&["sync", "--json"]), bench.run(&["sync", "--json"]));
+    assert_eq!((one.expect(0).partitions().len(), other.expect(0).code), (10, Some(0)));
+    assert_eq!(bench.requests(), 10);
+    bench.vendor.clear_faults();
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_retry_after_is_waited_for_within_one_pass() {
+    let bench = Bench::new(&[Series::campaign("Report test", 3)]).await;
+    bench.fault("rate-limited=1,times=1");
+    bench.sync(0).await;
+    assert_eq!(bench.requests(), 4);
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_retry_after_ends_the_pass_and_holds_the_next_one() {
+    let bench = Bench::new(&[Series::campaign("Report test", 3)]).await;
+    bench.fault("rate-limited=3600");
+    bench.sync(1).await;
+    let asked = bench.requests();
+    assert_eq!(asked, 1);
+    let held = bench.sync(1).await.partitions();
+    assert_eq!(bench.requests(), asked, "the wait that the vendor asked for was not kept");
+    assert!(held.iter().all(|partition| partition["state"] == "pending"));
+    let states: Vec<_> = held.iter().map(|partition| partition["outcome"].clone()).collect();
+    assert!(states.contains(&"rate_limited".into()), "{states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_partitions_and_a_wrong_key_are_a_handful_of_requests_and_one_alarm() {
+    let series: Vec<_> = (0..100).map(|number| Series::campaign(&format!("Report {number}"), 5)).collect();
+    let bench = Bench::new(&series).await;
+    fs::write(bench.path("secret-key"), "not-the-key").unwrap();
+    let ran = bench.sync(1).await;
+    assert!(bench.requests() <= 4, "{} requests", bench.requests());
+    assert_eq!(ran.alarms().len(), 1, "{}", ran.stderr);
+    assert_eq!(ran.partitions().len(), 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_content_under_the_final_name_is_left_alone_and_ours_kept_beside_it() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let (series, date) = bench.due()[0];
+    let key = series.key(date);
+    fs::create_dir_all(bench.object(&key).parent().unwrap()).unwrap();
+    fs::write(bench.object(&key), "somebody else's").unwrap();
+
+    let ran = bench.sync(0).await;
+    assert_eq!(ran.alarms(), ["other_content"], "{}", ran.stderr);
+    assert_eq!(fs::read(bench.object(&key)).unwrap(), b"somebody else's");
+    let truth = bench.truth(series, date).await;
+    let sha256 = hash(&truth);
+    let stem = series.file_name(date).replace(".zip", "");
+    let version = format!("acme/report-test/_versions/date={date}/{stem}.{}.zip", &sha256[..12]);
+    let is_ours = |partition: &Value| {
+        (&partition["state"], &partition["key"], &partition["sha256"])
+            == (&"stored".into(), &version.clone().into(), &sha256.clone().into())
+    };
+    assert!(is_ours(&ran.partitions()[0]), "{}", ran.stdout);
+    assert!(fs::read(bench.object(&version)).unwrap() == truth);
+
+    let asked = bench.requests();
+    bench.sync(0).await;
+    fs::remove_dir_all(bench.path("ledger")).unwrap();
+    bench.sync(0).await;
+    assert_eq!(bench.requests(), asked, "it was downloaded again");
+    assert!(is_ours(&bench.status().await[0]));
+    assert_eq!(fs::read(bench.object(&key)).unwrap(), b"somebody else's");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_object_without_a_manifest_is_given_one_without_a_download() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let (series, date) = bench.due()[0];
+    let key = series.key(date);
+    fs::create_dir_all(bench.object(&key).parent().unwrap()).unwrap();
+    fs::write(bench.object(&key), bench.truth(series, date).await).unwrap();
+    bench.sync(0).await;
+    assert_eq!(bench.requests(), 0);
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_verifies_is_kept_in_quarantine_once_it_has_come_twice_alike() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+    let (series, date) = bench.due()[0];
+    bench.fault("bit-flip");
+    let ctx = bench.context().await;
+    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    assert!(!summary.is_complete());
+    let [entry] = summary.entries.as_slice() else { panic!("{:?}", summary.entries) };
+    assert_eq!((entry.settled, entry.outcome), (Settled::Open, Some(Outcome::Corrupt)));
+    let [kept] = bench.kept_in("_quarantine").try_into().unwrap();
+    let bytes = fs::read(bench.object(&kept)).unwrap();
+    assert_eq!(bytes.len(), bench.truth(series, date).await.len(), "not all of it");
+    assert!(kept.contains(&hash(&bytes)[..12]), "{kept}");
+    assert!(bench.landed().is_empty(), "{:?}", bench.landed().keys());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_binary_too_keeps_in_quarantine_what_it_cannot_verify() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("bit-flip,times=2");
+    // The third answer is good, after the evidence was kept.
+    let ran = bench.sync(0).await;
+    assert_eq!(ran.alarms(), ["corrupt"], "{}", ran.stderr);
+    assert_eq!(bench.kept_in("_quarantine").len(), 1);
+    bench.oracle().await;
+}
+
+/// What the ledger says of the only partition.
+async fn only_entry(bench: &Bench, ctx: &sync::Context) -> moesync::outcome::Entry {
+    let (series, date) = bench.due()[0];
+    let id = PartitionId { workspace: "acme".into(), report: series.id.clone(), date };
+    ctx.ledger.entry_of(&id).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_published_is_absent_once_the_vendor_has_said_so_before_and_after_expiry() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+    bench.fault("not-yet");
+    let ctx = bench.context().await;
+    let mut settled = Vec::new();
+    // Six hours old at first; looked at once a day, and once after seven days.
+    for _ in 0..8 {
+        sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+        settled.push(only_entry(&bench, &ctx).await.settled);
+        bench.clock.advance(SignedDuration::from_hours(24));
+    }
+    assert_eq!(settled[..7], [Settled::Open; 7]);
+    assert_eq!(settled[7], Settled::Absent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_once_seen_and_is_gone_is_lost_and_the_pass_says_so() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+    let (series, date) = bench.due()[0];
+    bench.fault_at(&series.file_name(date), Fault::Html, 6);
+    let ctx = bench.context().await;
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    assert_eq!(only_entry(&bench, &ctx).await.settled, Settled::Open);
+    bench.clock.advance(SignedDuration::from_hours(8 * 24));
+    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    assert_eq!(only_entry(&bench, &ctx).await.settled, Settled::Lost);
+    assert!(!summary.is_complete());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_asked_for_until_it_expired_stays_pending() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+    bench.fault("status=503");
+    let ctx = bench.context().await;
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    bench.clock.advance(SignedDuration::from_hours(30 * 24));
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    let entry = only_entry(&bench, &ctx).await;
+    assert_eq!((entry.settled, entry.outcome), (Settled::Open, Some(Outcome::Unavailable)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_signal_ends_a_pass_with_nothing_half_done() {
+    let bench = Bench::new(&[Series::campaign("Report test", 5)]).await;
+    bench.fault("slow=4000,times=2");
+    let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));
+    assert!(wait_until(async || bench.requests() > 0).await);
+    syncing.signal("TERM").await;
+    let status = tokio::time::timeout(PATIENCE, syncing.end(&bench)).await.unwrap();
+    assert_eq!(status.code(), Some(1), "not everything was stored");
+    bench.check_landed().await;
+    assert_eq!(bench.kept_in("_staging"), [""; 0]);
+    bench.sync(0).await;
+    bench.oracle().await;
+}
