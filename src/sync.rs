@@ -462,7 +462,7 @@ impl Work<'_> {
         download: &Download,
         broken_before: &HashSet<String>,
     ) -> Missed {
-        let mut message = rejected.message.clone();
+        let mut message = download.redact(&rejected.message);
         let is_repeated = broken_before.contains(&rejected.sha256);
         if rejected.size > 0 && (self.is_last_chance() || is_repeated) {
             let key = self.keys.quarantine(&rejected.sha256);

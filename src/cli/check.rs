@@ -11,12 +11,14 @@ use super::{
     words::{Check, Checked},
 };
 use crate::{
+    archive::{self, Rejected, RejectedKind, Verdict},
     config::{Config, Report, SecretSource},
     moengage,
     outcome::Outcome,
     plan, schedule,
     store::{Budget, Destination},
     sync::Secrets,
+    telemetry::Chain,
 };
 
 #[derive(Debug, Args)]
@@ -25,6 +27,9 @@ pub(super) struct Options {
     #[arg(long)]
     online: bool,
 }
+
+/// So many bytes show whether something is an archive.
+const MAGIC_BYTES: usize = 4;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
@@ -91,12 +96,17 @@ async fn destinations(config: &Config, checks: &mut Vec<Check>) {
 }
 
 async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Result<()> {
-    let client =
-        moengage::Client::new(&config.network, &config.limits).map_err(|error| Failure::Usage(error.to_string()))?;
+    let client = moengage::Client::new(&config.network, &config.limits)
+        .map_err(|error| Failure::Usage(Chain(&error).to_string()))?;
+    let limits = archive::Limits {
+        archive_bytes: config.limits.archive_bytes,
+        inflated_bytes: config.limits.inflated_bytes,
+        inflate_ratio: config.limits.inflate_ratio,
+    };
     let secrets = Secrets::default();
     for report in config.reports.iter().filter(|report| plan::is_kept(report)) {
         let (ok, message) = match secrets.secret_key(&report.workspace) {
-            Ok(secret) => answers(shell, &client, report, &secret).await,
+            Ok(secret) => answers(shell, &client, limits, report, &secret).await,
             Err(problem) => (false, problem),
         };
         checks.push(Check { subject: format!("report {}", report.report_id()), ok, message });
@@ -105,7 +115,13 @@ async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Res
 }
 
 /// What the vendor says to the last seven dates of a report.
-async fn answers(shell: &Shell, client: &moengage::Client, report: &Report, secret: &SecretString) -> (bool, String) {
+async fn answers(
+    shell: &Shell,
+    client: &moengage::Client,
+    limits: archive::Limits,
+    report: &Report,
+    secret: &SecretString,
+) -> (bool, String) {
     let dates = last_dates(shell, report);
     if dates.is_empty() {
         return (true, "no date of its schedule lies in the last seven days".into());
@@ -114,7 +130,10 @@ async fn answers(shell: &Shell, client: &moengage::Client, report: &Report, secr
     let mut refusal = None;
     for date in &dates {
         match client.open(report, *date, secret).await {
-            Ok(_) => available.push(*date),
+            Ok(mut download) => match begins_as_archive(limits, &mut download).await {
+                Ok(()) => available.push(*date),
+                Err(found) => return (false, format!("{} is no archive: {found}", report.file_name(*date))),
+            },
             Err(failure) if failure.outcome == Outcome::NotPublished => refusal = Some(failure.message),
             Err(failure) => return (false, failure.message),
         }
@@ -135,16 +154,36 @@ async fn answers(shell: &Shell, client: &moengage::Client, report: &Report, secr
     }
 }
 
+/// Looks at the first bytes only: many servers answer 200 with a page to a name that they do not know.
+async fn begins_as_archive(limits: archive::Limits, download: &mut moengage::Download) -> Result<(), String> {
+    let mut pass = archive::Pass::start(limits);
+    let mut seen = 0;
+    while seen < MAGIC_BYTES {
+        let Some(chunk) = download.chunk().await.map_err(|failure| failure.message)? else { break };
+        seen += chunk.len();
+        if pass.feed(chunk).await.is_err() {
+            break;
+        }
+    }
+    match pass.finish().await {
+        Verdict::Rejected(Rejected { kind: RejectedKind::NotAnArchive, message, .. }) => Err(download.redact(&message)),
+        Verdict::Verified(_) | Verdict::Rejected(_) => Ok(()),
+    }
+}
+
 fn last_dates(shell: &Shell, report: &Report) -> Vec<Date> {
     let now = shell.clock.now();
     let today = report.timezone.to_datetime(now).date();
+    // A day more than a week: today's may still be to come.
     let first = today.checked_sub(7.days()).unwrap_or(today);
-    first
+    let mut dates: Vec<_> = first
         .series(1.day())
         .take_while(|date| *date <= today)
         .filter_map(|date| schedule::on(&report.schedule, &report.timezone, date))
         .map(|occurrence| report.partition(occurrence))
         .filter(|partition| partition.due_at <= now && partition.expires_at.is_none_or(|expiry| expiry > now))
         .map(|partition| partition.id.date)
-        .collect()
+        .collect();
+    dates.drain(..dates.len().saturating_sub(7));
+    dates
 }

@@ -24,9 +24,31 @@ pub(super) struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
     bytes: u64,
     /// Misbehaves: for example `status=503,times=2`; may be repeated.
-    #[arg(long = "fault", value_name = "RULE")]
+    #[arg(long = "fault", value_name = "RULE", long_help = FAULTS)]
     faults: Vec<Rule>,
 }
+
+const FAULTS: &str = "\
+Misbehaves; may be repeated. A rule is a fault and its details, separated by commas, as in
+`status=503,times=2,path=Report_test`.
+
+Faults:
+  status=CODE                       that status; body=TEXT
+  unauthorized, not-yet             401, and 400 as for a report that is not there yet
+  rate-limited[=RETRY-AFTER]        429
+  html, json-error, empty           200, but no archive
+  truncate=50%, truncate=BYTES      a body that ends early; framing=content-length, chunked or close
+  bit-flip[=BYTE]                   one wrong bit
+  content-encoding=gzip, label      packed for the journey, or only said to be
+  slow=RATE                         so many bytes a second
+  stall, reset                      no more after the headers, no answer at all
+  reset-mid-body=50%, =BYTES        a connection that breaks
+  redirect=storage, redirect=URL    code=302 or 307
+  wrong-date=-8d                    a Date header that is off
+
+When:
+  path=TEXT                         only where the path contains it
+  times=N, skip=N                   so often, after so many requests";
 
 /// With `--config`, it is the MoEngage of that configuration: its workspaces, keys and reports. Otherwise it has the
 /// demo's account.

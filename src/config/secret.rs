@@ -77,6 +77,9 @@ fn from_file(path: &Path, allow_world_readable: bool) -> Result<SecretString, Pr
 fn trimmed(text: &str, what: &str) -> Result<SecretString, Problem> {
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(Problem(format!("the secret in {what} is empty"))),
+        secret if secret.contains(['\r', '\n']) => {
+            Err(Problem(format!("the secret in {what} has several lines; a key has one")))
+        }
         secret => Ok(secret.into()),
     }
 }

@@ -2,14 +2,22 @@
 //!
 //! This file owns words, and the rule that no secret is in them. It must not know how requests are made.
 
+use std::{cmp::Reverse, ops::Range};
+
 use jiff::Timestamp;
+use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
+use url::form_urlencoded;
 
 use crate::outcome::Outcome;
 
 /// Longest text taken over from the vendor, in characters.
 const MAX_TEXT: usize = 200;
+
+/// So many bytes of the beginning of a secret are taken for the secret: a text may have been cut within one. Also the
+/// least that a value of a presigned query must have to be taken for one.
+const TELLING_BYTES: usize = 8;
 
 /// Why an archive could not be had, and what the vendor said about it. Holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +62,13 @@ impl Redactor {
         Redactor { signature: signature.clone(), secrets }
     }
 
+    /// Keeps the values of a presigned query secret too, as they are written and as they are meant.
+    pub(super) fn withhold_query(&mut self, query: &str) {
+        let written = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1.to_owned()));
+        let meant = form_urlencoded::parse(query.as_bytes()).map(|(_, value)| value.into_owned());
+        self.secrets.extend(written.chain(meant).filter(|value| value.len() >= TELLING_BYTES).map(SecretString::from));
+    }
+
     /// Whether a text carries the signature.
     pub(super) fn finds_signature(&self, text: &str) -> bool {
         text.to_ascii_lowercase().contains(self.signature.expose_secret())
@@ -67,22 +82,34 @@ impl Redactor {
 
     /// The text without the secrets; case does not matter, because hexadecimal digits come in both.
     pub(super) fn redact(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| replace_ignoring_case(&text, secret.expose_secret()))
+        let mut found: Vec<_> = self.secrets.iter().flat_map(|secret| find(text, secret.expose_secret())).collect();
+        found.sort_unstable_by_key(|range| (range.start, Reverse(range.end)));
+        let mut kept = String::with_capacity(text.len());
+        let mut from = 0;
+        for range in found {
+            if range.start >= from {
+                kept.push_str(&text[from..range.start]);
+                kept.push_str("[redacted]");
+            }
+            from = from.max(range.end);
+        }
+        kept.push_str(&text[from..]);
+        kept
     }
 }
 
-/// ASCII folding keeps every byte's place, so what is found in the folded text can be cut from the text itself.
-fn replace_ignoring_case(text: &str, secret: &str) -> String {
+/// Where a secret is in a text, or what a cut left of one. ASCII folding keeps every byte's place, so what is found in
+/// the folded text is in the text itself.
+fn find(text: &str, secret: &str) -> Vec<Range<usize>> {
     let (folded, wanted) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
-    let mut kept = String::with_capacity(text.len());
-    let mut from = 0;
-    for (at, found) in folded.match_indices(&wanted) {
-        kept.push_str(&text[from..at]);
-        kept.push_str("[redacted]");
-        from = at + found.len();
-    }
-    kept.push_str(&text[from..]);
-    kept
+    let (folded, wanted) = (folded.as_bytes(), wanted.as_bytes());
+    let telling = &wanted[..wanted.len().min(TELLING_BYTES)];
+    memmem::find_iter(folded, telling)
+        .map(|at| {
+            let same = folded[at..].iter().zip(wanted).take_while(|(found, wanted)| found == wanted).count();
+            text.floor_char_boundary(at)..text.ceil_char_boundary(at + same)
+        })
+        .collect()
 }
 
 /// White space in a row becomes one space; control characters and those that turn the direction of writing go.

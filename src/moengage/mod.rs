@@ -124,7 +124,10 @@ impl Client {
 
 impl Download {
     /// Reads as far as it takes to know whether the body is the archive or only holds it.
-    async fn begin(answer: Answer, redactor: Redactor) -> Result<Self, Failure> {
+    async fn begin(answer: Answer, mut redactor: Redactor) -> Result<Self, Failure> {
+        if let Some(query) = &answer.presigned {
+            redactor.withhold_query(query.expose_secret());
+        }
         let mut download = Download {
             content_length: answer.body.announced_length(),
             content_type: text(&answer.headers, CONTENT_TYPE.as_str(), &redactor),
@@ -171,6 +174,11 @@ impl Download {
             }
             self.receive().await?;
         }
+    }
+
+    /// A text about the body, which may quote it, without the secrets that a server can have written into it.
+    pub fn redact(&self, text: &str) -> String {
+        self.redactor.redact(text)
     }
 
     async fn receive(&mut self) -> Result<(), Failure> {

@@ -4,7 +4,7 @@
 //! This file owns the network. It must not know the APIs: what a status means is theirs to say, except where a
 //! redirect or a proxy answered.
 
-use std::{error::Error, fs, io, time::Duration};
+use std::{error::Error, fs, io, path::Path, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use reqwest::{
     header::{ACCEPT, ACCEPT_ENCODING, DATE, HeaderMap, HeaderValue, LOCATION},
     redirect,
 };
+use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -66,6 +67,8 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     /// The redirect's target that answered, as scheme and host, if it was one.
     pub(super) redirected_to: Option<String>,
+    /// That target's query. A secret.
+    pub(super) presigned: Option<SecretString>,
     /// `Date` of the last answer of the origin that was asked.
     pub(super) vendor_date: Option<Timestamp>,
     pub(super) body: Body,
@@ -83,6 +86,9 @@ pub(super) struct Fault {
 #[derive(Clone)]
 pub(super) struct Transport {
     http: reqwest::Client,
+    /// For loopback addresses, where no proxy is configured: a proxy that the environment names for the world has
+    /// another loopback. Go's HTTP client has the same exception.
+    direct: Option<reqwest::Client>,
     /// The configured proxy, as scheme and host.
     proxy: Option<String>,
     allow_http: bool,
@@ -93,39 +99,15 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) fn new(network: &Network, limits: &Limits) -> Result<Self, ClientError> {
-        let downloads = u32::try_from(limits.concurrency).unwrap_or(u32::MAX);
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("moesync/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .connect_timeout(limits.connect_timeout)
-            .tls_version_min(reqwest::tls::Version::TLS_1_2)
-            // One connection carries all downloads from a host: with less, a slow consumer of one would stall the
-            // others, and they would seem slow to the minimum rate. 2^31 - 1 is the protocol's limit.
-            .http2_initial_stream_window_size(HTTP2_WINDOW)
-            .http2_initial_connection_window_size(HTTP2_WINDOW.saturating_mul(downloads).min(i32::MAX as u32));
-        if let Some(url) = &network.proxy {
-            builder = builder.proxy(proxy(url)?);
-        }
-        if let Some(path) = &network.ca_file {
-            let pem = fs::read(path)
-                .map_err(|error| ClientError::new(format!("cannot read network.ca_file {}", path.display()), error))?;
-            let unusable = |error: reqwest::Error| {
-                ClientError::new(format!("network.ca_file {} is not PEM certificates", path.display()), error)
-            };
-            let certificates = Certificate::from_pem_bundle(&pem).map_err(unusable)?;
-            if certificates.is_empty() {
-                let message = format!("network.ca_file {} holds no certificate in PEM form", path.display());
-                return Err(ClientError { message, source: None });
-            }
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let http = builder.build().map_err(|error| {
-            let hint = "the system's certificate authorities or those of network.ca_file may be unusable";
-            ClientError::new(format!("cannot set up HTTP to MoEngage; {hint}"), error.without_url())
-        })?;
+        let certificates = network.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let http = builder(limits, certificates.clone());
+        let (http, direct) = match &network.proxy {
+            Some(url) => (build(http.proxy(proxy(url)?))?, None),
+            None => (build(http)?, Some(build(builder(limits, certificates).no_proxy())?)),
+        };
         Ok(Transport {
             http,
+            direct,
             proxy: network.proxy.as_ref().map(place),
             allow_http: network.allow_http,
             attempt_timeout: limits.attempt_timeout,
@@ -175,7 +157,8 @@ impl Transport {
                     waited: Duration::ZERO,
                     received_in_window: 0,
                 };
-                return Ok(Answer { status, headers, redirected_to, vendor_date, body });
+                let presigned = url.query().filter(|_| redirected_to.is_some()).map(SecretString::from);
+                return Ok(Answer { status, headers, redirected_to, presigned, vendor_date, body });
             }
             let target = self.target(&response, &way, redactor).map_err(|reason| Fault {
                 outcome: Outcome::Unavailable,
@@ -200,7 +183,8 @@ impl Transport {
         let mut headers = credentials.cloned().unwrap_or_default();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        match timeout_at(answer_by, self.http.get(url.clone()).headers(headers).send()).await {
+        let http = self.direct.as_ref().filter(|_| is_loopback(url)).unwrap_or(&self.http);
+        match timeout_at(answer_by, http.get(url.clone()).headers(headers).send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.unreachable(error, &place(url))),
             Err(_) => {
@@ -430,6 +414,41 @@ fn date(headers: &HeaderMap) -> Option<Timestamp> {
 /// A date in any of HTTP's three forms.
 pub(super) fn http_date(text: &str) -> Option<Timestamp> {
     httpdate::parse_http_date(text.trim()).ok()?.try_into().ok()
+}
+
+fn builder(limits: &Limits, certificates: Vec<Certificate>) -> reqwest::ClientBuilder {
+    let downloads = u32::try_from(limits.concurrency).unwrap_or(u32::MAX);
+    reqwest::Client::builder()
+        .user_agent(concat!("moesync/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(limits.connect_timeout)
+        .tls_version_min(reqwest::tls::Version::TLS_1_2)
+        .tls_certs_merge(certificates)
+        // One connection carries all downloads from a host: with less, a slow consumer of one would stall the
+        // others, and they would seem slow to the minimum rate. 2^31 - 1 is the protocol's limit.
+        .http2_initial_stream_window_size(HTTP2_WINDOW)
+        .http2_initial_connection_window_size(HTTP2_WINDOW.saturating_mul(downloads).min(i32::MAX as u32))
+}
+
+fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ClientError> {
+    builder.build().map_err(|error| {
+        let hint = "the system's certificate authorities or those of network.ca_file may be unusable";
+        ClientError::new(format!("cannot set up HTTP to MoEngage; {hint}"), error.without_url())
+    })
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, ClientError> {
+    let pem = fs::read(path)
+        .map_err(|error| ClientError::new(format!("cannot read network.ca_file {}", path.display()), error))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| {
+        ClientError::new(format!("network.ca_file {} is not PEM certificates", path.display()), error)
+    })?;
+    if certificates.is_empty() {
+        let message = format!("network.ca_file {} holds no certificate in PEM form", path.display());
+        return Err(ClientError { message, source: None });
+    }
+    Ok(certificates)
 }
 
 fn proxy(url: &Url) -> Result<Proxy, ClientError> {

@@ -15,6 +15,7 @@ use crate::{
     ledger::{self, Found, LedgerError},
     moengage, plan,
     store::{Budget, Destination},
+    telemetry::Chain,
 };
 
 /// What is said to a `postgres://` ledger, which the configuration knows and this version does not have.
@@ -116,7 +117,8 @@ fn resolve(config: &Config) -> Result<Secrets, StartError> {
 }
 
 fn client(config: &Config) -> Result<moengage::Client, StartError> {
-    moengage::Client::new(&config.network, &config.limits).map_err(|error| StartError::Configuration(error.to_string()))
+    moengage::Client::new(&config.network, &config.limits)
+        .map_err(|error| StartError::Configuration(Chain(&error).to_string()))
 }
 
 fn open(config: &Config, budget: &Budget, holder: &str) -> Result<HashMap<String, Destination>, StartError> {

@@ -7,6 +7,7 @@ mod daemon;
 mod deploy;
 mod docs;
 mod emulator;
+mod hunt;
 mod ledger;
 mod store;
 mod support;

@@ -334,6 +334,23 @@ async fn a_secret_that_the_vendor_echoes_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn what_is_quoted_from_a_body_has_no_secret_in_it_even_where_the_quote_was_cut() {
+    let storage = Server::start(|_| answer("200 OK", "", b"<html>")).await;
+    let location = format!("Location: {}/x.zip?X-Amz-Signature=presigned%2Fsecret&X-Amz-Expires=300", storage.url());
+    let vendor = Server::start(move |_| answer("302 Found", &location, b"")).await;
+    let report = daily(&vendor.url());
+    let signature = signature_of(&report);
+    let download = open(&report).await.unwrap();
+
+    assert_eq!(
+        download.redact(&format!("asked for ?Signature={signature}, 300")),
+        "asked for ?Signature=[redacted], 300"
+    );
+    assert_eq!(download.redact(&format!("cut in {}", &signature[..20])), "cut in [redacted]");
+    assert_eq!(download.redact("presigned%2Fsecret or presigned/secr"), "[redacted] or [redacted]");
+}
+
+#[tokio::test]
 async fn presigned_storage_gets_the_request_but_no_credential() {
     for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let storage = Server::start(|_| answer("200 OK", "Date: Thu, 01 Jan 2032 00:00:00 GMT", b"PK\x05\x06")).await;
