@@ -20,7 +20,7 @@ impl SecretSource {
     /// The secret as it is now, less trailing line ends.
     ///
     /// # Errors
-    /// When it is not there, empty, not UTF-8, longer than 64 KiB, or in a file that every user may read although that
+    /// When it is not there, empty, of several lines, not UTF-8, longer than 64 KiB, or in a file that every user may read although that
     /// is not allowed. Names the file or variable, never its content.
     pub fn resolve(&self) -> Result<SecretString, Problem> {
         match self {

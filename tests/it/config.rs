@@ -574,9 +574,13 @@ fn a_secret_is_read_anew_each_time_from_its_file_less_line_ends() {
     assert_eq!(secret().unwrap(), CANARY);
     write(b" new key ", 0o600);
     assert_eq!(secret().unwrap(), " new key ", "mended without a restart, and only line ends are trimmed");
-    for (bytes, mode) in
-        [(&b"canary-5d41402a"[..], 0o644), (b"\n", 0o600), (b"canary-5d41402a\xff", 0o600), (&[b'x'; 70_000], 0o600)]
-    {
+    for (bytes, mode) in [
+        (&b"canary-5d41402a"[..], 0o644),
+        (b"\n", 0o600),
+        (b"canary-5d41402a\nkey = 2", 0o600),
+        (b"canary-5d41402a\xff", 0o600),
+        (&[b'x'; 70_000], 0o600),
+    ] {
         write(bytes, mode);
         said.push(complaint());
     }
@@ -585,6 +589,7 @@ fn a_secret_is_read_anew_each_time_from_its_file_less_line_ends() {
     cannot read the secret file /keys/acme.key: No such file or directory (os error 2)
     every user of this machine may read the secret file /keys/acme.key (mode 0644); run `chmod o-r` on it, or set allow_world_readable = true in its workspace
     the secret in the file /keys/acme.key is empty
+    the secret in the file /keys/acme.key has several lines; a key has one
     the secret file /keys/acme.key is not UTF-8 text
     the secret file /keys/acme.key holds more than 64 KiB, so it is no key
     "#);
