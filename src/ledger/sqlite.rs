@@ -606,9 +606,11 @@ impl Ledger {
     }
 }
 
+/// One connection, for which the process's tasks queue: connections that want to write at the same time wait for each
+/// other by sleeping, up to a tenth of a second at a time, though the other is done in less than a millisecond.
 async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
     SqlitePoolOptions::new()
-        .max_connections(4)
+        .max_connections(1)
         .connect_with(options)
         .await
         .map_err(|error| classify(path, "open", error))
