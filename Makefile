@@ -1,5 +1,6 @@
 # make test   installs what the tests need and is missing (Debian), then runs them all
 # make lint   formatting, clippy, documentation, dependencies
+# make bench  speed and memory against the promises; takes minutes and a quiet machine
 # make demo   everything against a pretend MoEngage, into ./moesync-demo/
 
 CARGO_DENY_VERSION := 0.20.2
@@ -10,9 +11,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # A command that the build or the tests run, and the Debian package that brings it.
 TOOLS := cc:build-essential curl:curl java:default-jdk-headless javac:default-jdk-headless mount:mount ps:procps \
-    python3:python3 strace:strace systemd-analyze:systemd unzip:unzip zip:zip
+    python3:python3 strace:strace systemd-analyze:systemd time:time unzip:unzip zip:zip
 
-.PHONY: test lint demo tools cargo-deny
+.PHONY: test lint bench demo tools cargo-deny
 
 test: tools
 	$(AS_ROOT) cargo test --locked --no-fail-fast
@@ -25,6 +26,10 @@ lint: cargo-deny
 # Advisories come from a database on the network, which not every build machine may reach. With one, run
 # `cargo deny check advisories` now and then.
 	cargo deny --offline check --hide-inclusion-graph bans licenses sources
+
+bench: tools
+	cargo build --locked --release
+	benches/archives.py
 
 demo:
 	cargo run --locked --release -- demo

@@ -5,7 +5,7 @@ Archives are fetched by `moesync` and by `curl` and `unzip -t`, from one server,
 compared, and the exit code is 1 when a promise is broken. moesync runs with its default configuration, so it forces
 to disk what it stores; what curl writes is not. The archives are made once, the same everywhere, below target/bench.
 
-Needs `cargo build --release`, curl, unzip, xargs, GNU time, and 6 GB of disk. Takes minutes, and a quiet machine.
+Needs `cargo build --release`, curl, unzip, xargs, GNU time, and 8 GB of disk. Takes minutes, and a quiet machine.
 
     benches/archives.py [--rounds N] [NAME...]
 """
@@ -28,6 +28,7 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MOESYNC = ROOT / "target/release/moesync"
 PLACE = ROOT / "target/bench"
+ROUNDS = PLACE / "rounds"
 MIB = 1024 * 1024
 
 # Whatever is downloaded, in bytes.
@@ -151,9 +152,10 @@ def serve(path):
 
 
 def fresh_folder():
-    """An empty folder, and nothing left of an earlier round that is still to be written to disk."""
-    folder = PLACE / "round"
-    shutil.rmtree(folder, ignore_errors=True)
+    """A folder of its own for each round, and nothing that is still to be written to disk. Those of before are left to
+    the end of the contest: ext4 is slow to make files for a while after many were deleted."""
+    ROUNDS.mkdir(exist_ok=True)
+    folder = ROUNDS / str(len(list(ROUNDS.iterdir())))
     folder.mkdir()
     os.sync()
     return folder
@@ -162,7 +164,7 @@ def fresh_folder():
 def seconds_of_shell(line, url):
     folder = fresh_folder()
     started = time.monotonic()
-    subprocess.run(line, shell=True, check=True, cwd=folder, env=os.environ | {"URL": url})
+    subprocess.run(line, shell=True, check=True, cwd=folder, env=os.environ | {"URL": url}, stdin=subprocess.DEVNULL)
     return time.monotonic() - started
 
 
@@ -198,7 +200,10 @@ schedule = {{ every = "day", at = "00:00" }}
     command = ["time", "-q", "-f", "%M", "-o", "peak", MOESYNC, "--config", "moesync.toml", "backfill"]
     command += ["--report", "bench", "--from", str(first), "--to", str(last)]
     started = time.monotonic()
-    done = subprocess.run(command, cwd=folder, env=os.environ | {"BENCH_SECRET": "s"}, capture_output=True, text=True)
+    environment = os.environ | {"BENCH_SECRET": "s"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     elapsed = time.monotonic() - started
     if done.returncode != expected:
         sys.exit(f"moesync ended with {done.returncode}, not {expected}\n{done.stdout}{done.stderr}")
@@ -214,6 +219,8 @@ def compete(name, rounds):
     path = archive(file, make)
     url = serve(path)
     ours, theirs, peak = [], [], 0
+    if ROUNDS.exists():
+        shutil.rmtree(ROUNDS)
     for _ in range(rounds):
         if other:
             theirs.append(seconds_of_shell(other, f"{url}/campaign_reports/rest_api/BENCH"))
