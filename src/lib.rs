@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod emulator;
 pub mod ledger;
 pub mod moengage;
+pub mod ndjson;
 pub mod outcome;
 pub mod plan;
 pub mod report;

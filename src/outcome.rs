@@ -328,8 +328,15 @@ pub fn settle(entry: &Entry, give_up_after: SignedDuration, attempt: &Attempt, j
         Some(date) if !denied_at_end => entry.denied_at.max(Some(date)),
         _ => entry.denied_at,
     };
-    let settled = if attempt.outcome == Outcome::Stored {
+    // A live listing of a day that is over: the vendor shows another by now.
+    let is_over = partition.source.is_live_listing()
+        && attempt.outcome == Outcome::NotPublished
+        && attempt.vendor_date.zip(partition.expires_at).is_some_and(|(date, expiry)| date >= expiry);
+    // What is stored stays so, though fetching it again may fail.
+    let settled = if attempt.outcome == Outcome::Stored || entry.settled == Settled::Stored {
         Settled::Stored
+    } else if is_over {
+        Settled::Lost
     } else if !denied_at_end {
         Settled::Open
     } else if seen {
@@ -351,9 +358,17 @@ pub fn settle(entry: &Entry, give_up_after: SignedDuration, attempt: &Attempt, j
         until: after(attempt.finished_at, asked.unwrap_or_else(|| delay(attempt.outcome, streak, jitter))),
         is_asked: asked.is_some(),
     };
-    let next_attempt_at = (settled == Settled::Open).then(|| wait.until_for(partition.expires_at));
-    // The workspace waits its whole time; what is near its expiry does not wait for the others.
-    let hold = matches!(attempt.outcome, Outcome::Unauthorized | Outcome::RateLimited).then_some(wait);
+    let comes_again = settled == Settled::Open || (settled == Settled::Stored && attempt.outcome != Outcome::Stored);
+    let next_attempt_at = comes_again.then(|| wait.until_for(partition.expires_at));
+    // The workspace waits its whole time; what is near its expiry does not wait for the others. A JSON API that is
+    // switched off for the account (403, seed document 002) says nothing about the others.
+    let is_switched_off = !partition.source.is_archive() && attempt.http_status == Some(403);
+    let hold = match attempt.outcome {
+        Outcome::Unauthorized => !is_switched_off,
+        Outcome::RateLimited => true,
+        _ => false,
+    };
+    let hold = hold.then_some(wait);
     Settlement { settled, streak, repeats, next_attempt_at, seen, denied_at, hold }
 }
 

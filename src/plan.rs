@@ -8,10 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use jiff::{SignedDuration, Timestamp, civil};
+use jiff::{SignedDuration, Timestamp, ToSpan, civil};
 
 use crate::{
-    config::{Report, Source},
+    config::{Query, Report, Source, StatsQuery},
     outcome::{Entry, Hold, Outcome, Settled},
     report::{Partition, PartitionId, ReportId},
     schedule,
@@ -69,6 +69,8 @@ pub struct Item {
 pub enum Decision {
     /// It is due: fetch it.
     Fetch,
+    /// It is stored, and its numbers may have been restated: fetch it again.
+    Refresh,
     /// It is not due before the buffer has passed.
     NotDue {
         /// When it is.
@@ -95,7 +97,7 @@ impl Decision {
     pub fn until(self) -> Option<Timestamp> {
         match self {
             Decision::NotDue { until } | Decision::Backoff { until } | Decision::Held { until, .. } => Some(until),
-            Decision::Fetch | Decision::Unconfigured => None,
+            Decision::Fetch | Decision::Refresh | Decision::Unconfigured => None,
         }
     }
 }
@@ -140,7 +142,8 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
         plan.items.push(Item { entry: entry.clone(), report, decision });
     }
 
-    for report in reports.iter().filter(|report| is_kept(report)) {
+    for report in reports {
+        plan.items.extend(refreshes(report, ledger, now));
         let id = report.report_id();
         let planned = ledger.planned_through.get(&id).copied();
         let planned = planned.filter(|planned| planned.duration_since(present) <= MARK_TOLERANCE);
@@ -156,9 +159,9 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
                 break;
             }
             let partition = report.partition(occurrence);
+            // What was gone before anybody wanted it is not lost. No `start` brings back a listing of the past.
             let is_gone_at_first_sight = planned.is_none()
-                && report.start.is_none()
-                && report.source == Source::CampaignReport
+                && (report.start.is_none() || report.source.is_live_listing())
                 && partition.expires_at.is_some_and(|expiry| expiry <= present);
             if !known.contains(&partition.id) && !is_gone_at_first_sight {
                 let entry = Entry::new(partition.clone());
@@ -188,7 +191,7 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
         match item.decision {
             // What has expired already loses nothing by waiting for what is about to.
             Decision::Fetch if expiry > now => (0, expiry, partition.generated_at, partition.id.clone()),
-            Decision::Fetch => (1, expiry, partition.generated_at, partition.id.clone()),
+            Decision::Fetch | Decision::Refresh => (1, expiry, partition.generated_at, partition.id.clone()),
             decision => (2, decision.until().unwrap_or(Timestamp::MAX), partition.generated_at, partition.id.clone()),
         }
     });
@@ -199,7 +202,6 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
 pub fn upcoming(reports: &[Arc<Report>], now: Timestamp, until: Timestamp) -> Vec<Partition> {
     let mut partitions: Vec<_> = reports
         .iter()
-        .filter(|report| is_kept(report))
         .flat_map(|report| {
             schedule::after(&report.schedule, &report.timezone, now.max(before_start(report)))
                 .take_while(|occurrence| occurrence.generated_at <= until)
@@ -228,10 +230,40 @@ pub fn backfill(
         .collect()
 }
 
-/// Whether this version keeps the report: the JSON sources can be configured, and are not fetched yet. Nothing is planned
-/// for them, so that nothing looks pending which could never be stored.
-pub fn is_kept(report: &Report) -> bool {
-    report.source.is_archive()
+/// The last stored partitions of a report whose numbers restate, as far as they were not looked at since the day's time
+/// for it came: that of the schedule, every day, whichever its dates.
+fn refreshes(report: &Arc<Report>, ledger: &LedgerView, now: Timestamp) -> Vec<Item> {
+    let Query::Stats(StatsQuery { refresh_days, .. }) = &report.query else { return Vec::new() };
+    let today = report.timezone.to_datetime(now).date();
+    let recent =
+        today.saturating_sub(2.days()).series(1.day()).take_while(|date| *date <= today.saturating_add(1.days()));
+    let due = |date| {
+        let occurrence = schedule::on_any_day(&report.schedule, &report.timezone, date)?;
+        Some((date, report.partition(occurrence).due_at))
+    };
+    let Some((day, since)) = recent.filter_map(due).filter(|(_, due_at)| *due_at <= now).last() else {
+        return Vec::new();
+    };
+    let mut stored: Vec<&Entry> = ledger
+        .entries
+        .iter()
+        .filter(|entry| entry.settled == Settled::Stored && entry.partition.id.report_id() == report.report_id())
+        .filter(|entry| entry.partition.id.date < day)
+        .collect();
+    stored.sort_by_key(|entry| std::cmp::Reverse(entry.partition.id.date));
+    stored.truncate(usize::from(*refresh_days));
+    let is_fresh = |entry: &Entry| {
+        let looked_at = entry.last_attempt_at.filter(|_| entry.outcome == Some(Outcome::Stored));
+        looked_at.max(entry.object.as_ref().map(|object| object.stored_at)).is_some_and(|at| at >= since)
+    };
+    let item = |entry: &Entry| {
+        let decision = match decide(entry, ledger.holds.get(&entry.partition.id.workspace), now) {
+            Decision::Fetch => Decision::Refresh,
+            wait => wait,
+        };
+        Item { entry: entry.clone(), report: Some(Arc::clone(report)), decision }
+    };
+    stored.into_iter().filter(|entry| !is_fresh(entry)).map(item).collect()
 }
 
 fn decide(entry: &Entry, hold: Option<&Hold>, now: Timestamp) -> Decision {

@@ -5,11 +5,11 @@
 
 use std::fmt;
 
-use jiff::{SignedDuration, Timestamp, civil::Date};
+use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Report, Schedule, Source, key_part},
+    config::{Report, Schedule, Source, StatsQuery, key_part},
     schedule::{self, Occurrence},
 };
 
@@ -143,6 +143,15 @@ impl Report {
             _ => SignedDuration::ZERO,
         };
         generated_at.checked_add(RETENTION + made_by).ok()
+    }
+}
+
+impl StatsQuery {
+    /// First and last day that the statistics of the partition of `date` cover. They end on the day before, the last one
+    /// that is over.
+    pub fn window(&self, date: Date) -> (Date, Date) {
+        let from = date.checked_sub(i64::from(self.window_days).days()).unwrap_or(Date::MIN);
+        (from, date.yesterday().unwrap_or(Date::MIN))
     }
 }
 

@@ -267,7 +267,7 @@ impl Destination {
         match &self.inner.backend {
             Backend::Local(directory) => {
                 let (directory, path) = (Arc::clone(directory), directory.path(&key));
-                self.blocking("write the manifest", key.as_ref(), move || directory.replace(&path, &json)).await
+                self.blocking("write the manifest", key.as_ref(), move || directory.put(&path, &json)).await
             }
             Backend::Remote(bucket) => bucket.replace(&key, json.into()).await,
         }
@@ -347,6 +347,25 @@ impl Destination {
                 self.blocking("move", &format!("{from}` to `{to}"), step).await
             }
             Backend::Remote(bucket) => bucket.move_aside(&from, &to, &self.inner.budget).await,
+        }
+    }
+
+    /// Copies the object at `from` to `to`, which must be free or hold the same bytes, so that `from` can be replaced.
+    /// May be repeated. A manifest is not copied along, since it names its key.
+    ///
+    /// # Errors
+    ///
+    /// There is no object, other content is at `to`, or the destination refused.
+    pub async fn keep_as(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        let (from, to) = (self.key("copy", from)?, self.key("copy", to)?);
+        match &self.inner.backend {
+            Backend::Local(directory) => {
+                let directory = Arc::clone(directory);
+                let (source, target) = (directory.path(&from), directory.path(&to));
+                let step = move || directory.keep_as(&source, &target);
+                self.blocking("copy", &format!("{from}` to `{to}"), step).await
+            }
+            Backend::Remote(bucket) => bucket.keep_as("copy", &from, &to, &self.inner.budget).await,
         }
     }
 
@@ -506,6 +525,48 @@ impl Upload {
             return Err(self.fail(format!("{verified} bytes were verified, but {written} came to be stored")));
         }
         self.place(verified.sha256(), key, still_ours).await
+    }
+
+    /// Gives the bytes their final name in one step, whatever has it: for the one kind of object that is fetched anew
+    /// because it restates, and only once what was there is kept elsewhere ([`Destination::keep_as`]).
+    ///
+    /// # Errors
+    ///
+    /// As of [`Upload::commit`]; also when the upload gathers at its final key, [`Placement::Direct`]. The old object or
+    /// the new one is at the key.
+    pub async fn replace(mut self, verified: &Verified, key: &str) -> Result<(), StoreError> {
+        let key = self.destination.key("replace", key)?;
+        if verified.size() != self.written || self.direct.is_some() {
+            return Err(self.fail("these are not the bytes that were verified, or they cannot go there".to_owned()));
+        }
+        let part = self.part.take();
+        let inner = Arc::clone(&self.destination.inner);
+        match (&inner.backend, mem::replace(&mut self.state, State::Over)) {
+            (Backend::Local(directory), state @ (State::Gathering | State::File(_))) => {
+                let staged = if let State::File(staged) = state { Some(staged) } else { None };
+                let (directory, target) = (Arc::clone(directory), directory.path(&key));
+                let step = move || {
+                    let rest = part.as_ref().map_or(&[][..], |part| &part.bytes);
+                    directory.replace(staged, rest, &target)
+                };
+                self.destination.blocking("replace", key.as_ref(), step).await
+            }
+            (Backend::Remote(bucket), State::Gathering) => {
+                let (bytes, _share) = match part {
+                    Some(part) => part.freeze(),
+                    None => inner.budget.part(0).await.freeze(),
+                };
+                bucket.replace(&key, bytes).await
+            }
+            (Backend::Remote(_), State::Parts(mut multipart)) => {
+                multipart.push_last(part).await?;
+                let object = multipart.complete_staged(self.written).await?;
+                let replaced = object.replace(&key, self.written, &inner.budget).await;
+                object.delete().await;
+                replaced
+            }
+            _ => Err(self.fail("the upload is over".to_owned())),
+        }
     }
 
     /// Keeps bytes that cannot be verified, at a key under `_quarantine/`. Overwrites nothing, as [`Upload::commit`].

@@ -14,25 +14,32 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     archive::{self, Limits, Pass, Verdict, Verified},
-    config::Report,
+    config::{Query, Report},
     ledger::{Claim, LedgerError},
-    moengage::{self, Download, Failure, RetryAfter},
+    moengage::{self, Failure, RetryAfter},
     outcome::{self, Attempt, Entry, Outcome, Settled, StoredObject},
     report::{Keys, PartitionId, manifest_key},
-    store::{Commit, Destination, Format, Manifest, ManifestEntry, Placement, StoreError},
+    store::{Commit, Destination, Format, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
 };
 
 mod context;
+mod delivery;
 mod inspect;
+mod pace;
 mod pass;
 mod rebuild;
+mod refresh;
+mod snapshot;
+mod spool;
 mod start;
 mod tell;
 
 pub use context::{Clock, Context, Progress, Secrets, SystemClock};
+use delivery::Delivery;
 pub use inspect::{Damage, Inspected, Mend, inspect, mend};
 pub use pass::{Command, Selection, Summary, continuously, once};
 use rebuild::rebuild;
+use spool::LineCount;
 pub use start::{POSTGRES_UNSUPPORTED, StartError, recover, reload, start};
 
 /// Bytes that can't be verified are quarantined at first sight when less than this is left to expiry.
@@ -89,8 +96,11 @@ pub async fn sync_one(
         repeats: settlement.repeats,
         ..claim.entry.clone()
     };
-    ctx.ledger.record(claim, &attempt, &settlement, object.as_ref()).await?;
-    tell::tell(ctx, &entry, &attempt, settlement.next_attempt_at, object.as_ref());
+    // What is stored stays so, though fetching it again may have failed.
+    let is_refresh = claim.entry.settled == Settled::Stored;
+    let kept = object.as_ref().or(claim.entry.object.as_ref()).cloned();
+    ctx.ledger.record(claim, &attempt, &settlement, kept.as_ref()).await?;
+    tell::tell(ctx, &entry, &attempt, settlement.next_attempt_at, object.as_ref(), is_refresh);
     Ok(Done {
         id,
         outcome: attempt.outcome,
@@ -117,6 +127,17 @@ struct Landed {
 }
 
 impl Landed {
+    fn fetched(manifest: Manifest, remark: String, delivery: &Delivery) -> Self {
+        Self {
+            manifest,
+            remark,
+            http_status: Some(200),
+            vendor_date: delivery.vendor_date(),
+            request_id: delivery.request_id().map(str::to_owned),
+            fetched: true,
+        }
+    }
+
     fn object(&self) -> StoredObject {
         let Manifest { key, size, sha256, fetched_at, generated_at, .. } = &self.manifest;
         StoredObject {
@@ -174,12 +195,12 @@ impl Missed {
     }
 
     /// After the vendor answered 200.
-    fn seen(outcome: Outcome, message: String, download: &Download) -> Self {
+    fn seen(outcome: Outcome, message: String, delivery: &Delivery) -> Self {
         Self {
             http_status: Some(200),
             seen: true,
-            vendor_date: download.vendor_date,
-            request_id: download.request_id.clone(),
+            vendor_date: delivery.vendor_date(),
+            request_id: delivery.request_id().map(str::to_owned),
             ..Self::new(outcome, message)
         }
     }
@@ -255,6 +276,9 @@ impl Work<'_> {
         let destination = self.ctx.destinations.get(&self.report.destination).ok_or_else(|| {
             Missed::new(Outcome::StoreFailed, format!("destination `{}` is not open", self.report.destination))
         })?;
+        if let Some(object) = &self.claim.entry.object {
+            return self.refresh(destination, object).await;
+        }
         let (is_taken, gone) = match self.look(destination).await? {
             Occupant::Ours(manifest) => {
                 return Ok(Landed {
@@ -269,29 +293,20 @@ impl Work<'_> {
             Occupant::Nobody { gone } => (false, gone),
             Occupant::Somebody => (true, None),
         };
-        let mut download = self.open().await?;
-        let (verified, placed) = self.fetch(destination, &mut download, is_taken).await?;
+        let mut delivery = self.open().await?;
+        let (verified, upload) = self.fetch(destination, &mut delivery, !is_taken).await?;
+        let placed = self.place(&delivery, &verified, upload, is_taken).await?;
         let mut remark = placed.remark;
         if let Some(gone) = gone.filter(|gone| gone.sha256 != verified.sha256()) {
             remark =
                 format!("other content than the object of {} that is gone (sha256 {})", gone.generated_at, gone.sha256);
         }
-        let mut manifest = self.manifest(&placed.key, &verified, download.content_type.clone());
+        let mut manifest = self.manifest_of(&delivery, &placed.key, &verified);
         if !remark.is_empty() {
             manifest.warnings.push(remark.clone());
         }
-        destination
-            .put_manifest(&manifest)
-            .await
-            .map_err(|error| Missed::seen(Outcome::StoreFailed, error.to_string(), &download))?;
-        Ok(Landed {
-            manifest,
-            remark,
-            http_status: Some(200),
-            vendor_date: download.vendor_date,
-            request_id: download.request_id.clone(),
-            fetched: true,
-        })
+        destination.put_manifest(&manifest).await.map_err(|error| store_failed(error, &delivery))?;
+        Ok(Landed::fetched(manifest, remark, &delivery))
     }
 
     /// Reads what is at the partition's key already, and adopts what is whole.
@@ -310,8 +325,8 @@ impl Work<'_> {
             Some(_) => {}
             // Perhaps a process died between object and manifest: what verifies is given one.
             None => {
-                if let Some(verified) = reread(self.ctx, destination, &key).await? {
-                    let manifest = self.manifest(&key, &verified, None);
+                if let Some((verified, records)) = reread(self.ctx, self.report, destination, &key).await? {
+                    let manifest = Manifest { records, ..self.manifest(&key, &verified) };
                     destination.put_manifest(&manifest).await?;
                     return Ok(Occupant::Ours(Box::new(manifest)));
                 }
@@ -338,18 +353,24 @@ impl Work<'_> {
         destination.move_aside(&manifest, &manifest_key(&self.keys.quarantine(&unique))).await
     }
 
-    async fn open(&self) -> Result<Download, Ended> {
-        let secret = self
-            .ctx
-            .secrets
-            .secret_key(&self.report.workspace)
-            .map_err(|message| Missed::new(Outcome::Unauthorized, message))?;
-        let opened = self.ctx.vendor.open(self.report, self.claim.entry.partition.id.date, &secret).await;
-        match opened {
+    /// Asks for an archive, or reads a whole listing.
+    async fn open(&self) -> Result<Delivery, Ended> {
+        let (secrets, partition) = (&self.ctx.secrets, &self.claim.entry.partition);
+        let workspace = &self.report.workspace;
+        let refused = |message| Missed::new(Outcome::Unauthorized, message);
+        if !self.report.source.is_archive() {
+            self.ctx.progress.begin(&partition.id, None);
+            let api_key = secrets.api_key(workspace).map_err(refused)?;
+            let gathered = snapshot::gather(self.ctx, self.report, partition, &api_key, self.answered).await;
+            return Ok(Delivery::Snapshot(gathered.map_err(|failure| self.missed(failure))?));
+        }
+        let secret = secrets.secret_key(workspace).map_err(refused)?;
+        match self.ctx.vendor.open(self.report, partition.id.date, &secret).await {
             Ok(download) => {
                 self.ctx.note_vendor_date(download.vendor_date);
                 (self.answered)();
-                Ok(download)
+                self.ctx.progress.begin(&partition.id, download.content_length);
+                Ok(Delivery::Archive(download))
             }
             Err(failure) => {
                 self.ctx.note_vendor_date(failure.vendor_date);
@@ -375,30 +396,27 @@ impl Work<'_> {
         }
     }
 
-    /// Streams the download through the verifier into a staged upload, and places what is whole.
+    /// Streams what was had through the verifier into a staged upload, and places what is whole.
     async fn fetch(
         &self,
         destination: &Destination,
-        download: &mut Download,
-        is_taken: bool,
-    ) -> Result<(Verified, Placed), Ended> {
+        delivery: &mut Delivery,
+        is_settled_place: bool,
+    ) -> Result<(Verified, Upload), Ended> {
         let id = &self.claim.entry.partition.id;
         let key = self.keys.object();
         // What may have to go elsewhere gathers where it still can.
         let broken_before = self.broken_before().await?;
-        let placement = if is_taken || self.is_last_chance() || !broken_before.is_empty() {
-            Placement::Staged
-        } else {
+        let placement = if is_settled_place && !self.is_last_chance() && broken_before.is_empty() {
             Placement::Direct(&key)
+        } else {
+            Placement::Staged
         };
-        let store_failed =
-            |error: StoreError, download: &Download| Missed::seen(Outcome::StoreFailed, error.to_string(), download);
         let mut upload =
-            destination.stage(placement, download.content_length).map_err(|error| store_failed(error, download))?;
-        let mut pass = Pass::start(limits(self.ctx));
-        self.ctx.progress.begin(id, download.content_length);
+            destination.stage(placement, delivery.content_length()).map_err(|error| store_failed(error, delivery))?;
+        let mut pass = Pass::start(limits(self.ctx, self.report));
         loop {
-            let chunk = match download.chunk().await {
+            let chunk = match delivery.chunk().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(failure) => {
@@ -406,20 +424,30 @@ impl Work<'_> {
                     return Err(self.missed(failure).into());
                 }
             };
-            self.ctx.progress.advance(id, chunk.len() as u64);
+            if let Delivery::Archive(_) = delivery {
+                self.ctx.progress.advance(id, chunk.len() as u64);
+            }
             if let Err(too_large) = pass.feed(chunk.clone()).await {
                 upload.abort().await;
-                return Err(Missed::seen(Outcome::Corrupt, too_large.to_string(), download).into());
+                return Err(Missed::seen(Outcome::Corrupt, too_large.to_string(), delivery).into());
             }
-            upload.write(chunk).await.map_err(|error| store_failed(error, download))?;
+            upload.write(chunk).await.map_err(|error| store_failed(error, delivery))?;
         }
-        let verified = match pass.finish().await {
-            Verdict::Verified(verified) => verified,
-            Verdict::Rejected(rejected) => {
-                return Err(self.reject(rejected, upload, download, &broken_before).await.into());
-            }
-        };
+        match pass.finish().await {
+            Verdict::Verified(verified) => Ok((verified, upload)),
+            Verdict::Rejected(rejected) => Err(self.reject(rejected, upload, delivery, &broken_before).await.into()),
+        }
+    }
 
+    /// Gives a verified upload its final name, or that of a version where something else has it.
+    async fn place(
+        &self,
+        delivery: &Delivery,
+        verified: &Verified,
+        mut upload: Upload,
+        is_taken: bool,
+    ) -> Result<Placed, Ended> {
+        let key = self.keys.object();
         let unknown: Mutex<Option<LedgerError>> = Mutex::new(None);
         let still_ours = || async {
             self.ctx.ledger.is_ours(self.claim).await.unwrap_or_else(|error| {
@@ -430,19 +458,20 @@ impl Work<'_> {
         let version = self.keys.version(verified.sha256());
         let mut target = if is_taken { &version } else { &key };
         loop {
-            let committed = upload.commit(&verified, target, still_ours()).await;
-            match committed.map_err(|error| store_failed(error, download))? {
+            let committed = upload.commit(verified, target, still_ours()).await;
+            match committed.map_err(|error| store_failed(error, delivery))? {
                 Commit::Stored | Commit::AlreadyThere => break,
                 Commit::Taken { kept: true } if *target == key => target = &version,
                 Commit::Taken { .. } => {
                     upload.abort().await;
                     let message = format!("other content appeared at `{target}` during the download");
-                    return Err(Missed::seen(Outcome::StoreFailed, message, download).into());
+                    return Err(Missed::seen(Outcome::StoreFailed, message, delivery).into());
                 }
                 Commit::NotOurs => {
                     upload.abort().await;
                     let error = unknown.into_inner().unwrap_or_else(PoisonError::into_inner);
-                    return Err(error.unwrap_or(LedgerError::Fenced { what: id.to_string() }).into());
+                    let what = self.claim.entry.partition.id.to_string();
+                    return Err(error.unwrap_or(LedgerError::Fenced { what }).into());
                 }
             }
         }
@@ -450,19 +479,18 @@ impl Work<'_> {
             true => String::new(),
             false => format!("other content is at `{key}` and was left alone"),
         };
-        let key = target.clone();
-        Ok((verified, Placed { key, remark }))
+        Ok(Placed { key: target.clone(), remark })
     }
 
     /// What cannot be verified is evidence: kept whole once it has come twice alike, or when it may not come again.
     async fn reject(
         &self,
         rejected: archive::Rejected,
-        upload: crate::store::Upload,
-        download: &Download,
+        upload: Upload,
+        delivery: &Delivery,
         broken_before: &HashSet<String>,
     ) -> Missed {
-        let mut message = download.redact(&rejected.message);
+        let mut message = delivery.redact(&rejected.message);
         let is_repeated = broken_before.contains(&rejected.sha256);
         if rejected.size > 0 && (self.is_last_chance() || is_repeated) {
             let key = self.keys.quarantine(&rejected.sha256);
@@ -476,7 +504,7 @@ impl Work<'_> {
         Missed {
             size: Some(rejected.size),
             sha256: Some(rejected.sha256),
-            ..Missed::seen(Outcome::Corrupt, message, download)
+            ..Missed::seen(Outcome::Corrupt, message, delivery)
         }
     }
 
@@ -495,20 +523,28 @@ impl Work<'_> {
         left.is_some_and(|left| left < LAST_CHANCE)
     }
 
-    fn manifest(&self, key: &str, verified: &Verified, content_type: Option<String>) -> Manifest {
-        describe(self.ctx, self.report, &self.claim.entry, key, verified, content_type)
+    fn manifest_of(&self, delivery: &Delivery, key: &str, verified: &Verified) -> Manifest {
+        let mut manifest = self.manifest(key, verified);
+        manifest.content_type = delivery.content_type().map(str::to_owned);
+        if let Delivery::Snapshot(snapshot) = delivery {
+            manifest.records = Some(snapshot.records);
+            manifest.pages = Some(snapshot.pages);
+            manifest.requests = Some(snapshot.requests);
+        }
+        manifest
+    }
+
+    fn manifest(&self, key: &str, verified: &Verified) -> Manifest {
+        describe(self.ctx, self.report, &self.claim.entry, key, verified)
     }
 }
 
+fn store_failed(error: StoreError, delivery: &Delivery) -> Missed {
+    Missed::seen(Outcome::StoreFailed, error.to_string(), delivery)
+}
+
 /// The manifest of a verified object that the next attempt at `entry` has put, or found, at `key`.
-fn describe(
-    ctx: &Context,
-    report: &Report,
-    entry: &Entry,
-    key: &str,
-    verified: &Verified,
-    content_type: Option<String>,
-) -> Manifest {
+fn describe(ctx: &Context, report: &Report, entry: &Entry, key: &str, verified: &Verified) -> Manifest {
     let partition = &entry.partition;
     let entries = verified.entries().iter();
     Manifest {
@@ -521,18 +557,25 @@ fn describe(
         file_name: report.file_name(partition.id.date),
         format: match verified.format() {
             archive::Format::Zip => Format::Zip,
-            archive::Format::Gzip => Format::Gzip,
+            archive::Format::Gzip if partition.source.is_archive() => Format::Gzip,
+            archive::Format::Gzip => Format::NdjsonGz,
         },
         size: verified.size(),
         sha256: verified.sha256().to_owned(),
-        content_type,
+        content_type: None,
         entries: Some(
             entries
                 .map(|entry| ManifestEntry { name: entry.name.clone(), size: entry.size, crc32: entry.crc32 })
                 .collect(),
         ),
         records: None,
-        window: None,
+        pages: None,
+        requests: None,
+        window: match &report.query {
+            Query::Stats(query) => Some(query.window(partition.id.date)),
+            _ => None,
+        }
+        .map(|(from, to)| Window { from, to }),
         generated_at: partition.generated_at,
         due_at: partition.due_at,
         fetched_at: Some(ctx.clock.now()),
@@ -544,22 +587,34 @@ fn describe(
     }
 }
 
-/// Re-reads an object through the verifier; `None` when it is no whole archive.
-async fn reread(ctx: &Context, destination: &Destination, key: &str) -> Result<Option<Verified>, StoreError> {
+/// Re-reads an object through the verifier, and counts the lines of a snapshot; `None` when it is not whole.
+async fn reread(
+    ctx: &Context,
+    report: &Report,
+    destination: &Destination,
+    key: &str,
+) -> Result<Option<(Verified, Option<u64>)>, StoreError> {
     let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
-    let mut pass = Pass::start(limits(ctx));
+    let mut pass = Pass::start(limits(ctx, report));
+    let mut lines = (!report.source.is_archive()).then(LineCount::default);
     while let Some(chunk) = bytes.next().await {
-        if pass.feed(chunk?).await.is_err() {
+        let chunk = chunk?;
+        if lines.as_mut().is_some_and(|lines| lines.feed(&chunk).is_err()) || pass.feed(chunk).await.is_err() {
             return Ok(None);
         }
     }
     match pass.finish().await {
-        Verdict::Verified(verified) => Ok(Some(verified)),
+        // Decoded twice over and found whole by the verifier: the count cannot fail.
+        Verdict::Verified(verified) => Ok(Some((verified, lines.and_then(|lines| lines.total().ok())))),
         Verdict::Rejected(_) => Ok(None),
     }
 }
 
-fn limits(ctx: &Context) -> Limits {
+/// What bounds the work on what comes from the vendor. A snapshot is our own work, page by page within bounds already.
+fn limits(ctx: &Context, report: &Report) -> Limits {
+    if !report.source.is_archive() {
+        return Limits { archive_bytes: u64::MAX, inflated_bytes: u64::MAX, inflate_ratio: u64::MAX };
+    }
     let limits = &ctx.config.limits;
     Limits {
         archive_bytes: limits.archive_bytes,

@@ -31,12 +31,6 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             report.id, report.source
         )));
     }
-    if !plan::is_kept(&report) {
-        return Err(Failure::Usage(format!(
-            "report `{}`: this version does not fetch {} yet",
-            report.id, report.source
-        )));
-    }
     if from > to {
         return Err(Failure::Usage(format!("--from {from} is after --to {to}")));
     }

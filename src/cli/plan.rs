@@ -68,6 +68,7 @@ fn planned(item: &Item, now: Timestamp) -> PlannedPartition {
 fn reason(decision: Decision, message: Option<&str>) -> String {
     match decision {
         Decision::Fetch => "due and not stored".into(),
+        Decision::Refresh => "stored; its numbers may have been restated".into(),
         Decision::NotDue { until } => format!("due {}", table::instant(until)),
         Decision::Backoff { until } => {
             format!("tried again {}{}", table::instant(until), message.map(|m| format!(": {m}")).unwrap_or_default())
@@ -92,6 +93,7 @@ fn show(plan: &Planned, now: Timestamp) -> String {
             Cell::new(&partition.reason),
         ]);
     }
-    let to_fetch = plan.partitions.iter().filter(|partition| partition.action == Action::Fetch).count();
+    let to_fetch =
+        plan.partitions.iter().filter(|partition| matches!(partition.action, Action::Fetch | Action::Refresh)).count();
     format!("{}\n{to_fetch} to fetch now\n", table::text(&rows))
 }

@@ -98,7 +98,7 @@ fn all(config: &Config, entries: &[Entry], now: Timestamp) -> Vec<PartitionStatu
     let recorded = entries
         .iter()
         .map(|entry| PartitionStatus::new(entry, configured.contains_key(&entry.partition.id.report_id()), now));
-    let next = config.reports.iter().filter(|report| plan::is_kept(report)).filter_map(|report| {
+    let next = config.reports.iter().filter_map(|report| {
         let partition = report.partition(schedule::next(report, now)?);
         (!recorded_ids.contains(&partition.id)).then(|| PartitionStatus::upcoming(partition, now))
     });

@@ -100,6 +100,8 @@ pub struct Partitions {
 pub enum Action {
     /// It is fetched now.
     Fetch,
+    /// It is stored, and fetched again because its numbers may have been restated.
+    Refresh,
     /// It waits until its buffer has passed.
     NotDue,
     /// It waits for its next attempt.
@@ -115,6 +117,7 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Action::Fetch => "fetch",
+            Action::Refresh => "refresh",
             Action::NotDue => "not_due",
             Action::Backoff => "backoff",
             Action::Held => "held",
@@ -127,6 +130,7 @@ impl From<Decision> for Action {
     fn from(decision: Decision) -> Self {
         match decision {
             Decision::Fetch => Action::Fetch,
+            Decision::Refresh => Action::Refresh,
             Decision::NotDue { .. } => Action::NotDue,
             Decision::Backoff { .. } => Action::Backoff,
             Decision::Held { .. } => Action::Held,

@@ -161,7 +161,7 @@ impl Ledger {
         let latest_mark = present.checked_add(MARK_TOLERANCE).unwrap_or(Timestamp::MAX);
         let partitions = sqlx::query(
             "SELECT p.* FROM partitions p LEFT JOIN reports r USING (workspace, report)
-             WHERE p.settled = 'open' OR r.planned_through IS NULL OR p.generated_at > r.planned_through
+             WHERE p.settled = 'open' OR p.source = 'campaign_stats' OR r.planned_through IS NULL OR p.generated_at > r.planned_through
                 OR r.planned_through > ?",
         )
         .bind(latest_mark.as_millisecond())
@@ -288,7 +288,9 @@ impl Ledger {
 
     /// Asks for the right to work on a partition. This process's own claim is renewed: it is left behind when an
     /// attempt could not be recorded, and the process itself sees to it that it works on a partition once at a time.
-    pub async fn claim(&self, id: &PartitionId) -> Result<Claimed, LedgerError> {
+    ///
+    /// A stored partition is claimed only to be fetched again, `to_refresh`.
+    pub async fn claim(&self, id: &PartitionId, to_refresh: bool) -> Result<Claimed, LedgerError> {
         let mut transaction = self.begin().await?;
         let row = sqlx::query(
             "SELECT p.*, c.holder, c.token FROM partitions p LEFT JOIN claims c ON c.partition_id = p.id
@@ -302,7 +304,12 @@ impl Ledger {
         .map_err(|error| self.error("read", error))?;
         let Some(row) = row else { return Ok(Claimed::Settled) };
         let entry = self.entry(&row)?;
-        if entry.settled != Settled::Open {
+        let is_workable = match entry.settled {
+            Settled::Open => true,
+            Settled::Stored => to_refresh,
+            Settled::Absent | Settled::Lost => false,
+        };
+        if !is_workable {
             return Ok(Claimed::Settled);
         }
         let other: Option<String> = self.get(&row, "holder")?;

@@ -1,4 +1,4 @@
-//! What an archive API's answer means: from status, headers and error body to an outcome and the vendor's own words.
+//! What the vendor's answer means: from status, headers and error body to an outcome and the vendor's own words.
 //!
 //! This file owns that judgement. It must not know how the answer came.
 
@@ -30,6 +30,19 @@ pub(super) fn outcome(status: StatusCode, redirected: bool) -> Option<Outcome> {
         // 407 comes from a proxy and says nothing about the report.
         407 | 408 | 425 => Some(Outcome::Unavailable),
         400..=499 => Some(Outcome::NotPublished),
+        _ => Some(Outcome::Unavailable),
+    }
+}
+
+/// The outcome of a question to a JSON API that was answered so; `None` for what was asked for.
+pub(super) fn api_outcome(status: StatusCode) -> Option<Outcome> {
+    match status.as_u16() {
+        200 => None,
+        201..=299 => Some(Outcome::Corrupt),
+        401 | 403 => Some(Outcome::Unauthorized),
+        429 => Some(Outcome::RateLimited),
+        407 | 408 | 425 => Some(Outcome::Unavailable),
+        400..=499 => Some(Outcome::Rejected),
         _ => Some(Outcome::Unavailable),
     }
 }

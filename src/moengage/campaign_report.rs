@@ -17,5 +17,5 @@ pub(super) fn url(base_url: &Url, app_id: &str, file_name: &str) -> Url {
 pub(super) fn request(url: Url, signature: &SecretString) -> Result<Request, InvalidHeaderValue> {
     let mut value = HeaderValue::from_str(signature.expose_secret())?;
     value.set_sensitive(true);
-    Ok(Request { url, credentials: HeaderMap::from_iter([(SIGNATURE, value)]) })
+    Ok(Request { url, credentials: HeaderMap::from_iter([(SIGNATURE, value)]), json: None })
 }

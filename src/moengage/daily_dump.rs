@@ -18,5 +18,5 @@ pub(super) fn signed(mut url: Url, signature: &SecretString) -> Url {
 }
 
 pub(super) fn request(url: Url, signature: &SecretString) -> Request {
-    Request { url: signed(url, signature), credentials: HeaderMap::new() }
+    Request { url: signed(url, signature), credentials: HeaderMap::new(), json: None }
 }

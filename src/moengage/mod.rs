@@ -1,14 +1,19 @@
-//! HTTP to the vendor: asks for an archive, judges the answer, and hands on its bytes.
+//! HTTP to the vendor: asks for an archive or a page, judges the answer, and hands on what it holds.
 //!
 //! This folder owns everything MoEngage's servers can do to us: `transport` the network, `encoding` a gzip around
-//! the archive, `answer` what a status means, and one file an API where it is found and how a request is signed. It
-//! must not know what is in an archive, where it goes, or when to try again.
+//! the archive, `answer` what a status means, `page` what the JSON APIs have in common, and one file an API where it
+//! is found and what a request looks like. It must not know what is in an archive, where it goes, which page is next,
+//! or when to try again.
 
 mod answer;
 mod campaign_report;
+mod campaign_stats;
+mod campaigns;
 mod daily_dump;
 mod encoding;
+mod executions;
 mod failure;
+mod page;
 mod transport;
 
 use bytes::Bytes;
@@ -28,7 +33,9 @@ use self::{
     transport::{Answer, Body, Fault, Request, Transport, spoken},
 };
 pub use self::{
+    campaigns::has_executions,
     failure::{Failure, RetryAfter},
+    page::{Page, Question, Record},
     transport::ClientError,
 };
 use crate::{
@@ -106,7 +113,7 @@ impl Client {
             request_id: None,
             seen: false,
         })?;
-        let answer = self.transport.get(request, &redactor).await.map_err(|fault| Failure {
+        let answer = self.transport.ask(request, &redactor).await.map_err(|fault| Failure {
             outcome: fault.outcome,
             http_status: fault.http_status,
             message: redactor.redact(&fault.message),
@@ -211,13 +218,15 @@ impl Download {
     }
 }
 
-/// Where the archive of `date` is asked for, without signature; the base URL for sources that serve no archive.
+/// Where the partition of `date` is asked for, without signature; the base URL where that is several places.
 pub fn source_url(report: &Report, date: civil::Date) -> Url {
     let (app_id, file_name) = (&report.workspace.app_id, &report.file_name(date));
     match report.source {
         Source::CampaignReport => campaign_report::url(&report.base_url, app_id, file_name),
         Source::DailyDump => daily_dump::url(&report.base_url, app_id, file_name),
-        Source::CampaignStats | Source::Campaigns | Source::Executions => transport::below(&report.base_url, &[]),
+        Source::CampaignStats => campaign_stats::url(&report.base_url),
+        Source::Campaigns => campaigns::url(&report.base_url),
+        Source::Executions => transport::below(&report.base_url, &[]),
     }
 }
 

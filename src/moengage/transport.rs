@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Certificate, Proxy, StatusCode,
-    header::{ACCEPT, ACCEPT_ENCODING, DATE, HeaderMap, HeaderValue, LOCATION},
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION},
     redirect,
 };
 use secrecy::SecretString;
@@ -59,6 +59,8 @@ pub(super) struct Request {
     pub(super) url: Url,
     /// Headers that only the origin of `url` may see.
     pub(super) credentials: HeaderMap,
+    /// JSON to post; a request without is a download.
+    pub(super) json: Option<Bytes>,
 }
 
 /// An answer that is no redirect, with its body still to come.
@@ -116,12 +118,14 @@ impl Transport {
         })
     }
 
-    /// Gets an answer, following redirects by hand: the stock policy would take the credentials along.
-    pub(super) async fn get(&self, request: Request, redactor: &Redactor) -> Result<Answer, Fault> {
+    /// Gets an answer. Redirects of a download are followed by hand, because the stock policy would take the credentials
+    /// along; those of a question are not followed at all.
+    pub(super) async fn ask(&self, request: Request, redactor: &Redactor) -> Result<Answer, Fault> {
         let started = Instant::now();
         let deadline = later(started, self.attempt_timeout);
         let answer_by = deadline.min(started + ANSWER_TIMEOUT);
         let origin = request.url.origin();
+        let json = request.json;
         let mut way = vec![request.url];
         let mut credentials = Some(request.credentials);
         let mut vendor_date = None;
@@ -130,15 +134,16 @@ impl Transport {
             let url = &way[way.len() - 1];
             let place = place(url);
             let redirected_to = (way.len() > 1).then(|| place.clone());
-            let response = self.send(url, credentials.as_ref(), answer_by).await.map_err(|message| Fault {
-                outcome: Outcome::Unavailable,
-                message: match &redirected_to {
-                    Some(_) => format!("after a redirect from {}: {message}", origin.ascii_serialization()),
-                    None => message,
-                },
-                http_status: None,
-                vendor_date,
-            })?;
+            let response =
+                self.send(url, credentials.as_ref(), json.as_ref(), answer_by).await.map_err(|message| Fault {
+                    outcome: Outcome::Unavailable,
+                    message: match &redirected_to {
+                        Some(_) => format!("after a redirect from {}: {message}", origin.ascii_serialization()),
+                        None => message,
+                    },
+                    http_status: None,
+                    vendor_date,
+                })?;
             let status = response.status();
             if url.origin() == origin {
                 vendor_date = date(response.headers());
@@ -160,7 +165,11 @@ impl Transport {
                 let presigned = url.query().filter(|_| redirected_to.is_some()).map(SecretString::from);
                 return Ok(Answer { status, headers, redirected_to, presigned, vendor_date, body });
             }
-            let target = self.target(&response, &way, redactor).map_err(|reason| Fault {
+            let target = match json {
+                None => self.target(&response, &way, redactor),
+                Some(_) => Err("only downloads are handed on; if the API has moved, change base_url".to_owned()),
+            };
+            let target = target.map_err(|reason| Fault {
                 outcome: Outcome::Unavailable,
                 message: format!("{place} answered {}, which is not followed: {reason}", spoken(status)),
                 http_status: Some(status.as_u16()),
@@ -178,13 +187,18 @@ impl Transport {
         &self,
         url: &Url,
         credentials: Option<&HeaderMap>,
+        json: Option<&Bytes>,
         answer_by: Instant,
     ) -> Result<reqwest::Response, String> {
         let mut headers = credentials.cloned().unwrap_or_default();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let http = self.direct.as_ref().filter(|_| is_loopback(url)).unwrap_or(&self.http);
-        match timeout_at(answer_by, http.get(url.clone()).headers(headers).send()).await {
+        let request = match json {
+            None => http.get(url.clone()),
+            Some(json) => http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(json.clone()),
+        };
+        match timeout_at(answer_by, request.headers(headers).send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.unreachable(error, &place(url))),
             Err(_) => {

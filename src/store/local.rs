@@ -126,31 +126,55 @@ impl Directory {
     }
 
     /// Puts `bytes` at `target` in one step, whatever is there.
-    pub(super) fn replace(&self, target: &Path, bytes: &[u8]) -> io::Result<()> {
-        let staged = self.append(None, bytes)?;
-        if self.fsync {
-            staged.file.sync_all()?;
-        }
-        self.with_directory(target, || fs::rename(&staged.path, target))?;
-        // What may be gone after a power cut must not be found, and believed, before one.
-        self.sync_parent(target).inspect_err(|_| {
+    pub(super) fn put(&self, target: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.replace(None, bytes, target).inspect_err(|_| {
+            // What may be gone after a power cut must not be found, and believed, before one.
             let _ = fs::remove_file(target);
         })
     }
 
-    /// Moves `from` to `to`, which must be free or hold the same bytes. Nothing to do when it was done before.
-    pub(super) fn move_aside(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let moved = match self.link(from, to) {
-            Err(error) if error.kind() == ErrorKind::NotFound && to.is_file() && !from.exists() => return Ok(()),
-            linked => linked?,
-        };
-        if !moved {
+    /// Gives what is staged plus `rest` its name in one step, whatever has that name. Somebody who reads sees the old
+    /// content or the new.
+    pub(super) fn replace(&self, staged: Option<Staged>, rest: &[u8], target: &Path) -> io::Result<()> {
+        let staged = self.append(staged, rest)?;
+        if self.fsync {
+            staged.file.sync_all()?;
+        }
+        self.with_directory(target, || fs::rename(&staged.path, target))?;
+        self.sync_parent(target)
+    }
+
+    /// Gives the file at `from` the name `to` as well, which must be free or hold the same bytes.
+    pub(super) fn keep_as(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let linked = self.with_directory(to, || match fs::hard_link(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            // A file system without links: what stays under its name has to be copied.
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+                let mut copy = self.stage()?;
+                io::copy(&mut File::open(from)?, &mut copy.file)?;
+                if self.fsync {
+                    copy.file.sync_all()?;
+                }
+                self.link(&copy.path, to)
+            }
+            Err(error) => Err(error),
+        })?;
+        if !linked {
             let (size, sha256) = digest(from)?;
             if !is_same(to, size, &sha256)? {
                 return Err(io::Error::new(ErrorKind::AlreadyExists, "the new name holds other content"));
             }
         }
-        self.sync_parent(to)?;
+        self.sync_parent(to)
+    }
+
+    /// Moves `from` to `to`, which must be free or hold the same bytes. Nothing to do when it was done before.
+    pub(super) fn move_aside(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.keep_as(from, to) {
+            Err(error) if error.kind() == ErrorKind::NotFound && to.is_file() && !from.exists() => return Ok(()),
+            kept => kept?,
+        }
         match fs::remove_file(from) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}

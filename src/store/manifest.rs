@@ -39,6 +39,12 @@ pub struct Manifest {
     pub entries: Option<Vec<ManifestEntry>>,
     /// Number of records (JSON sources).
     pub records: Option<u64>,
+    /// Pages of which a snapshot was made (JSON sources).
+    #[serde(default)]
+    pub pages: Option<u64>,
+    /// Requests that it took (JSON sources).
+    #[serde(default)]
+    pub requests: Option<u64>,
     /// The days that statistics cover.
     pub window: Option<Window>,
     /// The scheduled instant at which MoEngage made it.

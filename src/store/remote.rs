@@ -269,20 +269,33 @@ impl Bucket {
 
     /// Moves an object to a key that must be free or hold the same bytes.
     pub(super) async fn move_aside(self: &Arc<Self>, from: &Key, to: &Key, budget: &Budget) -> Result<(), StoreError> {
-        let fail = |cause: &str| self.reporter.text("move", &format!("{from}` to `{to}"), cause.to_owned());
-        let Some(size) = self.size(from).await? else {
-            return match self.size(to).await? {
-                Some(_) => Ok(()),
-                None => Err(fail("there is no such object")),
-            };
-        };
+        match self.size(from).await? {
+            None if self.size(to).await?.is_some() => Ok(()),
+            _ => {
+                self.keep_as("move", from, to, budget).await?;
+                self.delete("move", from).await
+            }
+        }
+    }
+
+    /// Copies the object at `from` to `to`, which must be free or hold the same bytes.
+    pub(super) async fn keep_as(
+        self: &Arc<Self>,
+        operation: &'static str,
+        from: &Key,
+        to: &Key,
+        budget: &Budget,
+    ) -> Result<(), StoreError> {
+        let fail = |cause: &str| self.reporter.text(operation, &format!("{from}` to `{to}"), cause.to_owned());
+        let Some(size) = self.size(from).await? else { return Err(fail("there is no such object")) };
         let _writing = self.writing(to).lock().await;
         if self.size(to).await?.is_none() {
-            self.copy(from, to, size, budget).await?;
+            self.copy(from, to, size, budget).await
         } else if self.digest(from).await? != self.digest(to).await? {
-            return Err(fail("the new key holds other content"));
+            Err(fail("the new key holds other content"))
+        } else {
+            Ok(())
         }
-        self.delete("move", from).await
     }
 
     /// Deletes what dead holders left under `_staging/` and aborts their multipart uploads.
@@ -700,6 +713,13 @@ impl StagedObject {
         }
         bucket.copy(&self.key, to, size, budget).await?;
         Ok(Commit::Stored)
+    }
+
+    /// Copies it to a key whatever is there.
+    pub(super) async fn replace(&self, to: &Key, size: u64, budget: &Budget) -> Result<(), StoreError> {
+        let Some(bucket) = &self.bucket else { return Ok(()) };
+        let _writing = bucket.writing(to).lock().await;
+        bucket.copy(&self.key, to, size, budget).await
     }
 
     pub(super) async fn delete(mut self) {

@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use tracing::warn;
 
+use super::pace::Pace;
 use crate::{
     config::{Config, Workspace},
     ledger::Ledger,
@@ -78,6 +79,7 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Who watches.
     pub progress: Arc<dyn Progress>,
+    pub(super) pace: Arc<Pace>,
     pub(super) skew: Mutex<Option<Skew>>,
     pub(super) budget: Budget,
     pub(super) holder: String,
@@ -115,6 +117,14 @@ impl Context {
         }
     }
 
+    /// The present by the vendor's clock, if an answer has shown that lately.
+    pub(super) fn vendor_now(&self) -> Option<Timestamp> {
+        let skew = (*self.skew.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let now = self.clock.now();
+        let age = now.duration_since(skew.noted_at).abs();
+        (age <= LONGEST_TRUST).then(|| now.checked_sub(skew.ahead).ok()).flatten()
+    }
+
     /// How far the local clock is ahead of the vendor's, if an answer has shown that lately. The clock may have been set
     /// since.
     pub(super) fn clock_ahead(&self) -> Option<SignedDuration> {
@@ -127,7 +137,13 @@ impl Context {
 /// The workspaces' keys, read when first needed and again after the vendor refused one: a mended key heals by itself.
 #[derive(Default)]
 pub struct Secrets {
-    known: Mutex<HashMap<String, SecretString>>,
+    known: Mutex<HashMap<(String, Purpose), SecretString>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Purpose {
+    Archives,
+    Apis,
 }
 
 impl Secrets {
@@ -137,19 +153,35 @@ impl Secrets {
     ///
     /// What is wrong with its file or variable.
     pub fn secret_key(&self, workspace: &Workspace) -> Result<SecretString, String> {
+        self.read(workspace, Purpose::Archives)
+    }
+
+    /// The password of `workspace` for the JSON APIs.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with its file or variable.
+    pub fn api_key(&self, workspace: &Workspace) -> Result<SecretString, String> {
+        self.read(workspace, Purpose::Apis)
+    }
+
+    fn read(&self, workspace: &Workspace, purpose: Purpose) -> Result<SecretString, String> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(secret) = known.get(&workspace.name) {
+        let key = (workspace.name.clone(), purpose);
+        if let Some(secret) = known.get(&key) {
             return Ok(secret.clone());
         }
-        let secret = workspace
-            .secret_key
-            .resolve()
-            .map_err(|problem| format!("the secret key of workspace `{}`: {problem}", workspace.name))?;
-        known.insert(workspace.name.clone(), secret.clone());
+        let (source, what) = match purpose {
+            Purpose::Archives => (&workspace.secret_key, "secret key"),
+            Purpose::Apis => (&workspace.api_key, "API key"),
+        };
+        let secret =
+            source.resolve().map_err(|problem| format!("the {what} of workspace `{}`: {problem}", workspace.name))?;
+        known.insert(key, secret.clone());
         Ok(secret)
     }
 
     pub(super) fn forget(&self, workspace: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(workspace);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _), _| name != workspace);
     }
 }

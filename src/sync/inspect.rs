@@ -64,12 +64,7 @@ pub async fn inspect(destination: &Destination, entry: Entry) -> Inspected {
 }
 
 async fn damage(destination: &Destination, entry: &Entry, object: &StoredObject) -> Result<Option<Damage>, StoreError> {
-    let Some(mut bytes) = destination.read(&object.key).await? else { return Ok(Some(Damage::Missing)) };
-    let mut hash = Sha256::new();
-    while let Some(chunk) = bytes.next().await {
-        hash.update(&chunk?);
-    }
-    let sha256 = hex::encode(hash.finalize());
+    let Some(sha256) = digest(destination, &object.key).await? else { return Ok(Some(Damage::Missing)) };
     if sha256 != object.sha256 {
         return Ok(Some(Damage::Altered { sha256 }));
     }
@@ -80,6 +75,16 @@ async fn damage(destination: &Destination, entry: &Entry, object: &StoredObject)
             && manifest.size == object.size
     });
     Ok((!is_described).then_some(Damage::Manifest))
+}
+
+/// Hash of the object at `key`, in lower-case hex; `None` when there is none.
+pub(super) async fn digest(destination: &Destination, key: &str) -> Result<Option<String>, StoreError> {
+    let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
+    let mut hash = Sha256::new();
+    while let Some(chunk) = bytes.next().await {
+        hash.update(&chunk?);
+    }
+    Ok(Some(hex::encode(hash.finalize())))
 }
 
 /// What a repair of one partition has come to.
@@ -144,8 +149,9 @@ async fn describe_again(
     object: &StoredObject,
     destination: &Destination,
 ) -> Result<bool, StoreError> {
-    let Some(verified) = reread(ctx, destination, &object.key).await? else { return Ok(false) };
-    let mut manifest = describe(ctx, report, entry, &object.key, &verified, None);
+    let Some((verified, records)) = reread(ctx, report, destination, &object.key).await? else { return Ok(false) };
+    let mut manifest = describe(ctx, report, entry, &object.key, &verified);
+    manifest.records = records;
     manifest.fetched_at = Some(object.stored_at);
     manifest.attempts = entry.attempts;
     destination.put_manifest(&manifest).await?;

@@ -127,9 +127,10 @@ pub async fn once(
                 continue;
             }
             match item.decision {
-                Decision::Fetch | Decision::Backoff { .. } | Decision::Held { outcome: Outcome::Unauthorized, .. } => {
-                    crew.queue.push_back(item)
-                }
+                Decision::Fetch
+                | Decision::Refresh
+                | Decision::Backoff { .. }
+                | Decision::Held { outcome: Outcome::Unauthorized, .. } => crew.queue.push_back(item),
                 Decision::Held { until, .. } if until.duration_since(now) <= LONGEST_PATIENCE => {
                     later.insert((until, id), item);
                 }
@@ -249,7 +250,7 @@ pub async fn continuously(
                     crew.queue = plan
                         .items
                         .into_iter()
-                        .filter(|item| item.decision == Decision::Fetch)
+                        .filter(|item| matches!(item.decision, Decision::Fetch | Decision::Refresh))
                         .filter(|item| !crew.in_flight.contains(&item.entry.partition.id))
                         .collect();
                 }
@@ -447,7 +448,7 @@ impl Crew {
         let task = self.running.spawn(async move {
             let id = claimed;
             let workspace = id.workspace.clone();
-            let ended = match ctx.ledger.claim(&id).await {
+            let ended = match ctx.ledger.claim(&id, item.entry.settled == Settled::Stored).await {
                 Ok(Claimed::Settled) => Ended::Settled,
                 Ok(Claimed::Theirs) => Ended::Theirs,
                 Ok(Claimed::Ours(claim)) => {

@@ -91,7 +91,14 @@ async fn find(
     let versions = format!("{}/_versions/", report.key_prefix());
     // The object under the partition's own key comes before any other version of it.
     keys.sort_by_key(|key| key.starts_with(&versions));
-    for key in keys.into_iter().filter(|key| !is_known(key)) {
+    let is_of_stored = |key: &str| {
+        let date = key.split('/').find_map(|part| part.strip_prefix("date=")?.parse().ok());
+        date.is_some_and(|date| {
+            is_stored(&PartitionId { workspace: report.workspace.name.clone(), report: report.id.clone(), date })
+        })
+    };
+    // Versions of what is stored are not read: there may be one for each day that restated.
+    for key in keys.into_iter().filter(|key| !is_known(key) && !is_of_stored(key)) {
         let Some(manifest) = destination.manifest(&key).await? else { continue };
         let Some(partition) = believable(report, &key, &manifest) else {
             warn!(key, "a manifest that is not of this report or not of this object is ignored");

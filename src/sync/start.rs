@@ -13,7 +13,7 @@ use super::{Clock, Context, Progress, Secrets, rebuild};
 use crate::{
     config::{Config, Ledger},
     ledger::{self, Found, LedgerError},
-    moengage, plan,
+    moengage,
     store::{Budget, Destination},
     telemetry::Chain,
 };
@@ -45,9 +45,6 @@ pub async fn start(
     let Ledger::Sqlite(path) = &config.ledger else {
         return Err(StartError::Configuration(POSTGRES_UNSUPPORTED.into()));
     };
-    for report in config.reports.iter().filter(|report| !plan::is_kept(report)) {
-        warn!(report = %report.report_id(), "this version does not fetch {} yet", report.source);
-    }
     let secrets = resolve(&config)?;
     let vendor = client(&config)?;
     let place = ledger::place(path, &random()).map_err(|source| LedgerError::File {
@@ -69,8 +66,8 @@ pub async fn start(
             kept_at.display()
         ),
     }
-    let skew = Mutex::default();
-    Ok(Context { config, ledger, vendor, destinations, secrets, clock, progress, skew, budget, holder, place })
+    let (pace, skew) = (Arc::default(), Mutex::default());
+    Ok(Context { config, ledger, vendor, destinations, secrets, clock, progress, pace, skew, budget, holder, place })
 }
 
 /// Clears up after processes that died and brings the ledger up to what the destinations hold. To be done once before
@@ -98,6 +95,7 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
         secrets: resolve(&config)?,
         clock: Arc::clone(&old.clock),
         progress: Arc::clone(&old.progress),
+        pace: Arc::clone(&old.pace),
         skew: Mutex::default(),
         place: old.place.clone(),
         budget: old.budget.clone(),
@@ -112,6 +110,9 @@ fn resolve(config: &Config) -> Result<Secrets, StartError> {
     let secrets = Secrets::default();
     for workspace in &config.workspaces {
         secrets.secret_key(workspace).map_err(StartError::Configuration)?;
+    }
+    for report in config.reports.iter().filter(|report| !report.source.is_archive()) {
+        secrets.api_key(&report.workspace).map_err(StartError::Configuration)?;
     }
     Ok(secrets)
 }

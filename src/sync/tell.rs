@@ -21,12 +21,14 @@ pub(super) fn tell(
     attempt: &Attempt,
     next_attempt_at: Option<Timestamp>,
     object: Option<&StoredObject>,
+    is_refresh: bool,
 ) {
     let PartitionId { workspace, report, date } = &entry.partition.id;
     let (outcome, message) = (attempt.outcome.as_str(), attempt.message.as_str());
     if let Some(object) = object {
         let StoredObject { key, size, sha256, .. } = object;
-        if attempt.http_status.is_none() {
+        // Found at the destination, or fetched again.
+        if attempt.http_status.is_none() || is_refresh {
             info!(workspace, report, %date, key, size_bytes = size, sha256, "{workspace}/{report} {date}: {message}");
         } else if message.is_empty() {
             info!(workspace, report, %date, key, size_bytes = size, sha256, "stored {workspace}/{report} {date}");

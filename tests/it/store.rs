@@ -968,6 +968,8 @@ fn manifest(key: &str) -> Manifest {
         content_type: Some("application/zip".to_owned()),
         entries: Some(vec![ManifestEntry { name: "../report.csv".to_owned(), size: 5678, crc32: 0x00ab_cdef }]),
         records: None,
+        pages: None,
+        requests: None,
         window: None,
         generated_at: "2026-11-21T04:00:00Z".parse().unwrap(),
         due_at: "2026-11-21T04:30:00Z".parse().unwrap(),

@@ -1,0 +1,86 @@
+//! When the next question to a JSON API may be asked, so that the vendor never has to say 429.
+//!
+//! This file owns the vendor's published rates. One line for each workspace and API, shared by all its reports. The
+//! questions of a line keep an even distance: no window of a minute, a second or an hour holds too many, whenever it
+//! begins, and neither does one in which the process was started again.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Clock;
+use crate::config::Source;
+
+/// 100 requests a minute for statistics (seed document 002) and for executions, for which 10 a second and 6,000 an hour
+/// are allowed too (MoEngage's current documentation). A little less, because the network moves requests together.
+const DISTANCE: SignedDuration = SignedDuration::from_millis(610);
+
+/// Nobody waits longer than this for a turn: a line that says so was written by a clock that has since been set back.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(15);
+
+/// All lines. They outlive a reload.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    lines: Mutex<HashMap<(String, Source), Line>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    /// The next turn that is free.
+    free_at: Timestamp,
+    /// The vendor asked to be left alone until then.
+    rests_until: Timestamp,
+}
+
+impl Pace {
+    /// Returns when it is the caller's turn.
+    pub(super) async fn turn(&self, clock: &dyn Clock, workspace: &str, source: Source) {
+        let key = (workspace.to_owned(), source);
+        let distance = if source == Source::Campaigns { SignedDuration::ZERO } else { DISTANCE };
+        loop {
+            let now = clock.now();
+            let turn_at = self.with_line(&key, now, |line| {
+                let turn_at = line.free_at.max(line.rests_until).max(now);
+                line.free_at = later(turn_at, distance);
+                turn_at
+            });
+            if let Ok(wait) = Duration::try_from(turn_at.duration_since(now))
+                && !wait.is_zero()
+            {
+                clock.sleep(wait).await;
+            }
+            let now = clock.now();
+            // Somebody may have been refused meanwhile.
+            if self.with_line(&key, now, |line| line.rests_until <= now) {
+                return;
+            }
+        }
+    }
+
+    /// The vendor asked to be left alone for `wait`.
+    pub(super) fn rest(&self, clock: &dyn Clock, workspace: &str, source: Source, wait: SignedDuration) {
+        let now = clock.now();
+        self.with_line(&(workspace.to_owned(), source), now, |line| {
+            line.rests_until = line.rests_until.max(later(now, wait));
+        });
+    }
+
+    fn with_line<T>(&self, key: &(String, Source), now: Timestamp, act: impl FnOnce(&mut Line) -> T) -> T {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        // A new line begins with a distance: a process before this one may have asked a moment ago.
+        let new = Line { free_at: later(now, DISTANCE), rests_until: now };
+        let line = lines.entry(key.clone()).or_insert(new);
+        if line.free_at.max(line.rests_until) > later(now, LONGEST_WAIT) {
+            *line = new;
+        }
+        act(line)
+    }
+}
+
+fn later(instant: Timestamp, by: SignedDuration) -> Timestamp {
+    instant.checked_add(by).unwrap_or(Timestamp::MAX)
+}

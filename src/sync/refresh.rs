@@ -1,0 +1,57 @@
+//! A stored partition whose numbers restate, fetched again.
+//!
+//! This file owns the one exception to "the first content under a key stays": the old content is kept under another name
+//! first, then replaced. A process that dies between two steps leaves whole objects, and the next attempt goes by the
+//! object that it finds, not by what the ledger says of it.
+
+use super::{Ended, Landed, LedgerError, Work, inspect::digest, store_failed};
+use crate::{
+    outcome::StoredObject,
+    store::{Destination, Manifest},
+};
+
+impl Work<'_> {
+    pub(super) async fn refresh(&self, destination: &Destination, object: &StoredObject) -> Result<Landed, Ended> {
+        let key = &object.key;
+        let mut delivery = self.open().await?;
+        let (verified, upload) = self.fetch(destination, &mut delivery, false).await?;
+        let fail = |error| store_failed(error, &delivery);
+        let present = digest(destination, key).await.map_err(fail)?;
+        let described = destination.manifest(key).await.map_err(fail)?;
+        let new = self.manifest_of(&delivery, key, &verified);
+        let is_right = |manifest: &Manifest| {
+            manifest.names(&self.claim.entry.partition.id, key) && manifest.sha256 == verified.sha256()
+        };
+
+        if present.as_deref() == Some(verified.sha256()) {
+            upload.abort().await;
+            let manifest = match described.filter(is_right) {
+                Some(manifest) => manifest,
+                None => {
+                    destination.put_manifest(&new).await.map_err(fail)?;
+                    new
+                }
+            };
+            return Ok(Landed::fetched(manifest, "unchanged".into(), &delivery));
+        }
+        let remark = match &present {
+            Some(sha256) => {
+                let version = self.keys.version(sha256);
+                destination.keep_as(key, &version).await.map_err(fail)?;
+                if let Some(manifest) = described.filter(|manifest| manifest.sha256 == *sha256) {
+                    let manifest = Manifest { key: version.clone(), ..manifest };
+                    destination.put_manifest(&manifest).await.map_err(fail)?;
+                }
+                format!("restated; what was there is kept at `{version}`")
+            }
+            None => "its object was gone".into(),
+        };
+        if !self.ctx.ledger.is_ours(self.claim).await? {
+            upload.abort().await;
+            return Err(LedgerError::Fenced { what: self.claim.entry.partition.id.to_string() }.into());
+        }
+        upload.replace(&verified, key).await.map_err(fail)?;
+        destination.put_manifest(&new).await.map_err(fail)?;
+        Ok(Landed::fetched(new, remark, &delivery))
+    }
+}
