@@ -150,11 +150,11 @@ pub struct TooLarge {
 
 /// Bytes handed to the verifying thread at once, and the largest archive that needs no thread of its own for as long
 /// as it arrives.
-const BLOCK_BYTES: usize = 256 * 1024;
+const BLOCK_BYTES: usize = 96 * 1024;
 
 /// Blocks that may wait for the verifying thread. With the one being filled and the one being inflated, a pass holds
-/// at most 1.5 MiB of archive.
-const BLOCKS_WAITING: usize = 4;
+/// at most 384 KiB of archive; more make it no faster.
+const BLOCKS_WAITING: usize = 2;
 
 /// One archive on its way through: hashed by whoever feeds it, inflated and checked on a thread beside.
 ///
@@ -174,6 +174,8 @@ pub struct Pass {
 /// The verifier at work elsewhere.
 struct Thread {
     blocks: mpsc::Sender<Vec<u8>>,
+    /// Blocks that are read and can be filled again, which is cheaper than new ones.
+    emptied: mpsc::Receiver<Vec<u8>>,
     judgement: JoinHandle<Result<Contents, Rejection>>,
 }
 
@@ -247,16 +249,21 @@ impl Pass {
         let limits = self.limits;
         let thread = self.thread.get_or_insert_with(|| {
             let (blocks, mut receiver) = mpsc::channel::<Vec<u8>>(BLOCKS_WAITING);
+            let (empty, emptied) = mpsc::channel(BLOCKS_WAITING);
             let judgement = tokio::task::spawn_blocking(move || {
                 let mut verifier = Verifier::new(limits);
-                while let Some(block) = receiver.blocking_recv() {
+                while let Some(mut block) = receiver.blocking_recv() {
                     verifier.write(&block)?;
+                    block.clear();
+                    // No room means that there are enough; nobody there, that no more are wanted.
+                    let _ = empty.try_send(block);
                 }
                 verifier.finish()
             });
-            Thread { blocks, judgement }
+            Thread { blocks, emptied, judgement }
         });
-        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK_BYTES));
+        let empty = thread.emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK_BYTES));
+        let block = std::mem::replace(&mut self.block, empty);
         // Fails only if the verifier has already rejected the archive: the rest need only be hashed.
         let _ = thread.blocks.send(block).await;
     }

@@ -9,7 +9,11 @@ mod local;
 mod manifest;
 mod remote;
 
-use std::{future::Future, io, mem, sync::Arc};
+use std::{
+    future::Future,
+    io, mem,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
@@ -41,7 +45,7 @@ const LARGE_PART_BYTES: u64 = 8 * MIB;
 const MAX_PARTS: u64 = 10_000;
 
 /// How much is gathered before it is written to a file.
-const FILE_PART_BYTES: u64 = MIB;
+const FILE_PART_BYTES: u64 = MIB / 4;
 
 /// Largest manifest that is read. A manifest of as many entries as the verifier admits is well below it.
 const MANIFEST_BYTES: u64 = 64 * MIB;
@@ -57,27 +61,74 @@ const MIB: u64 = 1024 * 1024;
 /// - A part being filled waits only for the caller's bytes, a whole object held after a commit only for the caller's
 ///   next step. What such a step may need (copying an object that the store can't copy itself) has a share of its own,
 ///   taken part by part by copies and by nobody else.
+///
+/// Buffers of the usual sizes are filled again rather than freed: an allocator that is given large buffers back by
+/// many threads keeps half as much again as is in use.
 #[derive(Debug, Clone)]
 pub struct Budget {
     parts: Arc<Semaphore>,
     copying: Arc<Semaphore>,
+    /// Empty buffers. With those in use they are never more than the budget.
+    idle: Arc<Mutex<Vec<BytesMut>>>,
 }
+
+/// What all parts but copies' may have in memory.
+const PARTS_BYTES: usize = (32 * MIB - LARGE_PART_BYTES) as usize;
 
 impl Budget {
     /// A full budget. A process makes one.
     pub fn new() -> Self {
-        let parts = 32 * MIB - LARGE_PART_BYTES;
-        Budget { parts: Arc::new(Semaphore::new(parts as usize)), copying: Arc::new(Semaphore::new(1)) }
+        Budget {
+            parts: Arc::new(Semaphore::new(PARTS_BYTES)),
+            copying: Arc::new(Semaphore::new(1)),
+            idle: Arc::default(),
+        }
     }
 
     /// Room for a part of `capacity` bytes, at most [`LARGE_PART_BYTES`].
     async fn part(&self, capacity: u64) -> Part {
-        Part::new(capacity, acquire(&self.parts, capacity as u32).await)
+        let permit = acquire(&self.parts, capacity as u32).await;
+        let capacity = capacity as usize;
+        let share = Share { _permit: permit, idle: Some(Arc::clone(&self.idle)) };
+        Part { bytes: self.buffer(capacity), capacity, share }
     }
 
     /// Room for the one part that copies may have in memory, whatever its size.
-    async fn copying(&self) -> OwnedSemaphorePermit {
-        acquire(&self.copying, 1).await
+    async fn copying(&self, capacity: u64) -> Part {
+        let share = Share { _permit: acquire(&self.copying, 1).await, idle: None };
+        let capacity = capacity as usize;
+        Part { bytes: BytesMut::with_capacity(capacity), capacity, share }
+    }
+
+    /// A buffer whose share was taken before.
+    fn buffer(&self, capacity: usize) -> BytesMut {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let buffer = match idle.iter().position(|buffer| buffer.capacity() == capacity) {
+            Some(fitting) => idle.swap_remove(fitting),
+            None => BytesMut::with_capacity(capacity),
+        };
+        let room = self.parts.available_permits();
+        while idle.iter().map(BytesMut::capacity).sum::<usize>() > room {
+            idle.pop();
+        }
+        buffer
+    }
+}
+
+/// A share of the budget; free again when dropped.
+struct Share {
+    _permit: OwnedSemaphorePermit,
+    idle: Option<Arc<Mutex<Vec<BytesMut>>>>,
+}
+
+impl Share {
+    /// Gives the share back with the buffer that it was for.
+    fn recycle(self, mut buffer: BytesMut) {
+        buffer.clear();
+        let is_usual = [FILE_PART_BYTES, PART_BYTES, LARGE_PART_BYTES].contains(&(buffer.capacity() as u64));
+        if let Some(idle) = self.idle.as_ref().filter(|_| is_usual) {
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
     }
 }
 
@@ -96,15 +147,10 @@ async fn acquire(semaphore: &Arc<Semaphore>, permits: u32) -> OwnedSemaphorePerm
 struct Part {
     bytes: BytesMut,
     capacity: usize,
-    share: OwnedSemaphorePermit,
+    share: Share,
 }
 
 impl Part {
-    fn new(capacity: u64, share: OwnedSemaphorePermit) -> Self {
-        let capacity = capacity as usize;
-        Part { bytes: BytesMut::with_capacity(capacity), capacity, share }
-    }
-
     fn is_full(&self) -> bool {
         self.bytes.len() >= self.capacity
     }
@@ -115,7 +161,7 @@ impl Part {
         self.bytes.extend_from_slice(&chunk.split_to(room.min(chunk.len())));
     }
 
-    fn freeze(self) -> (Bytes, OwnedSemaphorePermit) {
+    fn freeze(self) -> (Bytes, Share) {
         (self.bytes.freeze(), self.share)
     }
 }
@@ -467,7 +513,7 @@ enum State {
     /// In parts at an object store, not yet an object.
     Parts(Multipart),
     /// All there are, in memory, after a first commit.
-    Whole(Bytes, OwnedSemaphorePermit),
+    Whole(Bytes, Share),
     /// All there are, in an object under `_staging/`, after a first commit.
     Object(StagedObject),
     /// Nowhere: stored, aborted or failed.
@@ -661,7 +707,11 @@ impl Upload {
             (Backend::Local(directory), state @ (State::Gathering | State::File(_))) => {
                 let staged = if let State::File(staged) = state { Some(staged) } else { None };
                 let directory = Arc::clone(directory);
-                let step = move || directory.append(staged, &part.bytes);
+                let step = move || {
+                    let staged = directory.append(staged, &part.bytes)?;
+                    part.share.recycle(part.bytes);
+                    Ok(staged)
+                };
                 State::File(self.destination.blocking("stage", STAGING, step).await?)
             }
             (Backend::Remote(bucket), state @ (State::Gathering | State::Parts(_))) => {
@@ -713,6 +763,28 @@ fn part_bytes(position: u64, expected: Option<u64>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn buffers_that_wait_to_be_filled_again_are_part_of_the_budget() {
+        let budget = Budget::new();
+        let idle_bytes = || budget.idle.lock().unwrap().iter().map(BytesMut::capacity).sum::<usize>();
+        let all = async |size| {
+            let mut parts = Vec::new();
+            for _ in 0..PARTS_BYTES as u64 / size {
+                parts.push(budget.part(size).await);
+            }
+            assert!(idle_bytes() <= budget.parts.available_permits(), "{} idle bytes", idle_bytes());
+            for Part { bytes, share, .. } in parts {
+                share.recycle(bytes);
+            }
+        };
+
+        all(PART_BYTES).await;
+        assert_eq!(idle_bytes() as u64, PARTS_BYTES as u64 / PART_BYTES * PART_BYTES);
+        all(LARGE_PART_BYTES).await;
+        all(MIB).await;
+        assert_eq!(idle_bytes(), 0, "odd sizes are not kept, and leave no room for others");
+    }
 
     #[test]
     fn no_object_that_is_admitted_needs_more_parts_than_a_store_takes() {

@@ -219,7 +219,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Smaller makes inflating slower (8 KiB: by 40 %), larger no faster.
-const OUTPUT_BYTES: usize = 256 * 1024;
+const OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Inflates one deflate stream after another; keeps only the length and CRC-32 of what comes out.
 pub(super) struct Inflater {

@@ -382,7 +382,7 @@ impl Bucket {
                 let capacity = part_bytes(position, Some(size)).unwrap_or(super::PART_BYTES);
                 let filling = match &mut part {
                     Some(filling) => filling,
-                    None => part.insert(Part::new(capacity, budget.copying().await)),
+                    None => part.insert(budget.copying(capacity).await),
                 };
                 let before = chunk.len();
                 filling.fill(&mut chunk);
@@ -543,8 +543,11 @@ impl Multipart {
         self.parts.push(None);
         let (bytes, share) = part.freeze();
         self.sending.spawn(async move {
-            let sent = multiparts.put_part(&at, &upload, number, bytes.into()).await;
-            drop(share);
+            let sent = multiparts.put_part(&at, &upload, number, bytes.clone().into()).await;
+            // Whoever sent it may not have let go of it yet; then it is freed with that.
+            if let Ok(buffer) = bytes.try_into_mut() {
+                share.recycle(buffer);
+            }
             sent.map(|id| (number, id))
         });
         Ok(())
