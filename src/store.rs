@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
+use futures::{StreamExt, stream, stream::BoxStream};
 use object_store::path::Path as Key;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -192,6 +192,17 @@ pub struct Capabilities {
     pub refuses_overwrite: bool,
 }
 
+/// What is at an object's key, and beside it.
+#[derive(Debug)]
+pub struct Found {
+    /// Size of the object in bytes; `None` when there is none.
+    pub size: Option<u64>,
+    /// Its manifest. One that is oversized or unreadable as a manifest counts as absent, with a warning in the log.
+    pub manifest: Option<Manifest>,
+    /// Whether something has the manifest's name, readable or not.
+    pub has_manifest: bool,
+}
+
 /// Where a large upload to an object store gathers. Small ones and files don't care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement<'a> {
@@ -278,27 +289,52 @@ impl Destination {
     ///
     /// The destination cannot be read.
     pub async fn manifest(&self, object_key: &str) -> Result<Option<Manifest>, StoreError> {
-        let key = report::manifest_key(object_key);
-        let Some(mut chunks) = self.read(&key).await? else { return Ok(None) };
-        let mut json = Vec::new();
-        while let Some(chunk) = chunks.try_next().await? {
-            if (json.len() + chunk.len()) as u64 > MANIFEST_BYTES {
-                tracing::warn!(
-                    destination = self.name(),
-                    key,
-                    "manifest passed over: larger than {MANIFEST_BYTES} bytes"
-                );
-                return Ok(None);
+        let key = self.key("read", &report::manifest_key(object_key))?;
+        let json = match &self.inner.backend {
+            Backend::Local(directory) => {
+                let path = directory.path(&key);
+                let step = move || Directory::read_up_to(&path, MANIFEST_BYTES + 1);
+                self.blocking("read", key.as_ref(), step).await?
             }
-            json.extend_from_slice(&chunk);
-        }
-        match serde_json::from_slice(&json) {
-            Ok(manifest) => Ok(Some(manifest)),
-            Err(error) => {
-                tracing::warn!(destination = self.name(), key, "manifest passed over: {error}");
-                Ok(None)
+            Backend::Remote(bucket) => bucket.read_up_to(&key, MANIFEST_BYTES + 1).await?,
+        };
+        Ok(json.and_then(|json| self.parse_manifest(&key, &json)))
+    }
+
+    /// What is at `object_key` and beside it.
+    ///
+    /// # Errors
+    ///
+    /// The destination cannot be read.
+    pub async fn look(&self, object_key: &str) -> Result<Found, StoreError> {
+        let object = self.key("look at", object_key)?;
+        let key = self.key("look at", &report::manifest_key(object_key))?;
+        let (json, size) = match &self.inner.backend {
+            Backend::Local(directory) => {
+                let (path, beside) = (directory.path(&object), directory.path(&key));
+                let step = move || Ok((Directory::read_up_to(&beside, MANIFEST_BYTES + 1)?, Directory::size(&path)?));
+                self.blocking("look at", &format!("{object}` and `{key}"), step).await?
             }
+            Backend::Remote(bucket) => {
+                (bucket.read_up_to(&key, MANIFEST_BYTES + 1).await?, bucket.size(&object).await?)
+            }
+        };
+        Ok(Found {
+            size,
+            has_manifest: json.is_some(),
+            manifest: json.and_then(|json| self.parse_manifest(&key, &json)),
+        })
+    }
+
+    fn parse_manifest(&self, key: &Key, json: &[u8]) -> Option<Manifest> {
+        let passed_over = |reason: String| {
+            tracing::warn!(destination = self.name(), key = key.as_ref(), "manifest passed over: {reason}");
+        };
+        if json.len() as u64 > MANIFEST_BYTES {
+            passed_over(format!("larger than {MANIFEST_BYTES} bytes"));
+            return None;
         }
+        serde_json::from_slice(json).inspect_err(|error| passed_over(error.to_string())).ok()
     }
 
     /// Puts `manifest` beside its object, replacing an older one in one step.

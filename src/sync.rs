@@ -19,7 +19,7 @@ use crate::{
     moengage::{self, Failure, RetryAfter},
     outcome::{self, Attempt, Entry, Outcome, Settled, StoredObject},
     report::{Keys, PartitionId, manifest_key},
-    store::{Commit, Destination, Format, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
+    store::{Commit, Destination, Format, Found, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
 };
 
 mod context;
@@ -313,9 +313,11 @@ impl Work<'_> {
     async fn look(&self, destination: &Destination) -> Result<Occupant, Ended> {
         let id = &self.claim.entry.partition.id;
         let key = self.keys.object();
-        let manifest = destination.manifest(&key).await?;
-        let Some(size) = destination.size(&key).await? else {
-            self.retire_manifest(destination, &key).await?;
+        let Found { size, manifest, has_manifest } = destination.look(&key).await?;
+        let Some(size) = size else {
+            if has_manifest {
+                self.retire_manifest(destination, &key).await?;
+            }
             return Ok(Occupant::Nobody { gone: manifest.filter(|gone| gone.names(id, &key)).map(Box::new) });
         };
         match manifest {
@@ -334,9 +336,8 @@ impl Work<'_> {
         }
         // Somebody else's object has the name; ours may be among the versions already.
         for version in destination.manifest_keys(&self.keys.versions()).await? {
-            if let Some(manifest) = destination.manifest(&version).await?.filter(|m| m.names(id, &version))
-                && destination.size(&version).await? == Some(manifest.size)
-            {
+            let Found { size, manifest, .. } = destination.look(&version).await?;
+            if let Some(manifest) = manifest.filter(|m| m.names(id, &version) && size == Some(m.size)) {
                 return Ok(Occupant::Ours(Box::new(manifest)));
             }
         }
@@ -346,9 +347,6 @@ impl Work<'_> {
     /// A manifest without its object must not be there when the next object comes, lest it be taken for that one's.
     async fn retire_manifest(&self, destination: &Destination, key: &str) -> Result<(), StoreError> {
         let manifest = manifest_key(key);
-        if destination.size(&manifest).await?.is_none() {
-            return Ok(());
-        }
         let unique = format!("{:012x}", self.started_at.as_millisecond());
         destination.move_aside(&manifest, &manifest_key(&self.keys.quarantine(&unique))).await
     }

@@ -1,6 +1,9 @@
 //! The ledger in SQLite: one file, write-ahead log, one writer at a time.
 //!
 //! This file owns the SQL. Everything read is checked, because a ledger can be edited, half restored or damaged.
+//!
+//! The connection lives on a thread of its own, and each errand there costs more than the statement that it is for. So
+//! statements that follow each other whatever their results go together, in one query.
 
 use std::{
     path::{Path, PathBuf},
@@ -291,17 +294,23 @@ impl Ledger {
     ///
     /// A stored partition is claimed only to be fetched again, `to_refresh`.
     pub async fn claim(&self, id: &PartitionId, to_refresh: bool) -> Result<Claimed, LedgerError> {
-        let mut transaction = self.begin().await?;
+        // Read after it was claimed: nobody else records anything about it any more.
         let row = sqlx::query(
-            "SELECT p.*, c.holder, c.token FROM partitions p LEFT JOIN claims c ON c.partition_id = p.id
-             WHERE p.workspace = ? AND p.report = ? AND p.date = ?",
+            "INSERT INTO claims (partition_id, holder, token)
+             SELECT id, ?1, 1 FROM partitions WHERE workspace = ?2 AND report = ?3 AND date = ?4
+                AND (settled = 'open' OR settled = 'stored' AND ?5)
+             ON CONFLICT (partition_id) DO UPDATE SET token = token + 1 WHERE holder = excluded.holder;
+             SELECT p.*, c.holder, c.token FROM partitions p LEFT JOIN claims c ON c.partition_id = p.id
+             WHERE p.workspace = ?2 AND p.report = ?3 AND p.date = ?4",
         )
+        .bind(self.holder_name())
         .bind(&id.workspace)
         .bind(&id.report)
         .bind(id.date.to_string())
-        .fetch_optional(&mut *transaction)
+        .bind(to_refresh)
+        .fetch_optional(&self.pool)
         .await
-        .map_err(|error| self.error("read", error))?;
+        .map_err(|error| self.error("write", error))?;
         let Some(row) = row else { return Ok(Claimed::Settled) };
         let entry = self.entry(&row)?;
         let is_workable = match entry.settled {
@@ -312,24 +321,31 @@ impl Ledger {
         if !is_workable {
             return Ok(Claimed::Settled);
         }
-        let other: Option<String> = self.get(&row, "holder")?;
-        if other.is_some_and(|other| other != self.holder_name() && self.is_alive(&other)) {
-            return Ok(Claimed::Theirs);
+        // Another process may have given it back just now; then it is there for the asking next time.
+        let Some(holder) = self.get::<Option<String>>(&row, "holder")? else { return Ok(Claimed::Theirs) };
+        let mut claim = Claim { entry, row: self.get(&row, "id")?, token: self.get(&row, "token")? };
+        if holder != self.holder_name() {
+            if self.is_alive(&holder) || !self.take_over(&claim, &holder).await? {
+                return Ok(Claimed::Theirs);
+            }
+            claim.token += 1;
         }
-        let token = self.get::<Option<i64>>(&row, "token")?.unwrap_or(0).wrapping_add(1);
-        let claim = Claim { entry, row: self.get(&row, "id")?, token };
-        sqlx::query(
-            "INSERT INTO claims (partition_id, holder, token) VALUES (?, ?, ?)
-             ON CONFLICT (partition_id) DO UPDATE SET holder = excluded.holder, token = excluded.token",
+        Ok(Claimed::Ours(Box::new(claim)))
+    }
+
+    /// Makes the claim of a dead holder ours, unless somebody else was quicker.
+    async fn take_over(&self, claim: &Claim, dead: &str) -> Result<bool, LedgerError> {
+        let taken = sqlx::query(
+            "UPDATE claims SET holder = ?, token = token + 1 WHERE partition_id = ? AND holder = ? AND token = ?",
         )
-        .bind(claim.row)
         .bind(self.holder_name())
-        .bind(token)
-        .execute(&mut *transaction)
+        .bind(claim.row)
+        .bind(dead)
+        .bind(claim.token)
+        .execute(&self.pool)
         .await
         .map_err(|error| self.error("write", error))?;
-        transaction.commit().await.map_err(|error| self.error("write", error))?;
-        Ok(Claimed::Ours(Box::new(claim)))
+        Ok(taken.rows_affected() == 1)
     }
 
     /// Gives back this process's claim on a partition, if it has one, without an attempt.
@@ -372,12 +388,19 @@ impl Ledger {
         settlement: &Settlement,
         object: Option<&StoredObject>,
     ) -> Result<(), LedgerError> {
+        let workspace = &claim.entry.partition.id.workspace;
         let mut transaction = self.begin().await?;
         self.end_claim(&mut transaction, &claim).await?;
         sqlx::query(
             "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, http_status, message, vendor_date,
                                    size, sha256, request_id)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+             UPDATE partitions SET settled = ?, outcome = ?, attempts = attempts + 1, streak = ?, repeats = ?,
+                    last_attempt_at = ?,
+                    next_attempt_at = ?, seen = ?, denied_at = ?, message = ?,
+                    object_key = ?, size = ?, sha256 = ?, stored_at = ?
+             WHERE id = ?;
+             DELETE FROM holds WHERE workspace = ? AND since <= ?",
         )
         .bind(claim.row)
         .bind(attempt.started_at.as_millisecond())
@@ -389,16 +412,6 @@ impl Ledger {
         .bind(attempt.size.map(to_integer))
         .bind(&attempt.sha256)
         .bind(&attempt.request_id)
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| self.error("write", error))?;
-        sqlx::query(
-            "UPDATE partitions SET settled = ?, outcome = ?, attempts = attempts + 1, streak = ?, repeats = ?,
-                    last_attempt_at = ?,
-                    next_attempt_at = ?, seen = ?, denied_at = ?, message = ?,
-                    object_key = ?, size = ?, sha256 = ?, stored_at = ?
-             WHERE id = ?",
-        )
         .bind(settled_word(settlement.settled))
         .bind(attempt.outcome.as_str())
         .bind(settlement.streak)
@@ -413,39 +426,38 @@ impl Ledger {
         .bind(object.map(|object| &object.sha256))
         .bind(object.map(|object| object.stored_at.as_millisecond()))
         .bind(claim.row)
+        // An answer about the file, to a request made after the hold began, shows that it is over. Null ends none.
+        .bind(workspace)
+        .bind(attempt.was_admitted().then(|| attempt.started_at.as_millisecond()))
         .execute(&mut *transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        self.record_hold(&mut transaction, &claim.entry.partition.id.workspace, attempt, settlement).await?;
+        if let Some(hold) = &settlement.hold {
+            self.set_hold(&mut transaction, workspace, hold).await?;
+        }
         transaction.commit().await.map_err(|error| self.error("write", error))
     }
 
-    async fn record_hold(
+    async fn set_hold(
         &self,
         connection: &mut SqliteConnection,
         workspace: &str,
-        attempt: &Attempt,
-        settlement: &Settlement,
+        hold: &Hold,
     ) -> Result<(), LedgerError> {
-        let query = match &settlement.hold {
-            Some(hold) => sqlx::query(
-                "INSERT INTO holds (workspace, outcome, since, until, is_asked) VALUES (?, ?, ?, ?, ?)
-                 ON CONFLICT (workspace) DO UPDATE
-                 SET outcome = excluded.outcome, since = excluded.since, until = excluded.until,
-                     is_asked = excluded.is_asked",
-            )
-            .bind(workspace)
-            .bind(hold.outcome.as_str())
-            .bind(hold.since.as_millisecond())
-            .bind(hold.until.as_millisecond())
-            .bind(hold.is_asked),
-            // An answer about the file, to a request made after the hold began, shows that it is over.
-            None if attempt.was_admitted() => sqlx::query("DELETE FROM holds WHERE workspace = ? AND since <= ?")
-                .bind(workspace)
-                .bind(attempt.started_at.as_millisecond()),
-            None => return Ok(()),
-        };
-        query.execute(connection).await.map_err(|error| self.error("write", error))?;
+        sqlx::query(
+            "INSERT INTO holds (workspace, outcome, since, until, is_asked) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (workspace) DO UPDATE
+             SET outcome = excluded.outcome, since = excluded.since, until = excluded.until,
+                 is_asked = excluded.is_asked",
+        )
+        .bind(workspace)
+        .bind(hold.outcome.as_str())
+        .bind(hold.since.as_millisecond())
+        .bind(hold.until.as_millisecond())
+        .bind(hold.is_asked)
+        .execute(connection)
+        .await
+        .map_err(|error| self.error("write", error))?;
         Ok(())
     }
 
@@ -618,6 +630,8 @@ impl Ledger {
 async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
     SqlitePoolOptions::new()
         .max_connections(1)
+        // There is no network on which it could have been lost since.
+        .test_before_acquire(false)
         .connect_with(options)
         .await
         .map_err(|error| classify(path, "open", error))

@@ -205,6 +205,14 @@ impl Directory {
         }
     }
 
+    /// The first `limit` bytes of the file; `None` when there is none.
+    pub(super) fn read_up_to(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = Self::read(path)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
     /// The next bytes of a file; empty at its end.
     pub(super) fn read_some(file: &mut File) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(READ_BYTES);

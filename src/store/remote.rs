@@ -203,6 +203,18 @@ impl Bucket {
         }
     }
 
+    /// The first `limit` bytes of the object at `key`, or a few more; `None` when there is none.
+    pub(super) async fn read_up_to(self: &Arc<Self>, key: &Key, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(mut chunks) = self.read(key).await? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < limit
+            && let Some(chunk) = chunks.try_next().await?
+        {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Some(bytes))
+    }
+
     /// Every key below `prefix`.
     pub(super) async fn keys(&self, prefix: &Key) -> Result<Vec<String>, StoreError> {
         let mut listing = self.objects.list(Some(&self.at(prefix)));

@@ -15,7 +15,7 @@ use crate::{
     ledger::LedgerError,
     outcome::{Settled, StoredObject},
     report::{Partition, PartitionId, ReportId},
-    store::{Destination, Manifest, StoreError},
+    store::{Destination, Found, Manifest, StoreError},
 };
 
 /// Adopts every object of a configured report that has its manifest and is not in the ledger. Returns how many.
@@ -99,7 +99,8 @@ async fn find(
     };
     // Versions of what is stored are not read: there may be one for each day that restated.
     for key in keys.into_iter().filter(|key| !is_known(key) && !is_of_stored(key)) {
-        let Some(manifest) = destination.manifest(&key).await? else { continue };
+        let Found { size, manifest, .. } = destination.look(&key).await?;
+        let Some(manifest) = manifest else { continue };
         let Some(partition) = believable(report, &key, &manifest) else {
             warn!(key, "a manifest that is not of this report or not of this object is ignored");
             continue;
@@ -107,7 +108,7 @@ async fn find(
         if is_stored(&partition.id) || found.contains_key(&partition.id) {
             continue;
         }
-        if destination.size(&key).await? != Some(manifest.size) {
+        if size != Some(manifest.size) {
             warn!(key, "a manifest whose object is missing or of another size is ignored");
             continue;
         }
