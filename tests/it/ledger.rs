@@ -4,6 +4,13 @@
 
 use std::{fs, path::PathBuf};
 
+use jiff::{SignedDuration, Timestamp};
+use moesync::{
+    config::Source,
+    ledger::{self, Claim, Claimed, Ledger, LedgerError},
+    outcome::{self, Attempt, Outcome, StoredObject},
+    report::{Partition, PartitionId},
+};
 use serde_json::Value;
 
 use crate::support::{Bench, Ran, Series, files};
@@ -125,4 +132,72 @@ async fn reading_commands_say_that_a_ledger_is_damaged_and_leave_it_as_it_is() {
     }
     assert_eq!(fs::read(bench.ledger()).unwrap(), damaged);
     assert!(kept_aside(&bench).is_empty());
+}
+
+fn partition(at: Timestamp) -> Partition {
+    let id = PartitionId { workspace: "acme".into(), report: "daily".into(), date: "2026-11-21".parse().unwrap() };
+    Partition { id, source: Source::DailyDump, generated_at: at, due_at: at, expires_at: None }
+}
+
+fn stored_at(at: Timestamp) -> Attempt {
+    Attempt {
+        started_at: at,
+        finished_at: at,
+        outcome: Outcome::Stored,
+        http_status: Some(200),
+        message: String::new(),
+        seen: true,
+        vendor_date: Some(at),
+        retry_after: None,
+        size: Some(3),
+        sha256: Some("abc".into()),
+        request_id: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_late_is_not_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("moesync.db");
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let open = async |holder| ledger::open(&path, holder, at).await.unwrap().0;
+    let (first, second, third) = (open("first").await, open("second").await, open("third").await);
+    let partition = partition(at);
+    let id = partition.id.clone();
+    first.reopen(&[partition]).await.unwrap();
+    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
+    let record = async |ledger: &Ledger, claim: Claim| {
+        let attempt = stored_at(at);
+        let settlement = outcome::settle(&claim.entry, SignedDuration::from_hours(1), &attempt, 0.5);
+        ledger.record(claim, &attempt, &settlement, Some(&object)).await
+    };
+
+    let Claimed::Ours(dead) = first.claim(&id).await.unwrap() else { panic!("it was free") };
+    assert!(matches!(second.claim(&id).await.unwrap(), Claimed::Theirs), "its holder lives");
+    // As if the process had died: its lock is gone, its claim is not.
+    fs::remove_file(folder.path().join("moesync.db.holders/first")).unwrap();
+    let Claimed::Ours(heir) = second.claim(&id).await.unwrap() else { panic!("its holder is dead") };
+    assert!(matches!(third.claim(&id).await.unwrap(), Claimed::Theirs), "the heir lives");
+    assert!(!first.is_ours(&dead).await.unwrap() && second.is_ours(&heir).await.unwrap());
+
+    assert!(matches!(record(&first, *dead).await, Err(LedgerError::Fenced { .. })));
+    assert_eq!(third.attempts(&id).await.unwrap(), []);
+    record(&second, *heir).await.unwrap();
+    assert_eq!(third.attempts(&id).await.unwrap().len(), 1);
+    assert!(matches!(third.claim(&id).await.unwrap(), Claimed::Settled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_made_again_by_its_own_holder_voids_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let ledger = ledger::open(&folder.path().join("moesync.db"), "me", at).await.unwrap().0;
+    let partition = partition(at);
+    let id = partition.id.clone();
+    ledger.reopen(&[partition]).await.unwrap();
+
+    let Claimed::Ours(before) = ledger.claim(&id).await.unwrap() else { panic!("it was free") };
+    let Claimed::Ours(after) = ledger.claim(&id).await.unwrap() else { panic!("it is our own") };
+    assert!(!ledger.is_ours(&before).await.unwrap());
+    assert!(ledger.is_ours(&after).await.unwrap());
 }
