@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::{Ended, Failure, Result, Shell, print, stop_signal};
 use crate::{
     config::{Config, Source},
-    emulator::{self, Account, Container, EmulatedReport, Emulator, Rule},
+    emulator::{self, Account, Campaigns, Container, EmulatedReport, Emulator, Rule},
 };
 
 #[derive(Debug, Args)]
@@ -17,12 +17,18 @@ pub(super) struct Options {
     /// Where it listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8788")]
     listen: SocketAddr,
-    /// What the contents of its archives follow from.
+    /// What the contents of its archives and pages follow from.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
     /// About how large its archives are, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
     bytes: u64,
+    /// How many campaigns each account has, for the JSON APIs.
+    #[arg(long, value_name = "NUMBER", default_value_t = 40, value_parser = clap::value_parser!(u32).range(..1 << 23))]
+    campaigns: u32,
+    /// How much text each campaign has, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    campaign_bytes: usize,
     /// Misbehaves: for example `status=503,times=2`; may be repeated.
     #[arg(long = "fault", value_name = "RULE", long_help = FAULTS)]
     faults: Vec<Rule>,
@@ -33,10 +39,10 @@ Misbehaves; may be repeated. A rule is a fault and its details, separated by com
 `status=503,times=2,path=Report_test`.
 
 Faults:
-  status=CODE                       that status; body=TEXT
+  status=CODE                       that status, 403 for a feature that is off; body=TEXT
   unauthorized, not-yet             401, and 400 as for a report that is not there yet
   rate-limited[=RETRY-AFTER]        429
-  html, json-error, empty           200, but no archive
+  html, json-error, empty           200, but neither an archive nor a page
   truncate=50%, truncate=BYTES      a body that ends early; framing=content-length, chunked or close
   bit-flip[=BYTE]                   one wrong bit
   content-encoding=gzip, label      packed for the journey, or only said to be
@@ -45,24 +51,41 @@ Faults:
   reset-mid-body=50%, =BYTES        a connection that breaks
   redirect=storage, redirect=URL    code=302 or 307
   wrong-date=-8d                    a Date header that is off
+  repeat                            the last campaign of the page before once more, and all after it a place later
+  shrink                            the first campaign is gone, and all others come a place earlier
 
 When:
   path=TEXT                         only where the path contains it
+  api=SOURCE                        only campaign_report, daily_dump, campaign_stats, campaigns or executions
+  page=N                            only that page of JSON, from 1
   times=N, skip=N                   so often, after so many requests";
+
+/// What it serves, in the words of the configuration, and how it is asked.
+const SERVED: &str = "\
+serving  campaign_report  GET  campaign_reports/rest_api/APP_ID/FILE
+         daily_dump       GET  dailyCampaignReportDump/APP_ID/YYYYMMDD.zip
+         campaign_stats   POST core-services/v1/campaign-stats
+         campaigns        POST core-services/v1/campaigns/search
+         executions       POST core-services/v1/campaigns/ID/executions
+";
 
 /// With `--config`, it is the MoEngage of that configuration: its workspaces, keys and reports. Otherwise it has the
 /// demo's account.
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
-    let Options { listen, seed, bytes, faults } = options;
+    let Options { listen, seed, bytes, campaigns, campaign_bytes, faults } = options;
     let mut accounts = match &shell.global.config {
         Some(_) => accounts(&*shell.config()?)?,
         None => vec![emulator::demo_account(TimeZone::UTC)],
     };
-    for report in accounts.iter_mut().flat_map(|account| &mut account.reports) {
-        report.bytes = bytes;
+    // The same for a month, so that the listing doesn't change from one run to the next.
+    let created_before = shell.clock.now().to_zoned(TimeZone::UTC).date().first_of_month();
+    for account in &mut accounts {
+        account.campaigns =
+            Campaigns { count: campaigns, content_bytes: campaign_bytes, created_before, ..Campaigns::default() };
+        account.reports.iter_mut().for_each(|report| report.bytes = bytes);
     }
     let emulator = start(listen, emulator_options(shell, accounts, seed, faults)).await?;
-    print(&format!("a pretend MoEngage listens on {}; stop it with Ctrl-C\n", emulator.url()))?;
+    print(&format!("a pretend MoEngage listens on {}; stop it with Ctrl-C\n{SERVED}", emulator.url()))?;
     stop_signal().await;
     emulator.shutdown().await;
     Ok(Ended::Done)
@@ -113,6 +136,7 @@ fn accounts(config: &Config) -> Result<Vec<Account>> {
             secret_key: secret(&workspace.secret_key)?,
             api_key: secret(&workspace.api_key)?,
             reports,
+            campaigns: Campaigns::default(),
         })
     };
     config.workspaces.iter().map(account).collect()

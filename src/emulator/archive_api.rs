@@ -42,6 +42,16 @@ pub(super) fn routes() -> Router<Arc<server::State>> {
         .route("/v1/dailyCampaignReportDump/{app_id}/{file_name}", get_only(daily_dump))
 }
 
+/// The API of a decoded path, if it is one of these.
+pub(super) fn serves(path: &str) -> Option<Source> {
+    let dump = path.strip_prefix("/v1").unwrap_or(path);
+    if path.starts_with("/campaign_reports/") {
+        Some(Source::CampaignReport)
+    } else {
+        dump.starts_with("/dailyCampaignReportDump/").then_some(Source::DailyDump)
+    }
+}
+
 async fn campaign_report(State(state): State<Arc<server::State>>, names: Names, headers: HeaderMap) -> Response {
     let (account, file_name) = match addressed(&state, names) {
         Ok(found) => found,

@@ -1,4 +1,4 @@
-//! Sends archives: whole, or in whichever way a fault wants them.
+//! Sends archives and pages: whole, or in whichever way a fault wants them.
 //!
 //! This file owns bodies and the headers that describe them. It must not know who asked or which rule struck.
 
@@ -20,9 +20,10 @@ use super::{
 /// The most that is read and sent at once, in bytes.
 const PIECE: u64 = 256 << 10;
 
-/// How one archive is sent. The default is whole and well.
-#[derive(Debug, Default)]
+/// How one body is sent: whole and well, unless it says otherwise.
+#[derive(Debug)]
 pub(super) struct Delivery {
+    pub(super) content_type: HeaderValue,
     pub(super) framing: Framing,
     /// After how many bytes what happens; `None` is the ordinary end.
     pub(super) end: Option<(u64, End)>,
@@ -30,6 +31,20 @@ pub(super) struct Delivery {
     pub(super) flip: Option<(u64, u8)>,
     pub(super) bytes_per_second: Option<NonZeroU32>,
     pub(super) content_encoding: Option<ContentEncoding>,
+}
+
+impl Delivery {
+    /// Whole and well.
+    pub(super) fn of(content_type: &'static str) -> Delivery {
+        Delivery {
+            content_type: HeaderValue::from_static(content_type),
+            framing: Framing::default(),
+            end: None,
+            flip: None,
+            bytes_per_second: None,
+            content_encoding: None,
+        }
+    }
 }
 
 /// What happens in place of an ordinary end.
@@ -55,12 +70,11 @@ pub(super) async fn send(archive: Arc<Archive>, delivery: Delivery, breaker: Bre
     };
     let size = archive.size();
     let labelled = delivery.content_encoding.is_some();
-    let framing = delivery.framing;
+    let (framing, content_type) = (delivery.framing, delivery.content_type.clone());
     let sending = Sending { archive, delivery, breaker, at: 0 };
     let mut response = Response::new(Body::from_stream(stream::try_unfold(sending, Sending::piece)));
     let headers = response.headers_mut();
-    // Whatever it is: seed document 001, "200 application/gzip".
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+    headers.insert(header::CONTENT_TYPE, content_type);
     if labelled {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }

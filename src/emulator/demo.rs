@@ -8,7 +8,7 @@ use jiff::{
     tz::TimeZone,
 };
 
-use super::{Account, Container, EmulatedReport};
+use super::{Account, Campaigns, Container, EmulatedReport};
 use crate::config::{Schedule, Source};
 
 /// An account with three campaign reports, the second of them always late, and the daily dump, all in `timezone`.
@@ -37,5 +37,6 @@ pub fn demo_account(timezone: TimeZone) -> Account {
             report(Source::CampaignReport, "Weekly summary", monday, 1),
             report(Source::DailyDump, "Daily dump", daily(time(8, 0, 0, 0)), 1),
         ],
+        campaigns: Campaigns::default(),
     }
 }

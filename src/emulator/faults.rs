@@ -14,11 +14,13 @@ use axum::http::StatusCode;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use url::Url;
 
+use crate::config::Source;
+
 /// One misbehaviour and the requests that it strikes.
 ///
 /// Of several rules that would strike a request the first one does, and the others don't count it; only
-/// [`Fault::WrongDate`] goes together with another fault. A fault of the archive's body passes over requests that
-/// would not be given an archive anyway, uncounted.
+/// [`Fault::WrongDate`] goes together with another fault. A fault of the body passes over requests that would be given
+/// neither an archive nor a page of JSON anyway, uncounted.
 ///
 /// As text, a rule is a list of `word` or `word=value`, separated by commas; `\` before a comma or a backslash makes
 /// it part of a value. One word names the fault:
@@ -37,8 +39,9 @@ use url::Url;
 /// | `rate-limited` or `rate-limited=RETRY-AFTER` | [`Fault::RateLimited`] |
 /// | `wrong-date=-8d` | [`Fault::WrongDate`] |
 /// | `content-encoding=gzip` or `content-encoding=label` | [`Fault::ContentEncoding`] |
+/// | `repeat`, `shrink` | [`Fault::Repeat`], [`Fault::Shrink`] |
 ///
-/// The others say when: `path=TEXT`, `times=N`, `skip=N`, as the fields below.
+/// The others say when: `path=TEXT`, `api=SOURCE`, `page=N`, `times=N`, `skip=N`, as the fields below.
 ///
 /// ```
 /// use moesync::emulator::{Fault, Rule};
@@ -51,6 +54,11 @@ use url::Url;
 pub struct Rule {
     /// Strikes only requests whose decoded path contains this; `None` is every request.
     pub path_contains: Option<String>,
+    /// Strikes only requests to this API; `None` is every request.
+    pub api: Option<Source>,
+    /// Strikes only requests for this page of JSON, from 1: for statistics it follows from offset and limit. `None` is
+    /// every request.
+    pub page: Option<u64>,
     /// How often it strikes; `None` is always.
     pub times: Option<u32>,
     /// How many requests it lets pass before it begins.
@@ -62,53 +70,54 @@ pub struct Rule {
 impl From<Fault> for Rule {
     /// Strikes every request, always.
     fn from(fault: Fault) -> Rule {
-        Rule { path_contains: None, times: None, skip: 0, fault }
+        Rule { path_contains: None, api: None, page: None, times: None, skip: 0, fault }
     }
 }
 
 /// A misbehaviour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// A status from 200 to 599, with a text or nothing as its body.
+    /// A status from 200 to 599.
     Status {
         /// The status.
         code: StatusCode,
-        /// The body, as `text/plain`.
+        /// The body, as `text/plain`. Without one there is nothing, or the error that a JSON API documents for it: 403
+        /// is a feature that is off.
         body: Option<String>,
     },
     /// 200 with a login page.
     Html,
     /// 200 with a JSON error.
     JsonError,
-    /// 200 with nothing, said to be an archive.
+    /// 200 with nothing, said to be what was asked for.
     Empty,
-    /// The archive's body ends too early, with the connection.
+    /// The body ends too early, with the connection.
     Truncate {
         /// After how much.
         at: Cut,
         /// What the headers say about the length.
         framing: Framing,
     },
-    /// The archive trickles.
+    /// The body trickles.
     Slow {
         /// How fast.
         bytes_per_second: NonZeroU32,
     },
-    /// The headers of an archive, then nothing, on an open connection.
+    /// The headers, then nothing, on an open connection.
     Stall,
     /// The connection is reset before any answer.
     Reset,
-    /// The connection is reset within the archive.
+    /// The connection is reset within the body.
     ResetMidBody {
         /// After how much was written; a client may see less of it.
         at: Cut,
     },
-    /// One bit of the archive is wrong.
+    /// One bit of the body is wrong.
     BitFlip {
         /// In which byte, the last one at most; `None` is somewhere in the middle half, always the same for one file.
         offset: Option<u64>,
     },
-    /// 400, as for a file that isn't generated yet.
+    /// 400, as for a file that isn't generated yet; of the JSON APIs, as for a wrong value.
     NotYet,
     /// A redirect in place of an answer.
     Redirect {
@@ -122,18 +131,26 @@ pub enum Fault {
         /// The `Retry-After` header, as it is; `None` leaves it out.
         retry_after: Option<String>,
     },
-    /// 401 with an empty body, as for a wrong signature.
+    /// 401, as for a wrong signature or password.
     Unauthorized,
     /// The answer as it would be, with a `Date` that is off.
     WrongDate {
         /// By how much; negative is in the past.
         offset: SignedDuration,
     },
-    /// The archive, with `Content-Encoding: gzip`.
+    /// The body, with `Content-Encoding: gzip`.
     ContentEncoding(ContentEncoding),
+    /// From this page on, a listing is one place further back: the last campaign of the page before comes again, and
+    /// the listing takes one more place. Its totals stay, its pages grow if need be. Whoever asks for the first page
+    /// has a listing that is well again. Only for pages from the second.
+    Repeat,
+    /// From this page on, the first campaign of a listing is gone: everything moves a place forward, so that one
+    /// campaign is seen on no page, and the totals fall. It is there again for whoever asks for the first page. Only for
+    /// pages from the second.
+    Shrink,
 }
 
-/// How much of an archive is sent.
+/// How much of a body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// That many bytes, all but the last one at most.
@@ -178,9 +195,9 @@ pub enum RedirectTo {
 /// What `Content-Encoding: gzip` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentEncoding {
-    /// The archive is inside one more layer of gzip.
+    /// The body is inside one more layer of gzip.
     Layer,
-    /// The archive is sent as it is, and called encoded.
+    /// The body is sent as it is, and called encoded.
     LabelOnly,
 }
 
@@ -204,19 +221,22 @@ impl Fault {
             Fault::Unauthorized => "unauthorized",
             Fault::WrongDate { .. } => "wrong-date",
             Fault::ContentEncoding(_) => "content-encoding",
+            Fault::Repeat => "repeat",
+            Fault::Shrink => "shrink",
         }
     }
 
-    /// Whether it can strike only where an archive would be sent.
-    fn needs_archive(&self) -> bool {
+    /// Whether it can strike a request that would be given `gets`.
+    fn fits(&self, gets: Gets) -> bool {
         match self {
             Fault::Truncate { .. }
             | Fault::Slow { .. }
             | Fault::Stall
             | Fault::ResetMidBody { .. }
             | Fault::BitFlip { .. }
-            | Fault::Redirect { to: RedirectTo::Storage, .. }
-            | Fault::ContentEncoding(_) => true,
+            | Fault::ContentEncoding(_) => gets != Gets::Neither,
+            Fault::Redirect { to: RedirectTo::Storage, .. } => gets == Gets::Archive,
+            Fault::Repeat | Fault::Shrink => matches!(gets, Gets::Page(2..)),
             Fault::Status { .. }
             | Fault::Html
             | Fault::JsonError
@@ -226,9 +246,18 @@ impl Fault {
             | Fault::Redirect { to: RedirectTo::Url(_), .. }
             | Fault::RateLimited { .. }
             | Fault::Unauthorized
-            | Fault::WrongDate { .. } => false,
+            | Fault::WrongDate { .. } => true,
         }
     }
+}
+
+/// What a request would be given if nothing struck it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gets {
+    Archive,
+    /// The page of JSON with that number.
+    Page(u64),
+    Neither,
 }
 
 /// The rules in force, with how often each has met its requests.
@@ -257,8 +286,8 @@ impl Rules {
         self.lock().clear();
     }
 
-    /// Decides and counts what strikes a request for the decoded `path`.
-    pub(super) fn strike(&self, path: &str, gets_archive: bool) -> Struck {
+    /// Decides and counts what strikes a request for the decoded `path` of `api`.
+    pub(super) fn strike(&self, path: &str, api: Option<Source>, gets: Gets) -> Struck {
         let mut struck = Struck::default();
         for (rule, met) in self.lock().iter_mut() {
             let taken = match rule.fault {
@@ -266,7 +295,9 @@ impl Rules {
                 _ => struck.fault.is_some(),
             };
             let meets = rule.path_contains.as_ref().is_none_or(|part| path.contains(part))
-                && (gets_archive || !rule.fault.needs_archive())
+                && (rule.api.is_none() || rule.api == api)
+                && rule.page.is_none_or(|page| gets == Gets::Page(page))
+                && rule.fault.fits(gets)
                 // The storage hands nothing over to itself.
                 && !(is_handover(&rule.fault) && super::storage::serves(path));
             if taken || !meets {
@@ -301,7 +332,7 @@ fn is_handover(fault: &Fault) -> bool {
 pub struct InvalidRule(String);
 
 /// Every word that names a fault.
-const FAULTS: [&str; 16] = [
+const FAULTS: [&str; 18] = [
     "status",
     "html",
     "json-error",
@@ -318,10 +349,14 @@ const FAULTS: [&str; 16] = [
     "unauthorized",
     "wrong-date",
     "content-encoding",
+    "repeat",
+    "shrink",
 ];
 /// The other words, each with the one fault that it belongs to.
-const DETAILS: [(&str, Option<&str>); 6] = [
+const DETAILS: [(&str, Option<&str>); 8] = [
     ("path", None),
+    ("api", None),
+    ("page", None),
     ("times", None),
     ("skip", None),
     ("body", Some("status")),
@@ -345,6 +380,8 @@ impl FromStr for Rule {
         }
         Ok(Rule {
             path_contains: words.value("path", "a part of the path")?,
+            api: words.parsed("api", SOURCES, Source::parse)?,
+            page: words.parsed("page", "a whole number from 1", |n| n.parse().ok().filter(|n| *n > 0))?,
             times: words.parsed("times", "a whole number from 1", |n| n.parse().ok().filter(|n| *n > 0))?,
             skip: words.parsed("skip", "a whole number", |n| n.parse().ok())?.unwrap_or(0),
             fault: words.fault(fault)?,
@@ -461,6 +498,8 @@ impl Words {
                     "stall" => Fault::Stall,
                     "reset" => Fault::Reset,
                     "not-yet" => Fault::NotYet,
+                    "repeat" => Fault::Repeat,
+                    "shrink" => Fault::Shrink,
                     _ => Fault::Unauthorized,
                 }
             }
@@ -508,6 +547,7 @@ impl Words {
     }
 }
 
+const SOURCES: &str = "campaign_report, daily_dump, campaign_stats, campaigns or executions";
 const CUT: &str = "a number of bytes, or a percentage from 0% to 99%";
 
 fn parse_cut(text: &str) -> Option<Cut> {

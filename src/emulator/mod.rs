@@ -6,9 +6,13 @@
 
 mod archive_api;
 mod archives;
+mod campaigns;
 mod delivery;
 mod demo;
 mod faults;
+mod json_api;
+mod json_checks;
+mod rates;
 mod server;
 mod storage;
 mod wire;
@@ -22,9 +26,10 @@ use url::Url;
 
 use crate::config::{Schedule, Source};
 
+pub use campaigns::{Campaigns, DeliveryType};
 pub use demo::demo_account;
 pub use faults::{ContentEncoding, Cut, Fault, Framing, InvalidRule, RedirectTo, Rule};
-pub use server::LoggedRequest;
+pub use server::{LoggedRequest, Traffic};
 
 /// One MoEngage account that the emulator serves.
 #[derive(Debug, Clone)]
@@ -37,6 +42,8 @@ pub struct Account {
     pub api_key: SecretString,
     /// What the account generates.
     pub reports: Vec<EmulatedReport>,
+    /// What the JSON APIs tell of.
+    pub campaigns: Campaigns,
 }
 
 /// A series that the emulator generates.
@@ -80,7 +87,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct Options {
     /// The accounts; their app ids differ.
     pub accounts: Vec<Account>,
-    /// What the archives' contents follow from, together with app id and file name.
+    /// What all contents follow from, together with app id and file name or campaign.
     pub seed: u64,
     /// Misbehaviour from the start.
     pub faults: Vec<Rule>,
@@ -142,6 +149,16 @@ impl Emulator {
     /// The newest 100,000 requests, oldest first. One is there as soon as its answer begins.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.state.requests()
+    }
+
+    /// What has come for `api` so far, of the newest 100,000 requests.
+    pub fn traffic(&self, api: Source) -> Traffic {
+        self.state.traffic(api)
+    }
+
+    /// Restates all statistics: conversions have arrived late, of every day that anybody asks for.
+    pub fn restate(&self) {
+        self.state.restate();
     }
 
     /// Misbehaves by `rule` too, after the rules that are there.

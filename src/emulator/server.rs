@@ -6,7 +6,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get},
+    routing::{MethodFilter, MethodRouter, on},
 };
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
@@ -27,15 +30,22 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
     Account, Clock, Options, archive_api,
-    archives::{self, Archives, Recipe},
+    archives::{self, Archive, Archives, Recipe},
+    campaigns::Library,
     delivery::{self, Delivery, End},
-    faults::{Fault, RedirectTo, Rules, Struck},
+    faults::{Fault, Gets, RedirectTo, Rules, Struck},
+    json_api::{self, Listings, Page},
+    rates::Rates,
     storage,
     wire::{Breaker, Wire},
 };
+use crate::config::Source;
 
 /// The newest requests that are remembered.
 const LOGGED: usize = 100_000;
+
+/// What every archive is called, whatever it is: seed document 001, "200 application/gzip".
+const ARCHIVE_TYPE: &str = "application/gzip";
 
 /// One request as it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +54,10 @@ pub struct LoggedRequest {
     pub method: Method,
     /// The path as it was sent, percent-encoded, without the query: that may hold a signature.
     pub path: String,
+    /// Which API it was for, if any.
+    pub api: Option<Source>,
+    /// Which page of JSON it would have been given, from 1.
+    pub page: Option<u64>,
     /// The status of the answer; `None` where the connection was reset instead.
     pub status: Option<StatusCode>,
     /// When, by the emulator's clock.
@@ -63,6 +77,15 @@ impl LoggedRequest {
     }
 }
 
+/// How much came for one API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// All requests.
+    pub requests: usize,
+    /// Those that were answered with 429.
+    pub rate_limited: usize,
+}
+
 /// What all connections share.
 pub(super) struct State {
     pub(super) accounts: Vec<Account>,
@@ -72,6 +95,11 @@ pub(super) struct State {
     pub(super) asked: Mutex<HashMap<(String, String), u32>>,
     /// What the storage serves, by token.
     pub(super) handed_over: Mutex<HashMap<String, Recipe>>,
+    pub(super) rates: Rates,
+    pub(super) listings: Listings,
+    seed: u64,
+    /// How often statistics were restated.
+    restated: AtomicU32,
     clock: Clock,
     requests: Mutex<VecDeque<LoggedRequest>>,
 }
@@ -90,6 +118,10 @@ impl State {
             rules: Rules::new(options.faults),
             asked: Mutex::default(),
             handed_over: Mutex::default(),
+            rates: Rates::default(),
+            listings: Listings::default(),
+            seed: options.seed,
+            restated: AtomicU32::new(0),
             clock: options.clock,
             requests: Mutex::default(),
         }
@@ -99,8 +131,31 @@ impl State {
         (self.clock)()
     }
 
+    /// The campaigns of `account`.
+    pub(super) fn library<'a>(&self, account: &'a Account) -> Library<'a> {
+        Library { seed: self.seed, app_id: &account.app_id, campaigns: &account.campaigns }
+    }
+
+    /// How often statistics were restated.
+    pub(super) fn restated(&self) -> u32 {
+        self.restated.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn restate(&self) {
+        self.restated.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn requests(&self) -> Vec<LoggedRequest> {
         lock(&self.requests).iter().cloned().collect()
+    }
+
+    pub(super) fn traffic(&self, api: Source) -> Traffic {
+        let requests = lock(&self.requests);
+        let requests = requests.iter().filter(|request| request.api == Some(api));
+        requests.fold(Traffic::default(), |sum, request| Traffic {
+            requests: sum.requests + 1,
+            rate_limited: sum.rate_limited + usize::from(request.status == Some(StatusCode::TOO_MANY_REQUESTS)),
+        })
     }
 
     fn log(&self, request: LoggedRequest) {
@@ -124,6 +179,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
     let router = Router::new()
         .merge(archive_api::routes())
+        .merge(json_api::routes())
         .merge(storage::routes())
         .fallback(async || json_error(StatusCode::NOT_FOUND, "NOT FOUND", "no such path"))
         .layer(middleware::from_fn_with_state(state.clone(), answer))
@@ -157,11 +213,29 @@ where
     H: axum::handler::Handler<T, Arc<State>>,
     T: 'static,
 {
-    let refuse = async || {
-        let refusal = json_error(StatusCode::METHOD_NOT_ALLOWED, "METHOD NOT ALLOWED", "only GET is supported");
-        ([(header::ALLOW, "GET")], refusal)
+    only("GET", MethodFilter::GET, handler)
+}
+
+/// `handler` for POST, and 405 for every other method.
+pub(super) fn post_only<H, T>(handler: H) -> MethodRouter<Arc<State>>
+where
+    H: axum::handler::Handler<T, Arc<State>>,
+    T: 'static,
+{
+    only("POST", MethodFilter::POST, handler)
+}
+
+fn only<H, T>(name: &'static str, method: MethodFilter, handler: H) -> MethodRouter<Arc<State>>
+where
+    H: axum::handler::Handler<T, Arc<State>>,
+    T: 'static,
+{
+    let refuse = async move || {
+        let message = format!("only {name} is supported");
+        let refusal = json_error(StatusCode::METHOD_NOT_ALLOWED, "METHOD NOT ALLOWED", &message);
+        ([(header::ALLOW, name)], refusal)
     };
-    get(handler).head(refuse).fallback(refuse)
+    on(method, handler).head(refuse).fallback(refuse)
 }
 
 /// The first value of a query parameter, decoded.
@@ -201,6 +275,8 @@ async fn answer(
     let mut logged = LoggedRequest {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
+        api: None,
+        page: None,
         status: None,
         at: state.now(),
         user_agent: request
@@ -213,21 +289,38 @@ async fn answer(
     let host = request.headers().get(header::HOST).cloned();
     let mut truth = next.run(request).await;
     let recipe = truth.extensions_mut().remove::<Recipe>();
-    let decoded_path = percent_encoding::percent_decode_str(&logged.path).decode_utf8_lossy();
-    let Struck { fault, date_offset } = state.rules.strike(&decoded_path, recipe.is_some());
+    let page = truth.extensions_mut().remove::<Page>();
+    let path = percent_encoding::percent_decode_str(&logged.path).decode_utf8_lossy();
+    logged.api = archive_api::serves(&path).or_else(|| json_api::serves(&path));
+    logged.page = page.as_ref().map(Page::number);
+    let gets = match (&recipe, logged.page) {
+        (Some(_), _) => Gets::Archive,
+        (None, Some(number)) => Gets::Page(number),
+        (None, None) => Gets::Neither,
+    };
+    let Struck { fault, date_offset } = state.rules.strike(&path, logged.api, gets);
     logged.fault = fault.as_ref().map(Fault::word);
     if let Some(Fault::Reset) = fault {
         state.log(logged);
         breaker.reset();
         return std::future::pending().await;
     }
-    let mut response = match (misanswer(&fault), recipe) {
-        (Some(response), _) => response,
-        (None, None) => truth,
-        (None, Some(recipe)) => give(&state, recipe, fault, breaker, host).await.unwrap_or_else(|error| {
+    let request_id = page.as_ref().map_or("", Page::request_id);
+    let mut response = match (misanswer(&fault, logged.api, request_id), recipe, page) {
+        (Some(response), ..) => response,
+        (None, None, None) => truth,
+        (None, Some(recipe), _) => give(&state, recipe, fault, breaker, host).await.unwrap_or_else(|error| {
             tracing::error!(%error, "emulator cannot build an archive in the temporary directory");
             json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot build the archive")
         }),
+        (None, None, Some(page)) => {
+            let body = Archive::Memory(page.body(&state, fault.as_ref()));
+            let delivery = bent("application/json", fault, body.size(), page.number());
+            delivery::send(Arc::new(body), delivery, breaker).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "emulator cannot pack a page");
+                json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot pack the page")
+            })
+        }
     };
     let date = date_offset.map_or(logged.at, |offset| logged.at.saturating_add(offset).unwrap_or(logged.at));
     response.headers_mut().insert(header::DATE, http_date(date));
@@ -236,31 +329,45 @@ async fn answer(
     response
 }
 
-/// What is answered in place of anything, where the fault is of that kind.
-fn misanswer(fault: &Option<Fault>) -> Option<Response> {
+/// What is answered in place of anything, where the fault is of that kind, in the words of `api`.
+fn misanswer(fault: &Option<Fault>, api: Option<Source>, request_id: &str) -> Option<Response> {
+    let json_api = api.filter(|api| !api.is_archive());
+    let documented = |status| json_api.map(|api| json_api::refusal(api, status, None, request_id));
     Some(match fault.as_ref()? {
         Fault::Status { code, body: Some(body) } => (*code, body.clone()).into_response(),
-        Fault::Status { code, body: None } => code.into_response(),
+        Fault::Status { code, body: None } => {
+            // What stands before an API answers the others.
+            let is_documented = [400, 401, 403, 429, 500].contains(&code.as_u16());
+            is_documented.then(|| documented(*code)).flatten().unwrap_or_else(|| code.into_response())
+        }
         Fault::Html => {
             let page = "<!DOCTYPE html>\n<html><head><title>Login</title></head><body><form action=\"/login\" \
                         method=\"post\"><input name=\"email\"><input name=\"password\" type=\"password\"></form></body>\
                         </html>\n";
             ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
         }
-        Fault::JsonError => json_error(StatusCode::OK, "INTERNAL ERROR", "the report could not be read"),
-        Fault::Empty => ([(header::CONTENT_TYPE, "application/gzip")], Body::empty()).into_response(),
-        Fault::NotYet => bad_request(archive_api::NOT_GENERATED),
+        Fault::JsonError => match documented(StatusCode::INTERNAL_SERVER_ERROR) {
+            Some(error) => (StatusCode::OK, error).into_response(),
+            None => json_error(StatusCode::OK, "INTERNAL ERROR", "the report could not be read"),
+        },
+        Fault::Empty => {
+            let content_type = if json_api.is_some() { "application/json" } else { ARCHIVE_TYPE };
+            ([(header::CONTENT_TYPE, content_type)], Body::empty()).into_response()
+        }
+        Fault::NotYet => documented(StatusCode::BAD_REQUEST).unwrap_or_else(|| bad_request(archive_api::NOT_GENERATED)),
         Fault::Redirect { to: RedirectTo::Url(url), code } => {
             (*code, [(header::LOCATION, url.as_str())]).into_response()
         }
         Fault::RateLimited { retry_after } => {
-            let mut response = json_error(StatusCode::TOO_MANY_REQUESTS, "TOO MANY REQUESTS", "rate limit exceeded");
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            let mut response =
+                documented(status).unwrap_or_else(|| json_error(status, "TOO MANY REQUESTS", "rate limit exceeded"));
             if let Some(value) = retry_after.as_ref().and_then(|text| HeaderValue::from_str(text).ok()) {
                 response.headers_mut().insert(header::RETRY_AFTER, value);
             }
             response
         }
-        Fault::Unauthorized => unauthorized(),
+        Fault::Unauthorized => documented(StatusCode::UNAUTHORIZED).unwrap_or_else(unauthorized),
         Fault::Truncate { .. }
         | Fault::Slow { .. }
         | Fault::Stall
@@ -269,7 +376,9 @@ fn misanswer(fault: &Option<Fault>) -> Option<Response> {
         | Fault::BitFlip { .. }
         | Fault::Redirect { to: RedirectTo::Storage, .. }
         | Fault::WrongDate { .. }
-        | Fault::ContentEncoding(_) => return None,
+        | Fault::ContentEncoding(_)
+        | Fault::Repeat
+        | Fault::Shrink => return None,
     })
 }
 
@@ -287,8 +396,13 @@ async fn give(
         return Ok((code, headers).into_response());
     }
     let archive = state.archives.get(recipe.clone()).await?;
-    let size = archive.size();
-    let mut delivery = Delivery::default();
+    let delivery = bent(ARCHIVE_TYPE, fault, archive.size(), archives::somewhere(&recipe));
+    delivery::send(archive, delivery, breaker).await
+}
+
+/// How `size` bytes are sent, as `fault` bends it; `somewhere` is always the same for the same body.
+fn bent(content_type: &'static str, fault: Option<Fault>, size: u64, somewhere: u64) -> Delivery {
+    let mut delivery = Delivery::of(content_type);
     match fault {
         Some(Fault::Truncate { at, framing }) => {
             delivery.end = Some((at.of(size), End::Close));
@@ -299,14 +413,13 @@ async fn give(
         Some(Fault::ResetMidBody { at }) => delivery.end = Some((at.of(size), End::Reset)),
         Some(Fault::BitFlip { offset: Some(offset) }) => delivery.flip = Some((offset.min(size - 1), 1)),
         Some(Fault::BitFlip { offset: None }) => {
-            let somewhere = archives::somewhere(&recipe);
             // In the middle half: the outer ones hold bits that mean nothing, such as times of files.
             delivery.flip = Some((size / 4 + (somewhere >> 3) % (size / 2), 1 << (somewhere & 7)));
         }
         Some(Fault::ContentEncoding(encoding)) => delivery.content_encoding = Some(encoding),
         _ => {}
     }
-    delivery::send(archive, delivery, breaker).await
+    delivery
 }
 
 fn http_date(at: Timestamp) -> HeaderValue {

@@ -19,8 +19,8 @@ use jiff::{
 use moesync::{
     config::{Schedule, Source},
     emulator::{
-        self, Account, Container, ContentEncoding, Cut, EmulatedReport, Emulator, Fault, Framing, Options, RedirectTo,
-        Rule, demo_account,
+        self, Account, Campaigns, Container, ContentEncoding, Cut, EmulatedReport, Emulator, Fault, Framing, Options,
+        RedirectTo, Rule, demo_account,
     },
 };
 use reqwest::{Method, Response, StatusCode};
@@ -32,6 +32,7 @@ use tokio::{
 
 const APP: &str = "MAZW5N1IMMSH5H67C3T9KBHA";
 const KEY: &str = "s3cr3t";
+const API_KEY: &str = "api-k3y";
 /// Generated at 09:30 UTC on that day.
 const FILE: &str = "Report_test_20210217.zip";
 const NOON: &str = "2021-02-17T12:00:00Z";
@@ -143,7 +144,8 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn account(reports: Vec<EmulatedReport>) -> Account {
-    Account { app_id: APP.to_owned(), secret_key: KEY.into(), api_key: "api-k3y".into(), reports }
+    let campaigns = Campaigns::default();
+    Account { app_id: APP.to_owned(), secret_key: KEY.into(), api_key: API_KEY.into(), reports, campaigns }
 }
 
 /// Daily at 09:30 UTC.
@@ -478,7 +480,7 @@ async fn the_log_tells_each_request_and_no_secret() {
     assert_eq!(requests[1].user_agent.as_deref(), Some("test/1"));
     assert!(requests.iter().all(|request| request.method == Method::GET && request.at == at(NOON)));
     let shown = format!("{requests:?} {:?}", vendor.emulator);
-    for secret in [KEY, "api-k3y", &sign(APP, FILE, KEY), &sign(APP, "20210217.zip", KEY)] {
+    for secret in [KEY, API_KEY, &sign(APP, FILE, KEY), &sign(APP, "20210217.zip", KEY)] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
 }

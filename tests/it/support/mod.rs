@@ -21,7 +21,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use moesync::{
     config::{self, Schedule, Source},
-    emulator::{self, Account, Container, EmulatedReport, Emulator, Fault, Rule},
+    emulator::{self, Account, Campaigns, Container, EmulatedReport, Emulator, Fault, Rule},
     sync::Context,
 };
 use serde_json::Value;
@@ -120,6 +120,7 @@ impl Bench {
             secret_key: CANARY.into(),
             api_key: CANARY.into(),
             reports: series.iter().map(|series| emulated(series, Schedule::Daily { at })).collect(),
+            campaigns: Campaigns::default(),
         };
         let vendor = serve(account.clone(), &clock).await;
         let bench = Bench {

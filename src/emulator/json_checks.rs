@@ -1,0 +1,184 @@
+//! What the JSON APIs ask of a request's body, after the vendor's documents 002, 003 and 004.
+//!
+//! This file owns the keys, their ranges and the words in which one is refused. It must not know the data or how a
+//! refusal is dressed.
+
+use jiff::civil::Date;
+use serde_json::{Map, Value};
+
+use super::campaigns::{Attribution, CHANNELS, DeliveryType, Metric, STATUSES, Search, Window};
+
+/// A longer window is refused: "the difference … must not exceed 30 days".
+const LONGEST_WINDOW: i32 = 30;
+/// So many ids at most.
+const MOST_IDS: usize = 10;
+
+/// What is wrong with a request.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// The key.
+    pub(super) target: String,
+    pub(super) message: String,
+}
+
+impl Problem {
+    pub(super) fn new(target: &str, message: impl Into<String>) -> Problem {
+        Problem { target: target.to_owned(), message: message.into() }
+    }
+}
+
+/// Which part of a listing is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) offset: u64,
+    /// From 1.
+    pub(super) limit: u64,
+}
+
+/// A body, one JSON object.
+#[derive(Debug)]
+pub(super) struct Body(Map<String, Value>);
+
+impl Body {
+    pub(super) fn read(bytes: &[u8]) -> Result<Body, Problem> {
+        match serde_json::from_slice(bytes) {
+            Ok(Value::Object(object)) => Ok(Body(object)),
+            Ok(_) => Err(Problem::new("body", "the body must be a JSON object")),
+            Err(error) => Err(Problem::new("body", format!("the body must be JSON: {error}"))),
+        }
+    }
+
+    /// The `request_id`, as far as there is one.
+    pub(super) fn given_request_id(&self) -> String {
+        self.0.get("request_id").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    pub(super) fn request_id(&self) -> Result<String, Problem> {
+        self.required("request_id", "a string that isn't empty", |id| {
+            id.as_str().filter(|id| !id.is_empty()).map(str::to_owned)
+        })
+    }
+
+    /// `offset` and `limit`, as statistics have them.
+    pub(super) fn part_by_offset(&self) -> Result<Part, Problem> {
+        Ok(Part {
+            offset: self.optional("offset", "a whole number from 0", Value::as_u64)?.unwrap_or(0),
+            limit: self.optional("limit", "a whole number from 1 to 10", |n| within(n, 1, 10))?.unwrap_or(10),
+        })
+    }
+
+    /// `page` and `limit`, as the listings have them.
+    pub(super) fn part_by_page(&self) -> Result<Part, Problem> {
+        let limit = self.required("limit", "a whole number from 1 to 15", |n| within(n, 1, 15))?;
+        let page = self.required("page", "a whole number from 1", |n| within(n, 1, u64::from(u32::MAX)))?;
+        Ok(Part { offset: (page - 1) * limit, limit })
+    }
+
+    pub(super) fn window(&self) -> Result<Window, Problem> {
+        let date = |key| self.required(key, "a date as YYYY-MM-DD", |text| date("%Y-%m-%d", text));
+        let (from, to) = (date("start_date")?, date("end_date")?);
+        if from > to {
+            return Err(Problem::new("end_date", "end_date must not be before start_date"));
+        }
+        if (to - from).get_days() > LONGEST_WINDOW {
+            return Err(Problem::new("end_date", "start_date and end_date must be at most 30 days apart"));
+        }
+        Ok(Window {
+            from,
+            to,
+            attribution: self.required(
+                "attribution_type",
+                &one_of(&Attribution::ALL.map(Attribution::word)),
+                |word| Attribution::ALL.into_iter().find(|known| word.as_str() == Some(known.word())),
+            )?,
+            metric: self.required("metric_type", "one of TOTAL, UNIQUE", |word| match word.as_str()? {
+                "TOTAL" => Some(Metric::Total),
+                "UNIQUE" => Some(Metric::Unique),
+                _ => None,
+            })?,
+            campaign_ids: self
+                .optional("campaign_ids", "a list of at most 10 strings", |ids| {
+                    strings(ids).filter(|ids| ids.len() <= MOST_IDS)
+                })?
+                .unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn search(&self) -> Result<Search, Problem> {
+        let flag = |key| self.optional(key, "true or false", Value::as_bool).map(Option::unwrap_or_default);
+        let fields = self.optional("campaign_fields", "an object", |fields| fields.as_object().cloned())?;
+        let fields = Body(fields.unwrap_or_default());
+        let list = |key| fields.optional(key, "a list of strings", strings).map(Option::unwrap_or_default);
+        let text = |key| fields.optional(key, "a string", |text| text.as_str().map(str::to_owned));
+        let created = fields.optional("created_date", "an object", |range| range.as_object().cloned())?.map(Body);
+        let created = created
+            .map(|range| {
+                let date = |key| range.required(key, "a date as DD-MM-YYYY", |text| date("%d-%m-%Y", text));
+                let (from, to) = (date("from_date")?, date("to_date")?);
+                match from > to {
+                    true => Err(Problem::new("to_date", "to_date must not be before from_date")),
+                    false => Ok((from, to)),
+                }
+            })
+            .transpose()?;
+        Ok(Search {
+            channels: known("channels", list("channels")?, &CHANNELS)?,
+            created_by: list("created_by")?,
+            created,
+            delivery_types: known("delivery_type", list("delivery_type")?, &DeliveryType::ALL.map(DeliveryType::word))?,
+            id: text("id")?,
+            name: text("name")?,
+            statuses: known("status", list("status")?, &STATUSES)?,
+            tags: list("tags")?,
+            children: flag("include_child_campaigns")?,
+            // The document has the one, the vendor's own client sends the other.
+            archived: flag("include_archived_campaigns")? || flag("include_archive_campaigns")?,
+        })
+    }
+
+    fn optional<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.required(key, expected, read).map(Some),
+        }
+    }
+
+    fn required<T>(&self, key: &str, expected: &str, read: impl FnOnce(&Value) -> Option<T>) -> Result<T, Problem> {
+        // Seed document 003, "400": these very words.
+        let value = self.0.get(key).filter(|value| !value.is_null());
+        let value = value.ok_or_else(|| Problem::new(key, format!("{key} key is mandatory field")))?;
+        read(value).ok_or_else(|| Problem::new(key, format!("{key} must be {expected}")))
+    }
+}
+
+fn within(number: &Value, least: u64, most: u64) -> Option<u64> {
+    number.as_u64().filter(|number| (least..=most).contains(number))
+}
+
+fn date(format: &str, text: &Value) -> Option<Date> {
+    // The parser alone would take fewer digits.
+    let text = text.as_str().filter(|text| text.len() == "2021-02-17".len())?;
+    Date::strptime(format, text).ok()
+}
+
+fn strings(list: &Value) -> Option<Vec<String>> {
+    list.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+/// `given` in the spelling of `words`; the vendor's own client has other capitals than its document.
+fn known(key: &str, given: Vec<String>, words: &[&'static str]) -> Result<Vec<&'static str>, Problem> {
+    let known = |word: &String| words.iter().find(|known| known.eq_ignore_ascii_case(word)).copied();
+    given
+        .iter()
+        .map(|word| known(word).ok_or_else(|| Problem::new(key, format!("{key} must be {}", one_of(words)))))
+        .collect()
+}
+
+fn one_of(words: &[&str]) -> String {
+    format!("one of {}", words.join(", "))
+}
