@@ -292,13 +292,12 @@ impl Ledger {
     /// Asks for the right to work on a partition. This process's own claim is renewed: it is left behind when an
     /// attempt could not be recorded, and the process itself sees to it that it works on a partition once at a time.
     ///
-    /// A stored partition is claimed only to be fetched again, `to_refresh`.
-    pub async fn claim(&self, id: &PartitionId, to_refresh: bool) -> Result<Claimed, LedgerError> {
+    /// Only if it still stands as the caller believes: open, or stored and to be fetched again.
+    pub async fn claim(&self, id: &PartitionId, believed: Settled) -> Result<Claimed, LedgerError> {
         // Read after it was claimed: nobody else records anything about it any more.
         let row = sqlx::query(
             "INSERT INTO claims (partition_id, holder, token)
-             SELECT id, ?1, 1 FROM partitions WHERE workspace = ?2 AND report = ?3 AND date = ?4
-                AND (settled = 'open' OR settled = 'stored' AND ?5)
+             SELECT id, ?1, 1 FROM partitions WHERE workspace = ?2 AND report = ?3 AND date = ?4 AND settled = ?5
              ON CONFLICT (partition_id) DO UPDATE SET token = token + 1 WHERE holder = excluded.holder;
              SELECT p.*, c.holder, c.token FROM partitions p LEFT JOIN claims c ON c.partition_id = p.id
              WHERE p.workspace = ?2 AND p.report = ?3 AND p.date = ?4",
@@ -307,18 +306,13 @@ impl Ledger {
         .bind(&id.workspace)
         .bind(&id.report)
         .bind(id.date.to_string())
-        .bind(to_refresh)
+        .bind(settled_word(believed))
         .fetch_optional(&self.pool)
         .await
         .map_err(|error| self.error("write", error))?;
         let Some(row) = row else { return Ok(Claimed::Settled) };
         let entry = self.entry(&row)?;
-        let is_workable = match entry.settled {
-            Settled::Open => true,
-            Settled::Stored => to_refresh,
-            Settled::Absent | Settled::Lost => false,
-        };
-        if !is_workable {
+        if entry.settled != believed {
             return Ok(Claimed::Settled);
         }
         // Another process may have given it back just now; then it is there for the asking next time.

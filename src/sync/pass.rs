@@ -448,7 +448,7 @@ impl Crew {
         let task = self.running.spawn(async move {
             let id = claimed;
             let workspace = id.workspace.clone();
-            let ended = match ctx.ledger.claim(&id, item.entry.settled == Settled::Stored).await {
+            let ended = match ctx.ledger.claim(&id, item.entry.settled).await {
                 Ok(Claimed::Settled) => Ended::Settled,
                 Ok(Claimed::Theirs) => Ended::Theirs,
                 Ok(Claimed::Ours(claim)) => {

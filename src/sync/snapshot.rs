@@ -379,25 +379,25 @@ impl<'a> Listing<'a> {
         }
         let question = Question::Campaigns { query: self.query, page: self.page };
         let page = reader.ask(&question).await?;
-        let ids: Vec<_> = page.records.iter().map(|record| record.id.clone()).collect();
+        let present = ids(&page);
         if page.items == 0 && self.page > 1 {
             // A full page and then nothing: either that was the last, or campaigns have gone, and others moved up into
             // pages that were read before.
             self.is_over = true;
             let question = Question::Campaigns { query: self.query, page: self.page - 1 };
             let before = reader.ask(&question).await?;
-            if before.items < question.limit() {
-                self.changed = Some("the listing of campaigns became shorter while it was read".into());
+            if ids(&before) != self.before {
+                self.changed = Some("the listing of campaigns became shorter".into());
             }
             return Ok(Some(before));
         }
         if page.items < question.limit() {
             self.is_over = true;
-        } else if ids == self.before {
+        } else if present == self.before {
             self.is_over = true;
             self.changed = Some(format!("pages {} and {} hold the same campaigns", self.page - 1, self.page));
         }
-        self.before = ids;
+        self.before = present;
         self.page += 1;
         Ok(Some(page))
     }
@@ -405,6 +405,10 @@ impl<'a> Listing<'a> {
     fn reading(self) -> Reading {
         self.changed.map_or(Reading::Whole, Reading::Changed)
     }
+}
+
+fn ids(page: &Page) -> Vec<String> {
+    page.records.iter().map(|record| record.id.clone()).collect()
 }
 
 /// What the pages of one reading say of how many there are.

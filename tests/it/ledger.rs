@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use moesync::{
     config::Source,
     ledger::{self, Claim, Claimed, Ledger, LedgerError},
-    outcome::{self, Attempt, Outcome, StoredObject},
+    outcome::{self, Attempt, Outcome, Settled, StoredObject},
     report::{Partition, PartitionId},
 };
 use serde_json::Value;
@@ -172,19 +172,19 @@ async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_lat
         ledger.record(claim, &attempt, &settlement, Some(&object)).await
     };
 
-    let Claimed::Ours(dead) = first.claim(&id).await.unwrap() else { panic!("it was free") };
-    assert!(matches!(second.claim(&id).await.unwrap(), Claimed::Theirs), "its holder lives");
+    let Claimed::Ours(dead) = first.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    assert!(matches!(second.claim(&id, Settled::Open).await.unwrap(), Claimed::Theirs), "its holder lives");
     // As if the process had died: its lock is gone, its claim is not.
     fs::remove_file(folder.path().join("moesync.db.holders/first")).unwrap();
-    let Claimed::Ours(heir) = second.claim(&id).await.unwrap() else { panic!("its holder is dead") };
-    assert!(matches!(third.claim(&id).await.unwrap(), Claimed::Theirs), "the heir lives");
+    let Claimed::Ours(heir) = second.claim(&id, Settled::Open).await.unwrap() else { panic!("its holder is dead") };
+    assert!(matches!(third.claim(&id, Settled::Open).await.unwrap(), Claimed::Theirs), "the heir lives");
     assert!(!first.is_ours(&dead).await.unwrap() && second.is_ours(&heir).await.unwrap());
 
     assert!(matches!(record(&first, *dead).await, Err(LedgerError::Fenced { .. })));
     assert_eq!(third.attempts(&id).await.unwrap(), []);
     record(&second, *heir).await.unwrap();
     assert_eq!(third.attempts(&id).await.unwrap().len(), 1);
-    assert!(matches!(third.claim(&id).await.unwrap(), Claimed::Settled));
+    assert!(matches!(third.claim(&id, Settled::Open).await.unwrap(), Claimed::Settled));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,8 +196,8 @@ async fn a_claim_made_again_by_its_own_holder_voids_the_one_before() {
     let id = partition.id.clone();
     ledger.reopen(&[partition]).await.unwrap();
 
-    let Claimed::Ours(before) = ledger.claim(&id).await.unwrap() else { panic!("it was free") };
-    let Claimed::Ours(after) = ledger.claim(&id).await.unwrap() else { panic!("it is our own") };
+    let Claimed::Ours(before) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    let Claimed::Ours(after) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it is our own") };
     assert!(!ledger.is_ours(&before).await.unwrap());
     assert!(ledger.is_ours(&after).await.unwrap());
 }
