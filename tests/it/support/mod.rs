@@ -103,15 +103,20 @@ pub struct Bench {
 impl Bench {
     /// At the machine's present time, for the binary.
     pub async fn new(series: &[Series]) -> Self {
-        Self::with_clock(series, TestClock::machine()).await
+        Self::with_clock(series, Campaigns::default(), TestClock::machine()).await
     }
 
     /// At a present of its own, for the library.
     pub async fn at(now: &str, series: &[Series]) -> Self {
-        Self::with_clock(series, TestClock::set_to(now.parse().unwrap())).await
+        Self::with_clock(series, Campaigns::default(), TestClock::set_to(now.parse().unwrap())).await
     }
 
-    async fn with_clock(series: &[Series], clock: TestClock) -> Self {
+    /// At a present of its own, with an account that has these campaigns. Their reports are for the test to configure.
+    pub async fn of_campaigns(now: &str, campaigns: Campaigns) -> Self {
+        Self::with_clock(&[], campaigns, TestClock::set_to(now.parse().unwrap())).await
+    }
+
+    async fn with_clock(series: &[Series], campaigns: Campaigns, clock: TestClock) -> Self {
         // Everything was generated six hours ago, or that and some days: no test meets a boundary by the hour it runs.
         let generated = (clock.read() - SignedDuration::from_hours(6)).to_zoned(TimeZone::UTC).datetime();
         let at = jiff::civil::time(generated.hour(), generated.minute(), 0, 0);
@@ -120,7 +125,7 @@ impl Bench {
             secret_key: CANARY.into(),
             api_key: CANARY.into(),
             reports: series.iter().map(|series| emulated(series, Schedule::Daily { at })).collect(),
-            campaigns: Campaigns::default(),
+            campaigns,
         };
         let vendor = serve(account.clone(), &clock).await;
         let bench = Bench {

@@ -1,0 +1,395 @@
+//! The numbers that MoEngage only shows live: whole listings, page by page, from a vendor that misbehaves.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use flate2::read::MultiGzDecoder;
+use jiff::{SignedDuration, civil::date};
+use moesync::{
+    config::Source,
+    emulator::{Campaigns, DeliveryType},
+    outcome::{Outcome, Settled},
+    sync::{self, Selection, Summary},
+};
+use serde_json::Value;
+
+use crate::support::{APP, Bench, CANARY, oracle::hash, oracle::manifest_key};
+
+const NOW: &str = "2026-11-21T12:00:00Z";
+const LISTING: &str = "acme/campaigns/date=2026-11-21/campaigns_20261121.ndjson.gz";
+const STATS: &str = "acme/campaign_stats/date=2026-11-21/campaign_stats_20261121.ndjson.gz";
+const EXECUTIONS: &str = "acme/executions/date=2026-11-21/executions_20261121.ndjson.gz";
+
+/// So many campaigns, all of which have statistics in every window.
+fn evergreen(count: u32) -> Campaigns {
+    Campaigns { count, delivery_types: vec![DeliveryType::EventTriggered], ..Campaigns::default() }
+}
+
+/// A vendor with these campaigns, and these reports of them, each made at six in the morning.
+async fn bench(campaigns: Campaigns, reports: &[&str]) -> Bench {
+    let bench = Bench::of_campaigns(NOW, campaigns).await;
+    configure(&bench, reports);
+    bench
+}
+
+fn configure(bench: &Bench, reports: &[&str]) {
+    let mut config = bench.config();
+    for report in reports {
+        let measured = "\"campaign_stats\"\nmetric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"";
+        let report = report.replace("\"campaign_stats\"", measured);
+        config += &format!(
+            "\n[[reports]]\nworkspace = \"acme\"\ndestination = \"disk\"\n\
+             schedule = {{ every = \"day\", at = \"06:00\" }}\nsource = {report}\n"
+        );
+    }
+    bench.write_config(&config);
+}
+
+async fn pass(bench: &Bench) -> Summary {
+    let ctx = bench.context().await;
+    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    ctx.ledger.close().await;
+    summary
+}
+
+/// A pass that stores all that is due.
+async fn store(bench: &Bench) -> Summary {
+    let summary = pass(bench).await;
+    assert!(summary.is_complete(), "{:#?}", summary.entries);
+    summary
+}
+
+fn bytes(bench: &Bench, key: &str) -> Vec<u8> {
+    fs::read(bench.object(key)).unwrap_or_else(|error| panic!("{key}: {error}"))
+}
+
+fn lines(bench: &Bench, key: &str) -> Vec<Value> {
+    let mut text = String::new();
+    MultiGzDecoder::new(&bytes(bench, key)[..]).read_to_string(&mut text).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The manifest, which must describe the object.
+fn manifest(bench: &Bench, key: &str) -> Value {
+    let manifest: Value = serde_json::from_slice(&bytes(bench, &manifest_key(key))).unwrap();
+    let object = bytes(bench, key);
+    assert_eq!((&manifest["sha256"], &manifest["size"]), (&hash(&object).into(), &object.len().into()), "{key}");
+    assert_eq!((&manifest["key"], &manifest["format"]), (&key.into(), &"ndjson.gz".into()));
+    manifest
+}
+
+fn ids(lines: &[Value]) -> BTreeSet<String> {
+    lines.iter().map(|line| line["campaign_id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn versions(bench: &Bench) -> Vec<PathBuf> {
+    let folder = bench.object("acme/campaign_stats/_versions");
+    let is_object = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "gz");
+    crate::support::files(&folder).into_iter().filter(is_object).collect()
+}
+
+fn requests(bench: &Bench, api: Source) -> usize {
+    bench.vendor.traffic(api).requests
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_campaigns_are_a_thousand_lines_in_67_requests_for_the_listing_and_100_for_statistics() {
+    let bench = bench(evergreen(1000), &["\"campaigns\"", "\"campaign_stats\""]).await;
+    store(&bench).await;
+    for (key, source, pages) in [(LISTING, Source::Campaigns, 67), (STATS, Source::CampaignStats, 100)] {
+        let lines = lines(&bench, key);
+        assert_eq!((lines.len(), ids(&lines).len()), (1000, 1000));
+        let traffic = bench.vendor.traffic(source);
+        assert_eq!((traffic.requests, traffic.rate_limited), (pages, 0));
+        let manifest = manifest(&bench, key);
+        let counted = ["records", "pages", "requests"].map(|name| manifest[name].as_u64().unwrap());
+        assert_eq!(counted, [1000, pages as u64, pages as u64]);
+    }
+    assert_eq!(manifest(&bench, STATS)["window"]["from"], "2026-11-20");
+    assert_eq!(manifest(&bench, LISTING)["window"], Value::Null);
+    let before = bench.requests();
+    store(&bench).await;
+    assert_eq!(bench.requests(), before, "a second pass asks for nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_reports_of_a_workspace_and_a_restart_keep_the_vendors_rate_together() {
+    let reports: Vec<_> = (1..=3).map(|number| format!("\"campaign_stats\"\nid = \"stats-{number}\"")).collect();
+    let reports: Vec<_> = reports.iter().map(String::as_str).collect();
+    let bench = bench(evergreen(500), &reports[..2]).await;
+    store(&bench).await;
+    configure(&bench, &reports);
+    store(&bench).await;
+    let traffic = bench.vendor.traffic(Source::CampaignStats);
+    assert_eq!((traffic.requests, traffic.rate_limited), (150, 0));
+    let at: Vec<_> = bench.vendor.requests().iter().map(|request| request.at).collect();
+    let window = SignedDuration::from_secs(60);
+    let most = at.iter().map(|first| at.iter().filter(|at| (*first..*first + window).contains(at)).count()).max();
+    assert!(most.is_some_and(|most| most <= 100), "{most:?} in a minute");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_500_a_429_and_a_campaign_on_two_pages_change_no_byte() {
+    let reports = ["\"campaigns\"", "\"campaign_stats\""];
+    let calm = bench(evergreen(1000), &reports).await;
+    store(&calm).await;
+    let troubled = bench(evergreen(1000), &reports).await;
+    for api in ["campaigns", "campaign_stats"] {
+        troubled.fault(&format!("repeat,api={api},page=30,times=1"));
+        troubled.fault(&format!("status=500,api={api},page=40,times=1"));
+        troubled.fault(&format!("rate-limited=7,api={api},page=50,times=1"));
+    }
+    store(&troubled).await;
+    let struck: BTreeSet<_> = troubled.vendor.requests().iter().filter_map(|request| request.fault).collect();
+    assert_eq!(struck.len(), 3, "{struck:?}");
+    for key in [LISTING, STATS] {
+        assert!(bytes(&calm, key) == bytes(&troubled, key), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_shrinks_while_it_is_read_is_read_again() {
+    let bench = bench(evergreen(31), &["\"campaigns\"", "\"campaign_stats\""]).await;
+    bench.fault("shrink,api=campaigns,page=3,times=1");
+    bench.fault("shrink,api=campaign_stats,page=3,times=1");
+    store(&bench).await;
+    assert_eq!(ids(&lines(&bench, LISTING)).len(), 31);
+    assert_eq!(ids(&lines(&bench, STATS)).len(), 31);
+    assert!(requests(&bench, Source::Campaigns) > 3 && requests(&bench, Source::CampaignStats) > 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn executions_are_those_of_every_recurring_campaign_with_their_parent_beside_them() {
+    let bench = bench(Campaigns { count: 20, ..Campaigns::default() }, &["\"executions\"", "\"campaigns\""]).await;
+    store(&bench).await;
+    let recurring: BTreeSet<_> = lines(&bench, LISTING)
+        .into_iter()
+        .filter(|campaign| {
+            let kind = campaign["campaign_delivery_type"].as_str();
+            matches!(kind, Some("PERIODIC" | "BUSINESS_EVENT_TRIGGERED"))
+        })
+        .map(|campaign| campaign["campaign_id"].as_str().unwrap().to_owned())
+        .collect();
+    let executions = lines(&bench, EXECUTIONS);
+    let parents: BTreeSet<_> =
+        executions.iter().map(|line| line["parent_campaign_id"].as_str().unwrap().to_owned()).collect();
+    assert!(!recurring.is_empty() && parents == recurring, "{parents:?}");
+    for line in &executions {
+        let fields: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(BTreeSet::from_iter(fields).len(), 4, "{line}");
+    }
+    assert_eq!(manifest(&bench, EXECUTIONS)["records"], executions.len());
+    assert_eq!(bench.vendor.traffic(Source::Executions).rate_limited, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_of_named_campaigns_are_asked_for_in_tens_with_one_window() {
+    let all = bench(evergreen(40), &["\"campaigns\""]).await;
+    store(&all).await;
+    let wanted: Vec<_> = ids(&lines(&all, LISTING)).into_iter().take(25).collect();
+    let report = format!("\"campaign_stats\"\nwindow_days = 31\nshape = \"rows\"\ncampaign_ids = {wanted:?}");
+    let bench = bench(evergreen(40), &[&report]).await;
+    store(&bench).await;
+    assert_eq!(requests(&bench, Source::CampaignStats), 3);
+    let rows = lines(&bench, STATS);
+    assert_eq!(ids(&rows), BTreeSet::from_iter(wanted));
+    for row in &rows {
+        let named = ["platform", "locale", "variation"].iter().all(|name| row[name].is_string());
+        let is_flat = row.as_object().unwrap().values().all(|value| !value.is_object());
+        assert!(named && is_flat && row.as_object().unwrap().len() > 6, "{row}");
+    }
+    let window = &manifest(&bench, STATS)["window"];
+    assert_eq!((&window["from"], &window["to"]), (&"2026-10-21".into(), &"2026-11-20".into()));
+    assert!(manifest(&bench, STATS)["records"].as_u64() == Some(rows.len() as u64) && rows.len() > 25);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_fails_for_good_leaves_nothing_and_the_next_attempt_begins_anew() {
+    let bench = bench(evergreen(40), &["\"campaigns\""]).await;
+    bench.fault("status=500,api=campaigns,page=2");
+    let summary = pass(&bench).await;
+    assert_eq!((summary.entries[0].settled, summary.entries[0].outcome), (Settled::Open, Some(Outcome::Unavailable)));
+    assert!(!bench.object(LISTING).exists() && crate::support::files(&bench.path("reports")).is_empty());
+    bench.vendor.clear_faults();
+    store(&bench).await;
+    assert_eq!(lines(&bench, LISTING).len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn something_else_than_a_page_is_corrupt_and_a_refused_request_is_rejected() {
+    for (fault, outcome) in [
+        ("html", Outcome::Corrupt),
+        ("empty", Outcome::Corrupt),
+        ("json-error", Outcome::Corrupt),
+        ("truncate=50%", Outcome::Corrupt),
+        ("not-yet", Outcome::Rejected),
+        ("status=404", Outcome::Rejected),
+        ("unauthorized", Outcome::Unauthorized),
+    ] {
+        let bench = bench(evergreen(5), &["\"campaign_stats\""]).await;
+        bench.fault(fault);
+        let summary = pass(&bench).await;
+        assert_eq!(summary.entries[0].outcome, Some(outcome), "{fault}: {:?}", summary.entries[0].message);
+        assert!(!bench.object(STATS).exists(), "{fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feature_that_is_off_is_named_and_holds_nothing_else_back() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"", "\"campaigns\""]).await;
+    bench.fault("status=403,api=campaign_stats");
+    let summary = pass(&bench).await;
+    let entry = summary.entries.iter().find(|entry| entry.partition.source == Source::CampaignStats).unwrap();
+    assert_eq!(entry.outcome, Some(Outcome::Unauthorized));
+    assert!(entry.message.as_ref().unwrap().contains("this feature is off"), "{:?}", entry.message);
+    assert_eq!(lines(&bench, LISTING).len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_week_asleep_there_is_one_listing_under_its_own_date_and_the_missed_ones_are_lost() {
+    let bench = bench(evergreen(5), &["\"campaigns\""]).await;
+    store(&bench).await;
+    bench.clock.advance(SignedDuration::from_hours(7 * 24));
+    let before = requests(&bench, Source::Campaigns);
+    let summary = pass(&bench).await;
+    let stored: Vec<_> = summary
+        .entries
+        .iter()
+        .filter(|entry| entry.settled == Settled::Stored)
+        .map(|entry| entry.partition.id.date)
+        .collect();
+    assert_eq!(stored, [date(2026, 11, 28)]);
+    let lost = summary.entries.iter().filter(|entry| entry.settled == Settled::Lost).count();
+    assert_eq!((lost, summary.entries.len()), (6, 7));
+    let folders = fs::read_dir(bench.object("acme/campaigns")).unwrap().count();
+    assert_eq!((folders, requests(&bench, Source::Campaigns) - before), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_clock_ahead_loses_no_listing() {
+    let bench = bench(evergreen(5), &["\"campaigns\""]).await;
+    bench.fault("wrong-date=-2d");
+    store(&bench).await;
+    bench.clock.advance(SignedDuration::from_hours(24));
+    let summary = pass(&bench).await;
+    assert!(summary.entries.iter().all(|entry| entry.settled != Settled::Lost), "{:#?}", summary.entries);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restated_numbers_replace_the_old_which_are_kept_and_unchanged_ones_change_nothing() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 2"]).await;
+    store(&bench).await;
+    let (first, first_manifest) = (bytes(&bench, STATS), bytes(&bench, &manifest_key(STATS)));
+    let asked = requests(&bench, Source::CampaignStats);
+    store(&bench).await;
+    assert_eq!(requests(&bench, Source::CampaignStats), asked, "not before the next day's time");
+
+    let next_day = SignedDuration::from_hours(24);
+    bench.clock.advance(next_day);
+    store(&bench).await;
+    assert_eq!(requests(&bench, Source::CampaignStats), asked + 2, "the new one, and the old one again");
+    assert!(bytes(&bench, STATS) == first && bytes(&bench, &manifest_key(STATS)) == first_manifest);
+    assert!(versions(&bench).is_empty());
+
+    bench.vendor.restate();
+    bench.clock.advance(next_day);
+    store(&bench).await;
+    assert_eq!(requests(&bench, Source::CampaignStats), asked + 5);
+    assert!(bytes(&bench, STATS) != first);
+    manifest(&bench, STATS);
+    let versions_now = versions(&bench);
+    assert_eq!(versions_now.len(), 2, "of the last two: {versions_now:?}");
+    assert!(versions_now.iter().any(|path| fs::read(path).unwrap() == first));
+    for version in &versions_now {
+        let key = version.strip_prefix(bench.path("reports")).unwrap().to_str().unwrap();
+        manifest(&bench, key);
+    }
+
+    bench.vendor.restate();
+    let restated = bytes(&bench, STATS);
+    bench.clock.advance(next_day);
+    store(&bench).await;
+    assert!(bytes(&bench, STATS) == restated, "three days old: it is left alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_fails_loses_nothing_and_is_tried_again() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 1"]).await;
+    store(&bench).await;
+    let first = bytes(&bench, STATS);
+    bench.clock.advance(SignedDuration::from_hours(24));
+    bench.vendor.restate();
+    bench.fault("status=503,api=campaign_stats");
+    let summary = pass(&bench).await;
+    assert_eq!(summary.entries.iter().filter(|entry| entry.settled == Settled::Stored).count(), 1);
+    assert!(bytes(&bench, STATS) == first);
+    manifest(&bench, STATS);
+    bench.vendor.clear_faults();
+    store(&bench).await;
+    assert!(bytes(&bench, STATS) != first);
+    assert_eq!(versions(&bench).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_ledger_learns_snapshots_from_their_manifests() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"", "\"campaigns\"", "\"executions\""]).await;
+    let stored = store(&bench).await.entries;
+    for file in crate::support::files(&bench.path("ledger")) {
+        fs::remove_file(file).unwrap();
+    }
+    let before = bench.requests();
+    store(&bench).await;
+    assert_eq!((bench.requests(), stored.len()), (before, 3));
+    let status = bench.run(&["status", "--json"]).await.expect(0).partitions();
+    for entry in stored {
+        let object = entry.object.unwrap();
+        let is_known = |partition: &Value| partition["sha256"] == object.sha256 && partition["key"] == object.key;
+        assert!(status.iter().any(is_known), "{}", object.key);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_without_a_manifest_is_given_one_with_its_lines_counted() {
+    let bench = bench(evergreen(5), &["\"campaigns\""]).await;
+    store(&bench).await;
+    fs::remove_file(bench.object(&manifest_key(LISTING))).unwrap();
+    for file in crate::support::files(&bench.path("ledger")) {
+        fs::remove_file(file).unwrap();
+    }
+    let before = bench.requests();
+    store(&bench).await;
+    assert_eq!(bench.requests(), before);
+    assert_eq!(manifest(&bench, LISTING)["records"], 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_the_api_key_nor_its_basic_form_is_in_trace_logs() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"", "\"executions\""]).await;
+    bench.fault("unauthorized,api=campaign_stats");
+    let ran = bench.run(&["-vv", "sync"]).await;
+    let token = BASE64_STANDARD.encode(format!("{APP}:{CANARY}"));
+    for text in [&ran.stdout, &ran.stderr] {
+        assert!(!text.contains(&token));
+    }
+    bench.check_secrets();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_may_be_backfilled_and_live_listings_not() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"", "\"campaigns\""]).await;
+    let dates = ["--from", "2026-11-01", "--to", "2026-11-03"];
+    let listing = bench.run(&[&["backfill", "--report", "campaigns"], &dates[..]].concat()).await.expect(2);
+    assert!(listing.stderr.contains("live listing"), "{}", listing.stderr);
+    bench.run(&[&["backfill", "--report", "campaign_stats"], &dates[..]].concat()).await.expect(0);
+    for day in 1..=3 {
+        let key = format!("acme/campaign_stats/date=2026-11-0{day}/campaign_stats_2026110{day}.ndjson.gz");
+        assert!(Path::new(&bench.object(&key)).exists(), "{key}");
+    }
+}
