@@ -11,7 +11,7 @@ use super::{Ended, Failure, Result, Shell, emulate, print, stop_signal, table, w
 use crate::{
     config::{self, MonthDay, Schedule, Source},
     daemon,
-    emulator::{self, Account},
+    emulator::{self, Account, Campaigns},
     outcome::Settled,
     sync::{self, Progress, Selection},
 };
@@ -26,11 +26,16 @@ pub(super) struct Options {
 /// Where everything of the demo goes.
 const FOLDER: &str = "moesync-demo";
 
+/// Few, since statistics are asked for at MoEngage's pace.
+const CAMPAIGNS: u32 = 12;
+
 /// The late report appears at the third request. Whatever is not there by then is a failure of the demo.
 const PASSES: usize = 5;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
-    let account = emulator::demo_account(TimeZone::UTC);
+    let today = shell.clock.now().to_zoned(TimeZone::UTC).date();
+    let campaigns = Campaigns { count: CAMPAIGNS, created_before: today, ..Campaigns::default() };
+    let account = Account { campaigns, ..emulator::demo_account(TimeZone::UTC) };
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let emulator_options = emulate::emulator_options(shell, vec![account.clone()], 1, Vec::new());
     let emulator = emulate::start(anywhere, emulator_options).await?;
@@ -79,12 +84,14 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 /// Writes the configuration and the key file that a user of this account would write.
 fn write(shell: &Shell, account: &Account, base_url: &Url, path: &Path) -> io::Result<()> {
     fs::create_dir_all(FOLDER)?;
-    let key = Path::new(FOLDER).join("secret-key");
-    if key.exists() {
-        fs::remove_file(&key)?;
+    for (name, secret) in [("secret-key", &account.secret_key), ("api-key", &account.api_key)] {
+        let file = Path::new(FOLDER).join(name);
+        if file.exists() {
+            fs::remove_file(&file)?;
+        }
+        fs::write(&file, secret.expose_secret())?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
     }
-    fs::write(&key, account.secret_key.expose_secret())?;
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
 
     let week_ago = shell.clock.now().to_zoned(TimeZone::UTC).date().saturating_sub(6.days());
     let mut text = format!(
@@ -92,7 +99,7 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, path: &Path) -> io::R
          [ledger]\nurl = \"sqlite://./{FOLDER}/moesync.db\"\n\n\
          [web]\nlisten = \"\"\n\n\
          [[workspaces]]\nname = \"demo\"\napp_id = \"{}\"\nbase_url = \"{base_url}\"\ntimezone = \"UTC\"\n\
-         secret_key_file = \"./{FOLDER}/secret-key\"\n\n\
+         secret_key_file = \"./{FOLDER}/secret-key\"\napi_key_file = \"./{FOLDER}/api-key\"\n\n\
          [[destinations]]\nname = \"disk\"\nurl = \"file://./{FOLDER}/reports\"\n",
         account.app_id
     );
@@ -109,6 +116,16 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, path: &Path) -> io::R
             schedule(&report.schedule)
         );
     }
+    // The numbers that MoEngage only shows live: the listings of today, and a week of statistics.
+    for source in [Source::Campaigns, Source::Executions, Source::CampaignStats] {
+        text += &format!(
+            "\n[[reports]]\nworkspace = \"demo\"\nsource = \"{source}\"\ndestination = \"disk\"\n\
+             schedule = {{ every = \"day\", at = \"00:00\" }}\nbuffer = \"0s\"\n"
+        );
+    }
+    text += &format!(
+        "start = \"{week_ago}\"\nshape = \"rows\"\nmetric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"\n"
+    );
     fs::write(path, text)
 }
 
