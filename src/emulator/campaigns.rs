@@ -433,15 +433,15 @@ impl Library<'_> {
         details
     }
 
-    /// Markup of the length that is asked for.
+    /// Markup of the length that is asked for, soon repeating itself, as markup does.
     fn text(&self, random: u64) -> String {
         const WORDS: [&str; 8] =
             ["{{UserAttribute['First Name']}} ", "<p>", "</p>\n", "save ", "today ", "50% ", "für ", "mañana "];
         let mut random = Xoshiro256PlusPlus::seed_from_u64(random);
-        let mut text = String::with_capacity(self.campaigns.content_bytes + 32);
-        while text.len() < self.campaigns.content_bytes {
-            text += WORDS[(random.next_u64() % WORDS.len() as u64) as usize];
-        }
+        let part: String = (0..100).map(|_| WORDS[(random.next_u64() % WORDS.len() as u64) as usize]).collect();
+        let wanted = self.campaigns.content_bytes;
+        let mut text = part.repeat(wanted / part.len() + 1);
+        text.truncate(text.floor_char_boundary(wanted));
         text
     }
 
@@ -576,7 +576,7 @@ fn control_group(users: u64) -> Value {
 
 /// In hundredths of a percent, so that no digit depends on how it was rounded.
 fn percentage(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { (part * 10_000 / whole) as f64 / 100.0 }
+    (part * 10_000).checked_div(whole).unwrap_or(0) as f64 / 100.0
 }
 
 fn instant(date: Date) -> Timestamp {

@@ -36,7 +36,7 @@ const EXECUTIONS: &str = "/executions";
 /// How many listings stay selected, so that a page doesn't go through all campaigns again.
 const SELECTED: usize = 8;
 
-type Answer = Result<Page, Response>;
+type Answer = Result<Page, Refusal>;
 
 pub(super) fn routes() -> Router<Arc<server::State>> {
     Router::new()
@@ -145,15 +145,22 @@ impl Page {
     }
 
     fn places(&self, state: &server::State, library: Library<'_>) -> Arc<Vec<Place>> {
+        let select = || match &self.listing {
+            Listing::Stats(window) => library.with_stats(window),
+            Listing::Campaigns(search) => library.search(search),
+            Listing::Executions(id) => library.executions(id).unwrap_or_default(),
+        };
+        // These are found by id, and would drive out what is found by looking at all.
+        if matches!(&self.listing, Listing::Executions(_))
+            || matches!(&self.listing, Listing::Stats(window) if !window.campaign_ids.is_empty())
+        {
+            return Arc::new(select());
+        }
         let key = self.key();
         if let Some((_, places)) = lock(&state.listings.selected).iter().find(|(selected, _)| *selected == key) {
             return places.clone();
         }
-        let places = Arc::new(match &self.listing {
-            Listing::Stats(window) => library.with_stats(window),
-            Listing::Campaigns(search) => library.search(search),
-            Listing::Executions(id) => library.executions(id).unwrap_or_default(),
-        });
+        let places = Arc::new(select());
         let mut selected = lock(&state.listings.selected);
         if selected.len() == SELECTED {
             selected.pop_front();
@@ -210,8 +217,8 @@ async fn executions(
 }
 
 /// The account that a request has the credentials of, if it may ask once more.
-fn admitted<'a>(state: &'a server::State, api: Source, headers: &HeaderMap) -> Result<&'a Account, Response> {
-    let refused = || refusal(api, StatusCode::UNAUTHORIZED, None, "");
+fn admitted<'a>(state: &'a server::State, api: Source, headers: &HeaderMap) -> Result<&'a Account, Refusal> {
+    let refused = || Refusal::of(api, StatusCode::UNAUTHORIZED);
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let authorization = header("Authorization").ok_or_else(refused)?;
     let account = state.accounts.iter().find(|account| {
@@ -223,14 +230,10 @@ fn admitted<'a>(state: &'a server::State, api: Source, headers: &HeaderMap) -> R
     if header("MOE-APPKEY") != Some(&account.app_id) {
         return Err(refused());
     }
-    match state.rates.take(&account.app_id, api, state.now()) {
-        Ok(()) => Ok(account),
-        Err(seconds) => {
-            let mut response = refusal(api, StatusCode::TOO_MANY_REQUESTS, None, "");
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-            Err(response)
-        }
-    }
+    let taken = state.rates.take(&account.app_id, api, state.now());
+    taken
+        .map_err(|seconds| Refusal { retry_after: Some(seconds), ..Refusal::of(api, StatusCode::TOO_MANY_REQUESTS) })?;
+    Ok(account)
 }
 
 /// The page that a body asks for, as `check` understands it.
@@ -241,30 +244,64 @@ fn checked(
     body: &[u8],
     check: impl FnOnce(&Body) -> Result<(Listing, Part), Problem>,
 ) -> Answer {
-    let refused =
-        |problem: Problem, request_id: &str| refusal(api, StatusCode::BAD_REQUEST, Some(&problem), request_id);
+    let refused = |problem, request_id| Refusal {
+        problem: Some(problem),
+        request_id,
+        ..Refusal::of(api, StatusCode::BAD_REQUEST)
+    };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(refused(Problem::new("Content-Type", "Content-Type must be application/json"), ""));
+        let problem = Problem::new("Content-Type", "Content-Type must be application/json");
+        return Err(refused(problem, String::new()));
     }
-    let body = Body::read(body).map_err(|problem| refused(problem, ""))?;
+    let body = Body::read(body).map_err(|problem| refused(problem, String::new()))?;
     let page = body.request_id().and_then(|request_id| {
         let (listing, part) = check(&body)?;
         Ok(Page { app_id: account.app_id.clone(), listing, part, request_id })
     });
-    page.map_err(|problem| refused(problem, &body.given_request_id()))
+    page.map_err(|problem| refused(problem, body.given_request_id()))
 }
 
-/// An error as the API words it. 403 and 429 of the listings are undocumented and follow the others.
-pub(super) fn refusal(api: Source, status: StatusCode, problem: Option<&Problem>, request_id: &str) -> Response {
-    let target = problem.map_or("", |problem| problem.target.as_str());
-    let message = problem.map(|problem| problem.message.as_str());
-    let body = match api {
-        Source::CampaignStats => stats_error(status, target, message),
-        _ => listing_error(status, target, message, request_id),
-    };
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+/// An error as an API words it. 403 and 429 of the listings, and 429 of statistics, are undocumented and follow the others.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    api: Source,
+    status: StatusCode,
+    problem: Option<Problem>,
+    /// Empty where none is known.
+    request_id: String,
+    /// In seconds.
+    retry_after: Option<i64>,
+}
+
+impl Refusal {
+    /// Without any details.
+    pub(super) fn of(api: Source, status: StatusCode) -> Refusal {
+        Refusal { api, status, problem: None, request_id: String::new(), retry_after: None }
+    }
+
+    /// The same as the answer to the request with that id.
+    pub(super) fn to(self, request_id: &str) -> Refusal {
+        Refusal { request_id: request_id.to_owned(), ..self }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let target = self.problem.as_ref().map_or("", |problem| problem.target.as_str());
+        let message = self.problem.as_ref().map(|problem| problem.message.as_str());
+        let body = match self.api {
+            Source::CampaignStats => stats_error(self.status, target, message),
+            _ => listing_error(self.status, target, message, &self.request_id),
+        };
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
 }
 
 fn stats_error(status: StatusCode, target: &str, message: Option<&str>) -> Value {

@@ -34,7 +34,7 @@ use super::{
     campaigns::Library,
     delivery::{self, Delivery, End},
     faults::{Fault, Gets, RedirectTo, Rules, Struck},
-    json_api::{self, Listings, Page},
+    json_api::{self, Listings, Page, Refusal},
     rates::Rates,
     storage,
     wire::{Breaker, Wire},
@@ -332,7 +332,7 @@ async fn answer(
 /// What is answered in place of anything, where the fault is of that kind, in the words of `api`.
 fn misanswer(fault: &Option<Fault>, api: Option<Source>, request_id: &str) -> Option<Response> {
     let json_api = api.filter(|api| !api.is_archive());
-    let documented = |status| json_api.map(|api| json_api::refusal(api, status, None, request_id));
+    let documented = |status| json_api.map(|api| Refusal::of(api, status).to(request_id).into_response());
     Some(match fault.as_ref()? {
         Fault::Status { code, body: Some(body) } => (*code, body.clone()).into_response(),
         Fault::Status { code, body: None } => {
