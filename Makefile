@@ -41,6 +41,7 @@ tools:
 	    command -v "$${tool%%:*}" > /dev/null || missing="$$missing $${tool##*:}"; \
 	done; \
 	command -v 7z > /dev/null || command -v 7zz > /dev/null || missing="$$missing 7zip"; \
+	python3 -c 'import ensurepip' 2> /dev/null || missing="$$missing python3-venv"; \
 	if [ -n "$$missing" ]; then \
 	    echo "installing:$$missing"; \
 	    $(SUDO) apt-get update -q && \

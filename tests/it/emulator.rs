@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "outside a test function too, a test fails by panicking")]
 
+mod json;
+
 use std::{
     io::Write,
     num::NonZeroU32,
@@ -859,6 +861,8 @@ fn rules_are_read_from_text() {
         ("wrong-date=90s", Fault::WrongDate { offset: SignedDuration::from_secs(90) }.into()),
         ("content-encoding=gzip", Fault::ContentEncoding(ContentEncoding::Layer).into()),
         ("content-encoding=label", Fault::ContentEncoding(ContentEncoding::LabelOnly).into()),
+        ("repeat,api=campaigns", Rule { api: Some(Source::Campaigns), ..Fault::Repeat.into() }),
+        ("shrink,page=3", Rule { page: Some(3), ..Fault::Shrink.into() }),
     ];
     for (text, rule) in rules {
         assert_eq!(text.parse::<Rule>(), Ok(rule), "{text}");
@@ -894,14 +898,16 @@ fn a_rule_that_cannot_be_read_says_why() {
         "bit-flip=x",
         "rate-limited=a\nb",
         "reset,path",
+        "reset,api=search",
+        "repeat,page=0",
     ];
     let errors: String =
         texts.iter().map(|text| format!("{text:?}: {}\n", text.parse::<Rule>().unwrap_err())).collect();
     insta::assert_snapshot!(errors, @r##"
     "": `` lacks a word: a rule is written like `status=503,times=2`
     "html,": `html,` lacks a word: a rule is written like `status=503,times=2`
-    "503": `503` is unknown: a rule is made of a fault (status, html, json-error, empty, truncate, slow, stall, reset, reset-mid-body, bit-flip, not-yet, redirect, rate-limited, unauthorized, wrong-date, content-encoding) and details (path, times, skip, body, framing, code)
-    "times=2": `times=2` says when but not what: add a fault (status, html, json-error, empty, truncate, slow, stall, reset, reset-mid-body, bit-flip, not-yet, redirect, rate-limited, unauthorized, wrong-date, content-encoding)
+    "503": `503` is unknown: a rule is made of a fault (status, html, json-error, empty, truncate, slow, stall, reset, reset-mid-body, bit-flip, not-yet, redirect, rate-limited, unauthorized, wrong-date, content-encoding, repeat, shrink) and details (path, api, page, times, skip, body, framing, code)
+    "times=2": `times=2` says when but not what: add a fault (status, html, json-error, empty, truncate, slow, stall, reset, reset-mid-body, bit-flip, not-yet, redirect, rate-limited, unauthorized, wrong-date, content-encoding, repeat, shrink)
     "html,empty": `html` and `empty` are two faults: give each a rule of its own
     "html,html": `html` is given twice
     "html=1": `html` takes no value, but `1` is given
@@ -924,5 +930,7 @@ fn a_rule_that_cannot_be_read_says_why() {
     "bit-flip=x": `bit-flip` must be the number of a byte, or nothing, not `x`
     "rate-limited=a\nb": `rate-limited` must be the text of a header, or nothing, not `a\nb`
     "reset,path": `path` must be a part of the path, but has no value
+    "reset,api=search": `api` must be campaign_report, daily_dump, campaign_stats, campaigns or executions, not `search`
+    "repeat,page=0": `page` must be a whole number from 1, not `0`
     "##);
 }
