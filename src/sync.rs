@@ -368,7 +368,7 @@ impl Work<'_> {
                 self.ctx.note_vendor_date(download.vendor_date);
                 (self.answered)();
                 self.ctx.progress.begin(&partition.id, download.content_length);
-                Ok(Delivery::Archive(download))
+                Ok(Delivery::Archive(Box::new(download)))
             }
             Err(failure) => {
                 self.ctx.note_vendor_date(failure.vendor_date);

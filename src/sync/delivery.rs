@@ -10,7 +10,7 @@ use super::snapshot::Snapshot;
 use crate::moengage::{Download, Failure};
 
 pub(super) enum Delivery {
-    Archive(Download),
+    Archive(Box<Download>),
     Snapshot(Snapshot),
 }
 

@@ -19,6 +19,7 @@ use moesync::{
     sync::{self, Selection, Summary},
 };
 use serde_json::Value;
+use tokio::process::Command;
 
 use crate::support::{APP, Bench, CANARY, oracle::hash, oracle::manifest_key};
 
@@ -392,4 +393,24 @@ async fn statistics_may_be_backfilled_and_live_listings_not() {
         let key = format!("acme/campaign_stats/date=2026-11-0{day}/campaign_stats_2026110{day}.ndjson.gz");
         assert!(Path::new(&bench.object(&key)).exists(), "{key}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_month_of_statistics_in_rows_is_read_by_the_python_of_the_readme() {
+    let report = "\"campaign_stats\"\nid = \"stats\"\nshape = \"rows\"\nstart = \"2026-11-01\"";
+    let bench = bench(evergreen(5), &[report]).await;
+    store(&bench).await;
+    std::os::unix::fs::symlink(bench.path("reports"), bench.path("archive")).unwrap();
+    let script = crate::docs::readme_blocks("python").concat();
+    let python = Command::new("python3").args(["-c", &script]).current_dir(bench.folder.path()).output();
+    let output = python.await.unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (rows, sent) = printed.trim().split_once(" rows, ").unwrap();
+    let counted: u64 = (1..=21)
+        .map(|day| format!("acme/stats/date=2026-11-{day:02}/stats_202611{day:02}.ndjson.gz"))
+        .map(|key| manifest(&bench, &key)["records"].as_u64().unwrap())
+        .sum();
+    assert_eq!(rows.parse(), Ok(counted));
+    assert!(sent.trim_end_matches(" sent").parse::<u64>().unwrap() > 0, "{printed}");
 }
