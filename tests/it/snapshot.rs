@@ -414,3 +414,23 @@ async fn a_month_of_statistics_in_rows_is_read_by_the_python_of_the_readme() {
     assert_eq!(rows.parse(), Ok(counted));
     assert!(sent.trim_end_matches(" sent").parse::<u64>().unwrap() > 0, "{printed}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_killed_leaves_nothing_and_starts_again() {
+    let bench = bench(evergreen(40), &["\"campaigns\""]).await;
+    bench.fault("stall,api=campaigns,page=2");
+    let mut killed = bench.command(&["sync"]).spawn().unwrap();
+    assert!(crate::support::wait_until(async || requests(&bench, Source::Campaigns) == 2).await);
+    killed.kill().await.unwrap();
+    assert!(crate::support::files(&bench.path("reports")).is_empty());
+    let beside: Vec<_> = crate::support::files(&bench.path("ledger"));
+    assert!(beside.iter().all(|path| path.to_str().unwrap().contains("moesync.db")), "{beside:?}");
+    bench.vendor.clear_faults();
+    bench.sync(0).await;
+    let key = crate::support::files(&bench.path("reports"))
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|extension| extension == "gz"))
+        .unwrap();
+    let key = key.strip_prefix(bench.path("reports")).unwrap().to_str().unwrap().to_owned();
+    assert_eq!(lines(&bench, &key).len(), 40);
+}
