@@ -16,6 +16,7 @@ use crate::{
     outcome::Entry,
     sync::{Clock, Context, POSTGRES_UNSUPPORTED, Progress, Selection, StartError, SystemClock},
     telemetry::{Chain, LogFormat},
+    words,
 };
 
 mod backfill;
@@ -33,7 +34,6 @@ mod status;
 mod sync;
 mod table;
 mod verify;
-pub mod words;
 
 pub use progress::Bars;
 

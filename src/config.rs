@@ -68,8 +68,32 @@ impl fmt::Debug for Ledger {
 pub struct Web {
     /// Address of the status page; `None` when switched off with `""`.
     pub listen: Option<std::net::SocketAddr>,
-    /// File with the token that a caller must present.
+    /// File with the token that a caller must present; always there where `listen` is not a loopback address.
     pub token_file: Option<PathBuf>,
+    /// What may be had without the token.
+    pub open: Vec<Open>,
+    /// Host names that requests may be for, in lower case; `localhost` and addresses aside.
+    pub hosts: Vec<String>,
+}
+
+impl Web {
+    /// The token as it is now, if callers must present one.
+    ///
+    /// # Errors
+    /// As of [`SecretSource::resolve`], and when it is short enough to be guessed.
+    pub fn token(&self) -> Result<Option<SecretString>, Problem> {
+        self.token_file.as_deref().map(secret::token).transpose()
+    }
+}
+
+/// A part of the web server that may be opened to whoever has no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case", expecting = "\"health\" or \"metrics\"")]
+pub enum Open {
+    /// `/livez` and `/readyz`.
+    Health,
+    /// `/metrics`.
+    Metrics,
 }
 
 /// The `[limits]` table.

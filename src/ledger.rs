@@ -13,9 +13,11 @@ use jiff::Timestamp;
 
 use crate::outcome::Entry;
 
+mod figures;
 mod holder;
 mod sqlite;
 
+pub use figures::{AttemptFigures, DURATION_BOUNDS, ReportFigures};
 pub use holder::{is_alive, place};
 pub use sqlite::Ledger;
 

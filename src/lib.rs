@@ -18,3 +18,5 @@ pub mod signature;
 pub mod store;
 pub mod sync;
 pub mod telemetry;
+pub mod web;
+pub mod words;

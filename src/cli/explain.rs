@@ -3,19 +3,13 @@
 use std::fmt::Write;
 
 use clap::Args;
-use jiff::{civil::Date, tz::AmbiguousOffset};
+use jiff::civil::Date;
 
 use super::{
     Ended, Failure, Result, Shell, Which, date, table,
-    words::{ClockChange, Explanation, PartitionStatus},
+    words::{ClockChange, Explanation},
 };
-use crate::{
-    config::{Report, Schedule},
-    moengage,
-    outcome::Entry,
-    report::{PartitionId, manifest_key},
-    schedule,
-};
+use crate::{config::Report, moengage, report::PartitionId};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -35,44 +29,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         Some(ledger) => (ledger.entry_of(&id).await?, ledger.attempts(&id).await?),
         None => (None, Vec::new()),
     };
-    let scheduled = schedule::on(&report.schedule, &report.timezone, id.date);
-    let entry = match (entry, scheduled.or_else(|| schedule::on_any_day(&report.schedule, &report.timezone, id.date))) {
-        (Some(entry), _) => entry,
-        (None, Some(occurrence)) => Entry::new(report.partition(occurrence)),
-        (None, None) => {
-            return Err(Failure::Usage(format!("the report's time zone has no {}", id.date)));
-        }
-    };
-    let now = shell.clock.now();
-    let object_key = report.keys(id.date).object();
-    let generated_local = entry.partition.generated_at.to_zoned(report.timezone.clone());
-    let explanation = Explanation {
-        status: PartitionStatus::new(&entry, true, now),
-        file_name: report.file_name(id.date),
-        source_url: moengage::source_url(&report, id.date).to_string(),
-        destination: report.destination.clone(),
-        manifest_key: manifest_key(&object_key),
-        object_key,
-        timezone: report.timezone.iana_name().unwrap_or("UTC").to_owned(),
-        generated_local: generated_local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
-        clock_change: clock_change(&report, id.date),
-        scheduled: scheduled.is_some(),
-        history: history.into_iter().map(Into::into).collect(),
-    };
+    let source_url = moengage::source_url(&report, id.date).to_string();
+    let explanation = Explanation::new(&report, id.date, entry, history, source_url, shell.clock.now())
+        .ok_or_else(|| Failure::Usage(format!("the report's time zone has no {}", id.date)))?;
     shell.print(&explanation, |explanation| show(explanation, &report))?;
     Ok(Ended::Done)
-}
-
-fn clock_change(report: &Report, date: Date) -> Option<ClockChange> {
-    let at = match report.schedule {
-        Schedule::Daily { at } | Schedule::Weekly { at, .. } | Schedule::Monthly { at, .. } => at,
-        Schedule::Once { at, .. } => at?,
-    };
-    match report.timezone.to_ambiguous_timestamp(date.to_datetime(at)).offset() {
-        AmbiguousOffset::Unambiguous { .. } => None,
-        AmbiguousOffset::Gap { .. } => Some(ClockChange::Gap),
-        AmbiguousOffset::Fold { .. } => Some(ClockChange::Overlap),
-    }
 }
 
 fn show(explanation: &Explanation, report: &Report) -> String {

@@ -8,7 +8,7 @@ use super::{
     Ended, Result, Shell, Which, table,
     words::{Action, PartitionStatus, Planned, PlannedPartition},
 };
-use crate::plan::{self, Decision, Item, LedgerView};
+use crate::plan::{self, LedgerView};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -28,7 +28,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         None => LedgerView::default(),
     };
     let mut partitions: Vec<_> =
-        plan::plan(&config.reports, &view, now).items.iter().map(|item| planned(item, now)).collect();
+        plan::plan(&config.reports, &view, now).items.iter().map(|item| PlannedPartition::new(item, now)).collect();
     if let Some(days) = options.days {
         let until = now.checked_add(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MAX);
         for partition in plan::upcoming(&config.reports, now, until) {
@@ -37,13 +37,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
                 (workspace, report, date) == (&partition.id.workspace, &partition.id.report, &partition.id.date)
             });
             if !is_shown {
-                let decision = Decision::NotDue { until: partition.due_at };
-                partitions.push(PlannedPartition {
-                    status: PartitionStatus::upcoming(partition, now),
-                    action: decision.into(),
-                    until: decision.until(),
-                    reason: reason(decision, None),
-                });
+                partitions.push(PlannedPartition::upcoming(partition, now));
             }
         }
     }
@@ -54,30 +48,6 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     });
     shell.print(&Planned { partitions }, |plan| show(plan, now))?;
     Ok(Ended::Done)
-}
-
-fn planned(item: &Item, now: Timestamp) -> PlannedPartition {
-    PlannedPartition {
-        status: PartitionStatus::new(&item.entry, item.report.is_some(), now),
-        action: item.decision.into(),
-        until: item.decision.until(),
-        reason: reason(item.decision, item.entry.message.as_deref()),
-    }
-}
-
-fn reason(decision: Decision, message: Option<&str>) -> String {
-    match decision {
-        Decision::Fetch => "due and not stored".into(),
-        Decision::Refresh => "stored; its numbers may have been restated".into(),
-        Decision::NotDue { until } => format!("due {}", table::instant(until)),
-        Decision::Backoff { until } => {
-            format!("tried again {}{}", table::instant(until), message.map(|m| format!(": {m}")).unwrap_or_default())
-        }
-        Decision::Held { outcome, until } => {
-            format!("the whole workspace waits until {} ({outcome})", table::instant(until))
-        }
-        Decision::Unconfigured => "its report is not configured any more".into(),
-    }
 }
 
 fn show(plan: &Planned, now: Timestamp) -> String {

@@ -1,12 +1,12 @@
 //! `moesync status`: the partitions and their state.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use clap::Args;
-use jiff::{Timestamp, civil::Date};
+use jiff::civil::Date;
 
 use super::{
-    Ended, Result, Shell, Which, ambiguous, configured, date, entries, known, table,
+    Ended, Result, Shell, Which, ambiguous, date, entries, known, table,
     words::{PartitionStatus, Partitions},
 };
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     outcome::{Entry, State},
     plan::{self, LedgerView},
     report::ReportId,
-    schedule,
 };
 
 #[derive(Debug, Args)]
@@ -45,7 +44,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let entries = entries(ledger.as_ref()).await?;
     check_names(&options.which, &config, &entries)?;
     let now = shell.clock.now();
-    let mut partitions = all(&config, &entries, now);
+    let mut partitions = Partitions::all(&config, &entries, now).partitions;
     if options.check {
         // What the daemon should have planned by now: if it is dead, nothing of this is in the ledger.
         let view = match &ledger {
@@ -89,18 +88,4 @@ fn check_names(which: &Which, config: &Config, entries: &[Entry]) -> Result<()> 
         return Err(ambiguous(report, &workspaces));
     }
     Ok(())
-}
-
-/// All of the ledger, plus the next scheduled partition of each report.
-fn all(config: &Config, entries: &[Entry], now: Timestamp) -> Vec<PartitionStatus> {
-    let configured = configured(config);
-    let recorded_ids: HashSet<_> = entries.iter().map(|entry| &entry.partition.id).collect();
-    let recorded = entries
-        .iter()
-        .map(|entry| PartitionStatus::new(entry, configured.contains_key(&entry.partition.id.report_id()), now));
-    let next = config.reports.iter().filter_map(|report| {
-        let partition = report.partition(schedule::next(report, now)?);
-        (!recorded_ids.contains(&partition.id)).then(|| PartitionStatus::upcoming(partition, now))
-    });
-    recorded.chain(next).collect()
 }

@@ -1,9 +1,9 @@
 //! How things look to people: tables, sizes, instants.
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::Timestamp;
 
-use super::words::PartitionStatus;
+use super::words::{self, PartitionStatus};
 use crate::outcome::State;
 
 /// An empty table with this head.
@@ -35,26 +35,9 @@ pub(super) fn state(state: State) -> Cell {
     }
 }
 
-/// To the minute, UTC.
-pub(super) fn instant(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%MZ").to_string()
-}
-
-/// The time left to an instant, to one unit or two.
+/// The time left to an instant, where there is one.
 pub(super) fn left(at: Option<Timestamp>, now: Timestamp) -> String {
-    let Some(at) = at else { return String::new() };
-    let left = at.duration_since(now);
-    if left.is_negative() { "passed".into() } else { duration(left) }
-}
-
-fn duration(duration: SignedDuration) -> String {
-    let minutes = duration.round(Unit::Minute).unwrap_or(duration).as_mins();
-    match (minutes / 1440, minutes / 60 % 24, minutes % 60) {
-        (0, 0, 0) => "less than a minute".into(),
-        (0, 0, minutes) => format!("{minutes} min"),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, hours, _) => format!("{days} d {hours} h"),
-    }
+    at.map(|at| words::left(at, now)).unwrap_or_default()
 }
 
 pub(super) fn size(bytes: u64) -> String {
@@ -69,7 +52,7 @@ pub(super) fn partitions(partitions: &[PartitionStatus], now: Timestamp) -> Stri
         let what = match (&partition.message, &partition.key, partition.state) {
             (Some(message), ..) => message.clone(),
             (None, Some(key), _) => key.clone(),
-            (None, None, State::Scheduled) => format!("due {}", instant(partition.due_at)),
+            (None, None, State::Scheduled) => format!("due {}", words::instant(partition.due_at)),
             _ => String::new(),
         };
         let mut name = Cell::new(&partition.report);

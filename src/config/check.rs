@@ -102,7 +102,25 @@ fn web(raw: &raw::Web, at: &Place<'_>, env: &Env) -> Result<Web, Problem> {
             ))
         })?),
     };
-    Ok(Web { listen, token_file: file(raw.token_file.as_deref(), &at.key("token_file"), env)? })
+    let token_file = file(raw.token_file.as_deref(), &at.key("token_file"), env)?;
+    if let Some(address) = listen.filter(|address| !address.ip().is_loopback() && token_file.is_none()) {
+        return Err(at.key("listen").problem(format_args!(
+            "{address} can be reached by others, so it needs a token_file; or listen on a loopback address, such as \
+             \"127.0.0.1:8787\""
+        )));
+    }
+    let hosts = each(&raw.hosts, &at.key("hosts"), host_name)?;
+    Ok(Web { listen, token_file, open: raw.open.clone(), hosts })
+}
+
+/// The name of a host, without a port, in lower case.
+fn host_name(text: &String, at: &Place<'_>) -> Result<String, Problem> {
+    match Host::parse(text) {
+        Ok(Host::Domain(name)) => Ok(name),
+        _ => Err(at.problem(format_args!(
+            "expected a host name without a port, such as \"moesync.example.com\", found {text:?}"
+        ))),
+    }
 }
 
 fn limits(raw: &raw::Limits, at: &Place<'_>) -> Result<Limits, Problem> {

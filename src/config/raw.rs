@@ -12,7 +12,7 @@ use serde::{
     de::{Error, Visitor},
 };
 
-use super::{Shape, Source};
+use super::{Open, Shape, Source};
 
 /// MoEngage's data centres (https://api-{dc}.moengage.com).
 pub(super) const DATA_CENTERS: [&str; 7] = ["01", "02", "03", "04", "05", "06", "101"];
@@ -130,13 +130,19 @@ impl Default for Ledger {
 pub(super) struct Web {
     /// IP address and port of the status page, health and metrics; `""` switches it off. A change needs a restart.
     pub(super) listen: String,
-    /// File with a token that every caller must then present.
+    /// File with a token that every caller must then present, as a Bearer token or, in a browser, as the password.
+    /// Required unless `listen` is a loopback address.
     pub(super) token_file: Option<String>,
+    /// What may be had without the token: `"health"` (`/livez` and `/readyz`) and `"metrics"`.
+    pub(super) open: Vec<Open>,
+    /// Names of this host in browsers and behind a proxy, such as `moesync.example.com`. `localhost` and the address need
+    /// not be named. Requests to other names are refused, because they come from a page that guesses.
+    pub(super) hosts: Vec<String>,
 }
 
 impl Default for Web {
     fn default() -> Self {
-        Web { listen: "127.0.0.1:8787".to_owned(), token_file: None }
+        Web { listen: "127.0.0.1:8787".to_owned(), token_file: None, open: Vec::new(), hosts: Vec::new() }
     }
 }
 

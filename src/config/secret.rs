@@ -45,13 +45,29 @@ impl SecretSource {
     }
 }
 
+/// Shorter tokens can be guessed by trying.
+const SHORTEST_TOKEN: usize = 16;
+
+/// The token in the file at `path`, under the rules of all secret files.
+pub(super) fn token(path: &Path) -> Result<SecretString, Problem> {
+    let token = from_file(path, false)?;
+    match token.expose_secret().len() {
+        SHORTEST_TOKEN.. => Ok(token),
+        length => Err(Problem(format!(
+            "the token in the file {} has {length} bytes, which can be guessed; make one of {SHORTEST_TOKEN} or more, for \
+             example with `openssl rand -hex 32`",
+            path.display()
+        ))),
+    }
+}
+
 /// What is wrong with a secret file's mode.
 fn too_open(path: &Path, metadata: &Metadata, allow_world_readable: bool) -> Option<Problem> {
     let mode = metadata.permissions().mode();
     (mode & 0o004 != 0 && !allow_world_readable).then(|| {
         Problem(format!(
-            "every user of this machine may read the secret file {} (mode {:04o}); run `chmod o-r` on it, or set \
-             allow_world_readable = true in its workspace",
+            "every user of this machine may read the secret file {} (mode {:04o}); run `chmod o-r` on it (or, for \
+             a workspace's key, set allow_world_readable = true there)",
             path.display(),
             mode & 0o7777
         ))

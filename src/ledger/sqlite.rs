@@ -34,7 +34,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// An open ledger. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    pool: SqlitePool,
+    pub(super) pool: SqlitePool,
     path: Arc<PathBuf>,
     identity: Option<(u64, u64)>,
     holder: Option<Arc<Holder>>,
@@ -521,22 +521,22 @@ impl Ledger {
         sqlx::query(query).fetch_all(&self.pool).await.map_err(|error| self.error("read", error))
     }
 
-    fn error(&self, action: &'static str, source: sqlx::Error) -> LedgerError {
+    pub(super) fn error(&self, action: &'static str, source: sqlx::Error) -> LedgerError {
         classify(&self.path, action, source)
     }
 
-    fn nonsense(&self, column: &str, value: &str) -> LedgerError {
+    pub(super) fn nonsense(&self, column: &str, value: &str) -> LedgerError {
         LedgerError::Damaged { path: self.path.to_path_buf(), reason: format!("{column} holds {value:?}") }
     }
 
-    fn get<'r, T>(&self, row: &'r SqliteRow, column: &str) -> Result<T, LedgerError>
+    pub(super) fn get<'r, T>(&self, row: &'r SqliteRow, column: &str) -> Result<T, LedgerError>
     where
         T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
     {
         row.try_get(column).map_err(|error| self.nonsense(column, &error.to_string()))
     }
 
-    fn text(&self, row: &SqliteRow, column: &str) -> Result<String, LedgerError> {
+    pub(super) fn text(&self, row: &SqliteRow, column: &str) -> Result<String, LedgerError> {
         self.get(row, column)
     }
 
@@ -544,25 +544,25 @@ impl Ledger {
         self.instant_or_null(row, column)?.ok_or_else(|| self.nonsense(column, "null"))
     }
 
-    fn instant_or_null(&self, row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, LedgerError> {
+    pub(super) fn instant_or_null(&self, row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, LedgerError> {
         self.get::<Option<i64>>(row, column)?
             .map(|value| Timestamp::from_millisecond(value).map_err(|_| self.nonsense(column, &value.to_string())))
             .transpose()
     }
 
-    fn natural<T: TryFrom<i64>>(&self, row: &SqliteRow, column: &str) -> Result<Option<T>, LedgerError> {
+    pub(super) fn natural<T: TryFrom<i64>>(&self, row: &SqliteRow, column: &str) -> Result<Option<T>, LedgerError> {
         self.get::<Option<i64>>(row, column)?
             .map(|value| T::try_from(value).map_err(|_| self.nonsense(column, &value.to_string())))
             .transpose()
     }
 
-    fn outcome(&self, row: &SqliteRow, column: &str) -> Result<Option<Outcome>, LedgerError> {
+    pub(super) fn outcome(&self, row: &SqliteRow, column: &str) -> Result<Option<Outcome>, LedgerError> {
         self.get::<Option<String>>(row, column)?
             .map(|word| Outcome::parse(&word).ok_or_else(|| self.nonsense(column, &word)))
             .transpose()
     }
 
-    fn entry(&self, row: &SqliteRow) -> Result<Entry, LedgerError> {
+    pub(super) fn entry(&self, row: &SqliteRow) -> Result<Entry, LedgerError> {
         let date = self.text(row, "date")?;
         let source = self.text(row, "source")?;
         let settled = self.text(row, "settled")?;
@@ -602,7 +602,7 @@ impl Ledger {
         })
     }
 
-    fn attempt(&self, row: &SqliteRow) -> Result<Attempt, LedgerError> {
+    pub(super) fn attempt(&self, row: &SqliteRow) -> Result<Attempt, LedgerError> {
         Ok(Attempt {
             started_at: self.instant(row, "started_at")?,
             finished_at: self.instant(row, "finished_at")?,

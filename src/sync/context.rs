@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use tracing::warn;
 
-use super::pace::Pace;
+use super::{Pulse, pace::Pace};
 use crate::{
     config::{Config, Workspace},
     ledger::Ledger,
@@ -80,6 +80,8 @@ pub struct Context {
     /// Who watches.
     pub progress: Arc<dyn Progress>,
     pub(super) pace: Arc<Pace>,
+    /// Whether the daemon's loop turns.
+    pub pulse: Pulse,
     pub(super) skew: Mutex<Option<Skew>>,
     pub(super) budget: Budget,
     pub(super) holder: String,

@@ -74,7 +74,8 @@ pub enum Command {
 /// How long one pass waits for a vendor that asks for patience; longer waits are left to the next pass.
 const LONGEST_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
-/// Waits are slept through in pieces, so that a clock that is set back does not prolong them.
+/// Waits are slept through in pieces, so that a clock that is set back does not prolong them, and so that the loop
+/// shows that it turns.
 const LONGEST_NAP: Duration = Duration::from_secs(5);
 
 /// How often a partition that another process works on is looked at.
@@ -266,7 +267,10 @@ pub async fn continuously(
         }
         crew.start_what_may();
         let wake = wake_at.unwrap_or(Timestamp::MAX).clamp(now + SHORTEST_SLEEP, now + LONGEST_SLEEP);
-        let sleep = crew.ctx.clock.sleep(until(wake, now));
+        // Kept, because it is slept towards in pieces.
+        wake_at = Some(wake);
+        crew.ctx.pulse.beat();
+        let sleep = crew.ctx.clock.sleep(until(wake, now).min(LONGEST_NAP));
         let finished = tokio::select! {
             () = &mut shutdown => {
                 crew.drain().await;
@@ -286,10 +290,7 @@ pub async fn continuously(
                 continue;
             }
             finished = crew.next(), if crew.is_busy() => finished,
-            () = sleep => {
-                wake_at = None;
-                continue;
-            }
+            () = sleep => continue,
         };
         let Some(Finished { item, ended }) = finished else { continue };
         let now = crew.ctx.clock.now();

@@ -9,7 +9,7 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use super::{Clock, Context, Progress, Secrets, rebuild};
+use super::{Clock, Context, Progress, Pulse, Secrets, rebuild};
 use crate::{
     config::{Config, Ledger},
     ledger::{self, Found, LedgerError},
@@ -66,8 +66,22 @@ pub async fn start(
             kept_at.display()
         ),
     }
-    let (pace, skew) = (Arc::default(), Mutex::default());
-    Ok(Context { config, ledger, vendor, destinations, secrets, clock, progress, pace, skew, budget, holder, place })
+    let (pace, pulse, skew) = (Arc::default(), Pulse::new(), Mutex::default());
+    Ok(Context {
+        config,
+        ledger,
+        vendor,
+        destinations,
+        secrets,
+        clock,
+        progress,
+        pace,
+        pulse,
+        skew,
+        budget,
+        holder,
+        place,
+    })
 }
 
 /// Clears up after processes that died and brings the ledger up to what the destinations hold. To be done once before
@@ -96,6 +110,7 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
         clock: Arc::clone(&old.clock),
         progress: Arc::clone(&old.progress),
         pace: Arc::clone(&old.pace),
+        pulse: old.pulse.clone(),
         skew: Mutex::default(),
         place: old.place.clone(),
         budget: old.budget.clone(),

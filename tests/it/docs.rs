@@ -10,8 +10,8 @@ use std::{
 };
 
 use clap::Parser as _;
-use moesync::cli::{
-    Arguments,
+use moesync::{
+    cli::Arguments,
     words::{Checked, Explanation, Partitions, Planned, Signed, Verification},
 };
 use schemars::{JsonSchema, generate::SchemaSettings};

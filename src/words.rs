@@ -1,14 +1,20 @@
-//! The objects that commands print as JSON. Programs rely on these words; their schemas are in `docs/schemas/`.
+//! What is said of partitions, by commands and by the web page alike: the objects that are printed as JSON, and how
+//! people are told times. Programs rely on these words; their schemas are in `docs/schemas/`.
+//!
+//! This file owns how facts are worded. It must not know where they come from.
 
-use jiff::{Timestamp, civil::Date};
+use std::collections::HashSet;
+
+use jiff::{SignedDuration, Timestamp, Unit, civil::Date, tz::AmbiguousOffset};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    config::Source,
+    config::{Config, Report, Schedule, Source},
     outcome::{Attempt, Entry, Outcome, State},
-    plan::Decision,
-    report::Partition,
+    plan::{Decision, Item},
+    report::{Partition, manifest_key},
+    schedule,
 };
 
 /// One partition and how it stands.
@@ -94,6 +100,22 @@ pub struct Partitions {
     pub partitions: Vec<PartitionStatus>,
 }
 
+impl Partitions {
+    /// All of the ledger, plus the next scheduled partition of each report.
+    pub fn all(config: &Config, entries: &[Entry], now: Timestamp) -> Self {
+        let configured: HashSet<_> = config.reports.iter().map(|report| report.report_id()).collect();
+        let recorded_ids: HashSet<_> = entries.iter().map(|entry| &entry.partition.id).collect();
+        let recorded = entries
+            .iter()
+            .map(|entry| PartitionStatus::new(entry, configured.contains(&entry.partition.id.report_id()), now));
+        let next = config.reports.iter().filter_map(|report| {
+            let partition = report.partition(schedule::next(report, now)?);
+            (!recorded_ids.contains(&partition.id)).then(|| PartitionStatus::upcoming(partition, now))
+        });
+        Self { partitions: recorded.chain(next).collect() }
+    }
+}
+
 /// What is to be done about a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -152,6 +174,44 @@ pub struct PlannedPartition {
     pub until: Option<Timestamp>,
     /// Why, for people.
     pub reason: String,
+}
+
+impl PlannedPartition {
+    /// What `item` of a plan says at `now`.
+    pub fn new(item: &Item, now: Timestamp) -> Self {
+        Self {
+            status: PartitionStatus::new(&item.entry, item.report.is_some(), now),
+            action: item.decision.into(),
+            until: item.decision.until(),
+            reason: reason(item.decision, item.entry.message.as_deref()),
+        }
+    }
+
+    /// A partition that is scheduled beyond what the plan looks at.
+    pub fn upcoming(partition: Partition, now: Timestamp) -> Self {
+        let decision = Decision::NotDue { until: partition.due_at };
+        Self {
+            status: PartitionStatus::upcoming(partition, now),
+            action: decision.into(),
+            until: decision.until(),
+            reason: reason(decision, None),
+        }
+    }
+}
+
+fn reason(decision: Decision, message: Option<&str>) -> String {
+    match decision {
+        Decision::Fetch => "due and not stored".into(),
+        Decision::Refresh => "stored; its numbers may have been restated".into(),
+        Decision::NotDue { until } => format!("due {}", instant(until)),
+        Decision::Backoff { until } => {
+            format!("tried again {}{}", instant(until), message.map(|m| format!(": {m}")).unwrap_or_default())
+        }
+        Decision::Held { outcome, until } => {
+            format!("the whole workspace waits until {} ({outcome})", instant(until))
+        }
+        Decision::Unconfigured => "its report is not configured any more".into(),
+    }
 }
 
 /// What `plan` prints.
@@ -237,6 +297,53 @@ pub struct Explanation {
     pub history: Vec<PastAttempt>,
 }
 
+impl Explanation {
+    /// Everything about the partition of `date`: `entry` and `history` are what the ledger knows of it, `source_url` is
+    /// where the vendor has it. `None` when the report's time zone has no such date.
+    pub fn new(
+        report: &Report,
+        date: Date,
+        entry: Option<Entry>,
+        history: Vec<Attempt>,
+        source_url: String,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let scheduled = schedule::on(&report.schedule, &report.timezone, date);
+        let generated = || scheduled.or_else(|| schedule::on_any_day(&report.schedule, &report.timezone, date));
+        let entry = match entry {
+            Some(entry) => entry,
+            None => Entry::new(report.partition(generated()?)),
+        };
+        let object_key = report.keys(date).object();
+        let generated_local = entry.partition.generated_at.to_zoned(report.timezone.clone());
+        Some(Self {
+            status: PartitionStatus::new(&entry, true, now),
+            file_name: report.file_name(date),
+            source_url,
+            destination: report.destination.clone(),
+            manifest_key: manifest_key(&object_key),
+            object_key,
+            timezone: report.timezone.iana_name().unwrap_or("UTC").to_owned(),
+            generated_local: generated_local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
+            clock_change: clock_change(report, date),
+            scheduled: scheduled.is_some(),
+            history: history.into_iter().map(Into::into).collect(),
+        })
+    }
+}
+
+fn clock_change(report: &Report, date: Date) -> Option<ClockChange> {
+    let at = match report.schedule {
+        Schedule::Daily { at } | Schedule::Weekly { at, .. } | Schedule::Monthly { at, .. } => at,
+        Schedule::Once { at, .. } => at?,
+    };
+    match report.timezone.to_ambiguous_timestamp(date.to_datetime(at)).offset() {
+        AmbiguousOffset::Unambiguous { .. } => None,
+        AmbiguousOffset::Gap { .. } => Some(ClockChange::Gap),
+        AmbiguousOffset::Fold { .. } => Some(ClockChange::Overlap),
+    }
+}
+
 /// A stored partition and what re-reading it showed.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct VerifiedPartition {
@@ -281,4 +388,26 @@ pub struct Signed {
     pub signature: String,
     /// A line for a shell that downloads the file.
     pub curl: String,
+}
+
+/// An instant for people: to the minute, UTC.
+pub fn instant(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%MZ").to_string()
+}
+
+/// The time left to an instant, to one unit or two.
+pub fn left(at: Timestamp, now: Timestamp) -> String {
+    let left = at.duration_since(now);
+    if left.is_negative() { "passed".into() } else { duration(left) }
+}
+
+/// A length of time, to one unit or two.
+pub fn duration(duration: SignedDuration) -> String {
+    let minutes = duration.round(Unit::Minute).unwrap_or(duration).as_mins();
+    match (minutes / 1440, minutes / 60 % 24, minutes % 60) {
+        (0, 0, 0) => "less than a minute".into(),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
 }

@@ -1,0 +1,191 @@
+//! What the ledger is asked for by whoever watches: the recent past, one report's history, figures over all of it.
+//!
+//! This file owns the queries of the web page and of metrics. They only read, and each is bounded by what is configured or
+//! by a limit, but for the figures, which count over the whole ledger in one query.
+
+use std::collections::HashMap;
+
+use jiff::{Timestamp, civil::Date};
+
+use super::{Ledger, LedgerError};
+use crate::{
+    config::Source,
+    outcome::{Attempt, Entry, Outcome},
+    report::ReportId,
+};
+
+/// Upper bounds of the counts in [`AttemptFigures::within`], in seconds.
+pub const DURATION_BOUNDS: [u32; 8] = [1, 5, 15, 60, 300, 900, 1800, 3600];
+
+/// One report in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportFigures {
+    /// Which report.
+    pub id: ReportId,
+    /// Which API it comes from.
+    pub source: Source,
+    /// Partitions that are not due yet.
+    pub scheduled: u64,
+    /// Partitions that are due and not stored.
+    pub pending: u64,
+    /// Partitions that are stored.
+    pub stored: u64,
+    /// Partitions that never were.
+    pub absent: u64,
+    /// Partitions that are gone.
+    pub lost: u64,
+    /// Bytes of all its stored objects.
+    pub stored_bytes: u64,
+    /// Generation time of the newest stored partition.
+    pub newest_stored: Option<Timestamp>,
+    /// Earliest expiry of what is due and not stored.
+    pub nearest_expiry: Option<Timestamp>,
+}
+
+/// The attempts at one report that ended alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttemptFigures {
+    /// Which report.
+    pub id: ReportId,
+    /// Which API it comes from.
+    pub source: Source,
+    /// How they ended.
+    pub outcome: Outcome,
+    /// How many there were.
+    pub count: u64,
+    /// How long they took in all, in seconds.
+    pub seconds: f64,
+    /// How many took no longer than each of [`DURATION_BOUNDS`].
+    pub within: [u64; DURATION_BOUNDS.len()],
+}
+
+impl Ledger {
+    /// Every partition of `since` and later, and every older one that is still open.
+    pub async fn recent(&self, since: Date) -> Result<Vec<Entry>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT * FROM partitions WHERE date >= ? OR settled = 'open' ORDER BY workspace, report, date",
+        )
+        .bind(since.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
+    /// The newest `limit` partitions of a report before `before`, newest first.
+    pub async fn history(&self, id: &ReportId, before: Date, limit: u32) -> Result<Vec<Entry>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT * FROM partitions WHERE workspace = ? AND report = ? AND date < ? ORDER BY date DESC LIMIT ?",
+        )
+        .bind(&id.workspace)
+        .bind(&id.report)
+        .bind(before.to_string())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
+    /// The last `limit` attempts at each partition of a report from `first` to `last`, oldest first.
+    pub async fn latest_attempts(
+        &self,
+        id: &ReportId,
+        first: Date,
+        last: Date,
+        limit: u32,
+    ) -> Result<HashMap<Date, Vec<Attempt>>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT * FROM (
+                 SELECT a.*, p.date, row_number() OVER (PARTITION BY p.id ORDER BY a.id DESC) AS age
+                 FROM attempts a JOIN partitions p ON p.id = a.partition_id
+                 WHERE p.workspace = ? AND p.report = ? AND p.date BETWEEN ? AND ?)
+             WHERE age <= ? ORDER BY id",
+        )
+        .bind(&id.workspace)
+        .bind(&id.report)
+        .bind(first.to_string())
+        .bind(last.to_string())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        let mut attempts: HashMap<Date, Vec<Attempt>> = HashMap::new();
+        for row in &rows {
+            let date = self.text(row, "date")?;
+            let date = date.parse().map_err(|_| self.nonsense("date", &date))?;
+            attempts.entry(date).or_default().push(self.attempt(row)?);
+        }
+        Ok(attempts)
+    }
+
+    /// Every report of the ledger in numbers, by workspace and id.
+    pub async fn report_figures(&self, now: Timestamp) -> Result<Vec<ReportFigures>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT workspace, report, max(source) AS source,
+                    sum(settled = 'open' AND due_at > ?1) AS scheduled, sum(settled = 'open' AND due_at <= ?1) AS pending,
+                    sum(settled = 'stored') AS stored, sum(settled = 'absent') AS absent, sum(settled = 'lost') AS lost,
+                    coalesce(sum(size) FILTER (WHERE settled = 'stored'), 0) AS stored_bytes,
+                    max(generated_at) FILTER (WHERE settled = 'stored') AS newest_stored,
+                    min(expires_at) FILTER (WHERE settled = 'open' AND due_at <= ?1) AS nearest_expiry
+             FROM partitions GROUP BY workspace, report ORDER BY workspace, report",
+        )
+        .bind(now.as_millisecond())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        let figures = rows.iter().map(|row| {
+            let count = |column| Ok::<u64, LedgerError>(self.natural(row, column)?.unwrap_or(0));
+            Ok(ReportFigures {
+                id: ReportId { workspace: self.text(row, "workspace")?, report: self.text(row, "report")? },
+                source: self.source(&self.text(row, "source")?)?,
+                scheduled: count("scheduled")?,
+                pending: count("pending")?,
+                stored: count("stored")?,
+                absent: count("absent")?,
+                lost: count("lost")?,
+                stored_bytes: count("stored_bytes")?,
+                newest_stored: self.instant_or_null(row, "newest_stored")?,
+                nearest_expiry: self.instant_or_null(row, "nearest_expiry")?,
+            })
+        });
+        figures.collect()
+    }
+
+    /// Every attempt of the ledger in numbers, by workspace, report and outcome.
+    pub async fn attempt_figures(&self) -> Result<Vec<AttemptFigures>, LedgerError> {
+        // A clock that was set back during an attempt makes it end before it began.
+        let columns: Vec<_> = DURATION_BOUNDS.iter().map(|bound| format!(", sum(took <= {bound}000) AS w{bound}")).collect();
+        let query = format!(
+            "SELECT workspace, report, max(source) AS source, outcome, count(*) AS count, sum(took) AS took {}
+             FROM (SELECT p.workspace, p.report, p.source, a.outcome, max(a.finished_at - a.started_at, 0) AS took
+                   FROM attempts a JOIN partitions p ON p.id = a.partition_id)
+             GROUP BY workspace, report, outcome ORDER BY workspace, report, outcome",
+            columns.concat()
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        let figures = rows.iter().map(|row| {
+            let mut within = [0; DURATION_BOUNDS.len()];
+            for (within, bound) in within.iter_mut().zip(DURATION_BOUNDS) {
+                *within = self.natural(row, &format!("w{bound}"))?.unwrap_or(0);
+            }
+            let milliseconds: u64 = self.natural(row, "took")?.unwrap_or(0);
+            Ok(AttemptFigures {
+                id: ReportId { workspace: self.text(row, "workspace")?, report: self.text(row, "report")? },
+                source: self.source(&self.text(row, "source")?)?,
+                outcome: self.outcome(row, "outcome")?.ok_or_else(|| self.nonsense("attempts.outcome", "null"))?,
+                count: self.natural(row, "count")?.unwrap_or(0),
+                seconds: milliseconds as f64 / 1000.0,
+                within,
+            })
+        });
+        figures.collect()
+    }
+
+    fn source(&self, word: &str) -> Result<Source, LedgerError> {
+        Source::parse(word).ok_or_else(|| self.nonsense("source", word))
+    }
+}
