@@ -24,6 +24,7 @@ mod check;
 mod demo;
 mod emulate;
 mod explain;
+mod health;
 mod plan;
 mod progress;
 mod run;
@@ -79,6 +80,8 @@ enum Command {
     Status(status::Options),
     /// Reads stored objects again and compares them with their manifests.
     Verify(verify::Options),
+    /// Asks the daemon whether it is ready: exits with 0 if so, else with 1.
+    Health,
     /// Checks the configuration.
     Check(check::Options),
     /// Prints a file's signature and a ready curl line.
@@ -150,6 +153,7 @@ impl From<DaemonError> for Failure {
         match error {
             DaemonError::Configuration(problem) => problem.into(),
             DaemonError::Start(error) => error.into(),
+            DaemonError::Web(error) => Failure::Usage(error.to_string()),
             DaemonError::System { .. } => Failure::Failed(error.to_string()),
         }
     }
@@ -186,6 +190,7 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
         Command::Explain(options) => explain::run(&shell, options).await,
         Command::Status(options) => status::run(&shell, options).await,
         Command::Verify(options) => verify::run(&shell, options).await,
+        Command::Health => health::run(&shell).await,
         Command::Check(options) => check::run(&shell, options).await,
         Command::Sign(options) => sign::run(&shell, options),
         Command::Demo(options) => demo::run(&shell, options).await,

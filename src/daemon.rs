@@ -3,12 +3,14 @@
 //! This file owns signals and the service manager. It must not know what is to be done on waking: what a missed, late or
 //! repeated wake leads to follows from the plan alone.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::interval,
 };
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{error, info, warn};
@@ -19,6 +21,7 @@ use crate::{
     outcome::Settled,
     sync::{self, Clock, Command, Context, Progress, StartError},
     telemetry::Chain,
+    web::{self, WebError},
 };
 
 /// When the scheduler wakes the loop: each minute, in UTC. Only a wake-up; a schedule in a zone of its own would be an
@@ -34,6 +37,9 @@ pub enum DaemonError {
     /// Nothing was started, or the ledger refuses for good.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Nothing was started: the status page cannot be served.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// The system refuses what a daemon needs.
     #[error("could not {what}: {reason}")]
     System {
@@ -58,7 +64,18 @@ pub async fn run(
     let mut interrupts = listen(SignalKind::interrupt())?;
     let mut terminations = listen(SignalKind::terminate())?;
 
-    let mut ctx = Arc::new(sync::start(Arc::new(load()?), Arc::clone(&clock), Arc::clone(&progress)).await?);
+    let config = Arc::new(load()?);
+    let listener = web::Listener::bind(&config.web).await?;
+    let mut ctx = Arc::new(sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await?);
+    let current = watch::Sender::new(Arc::clone(&ctx));
+    let url = listener.as_ref().map(web::Listener::url);
+    let mut beside = JoinSet::new();
+    if let Some(listener) = listener {
+        beside.spawn(listener.serve(current.subscribe()));
+    }
+    if let Some(period) = sd_notify::watchdog_enabled() {
+        beside.spawn(feed_watchdog(current.subscribe(), period / 3));
+    }
     let (commands, mut inbox) = mpsc::channel(8);
     let mut scheduler = wake_each_minute(commands.clone()).await?;
     tell(&[NotifyState::Ready]);
@@ -66,12 +83,13 @@ pub async fn run(
         version = env!("CARGO_PKG_VERSION"),
         reports = ctx.config.reports.len(),
         workspaces = ctx.config.workspaces.len(),
+        url,
         "running"
     );
 
     loop {
         let ended = {
-            let current = Arc::clone(&ctx);
+            let working_with = Arc::clone(&ctx);
             let stop = async {
                 tokio::select! {
                     _ = interrupts.recv() => {}
@@ -83,6 +101,7 @@ pub async fn run(
                 while hangups.recv().await.is_some() {
                     if let Some(new) = reload(&load, &ctx).await {
                         ctx = Arc::new(new);
+                        current.send_replace(Arc::clone(&ctx));
                         // The loop is gone only when this future is dropped.
                         let _ = commands.send(Command::Reload(Arc::clone(&ctx))).await;
                     }
@@ -94,9 +113,9 @@ pub async fn run(
                 // A destination that hangs must keep neither the service manager waiting nor a signal.
                 tokio::select! {
                     () = &mut stop => return Ok(()),
-                    recovered = sync::recover(&current) => recovered?,
+                    recovered = working_with.pulse.beat_during(sync::recover(&working_with)) => recovered?,
                 }
-                sync::continuously(Arc::clone(&current), &mut inbox, stop).await
+                sync::continuously(Arc::clone(&working_with), &mut inbox, stop).await
             };
             tokio::select! {
                 ended = working => ended,
@@ -111,10 +130,13 @@ pub async fn run(
                 // Before there is another under the same name: SQLite removes its journal by name.
                 ctx.ledger.close().await;
                 ctx = Arc::new(sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await?);
+                current.send_replace(Arc::clone(&ctx));
             }
             Err(error) => return Err(StartError::from(error).into()),
         }
     }
+    // Before the ledger is closed: the last one to do so leaves a single file.
+    beside.shutdown().await;
     ctx.ledger.close().await;
     if let Err(error) = scheduler.shutdown().await {
         warn!("could not stop the scheduler: {error}");
@@ -190,6 +212,20 @@ async fn describe(new: &Context, old: &Context) {
         unconfigured,
         "configuration reloaded; {unconfigured} open partitions belong to reports that are no longer in it"
     );
+}
+
+/// Tells the service manager now and then that the loop turns, and no more once it does not: a hung loop is restarted.
+async fn feed_watchdog(contexts: watch::Receiver<Arc<Context>>, period: Duration) {
+    let mut ticks = interval(period);
+    loop {
+        ticks.tick().await;
+        let pulse = contexts.borrow().pulse.clone();
+        if pulse.is_alive() {
+            tell(&[NotifyState::Watchdog]);
+        } else {
+            error!(alarm = "hung", "the loop hangs, for {} s now; the watchdog is not fed", pulse.age().as_secs());
+        }
+    }
 }
 
 /// Tells the service manager, if there is one.

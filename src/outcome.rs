@@ -462,7 +462,10 @@ pub enum Alarm {
 }
 
 impl Alarm {
-    /// The word used in logs.
+    /// The words of all alarms, the worst first.
+    pub const WORDS: [&str; 7] = ["lost", "expiring", "unauthorized", "rejected", "corrupt", "store_failed", "late"];
+
+    /// The word used in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Alarm::Lost => "lost",

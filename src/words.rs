@@ -374,6 +374,15 @@ pub struct Check {
     pub message: String,
 }
 
+/// What `/livez`, `/readyz` and `health` say.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Health {
+    /// Whether everything is as it should be.
+    pub ok: bool,
+    /// What was looked at, in order.
+    pub checks: Vec<Check>,
+}
+
 /// What `check` prints.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Checked {
@@ -410,4 +419,9 @@ pub fn duration(duration: SignedDuration) -> String {
         (0, hours, minutes) => format!("{hours} h {minutes} min"),
         (days, hours, _) => format!("{days} d {hours} h"),
     }
+}
+
+/// A size for people, in binary units.
+pub fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
 }

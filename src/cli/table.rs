@@ -41,7 +41,7 @@ pub(super) fn left(at: Option<Timestamp>, now: Timestamp) -> String {
 }
 
 pub(super) fn size(bytes: u64) -> String {
-    indicatif::HumanBytes(bytes).to_string()
+    words::size(bytes)
 }
 
 /// One line a partition.

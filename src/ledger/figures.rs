@@ -155,7 +155,8 @@ impl Ledger {
     /// Every attempt of the ledger in numbers, by workspace, report and outcome.
     pub async fn attempt_figures(&self) -> Result<Vec<AttemptFigures>, LedgerError> {
         // A clock that was set back during an attempt makes it end before it began.
-        let columns: Vec<_> = DURATION_BOUNDS.iter().map(|bound| format!(", sum(took <= {bound}000) AS w{bound}")).collect();
+        let columns: Vec<_> =
+            DURATION_BOUNDS.iter().map(|bound| format!(", sum(took <= {bound}000) AS w{bound}")).collect();
         let query = format!(
             "SELECT workspace, report, max(source) AS source, outcome, count(*) AS count, sum(took) AS took {}
              FROM (SELECT p.workspace, p.report, p.source, a.outcome, max(a.finished_at - a.started_at, 0) AS took

@@ -1,1 +1,182 @@
-//! x
+//! The status page, health and metrics over HTTP. It only reads, and never through the connection that the daemon works
+//! with: whoever looks does not slow the work down.
+//!
+//! This file owns the server: its address, its connections and their bounds. It must not know what is served.
+
+mod api;
+mod assets;
+mod guard;
+mod health;
+mod metrics;
+mod openapi;
+mod overview;
+mod pages;
+
+use std::{fmt, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request, middleware, response::Response};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+pub use self::{api::ROUTES, openapi::description, overview::Overview};
+use self::{guard::Guard, health::Probes};
+use crate::{
+    config,
+    ledger::{self, Ledger, LedgerError},
+    sync::Context,
+};
+
+/// Most connections at once; more wait until one ends.
+const MOST_CONNECTIONS: usize = 128;
+/// Longest time for the head of a request to arrive, the wait for a next one included.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Most headers of a request, and most bytes of them all.
+const MOST_HEADERS: usize = 64;
+const MOST_HEAD_BYTES: usize = 16 * 1024;
+/// Longest life of a connection: whoever reads slowly does not keep it for ever.
+const CONNECTION_LIFE: Duration = Duration::from_secs(120);
+/// What an answer that is under way at the end of that life gets.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+
+/// Why the server could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum WebError {
+    /// The address is taken, not ours, or not allowed.
+    #[error("could not listen on {address} for the status page: {reason}; set another [web] listen, or \"\" for none")]
+    Listen {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The token cannot be used.
+    #[error("web.token_file: {0}")]
+    Token(config::Problem),
+}
+
+/// A server that has its address, and answers nobody yet.
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+    guard: Guard,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    /// Takes the address that `config` names; `None` when the server is switched off. To be done before anything else
+    /// is started.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be had, or the token cannot be used.
+    pub async fn bind(config: &config::Web) -> Result<Option<Self>, WebError> {
+        let Some(address) = config.listen else { return Ok(None) };
+        let token = config.token().map_err(WebError::Token)?;
+        let failed = |reason| WebError::Listen { address, reason };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let guard = Guard::new(address, config, token);
+        Ok(Some(Self { listener, address, guard }))
+    }
+
+    /// Where to look at it.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// Answers until cancelled, which ends all connections too. `contexts` is what is shown, always the latest.
+    pub async fn serve(self, contexts: watch::Receiver<Arc<Context>>) {
+        let state = Arc::new(State { contexts, probes: Probes::default() });
+        let router = router(state, self.guard);
+        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    connections.spawn(converse(stream, router.clone(), place));
+                }
+                Err(error) => {
+                    // Mostly a lack of file descriptors, which takes others a moment to give back.
+                    warn!("could not accept a connection to the status page: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+            while connections.try_join_next().is_some() {}
+        }
+    }
+}
+
+/// One connection, from its first request to its end.
+async fn converse(stream: TcpStream, router: Router, _place: OwnedSemaphorePermit) {
+    let service = TowerToHyperService::new(router);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(MOST_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = sleep(CONNECTION_LIFE) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    // How a connection ends is the client's concern.
+    if let Err(error) = ended {
+        debug!("a connection to the status page ended: {error}");
+    }
+}
+
+/// What all requests share.
+struct State {
+    contexts: watch::Receiver<Arc<Context>>,
+    probes: Probes,
+}
+
+impl State {
+    /// What is in force now.
+    fn context(&self) -> Arc<Context> {
+        Arc::clone(&self.contexts.borrow())
+    }
+}
+
+/// The ledger, opened for one request alone.
+async fn read_ledger(ctx: &Context) -> Result<Ledger, LedgerError> {
+    // Deleted under the daemon, it is made anew within a minute; until then what is open is all there is.
+    Ok(ledger::open_read_only(ctx.ledger.path()).await?.unwrap_or_else(|| ctx.ledger.clone()))
+}
+
+fn router(state: Arc<State>, guard: Guard) -> Router {
+    let guard = Arc::new(guard);
+    Router::new()
+        .merge(pages::routes())
+        .merge(assets::routes())
+        .merge(api::routes())
+        .merge(health::routes())
+        .merge(metrics::routes())
+        .fallback(pages::not_found)
+        .layer(middleware::from_fn(move |request: Request, next: middleware::Next| {
+            let guard = Arc::clone(&guard);
+            async move { Ok::<Response, std::convert::Infallible>(guard.admit(request, next).await) }
+        }))
+        .with_state(state)
+}

@@ -1,0 +1,163 @@
+//! `/api/v1/…`: the same as JSON, in the words of the commands.
+//!
+//! This file owns the routes of the API and their parameters; `openapi.rs` describes them to programs.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{self, Query},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::{Overview, State, openapi, read_ledger};
+use crate::{
+    config::Report,
+    ledger::LedgerError,
+    moengage,
+    outcome::State as PartitionState,
+    plan,
+    report::PartitionId,
+    sync::Context,
+    telemetry::Chain,
+    words::{Explanation, Partitions, Planned, PlannedPartition},
+};
+
+/// Every path of the API, health and metrics included.
+pub const ROUTES: [&str; 8] = [
+    "/api/v1/overview",
+    "/api/v1/partitions",
+    "/api/v1/partition",
+    "/api/v1/plan",
+    "/api/v1/openapi.json",
+    "/livez",
+    "/readyz",
+    "/metrics",
+];
+
+pub(super) fn routes() -> Router<Arc<State>> {
+    Router::new()
+        .route("/api/v1/overview", get(overview))
+        .route("/api/v1/partitions", get(partitions))
+        .route("/api/v1/partition", get(partition))
+        .route("/api/v1/plan", get(plan))
+        .route("/api/v1/openapi.json", get(async || json(StatusCode::OK, &openapi::description())))
+}
+
+/// Which partitions are asked for; all by default.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    workspace: Option<String>,
+    report: Option<String>,
+    state: Option<PartitionState>,
+    since: Option<Date>,
+}
+
+/// Which partition is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    workspace: String,
+    report: String,
+    date: Date,
+}
+
+/// Why a question has no answer.
+enum Refusal {
+    /// There is no such thing.
+    Unknown(String),
+    /// The ledger cannot be read.
+    Ledger(LedgerError),
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        Refusal::Ledger(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Refusal::Unknown(what) => error(StatusCode::NOT_FOUND, &what),
+            Refusal::Ledger(reason) => error(StatusCode::SERVICE_UNAVAILABLE, &Chain(&reason).to_string()),
+        }
+    }
+}
+
+/// `{"error": …}`, for people.
+fn error(status: StatusCode, message: &str) -> Response {
+    json(status, &serde_json::json!({"error": message}))
+}
+
+/// `value` as an answer.
+pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("could not write JSON: {error}\n")).into_response(),
+    }
+}
+
+async fn overview(extract::State(state): extract::State<Arc<State>>) -> Result<Response, Refusal> {
+    Ok(json(StatusCode::OK, &Overview::gather(&state.context()).await?))
+}
+
+async fn partitions(
+    extract::State(state): extract::State<Arc<State>>,
+    filter: Result<Query<Filter>, extract::rejection::QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(filter) = match filter {
+        Ok(filter) => filter,
+        Err(rejection) => return Ok(error(StatusCode::BAD_REQUEST, &rejection.body_text())),
+    };
+    let ctx = state.context();
+    let entries = read_ledger(&ctx).await?.entries().await?;
+    let mut found = Partitions::all(&ctx.config, &entries, ctx.clock.now());
+    found.partitions.retain(|partition| {
+        filter.workspace.as_ref().is_none_or(|name| *name == partition.workspace)
+            && filter.report.as_ref().is_none_or(|id| *id == partition.report)
+            && filter.state.is_none_or(|state| state == partition.state)
+            && filter.since.is_none_or(|date| date <= partition.date)
+    });
+    Ok(json(StatusCode::OK, &found))
+}
+
+async fn partition(
+    extract::State(state): extract::State<Arc<State>>,
+    which: Result<Query<Which>, extract::rejection::QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(Which { workspace, report, date }) = match which {
+        Ok(which) => which,
+        Err(rejection) => return Ok(error(StatusCode::BAD_REQUEST, &rejection.body_text())),
+    };
+    let ctx = state.context();
+    let Some(found) = find(&ctx, &workspace, &report) else {
+        return Err(Refusal::Unknown(format!("no report is called `{report}` in a workspace `{workspace}`")));
+    };
+    let id = PartitionId { workspace, report, date };
+    let ledger = read_ledger(&ctx).await?;
+    let (entry, history) = (ledger.entry_of(&id).await?, ledger.attempts(&id).await?);
+    let source_url = moengage::source_url(found, date).to_string();
+    let explanation = Explanation::new(found, date, entry, history, source_url, ctx.clock.now());
+    let explanation = explanation.ok_or_else(|| Refusal::Unknown(format!("the report's time zone has no {date}")))?;
+    Ok(json(StatusCode::OK, &explanation))
+}
+
+async fn plan(extract::State(state): extract::State<Arc<State>>) -> Result<Response, Refusal> {
+    let ctx = state.context();
+    let now = ctx.clock.now();
+    let view = read_ledger(&ctx).await?.view(now).await?;
+    let plan = plan::plan(&ctx.config.reports, &view, now);
+    let partitions = plan.items.iter().map(|item| PlannedPartition::new(item, now)).collect();
+    Ok(json(StatusCode::OK, &Planned { partitions }))
+}
+
+/// The configured report of that name.
+pub(super) fn find<'a>(ctx: &'a Context, workspace: &str, report: &str) -> Option<&'a Arc<Report>> {
+    ctx.config.reports.iter().find(|known| known.workspace.name == workspace && known.id == report)
+}

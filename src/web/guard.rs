@@ -1,0 +1,149 @@
+//! Who may ask what, and the headers that every answer has.
+//!
+//! This file owns admission. It must not know what is served, but for the paths that may be opened to everybody.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::Authority},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::time::timeout;
+use tracing::debug;
+use url::Host;
+
+use crate::config::{Open, Web};
+
+/// Longest time that an answer may take to be made.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
+
+/// Everything comes from this server, nothing is sent anywhere, and nobody frames it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+                                       connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+
+const EVERYWHERE: [(HeaderName, &str); 5] = [
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// The rules of admission.
+pub(super) struct Guard {
+    address: SocketAddr,
+    hosts: Vec<String>,
+    /// Hash of the token: comparing hashes takes equally long whatever is guessed, and however long it is.
+    token: Option<[u8; 32]>,
+    open: Vec<Open>,
+}
+
+impl Guard {
+    pub(super) fn new(address: SocketAddr, config: &Web, token: Option<SecretString>) -> Self {
+        Guard {
+            address,
+            hosts: config.hosts.clone(),
+            token: token.map(|token| hash(token.expose_secret())),
+            open: config.open.clone(),
+        }
+    }
+
+    /// Lets the request pass, or says why not.
+    pub(super) async fn admit(&self, request: Request, next: Next) -> Response {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let mut response = match self.refusal(&request) {
+            Some(refusal) => refusal,
+            None => timeout(ANSWER_TIME, next.run(request)).await.unwrap_or_else(|_| {
+                (StatusCode::SERVICE_UNAVAILABLE, "the answer took too long; try again\n").into_response()
+            }),
+        };
+        for (name, value) in EVERYWHERE {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        debug!(%method, path, status = response.status().as_u16(), "answered");
+        response
+    }
+
+    fn refusal(&self, request: &Request) -> Option<Response> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let allow = [(header::ALLOW, "GET, HEAD")];
+            return Some(
+                (StatusCode::METHOD_NOT_ALLOWED, allow, "this page only reads: GET and HEAD\n").into_response(),
+            );
+        }
+        if !self.is_for_us(request.uri(), request.headers()) {
+            let reason = "this request is for another host; name the host in [web] hosts if it is meant\n";
+            return Some((StatusCode::MISDIRECTED_REQUEST, reason).into_response());
+        }
+        if !self.is_open(request.uri().path()) && !self.has_token(request.headers()) {
+            let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"moesync\", charset=\"UTF-8\"")];
+            let reason = "the token is needed: as a Bearer token, or as the password with any user name\n";
+            return Some((StatusCode::UNAUTHORIZED, challenge, reason).into_response());
+        }
+        None
+    }
+
+    /// Whether the request names this server. A foreign page that had its own name point to our address (DNS
+    /// rebinding) names itself.
+    fn is_for_us(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let mut named = headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (named.next(), named.next()) else { return false };
+        let Some(host) = host.to_str().ok().and_then(|text| text.parse::<Authority>().ok()) else { return false };
+        // A request line with a whole URL in it.
+        uri.authority().is_none_or(|authority| *authority == host) && self.is_our_name(&host)
+    }
+
+    fn is_our_name(&self, authority: &Authority) -> bool {
+        if authority.as_str().contains('@') {
+            return false;
+        }
+        let is_our_port = authority.port_u16().unwrap_or(80) == self.address.port();
+        match Host::parse(authority.host()) {
+            // Behind a proxy or a tunnel the port is another.
+            Ok(Host::Domain(name)) => self.hosts.contains(&name) || (name == "localhost" && is_our_port),
+            // An address cannot be made to point elsewhere. On loopback, only our own makes sense.
+            Ok(Host::Ipv4(ip)) => !self.address.ip().is_loopback() || (ip.is_loopback() && is_our_port),
+            Ok(Host::Ipv6(ip)) => !self.address.ip().is_loopback() || (ip.is_loopback() && is_our_port),
+            Err(_) => false,
+        }
+    }
+
+    fn is_open(&self, path: &str) -> bool {
+        match path {
+            "/livez" | "/readyz" => self.open.contains(&Open::Health),
+            "/metrics" => self.open.contains(&Open::Metrics),
+            _ => false,
+        }
+    }
+
+    fn has_token(&self, headers: &HeaderMap) -> bool {
+        let Some(expected) = &self.token else { return true };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(presented);
+        given.is_some_and(|given| hash(&given).ct_eq(expected).into())
+    }
+}
+
+/// The token in an `Authorization` header.
+fn presented(authorization: &str) -> Option<String> {
+    let (scheme, value) = authorization.split_once(' ')?;
+    let value = value.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(value.to_owned());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let credentials = String::from_utf8(BASE64_STANDARD.decode(value).ok()?).ok()?;
+    credentials.split_once(':').map(|(_, password)| password.to_owned())
+}
+
+fn hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
+}

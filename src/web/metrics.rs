@@ -1,0 +1,219 @@
+//! `/metrics`, in Prometheus' text format, computed from the ledger at each scrape, so that the counts survive a restart.
+//!
+//! This file owns the names of the metrics. There are as many series as reports are configured, times a constant.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::{Display, Write},
+    sync::Arc,
+};
+
+use axum::{
+    Router, extract,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use jiff::Timestamp;
+
+use super::{
+    State,
+    overview::{self, first_shown},
+    read_ledger,
+};
+use crate::{
+    ledger::{DURATION_BOUNDS, LedgerError},
+    outcome::{Alarm, Outcome},
+    report::ReportId,
+    sync::Context,
+    telemetry::Chain,
+};
+
+/// The text format that every Prometheus understands.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(super) fn routes() -> Router<Arc<State>> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response {
+    match gather(&state.context()).await {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        // A scrape that fails is an alert of its own.
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", Chain(&error))).into_response(),
+    }
+}
+
+async fn gather(ctx: &Context) -> Result<String, LedgerError> {
+    let now = ctx.clock.now();
+    let ledger = read_ledger(ctx).await?;
+    let reports = ledger.report_figures(now).await?;
+    let attempts = ledger.attempt_figures().await?;
+    let recent = ledger.recent(first_shown(now)).await?;
+    let view = ledger.view(now).await?;
+
+    let is_configured = |id: &ReportId| ctx.config.reports.iter().any(|report| report.report_id() == *id);
+    // Those of which nothing is recorded yet have no figures, and no series.
+    let reports: Vec<_> = reports.into_iter().filter(|figures| is_configured(&figures.id)).collect();
+    let attempts: Vec<_> = attempts.into_iter().filter(|figures| is_configured(&figures.id)).collect();
+    let mut alarms: HashMap<(ReportId, &str), u64> = HashMap::new();
+    for (entry, alarm) in overview::dangers(ctx, &recent, now) {
+        *alarms.entry((entry.partition.id.report_id(), alarm.as_str())).or_default() += 1;
+    }
+
+    let mut text = Exposition::default();
+    text.family("moesync_build_info", "gauge", "The version of moesync that runs; always 1.");
+    text.sample("moesync_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    text.family("moesync_loop_turn_age_seconds", "gauge", "Time since the loop that does the work last turned.");
+    text.sample("moesync_loop_turn_age_seconds", &[], ctx.pulse.age().as_secs_f64());
+    text.family(
+        "moesync_workspace_held",
+        "gauge",
+        "Whether a workspace waits as a whole, by what the vendor answered.",
+    );
+    for workspace in &ctx.config.workspaces {
+        for outcome in [Outcome::Unauthorized, Outcome::RateLimited] {
+            let is_held =
+                view.holds.get(&workspace.name).is_some_and(|hold| hold.outcome == outcome && now < hold.until);
+            let labels = [("workspace", workspace.name.as_str()), ("outcome", outcome.as_str())];
+            text.sample("moesync_workspace_held", &labels, u8::from(is_held));
+        }
+    }
+
+    text.family("moesync_partitions", "gauge", "Partitions in each state.");
+    for report in &reports {
+        let counts = [
+            ("scheduled", report.scheduled),
+            ("pending", report.pending),
+            ("stored", report.stored),
+            ("absent", report.absent),
+            ("lost", report.lost),
+        ];
+        for (state, count) in counts {
+            text.sample(
+                "moesync_partitions",
+                &[&of(&report.id, report.source.as_str())[..], &[("state", state)]].concat(),
+                count,
+            );
+        }
+    }
+    text.family(
+        "moesync_alarms",
+        "gauge",
+        "Partitions in danger or lately lost, by the worst that is to be said of each.",
+    );
+    for report in &reports {
+        for alarm in Alarm::WORDS {
+            let count = alarms.get(&(report.id.clone(), alarm)).copied().unwrap_or(0);
+            text.sample(
+                "moesync_alarms",
+                &[&of(&report.id, report.source.as_str())[..], &[("alarm", alarm)]].concat(),
+                count,
+            );
+        }
+    }
+    text.family(
+        "moesync_nearest_expiry_seconds",
+        "gauge",
+        "Time left until the first partition that is due and not stored expires; below 0 once it has.",
+    );
+    for report in &reports {
+        if let Some(expiry) = report.nearest_expiry {
+            text.sample(
+                "moesync_nearest_expiry_seconds",
+                &of(&report.id, report.source.as_str()),
+                seconds_between(now, expiry),
+            );
+        }
+    }
+    text.family("moesync_newest_stored_timestamp_seconds", "gauge", "When the newest stored partition was generated.");
+    for report in &reports {
+        if let Some(newest) = report.newest_stored {
+            text.sample(
+                "moesync_newest_stored_timestamp_seconds",
+                &of(&report.id, report.source.as_str()),
+                newest.as_second(),
+            );
+        }
+    }
+    text.family("moesync_newest_stored_age_seconds", "gauge", "Time since the newest stored partition was generated.");
+    for report in &reports {
+        if let Some(newest) = report.newest_stored {
+            text.sample(
+                "moesync_newest_stored_age_seconds",
+                &of(&report.id, report.source.as_str()),
+                seconds_between(newest, now),
+            );
+        }
+    }
+    text.family("moesync_stored_bytes", "gauge", "Size of all stored objects.");
+    for report in &reports {
+        text.sample("moesync_stored_bytes", &of(&report.id, report.source.as_str()), report.stored_bytes);
+    }
+    text.family("moesync_attempts_total", "counter", "Attempts by how they ended.");
+    for figures in &attempts {
+        let labels = [&of(&figures.id, figures.source.as_str())[..], &[("outcome", figures.outcome.as_str())]].concat();
+        text.sample("moesync_attempts_total", &labels, figures.count);
+    }
+    durations(&mut text, &attempts);
+    Ok(text.0)
+}
+
+/// How long attempts took, whatever came of them.
+fn durations(text: &mut Exposition, attempts: &[crate::ledger::AttemptFigures]) {
+    const NAME: &str = "moesync_attempt_duration_seconds";
+    text.family(NAME, "histogram", "How long attempts took, from the claim to the record.");
+    let mut by_report: BTreeMap<(&ReportId, &str), (u64, f64, [u64; DURATION_BOUNDS.len()])> = BTreeMap::new();
+    for figures in attempts {
+        let (count, seconds, within) = by_report.entry((&figures.id, figures.source.as_str())).or_default();
+        *count += figures.count;
+        *seconds += figures.seconds;
+        for (sum, more) in within.iter_mut().zip(figures.within) {
+            *sum += more;
+        }
+    }
+    for ((id, source), (count, seconds, within)) in by_report {
+        let labels = of(id, source);
+        let bounds = DURATION_BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(within.into_iter().chain([count])) {
+            text.sample(&format!("{NAME}_bucket"), &[&labels[..], &[("le", &bound)]].concat(), count);
+        }
+        text.sample(&format!("{NAME}_sum"), &labels, seconds);
+        text.sample(&format!("{NAME}_count"), &labels, count);
+    }
+}
+
+fn of<'a>(id: &'a ReportId, source: &'a str) -> [(&'a str, &'a str); 3] {
+    [("workspace", &id.workspace), ("report", &id.report), ("source", source)]
+}
+
+fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
+}
+
+/// Text in Prometheus' format.
+#[derive(Default)]
+struct Exposition(String);
+
+impl Exposition {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (number, (label, value)) in labels.iter().enumerate() {
+            let _ = write!(self.0, "{}{label}=\"", if number == 0 { '{' } else { ',' });
+            for c in value.chars() {
+                match c {
+                    '\\' => self.0.push_str("\\\\"),
+                    '"' => self.0.push_str("\\\""),
+                    '\n' => self.0.push_str("\\n"),
+                    c => self.0.push(c),
+                }
+            }
+            self.0.push('"');
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+}

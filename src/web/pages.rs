@@ -1,0 +1,323 @@
+//! The pages for people: what they have in common, and the first of them.
+//!
+//! This file owns HTML. Every text goes through `maud`, which escapes it; nothing here is script or style.
+
+mod report;
+
+use std::sync::Arc;
+
+use axum::{
+    Router, extract,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use jiff::{SignedDuration, Timestamp};
+use maud::{DOCTYPE, Markup, html};
+use url::form_urlencoded;
+
+use super::{
+    Overview, State,
+    assets::{ICON, SCRIPT, STYLE},
+    overview::{Danger, Day, ReportOverview},
+};
+use crate::{
+    ledger::LedgerError,
+    outcome::State as PartitionState,
+    telemetry::Chain,
+    words::{self, Action, PlannedPartition},
+};
+
+/// How often browsers without scripts load the page anew, in seconds.
+const RELOAD: u32 = 60;
+
+pub(super) fn routes() -> Router<Arc<State>> {
+    Router::new().route("/", get(overview)).route("/report", get(report::page))
+}
+
+/// The answer to a path that leads nowhere.
+pub(super) async fn not_found() -> Response {
+    plain(StatusCode::NOT_FOUND, "Not found", "There is no such page.")
+}
+
+async fn overview(extract::State(state): extract::State<Arc<State>>) -> Response {
+    match Overview::gather(&state.context()).await {
+        Ok(overview) => show(&overview).into_response(),
+        Err(error) => unreadable(&error),
+    }
+}
+
+/// What is shown in place of what the ledger does not tell.
+fn unreadable(error: &LedgerError) -> Response {
+    plain(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &Chain(error).to_string())
+}
+
+fn plain(status: StatusCode, title: &str, text: &str) -> Response {
+    let content = html! {
+        section.verdict { h1 { (title) } p { (text) } p { a href="/" { "To the overview" } } }
+    };
+    (status, layout(title, None, content)).into_response()
+}
+
+/// A page around `content`, which scripts load anew now and then.
+fn layout(title: &str, now: Option<Timestamp>, content: Markup) -> Page {
+    Page(html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " · moesync" }
+                link rel="icon" type="image/svg+xml" href=(ICON.path());
+                link rel="stylesheet" href=(STYLE.path());
+                script src=(SCRIPT.path()) defer {}
+                noscript { meta http-equiv="refresh" content=(RELOAD); }
+            }
+            body {
+                header.top {
+                    a.brand href="/" { img src=(ICON.path()) alt="" width="22" height="22"; "moesync" }
+                    p.stale role="status" hidden { "No answer; what is shown may be old." }
+                    @if let Some(now) = now {
+                        p.asof { "as of " time datetime=(now) { (now.strftime("%Y-%m-%d %H:%M:%S")) " UTC" } }
+                    }
+                }
+                main { (content) }
+                footer {
+                    span { "moesync " (env!("CARGO_PKG_VERSION")) }
+                    nav aria-label="For programs" {
+                        a href="/api/v1/overview" { "API" }
+                        a href="/api/v1/openapi.json" { "OpenAPI" }
+                        a href="/metrics" { "Metrics" }
+                        a href="/readyz" { "Health" }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// A whole page.
+struct Page(Markup);
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], self.0.into_string()).into_response()
+    }
+}
+
+fn show(overview: &Overview) -> Page {
+    let now = overview.now;
+    let content = html! {
+        (verdict(overview))
+        @if !overview.dangers.is_empty() {
+            section aria-labelledby="danger" {
+                h2 #danger { "In danger" }
+                ul.dangers { @for danger in &overview.dangers { li { (in_danger(danger)) } } }
+            }
+        }
+        section aria-labelledby="reports" {
+            div.head {
+                h2 #reports { "Reports" }
+                (legend())
+            }
+            ul.reports { @for report in &overview.reports { li.report { (row(report, now)) } } }
+        }
+        section aria-labelledby="next" {
+            h2 #next { "What comes next" }
+            @if overview.next.is_empty() {
+                p.quiet { "Nothing is scheduled." }
+            } @else {
+                ol.next { @for planned in &overview.next { li { (to_come(planned, now)) } } }
+            }
+        }
+    };
+    let title = match overview.dangers.len() {
+        0 => "All is well".to_owned(),
+        number => format!("{number} in danger"),
+    };
+    layout(&title, Some(now), content)
+}
+
+/// The whole page in one sentence, and the figures behind it.
+fn verdict(overview: &Overview) -> Markup {
+    let lost = overview.dangers.iter().filter(|danger| danger.alarm == "lost").count();
+    let endangered = overview.dangers.len() - lost;
+    let counts = &overview.partitions;
+    let figures = [
+        ("stored", counts.stored, words::size(overview.stored_bytes)),
+        ("pending", counts.pending, "due, not stored yet".to_owned()),
+        ("absent", counts.absent, "never published".to_owned()),
+        ("lost", counts.lost, "gone for good".to_owned()),
+    ];
+    let (class, sentence) = match (endangered, lost) {
+        (0, 0) if counts.pending == 0 => ("well", "Every report that is due is stored.".to_owned()),
+        (0, 0) => ("well", "Nothing is in danger.".to_owned()),
+        (0, lost) => ("bad", format!("{} lost in the last 30 days.", count(lost, "report was", "reports were"))),
+        (_, 0) => ("bad", format!("{} in danger.", count(endangered, "report is", "reports are"))),
+        (_, lost) => ("bad", format!("{} in danger, {lost} lost.", count(endangered, "report is", "reports are"))),
+    };
+    html! {
+        section.verdict.(class) {
+            h1 { (sentence) }
+            dl.figures {
+                @for (state, number, note) in figures {
+                    div.(state).zero[number == 0] { dt { (state) } dd { strong { (number) } span { (note) } } }
+                }
+            }
+        }
+    }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn in_danger(danger: &Danger) -> Markup {
+    let status = &danger.status;
+    let left = danger.seconds_left.map(SignedDuration::from_secs);
+    html! {
+        a.danger.(danger.alarm) href=(partition_link(&status.workspace, &status.report, status.date)) {
+            span.mark aria-hidden="true" { (glyph(status.state, true)) }
+            span.what {
+                strong { (status.report) }
+                span.quiet { (status.workspace) }
+                time datetime=(status.date) { (status.date) }
+            }
+            span.left {
+                @match left {
+                    Some(left) if left.is_positive() => { strong { (words::duration(left)) } " left" }
+                    Some(_) => { strong { "expired" } }
+                    None if danger.alarm == "lost" => { strong { "lost" } }
+                    None => { strong { "does not expire" } }
+                }
+            }
+            span.why {
+                (why(&danger.alarm))
+                @if let Some(message) = &status.message { ": " (message) }
+            }
+        }
+    }
+}
+
+/// An alarm for people.
+fn why(alarm: &str) -> &'static str {
+    match alarm {
+        "lost" => "It was or may have been there, and is gone",
+        "expiring" => "Not stored yet, and MoEngage deletes it soon",
+        "unauthorized" => "MoEngage refuses the key",
+        "rejected" => "MoEngage refuses the request",
+        "corrupt" => "What comes is broken, again",
+        "store_failed" => "The destination refuses, again",
+        _ => "Not published long after it was due",
+    }
+}
+
+fn row(report: &ReportOverview, now: Timestamp) -> Markup {
+    html! {
+        div.name {
+            h3 { a href=(report_link(&report.workspace, &report.report)) { (report.report) } }
+            p.quiet {
+                span { (report.workspace) } span { (report.source) } span { (report.schedule) ", " (report.timezone) }
+            }
+        }
+        p.newest {
+            @match report.newest_stored_at {
+                Some(newest) => {
+                    "newest "
+                    time datetime=(newest) title=(words::instant(newest)) { (words::duration(now.duration_since(newest))) " ago" }
+                }
+                None => { "nothing stored yet" }
+            }
+        }
+        (strip(report))
+    }
+}
+
+/// The last dates of a report, one cell each.
+fn strip(report: &ReportOverview) -> Markup {
+    html! {
+        ol.strip aria-label={ "The last " (report.dates.len()) " dates of " (report.report) } {
+            @for day in &report.dates { li { (cell(report, day)) } }
+        }
+    }
+}
+
+fn cell(report: &ReportOverview, day: &Day) -> Markup {
+    let Some(state) = day.state else {
+        return html! { span.cell.none title={ (day.date) ": no report on this date" } {} };
+    };
+    let mut title = format!("{}: {state}", day.date);
+    if let Some(size) = day.size {
+        title += &format!(", {}", words::size(size));
+    }
+    if let Some(alarm) = &day.alarm {
+        title += &format!(", in danger ({alarm})");
+    }
+    html! {
+        a.cell.(state).alarmed[day.alarm.is_some()] title=(title) aria-label=(title)
+            href=(partition_link(&report.workspace, &report.report, day.date)) { (glyph(state, day.alarm.is_some())) }
+    }
+}
+
+/// What tells a state from the others without its colour.
+fn glyph(state: PartitionState, is_alarmed: bool) -> &'static str {
+    match state {
+        PartitionState::Lost => "×",
+        PartitionState::Absent => "–",
+        _ if is_alarmed => "!",
+        PartitionState::Pending => "…",
+        PartitionState::Stored | PartitionState::Scheduled => "",
+    }
+}
+
+fn legend() -> Markup {
+    let states = [
+        (PartitionState::Stored, false, "stored"),
+        (PartitionState::Scheduled, false, "scheduled"),
+        (PartitionState::Pending, false, "pending"),
+        (PartitionState::Pending, true, "in danger"),
+        (PartitionState::Absent, false, "absent"),
+        (PartitionState::Lost, true, "lost"),
+    ];
+    html! {
+        ul.legend {
+            @for (state, is_alarmed, word) in states {
+                li { span.cell.(state).alarmed[is_alarmed] aria-hidden="true" { (glyph(state, is_alarmed)) } (word) }
+            }
+        }
+    }
+}
+
+fn to_come(planned: &PlannedPartition, now: Timestamp) -> Markup {
+    let status = &planned.status;
+    let doing = match planned.action {
+        Action::Fetch => "fetched now",
+        Action::NotDue => "due",
+        Action::Backoff => "tried again",
+        Action::Held => "tried again when its workspace goes on",
+        Action::Unconfigured => "left alone",
+    };
+    html! {
+        @match planned.until {
+            Some(until) => time datetime=(until) title=(words::instant(until)) { "in " (words::duration(until.duration_since(now))) },
+            None => span { "now" },
+        }
+        a href=(partition_link(&status.workspace, &status.report, status.date)) { (status.report) }
+        span.quiet { (status.workspace) }
+        span.date { (status.date) }
+        span.quiet { (doing) }
+    }
+}
+
+fn report_link(workspace: &str, report: &str) -> String {
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("workspace", workspace)
+        .append_pair("report", report)
+        .finish();
+    format!("/report?{query}")
+}
+
+fn partition_link(workspace: &str, report: &str, date: jiff::civil::Date) -> String {
+    format!("{}#d{date}", report_link(workspace, report))
+}

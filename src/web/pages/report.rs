@@ -1,0 +1,224 @@
+//! One report: its last thirty dates, then partition by partition with attempts, messages, sizes, hashes and keys.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    extract::{self, Query, rejection::QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use jiff::{Timestamp, civil::Date};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::{glyph, layout, legend, plain, report_link, strip, unreadable};
+use crate::{
+    config::Report,
+    ledger::LedgerError,
+    outcome::{self, Attempt, Entry, State as PartitionState},
+    sync::Context,
+    web::{
+        State, api,
+        overview::{ReportOverview, first_shown},
+        read_ledger,
+    },
+    words,
+};
+
+/// Partitions on one page.
+const PARTITIONS: u32 = 60;
+/// Attempts shown of each.
+const ATTEMPTS: u32 = 25;
+
+/// Which report is asked for, and from where on backwards.
+#[derive(Debug, Deserialize)]
+pub(super) struct Which {
+    workspace: String,
+    report: String,
+    before: Option<Date>,
+}
+
+struct History {
+    overview: ReportOverview,
+    /// Newest first.
+    entries: Vec<Entry>,
+    attempts: HashMap<Date, Vec<Attempt>>,
+    has_older: bool,
+    now: Timestamp,
+}
+
+pub(super) async fn page(
+    extract::State(state): extract::State<Arc<State>>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Response {
+    let Ok(Query(which)) = which else {
+        return plain(
+            StatusCode::BAD_REQUEST,
+            "Which report?",
+            "This address names no workspace, report or good date.",
+        );
+    };
+    let ctx = state.context();
+    let Some(report) = api::find(&ctx, &which.workspace, &which.report) else {
+        let text = format!("No report is called “{}” in a workspace “{}”.", which.report, which.workspace);
+        return plain(StatusCode::NOT_FOUND, "No such report", &text);
+    };
+    match gather(&ctx, report, which.before).await {
+        Ok(history) => {
+            layout(&history.overview.report, Some(history.now), show(&ctx, &history, which.before)).into_response()
+        }
+        Err(error) => unreadable(&error),
+    }
+}
+
+async fn gather(ctx: &Context, report: &Report, before: Option<Date>) -> Result<History, LedgerError> {
+    let now = ctx.clock.now();
+    let id = report.report_id();
+    let ledger = read_ledger(ctx).await?;
+    let mut entries = ledger.history(&id, before.unwrap_or(Date::MAX), PARTITIONS + 1).await?;
+    let has_older = entries.len() > PARTITIONS as usize;
+    entries.truncate(PARTITIONS as usize);
+    let attempts = match (entries.last(), entries.first()) {
+        (Some(first), Some(last)) => {
+            ledger.latest_attempts(&id, first.partition.id.date, last.partition.id.date, ATTEMPTS).await?
+        }
+        _ => HashMap::new(),
+    };
+    let recent = ledger.recent(first_shown(now)).await?;
+    let recent: Vec<_> = recent.iter().filter(|entry| entry.partition.id.report_id() == id).collect();
+    let figures = ledger.report_figures(now).await?;
+    let figures = figures.iter().find(|figures| figures.id == id);
+    Ok(History { overview: ReportOverview::new(ctx, report, figures, &recent, now), entries, attempts, has_older, now })
+}
+
+fn show(ctx: &Context, history: &History, before: Option<Date>) -> Markup {
+    let History { overview: report, entries, has_older, .. } = history;
+    let link = report_link(&report.workspace, &report.report);
+    html! {
+        p.crumbs { a href="/" { "Overview" } " / " (report.workspace) }
+        section.about {
+            h1 { (report.report) }
+            dl.facts {
+                div { dt { "Name" } dd { (report.name) } }
+                div { dt { "Source" } dd { (report.source) } }
+                div { dt { "Schedule" } dd { (report.schedule) ", " (report.timezone) } }
+                div { dt { "Destination" } dd { (report.destination) } }
+                div { dt { "Stored" } dd { (report.partitions.stored) " partitions, " (words::size(report.stored_bytes)) } }
+            }
+            div.wide { (strip(report)) (legend()) }
+        }
+        section aria-labelledby="partitions" {
+            h2 #partitions { "Partitions" @if let Some(before) = before { " before " (before) } }
+            @if entries.is_empty() {
+                p.quiet { "Nothing is recorded yet." }
+            } @else {
+                div.partitions {
+                    @for entry in entries { (partition(ctx, history, entry)) }
+                }
+            }
+            p.pages {
+                @if before.is_some() { a href=(link) { "Newest" } }
+                @if let Some(last) = entries.last().filter(|_| *has_older) {
+                    a href={ (link) "&before=" (last.partition.id.date) } { "Older" }
+                }
+            }
+        }
+    }
+}
+
+fn partition(ctx: &Context, history: &History, entry: &Entry) -> Markup {
+    let date = entry.partition.id.date;
+    let now = history.now;
+    let state = entry.state(now);
+    let alarm = outcome::alarm(entry, &ctx.config.alarms, now);
+    let attempts = history.attempts.get(&date).map_or(&[][..], Vec::as_slice);
+    html! {
+        details.partition data-key=(date) {
+            summary {
+                span.cell.(state).alarmed[alarm.is_some()] aria-hidden="true" { (glyph(state, alarm.is_some())) }
+                time.date datetime=(date) { (date) }
+                span.state {
+                    (state)
+                    @if let Some(outcome) = entry.outcome.filter(|_| state == PartitionState::Pending) {
+                        span.quiet { " " (outcome) }
+                    }
+                }
+                span.size { @if let Some(object) = &entry.object { (words::size(object.size)) } }
+                span.quiet.tries { (tries(entry.attempts)) }
+                span.when {
+                    @match (&entry.object, entry.partition.expires_at) {
+                        (Some(object), _) => { "stored " (words::instant(object.stored_at)) },
+                        (None, Some(expiry)) if state == PartitionState::Pending => {
+                            @if expiry > now { strong { (words::left(expiry, now)) } " left" } @else { strong { "expired" } }
+                        },
+                        _ => {},
+                    }
+                }
+            }
+            // The fragment of a link: browsers open what holds it.
+            div.body id={ "d" (date) } {
+                @if let Some(message) = &entry.message { p.message { (message) } }
+                dl.facts {
+                    @if let Some(object) = &entry.object {
+                        div.long { dt { "Key" } dd { code { (object.key) } } }
+                        div.long { dt { "SHA-256" } dd { code { (object.sha256) } } }
+                        div { dt { "Size" } dd { (object.size) " bytes" } }
+                    }
+                    div { dt { "Generated" } dd { (moment(entry.partition.generated_at)) } }
+                    div { dt { "Due" } dd { (moment(entry.partition.due_at)) } }
+                    @if let Some(expiry) = entry.partition.expires_at { div { dt { "Expires" } dd { (moment(expiry)) } } }
+                    @if let Some(next) = entry.next_attempt_at { div { dt { "Next attempt" } dd { (moment(next)) } } }
+                }
+                @if !attempts.is_empty() { (table(attempts, entry.attempts)) }
+            }
+        }
+    }
+}
+
+fn table(attempts: &[Attempt], all: u32) -> Markup {
+    let earlier = (all as usize).saturating_sub(attempts.len());
+    html! {
+        div.scroll {
+            table {
+                caption { "Attempts" @if earlier > 0 { span.quiet { " (" (earlier) " earlier ones are left out)" } } }
+                thead { tr { th { "Ended" } th { "Outcome" } th { "HTTP" } th { "Took" } th { "Bytes" } th { "Message" } } }
+                tbody {
+                    @for attempt in attempts.iter().rev() {
+                        tr {
+                            td { (attempt.finished_at.strftime("%Y-%m-%d %H:%M:%S")) }
+                            td { span.outcome.(attempt.outcome) { (attempt.outcome) } }
+                            td { @if let Some(status) = attempt.http_status { (status) } }
+                            td { (took(attempt)) }
+                            td { @if let Some(size) = attempt.size { (size) } }
+                            td.text {
+                                (attempt.message)
+                                @if let Some(id) = &attempt.request_id { span.quiet { " request " (id) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tries(attempts: u32) -> String {
+    match attempts {
+        0 => "not tried yet".to_owned(),
+        1 => "1 attempt".to_owned(),
+        several => format!("{several} attempts"),
+    }
+}
+
+fn took(attempt: &Attempt) -> String {
+    let took = attempt.finished_at.duration_since(attempt.started_at);
+    match took.as_secs() {
+        60.. => words::duration(took),
+        1.. => format!("{:.1} s", took.as_secs_f64()),
+        _ => format!("{} ms", took.as_millis().max(0)),
+    }
+}
+
+fn moment(at: Timestamp) -> Markup {
+    html! { time datetime=(at) { (at.strftime("%Y-%m-%d %H:%M:%S")) " UTC" } }
+}
