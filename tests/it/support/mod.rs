@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod browser;
 mod daemon;
 pub mod oracle;
 mod time;
@@ -29,6 +30,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, process::Command};
 
 pub use self::{
+    browser::Browser,
     daemon::{Daemon, wait_until},
     time::TestClock,
 };

@@ -1,0 +1,194 @@
+//! Health, metrics, alert rules and the dashboard.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use super::{InProcess, Served, all_stored, root};
+use crate::support::{Bench, Series, wait_until};
+
+#[tokio::test]
+async fn livez_fails_once_the_loop_does_not_turn_any_more() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
+    let (server, ctx) = InProcess::start(&bench).await;
+    assert_eq!(server.health("/livez").await.0, StatusCode::OK);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(121)).await;
+    tokio::time::resume();
+    let (status, health) = server.health("/livez").await;
+    assert_eq!((status, &health["ok"]), (StatusCode::SERVICE_UNAVAILABLE, &false.into()));
+    assert!(health["checks"][0]["message"].as_str().unwrap().contains("121 s ago"), "{health}");
+    assert_eq!(server.health("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    ctx.pulse.beat();
+    assert_eq!(server.health("/livez").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn readyz_fails_with_the_reason_once_a_destination_cannot_be_written_to_which_it_tries_once_a_minute() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
+    let (server, ctx) = InProcess::start(&bench).await;
+    assert_eq!(server.health("/readyz").await.0, StatusCode::OK);
+    fs::remove_dir_all(bench.path("reports")).unwrap();
+    fs::write(bench.path("reports"), "no folder").unwrap();
+    assert_eq!(server.health("/readyz").await.0, StatusCode::OK, "probed at each request");
+    let a_minute_later = async || {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(61)).await;
+        tokio::time::resume();
+        ctx.pulse.beat();
+    };
+    a_minute_later().await;
+    let (status, health) = server.health("/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let failed: Vec<_> = health["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == false).collect();
+    assert_eq!((failed.len(), &failed[0]["subject"]), (1, &"destination disk".into()), "{health}");
+    fs::remove_file(bench.path("reports")).unwrap();
+    fs::create_dir(bench.path("reports")).unwrap();
+    a_minute_later().await;
+    assert_eq!(server.health("/readyz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn readyz_and_the_pages_say_so_when_the_ledger_cannot_be_read() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
+    let (server, _ctx) = InProcess::start(&bench).await;
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(bench.path(&format!("ledger/moesync.db{suffix}")));
+    }
+    fs::write(bench.ledger(), vec![0x55; 8192]).unwrap();
+    let (status, health) = server.health("/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(health["checks"][1]["message"].as_str().unwrap().contains("damaged"), "{health}");
+    for path in ["/", "/report?workspace=acme&report=dump", "/api/v1/overview", "/api/v1/partitions", "/metrics"] {
+        let response = super::client().get(format!("{}{path}", server.url)).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert!(response.text().await.unwrap().contains("damaged"), "{path}");
+    }
+}
+
+/// The samples of a scrape: name and labels as they stand, and value.
+fn samples(metrics: &str) -> BTreeMap<String, f64> {
+    let lines = metrics.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.rsplit_once(' ').map(|(name, value)| (name.to_owned(), value.parse().unwrap())).unwrap())
+        .collect()
+}
+
+/// Gives `input` to promtool, which must have nothing to say against it.
+fn promtool(arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new("promtool")
+        .args(arguments)
+        .current_dir(root().join("deploy/prometheus"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("promtool: {error}; install the Debian package prometheus"));
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_how_the_reports_stand_and_survive_a_restart() {
+    let bench = Bench::new(&[Series::campaign("Report test", 7), Series::dump(3)]).await;
+    bench.fault("status=503,times=1");
+    let served = Served::start(&bench).await;
+    assert!(wait_until(async || all_stored(&bench).await).await);
+    let scrape = served.text("/metrics").await;
+    assert_eq!(promtool(&["check", "metrics"], &scrape), "");
+    let values = samples(&scrape);
+    let of = |name: &str, labels: &str| {
+        let report = "workspace=\"acme\",report=\"report-test\",source=\"campaign_report\"";
+        values.get(&format!("{name}{{{report}{labels}}}")).copied()
+    };
+    assert_eq!(of("moesync_partitions", ",state=\"stored\""), Some(7.0));
+    assert_eq!(of("moesync_partitions", ",state=\"lost\""), Some(0.0));
+    assert_eq!(of("moesync_attempts_total", ",outcome=\"stored\""), Some(7.0));
+    assert_eq!(of("moesync_nearest_expiry_seconds", ""), None);
+    let age = of("moesync_newest_stored_age_seconds", "").unwrap();
+    assert!((6.0 * 3600.0..7.0 * 3600.0).contains(&age), "{age}");
+    let bytes: u64 =
+        bench.status().await.iter().filter(|p| p["report"] == "report-test").map(|p| p["size"].as_u64().unwrap()).sum();
+    assert_eq!(of("moesync_stored_bytes", ""), Some(bytes as f64));
+    let total = of("moesync_attempt_duration_seconds_count", "").unwrap();
+    assert_eq!(of("moesync_attempt_duration_seconds_bucket", ",le=\"+Inf\""), Some(total));
+    assert_eq!(values["moesync_workspace_held{workspace=\"acme\",outcome=\"unauthorized\"}"], 0.0);
+    assert_eq!(values[&format!("moesync_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"))], 1.0);
+
+    served.daemon.stop(&bench).await;
+    let again = Served::start(&bench).await;
+    let restarted = samples(&again.text("/metrics").await);
+    for (name, value) in values.iter().filter(|(name, _)| !name.contains("age_seconds")) {
+        assert_eq!(restarted.get(name), Some(value), "{name}");
+    }
+    again.daemon.stop(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_of_danger_and_of_a_workspace_that_waits() {
+    let bench = Bench::new(&[Series::campaign("Report test", 7)]).await;
+    bench.fault("unauthorized");
+    let served = Served::start(&bench).await;
+    let held = "moesync_workspace_held{workspace=\"acme\",outcome=\"unauthorized\"}";
+    assert!(wait_until(async || samples(&served.text("/metrics").await).get(held) == Some(&1.0)).await);
+    let values = samples(&served.text("/metrics").await);
+    let report = "workspace=\"acme\",report=\"report-test\",source=\"campaign_report\"";
+    let expiry = values[&format!("moesync_nearest_expiry_seconds{{{report}}}")];
+    assert!((17.0 * 3600.0..=18.0 * 3600.0).contains(&expiry), "{expiry}");
+    assert!(values[&format!("moesync_alarms{{{report},alarm=\"expiring\"}}")] >= 3.0);
+    served.daemon.stop(&bench).await;
+}
+
+/// The names of metrics of ours in a text.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("moesync_")).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_alert_rules_and_the_dashboard_ask_for_metrics_that_there_are() {
+    let bench = Bench::new(&[Series::campaign("Report test", 7)]).await;
+    bench.fault("unauthorized,times=1");
+    let served = Served::start(&bench).await;
+    let nearest = async || {
+        let there = names(&served.text("/metrics").await);
+        there.contains("moesync_nearest_expiry_seconds")
+    };
+    assert!(wait_until(nearest).await);
+    let expiring = served.text("/metrics").await;
+    bench.sync(0).await;
+    let there: BTreeSet<_> = names(&expiring).union(&names(&served.text("/metrics").await)).cloned().collect();
+    served.daemon.stop(&bench).await;
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    for path in ["deploy/prometheus/alerts.yaml", "deploy/grafana/moesync.json"] {
+        let asked = names(&read(path));
+        assert!(asked.len() > 4, "{path}: {asked:?}");
+        assert_eq!(asked.difference(&there).collect::<Vec<_>>(), [] as [&String; 0], "{path}");
+    }
+    let dashboard: Value = serde_json::from_str(&read("deploy/grafana/moesync.json")).unwrap();
+    let shown = names(&dashboard.to_string());
+    let unseen: Vec<_> = there.iter().filter(|name| !shown.contains(*name)).collect();
+    // Parts of the histogram, and the timestamp that the age is made of.
+    let is_part =
+        |name: &&&String| name.ends_with("_sum") || name.ends_with("_count") || name.ends_with("_timestamp_seconds");
+    assert_eq!(
+        unseen.iter().filter(|name| !is_part(name) && **name != "moesync_attempt_duration_seconds").count(),
+        0,
+        "{unseen:?}"
+    );
+}
+
+#[test]
+fn the_alert_rules_fire_when_they_should_and_only_then() {
+    assert!(promtool(&["check", "rules", "alerts.yaml"], "").contains("rules found"));
+    assert!(promtool(&["test", "rules", "alerts_test.yaml"], "").contains("SUCCESS"));
+}
