@@ -112,7 +112,9 @@ impl Partitions {
             let partition = report.partition(schedule::next(report, now)?);
             (!recorded_ids.contains(&partition.id)).then(|| PartitionStatus::upcoming(partition, now))
         });
-        Self { partitions: recorded.chain(next).collect() }
+        let mut partitions: Vec<_> = recorded.chain(next).collect();
+        partitions.sort_by(|a, b| (&a.workspace, &a.report, a.date).cmp(&(&b.workspace, &b.report, b.date)));
+        Self { partitions }
     }
 }
 

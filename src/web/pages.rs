@@ -153,9 +153,11 @@ fn verdict(overview: &Overview) -> Markup {
     let (class, sentence) = match (endangered, lost) {
         (0, 0) if counts.pending == 0 => ("well", "Every report that is due is stored.".to_owned()),
         (0, 0) => ("well", "Nothing is in danger.".to_owned()),
-        (0, lost) => ("bad", format!("{} lost in the last 30 days.", count(lost, "report was", "reports were"))),
-        (_, 0) => ("bad", format!("{} in danger.", count(endangered, "report is", "reports are"))),
-        (_, lost) => ("bad", format!("{} in danger, {lost} lost.", count(endangered, "report is", "reports are"))),
+        (0, lost) => ("bad", format!("{} lost in the last 30 days.", count(lost, "partition was", "partitions were"))),
+        (_, 0) => ("bad", format!("{} in danger.", count(endangered, "partition is", "partitions are"))),
+        (_, lost) => {
+            ("bad", format!("{} in danger, {lost} lost.", count(endangered, "partition is", "partitions are")))
+        }
     };
     html! {
         section.verdict.(class) {
@@ -217,17 +219,17 @@ fn row(report: &ReportOverview, now: Timestamp) -> Markup {
     html! {
         div.name {
             h3 { a href=(report_link(&report.workspace, &report.report)) { (report.report) } }
-            p.quiet {
-                span { (report.workspace) } span { (report.source) } span { (report.schedule) ", " (report.timezone) }
-            }
+            p.quiet { (report.workspace) " · " (report.source) }
+            p.quiet { (report.schedule) ", " (report.timezone) }
         }
-        p.newest {
+        p.axis {
+            @if let Some(first) = report.dates.first() { span { (first.date.strftime("%-d %b")) } }
             @match report.newest_stored_at {
-                Some(newest) => {
+                Some(newest) => span {
                     "newest "
                     time datetime=(newest) title=(words::instant(newest)) { (words::duration(now.duration_since(newest))) " ago" }
-                }
-                None => { "nothing stored yet" }
+                },
+                None => span { "nothing stored yet" },
             }
         }
         (strip(report))

@@ -62,7 +62,7 @@ async fn it_only_reads() {
 async fn hostile_names_and_messages_are_text_and_nothing_else() {
     let name = "<script>alert(1)</script>'\"&<img src=x onerror=alert(2)>/../..";
     let bench = Bench::new(&[Series { id: name.to_owned(), ..Series::campaign("Report test", 2) }]).await;
-    bench.fault("status=400,body=<svg onload=alert(3)>");
+    bench.fault(r#"status=400,body={"error":{"message":"<svg onload=alert(3)>"}}"#);
     let text = bench.config().replace(&format!("id = \"{name}\""), &format!("id = '''{name}'''"));
     let lines = "listen = \"127.0.0.1:0\"";
     bench.write_config(&text.replace("listen = \"\"", lines));
@@ -238,11 +238,10 @@ async fn a_head_that_does_not_come_ends_its_connection_and_many_such_end_nothing
         stream.write_all(b"GET /livez HTTP/1.1\r\nHost: loc").await.unwrap();
         slow.push(stream);
     }
-    let (status, _) = server.health("/livez").await;
-    assert_eq!(status, StatusCode::OK);
+    let answer = client().get(format!("{}/nothing", server.url)).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     for mut stream in slow {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     assert!(began.elapsed() >= Duration::from_secs(10), "they were not slow");
-    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
 }

@@ -31,7 +31,7 @@ async fn a_report_in_danger_is_found_its_history_opened_and_it_turns_stored_when
     // It is found.
     let found = async || browser.text(".danger").await.contains(&endangered.to_string());
     assert!(wait_until(found).await, "{}", browser.text("main").await);
-    assert!(browser.text("h1").await.contains("1 report is in danger."));
+    assert!(browser.text("h1").await.contains("1 partition is in danger."));
     assert!(browser.text(".danger").await.contains("left"));
 
     // Its history is opened.
@@ -189,7 +189,6 @@ async fn the_pages_fit_a_phone_and_follow_the_readers_colours() {
     for (name, address, scheme, (width, height)) in [
         ("overview-light", &url, "light", (1180, 1010)),
         ("overview-dark", &url, "dark", (1180, 1010)),
-        ("report-light", &opened, "light", (1180, 900)),
         ("report-dark", &opened, "dark", (1180, 900)),
         ("overview-phone", &url, "light", (390, 844)),
         ("report-phone", &opened, "dark", (390, 844)),
