@@ -179,7 +179,7 @@ impl ReportOverview {
             },
             None => {
                 let occurrence = schedule::on(&report.schedule, &report.timezone, date);
-                let is_to_come = plan::is_kept(report) && occurrence.is_some_and(|it| it.generated_at > now);
+                let is_to_come = occurrence.is_some_and(|it| it.generated_at > now);
                 Day { date, state: is_to_come.then_some(State::Scheduled), alarm: None, size: None }
             }
         });

@@ -295,6 +295,7 @@ fn to_come(planned: &PlannedPartition, now: Timestamp) -> Markup {
     let status = &planned.status;
     let doing = match planned.action {
         Action::Fetch => "fetched now",
+        Action::Refresh => "fetched again",
         Action::NotDue => "due",
         Action::Backoff => "tried again",
         Action::Held => "tried again when its workspace goes on",
