@@ -1,6 +1,12 @@
 //! `moesync demo`: everything at work against a pretend MoEngage, on a stranger's machine, in a minute.
 
-use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
+};
 
 use clap::Args;
 use jiff::{ToSpan, tz::TimeZone};
@@ -40,7 +46,8 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let emulator_options = emulate::emulator_options(shell, vec![account.clone()], 1, Vec::new());
     let emulator = emulate::start(anywhere, emulator_options).await?;
     let path = Path::new(FOLDER).join("moesync.toml");
-    write(shell, &account, &emulator.url(), &path)
+    let page = free_address();
+    write(shell, &account, &emulator.url(), page, &path)
         .map_err(|error| Failure::Failed(format!("could not write to ./{FOLDER}: {error}")))?;
 
     eprintln!("A pretend MoEngage is at {}. It has kept a week of reports; one of them is late.", emulator.url());
@@ -73,7 +80,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     })?;
     if options.keep_running {
         drop(ctx);
-        print("\nStaying as a daemon; stop it with Ctrl-C.\n")?;
+        print(&format!("\nStaying as a daemon; its page is http://{page}/. Stop it with Ctrl-C.\n"))?;
         let progress: Arc<dyn Progress> = Arc::new(());
         daemon::run(|| config::load(&path, std::iter::empty()), Arc::clone(&shell.clock), progress).await?;
     }
@@ -81,8 +88,16 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     Ok(if summary.is_complete() { Ended::Done } else { Ended::Incomplete })
 }
 
+/// Where the demo's page can be: at the usual address, else at any other.
+fn free_address() -> SocketAddr {
+    let usual = SocketAddr::from(([127, 0, 0, 1], 8787));
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let free = [usual, any].into_iter().find_map(|address| TcpListener::bind(address).ok()?.local_addr().ok());
+    free.unwrap_or(usual)
+}
+
 /// Writes the configuration and the key file that a user of this account would write.
-fn write(shell: &Shell, account: &Account, base_url: &Url, path: &Path) -> io::Result<()> {
+fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, path: &Path) -> io::Result<()> {
     fs::create_dir_all(FOLDER)?;
     for (name, secret) in [("secret-key", &account.secret_key), ("api-key", &account.api_key)] {
         let file = Path::new(FOLDER).join(name);
@@ -97,7 +112,7 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, path: &Path) -> io::R
     let mut text = format!(
         "# Written by `moesync demo`. The base URL is that of its pretend MoEngage.\n\
          [ledger]\nurl = \"sqlite://./{FOLDER}/moesync.db\"\n\n\
-         [web]\nlisten = \"\"\n\n\
+         [web]\nlisten = \"{page}\"\n\n\
          [[workspaces]]\nname = \"demo\"\napp_id = \"{}\"\nbase_url = \"{base_url}\"\ntimezone = \"UTC\"\n\
          secret_key_file = \"./{FOLDER}/secret-key\"\napi_key_file = \"./{FOLDER}/api-key\"\n\n\
          [[destinations]]\nname = \"disk\"\nurl = \"file://./{FOLDER}/reports\"\n",

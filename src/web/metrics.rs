@@ -22,7 +22,8 @@ use super::{
     read_ledger,
 };
 use crate::{
-    ledger::{DURATION_BOUNDS, LedgerError},
+    config::Source,
+    ledger::{AttemptFigures, DURATION_BOUNDS, LedgerError, ReportFigures},
     outcome::{Alarm, Outcome},
     report::ReportId,
     sync::Context,
@@ -90,11 +91,7 @@ async fn gather(ctx: &Context) -> Result<String, LedgerError> {
             ("lost", report.lost),
         ];
         for (state, count) in counts {
-            text.sample(
-                "moesync_partitions",
-                &[&of(&report.id, report.source.as_str())[..], &[("state", state)]].concat(),
-                count,
-            );
+            text.sample("moesync_partitions", &and(of(&report.id, report.source), ("state", state)), count);
         }
     }
     text.family(
@@ -105,54 +102,31 @@ async fn gather(ctx: &Context) -> Result<String, LedgerError> {
     for report in &reports {
         for alarm in Alarm::WORDS {
             let count = alarms.get(&(report.id.clone(), alarm)).copied().unwrap_or(0);
-            text.sample(
-                "moesync_alarms",
-                &[&of(&report.id, report.source.as_str())[..], &[("alarm", alarm)]].concat(),
-                count,
-            );
+            text.sample("moesync_alarms", &and(of(&report.id, report.source), ("alarm", alarm)), count);
         }
     }
-    text.family(
-        "moesync_nearest_expiry_seconds",
-        "gauge",
-        "Time left until the first partition that is due and not stored expires; below 0 once it has.",
+    text.each(
+        (
+            "moesync_nearest_expiry_seconds",
+            "Time left to the expiry of what is due and not stored; below 0 once it is over.",
+        ),
+        &reports,
+        |report| report.nearest_expiry.map(|expiry| seconds_between(now, expiry)),
     );
-    for report in &reports {
-        if let Some(expiry) = report.nearest_expiry {
-            text.sample(
-                "moesync_nearest_expiry_seconds",
-                &of(&report.id, report.source.as_str()),
-                seconds_between(now, expiry),
-            );
-        }
-    }
-    text.family("moesync_newest_stored_timestamp_seconds", "gauge", "When the newest stored partition was generated.");
-    for report in &reports {
-        if let Some(newest) = report.newest_stored {
-            text.sample(
-                "moesync_newest_stored_timestamp_seconds",
-                &of(&report.id, report.source.as_str()),
-                newest.as_second(),
-            );
-        }
-    }
-    text.family("moesync_newest_stored_age_seconds", "gauge", "Time since the newest stored partition was generated.");
-    for report in &reports {
-        if let Some(newest) = report.newest_stored {
-            text.sample(
-                "moesync_newest_stored_age_seconds",
-                &of(&report.id, report.source.as_str()),
-                seconds_between(newest, now),
-            );
-        }
-    }
-    text.family("moesync_stored_bytes", "gauge", "Size of all stored objects.");
-    for report in &reports {
-        text.sample("moesync_stored_bytes", &of(&report.id, report.source.as_str()), report.stored_bytes);
-    }
+    text.each(
+        ("moesync_newest_stored_timestamp_seconds", "When the newest stored partition was generated."),
+        &reports,
+        |report| report.newest_stored.map(Timestamp::as_second),
+    );
+    text.each(
+        ("moesync_newest_stored_age_seconds", "Time since the newest stored partition was generated."),
+        &reports,
+        |report| report.newest_stored.map(|newest| seconds_between(newest, now)),
+    );
+    text.each(("moesync_stored_bytes", "Size of all stored objects."), &reports, |report| Some(report.stored_bytes));
     text.family("moesync_attempts_total", "counter", "Attempts by how they ended.");
     for figures in &attempts {
-        let labels = [&of(&figures.id, figures.source.as_str())[..], &[("outcome", figures.outcome.as_str())]].concat();
+        let labels = and(of(&figures.id, figures.source), ("outcome", figures.outcome.as_str()));
         text.sample("moesync_attempts_total", &labels, figures.count);
     }
     durations(&mut text, &attempts);
@@ -160,12 +134,12 @@ async fn gather(ctx: &Context) -> Result<String, LedgerError> {
 }
 
 /// How long attempts took, whatever came of them.
-fn durations(text: &mut Exposition, attempts: &[crate::ledger::AttemptFigures]) {
+fn durations(text: &mut Exposition, attempts: &[AttemptFigures]) {
     const NAME: &str = "moesync_attempt_duration_seconds";
     text.family(NAME, "histogram", "How long attempts took, from the claim to the record.");
-    let mut by_report: BTreeMap<(&ReportId, &str), (u64, f64, [u64; DURATION_BOUNDS.len()])> = BTreeMap::new();
+    let mut by_report: BTreeMap<(&ReportId, Source), (u64, f64, [u64; DURATION_BOUNDS.len()])> = BTreeMap::new();
     for figures in attempts {
-        let (count, seconds, within) = by_report.entry((&figures.id, figures.source.as_str())).or_default();
+        let (count, seconds, within) = by_report.entry((&figures.id, figures.source)).or_default();
         *count += figures.count;
         *seconds += figures.seconds;
         for (sum, more) in within.iter_mut().zip(figures.within) {
@@ -176,15 +150,22 @@ fn durations(text: &mut Exposition, attempts: &[crate::ledger::AttemptFigures]) 
         let labels = of(id, source);
         let bounds = DURATION_BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
         for (bound, count) in bounds.zip(within.into_iter().chain([count])) {
-            text.sample(&format!("{NAME}_bucket"), &[&labels[..], &[("le", &bound)]].concat(), count);
+            text.sample(&format!("{NAME}_bucket"), &and(labels, ("le", &bound)), count);
         }
         text.sample(&format!("{NAME}_sum"), &labels, seconds);
         text.sample(&format!("{NAME}_count"), &labels, count);
     }
 }
 
-fn of<'a>(id: &'a ReportId, source: &'a str) -> [(&'a str, &'a str); 3] {
-    [("workspace", &id.workspace), ("report", &id.report), ("source", source)]
+/// A label and its value.
+type Label<'a> = (&'a str, &'a str);
+
+fn of(id: &ReportId, source: Source) -> [Label<'_>; 3] {
+    [("workspace", &id.workspace), ("report", &id.report), ("source", source.as_str())]
+}
+
+fn and<'a>([workspace, report, source]: [Label<'a>; 3], label: Label<'a>) -> [Label<'a>; 4] {
+    [workspace, report, source, label]
 }
 
 fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
@@ -200,7 +181,22 @@ impl Exposition {
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    /// A gauge with one sample for each report that has a value.
+    fn each<T: Display>(
+        &mut self,
+        (name, help): (&str, &str),
+        reports: &[ReportFigures],
+        value: impl Fn(&ReportFigures) -> Option<T>,
+    ) {
+        self.family(name, "gauge", help);
+        for report in reports {
+            if let Some(value) = value(report) {
+                self.sample(name, &of(&report.id, report.source), value);
+            }
+        }
+    }
+
+    fn sample(&mut self, name: &str, labels: &[Label<'_>], value: impl Display) {
         self.0.push_str(name);
         for (number, (label, value)) in labels.iter().enumerate() {
             let _ = write!(self.0, "{}{label}=\"", if number == 0 { '{' } else { ',' });

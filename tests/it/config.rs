@@ -14,7 +14,7 @@ use jiff::{
     SignedDuration,
     civil::{Weekday, date, time},
 };
-use moesync::config::{self, Config, Ledger, MonthDay, Query, Schedule, SecretSource, Shape, Source, StatsQuery};
+use moesync::config::{self, Config, Ledger, MonthDay, Open, Query, Schedule, SecretSource, Shape, Source, StatsQuery};
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
@@ -107,6 +107,7 @@ fn what_is_left_out_has_the_default_of_the_design() {
     assert_eq!(config.ledger, Ledger::Sqlite("./moesync.db".into()));
     assert_eq!(config.web.listen, Some("127.0.0.1:8787".parse().unwrap()));
     assert_eq!(config.web.token_file, None);
+    assert!(config.web.open.is_empty() && config.web.hosts.is_empty());
     let limits = &config.limits;
     assert_eq!((limits.concurrency, limits.concurrency_per_workspace), (16, 4));
     assert_eq!((limits.archive_bytes, limits.inflated_bytes, limits.inflate_ratio), (20 << 30, 200 << 30, 500));
@@ -318,6 +319,7 @@ fn the_environment_overrides_any_key_of_a_table_in_the_type_it_needs() {
         ("MOESYNC__LIMITS__ARCHIVE_BYTES", "1000000"),
         ("MOESYNC__NETWORK__ALLOW_HTTP", "true"),
         ("MOESYNC__WEB__LISTEN", ""),
+        ("MOESYNC__WEB__OPEN", "health,metrics"),
         ("MOESYNC__ALARMS__EXPIRY", "48h, 12h"),
         ("MOESYNC_LOG", "not ours"),
         ("PATH", "/bin"),
@@ -327,6 +329,7 @@ fn the_environment_overrides_any_key_of_a_table_in_the_type_it_needs() {
     assert_eq!((config.limits.concurrency, config.limits.concurrency_per_workspace), (8, 2));
     assert_eq!(config.limits.archive_bytes, 1_000_000);
     assert!(config.network.allow_http && config.web.listen.is_none());
+    assert_eq!(config.web.open, [Open::Health, Open::Metrics]);
     assert_eq!(config.alarms.expiry, [48, 12].map(SignedDuration::from_hours));
 }
 

@@ -147,7 +147,7 @@ fn partition(ctx: &Context, history: &History, entry: &Entry) -> Markup {
                 span.quiet.tries { (tries(entry.attempts)) }
                 span.when {
                     @match (&entry.object, entry.partition.expires_at) {
-                        (Some(object), _) => { "stored " (words::instant(object.stored_at)) },
+                        (Some(object), _) => { span.word { "stored " } (words::instant(object.stored_at)) },
                         (None, Some(expiry)) if state == PartitionState::Pending => {
                             @if expiry > now { strong { (words::left(expiry, now)) } " left" } @else { strong { "expired" } }
                         },

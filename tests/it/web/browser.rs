@@ -114,7 +114,9 @@ async fn month(bench: &Bench) {
                 ("dump", 21) => Settled::Absent,
                 _ => Settled::Stored,
             };
-            let Ok(Claimed::Ours(claim)) = ctx.ledger.claim(&partition.id).await else { panic!("{}", partition.id) };
+            let Ok(Claimed::Ours(claim)) = ctx.ledger.claim(&partition.id, Settled::Open).await else {
+                panic!("{}", partition.id)
+            };
             let size = 400_000 + u64::from(ago.unsigned_abs()) * 7_919 % 300_000;
             let (attempt, settlement, object) = lived(&ctx, occurrence.date, partition.due_at, fate, &report.id, size);
             ctx.ledger.record(*claim, &attempt, &settlement, object.as_ref()).await.unwrap();
@@ -187,7 +189,7 @@ async fn the_pages_fit_a_phone_and_follow_the_readers_colours() {
 
     let mut backgrounds = Vec::new();
     for (name, address, scheme, (width, height)) in [
-        ("overview-light", &url, "light", (1180, 1010)),
+        ("overview-light", &url, "light", (1180, 1480)),
         ("overview-dark", &url, "dark", (1180, 1010)),
         ("report-dark", &opened, "dark", (1180, 900)),
         ("overview-phone", &url, "light", (390, 844)),
