@@ -4,13 +4,13 @@
 //! their order, so that the same data gives the same bytes. It must not know where records come from or how they are
 //! compressed.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::config::Shape;
 
@@ -46,17 +46,28 @@ pub fn record_with(field: &str, value: &str, json: &RawValue) -> Lines {
     lines
 }
 
+/// The statistics of one campaign make too many lines to be true.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the statistics of campaign {campaign_id} make more than {MOST_TEXT} bytes of lines")]
+pub struct TooMuch {
+    campaign_id: String,
+}
+
 /// What the vendor lists for one campaign, as lines in the given shape.
-pub fn statistics(campaign_id: &str, json: &RawValue, shape: Shape) -> Lines {
+///
+/// # Errors
+///
+/// If that is far more than any campaign has.
+pub fn statistics(campaign_id: &str, json: &RawValue, shape: Shape) -> Result<Lines, TooMuch> {
     let listed: Vec<&RawValue> = serde_json::from_str(json.get()).unwrap_or_else(|_| vec![json]);
     let mut lines = Lines::default();
     for element in listed {
         match shape {
             Shape::Raw => lines.push(|line| with_field("campaign_id", campaign_id, element, line)),
-            Shape::Rows => rows(campaign_id, element, &mut lines),
+            Shape::Rows => rows(campaign_id, element, &mut lines)?,
         }
     }
-    lines
+    Ok(lines)
 }
 
 fn with_field(field: &str, value: &str, json: &RawValue, line: &mut String) {
@@ -93,8 +104,8 @@ const SPLITS: [(&str, &str); 3] = [("platforms", "platform"), ("locales", "local
 
 /// One line for each platform, locale and variation. Metrics become columns, named by their path: `clicks` of
 /// `performance_stats` is `performance_stats_clicks`.
-fn rows(campaign_id: &str, element: &RawValue, lines: &mut Lines) {
-    split(element, &mut Vec::new(), &[], &mut |names, columns| {
+fn rows(campaign_id: &str, element: &RawValue, lines: &mut Lines) -> Result<(), TooMuch> {
+    split(element, &mut Vec::new(), &Columns::default(), &mut |names, columns| {
         lines.push(|line| {
             line.push_str("{\"campaign_id\":");
             string(campaign_id, line);
@@ -115,65 +126,82 @@ fn rows(campaign_id: &str, element: &RawValue, lines: &mut Lines) {
             }
             line.push('}');
         });
-    });
+        match lines.text.len() <= MOST_TEXT {
+            true => Ok(()),
+            false => Err(TooMuch { campaign_id: campaign_id.to_owned() }),
+        }
+    })
 }
 
-type Columns<'a> = Vec<(String, &'a RawValue)>;
+/// Most bytes of lines that the statistics of one campaign make. No campaign comes near; a hostile one ends there.
+const MOST_TEXT: usize = 64 * 1024 * 1024;
 
-/// Goes down the splits; `outer` are the columns found on the way.
+/// How deep metrics are taken apart; what lies deeper stays one column.
+const DEEPEST: usize = 16;
+
+/// Columns in their order, each name once.
+#[derive(Clone, Default)]
+struct Columns<'a> {
+    values: Vec<(String, &'a RawValue)>,
+    names: HashSet<String>,
+}
+
+impl<'a> Columns<'a> {
+    fn push(&mut self, name: &str, json: &'a RawValue) {
+        let is_split = |name: &str| name == "campaign_id" || SPLITS.iter().any(|(_, column)| *column == name);
+        let mut name = name.to_owned();
+        // Two paths can come to one name; a reader would see only one of them.
+        while is_split(&name) || self.names.contains(&name) {
+            name.push('_');
+        }
+        self.names.insert(name.clone());
+        self.values.push((name, json));
+    }
+
+    /// A value as a column; an object as one column for each of its values.
+    fn flatten(&mut self, name: &str, json: &'a RawValue, depth: usize) {
+        match Object::of(json).filter(|_| depth < DEEPEST) {
+            Some(Object(fields)) if !fields.is_empty() => {
+                for (key, value) in fields {
+                    self.flatten(&format!("{name}_{key}"), value, depth + 1);
+                }
+            }
+            _ => self.push(name, json),
+        }
+    }
+}
+
+/// Goes down the splits, one after the other; `outer` are the columns found on the way. Says when to stop.
 fn split<'a>(
     json: &'a RawValue,
     names: &mut Vec<String>,
-    outer: &[(String, &'a RawValue)],
-    emit: &mut impl FnMut(&[String], &[(String, &'a RawValue)]),
-) {
-    let mut columns: Columns<'_> = outer.to_vec();
+    outer: &Columns<'a>,
+    emit: &mut impl FnMut(&[String], &[(String, &'a RawValue)]) -> Result<(), TooMuch>,
+) -> Result<(), TooMuch> {
+    let mut columns = outer.clone();
     let container = SPLITS.get(names.len()).map(|(container, _)| *container);
     let mut parts = Vec::new();
     match Object::of(json) {
         Some(Object(fields)) => {
             for (key, value) in fields {
-                match Object::of(value) {
-                    Some(Object(inner)) if Some(key.as_str()) == container => parts.extend(inner),
-                    _ => flatten(&key, value, &mut columns),
+                match Object::of(value).filter(|_| Some(key.as_str()) == container) {
+                    Some(Object(inner)) => parts.extend(inner),
+                    None => columns.flatten(&key, value, 0),
                 }
             }
         }
-        None => flatten("value", json, &mut columns),
+        None => columns.flatten("value", json, 0),
     }
     if parts.is_empty() {
-        emit(names, &columns);
-        return;
+        return emit(names, &columns.values);
     }
     parts.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (name, part) in parts {
         names.push(name);
-        split(part, names, &columns, emit);
+        split(part, names, &columns, emit)?;
         names.pop();
     }
-}
-
-/// A value as a column; an object as one column for each of its values.
-fn flatten<'a>(name: &str, json: &'a RawValue, columns: &mut Columns<'a>) {
-    match Object::of(json) {
-        Some(Object(fields)) if !fields.is_empty() => {
-            for (key, value) in fields {
-                flatten(&format!("{name}_{key}"), value, columns);
-            }
-        }
-        _ => {
-            let mut name = name.to_owned();
-            let is_taken = |name: &str| {
-                let splits = SPLITS.iter().map(|(_, column)| *column);
-                splits.chain(["campaign_id"]).any(|taken| taken == name)
-            };
-            // Two paths can come to one name; a reader would see only one of them.
-            while is_taken(&name) || columns.iter().any(|(taken, _)| *taken == name) {
-                name.push('_');
-            }
-            columns.push((name, json));
-        }
-    }
+    Ok(())
 }
 
 /// An object's fields in their order.
@@ -188,6 +216,17 @@ impl<'a> Object<'a> {
 /// The fields of an object as text, in their order; `None` when `json` is no object.
 pub fn fields(json: &RawValue) -> Option<Vec<(String, &RawValue)>> {
     Object::of(json).map(|object| object.0)
+}
+
+/// What a field says, if it is a text or a number and not empty.
+pub fn text(fields: &[(String, &RawValue)], name: &str) -> Option<String> {
+    let (_, value) = fields.iter().find(|(key, _)| key == name)?;
+    let text = match serde_json::from_str(value.get()).ok()? {
+        Value::String(text) => text,
+        Value::Number(_) => value.get().to_owned(),
+        _ => return None,
+    };
+    (!text.is_empty()).then_some(text)
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
@@ -229,7 +268,7 @@ fn compact(json: &str, line: &mut String) {
 }
 
 fn string(text: &str, line: &mut String) {
-    line.push_str(&serde_json::Value::from(text).to_string());
+    line.push_str(&Value::from(text).to_string());
 }
 
 #[cfg(test)]
@@ -263,7 +302,7 @@ mod tests {
                 "2": {"performance_stats": {"clicks": 2, "ctr": 0.10}},
                 "1": {"performance_stats": {"clicks": 1, "deep": {"er": []}}, "late": null}}}}},
                 "ANDROID": {"locales": {}}}}]"#);
-        let lines = statistics("c", &json, Shape::Rows);
+        let lines = statistics("c", &json, Shape::Rows).unwrap();
         let expected = [
             r#"{"campaign_id":"c","platform":"ANDROID","locale":null,"variation":null,"note":7}"#,
             r#"{"campaign_id":"c","platform":"IOS","locale":"default","variation":"1","note":7,"performance_stats_clicks":1,"performance_stats_deep_er":[],"late":null}"#,
@@ -276,7 +315,17 @@ mod tests {
     #[test]
     fn two_paths_to_one_column_stay_two_columns() {
         let json = raw(r#"[{"a": {"b": 1}, "a_b": 2, "platform": 3}]"#);
-        let text = statistics("c", &json, Shape::Rows).text;
+        let text = statistics("c", &json, Shape::Rows).unwrap().text;
         assert!(text.ends_with("\"a_b\":1,\"a_b_\":2,\"platform_\":3}\n"), "{text}");
+    }
+
+    #[test]
+    fn nesting_without_end_and_columns_without_number_end_in_time() {
+        let deep = format!("{}1{}", "{\"a\":".repeat(20_000), "}".repeat(20_000));
+        assert_eq!(statistics("c", &raw(&format!("[{deep}]")), Shape::Rows).unwrap().count, 1);
+        let wide: Vec<_> = (0..50_000).map(|number| format!("\"m{number}\":1")).collect();
+        let leaves: Vec<_> = (0..1_000).map(|number| format!("\"p{number}\":{{}}")).collect();
+        let hostile = format!("[{{{},\"platforms\":{{{}}}}}]", wide.join(","), leaves.join(","));
+        assert!(statistics("c", &raw(&hostile), Shape::Rows).is_err());
     }
 }

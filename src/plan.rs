@@ -235,8 +235,8 @@ pub fn backfill(
 fn refreshes(report: &Arc<Report>, ledger: &LedgerView, now: Timestamp) -> Vec<Item> {
     let Query::Stats(StatsQuery { refresh_days, .. }) = &report.query else { return Vec::new() };
     let today = report.timezone.to_datetime(now).date();
-    let recent =
-        today.saturating_sub(2.days()).series(1.day()).take_while(|date| *date <= today.saturating_add(1.days()));
+    let earlier = report.timezone.to_datetime(now.checked_sub(report.buffer).unwrap_or(now)).date();
+    let recent = earlier.saturating_sub(2.days()).series(1.day()).take_while(|date| *date <= today);
     let due = |date| {
         let occurrence = schedule::on_any_day(&report.schedule, &report.timezone, date)?;
         Some((date, report.partition(occurrence).due_at))
@@ -251,10 +251,15 @@ fn refreshes(report: &Arc<Report>, ledger: &LedgerView, now: Timestamp) -> Vec<I
         .filter(|entry| entry.partition.id.date < day)
         .collect();
     stored.sort_by_key(|entry| std::cmp::Reverse(entry.partition.id.date));
-    stored.truncate(usize::from(*refresh_days));
+    // One that was left half done is finished, however old it has become.
+    let is_half_done = |entry: &&Entry| entry.outcome == Some(Outcome::StoreFailed);
+    let older = stored.split_off(stored.len().min(usize::from(*refresh_days)));
+    stored.extend(older.into_iter().filter(is_half_done));
     let is_fresh = |entry: &Entry| {
-        let looked_at = entry.last_attempt_at.filter(|_| entry.outcome == Some(Outcome::Stored));
-        looked_at.max(entry.object.as_ref().map(|object| object.stored_at)).is_some_and(|at| at >= since)
+        let stored_at = entry.object.as_ref().map(|object| object.stored_at);
+        let looked_at = entry.last_attempt_at.max(stored_at).filter(|_| entry.outcome == Some(Outcome::Stored));
+        // One of the future was written by a clock that has since been set back.
+        looked_at.is_some_and(|at| at >= since && at <= now + CLOCK_TOLERANCE)
     };
     let item = |entry: &Entry| {
         let decision = match decide(entry, ledger.holds.get(&entry.partition.id.workspace), now) {

@@ -84,7 +84,11 @@ impl Report {
         let expires_at = match self.source {
             Source::CampaignReport => self.retention_end(generated_at),
             // A live listing shows the present: once the next one is made, this one cannot be had.
-            Source::Campaigns | Source::Executions => schedule::next(self, generated_at).map(|next| next.generated_at),
+            Source::Campaigns | Source::Executions => match schedule::next(self, generated_at) {
+                Some(next) => Some(next.generated_at),
+                // Of a listing that is wanted once: a day, lest it be read under a date long past.
+                None => generated_at.checked_add(SignedDuration::from_hours(24)).ok(),
+            },
             Source::DailyDump | Source::CampaignStats => None,
         };
         Partition {

@@ -326,9 +326,9 @@ impl Work<'_> {
             Some(manifest) if manifest.names(id, &key) && manifest.size == size => {
                 return Ok(Occupant::Ours(Box::new(manifest)));
             }
-            Some(_) => {}
-            // Perhaps a process died between object and manifest: what verifies is given one.
-            None => {
+            // A process died between object and manifest: what verifies is given one. Of what restates there was one before.
+            Some(manifest) if self.report.source.is_archive() || !manifest.names(id, &key) => {}
+            _ => {
                 if let Some((verified, records)) = reread(self.ctx, self.report, destination, &key).await? {
                     let manifest = Manifest { records, ..self.manifest(&key, &verified) };
                     destination.put_manifest(&manifest).await?;

@@ -126,13 +126,24 @@ async fn first_page(
 ) -> (bool, String) {
     let today = report.timezone.to_datetime(shell.clock.now()).date();
     let every_campaign = CampaignsQuery::default();
+    let mut recurring = None;
+    if matches!(&report.query, Query::Executions { campaign_ids } if campaign_ids.is_empty()) {
+        let question = Question::Campaigns { query: &every_campaign, page: 1 };
+        match client.page(report, &question, api_key, "moesync-check").await {
+            Ok(page) => {
+                let parent = page.records.into_iter().find(|record| moengage::has_executions(&record.json));
+                recurring = parent.map(|record| record.id);
+            }
+            Err(failure) => return (false, failure.message),
+        }
+    }
     let question = match &report.query {
         Query::Stats(query) => {
             let campaign_ids = &query.campaign_ids[..query.campaign_ids.len().min(Question::CAMPAIGN_IDS)];
             Question::Stats { query, window: query.window(today), campaign_ids, offset: 0 }
         }
         Query::Campaigns(query) => Question::Campaigns { query, page: 1 },
-        Query::Executions { campaign_ids } => match campaign_ids.first() {
+        Query::Executions { campaign_ids } => match campaign_ids.first().or(recurring.as_ref()) {
             Some(parent) => Question::Executions { parent, page: 1 },
             None => Question::Campaigns { query: &every_campaign, page: 1 },
         },

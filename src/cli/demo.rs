@@ -51,6 +51,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         .map_err(|error| Failure::Failed(format!("could not write to ./{FOLDER}: {error}")))?;
 
     eprintln!("A pretend MoEngage is at {}. It has kept a week of reports; one of them is late.", emulator.url());
+    forget_last_time().map_err(|error| Failure::Failed(format!("could not clear ./{FOLDER}: {error}")))?;
     let ctx = shell.context(Arc::new(config::load(&path, std::iter::empty())?)).await?;
     let mut summary = sync::once(&ctx, &Selection::default(), stop_signal()).await?;
     for _ in 1..PASSES {
@@ -96,6 +97,17 @@ fn free_address() -> SocketAddr {
     free.unwrap_or(usual)
 }
 
+/// A demo begins anew each time: days on which nobody ran it are not missed. What it stored is found again.
+fn forget_last_time() -> io::Result<()> {
+    for name in ["moesync.db", "moesync.db-wal", "moesync.db-shm"] {
+        match fs::remove_file(Path::new(FOLDER).join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Writes the configuration and the key file that a user of this account would write.
 fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, path: &Path) -> io::Result<()> {
     fs::create_dir_all(FOLDER)?;
@@ -108,7 +120,8 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
     }
 
-    let week_ago = shell.clock.now().to_zoned(TimeZone::UTC).date().saturating_sub(6.days());
+    let today = shell.clock.now().to_zoned(TimeZone::UTC).date();
+    let week_ago = today.saturating_sub(6.days());
     let mut text = format!(
         "# Written by `moesync demo`. The base URL is that of its pretend MoEngage.\n\
          [ledger]\nurl = \"sqlite://./{FOLDER}/moesync.db\"\n\n\
@@ -135,12 +148,11 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
     for source in [Source::Campaigns, Source::Executions, Source::CampaignStats] {
         text += &format!(
             "\n[[reports]]\nworkspace = \"demo\"\nsource = \"{source}\"\ndestination = \"disk\"\n\
-             schedule = {{ every = \"day\", at = \"00:00\" }}\nbuffer = \"0s\"\n"
+             schedule = {{ every = \"day\", at = \"00:00\" }}\nbuffer = \"0s\"\nstart = \"{}\"\n",
+            if source.is_live_listing() { today } else { week_ago }
         );
     }
-    text += &format!(
-        "start = \"{week_ago}\"\nshape = \"rows\"\nmetric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"\n"
-    );
+    text += &format!("shape = \"rows\"\nmetric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"\n");
     fs::write(path, text)
 }
 

@@ -28,6 +28,8 @@ const LONGEST_NAME: usize = 200;
 const LONGEST_SUFFIX: usize = 16;
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
+/// Where the clocks go forward.
+const SHORTEST_DAY: SignedDuration = SignedDuration::from_hours(23);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const YEAR: SignedDuration = SignedDuration::from_hours(366 * 24);
 const PEBIBYTE: u64 = 1 << 50;
@@ -376,13 +378,21 @@ fn report(
     let give_up_after = raw.give_up_after.clone().unwrap_or_else(|| raw::Duration(raw::GIVE_UP_AFTER.to_owned()));
     let timezone = raw.timezone.as_deref().map(|text| timezone(text, &at.key("timezone"))).transpose()?;
     let base_url = raw.base_url.as_deref().map(|text| base_url(text, &at.key("base_url"), network)).transpose()?;
+    let schedule = schedule(&raw.schedule, &at.key("schedule"))?;
+    let buffer = duration(&raw.buffer, SignedDuration::ZERO..=DAY * 6, &at.key("buffer"))?;
+    let comes_daily = matches!(schedule, Schedule::Daily { .. } | Schedule::Once { .. });
+    if raw.source.is_live_listing() && comes_daily && buffer >= SHORTEST_DAY {
+        return Err(at
+            .key("buffer")
+            .problem("a live listing can only be read until the next one; a daily one needs less than 23 hours"));
+    }
     Ok(Report {
         source: raw.source,
         id,
         name,
         destination: destination.name.clone(),
-        schedule: schedule(&raw.schedule, &at.key("schedule"))?,
-        buffer: duration(&raw.buffer, SignedDuration::ZERO..=DAY * 6, &at.key("buffer"))?,
+        schedule,
+        buffer,
         start: raw.start.as_ref().map(|text| date(text, &["%Y-%m-%d"], &at.key("start"))).transpose()?,
         timezone: timezone.unwrap_or_else(|| workspace.timezone.clone()),
         base_url: base_url.unwrap_or_else(|| workspace.base_url.clone()),

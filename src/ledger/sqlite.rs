@@ -342,6 +342,38 @@ impl Ledger {
         Ok(taken.rows_affected() == 1)
     }
 
+    /// Notes of every stored partition that a dead process had claimed, to fetch it again, that this was left half done.
+    /// Returns how many.
+    pub async fn note_interrupted(&self) -> Result<u64, LedgerError> {
+        let claims = self
+            .read(
+                "SELECT c.partition_id, c.holder FROM claims c JOIN partitions p ON p.id = c.partition_id
+                 WHERE p.settled = 'stored'",
+            )
+            .await?;
+        let mut noted = 0;
+        for claim in &claims {
+            let (partition, holder): (i64, String) = (self.get(claim, "partition_id")?, self.text(claim, "holder")?);
+            if holder == self.holder_name() || self.is_alive(&holder) {
+                continue;
+            }
+            let done = sqlx::query(
+                "UPDATE partitions SET outcome = 'store_failed', next_attempt_at = NULL,
+                        message = 'a process died while it was fetched again'
+                 WHERE id = ?1 AND settled = 'stored'
+                   AND EXISTS (SELECT 1 FROM claims WHERE partition_id = ?1 AND holder = ?2);
+                 DELETE FROM claims WHERE partition_id = ?1 AND holder = ?2",
+            )
+            .bind(partition)
+            .bind(&holder)
+            .execute(&self.pool)
+            .await
+            .map_err(|error| self.error("write", error))?;
+            noted += u64::from(done.rows_affected() > 0);
+        }
+        Ok(noted)
+    }
+
     /// Gives back this process's claim on a partition, if it has one, without an attempt.
     pub async fn release(&self, id: &PartitionId) -> Result<(), LedgerError> {
         sqlx::query(

@@ -5,13 +5,13 @@ use std::fmt;
 use jiff::civil::Date;
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    page::{Contents, Record},
+    page::{Contents, Record, total},
     transport::below,
 };
 use crate::config::StatsQuery;
@@ -47,6 +47,7 @@ pub(super) fn body(
 
 #[derive(Deserialize)]
 struct Answer {
+    #[serde(default, deserialize_with = "total")]
     total_campaigns: Option<u64>,
     data: Option<Campaigns>,
 }
@@ -74,6 +75,14 @@ impl<'de> Deserialize<'de> for Campaigns {
                 f.write_str("a map from campaign id to statistics")
             }
 
+            // Some servers write an empty map so.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                match list.next_element::<IgnoredAny>()? {
+                    None => Ok(Vec::new()),
+                    Some(_) => Err(A::Error::invalid_type(Unexpected::Seq, &self)),
+                }
+            }
+
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut records = Vec::new();
                 while let Some((id, json)) = map.next_entry::<String, Box<RawValue>>()? {
@@ -82,6 +91,6 @@ impl<'de> Deserialize<'de> for Campaigns {
                 Ok(records)
             }
         }
-        deserializer.deserialize_map(Map).map(Campaigns)
+        deserializer.deserialize_any(Map).map(Campaigns)
     }
 }

@@ -60,9 +60,8 @@ pub(super) fn read(json: &[u8]) -> Result<Contents, serde_json::Error> {
 /// What tells a campaign from others. The v5 API renames the field; what has neither is told by all it says.
 fn id(json: &RawValue) -> String {
     let fields = ndjson::fields(json).unwrap_or_default();
-    let named = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.get());
-    let id = named("campaign_id").or_else(|| named("id")).unwrap_or(json.get());
-    serde_json::from_str(id).unwrap_or_else(|_| id.to_owned())
+    let id = ndjson::text(&fields, "campaign_id").or_else(|| ndjson::text(&fields, "id"));
+    id.unwrap_or_else(|| json.get().to_owned())
 }
 
 /// Whether a campaign of the listing has executions: periodic ones and those that a business event triggers (seed 004).

@@ -5,7 +5,7 @@ use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    page::{Contents, Record},
+    page::{Contents, Record, total},
     transport::below,
 };
 use crate::ndjson;
@@ -23,12 +23,18 @@ pub(super) fn body(page: u64, request_id: &str) -> Value {
 
 #[derive(Deserialize)]
 struct Answer {
-    executions: Vec<Box<RawValue>>,
+    executions: Option<Vec<Box<RawValue>>>,
+    #[serde(default, deserialize_with = "total")]
     total_instances: Option<u64>,
 }
 
 pub(super) fn read(json: &[u8]) -> Result<Contents, serde_json::Error> {
     let Answer { executions, total_instances } = serde_json::from_slice(json)?;
+    let executions = match (executions, total_instances) {
+        (Some(executions), _) => executions,
+        (None, Some(0)) => Vec::new(),
+        (None, _) => return Err(serde::de::Error::missing_field("executions")),
+    };
     let items = executions.len() as u64;
     let records = executions.into_iter().map(|json| Record { id: id(&json), json }).collect();
     Ok(Contents { records, items, total: total_instances })
@@ -37,8 +43,8 @@ pub(super) fn read(json: &[u8]) -> Result<Contents, serde_json::Error> {
 /// What tells an execution from others: a child campaign, and when it was sent. Its status may change between two pages.
 fn id(json: &RawValue) -> String {
     let fields = ndjson::fields(json).unwrap_or_default();
-    let named = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.get());
-    match (named("campaign_id").or_else(|| named("id")), named("sent_time")) {
+    let text = |name| ndjson::text(&fields, name);
+    match (text("campaign_id").or_else(|| text("id")), text("sent_time")) {
         (Some(child), sent_time) => format!("{child} {}", sent_time.unwrap_or_default()),
         (None, _) => json.get().to_owned(),
     }

@@ -11,7 +11,8 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, value::RawValue};
 use tokio::time::Instant;
 use url::Url;
 
@@ -26,8 +27,8 @@ use crate::{
     outcome::Outcome,
 };
 
-/// Largest page that is read, in bytes: fifteen campaigns of two megabytes each.
-const MAX_PAGE: usize = 32 * 1024 * 1024;
+/// Largest page that is read, in bytes: fifteen campaigns of a megabyte each.
+const MAX_PAGE: usize = 16 * 1024 * 1024;
 
 /// Longest beginning of an answer that is quoted, in bytes.
 const MAX_QUOTE: usize = 60;
@@ -143,6 +144,18 @@ pub struct Page {
     pub bytes: u64,
     /// The `Date` of the answer.
     pub vendor_date: Option<Timestamp>,
+}
+
+/// A total, also one that is written as text or with a decimal point.
+pub(super) fn total<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Number(number) => number.as_u64().or_else(|| {
+            let number = number.as_f64()?;
+            (number.fract() == 0.0 && (0.0..1e15).contains(&number)).then_some(number as u64)
+        }),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    })
 }
 
 impl Client {

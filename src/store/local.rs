@@ -127,8 +127,9 @@ impl Directory {
 
     /// Puts `bytes` at `target` in one step, whatever is there.
     pub(super) fn put(&self, target: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.replace(None, bytes, target).inspect_err(|_| {
-            // What may be gone after a power cut must not be found, and believed, before one.
+        self.rename_over(None, bytes, target)?;
+        // What may be gone after a power cut must not be found, and believed, before one.
+        self.sync_parent(target).inspect_err(|_| {
             let _ = fs::remove_file(target);
         })
     }
@@ -136,12 +137,16 @@ impl Directory {
     /// Gives what is staged plus `rest` its name in one step, whatever has that name. Somebody who reads sees the old
     /// content or the new.
     pub(super) fn replace(&self, staged: Option<Staged>, rest: &[u8], target: &Path) -> io::Result<()> {
+        self.rename_over(staged, rest, target)?;
+        self.sync_parent(target)
+    }
+
+    fn rename_over(&self, staged: Option<Staged>, rest: &[u8], target: &Path) -> io::Result<()> {
         let staged = self.append(staged, rest)?;
         if self.fsync {
             staged.file.sync_all()?;
         }
-        self.with_directory(target, || fs::rename(&staged.path, target))?;
-        self.sync_parent(target)
+        self.with_directory(target, || fs::rename(&staged.path, target))
     }
 
     /// Gives the file at `from` the name `to` as well, which must be free or hold the same bytes.

@@ -119,12 +119,11 @@ impl Context {
         }
     }
 
-    /// The present by the vendor's clock, if an answer has shown that lately.
-    pub(super) fn vendor_now(&self) -> Option<Timestamp> {
+    /// The `Date` of the vendor's last answer, if that came lately: it is later than this by now.
+    pub(super) fn vendor_date(&self) -> Option<Timestamp> {
         let skew = (*self.skew.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let now = self.clock.now();
-        let age = now.duration_since(skew.noted_at).abs();
-        (age <= LONGEST_TRUST).then(|| now.checked_sub(skew.ahead).ok()).flatten()
+        let age = self.clock.now().duration_since(skew.noted_at).abs();
+        (age <= LONGEST_TRUST).then(|| skew.noted_at.checked_sub(skew.ahead).ok()).flatten()
     }
 
     /// How far the local clock is ahead of the vendor's, if an answer has shown that lately. The clock may have been set

@@ -1,6 +1,6 @@
 //! When the next question to a JSON API may be asked, so that the vendor never has to say 429.
 //!
-//! This file owns the vendor's published rates. One line for each workspace and API, shared by all its reports. The
+//! This file owns the vendor's published rates. One line for each account and API, shared by all its reports. The
 //! questions of a line keep an even distance: no window of a minute, a second or an hour holds too many, whenever it
 //! begins, and neither does one in which the process was started again.
 
@@ -20,9 +20,9 @@ use crate::config::Source;
 const DISTANCE: SignedDuration = SignedDuration::from_millis(610);
 
 /// Nobody waits longer than this for a turn: a line that says so was written by a clock that has since been set back.
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(15);
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(6);
 
-/// All lines. They outlive a reload.
+/// All lines, by app id and API. They outlive a reload.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     lines: Mutex<HashMap<(String, Source), Line>>,
@@ -38,8 +38,8 @@ struct Line {
 
 impl Pace {
     /// Returns when it is the caller's turn.
-    pub(super) async fn turn(&self, clock: &dyn Clock, workspace: &str, source: Source) {
-        let key = (workspace.to_owned(), source);
+    pub(super) async fn turn(&self, clock: &dyn Clock, app_id: &str, source: Source) {
+        let key = (app_id.to_owned(), source);
         let distance = if source == Source::Campaigns { SignedDuration::ZERO } else { DISTANCE };
         loop {
             let now = clock.now();
@@ -62,9 +62,9 @@ impl Pace {
     }
 
     /// The vendor asked to be left alone for `wait`.
-    pub(super) fn rest(&self, clock: &dyn Clock, workspace: &str, source: Source, wait: SignedDuration) {
+    pub(super) fn rest(&self, clock: &dyn Clock, app_id: &str, source: Source, wait: SignedDuration) {
         let now = clock.now();
-        self.with_line(&(workspace.to_owned(), source), now, |line| {
+        self.with_line(&(app_id.to_owned(), source), now, |line| {
             line.rests_until = line.rests_until.max(later(now, wait));
         });
     }

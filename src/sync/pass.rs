@@ -57,9 +57,10 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Whether every selected partition that is due is stored.
+    /// Whether every selected partition that is due is stored, and what was to be fetched again was.
     pub fn is_complete(&self) -> bool {
-        self.is_whole && self.entries.iter().all(|entry| entry.settled == Settled::Stored)
+        let is_done = |entry: &Entry| entry.settled == Settled::Stored && entry.outcome == Some(Outcome::Stored);
+        self.is_whole && self.entries.iter().all(is_done)
     }
 }
 
@@ -187,7 +188,7 @@ pub async fn once(
                             later.retain(|(_, other), _| other.workspace != id.workspace);
                         }
                     } else if done.outcome.is_retried_quickly()
-                        && done.settled == Settled::Open
+                        && (done.settled == Settled::Open || item.entry.settled == Settled::Stored)
                         && let Some(delay) = outcome::quick_retry(*number, jitter())
                     {
                         let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::ZERO);
@@ -452,6 +453,17 @@ impl Crew {
             let ended = match ctx.ledger.claim(&id, item.entry.settled).await {
                 Ok(Claimed::Settled) => Ended::Settled,
                 Ok(Claimed::Theirs) => Ended::Theirs,
+                // Another process was quicker to fetch it again.
+                Ok(Claimed::Ours(claim))
+                    if claim.entry.settled == Settled::Stored
+                        && claim.entry.outcome == Some(Outcome::Stored)
+                        && claim.entry.last_attempt_at != item.entry.last_attempt_at =>
+                {
+                    match ctx.ledger.release(&id).await {
+                        Ok(()) => Ended::Settled,
+                        Err(error) => Ended::Failed(error),
+                    }
+                }
                 Ok(Claimed::Ours(claim)) => {
                     // Nobody listens any more only when the pass is over.
                     let answered = || drop(answers.send(workspace.clone()));

@@ -6,14 +6,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, civil::Date};
 use tracing::{info, warn};
 
-use super::Context;
+use super::{Context, describe, inspect::digest, reread};
 use crate::{
     config::{Report, Source},
     ledger::LedgerError,
-    outcome::{Settled, StoredObject},
+    outcome::{Entry, Settled, StoredObject},
     report::{Partition, PartitionId, ReportId},
     store::{Destination, Found, Manifest, StoreError},
 };
@@ -45,7 +45,7 @@ pub(super) async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
         }
         let id = report.report_id();
         let is_known = |key: &str| known.contains(&(id.clone(), key));
-        let found = match find(report, destination, is_known, |partition| stored.contains_key(partition)).await {
+        let found = match find(ctx, report, destination, is_known, |partition| stored.contains_key(partition)).await {
             Ok(found) => found,
             Err(error) => {
                 warn!(workspace = id.workspace, report = id.report, "could not look for stored objects: {error}");
@@ -81,6 +81,7 @@ async fn resume(ctx: &Context, report: &Report, oldest: Timestamp) -> Result<(),
 }
 
 async fn find(
+    ctx: &Context,
     report: &Report,
     destination: &Destination,
     is_known: impl Fn(&str) -> bool,
@@ -92,15 +93,16 @@ async fn find(
     // The object under the partition's own key comes before any other version of it.
     keys.sort_by_key(|key| key.starts_with(&versions));
     let is_of_stored = |key: &str| {
-        let date = key.split('/').find_map(|part| part.strip_prefix("date=")?.parse().ok());
-        date.is_some_and(|date| {
+        date_in(key).is_some_and(|date| {
             is_stored(&PartitionId { workspace: report.workspace.name.clone(), report: report.id.clone(), date })
         })
     };
+    let restated: HashSet<Date> =
+        keys.iter().filter(|key| key.starts_with(&versions)).filter_map(|key| date_in(key)).collect();
     // Versions of what is stored are not read: there may be one for each day that restated.
     for key in keys.into_iter().filter(|key| !is_known(key) && !is_of_stored(key)) {
         let Found { size, manifest, .. } = destination.look(&key).await?;
-        let Some(manifest) = manifest else { continue };
+        let Some(mut manifest) = manifest else { continue };
         let Some(partition) = believable(report, &key, &manifest) else {
             warn!(key, "a manifest that is not of this report or not of this object is ignored");
             continue;
@@ -108,7 +110,15 @@ async fn find(
         if is_stored(&partition.id) || found.contains_key(&partition.id) {
             continue;
         }
-        if size != Some(manifest.size) {
+        let is_replaced =
+            !report.source.is_archive() && restated.contains(&manifest.date) && !key.starts_with(&versions);
+        if is_replaced && digest(destination, &key).await?.as_ref() != Some(&manifest.sha256) {
+            // A process died when it had replaced the object and not yet the manifest.
+            let Some((verified, records)) = reread(ctx, report, destination, &key).await? else { continue };
+            let entry = Entry::new(partition.clone());
+            manifest = Manifest { records, ..describe(ctx, report, &entry, &key, &verified) };
+            destination.put_manifest(&manifest).await?;
+        } else if size != Some(manifest.size) {
             warn!(key, "a manifest whose object is missing or of another size is ignored");
             continue;
         }
@@ -123,6 +133,10 @@ async fn find(
     let mut found: Vec<_> = found.into_values().collect();
     found.sort_by(|(a, ..), (b, ..)| a.id.cmp(&b.id));
     Ok(found)
+}
+
+fn date_in(key: &str) -> Option<Date> {
+    key.split('/').find_map(|part| part.strip_prefix("date=")?.parse().ok())
 }
 
 /// The partition that a manifest proves; `None` when it names another or lies at another's key.

@@ -4,6 +4,8 @@
 //! first, then replaced. A process that dies between two steps leaves whole objects, and the next attempt goes by the
 //! object that it finds, not by what the ledger says of it.
 
+use tracing::warn;
+
 use super::{Ended, Landed, LedgerError, Work, inspect::digest, store_failed};
 use crate::{
     outcome::StoredObject,
@@ -34,6 +36,13 @@ impl Work<'_> {
             };
             return Ok(Landed::fetched(manifest, "unchanged".into(), &delivery));
         }
+        if *key != self.keys.object() {
+            // Something else has the partition's own name, and ours is among the versions already: one more of them.
+            let placed = self.place(&delivery, &verified, upload, true).await?;
+            let manifest = Manifest { key: placed.key, ..new };
+            destination.put_manifest(&manifest).await.map_err(fail)?;
+            return Ok(Landed::fetched(manifest, "restated".into(), &delivery));
+        }
         let remark = match &present {
             Some(sha256) => {
                 let version = self.keys.version(sha256);
@@ -44,7 +53,10 @@ impl Work<'_> {
                 }
                 format!("restated; what was there is kept at `{version}`")
             }
-            None => "its object was gone".into(),
+            None => {
+                warn!(key, "the object of {} was gone; it is stored anew", self.claim.entry.partition.id);
+                "its object was gone".into()
+            }
         };
         if !self.ctx.ledger.is_ours(self.claim).await? {
             upload.abort().await;

@@ -25,6 +25,9 @@ use crate::{
     report::Partition,
 };
 
+/// No snapshot has more: a million and a half campaigns.
+const MOST_PAGES: u64 = 100_000;
+
 /// How often a listing that changes while it is read is begun anew.
 const MOST_READINGS: usize = 5;
 
@@ -68,7 +71,7 @@ pub(super) async fn gather(
     answered: &(dyn Fn() + Send + Sync),
 ) -> Result<Snapshot, Failure> {
     let expires_at = partition.expires_at.filter(|_| partition.source.is_live_listing());
-    if let Some((date, expires_at)) = ctx.vendor_now().zip(expires_at).filter(|(date, expiry)| date >= expiry) {
+    if let Some((date, expires_at)) = ctx.vendor_date().zip(expires_at).filter(|(date, expiry)| date >= expiry) {
         return Err(over(expires_at, date));
     }
     let folder = ctx.ledger.path().parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -128,7 +131,7 @@ impl Reader<'_> {
             self.begin_anew();
             let mut listing = Listing::new(query);
             while let Some(page) = listing.next(self).await? {
-                self.keep(page, |Record { id, json }| (id, ndjson::record(&json))).await?;
+                self.keep(page, |Record { id, json }| Ok((id, ndjson::record(&json)))).await?;
             }
             match listing.reading() {
                 Reading::Whole => return Ok(()),
@@ -146,19 +149,28 @@ impl Reader<'_> {
         for parent in &parents {
             let mut found = None;
             for _ in 0..MOST_READINGS {
-                match self.executions_of(parent).await? {
-                    (Reading::Whole, records) => {
+                match self.executions_of(parent).await {
+                    Ok((Reading::Whole, records)) => {
                         found = Some(records);
                         break;
                     }
-                    (Reading::Changed(how), _) => self.say_again(&how),
+                    Ok((Reading::Changed(how), _)) => self.say_again(&how),
+                    // Removed since the listing was read? Then there is nothing to ask for.
+                    Err(refused) if refused.outcome == Outcome::Rejected && campaign_ids.is_empty() => {
+                        match self.parents().await?.contains(parent) {
+                            true => return Err(refused),
+                            false => found = Some(BTreeMap::new()),
+                        }
+                        break;
+                    }
+                    Err(failure) => return Err(failure),
                 }
             }
             let found = found.ok_or_else(|| restless(&format!("the listing of executions of {parent}")))?;
             let parent = parent.clone();
             self.write(move || {
                 let line = |json| ndjson::record_with("parent_campaign_id", &parent, json);
-                found.iter().map(|(id, json)| (format!("{parent}\n{id}"), line(json))).collect()
+                Ok(found.iter().map(|(id, json)| (format!("{parent}\n{id}"), line(json))).collect())
             })
             .await?;
         }
@@ -252,7 +264,10 @@ impl Reader<'_> {
             let before = seen.len();
             seen.extend(page.records.iter().map(|record| record.id.clone()));
             let shape = query.shape;
-            let lines = move |Record { id, json }| (id.clone(), ndjson::statistics(&id, &json, shape));
+            let lines = move |Record { id, json }| match ndjson::statistics(&id, &json, shape) {
+                Ok(lines) => Ok((id, lines)),
+                Err(too_much) => Err(failure(Outcome::Corrupt, too_much.to_string())),
+            };
             self.keep(page, lines).await?;
             if is_last || seen.len() == before {
                 return Ok(totals.judge(seen.len() as u64, "campaigns with statistics"));
@@ -264,10 +279,14 @@ impl Reader<'_> {
     async fn ask(&mut self, question: &Question<'_>) -> Result<Page, Failure> {
         let (ctx, workspace, source) = (self.ctx, &self.report.workspace.name, question.source());
         let clock = ctx.clock.as_ref();
+        if self.pages >= MOST_PAGES {
+            let message = format!("{source} has no end: {MOST_PAGES} pages came, and more are to come");
+            return Err(failure(Outcome::Corrupt, message));
+        }
         let mut number = 0;
         loop {
             number += 1;
-            ctx.pace.turn(clock, workspace, source).await;
+            ctx.pace.turn(clock, &self.report.workspace.app_id, source).await;
             self.requests += 1;
             let asked = ctx.vendor.page(self.report, question, self.api_key, &request_id()).await;
             let failure = match asked {
@@ -295,7 +314,7 @@ impl Reader<'_> {
                     return Err(failure);
                 }
                 info!(workspace, report = self.report.id, wait_seconds = wait.as_secs(), "{}", failure.message);
-                ctx.pace.rest(clock, workspace, source, wait);
+                ctx.pace.rest(clock, &self.report.workspace.app_id, source, wait);
             } else if let Some(wait) =
                 outcome::quick_retry(number, jitter()).filter(|_| failure.outcome.is_retried_quickly())
             {
@@ -314,10 +333,14 @@ impl Reader<'_> {
         if !self.is_answered {
             self.is_answered = true;
             (self.answered)();
-            if let Some((date, expires_at)) =
-                page.vendor_date.zip(self.expires_at).filter(|(date, expires_at)| date >= expires_at)
-            {
-                return Err(over(expires_at, date));
+            match (page.vendor_date, self.expires_at) {
+                (Some(date), Some(expires_at)) if date >= expires_at => return Err(over(expires_at, date)),
+                // Neither to be stored under a date that may be over, nor to be given up by the local clock alone.
+                (None, Some(expires_at)) if self.ctx.clock.now() >= expires_at => {
+                    let message = "MoEngage's answer has no Date, which would tell whether this listing's time is over";
+                    return Err(failure(Outcome::Unavailable, message.into()));
+                }
+                _ => {}
             }
         }
         self.vendor_date = page.vendor_date.or(self.vendor_date);
@@ -335,21 +358,28 @@ impl Reader<'_> {
     async fn keep(
         &mut self,
         page: Page,
-        lines: impl Fn(Record) -> (String, Lines) + Send + 'static,
+        lines: impl Fn(Record) -> Result<(String, Lines), Failure> + Send + 'static,
     ) -> Result<(), Failure> {
         self.write(move || page.records.into_iter().map(lines).collect()).await
     }
 
     /// Writes records to the spool, where blocking is allowed.
-    async fn write(&mut self, records: impl FnOnce() -> Vec<(String, Lines)> + Send + 'static) -> Result<(), Failure> {
+    async fn write(
+        &mut self,
+        records: impl FnOnce() -> Result<Vec<(String, Lines)>, Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
         let Some(mut spool) = self.spool.take() else {
             return Err(failure(Outcome::StoreFailed, "the records on disk were lost".into()));
         };
         let written = blocking(move || {
-            spool.put(records())?;
-            Ok(spool)
+            let records = match records() {
+                Ok(records) => records,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            spool.put(records)?;
+            Ok(Ok(spool))
         });
-        self.spool = Some(written.await.map_err(|error| spool_failure("write", &error))?);
+        self.spool = Some(written.await.map_err(|error| spool_failure("write", &error))??);
         Ok(())
     }
 
@@ -363,13 +393,14 @@ struct Listing<'a> {
     query: &'a CampaignsQuery,
     page: u64,
     before: Vec<String>,
+    seen: HashSet<String>,
     is_over: bool,
     changed: Option<String>,
 }
 
 impl<'a> Listing<'a> {
     fn new(query: &'a CampaignsQuery) -> Self {
-        Self { query, page: 1, before: Vec::new(), is_over: false, changed: None }
+        Self { query, page: 1, before: Vec::new(), seen: HashSet::new(), is_over: false, changed: None }
     }
 
     /// The next page; `None` after the last.
@@ -393,10 +424,11 @@ impl<'a> Listing<'a> {
         }
         if page.items < question.limit() {
             self.is_over = true;
-        } else if present == self.before {
+        } else if present.iter().all(|id| self.seen.contains(id)) {
             self.is_over = true;
-            self.changed = Some(format!("pages {} and {} hold the same campaigns", self.page - 1, self.page));
+            self.changed = Some(format!("page {} holds nothing that was not on another", self.page));
         }
+        self.seen.extend(present.iter().cloned());
         self.before = present;
         self.page += 1;
         Ok(Some(page))

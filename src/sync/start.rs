@@ -92,6 +92,7 @@ pub async fn start(
 /// When the ledger refuses.
 pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
     sweep(ctx).await;
+    ctx.ledger.note_interrupted().await?;
     rebuild(ctx).await?;
     Ok(())
 }
