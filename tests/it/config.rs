@@ -590,7 +590,7 @@ fn a_secret_is_read_anew_each_time_from_its_file_less_line_ends() {
     assert!(!said.concat().contains(CANARY));
     insta::assert_snapshot!(said.join("\n"), @r#"
     cannot read the secret file /keys/acme.key: No such file or directory (os error 2)
-    every user of this machine may read the secret file /keys/acme.key (mode 0644); run `chmod o-r` on it, or set allow_world_readable = true in its workspace
+    every user of this machine may read the secret file /keys/acme.key (mode 0644); run `chmod o-r` on it (or, for a workspace's key, set allow_world_readable = true there)
     the secret in the file /keys/acme.key is empty
     the secret in the file /keys/acme.key has several lines; a key has one
     the secret file /keys/acme.key is not UTF-8 text
