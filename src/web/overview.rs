@@ -41,6 +41,8 @@ pub struct Overview {
     pub dangers: Vec<Danger>,
     /// What is done next, in order.
     pub next: Vec<PlannedPartition>,
+    /// How many recorded partitions belong to reports that are not configured any more: they are left alone.
+    pub unconfigured: u64,
     /// The configured reports, in the order of the configuration.
     pub reports: Vec<ReportOverview>,
 }
@@ -142,6 +144,8 @@ impl Overview {
                 ReportOverview::new(ctx, report, figures.get(&id), entries, now)
             })
             .collect();
+        let is_configured = |id: &ReportId| ctx.config.reports.iter().any(|report| report.report_id() == *id);
+        let unconfigured = figures.values().filter(|figures| !is_configured(&figures.id)).map(Counts::of);
         let mut partitions = Counts::default();
         for report in &reports {
             partitions.add(&report.partitions);
@@ -153,6 +157,7 @@ impl Overview {
             stored_bytes: reports.iter().map(|report| report.stored_bytes).sum(),
             dangers: dangers(ctx, &recent, now).map(|(entry, alarm)| Danger::new(entry, alarm, now)).collect(),
             next: next(ctx, &view, now),
+            unconfigured: unconfigured.map(|counts| counts.all()).sum(),
             reports,
         })
     }
@@ -203,6 +208,10 @@ impl Counts {
     fn of(figures: &ReportFigures) -> Self {
         let ReportFigures { scheduled, pending, stored, absent, lost, .. } = *figures;
         Self { scheduled, pending, stored, absent, lost }
+    }
+
+    fn all(&self) -> u64 {
+        self.scheduled + self.pending + self.stored + self.absent + self.lost
     }
 
     fn add(&mut self, other: &Self) {

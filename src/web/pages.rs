@@ -122,6 +122,12 @@ fn show(overview: &Overview) -> Page {
                 (legend())
             }
             ul.reports { @for report in &overview.reports { li.report { (row(report, now)) } } }
+            @if overview.unconfigured > 0 {
+                p.note {
+                    (overview.unconfigured) " recorded partitions belong to reports that are not configured any more. "
+                    "They are left alone."
+                }
+            }
         }
         section aria-labelledby="next" {
             h2 #next { "What comes next" }

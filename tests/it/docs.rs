@@ -12,7 +12,7 @@ use std::{
 use clap::Parser as _;
 use moesync::{
     cli::Arguments,
-    words::{Checked, Explanation, Partitions, Planned, Signed, Verification},
+    words::{Checked, Explanation, Health, Partitions, Planned, Signed, Verification},
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
@@ -185,6 +185,7 @@ fn the_published_schemas_are_those_of_the_types_that_commands_print() {
         ("check", schema_of::<Checked>()),
         ("demo", schema_of::<Partitions>()),
         ("explain", schema_of::<Explanation>()),
+        ("health", schema_of::<Health>()),
         ("plan", schema_of::<Planned>()),
         ("sign", schema_of::<Signed>()),
         ("status", schema_of::<Partitions>()),

@@ -272,6 +272,9 @@ async fn a_reload_shows_the_new_reports_and_a_change_of_the_address_needs_a_rest
     bench.write_config(&whole.replace(&bench.report(&both[1]), "").replace("127.0.0.1:0", "127.0.0.2:0"));
     served.daemon.signal("HUP").await;
     assert!(wait_until(async || !served.text("/").await.contains(">dump</a>")).await);
+    assert!(
+        served.text("/").await.contains("1 recorded partitions belong to reports that are not configured any more")
+    );
     served.daemon.wait_for_log("[web] has changed; that needs a restart").await;
     served.daemon.stop(&bench).await;
 }
@@ -357,6 +360,9 @@ async fn health_asks_the_daemon_and_says_what_is_wrong() {
     let alive = bench.run(&["health", "--json"]).await.expect(0).json();
     let subjects: Vec<_> = alive["checks"].as_array().unwrap().iter().map(|check| check["subject"].clone()).collect();
     assert_eq!(subjects, ["loop", "ledger", "destination disk"]);
+    let schema = fs::read_to_string(root().join("docs/schemas/health.json")).unwrap();
+    let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+    assert!([&dead, &alive].into_iter().all(|health| validator.is_valid(health)), "{alive}");
     fs::write(&token, "another-token-than-the-daemon-has").unwrap();
     let refused = bench.run(&["health"]).await.expect(1);
     assert!(refused.stdout.contains("refuses the token"), "{}", refused.stdout);

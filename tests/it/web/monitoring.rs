@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use moesync::sync;
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -27,6 +28,21 @@ async fn livez_fails_once_the_loop_does_not_turn_any_more() {
     assert_eq!(server.health("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
     ctx.pulse.beat();
     assert_eq!(server.health("/livez").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_loop_that_does_the_work_keeps_livez_well() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
+    let (server, ctx) = InProcess::start(&bench).await;
+    let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
+    let working = tokio::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
+    for _ in 0..3 {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(121)).await;
+        tokio::time::resume();
+        assert!(wait_until(async || server.health("/livez").await.0 == StatusCode::OK).await);
+    }
+    working.abort();
 }
 
 #[tokio::test]
