@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, interval};
 
 /// A loop that has not turned for so long hangs. Waiting for a busy ledger and letting downloads end take less.
-pub const LONGEST_TURN: Duration = Duration::from_secs(120);
+const LONGEST_TURN: Duration = Duration::from_secs(120);
 
 /// How often work outside the loop shows that the runtime comes round to it.
 const TICK: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ impl Pulse {
         self.turned_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// Whether the loop turned within [`LONGEST_TURN`].
+    /// Whether the loop turned within two minutes.
     pub fn is_alive(&self) -> bool {
         self.age() < LONGEST_TURN
     }
