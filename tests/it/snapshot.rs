@@ -15,6 +15,7 @@ use jiff::{SignedDuration, civil::date};
 use moesync::{
     config::Source,
     emulator::{Campaigns, DeliveryType},
+    ledger::{self, Claimed},
     outcome::{Outcome, Settled},
     sync::{self, Selection, Summary},
 };
@@ -343,9 +344,7 @@ async fn a_refresh_that_fails_loses_nothing_and_is_tried_again() {
 async fn a_deleted_ledger_learns_snapshots_from_their_manifests() {
     let bench = bench(evergreen(5), &["\"campaign_stats\"", "\"campaigns\"", "\"executions\""]).await;
     let stored = store(&bench).await.entries;
-    for file in crate::support::files(&bench.path("ledger")) {
-        fs::remove_file(file).unwrap();
-    }
+    delete_ledger(&bench);
     let before = bench.requests();
     store(&bench).await;
     assert_eq!((bench.requests(), stored.len()), (before, 3));
@@ -362,9 +361,7 @@ async fn an_object_without_a_manifest_is_given_one_with_its_lines_counted() {
     let bench = bench(evergreen(5), &["\"campaigns\""]).await;
     store(&bench).await;
     fs::remove_file(bench.object(&manifest_key(LISTING))).unwrap();
-    for file in crate::support::files(&bench.path("ledger")) {
-        fs::remove_file(file).unwrap();
-    }
+    delete_ledger(&bench);
     let before = bench.requests();
     store(&bench).await;
     assert_eq!(bench.requests(), before);
@@ -438,4 +435,102 @@ async fn a_snapshot_that_is_killed_leaves_nothing_and_starts_again() {
         .unwrap();
     let key = key.strip_prefix(bench.path("reports")).unwrap().to_str().unwrap().to_owned();
     assert_eq!(lines(&bench, &key).len(), 40);
+}
+
+/// A vendor whose statistics were restated after the first day, and what was there before: object and manifest.
+async fn restated() -> (Bench, Vec<u8>, Vec<u8>) {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 1"]).await;
+    store(&bench).await;
+    let before = (bytes(&bench, STATS), bytes(&bench, &manifest_key(STATS)));
+    bench.clock.advance(SignedDuration::from_hours(24));
+    bench.vendor.restate();
+    (bench, before.0, before.1)
+}
+
+fn delete_ledger(bench: &Bench) {
+    for file in crate::support::files(&bench.path("ledger")) {
+        fs::remove_file(file).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_died_before_its_manifest_is_described_again_even_without_the_ledger() {
+    for is_ledger_kept in [true, false] {
+        let (bench, old, old_manifest) = restated().await;
+        let old_ledger = fs::read(bench.ledger()).unwrap();
+        store(&bench).await;
+        let new = bytes(&bench, STATS);
+        fs::write(bench.object(&manifest_key(STATS)), &old_manifest).unwrap();
+        delete_ledger(&bench);
+        if is_ledger_kept {
+            fs::write(bench.ledger(), &old_ledger).unwrap();
+        }
+        let ctx = bench.context().await;
+        sync::recover(&ctx).await.unwrap();
+        ctx.ledger.close().await;
+        store(&bench).await;
+        assert!(bytes(&bench, STATS) == new && new != old);
+        manifest(&bench, STATS);
+        let versions = versions(&bench);
+        assert!(versions.len() == 1 && fs::read(&versions[0]).unwrap() == old, "{versions:?}");
+        bench.run(&["verify"]).await.expect(0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_older_than_a_refresh_takes_nothing_for_damage() {
+    let (bench, ..) = restated().await;
+    let old_ledger = fs::read(bench.ledger()).unwrap();
+    store(&bench).await;
+    delete_ledger(&bench);
+    fs::write(bench.ledger(), &old_ledger).unwrap();
+    bench.run(&["verify", "--repair"]).await.expect(0);
+    manifest(&bench, STATS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_a_dead_process_left_is_finished_however_old_its_date() {
+    let (bench, ..) = restated().await;
+    let ctx = bench.context().await;
+    let id = ctx.ledger.entries().await.unwrap()[0].partition.id.clone();
+    ctx.ledger.close().await;
+    let (dying, _) = ledger::open(&bench.ledger(), "dying", bench.clock.read()).await.unwrap();
+    assert!(matches!(dying.claim(&id, Settled::Stored).await.unwrap(), Claimed::Ours(_)));
+    dying.close().await;
+    drop(dying);
+    bench.clock.advance(SignedDuration::from_hours(5 * 24));
+    let before = bytes(&bench, STATS);
+    let ctx = bench.context().await;
+    sync::recover(&ctx).await.unwrap();
+    ctx.ledger.close().await;
+    store(&bench).await;
+    assert!(bytes(&bench, STATS) != before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restated_partition_whose_own_name_is_taken_gets_one_more_version_and_loses_none() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 1"]).await;
+    fs::create_dir_all(bench.object(STATS).parent().unwrap()).unwrap();
+    fs::write(bench.object(STATS), "somebody else's").unwrap();
+    store(&bench).await;
+    let first = versions(&bench);
+    bench.clock.advance(SignedDuration::from_hours(24));
+    bench.vendor.restate();
+    store(&bench).await;
+    assert_eq!(bytes(&bench, STATS), b"somebody else's");
+    let both = versions(&bench);
+    assert!(first.len() == 1 && both.len() == 2 && both.contains(&first[0]), "{both:?}");
+    for version in &both {
+        manifest(&bench, version.strip_prefix(bench.path("reports")).unwrap().to_str().unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_vendor_loses_no_listing_whatever_the_local_clock_says() {
+    let bench = bench(evergreen(5), &["\"campaigns\""]).await;
+    store(&bench).await;
+    bench.clock.advance(SignedDuration::from_hours(3 * 24));
+    bench.fault("reset");
+    let summary = pass(&bench).await;
+    assert!(summary.entries.iter().all(|entry| entry.settled == Settled::Open), "{:#?}", summary.entries);
 }
