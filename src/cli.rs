@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 use crate::{
     config::{self, Config, Ledger, Report},
     daemon::DaemonError,
+    dispatch::Dispatcher,
     ledger::{self, LedgerError},
     outcome::Entry,
     sync::{Clock, Context, POSTGRES_UNSUPPORTED, Progress, Selection, StartError, SystemClock},
@@ -229,6 +230,8 @@ impl Shell {
 
     /// A context that can speak to the vendor, with the ledger up to what the destinations hold.
     async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
+        // Whoever has named somebody to be told relies on it: find out before work begins.
+        Dispatcher::new(&config, self.clock.now()).map_err(Failure::Usage)?;
         let progress: Arc<dyn Progress> = Arc::new(self.bars.clone());
         let ctx = crate::sync::start(config, Arc::clone(&self.clock), progress).await?;
         crate::sync::recover(&ctx).await?;

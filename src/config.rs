@@ -9,11 +9,13 @@ mod load;
 mod place;
 mod raw;
 mod secret;
+mod target;
 
 pub use self::{
     load::{load, locate},
     place::Problem,
     raw::schema,
+    target::{AlarmKind, Channel, Events, Target},
 };
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -42,6 +44,8 @@ pub struct Config {
     pub destinations: Vec<Destination>,
     /// The series to keep, in the file's order.
     pub reports: Vec<Arc<Report>>,
+    /// Whom to tell what, in the file's order.
+    pub notify: Vec<Target>,
 }
 
 /// Which database holds the ledger.

@@ -8,7 +8,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::interval,
 };
@@ -16,7 +16,8 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Config, Problem},
+    config::{AlarmKind, Config, Problem},
+    dispatch::{self, Dispatcher},
     ledger::LedgerError,
     outcome::Settled,
     sync::{self, Clock, Command, Context, Progress, StartError},
@@ -66,7 +67,9 @@ pub async fn run(
 
     let config = Arc::new(load()?);
     let listener = web::Listener::bind(&config.web).await?;
+    let dispatcher = Dispatcher::new(&config, clock.now()).map_err(StartError::Configuration)?;
     let mut ctx = Arc::new(sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await?);
+    dispatcher.begin(&ctx).await.map_err(StartError::from)?;
     let current = watch::Sender::new(Arc::clone(&ctx));
     let url = listener.as_ref().map(web::Listener::url);
     let mut beside = JoinSet::new();
@@ -76,6 +79,8 @@ pub async fn run(
     if let Some(period) = sd_notify::watchdog_enabled() {
         beside.spawn(feed_watchdog(current.subscribe(), period / 3));
     }
+    let (stop_telling, told) = oneshot::channel::<()>();
+    let telling = tokio::spawn(dispatch::continuously(current.subscribe(), async { drop(told.await) }));
     let (commands, mut inbox) = mpsc::channel(8);
     let mut scheduler = wake_each_minute(commands.clone()).await?;
     tell(&[NotifyState::Ready]);
@@ -127,14 +132,23 @@ pub async fn run(
             Err(error @ (LedgerError::Replaced { .. } | LedgerError::Damaged { .. })) => {
                 error!(alarm = "ledger", "{}; it is opened anew", Chain(&error));
                 let config = Arc::clone(&ctx.config);
+                let replaced = matches!(error, LedgerError::Replaced { .. }).then(|| Chain(&error).to_string());
                 // Before there is another under the same name: SQLite removes its journal by name.
                 ctx.ledger.close().await;
                 ctx = Arc::new(sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await?);
+                // Of a damaged one it has been said already, and where that is now.
+                if let Some(message) = replaced {
+                    ctx.bulletin.raise(AlarmKind::Ledger, message);
+                }
+                dispatcher.begin(&ctx).await.map_err(StartError::from)?;
                 current.send_replace(Arc::clone(&ctx));
             }
             Err(error) => return Err(StartError::from(error).into()),
         }
     }
+    // It ends by itself when told to; should it have failed, there is nothing left to wait for.
+    drop(stop_telling);
+    let _ = telling.await;
     // Before the ledger is closed: the last one to do so leaves a single file.
     beside.shutdown().await;
     ctx.ledger.close().await;
@@ -171,17 +185,21 @@ async fn reload(load: impl Fn() -> Result<Config, Problem>, old: &Context) -> Op
     tell(&[Some(NotifyState::Reloading), started].into_iter().flatten().collect::<Vec<_>>());
     let loaded = async {
         let config = Arc::new(load()?);
+        Dispatcher::new(&config, old.clock.now()).map_err(StartError::Configuration)?;
         Ok::<_, DaemonError>(sync::reload(old, config).await?)
     }
     .await;
     tell(&[NotifyState::Ready]);
     match loaded {
         Ok(new) => {
+            new.bulletin.clear(AlarmKind::Configuration);
             describe(&new, old).await;
             Some(new)
         }
         Err(error) => {
-            error!(alarm = "configuration", "the new configuration is not used, the old one stays in force: {error}");
+            let message = format!("the new configuration is not used, the old one stays in force: {error}");
+            error!(alarm = "configuration", "{message}");
+            old.bulletin.raise(AlarmKind::Configuration, message);
             None
         }
     }

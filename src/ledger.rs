@@ -19,7 +19,7 @@ mod sqlite;
 
 pub use figures::{AttemptFigures, DURATION_BOUNDS, ReportFigures};
 pub use holder::{is_alive, place};
-pub use sqlite::Ledger;
+pub use sqlite::{Delivery, Ledger, StoredNews, Summarized};
 
 /// A ledger that could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -2,14 +2,18 @@
 //!
 //! ARCHITECTURE.md has the map of the house.
 
+pub mod alarm;
 pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dispatch;
 pub mod emulator;
+pub mod event;
 pub mod ledger;
 pub mod moengage;
 pub mod ndjson;
+pub mod notify;
 pub mod outcome;
 pub mod plan;
 pub mod report;

@@ -9,10 +9,7 @@ use backoff::{ExponentialBackoff, backoff::Backoff};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    config::{Alarms, Source},
-    report::Partition,
-};
+use crate::{config::Source, report::Partition};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -378,6 +375,11 @@ pub fn quick_retry(number: u32, jitter: f64) -> Option<Duration> {
     (number < QUICK_TRIES).then(|| spread(step(QUICK, number), jitter))
 }
 
+/// The delay before try `number + 1` of anything else that is retried: seconds at first, then minutes growing to an hour.
+pub fn retry(number: u32, jitter: f64) -> SignedDuration {
+    delay(Outcome::Unavailable, number, jitter)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ladder {
     Done,
@@ -437,73 +439,6 @@ fn spread(interval: Duration, jitter: f64) -> Duration {
 
 fn after(instant: Timestamp, delay: SignedDuration) -> Timestamp {
     instant.checked_add(delay).unwrap_or(Timestamp::MAX)
-}
-
-/// Why a partition calls for attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Alarm {
-    /// It was or may have been there, and is gone.
-    Lost,
-    /// It may be gone soon: less than this configured time is left to expiry, or none.
-    Expiring {
-        /// The configured threshold that was passed; zero once expiry has passed.
-        within: SignedDuration,
-    },
-    /// The vendor refuses the credentials.
-    Unauthorized,
-    /// The vendor refuses the request.
-    Rejected,
-    /// What comes is broken, again.
-    Corrupt,
-    /// The destination refuses, again.
-    StoreFailed,
-    /// Nothing was published long after it was due.
-    Late,
-}
-
-impl Alarm {
-    /// The words of all alarms, the worst first.
-    pub const WORDS: [&str; 7] = ["lost", "expiring", "unauthorized", "rejected", "corrupt", "store_failed", "late"];
-
-    /// The word used in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Alarm::Lost => "lost",
-            Alarm::Expiring { .. } => "expiring",
-            Alarm::Unauthorized => "unauthorized",
-            Alarm::Rejected => "rejected",
-            Alarm::Corrupt => "corrupt",
-            Alarm::StoreFailed => "store_failed",
-            Alarm::Late => "late",
-        }
-    }
-}
-
-/// The worst that is to be said of a partition at `now`; `None` when all is as it should be.
-pub fn alarm(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<Alarm> {
-    match entry.state(now) {
-        State::Lost => return Some(Alarm::Lost),
-        State::Pending => {}
-        State::Scheduled | State::Stored | State::Absent => return None,
-    }
-    let left = entry.partition.expires_at.map(|expiry| expiry.duration_since(now));
-    // The thresholds are sorted longest first; the smallest one passed is the one to name.
-    let within = match left {
-        Some(left) if !left.is_positive() => Some(SignedDuration::ZERO),
-        Some(left) => alarms.expiry.iter().copied().rfind(|threshold| left <= *threshold),
-        None => None,
-    };
-    let failing = match entry.outcome {
-        Some(Outcome::Unauthorized) => Some(Alarm::Unauthorized),
-        Some(Outcome::Rejected) => Some(Alarm::Rejected),
-        Some(Outcome::Corrupt) if entry.repeats >= 2 => Some(Alarm::Corrupt),
-        Some(Outcome::StoreFailed) if entry.repeats >= 2 => Some(Alarm::StoreFailed),
-        Some(Outcome::NotPublished) if now.duration_since(entry.partition.due_at) >= alarms.late_after => {
-            Some(Alarm::Late)
-        }
-        _ => None,
-    };
-    within.map(|within| Alarm::Expiring { within }).or(failing)
 }
 
 #[cfg(test)]
@@ -659,20 +594,6 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_archive_alarms_when_it_comes_broken_again_and_not_before() {
-        let alarms = Alarms { late_after: SignedDuration::from_hours(6), expiry: Vec::new() };
-        let mut entry = entry(Source::DailyDump);
-        let now = utc("2026-11-10T10:00:30Z");
-        let mut after = |outcome| {
-            follow(&mut entry, &attempt(outcome, "2026-11-10T10:00:00Z"));
-            alarm(&entry, &alarms, now)
-        };
-        assert_eq!(after(Outcome::Unavailable), None);
-        assert_eq!(after(Outcome::Corrupt), None);
-        assert_eq!(after(Outcome::Corrupt), Some(Alarm::Corrupt));
-    }
-
-    #[test]
     fn a_refused_key_is_probed_hourly_and_what_is_near_expiry_does_not_wait_for_it() {
         let settlement =
             settle(&entry(Source::CampaignReport), NEVER, &attempt(Outcome::Unauthorized, "2026-11-17T08:30:00Z"), 0.9);
@@ -680,23 +601,6 @@ mod tests {
         assert_eq!(hold.until, utc("2026-11-17T09:30:00Z"));
         assert_eq!(hold.until_for(Some(utc("2026-11-17T09:30:00Z"))), utc("2026-11-17T08:45:00Z"));
         assert_eq!(settlement.next_attempt_at, Some(utc("2026-11-17T08:45:00Z")));
-    }
-
-    #[test]
-    fn an_alarm_names_the_nearest_threshold_to_expiry() {
-        let alarms = Alarms {
-            late_after: SignedDuration::from_hours(6),
-            expiry: [72, 24, 6].map(SignedDuration::from_hours).to_vec(),
-        };
-        let mut entry = entry(Source::CampaignReport);
-        entry.outcome = Some(Outcome::NotPublished);
-        let at = |now| alarm(&entry, &alarms, utc(now));
-        assert_eq!(at("2026-11-10T10:30:00Z"), None);
-        assert_eq!(at("2026-11-10T16:00:00Z"), Some(Alarm::Late));
-        let within = |hours| Some(Alarm::Expiring { within: SignedDuration::from_hours(hours) });
-        assert_eq!(at("2026-11-15T00:00:00Z"), within(72));
-        assert_eq!(at("2026-11-17T08:00:00Z"), within(6));
-        assert_eq!(at("2026-11-18T00:00:00Z"), within(0));
     }
 
     proptest! {

@@ -22,6 +22,7 @@ use crate::{
     store::{Commit, Destination, Format, Found, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
 };
 
+mod bulletin;
 mod context;
 mod delivery;
 mod inspect;
@@ -35,6 +36,7 @@ mod spool;
 mod start;
 mod tell;
 
+pub use bulletin::Bulletin;
 pub use context::{Clock, Context, Progress, Secrets, SystemClock};
 use delivery::Delivery;
 pub use inspect::{Damage, Inspected, Mend, inspect, mend};
@@ -102,6 +104,7 @@ pub async fn sync_one(
     let is_refresh = claim.entry.settled == Settled::Stored;
     let kept = object.as_ref().or(claim.entry.object.as_ref()).cloned();
     ctx.ledger.record(claim, &attempt, &settlement, kept.as_ref()).await?;
+    ctx.bulletin.note_attempt();
     tell::tell(ctx, &entry, &attempt, settlement.next_attempt_at, object.as_ref(), is_refresh);
     Ok(Done {
         id,

@@ -13,7 +13,10 @@ use super::{
 use crate::{
     archive::{self, Rejected, RejectedKind, Verdict},
     config::{CampaignsQuery, Config, Query, Report, SecretSource},
+    dispatch,
+    event::Content,
     moengage::{self, Question},
+    notify,
     outcome::Outcome,
     schedule,
     store::{Budget, Destination},
@@ -23,7 +26,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Also tries credentials and destinations, and each report's name against its last seven dates.
+    /// Also tries credentials and destinations, each report's name against its last seven dates, and sends a test event
+    /// to each notify target.
     #[arg(long)]
     online: bool,
 }
@@ -34,8 +38,14 @@ const MAGIC_BYTES: usize = 4;
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     for workspace in &config.workspaces {
-        refuse_readable_by_all(&workspace.name, &workspace.secret_key)?;
-        refuse_readable_by_all(&workspace.name, &workspace.api_key)?;
+        let what = format!("the secret key of workspace `{}`", workspace.name);
+        refuse_readable_by_all(&what, &workspace.secret_key)?;
+        refuse_readable_by_all(&what, &workspace.api_key)?;
+    }
+    for target in &config.notify {
+        for secret in target.secrets() {
+            refuse_readable_by_all(&format!("a secret of notify target `{}`", target.name), secret)?;
+        }
     }
     let mut checks = vec![Check {
         subject: "configuration".into(),
@@ -49,6 +59,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     }];
     if options.online {
         destinations(&config, &mut checks).await;
+        targets(shell, &config, &mut checks).await?;
         reports(shell, &config, &mut checks).await?;
     }
     let is_ok = checks.iter().all(|check| check.ok);
@@ -63,9 +74,9 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 }
 
 /// Looks at a secret's file without reading it: this command may run where the secrets are out of reach.
-fn refuse_readable_by_all(workspace: &str, secret: &SecretSource) -> Result<()> {
+fn refuse_readable_by_all(what: &str, secret: &SecretSource) -> Result<()> {
     match secret.readable_by_all() {
-        Some(problem) => Err(Failure::Usage(format!("the secret key of workspace `{workspace}`: {problem}"))),
+        Some(problem) => Err(Failure::Usage(format!("{what}: {problem}"))),
         None => Ok(()),
     }
 }
@@ -89,6 +100,20 @@ async fn destinations(config: &Config, checks: &mut Vec<Check>) {
         };
         checks.push(Check { subject: format!("destination {}", destination.name), ok, message });
     }
+}
+
+/// Tells each target that it is a test: whether messages arrive is better known before there is something to tell.
+async fn targets(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Result<()> {
+    let client = notify::Client::new(&config.network).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
+    for target in &config.notify {
+        let event = dispatch::event(Content::test(), shell.clock.now());
+        let (ok, message) = match client.send(target, &event, event.timestamp).await {
+            Ok(()) => (true, format!("a test event arrived, {}", event.id)),
+            Err(refusal) => (false, refusal.to_string()),
+        };
+        checks.push(Check { subject: format!("notify {}", target.name), ok, message });
+    }
+    Ok(())
 }
 
 async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Result<()> {

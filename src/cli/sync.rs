@@ -2,9 +2,12 @@
 
 use clap::Args;
 
-use super::{Ended, Result, Shell, Which, configured, stop_signal, table, words::PartitionStatus, words::Partitions};
+use super::{
+    Ended, Failure, Result, Shell, Which, configured, stop_signal, table, words::PartitionStatus, words::Partitions,
+};
 use crate::{
     config::Config,
+    dispatch::Dispatcher,
     sync::{self, Context, Selection, Summary},
 };
 
@@ -23,7 +26,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 
 /// Makes one pass over `selection` and shows how its partitions stand after it.
 pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection: &Selection) -> Result {
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(Failure::Usage)?;
+    dispatcher.begin(ctx).await?;
+    dispatcher.announce_start(ctx);
     let summary = sync::once(ctx, selection, stop_signal()).await;
+    dispatcher.finish(ctx).await;
     ctx.ledger.close().await;
     let summary = summary?;
     show(shell, &ctx.config, &summary)?;

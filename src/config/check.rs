@@ -14,10 +14,10 @@ use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
 use super::{
-    Alarms, CampaignsQuery, Config, Destination, Ledger, Limits, MonthDay, Network, Problem, Query, Report, Schedule,
-    SecretSource, Shape, Source, StatsQuery, Web, Workspace, key_part,
+    AlarmKind, Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, MonthDay, Network,
+    Problem, Query, Report, Schedule, SecretSource, Shape, Source, StatsQuery, Target, Web, Workspace, key_part,
     place::{Place, alternatives, did_you_mean},
-    raw,
+    raw, target,
 };
 
 type Env = BTreeMap<String, String>;
@@ -48,6 +48,8 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env) -> Result<C
         report(raw, at, &workspaces, &destinations, &network).map(Arc::new)
     })?;
     apart(&reports, &destinations, &root.key("reports"))?;
+    let notify = each(&raw.notify, &root.key("notify"), |raw, at| told(raw, at, &network, env))?;
+    unique(notify.iter().map(|target| target.name.as_str()), &root.key("notify"))?;
     Ok(Config {
         ledger: ledger(&raw.ledger, &root.key("ledger"), env)?,
         web: web(&raw.web, &root.key("web"), env)?,
@@ -57,6 +59,7 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env) -> Result<C
         workspaces,
         destinations,
         reports,
+        notify,
     })
 }
 
@@ -298,6 +301,74 @@ fn secret(
         Some(raw::Secret(secret)) => Ok(Some(SecretSource::Value(secret.clone()))),
         None => Ok(None),
     }
+}
+
+fn told(raw: &raw::Notify, at: &Place<'_>, network: &Network, env: &Env) -> Result<Target, Problem> {
+    let secret =
+        |prefix, file, env_name, value| secret(prefix, (file, env_name, value), raw.allow_world_readable, at, env);
+    let kind = match raw.kind {
+        raw::NotifyKind::Webhook => "webhook",
+        raw::NotifyKind::Slack => "slack",
+        raw::NotifyKind::Ping => "ping",
+    };
+    let useless = |key: &str| Err(at.key(key).problem(format_args!("a target of kind {kind:?} has none; remove it")));
+    let address = secret("url", &raw.url_file, &raw.url_env, &raw.url)?
+        .ok_or_else(|| at.problem("no address; give exactly one of url_file, url_env and url"))?;
+    if let Some(raw::Secret(url)) = &raw.url {
+        target::address(url, network.allow_http).map_err(|reason| at.key("url").problem(reason))?;
+    }
+    let signed = secret("secret", &raw.secret_file, &raw.secret_env, &raw.secret)?;
+    if let Some(raw::Secret(secret)) = &raw.secret {
+        target::signing_key(secret).map_err(|reason| at.key("secret").problem(reason))?;
+    }
+    let channel = match (raw.kind, signed) {
+        (raw::NotifyKind::Webhook, None) => {
+            return Err(at.problem("no secret; give exactly one of secret_file, secret_env and secret"));
+        }
+        (raw::NotifyKind::Slack | raw::NotifyKind::Ping, Some(_)) => {
+            let given = [("secret_file", raw.secret_file.is_some()), ("secret_env", raw.secret_env.is_some())];
+            return useless(given.iter().find(|(_, given)| *given).map_or("secret", |(key, _)| key));
+        }
+        (raw::NotifyKind::Webhook, Some(secret)) => {
+            let all = Events { stored: true, summary: true, ..Events::alarms() };
+            Channel::Webhook { secret, events: events(raw, at, all)? }
+        }
+        (raw::NotifyKind::Slack, None) => Channel::Slack { events: events(raw, at, Events::alarms())? },
+        (raw::NotifyKind::Ping, None) => {
+            let default = raw::Duration(raw::PING_EVERY.to_owned());
+            let every = raw.every.as_ref().unwrap_or(&default);
+            Channel::Ping { every: duration(every, SignedDuration::from_mins(1)..=DAY, &at.key("every"))? }
+        }
+    };
+    match channel {
+        Channel::Ping { .. } if raw.events.is_some() => return useless("events"),
+        Channel::Webhook { .. } | Channel::Slack { .. } if raw.every.is_some() => return useless("every"),
+        _ => {}
+    }
+    Ok(Target { name: name(&raw.name, &at.key("name"))?, address, allow_http: network.allow_http, channel })
+}
+
+fn events(raw: &raw::Notify, at: &Place<'_>, default: Events) -> Result<Events, Problem> {
+    let Some(words) = &raw.events else { return Ok(default) };
+    if words.is_empty() {
+        return Err(at.key("events").problem("must not be empty; leave it out for the default"));
+    }
+    let mut events = Events::default();
+    for (index, raw::EventWord(word)) in words.iter().enumerate() {
+        match (word.as_str(), AlarmKind::parse(word)) {
+            ("alarms", _) => events.alarms.extend(Events::alarms().alarms),
+            ("stored", _) => events.stored = true,
+            ("summary", _) => events.summary = true,
+            (_, Some(kind)) => events.alarms.extend([kind]),
+            (_, None) => {
+                let known = alternatives(raw::event_words());
+                let nearest = did_you_mean(word, raw::event_words());
+                let at = at.key("events").index(index);
+                return Err(at.problem(format_args!("expected {known}, found {word:?}{nearest}")));
+            }
+        }
+    }
+    Ok(events)
 }
 
 fn destination(raw: &raw::Destination, at: &Place<'_>, env: &Env) -> Result<Destination, Problem> {

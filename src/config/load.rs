@@ -84,10 +84,10 @@ fn overrides(env: &BTreeMap<String, String>) -> Result<Vec<String>, Problem> {
     let known = raw::overridable();
     let setting = |name: &str| name.strip_prefix(ENV_PREFIX).unwrap_or(name).to_owned();
     let Some(unknown) = names.iter().find(|name| !known.contains(name)) else { return Ok(names) };
-    let lists = ["WORKSPACES", "DESTINATIONS", "REPORTS"];
+    let lists = ["WORKSPACES", "DESTINATIONS", "REPORTS", "NOTIFY"];
     let reason = match setting(unknown) {
         list if lists.iter().any(|name| list.starts_with(name)) => {
-            "workspaces, destinations and reports are set in the file alone".to_owned()
+            "workspaces, destinations, reports and notify targets are set in the file alone".to_owned()
         }
         other => {
             let settings: Vec<_> = known.iter().map(|name| setting(name)).collect();

@@ -12,7 +12,7 @@ use serde::{
     de::{Error, Visitor},
 };
 
-use super::{Open, Shape, Source};
+use super::{AlarmKind, Open, Shape, Source};
 
 /// MoEngage's data centres (https://api-{dc}.moengage.com).
 pub(super) const DATA_CENTERS: [&str; 7] = ["01", "02", "03", "04", "05", "06", "101"];
@@ -21,6 +21,7 @@ pub(super) const SUFFIX: &str = ".zip";
 pub(super) const GIVE_UP_AFTER: &str = "7d";
 pub(super) const WINDOW_DAYS: i64 = 1;
 pub(super) const REFRESH_DAYS: i64 = 0;
+pub(super) const PING_EVERY: &str = "5m";
 
 /// JSON Schema (2020-12) of the configuration file, with every key's meaning and default.
 pub fn schema() -> serde_json::Value {
@@ -110,6 +111,9 @@ pub(super) struct Config {
     /// The series of reports to keep; at least one.
     #[serde(default)]
     pub(super) reports: Vec<Report>,
+    /// Whom to tell of alarms and of what was stored.
+    #[serde(default)]
+    pub(super) notify: Vec<Notify>,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -401,6 +405,46 @@ impl AttributionType {
     }
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Notify {
+    /// Name in every message about it; what was told is remembered under it.
+    pub(super) name: String,
+    /// `webhook`: signed JSON. `slack`: text for an incoming webhook of Slack, or of what understands the same, such as
+    /// Mattermost. `ping`: a dead man's switch in the manner of healthchecks.io.
+    pub(super) kind: NotifyKind,
+    /// File that holds the address. Exactly one of `url_file`, `url_env` and `url` is required.
+    pub(super) url_file: Option<String>,
+    /// Environment variable that holds the address.
+    pub(super) url_env: Option<String>,
+    /// The address itself. Whoever knows it can write there.
+    pub(super) url: Option<Secret>,
+    /// File that holds the secret by which messages are signed. Only `webhook`, where exactly one of `secret_file`,
+    /// `secret_env` and `secret` is required.
+    pub(super) secret_file: Option<String>,
+    /// Environment variable that holds the secret by which messages are signed. Only `webhook`.
+    pub(super) secret_env: Option<String>,
+    /// The secret itself by which messages are signed: `whsec_` and 24 to 64 bytes in base64. Only `webhook`.
+    pub(super) secret: Option<Secret>,
+    /// What is told: `alarms` (all of them) or some by their names, `stored` (every object), `summary` (once a day how
+    /// many were stored). Default: all three (`webhook`), `alarms` (`slack`). Not for `ping`.
+    pub(super) events: Option<Vec<EventWord>>,
+    /// How often it is pinged, from `1m` to `1d`. Only `ping`.
+    #[schemars(extend("default" = PING_EVERY))]
+    pub(super) every: Option<Duration>,
+    /// Whether files with the address or the secret that every user of the machine may read are accepted.
+    #[serde(default)]
+    pub(super) allow_world_readable: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", expecting = "\"webhook\", \"slack\" or \"ping\"")]
+pub(super) enum NotifyKind {
+    Webhook,
+    Slack,
+    Ping,
+}
+
 /// A type that is written as a string, and read by `check`; some accept a plain integer too.
 macro_rules! written {
     ($name:ident, $expecting:literal, integer: $integer:literal, schema: $schema:tt) => {
@@ -449,6 +493,15 @@ written!(Day, "a day such as \"monday\", 1 or \"last\"", integer: true, schema: 
 written!(DataCenter, "a data centre in quotes, such as \"01\"", integer: false, schema: {
     "type": "string", "enum": DATA_CENTERS
 });
+
+written!(EventWord, "an event such as \"alarms\"", integer: false, schema: {
+    "type": "string", "enum": event_words()
+});
+
+/// What can be told: all alarms together, what is no alarm, each alarm.
+pub(super) fn event_words() -> Vec<&'static str> {
+    ["alarms", "stored", "summary"].into_iter().chain(AlarmKind::ALL.map(AlarmKind::as_str)).collect()
+}
 
 struct Written {
     expecting: &'static str,

@@ -67,7 +67,7 @@ fn too_open(path: &Path, metadata: &Metadata, allow_world_readable: bool) -> Opt
     (mode & 0o004 != 0 && !allow_world_readable).then(|| {
         Problem(format!(
             "every user of this machine may read the secret file {} (mode {:04o}); run `chmod o-r` on it (or, for \
-             a workspace's key, set allow_world_readable = true there)",
+             a workspace's key or a notify target's, set allow_world_readable = true there)",
             path.display(),
             mode & 0o7777
         ))

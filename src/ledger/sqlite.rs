@@ -26,6 +26,10 @@ use crate::{
     report::{Partition, PartitionId, ReportId},
 };
 
+mod notices;
+
+pub use notices::{Delivery, StoredNews, Summarized};
+
 static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 
 /// How long a writer waits for another process to finish its transaction.
@@ -269,6 +273,7 @@ impl Ledger {
     /// Records a partition whose object and manifest were found at the destination.
     pub async fn adopt(&self, partition: &Partition, object: &StoredObject, attempts: u32) -> Result<(), LedgerError> {
         let mut transaction = self.begin().await?;
+        self.note_found(&mut transaction, partition, object).await?;
         self.insert(&mut transaction, partition).await?;
         sqlx::query(
             "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = max(attempts, ?), seen = 1,

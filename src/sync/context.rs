@@ -3,7 +3,8 @@
 //! This file owns no steps. It must not know what is done with any of it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,9 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use tracing::warn;
 
-use super::{Pulse, pace::Pace};
+use super::{Bulletin, Pulse, pace::Pace};
 use crate::{
-    config::{Config, Workspace},
+    config::{AlarmKind, Config, Workspace},
     ledger::Ledger,
     moengage,
     outcome::Outcome,
@@ -82,6 +83,8 @@ pub struct Context {
     pub(super) pace: Arc<Pace>,
     /// Whether the daemon's loop turns.
     pub pulse: Pulse,
+    /// What the process has to say of itself.
+    pub bulletin: Arc<Bulletin>,
     pub(super) skew: Mutex<Option<Skew>>,
     pub(super) budget: Budget,
     pub(super) holder: String,
@@ -102,6 +105,15 @@ pub(super) struct Skew {
     ahead: SignedDuration,
 }
 
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = self.ahead.abs();
+        let by = by.round(jiff::Unit::Second).unwrap_or(by);
+        let side = if self.ahead.is_positive() { "ahead of" } else { "behind" };
+        write!(f, "the local clock is {by:#} {side} the vendor's")
+    }
+}
+
 impl Context {
     /// Compares the clocks by the `Date` of an answer.
     pub(super) fn note_vendor_date(&self, vendor_date: Option<Timestamp>) {
@@ -112,9 +124,8 @@ impl Context {
         if ahead.abs() > REPORTED_SKEW && before.is_none_or(|before| before.ahead.abs() <= REPORTED_SKEW) {
             warn!(
                 skew_seconds = ahead.as_secs(),
-                "the local clock is {:#} {} the vendor's; nothing is given up by it, but downloads may come late",
-                ahead.abs().round(jiff::Unit::Second).unwrap_or(ahead.abs()),
-                if ahead.is_positive() { "ahead of" } else { "behind" },
+                "{}; nothing is given up by it, but downloads may come late",
+                Skew { noted_at, ahead },
             );
         }
     }
@@ -126,9 +137,26 @@ impl Context {
         (age <= LONGEST_TRUST).then(|| skew.noted_at.checked_sub(skew.ahead).ok()).flatten()
     }
 
+    /// What is wrong with the process itself; nothing is said of what is not known at present.
+    pub fn incidents(&self) -> BTreeMap<AlarmKind, Option<String>> {
+        let raised = self.bulletin.incidents().into_iter().map(|(kind, message)| (kind, Some(message)));
+        let mut incidents: BTreeMap<_, _> = raised.collect();
+        let skew = *self.skew.lock().unwrap_or_else(PoisonError::into_inner);
+        match skew.filter(|skew| self.clock.now().duration_since(skew.noted_at).abs() <= LONGEST_TRUST) {
+            Some(skew) if skew.ahead.abs() > REPORTED_SKEW => {
+                incidents.insert(AlarmKind::Clock, Some(skew.to_string()));
+            }
+            Some(_) => {}
+            None => {
+                incidents.insert(AlarmKind::Clock, None);
+            }
+        }
+        incidents
+    }
+
     /// How far the local clock is ahead of the vendor's, if an answer has shown that lately. The clock may have been set
     /// since.
-    pub(super) fn clock_ahead(&self) -> Option<SignedDuration> {
+    pub fn clock_ahead(&self) -> Option<SignedDuration> {
         let skew = (*self.skew.lock().unwrap_or_else(PoisonError::into_inner))?;
         let age = self.clock.now().duration_since(skew.noted_at).abs();
         (age <= LONGEST_TRUST && skew.ahead > REPORTED_SKEW).then_some(skew.ahead)

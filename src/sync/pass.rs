@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Context, Done, jitter, sync_one, tell::Held};
 use crate::{
-    config::Report,
+    config::{AlarmKind, Report},
     ledger::{Claimed, LedgerError},
     outcome::{self, Entry, Outcome, QUICK_TRIES, Settled, State},
     plan::{self, Decision, Item, LedgerView, Plan},
@@ -335,6 +335,7 @@ async fn replan(crew: &Crew, is_first: bool) -> Result<Plan, LedgerError> {
     };
     let plan = plan::plan(&ctx.config.reports, &view, now);
     ctx.ledger.extend(&plan).await?;
+    ctx.bulletin.note_plan(now);
     let unconfigured = plan.items.iter().filter(|item| item.decision == Decision::Unconfigured).count();
     if is_first && unconfigured > 0 {
         info!(partitions = unconfigured, "{unconfigured} open partitions belong to reports that are not configured");
@@ -507,6 +508,9 @@ impl Crew {
                     if let Some(id) = &id {
                         let _ = self.ctx.ledger.release(id).await;
                     }
+                    let subject = id.as_ref().map_or("an attempt".to_owned(), |id| format!("an attempt at {id}"));
+                    let message = format!("{subject} ended by a fault of moesync; please report it");
+                    self.ctx.bulletin.raise(AlarmKind::Panic, message);
                     error!(
                         alarm = "panic", partition = id.map(|id| id.to_string()), error = %panic,
                         "an attempt ended by a fault of moesync; please report it"

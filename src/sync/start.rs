@@ -9,9 +9,9 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use super::{Clock, Context, Progress, Pulse, Secrets, rebuild};
+use super::{Bulletin, Clock, Context, Progress, Pulse, Secrets, rebuild};
 use crate::{
-    config::{Config, Ledger},
+    config::{AlarmKind, Config, Ledger},
     ledger::{self, Found, LedgerError},
     moengage,
     store::{Budget, Destination},
@@ -55,16 +55,18 @@ pub async fn start(
     let budget = Budget::new();
     let destinations = open(&config, &budget, &holder)?;
     let (ledger, found) = ledger::open(path, &holder, clock.now()).await?;
+    let bulletin = Arc::new(Bulletin::default());
     match &found {
         Found::Existing => {}
         Found::Nothing => info!(ledger = %path.display(), "there was no ledger; a new one is begun"),
-        Found::Damaged { kept_at, reason } => error!(
-            alarm = "ledger",
-            ledger = %path.display(),
-            kept_at = %kept_at.display(),
-            "the ledger was damaged ({reason}); it is kept as {} and rebuilt from the manifests",
-            kept_at.display()
-        ),
+        Found::Damaged { kept_at, reason } => {
+            let message = format!(
+                "the ledger was damaged ({reason}); it is kept as {} and rebuilt from the manifests",
+                kept_at.display()
+            );
+            error!(alarm = "ledger", ledger = %path.display(), kept_at = %kept_at.display(), "{message}");
+            bulletin.raise(AlarmKind::Ledger, message);
+        }
     }
     let (pace, pulse, skew) = (Arc::default(), Pulse::new(), Mutex::default());
     Ok(Context {
@@ -77,6 +79,7 @@ pub async fn start(
         progress,
         pace,
         pulse,
+        bulletin,
         skew,
         budget,
         holder,
@@ -112,6 +115,7 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
         progress: Arc::clone(&old.progress),
         pace: Arc::clone(&old.pace),
         pulse: old.pulse.clone(),
+        bulletin: Arc::clone(&old.bulletin),
         skew: Mutex::default(),
         place: old.place.clone(),
         budget: old.budget.clone(),

@@ -9,7 +9,8 @@ use tracing::{error, info, warn};
 
 use super::Context;
 use crate::{
-    outcome::{self, Alarm, Attempt, Entry, Outcome, Settled, StoredObject},
+    alarm::{self, Alarm},
+    outcome::{Attempt, Entry, Outcome, Settled, StoredObject},
     plan::{Decision, Item},
     report::PartitionId,
 };
@@ -44,7 +45,7 @@ pub(super) fn tell(
     let request_id = attempt.request_id.as_deref();
     let next = next_attempt_at.map(|at| at.to_string());
     let next_attempt_at = next.as_deref();
-    match outcome::alarm(entry, &ctx.config.alarms, attempt.finished_at) {
+    match alarm::of(entry, &ctx.config.alarms, attempt.finished_at) {
         Some(alarm) => error!(
             alarm = alarm.as_str(), workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
             "{workspace}/{report} {date} {}: {message}", headline(alarm)
@@ -95,7 +96,7 @@ impl Held {
         self.said.retain(|workspace, _| held.contains_key(workspace.as_str()));
         for (workspace, items) in held {
             let nearest = items.iter().min_by_key(|item| item.entry.partition.expires_at.unwrap_or(Timestamp::MAX));
-            let alarm = nearest.and_then(|item| outcome::alarm(&item.entry, &ctx.config.alarms, now));
+            let alarm = nearest.and_then(|item| alarm::of(&item.entry, &ctx.config.alarms, now));
             if self.said.insert(workspace.to_owned(), alarm) == Some(alarm) {
                 continue;
             }

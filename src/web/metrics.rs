@@ -22,9 +22,10 @@ use super::{
     read_ledger,
 };
 use crate::{
+    alarm::Alarm,
     config::Source,
     ledger::{AttemptFigures, DURATION_BOUNDS, LedgerError, ReportFigures},
-    outcome::{Alarm, Outcome},
+    outcome::Outcome,
     report::ReportId,
     sync::Context,
     telemetry::Chain,

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::read_ledger;
 use crate::{
+    alarm::{self, Alarm},
     config::{MonthDay, Report, Schedule, Source},
     ledger::{LedgerError, ReportFigures},
-    outcome::{self, Alarm, Entry, State},
+    outcome::{Entry, State},
     plan::{self, Decision, LedgerView},
     report::ReportId,
     schedule,
@@ -179,7 +180,7 @@ impl ReportOverview {
             Some(entry) => Day {
                 date,
                 state: Some(entry.state(now)),
-                alarm: outcome::alarm(entry, &ctx.config.alarms, now).map(|alarm| alarm.as_str().to_owned()),
+                alarm: alarm::of(entry, &ctx.config.alarms, now).map(|alarm| alarm.as_str().to_owned()),
                 size: entry.object.as_ref().map(|object| object.size),
             },
             None => {
@@ -248,7 +249,7 @@ pub(super) fn dangers<'a>(
     let is_configured = |id: ReportId| ctx.config.reports.iter().any(|report| report.report_id() == id);
     let mut dangers: Vec<_> = entries
         .iter()
-        .filter_map(|entry| Some((entry, outcome::alarm(entry, &ctx.config.alarms, now)?)))
+        .filter_map(|entry| Some((entry, alarm::of(entry, &ctx.config.alarms, now)?)))
         .filter(|(entry, _)| is_configured(entry.partition.id.report_id()))
         .collect();
     dangers.sort_by_key(|(entry, alarm)| {

@@ -14,7 +14,10 @@ use jiff::{
     SignedDuration,
     civil::{Weekday, date, time},
 };
-use moesync::config::{self, Config, Ledger, MonthDay, Open, Query, Schedule, SecretSource, Shape, Source, StatsQuery};
+use moesync::config::{
+    self, AlarmKind, Channel, Config, Events, Ledger, MonthDay, Open, Query, Schedule, SecretSource, Shape, Source,
+    StatsQuery,
+};
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
@@ -347,7 +350,7 @@ fn a_mistake_in_the_environment_names_the_variable() {
     insta::assert_snapshot!(said.join("\n"), @r#"
     environment variable MOESYNC__LEDGR__URL: unknown setting; did you mean "MOESYNC__LEDGER__URL"?
     environment variable MOESYNC__LEDGER: unknown setting; did you mean "MOESYNC__LEDGER__URL"?
-    environment variable MOESYNC__WORKSPACES__0__SECRET_KEY: workspaces, destinations and reports are set in the file alone
+    environment variable MOESYNC__WORKSPACES__0__SECRET_KEY: workspaces, destinations, reports and notify targets are set in the file alone
     environment variable MOESYNC__LIMITS__CONCURRENCY: limits.concurrency: expected an integer, found a string
     environment variable MOESYNC__LIMITS__CONCURRENCY: limits.concurrency: must be from 1 to 1024, found 0
     environment variable MOESYNC__ALARMS__EXPIRY: alarms.expiry[1]: expected a duration such as "30m", "1h30m" or "7d" (w, d, h, m, s), found "soon"
@@ -590,7 +593,7 @@ fn a_secret_is_read_anew_each_time_from_its_file_less_line_ends() {
     assert!(!said.concat().contains(CANARY));
     insta::assert_snapshot!(said.join("\n"), @r#"
     cannot read the secret file /keys/acme.key: No such file or directory (os error 2)
-    every user of this machine may read the secret file /keys/acme.key (mode 0644); run `chmod o-r` on it (or, for a workspace's key, set allow_world_readable = true there)
+    every user of this machine may read the secret file /keys/acme.key (mode 0644); run `chmod o-r` on it (or, for a workspace's key or a notify target's, set allow_world_readable = true there)
     the secret in the file /keys/acme.key is empty
     the secret in the file /keys/acme.key has several lines; a key has one
     the secret file /keys/acme.key is not UTF-8 text
@@ -963,4 +966,63 @@ proptest! {
         }
         let _ = load(&text.into_iter().collect::<String>());
     }
+}
+
+/// The good configuration, with a target of these lines.
+fn with_target(lines: &str) -> String {
+    format!("{GOOD}\n[[notify]]\nname = \"hook\"\n{lines}\n")
+}
+
+#[test]
+fn a_target_is_told_by_default_what_suits_its_kind() {
+    let secret = "secret = \"whsec_bW9lc3luYy1leGFtcGxlLW1vZXN5bmMtZXhhbXBsZQ==\"";
+    let target = |lines: &str| load(&with_target(lines)).unwrap().notify.remove(0);
+    let events = |lines: &str| target(lines).events().cloned().unwrap();
+    let all = Events { stored: true, summary: true, ..Events::alarms() };
+    assert_eq!(events(&format!("kind = \"webhook\"\nurl = \"https://hooks.example/\"\n{secret}")), all);
+    assert_eq!(events("kind = \"slack\"\nurl_env = \"SLACK\""), Events::alarms());
+    let some = Events { alarms: [AlarmKind::Late].into(), stored: true, summary: false };
+    assert_eq!(events("kind = \"slack\"\nurl_env = \"SLACK\"\nevents = [\"late\", \"stored\"]"), some);
+    let Channel::Ping { every } = target("kind = \"ping\"\nurl = \"http://127.0.0.1/x\"").channel else { panic!() };
+    assert_eq!(every, SignedDuration::from_mins(5));
+}
+
+#[test]
+fn a_target_that_could_not_be_told_is_refused_and_its_address_not_shown() {
+    let slack = "kind = \"slack\"\n";
+    let hook = "kind = \"webhook\"\nurl = \"https://hooks.example/\"\n";
+    let texts = [
+        with_target("kind = \"email\""),
+        with_target("kind = \"slack\""),
+        with_target(&format!("{slack}url = \"hooks.example/canary-5d41402a\"")),
+        with_target(&format!("{slack}url = \"http://hooks.example/canary-5d41402a\"")),
+        with_target(&format!("{slack}url = \"https://hooks.example/\"\nurl_env = \"SLACK\"")),
+        with_target(&format!("{slack}url_env = \"SLACK\"\nsecret_env = \"SECRET\"")),
+        with_target(&format!("{slack}url_env = \"SLACK\"\nevents = []")),
+        with_target(&format!("{slack}url_env = \"SLACK\"\nevents = [\"lots\"]")),
+        with_target(&format!("{slack}url_env = \"SLACK\"\nevery = \"5m\"")),
+        with_target(hook),
+        with_target(&format!("{hook}secret = \"canary-5d41402a\"")),
+        with_target("kind = \"ping\"\nurl_env = \"PING\"\nevery = \"5s\""),
+        with_target("kind = \"ping\"\nurl_env = \"PING\"\nevents = [\"alarms\"]"),
+        with_target(&format!("{slack}url_env = \"SLACK\"\nchannel = \"#ops\"")),
+        with_target(&format!("{slack}url_env = \"A\"\n[[notify]]\nname = \"hook\"\n{slack}url_env = \"B\"")),
+    ];
+    insta::assert_snapshot!(complaints_about(&texts), @r#"
+    moesync.toml:19: notify[0].kind: expected "webhook", "slack" or "ping", found "email"
+    moesync.toml:17: notify[0]: no address; give exactly one of url_file, url_env and url
+    moesync.toml:20: notify[0].url: expected an address that begins with https://
+    moesync.toml:20: notify[0].url: http:// is not encrypted and so refused but for loopback; use https://, or set allow_http = true in [network]
+    moesync.toml:20: notify[0].url: only one of url_env, url may be given; remove the others
+    moesync.toml:21: notify[0].secret_env: a target of kind "slack" has none; remove it
+    moesync.toml:21: notify[0].events: must not be empty; leave it out for the default
+    moesync.toml:21: notify[0].events[0]: expected "alarms", "stored", "summary", "lost", "expiring", "late", "unauthorized", "rejected", "corrupt", "store_failed", "other_content", "ledger", "configuration", "clock" or "panic", found "lots"; did you mean "lost"?
+    moesync.toml:21: notify[0].every: a target of kind "slack" has none; remove it
+    moesync.toml:17: notify[0]: no secret; give exactly one of secret_file, secret_env and secret
+    moesync.toml:21: notify[0].secret: expected "whsec_" and 24 to 64 bytes in base64; `echo whsec_$(openssl rand -base64 32)` makes one
+    moesync.toml:21: notify[0].every: must be from 1m to 1d, found "5s"
+    moesync.toml:21: notify[0].events: a target of kind "ping" has none; remove it
+    moesync.toml:21: notify[0].channel: unknown key; known here: name, kind, url_file, url_env, url, secret_file, secret_env, secret, events, every, allow_world_readable
+    moesync.toml:22: notify[1].name: "hook" is taken already, at moesync.toml:18
+    "#);
 }

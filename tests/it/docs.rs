@@ -12,6 +12,8 @@ use std::{
 use clap::Parser as _;
 use moesync::{
     cli::Arguments,
+    config::AlarmKind,
+    event::Event,
     words::{Checked, Explanation, Health, Partitions, Planned, Signed, Verification},
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
@@ -184,6 +186,7 @@ fn the_published_schemas_are_those_of_the_types_that_commands_print() {
         ("backfill", schema_of::<Partitions>()),
         ("check", schema_of::<Checked>()),
         ("demo", schema_of::<Partitions>()),
+        ("event", schema_of::<Event>()),
         ("explain", schema_of::<Explanation>()),
         ("health", schema_of::<Health>()),
         ("plan", schema_of::<Planned>()),
@@ -203,7 +206,7 @@ fn the_published_schemas_are_those_of_the_types_that_commands_print() {
         assert_eq!(published(command), *schema, "docs/schemas/{command}.json; {hint}");
     }
     let files = fs::read_dir(root().join("docs/schemas")).unwrap().count();
-    assert_eq!(files, schemas.len(), "docs/schemas holds what no command prints");
+    assert_eq!(files, schemas.len(), "docs/schemas holds what nobody prints or sends");
 }
 
 /// Runs a command in `folder`; what it printed, as JSON, provided that it ended well.
@@ -254,7 +257,12 @@ fn what_commands_print_is_as_their_schemas_say() {
 
 /// The fenced blocks of the README in `language`.
 pub fn readme_blocks(language: &str) -> Vec<String> {
-    let text = read("README.md");
+    blocks("README.md", language)
+}
+
+/// The fenced blocks of a document in `language`.
+pub fn blocks(document: &str, language: &str) -> Vec<String> {
+    let text = read(document);
     let fence = format!("```{language}\n");
     text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
@@ -288,12 +296,36 @@ fn every_command_line_in_the_readme_is_understood() {
 
 #[test]
 fn every_link_between_documents_leads_somewhere() {
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/operations.md"] {
         let text = read(document);
+        let folder = root().join(document);
+        let folder = folder.parent().unwrap();
         for target in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             let file = target.split('#').next().unwrap();
             let is_elsewhere = target.starts_with("https://") || file.is_empty();
-            assert!(is_elsewhere || root().join(file).exists(), "{document} links to {target}");
+            assert!(is_elsewhere || folder.join(file).exists(), "{document} links to {target}");
         }
+    }
+}
+
+#[test]
+fn every_alarm_is_explained_in_the_operations_page_and_nothing_else_is() {
+    let text = read("docs/operations.md");
+    let section = text.split("\n## Alarms\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let explained: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    assert_eq!(explained, AlarmKind::ALL.map(AlarmKind::as_str).to_vec());
+}
+
+#[test]
+fn the_events_shown_in_the_operations_page_are_as_their_schema_says() {
+    let examples = blocks("docs/operations.md", "json");
+    assert_eq!(examples.len(), 2);
+    let validator = jsonschema::options().should_validate_formats(true).build(&published("event")).unwrap();
+    for example in examples {
+        let example: Value = serde_json::from_str(&example).unwrap();
+        let complaints: Vec<_> = validator.iter_errors(&example).map(|error| error.to_string()).collect();
+        assert_eq!(complaints, [] as [String; 0]);
+        let event: Event = serde_json::from_value(example.clone()).unwrap();
+        assert_eq!(serde_json::to_value(event).unwrap(), example, "a key is missing, or one too many");
     }
 }

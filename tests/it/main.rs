@@ -9,6 +9,7 @@ mod docs;
 mod emulator;
 mod hunt;
 mod ledger;
+mod notify;
 mod snapshot;
 mod store;
 mod support;

@@ -13,9 +13,10 @@ use serde::Deserialize;
 
 use super::{glyph, layout, legend, plain, report_link, strip, unreadable};
 use crate::{
+    alarm,
     config::Report,
     ledger::LedgerError,
-    outcome::{self, Attempt, Entry, State as PartitionState},
+    outcome::{Attempt, Entry, State as PartitionState},
     sync::Context,
     web::{
         State, api,
@@ -130,7 +131,7 @@ fn partition(ctx: &Context, history: &History, entry: &Entry) -> Markup {
     let date = entry.partition.id.date;
     let now = history.now;
     let state = entry.state(now);
-    let alarm = outcome::alarm(entry, &ctx.config.alarms, now);
+    let alarm = alarm::of(entry, &ctx.config.alarms, now);
     let attempts = history.attempts.get(&date).map_or(&[][..], Vec::as_slice);
     html! {
         details.partition data-key=(date) {

@@ -7,6 +7,7 @@
 mod browser;
 mod daemon;
 pub mod oracle;
+pub mod receiver;
 mod time;
 
 use std::{
@@ -32,6 +33,7 @@ use tokio::{net::TcpListener, process::Command};
 pub use self::{
     browser::Browser,
     daemon::{Daemon, wait_until},
+    receiver::Receiver,
     time::TestClock,
 };
 

@@ -1,0 +1,214 @@
+//! Whom to tell what: the targets of `[[notify]]`, and what makes an address and a key of one usable.
+//!
+//! This file owns the words for what can be told. It must not know how it is told, nor when. An address is a secret:
+//! whoever has that of a Slack channel can write there.
+
+use std::{collections::BTreeSet, fmt};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::SignedDuration;
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+use super::{Problem, SecretSource};
+
+/// Somebody who is told.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Name in the configuration, in the ledger and in every message about it.
+    pub name: String,
+    /// Its address; a secret.
+    pub address: SecretSource,
+    /// Whether the address may begin with `http://` though it is not loopback.
+    pub allow_http: bool,
+    /// In which manner it is told.
+    pub channel: Channel,
+}
+
+/// How a target is told, and of what.
+#[derive(Debug, Clone)]
+pub enum Channel {
+    /// Signed JSON, one request an event.
+    Webhook {
+        /// What it is signed with.
+        secret: SecretSource,
+        /// What it is told of.
+        events: Events,
+    },
+    /// Text, to an address that understands Slack's incoming webhooks.
+    Slack {
+        /// What it is told of.
+        events: Events,
+    },
+    /// A dead man's switch: told at regular times that all is well, or that it is not.
+    Ping {
+        /// How often.
+        every: SignedDuration,
+    },
+}
+
+/// What a target is told of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Events {
+    /// These alarms.
+    pub alarms: BTreeSet<AlarmKind>,
+    /// Every object that was stored.
+    pub stored: bool,
+    /// Once a day how many were stored, though it be none.
+    pub summary: bool,
+}
+
+/// What can be wrong. Every alarm in a log, a message or on a page is one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmKind {
+    /// A report was or may have been there, and is gone.
+    Lost,
+    /// A report may be gone soon.
+    Expiring,
+    /// Nothing was stored long after it was due.
+    Late,
+    /// The vendor refuses the credentials of a workspace.
+    Unauthorized,
+    /// The vendor refuses the request itself.
+    Rejected,
+    /// What comes is broken, again.
+    Corrupt,
+    /// The destination refuses, again.
+    StoreFailed,
+    /// Other content was at a report's place.
+    OtherContent,
+    /// The ledger was damaged or taken away.
+    Ledger,
+    /// The new configuration cannot be used.
+    Configuration,
+    /// The local clock is wrong.
+    Clock,
+    /// A fault of moesync itself.
+    Panic,
+}
+
+impl AlarmKind {
+    /// Every kind.
+    pub const ALL: [AlarmKind; 12] = [
+        AlarmKind::Lost,
+        AlarmKind::Expiring,
+        AlarmKind::Late,
+        AlarmKind::Unauthorized,
+        AlarmKind::Rejected,
+        AlarmKind::Corrupt,
+        AlarmKind::StoreFailed,
+        AlarmKind::OtherContent,
+        AlarmKind::Ledger,
+        AlarmKind::Configuration,
+        AlarmKind::Clock,
+        AlarmKind::Panic,
+    ];
+
+    /// The word used in logs, messages, the configuration and the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlarmKind::Lost => "lost",
+            AlarmKind::Expiring => "expiring",
+            AlarmKind::Late => "late",
+            AlarmKind::Unauthorized => "unauthorized",
+            AlarmKind::Rejected => "rejected",
+            AlarmKind::Corrupt => "corrupt",
+            AlarmKind::StoreFailed => "store_failed",
+            AlarmKind::OtherContent => "other_content",
+            AlarmKind::Ledger => "ledger",
+            AlarmKind::Configuration => "configuration",
+            AlarmKind::Clock => "clock",
+            AlarmKind::Panic => "panic",
+        }
+    }
+
+    /// The kind that `word` names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+impl fmt::Display for AlarmKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Events {
+    /// All alarms and nothing else.
+    pub fn alarms() -> Self {
+        Events { alarms: AlarmKind::ALL.into(), stored: false, summary: false }
+    }
+}
+
+impl Target {
+    /// What it is told of; nothing where it is only pinged.
+    pub fn events(&self) -> Option<&Events> {
+        match &self.channel {
+            Channel::Webhook { events, .. } | Channel::Slack { events } => Some(events),
+            Channel::Ping { .. } => None,
+        }
+    }
+
+    /// The address as it is now.
+    ///
+    /// # Errors
+    /// When it cannot be had or is none. Never shows it.
+    pub fn url(&self) -> Result<Url, Problem> {
+        let of = |problem| Problem(format!("the address of notify target `{}`: {problem}", self.name));
+        let text = self.address.resolve().map_err(|problem| of(problem.to_string()))?;
+        address(&text, self.allow_http).map_err(|reason| of(reason.to_owned()))
+    }
+
+    /// The key that signs what it is told, as it is now; `None` where nothing is signed.
+    ///
+    /// # Errors
+    /// When it cannot be had or is none. Never shows it.
+    pub fn key(&self) -> Result<Option<SecretSlice<u8>>, Problem> {
+        let Channel::Webhook { secret, .. } = &self.channel else { return Ok(None) };
+        let of = |problem| Problem(format!("the secret of notify target `{}`: {problem}", self.name));
+        let text = secret.resolve().map_err(|problem| of(problem.to_string()))?;
+        signing_key(&text).map(Some).map_err(|reason| of(reason.to_owned()))
+    }
+
+    /// The secrets of the target that are read later: their places.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
+        let secret = match &self.channel {
+            Channel::Webhook { secret, .. } => Some(secret),
+            Channel::Slack { .. } | Channel::Ping { .. } => None,
+        };
+        [&self.address].into_iter().chain(secret)
+    }
+}
+
+/// A usable address, or what is wrong with it.
+pub(super) fn address(text: &SecretString, allow_http: bool) -> Result<Url, &'static str> {
+    let url = Url::parse(text.expose_secret())
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or("expected an address that begins with https://")?;
+    let loopback = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    if url.scheme() == "http" && !loopback && !allow_http {
+        return Err(
+            "http:// is not encrypted and so refused but for loopback; use https://, or set allow_http = true \
+                    in [network]",
+        );
+    }
+    Ok(url)
+}
+
+/// The key behind a secret in the form of the Standard Webhooks specification, or what is wrong with it.
+pub(super) fn signing_key(text: &SecretString) -> Result<SecretSlice<u8>, &'static str> {
+    let text = text.expose_secret();
+    let encoded = text.strip_prefix("whsec_").unwrap_or(text);
+    let key = STANDARD.decode(encoded).ok().filter(|key| (24..=64).contains(&key.len()));
+    let hint = "expected \"whsec_\" and 24 to 64 bytes in base64; `echo whsec_$(openssl rand -base64 32)` makes one";
+    key.map(SecretSlice::from).ok_or(hint)
+}

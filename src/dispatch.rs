@@ -1,0 +1,439 @@
+//! From what is the case to what others know: alarms are surveyed, events kept in the ledger, and sent until they arrive.
+//!
+//! This file owns when targets are told. It must not know what an alarm is (`alarm.rs`), what an event says (`event.rs`)
+//! or how one travels (`notify/`). It reads what work has left in the ledger, beside the work and never in its way.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tracing::{debug, error, warn};
+
+use crate::{
+    alarm::{self, Change, Facts, Key, Phase, Standing, Told},
+    config::{AlarmKind, Channel, Config, Events, Problem, Target},
+    event::{Content, Event},
+    ledger::{LedgerError, Summarized},
+    notify::{Client, Ping, Refusal},
+    outcome::{self, Entry, Settled},
+    plan::{self, LedgerView, Plan},
+    report::ReportId,
+    sync::Context,
+    telemetry::Chain,
+};
+
+/// What is in danger by the passing of time alone is looked for this often.
+const ROUND: Duration = Duration::from_secs(15);
+
+/// News of stored objects gathers for this long, so that many of them are one glance at the ledger.
+const GATHERING: Duration = Duration::from_secs(1);
+
+/// So many events wait for one target at most. What comes to pass meanwhile is told later: it stays in the ledger.
+const ROOM: usize = 1000;
+
+/// So many events are sent to one target before the others are looked after again.
+const AT_ONCE: usize = 20;
+
+/// Nobody else sends an event for so long once it is being sent; longer than any request.
+const SENDING: SignedDuration = SignedDuration::from_secs(60);
+
+/// For how long an event is tried.
+const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
+
+/// How often there is a summary.
+const SUMMARY: SignedDuration = SignedDuration::from_hours(24);
+
+/// The loop plans each minute. Once it has not for so long, it hangs.
+const HANGING: SignedDuration = SignedDuration::from_mins(15);
+
+/// A ping that tells something else than the last comes no sooner after that.
+const SHORTEST_PING: SignedDuration = SignedDuration::from_mins(1);
+
+/// How long a command that is done with its work stays to tell of it.
+const LAST_WORDS: Duration = Duration::from_secs(20);
+
+/// Tells the targets of one configuration.
+#[derive(Debug)]
+pub struct Dispatcher {
+    client: Client,
+    started_at: Timestamp,
+    signs: Mutex<HashMap<String, Sign>>,
+}
+
+/// The last sign of life that a dead man's switch was given.
+#[derive(Debug, Clone, Copy)]
+struct Sign {
+    at: Timestamp,
+    ping: Ping,
+    /// Up to which attempt it told of what was stored.
+    through: i64,
+    has_arrived: bool,
+}
+
+/// What a round has found.
+struct Found {
+    standings: BTreeMap<Key, Standing>,
+    pending: usize,
+    now: Timestamp,
+}
+
+impl Found {
+    fn alarms(&self) -> impl Iterator<Item = &alarm::Danger> {
+        self.standings.values().filter_map(|standing| match standing {
+            Standing::Active(danger) => Some(danger.as_ref()),
+            Standing::Open => None,
+        })
+    }
+}
+
+impl Dispatcher {
+    /// Prepares for the targets of `config`, of which every secret must be there. `now` is when the process began.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the connections or a target's secrets.
+    pub fn new(config: &Config, now: Timestamp) -> Result<Self, String> {
+        for target in &config.notify {
+            target.url().and_then(|_| target.key()).map_err(|problem: Problem| problem.to_string())?;
+        }
+        let client = Client::new(&config.network).map_err(|refusal| refusal.to_string())?;
+        Ok(Self { client, started_at: now, signs: Mutex::default() })
+    }
+
+    /// To be called before work begins: from here on what is stored is told.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger refuses.
+    pub async fn begin(&self, ctx: &Context) -> Result<(), LedgerError> {
+        let names: Vec<_> = ctx.config.notify.iter().map(|target| target.name.as_str()).collect();
+        ctx.ledger.keep_targets(&names, ctx.clock.now()).await
+    }
+
+    /// Tells dead man's switches that a pass begins, without waiting for them.
+    pub fn announce_start(&self, ctx: &Context) {
+        for target in ctx.config.notify.iter().filter(|target| matches!(target.channel, Channel::Ping { .. })) {
+            let (client, target) = (self.client.clone(), target.clone());
+            tokio::spawn(async move {
+                if let Err(refusal) = client.ping(&target, Ping::Start, String::new()).await {
+                    warn!(target = target.name, "notify target {} was not pinged: {refusal}", target.name);
+                }
+            });
+        }
+    }
+
+    /// The last words of a command: everything there is to tell, and a few tries to have it arrive. What does not is
+    /// told by the next process.
+    pub async fn finish(&self, ctx: &Context) {
+        let told = async {
+            loop {
+                match self.round(ctx).await {
+                    Ok(None) => break,
+                    Ok(Some(next)) => ctx.clock.sleep(until(next, ctx.clock.now())).await,
+                    Err(error) => {
+                        warn!("could not tell what is to be told: {}", Chain(&error));
+                        break;
+                    }
+                }
+            }
+        };
+        if !ctx.config.notify.is_empty() && tokio::time::timeout(LAST_WORDS, told).await.is_err() {
+            warn!("not all that is to be told has arrived; the next process tells it");
+        }
+    }
+
+    /// Looks at everything and tells what is to be told. Returns when an event that did not arrive is to be tried again.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger refuses; dead man's switches are told so.
+    pub async fn round(&self, ctx: &Context) -> Result<Option<Timestamp>, LedgerError> {
+        if ctx.config.notify.is_empty() {
+            return Ok(None);
+        }
+        let looked = async {
+            self.begin(ctx).await?;
+            let found = self.survey(ctx).await?;
+            for (target, events) in told(&ctx.config) {
+                if ctx.ledger.waiting(&target.name).await? < ROOM {
+                    write_alarms(ctx, target, events, &found).await?;
+                    write_summary(ctx, target, events, &found).await?;
+                }
+            }
+            Ok(found)
+        }
+        .await;
+        self.ping(ctx, looked.as_ref()).await;
+        looked?;
+        self.deliver(ctx).await
+    }
+
+    /// Tells what was stored, and what waits to be told.
+    async fn deliver(&self, ctx: &Context) -> Result<Option<Timestamp>, LedgerError> {
+        let each = join_all(told(&ctx.config).map(async |(target, events)| {
+            let room = ROOM.saturating_sub(ctx.ledger.waiting(&target.name).await?);
+            write_stored(ctx, target, events, room).await?;
+            self.send(ctx, target).await
+        }));
+        let next: Vec<_> = each.await.into_iter().collect::<Result<_, LedgerError>>()?;
+        Ok(next.into_iter().flatten().min())
+    }
+
+    async fn survey(&self, ctx: &Context) -> Result<Found, LedgerError> {
+        let now = ctx.clock.now();
+        let clocks = LedgerView { clock_ahead: ctx.clock_ahead(), ..LedgerView::default() };
+        let view = LedgerView { clock_ahead: clocks.clock_ahead, ..ctx.ledger.view(clocks.present(now)).await? };
+        let plan = plan::plan(&ctx.config.reports, &view, now);
+        let is_configured = |id: ReportId| ctx.config.reports.iter().any(|report| report.report_id() == id);
+        let mut lost = ctx.ledger.lost().await?;
+        lost.retain(|entry| is_configured(entry.partition.id.report_id()));
+        let standings = alarm::survey(&Facts {
+            plan: &plan,
+            view: &view,
+            lost: &lost,
+            incidents: &ctx.incidents(),
+            alarms: &ctx.config.alarms,
+            started_at: self.started_at,
+            now,
+        });
+        Ok(Found { standings, pending: pending(&plan, now), now })
+    }
+
+    /// Sends what waits for `target`, in its order, until something does not arrive.
+    async fn send(&self, ctx: &Context, target: &Target) -> Result<Option<Timestamp>, LedgerError> {
+        for _ in 0..AT_ONCE {
+            let now = ctx.clock.now();
+            let lease = now.checked_add(SENDING).unwrap_or(Timestamp::MAX);
+            let Some(delivery) = ctx.ledger.take(&target.name, now, lease).await? else {
+                return ctx.ledger.next_delivery(&target.name).await;
+            };
+            let Err(refusal) = self.client.send(target, &delivery.event, now).await else {
+                ctx.ledger.delivered(&delivery).await?;
+                continue;
+            };
+            let Refusal { retry_after, .. } = &refusal;
+            if now.duration_since(delivery.created_at) > GIVE_UP_AFTER {
+                error!(
+                    target = target.name,
+                    event = delivery.event.id,
+                    attempts = delivery.number,
+                    "an event for notify target {} did not arrive in {GIVE_UP_AFTER:#} and is given up: {refusal}",
+                    target.name
+                );
+                ctx.ledger.delivered(&delivery).await?;
+                continue;
+            }
+            let wait = retry_after.unwrap_or_else(|| outcome::retry(delivery.number, jitter()));
+            let next = now.checked_add(wait).unwrap_or(Timestamp::MAX);
+            if [1, outcome::QUICK_TRIES].contains(&delivery.number) {
+                warn!(
+                    target = target.name, event = delivery.event.id, attempts = delivery.number,
+                    next_attempt_at = %next,
+                    "an event for notify target {} did not arrive and is tried again: {refusal}", target.name
+                );
+            } else {
+                debug!(target = target.name, attempts = delivery.number, "did not arrive: {refusal}");
+            }
+            ctx.ledger.postpone(&delivery, next).await?;
+            return Ok(Some(next));
+        }
+        // There may be more.
+        Ok(Some(ctx.clock.now()))
+    }
+
+    /// Gives the dead man's switches whose time has come a sign of life, or of what is wrong.
+    async fn ping(&self, ctx: &Context, looked: Result<&Found, &LedgerError>) {
+        let now = ctx.clock.now();
+        let planned_at = ctx.bulletin.planned_at();
+        let silent = now.duration_since(planned_at.unwrap_or(self.started_at));
+        // Before its first plan there is nothing to say of it.
+        if planned_at.is_none() && silent <= HANGING {
+            return;
+        }
+        join_all(ctx.config.notify.iter().map(async |target| {
+            let Channel::Ping { every } = target.channel else { return };
+            let last = self.signs.lock().unwrap_or_else(PoisonError::into_inner).get(&target.name).copied();
+            let (ping, text) = match looked {
+                Err(error) => (Ping::Fail, Chain(error).to_string()),
+                Ok(_) if silent > HANGING => (Ping::Fail, format!("the loop has not gone on for {silent:#}")),
+                Ok(found) => describe(found),
+            };
+            let age = last.map(|last| now.duration_since(last.at));
+            let is_due = age.is_none_or(|age| age >= every || age.is_negative())
+                || last.is_some_and(|last| last.ping != ping || !last.has_arrived)
+                    && age.is_some_and(|age| age >= SHORTEST_PING);
+            if !is_due {
+                return;
+            }
+            // Without the ledger there is no telling.
+            let after = last.map(|last| last.through);
+            let news = ctx.ledger.stored_after(after).await.ok();
+            let stored = news.map_or(String::new(), |news| format!("{} stored since the last ping; ", news.stored));
+            let arrived = self.client.ping(target, ping, format!("{stored}{text}")).await;
+            if let Err(refusal) = &arrived
+                && last.is_none_or(|last| last.has_arrived)
+            {
+                warn!(target = target.name, "notify target {} was not pinged: {refusal}", target.name);
+            }
+            let has_arrived = arrived.is_ok();
+            let through = news.filter(|_| has_arrived).map(|news| news.through).or(after).unwrap_or(0);
+            let sign = Sign { at: now, ping, through, has_arrived };
+            self.signs.lock().unwrap_or_else(PoisonError::into_inner).insert(target.name.clone(), sign);
+        }))
+        .await;
+    }
+}
+
+/// Beside the daemon's loop: tells what is to be told, until `shutdown`. Each new context that comes through `contexts`
+/// takes the place of the one before.
+pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown: impl Future<Output = ()>) {
+    let mut shutdown = pin!(shutdown);
+    let started_at = contexts.borrow().clock.now();
+    let mut current: Option<(Arc<Context>, Dispatcher)> = None;
+    let mut surveyed_at: Option<Timestamp> = None;
+    loop {
+        let ctx = contexts.borrow_and_update().clone();
+        let is_same = current.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &ctx));
+        if !is_same {
+            surveyed_at = None;
+            current = match Dispatcher::new(&ctx.config, started_at) {
+                Ok(dispatcher) => Some((Arc::clone(&ctx), dispatcher)),
+                // Whoever made the context has made sure that there is nothing wrong.
+                Err(problem) => {
+                    error!("nobody can be told: {problem}");
+                    None
+                }
+            };
+        }
+        let told = async {
+            let Some((ctx, dispatcher)) = current.as_ref().filter(|(ctx, _)| !ctx.config.notify.is_empty()) else {
+                return std::future::pending().await;
+            };
+            let now = ctx.clock.now();
+            let is_time = surveyed_at.is_none_or(|at| now.duration_since(at).unsigned_abs() >= ROUND);
+            let told = if is_time { dispatcher.round(ctx).await } else { dispatcher.deliver(ctx).await };
+            if is_time {
+                surveyed_at = Some(now);
+            }
+            let next = told.unwrap_or_else(|error| {
+                debug!("the ledger refuses what is to be told: {}", Chain(&error));
+                None
+            });
+            let now = ctx.clock.now();
+            let wait = next.map_or(ROUND, |next| until(next, now).clamp(GATHERING, ROUND));
+            tokio::select! {
+                () = ctx.clock.sleep(wait) => {}
+                () = ctx.bulletin.news() => ctx.clock.sleep(GATHERING).await,
+            }
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            changed = contexts.changed() => if changed.is_err() { break },
+            () = told => {}
+        }
+    }
+    // What was stored last; whatever does not arrive in time is told by the next process.
+    if let Some((ctx, dispatcher)) = current {
+        let _ = tokio::time::timeout(Duration::from_secs(5), dispatcher.deliver(&ctx)).await;
+    }
+}
+
+/// The targets that are told of events, and of which.
+fn told(config: &Config) -> impl Iterator<Item = (&Target, &Events)> {
+    config.notify.iter().filter_map(|target| Some((target, target.events()?)))
+}
+
+async fn write_alarms(ctx: &Context, target: &Target, events: &Events, found: &Found) -> Result<(), LedgerError> {
+    let wanted: BTreeMap<Key, Standing> = found
+        .standings
+        .iter()
+        .map(|(key, standing)| match standing {
+            // What it is not told of neither begins for it nor ends.
+            Standing::Active(danger) if !events.alarms.contains(&danger.kind) => (key.clone(), Standing::Open),
+            standing => (key.clone(), standing.clone()),
+        })
+        .collect();
+    let now = found.now;
+    if alarm::compare(&ctx.ledger.told(&target.name).await?, &wanted).is_empty() {
+        return Ok(());
+    }
+    ctx.ledger
+        .tell(&target.name, now, |told| {
+            let changes = alarm::compare(told, &wanted);
+            let memories = changes.iter().map(|change| (change.key.clone(), change.told(now))).collect();
+            let is_wanted = |change: &Change| {
+                let before = change.before.as_ref().map_or(change.key.0, |before: &Told| before.kind);
+                change.phase != Some(Phase::Ended) || events.alarms.contains(&before)
+            };
+            let changes: Vec<_> = changes.into_iter().filter(is_wanted).collect();
+            (memories, Content::of_changes(&changes, now).into_iter().map(|content| event(content, now)).collect())
+        })
+        .await
+}
+
+async fn write_stored(ctx: &Context, target: &Target, events: &Events, room: usize) -> Result<(), LedgerError> {
+    let now = ctx.clock.now();
+    let destination = |entry: &Entry| {
+        let id = entry.partition.id.report_id();
+        let report = ctx.config.reports.iter().find(|report| report.report_id() == id)?;
+        Some(report.destination.as_str())
+    };
+    let write = |entry: &Entry, attempt: &outcome::Attempt| {
+        let stored = Content::of_stored(entry, destination(entry)).filter(|_| events.stored);
+        let other = Content::of_other_content(entry, attempt, destination(entry));
+        let other = other.filter(|_| events.alarms.contains(&AlarmKind::OtherContent));
+        stored.into_iter().chain(other).map(|content| event(content, now)).collect()
+    };
+    ctx.ledger.announce(&target.name, now, room, write).await.map(drop)
+}
+
+async fn write_summary(ctx: &Context, target: &Target, events: &Events, found: &Found) -> Result<(), LedgerError> {
+    let Some(last) = ctx.ledger.last_summary(&target.name).await? else { return Ok(()) };
+    if !events.summary || found.now.duration_since(last.at) < SUMMARY {
+        return Ok(());
+    }
+    let news = ctx.ledger.stored_after(Some(last.through)).await?;
+    let next = Summarized { at: found.now, through: news.through };
+    let content = Content::of_summary(last.at, (news.stored, news.bytes), found.pending, found.alarms().count());
+    ctx.ledger.summarize(&target.name, last, next, &event(content, found.now)).await
+}
+
+/// How many configured partitions are due and not stored.
+fn pending(plan: &Plan, now: Timestamp) -> usize {
+    let is_pending = |entry: &Entry| entry.settled == Settled::Open && entry.partition.due_at <= now;
+    plan.items.iter().filter(|item| item.report.is_some() && is_pending(&item.entry)).count()
+}
+
+/// All is well where nothing is in danger; what is lost was told and changes no more.
+fn describe(found: &Found) -> (Ping, String) {
+    let alarms: Vec<_> = found.alarms().filter(|danger| danger.kind != AlarmKind::Lost).collect();
+    let mut text = format!("{} due and not stored; {} alarms", found.pending, alarms.len());
+    for danger in alarms.iter().take(20) {
+        let whose = danger.subject.report.as_ref().or(danger.subject.destination.as_ref());
+        let whose = whose.or(danger.subject.workspace.as_ref()).map_or("moesync", String::as_str);
+        text += &format!("\n{}: {whose}, {} partitions", danger.kind, danger.partitions);
+    }
+    (if alarms.is_empty() { Ping::Success } else { Ping::Fail }, text)
+}
+
+/// An event with a name of its own.
+#[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]
+pub fn event(content: Content, now: Timestamp) -> Event {
+    Event::new(rand::random(), now, content)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers that the core is given")]
+fn jitter() -> f64 {
+    rand::random()
+}
+
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
+}

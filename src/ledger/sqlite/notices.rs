@@ -1,0 +1,390 @@
+//! What others were told, and what has not reached them yet.
+//!
+//! This file owns the SQL of that. What is said, and what is remembered as said, is written in one transaction; so is
+//! news of a stored object and how far they go. It must not know what is worth saying.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{Ledger, LedgerError};
+use crate::{
+    alarm::{Key, Told},
+    config::AlarmKind,
+    event::Event,
+    outcome::{Attempt, Entry, StoredObject},
+    report::Partition,
+};
+
+/// An event on its way to a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// What is to be delivered.
+    pub event: Event,
+    /// Since when it waits.
+    pub created_at: Timestamp,
+    /// Which try this is, counted from 1.
+    pub number: u32,
+    row: i64,
+}
+
+/// How far the summaries of a target go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summarized {
+    /// When it had the last.
+    pub at: Timestamp,
+    /// The number of the last attempt in it.
+    pub through: i64,
+}
+
+/// What was stored in some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredNews {
+    /// How many objects.
+    pub stored: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The number of the last attempt that was looked at.
+    pub through: i64,
+}
+
+impl Ledger {
+    /// Makes sure that exactly the targets called `names` are known. A new one is told of what is stored from now on;
+    /// of one that is gone everything is forgotten.
+    pub async fn keep_targets(&self, names: &[&str], now: Timestamp) -> Result<(), LedgerError> {
+        let rows = self.read("SELECT name FROM targets").await?;
+        let known = rows.iter().map(|row| self.text(row, "name")).collect::<Result<Vec<_>, _>>()?;
+        let is_same = known.len() == names.len() && known.iter().all(|name| names.contains(&name.as_str()));
+        if is_same {
+            return Ok(());
+        }
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        for gone in known.iter().filter(|name| !names.contains(&name.as_str())) {
+            for forget in [
+                "DELETE FROM targets WHERE name = ?",
+                "DELETE FROM told WHERE target = ?",
+                "DELETE FROM outbox WHERE target = ?",
+            ] {
+                sqlx::query(forget).bind(gone).execute(&mut *transaction).await.map_err(failed)?;
+            }
+        }
+        for name in names {
+            sqlx::query(
+                "INSERT INTO targets (name, attempts_read, attempts_summarized, summarized_at)
+                 SELECT ?, coalesce(max(id), 0), coalesce(max(id), 0), ? FROM attempts WHERE true
+                 ON CONFLICT (name) DO NOTHING",
+            )
+            .bind(name)
+            .bind(now.as_millisecond())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// Every partition that is lost.
+    pub async fn lost(&self) -> Result<Vec<Entry>, LedgerError> {
+        let rows = self.read("SELECT * FROM partitions WHERE settled = 'lost'").await?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
+    /// The alarms that `target` knows of and that are not over.
+    pub async fn told(&self, target: &str) -> Result<BTreeMap<Key, Told>, LedgerError> {
+        let rows = sqlx::query(TOLD).bind(target).fetch_all(&self.pool).await;
+        self.told_from(&rows.map_err(|error| self.error("read", error))?)
+    }
+
+    /// Lets `decide` compare what `target` knows with what is the case, and keeps what it returns: what is remembered
+    /// from now on of each alarm, and the events to send.
+    pub async fn tell(
+        &self,
+        target: &str,
+        now: Timestamp,
+        decide: impl FnOnce(&BTreeMap<Key, Told>) -> (Vec<(Key, Option<Told>)>, Vec<Event>),
+    ) -> Result<(), LedgerError> {
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        let rows = sqlx::query(TOLD).bind(target).fetch_all(&mut *transaction).await.map_err(failed)?;
+        let (memories, events) = decide(&self.told_from(&rows)?);
+        for ((alarm, subject), told) in memories {
+            // Names and dates: they can always be written.
+            let subject = serde_json::to_string(&subject).unwrap_or_default();
+            let query = match told {
+                Some(told) => sqlx::query(
+                    "INSERT INTO told (target, alarm, subject, since, told_as, within) VALUES (?, ?, ?, ?, ?, ?)
+                     ON CONFLICT (target, alarm, subject) DO UPDATE
+                     SET told_as = excluded.told_as, within = excluded.within",
+                )
+                .bind(target)
+                .bind(alarm.as_str())
+                .bind(subject)
+                .bind(told.since.as_millisecond())
+                .bind(told.kind.as_str())
+                .bind(told.within.map(|within| within.as_secs())),
+                None => sqlx::query("DELETE FROM told WHERE target = ? AND alarm = ? AND subject = ?")
+                    .bind(target)
+                    .bind(alarm.as_str())
+                    .bind(subject),
+            };
+            query.execute(&mut *transaction).await.map_err(failed)?;
+        }
+        for event in events {
+            self.post(&mut transaction, target, &event, now).await?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// Lets `write` make events of up to `most` partitions that were stored since `target` last had news of such, and
+    /// keeps them. Returns how many partitions that were.
+    pub async fn announce(
+        &self,
+        target: &str,
+        now: Timestamp,
+        most: usize,
+        mut write: impl FnMut(&Entry, &Attempt) -> Vec<Event>,
+    ) -> Result<usize, LedgerError> {
+        let failed = |error| self.error("write", error);
+        let is_news: Option<bool> = sqlx::query_scalar(
+            "SELECT (SELECT coalesce(max(id), 0) FROM attempts) > attempts_read FROM targets WHERE name = ?",
+        )
+        .bind(target)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        if is_news != Some(true) || most == 0 {
+            return Ok(0);
+        }
+        let mut transaction = self.begin().await?;
+        let rows = sqlx::query(
+            "SELECT a.*, a.id AS attempt_id FROM attempts a
+             WHERE a.outcome = 'stored' AND a.id > (SELECT attempts_read FROM targets WHERE name = ?)
+               -- The same content once more is no news: it was fetched again and has not changed.
+               AND a.sha256 IS NOT (SELECT b.sha256 FROM attempts b
+                                    WHERE b.partition_id = a.partition_id AND b.outcome = 'stored' AND b.id < a.id
+                                    ORDER BY b.id DESC LIMIT 1)
+             ORDER BY a.id LIMIT ?",
+        )
+        .bind(target)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        for row in &rows {
+            let partition = sqlx::query("SELECT * FROM partitions WHERE id = ?")
+                .bind(self.get::<i64>(row, "partition_id")?)
+                .fetch_one(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            for event in write(&self.entry(&partition)?, &self.attempt(row)?) {
+                self.post(&mut transaction, target, &event, now).await?;
+            }
+        }
+        let last =
+            rows.last().filter(|_| rows.len() == most).map(|row| self.get::<i64>(row, "attempt_id")).transpose()?;
+        sqlx::query("UPDATE targets SET attempts_read = coalesce(?, (SELECT max(id) FROM attempts), 0) WHERE name = ?")
+            .bind(last)
+            .bind(target)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(rows.len())
+    }
+
+    /// The last summary that `target` had; `None` when it is not known.
+    pub async fn last_summary(&self, target: &str) -> Result<Option<Summarized>, LedgerError> {
+        let row = sqlx::query("SELECT summarized_at, attempts_summarized FROM targets WHERE name = ?")
+            .bind(target)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        let of = |row| {
+            let through = self.get(&row, "attempts_summarized")?;
+            Ok(Summarized { at: self.instant(&row, "summarized_at")?, through })
+        };
+        row.map(of).transpose()
+    }
+
+    /// What was stored after the attempt numbered `after`; nothing yet where there is none.
+    pub async fn stored_after(&self, after: Option<i64>) -> Result<StoredNews, LedgerError> {
+        let row = sqlx::query(
+            "SELECT count(p.id) AS stored, coalesce(sum(p.size), 0) AS bytes,
+                    (SELECT coalesce(max(id), 0) FROM attempts) AS through
+             FROM attempts a JOIN partitions p ON p.id = a.partition_id
+             WHERE a.outcome = 'stored' AND a.id > coalesce(?, (SELECT max(id) FROM attempts))",
+        )
+        .bind(after)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        Ok(StoredNews {
+            stored: self.natural(&row, "stored")?.unwrap_or(0),
+            bytes: self.natural(&row, "bytes")?.unwrap_or(0),
+            through: self.get(&row, "through")?,
+        })
+    }
+
+    /// Keeps a summary for `target`, unless another process has done so since `before`. The one after it goes on from `next`.
+    pub async fn summarize(
+        &self,
+        target: &str,
+        before: Summarized,
+        next: Summarized,
+        event: &Event,
+    ) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        let updated = sqlx::query(
+            "UPDATE targets SET summarized_at = ?, attempts_summarized = ? WHERE name = ? AND summarized_at = ?",
+        )
+        .bind(next.at.as_millisecond())
+        .bind(next.through)
+        .bind(target)
+        .bind(before.at.as_millisecond())
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        if updated.rows_affected() == 1 {
+            self.post(&mut transaction, target, event, next.at).await?;
+        }
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    /// How many events wait for `target`.
+    pub async fn waiting(&self, target: &str) -> Result<usize, LedgerError> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE target = ?")
+            .bind(target)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// The first event that waits for `target`, if its time has come. Nobody else is given it before `until`; should
+    /// this process die with it, it is sent again after that.
+    pub async fn take(&self, target: &str, now: Timestamp, until: Timestamp) -> Result<Option<Delivery>, LedgerError> {
+        let row = sqlx::query(
+            "UPDATE outbox SET attempts = attempts + 1, next_attempt_at = ?
+             WHERE id = (SELECT min(id) FROM outbox WHERE target = ?)
+               AND (next_attempt_at <= ? OR next_attempt_at > ?)
+             RETURNING *",
+        )
+        .bind(until.as_millisecond())
+        .bind(target)
+        .bind(now.as_millisecond())
+        // A time that no clock of ours has written, unless it has been set back since.
+        .bind(now.as_millisecond().saturating_add(LONGEST_WAIT.as_millis() as i64))
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        row.map(|row| self.delivery(&row)).transpose()
+    }
+
+    /// When the first event that waits for `target` is tried again.
+    pub async fn next_delivery(&self, target: &str) -> Result<Option<Timestamp>, LedgerError> {
+        let row = sqlx::query("SELECT next_attempt_at FROM outbox WHERE target = ? ORDER BY id LIMIT 1")
+            .bind(target)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        row.map(|row| self.instant(&row, "next_attempt_at")).transpose()
+    }
+
+    /// That an event has arrived, or is given up.
+    pub async fn delivered(&self, delivery: &Delivery) -> Result<(), LedgerError> {
+        self.change(sqlx::query("DELETE FROM outbox WHERE id = ?").bind(delivery.row)).await
+    }
+
+    /// That an event has not arrived, and when it is tried again.
+    pub async fn postpone(&self, delivery: &Delivery, until: Timestamp) -> Result<(), LedgerError> {
+        let query = sqlx::query("UPDATE outbox SET next_attempt_at = ? WHERE id = ?");
+        self.change(query.bind(until.as_millisecond()).bind(delivery.row)).await
+    }
+
+    /// That the object of a partition which was known to be open was found at the destination: whoever stored it died
+    /// before it could record that. It counts as an attempt, so that it is news. What the ledger never knew is none.
+    pub(super) async fn note_found(
+        &self,
+        connection: &mut SqliteConnection,
+        partition: &Partition,
+        object: &StoredObject,
+    ) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, message, sha256)
+             SELECT id, ?, ?, 'stored', 'found at the destination', ? FROM partitions
+             WHERE workspace = ? AND report = ? AND date = ? AND settled = 'open'",
+        )
+        .bind(object.stored_at.as_millisecond())
+        .bind(object.stored_at.as_millisecond())
+        .bind(&object.sha256)
+        .bind(&partition.id.workspace)
+        .bind(&partition.id.report)
+        .bind(partition.id.date.to_string())
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| self.error("write", error))
+    }
+
+    async fn change(
+        &self,
+        query: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
+    ) -> Result<(), LedgerError> {
+        query.execute(&self.pool).await.map(drop).map_err(|error| self.error("write", error))
+    }
+
+    async fn post(
+        &self,
+        connection: &mut SqliteConnection,
+        target: &str,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        // Text and numbers: they can always be written.
+        sqlx::query("INSERT INTO outbox (target, event, created_at, next_attempt_at) VALUES (?, ?, ?, ?)")
+            .bind(target)
+            .bind(serde_json::to_string(event).unwrap_or_default())
+            .bind(now.as_millisecond())
+            .bind(now.as_millisecond())
+            .execute(connection)
+            .await
+            .map(drop)
+            .map_err(|error| self.error("write", error))
+    }
+
+    fn told_from(&self, rows: &[SqliteRow]) -> Result<BTreeMap<Key, Told>, LedgerError> {
+        let of = |row: &SqliteRow| {
+            let subject = self.text(row, "subject")?;
+            let subject = serde_json::from_str(&subject).map_err(|_| self.nonsense("told.subject", &subject))?;
+            let told = Told {
+                since: self.instant(row, "since")?,
+                kind: self.alarm_kind(row, "told_as")?,
+                within: self.get::<Option<i64>>(row, "within")?.map(SignedDuration::from_secs),
+            };
+            Ok(((self.alarm_kind(row, "alarm")?, subject), told))
+        };
+        rows.iter().map(of).collect()
+    }
+
+    fn alarm_kind(&self, row: &SqliteRow, column: &str) -> Result<AlarmKind, LedgerError> {
+        let word = self.text(row, column)?;
+        AlarmKind::parse(&word).ok_or_else(|| self.nonsense(column, &word))
+    }
+
+    fn delivery(&self, row: &SqliteRow) -> Result<Delivery, LedgerError> {
+        let event = self.text(row, "event")?;
+        Ok(Delivery {
+            event: serde_json::from_str(&event).map_err(|_| self.nonsense("outbox.event", &event))?,
+            created_at: self.instant(row, "created_at")?,
+            number: self.natural(row, "attempts")?.unwrap_or(1),
+            row: row.try_get("id").map_err(|error| self.nonsense("outbox.id", &error.to_string()))?,
+        })
+    }
+}
+
+const TOLD: &str = "SELECT * FROM told WHERE target = ?";
+
+/// No event waits longer for its next try.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(25);

@@ -1,0 +1,18 @@
+//! A sign of life, in the manner of healthchecks.io: the address itself, or with `/start` or `/fail` behind it.
+
+use reqwest::{RequestBuilder, header::CONTENT_TYPE};
+use url::Url;
+
+use super::Ping;
+
+pub(super) fn request(http: &reqwest::Client, url: &Url, sign: Ping, text: String) -> RequestBuilder {
+    let suffix = match sign {
+        Ping::Start => "/start",
+        Ping::Success => "",
+        Ping::Fail => "/fail",
+    };
+    let mut url = url.clone();
+    let path = format!("{}{suffix}", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    http.post(url).header(CONTENT_TYPE, "text/plain; charset=utf-8").body(text)
+}

@@ -1,0 +1,61 @@
+//! What the process itself has to say to whoever listens: that something came of an attempt, that the loop goes on, what
+//! is wrong with the process.
+//!
+//! This file owns no decision. It must not know who listens.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::config::AlarmKind;
+
+/// Shared by everything that works with the same ledger.
+#[derive(Debug, Default)]
+pub struct Bulletin {
+    incidents: Mutex<BTreeMap<AlarmKind, String>>,
+    planned_at: Mutex<Option<Timestamp>>,
+    news: Notify,
+}
+
+impl Bulletin {
+    /// Something is wrong until it is cleared, or the process ends.
+    pub fn raise(&self, kind: AlarmKind, message: String) {
+        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, message);
+        self.news.notify_one();
+    }
+
+    /// It is no longer wrong.
+    pub fn clear(&self, kind: AlarmKind) {
+        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).remove(&kind);
+        self.news.notify_one();
+    }
+
+    /// What is wrong.
+    pub fn incidents(&self) -> BTreeMap<AlarmKind, String> {
+        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An attempt was recorded.
+    pub(super) fn note_attempt(&self) {
+        self.news.notify_one();
+    }
+
+    /// The loop has planned.
+    pub(super) fn note_plan(&self, now: Timestamp) {
+        self.planned_at.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+    }
+
+    /// When the loop last planned.
+    pub fn planned_at(&self) -> Option<Timestamp> {
+        *self.planned_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when something is new since the last time that it returned.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+}

@@ -1,0 +1,554 @@
+//! Who is told what, and when: each alarm once as it begins, worsens and ends, whatever dies in between.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+
+use jiff::SignedDuration;
+use moesync::{
+    config::{self, AlarmKind},
+    dispatch::Dispatcher,
+    ledger::{self, Claimed},
+    outcome::{self, Attempt, Outcome, Settled},
+    report::PartitionId,
+    sync::{self, Context, Progress, Selection},
+};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use tokio::process::Command;
+
+use crate::{
+    docs::blocks,
+    support::{Bench, CANARY, Daemon, Receiver, Series, receiver::KEY, wait_until},
+};
+
+const NOW: &str = "2026-11-21T12:00:00Z";
+
+/// A bench whose configuration tells a receiver by webhook.
+async fn told(series: &[Series]) -> (Bench, Receiver) {
+    let (bench, receiver) = (Bench::at(NOW, series).await, Receiver::start().await);
+    bench.write_config(&(bench.config() + &receiver.webhook()));
+    (bench, receiver)
+}
+
+/// One pass and what is told after it, by a process of its own.
+async fn pass(bench: &Bench) {
+    let ctx = bench.context().await;
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
+    dispatcher.begin(&ctx).await.unwrap();
+    sync::recover(&ctx).await.unwrap();
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    dispatcher.round(&ctx).await.unwrap();
+    ctx.ledger.close().await;
+}
+
+/// What is told without a pass, by a process of its own.
+async fn look(bench: &Bench) {
+    let ctx = bench.context().await;
+    Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap().round(&ctx).await.unwrap();
+    ctx.ledger.close().await;
+}
+
+fn hours(hours: i64) -> SignedDuration {
+    SignedDuration::from_hours(hours)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_danger_is_told_once_when_it_begins_at_72_24_and_6_hours_and_once_when_it_is_over() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("not-yet");
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), [""; 0], "it is not late yet");
+    // It was generated at 06:00 and expires seven days after that.
+    let mut expected = Vec::new();
+    for (advance, said) in
+        [(1, "late began"), (96, "expiring worsened"), (47, "expiring worsened"), (13, "expiring worsened")]
+    {
+        bench.clock.advance(hours(advance));
+        pass(&bench).await;
+        expected.push(said);
+        assert_eq!(receiver.alarms(), expected);
+        // Every process is a new one, and none says it again.
+        pass(&bench).await;
+        look(&bench).await;
+        assert_eq!(receiver.alarms(), expected);
+    }
+    let mut events = receiver.events();
+    events.retain(|event| event["type"].as_str().unwrap().starts_with("alarm."));
+    let within: Vec<_> = events.iter().map(|event| event["data"]["within_seconds"].as_i64()).collect();
+    assert_eq!(within, [None, Some(72 * 3600), Some(24 * 3600), Some(6 * 3600)]);
+    let last = events.pop().unwrap();
+    assert_eq!((&last["data"]["nearest"]["report"], &last["data"]["partitions"]), (&"report-test".into(), &7.into()));
+
+    bench.vendor.clear_faults();
+    bench.clock.advance(hours(1));
+    pass(&bench).await;
+    expected.push("expiring ended");
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), expected);
+    let ids: BTreeSet<_> = receiver.events().iter().map(|event| event["id"].to_string()).collect();
+    assert_eq!(ids.len(), receiver.events().len(), "events share an id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_and_five_hundred_partitions_are_one_message_as_it_begins_at_each_level_and_when_it_is_over() {
+    let series: Vec<_> = (0..100).map(|number| Series::campaign(&format!("Report {number}"), 5).bytes(500)).collect();
+    let (bench, receiver) = told(&series).await;
+    let key = fs::read(bench.path("secret-key")).unwrap();
+    fs::write(bench.path("secret-key"), "not-the-key").unwrap();
+    for _ in 0..3 {
+        pass(&bench).await;
+    }
+    // The oldest of them has 66 hours left.
+    assert_eq!(receiver.alarms(), ["unauthorized began"]);
+    let event = receiver.events().pop().unwrap();
+    assert_eq!((&event["data"]["workspace"], &event["data"]["partitions"]), (&"acme".into(), &500.into()));
+    assert_eq!(event["data"]["within_seconds"], 72 * 3600);
+    bench.clock.advance(hours(45));
+    pass(&bench).await;
+    bench.clock.advance(hours(16));
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), ["unauthorized began", "unauthorized worsened", "unauthorized worsened"]);
+
+    fs::write(bench.path("secret-key"), key).unwrap();
+    bench.clock.advance(hours(1));
+    pass(&bench).await;
+    assert_eq!(receiver.alarms()[3..], ["unauthorized ended"]);
+    // What was due meanwhile included.
+    let stored = receiver.events().iter().filter(|event| event["type"] == "stored").count();
+    assert!(stored < 700, "{stored}");
+    for _ in 0..50 {
+        look(&bench).await;
+    }
+    let stored: Vec<_> = receiver.events().into_iter().filter(|event| event["type"] == "stored").collect();
+    let ledger = ledger::open_read_only(&bench.ledger()).await.unwrap().unwrap();
+    let objects: BTreeSet<_> =
+        ledger.entries().await.unwrap().into_iter().filter_map(|e| Some(e.object?.key)).collect();
+    let told: BTreeSet<_> = stored.iter().map(|event| event["data"]["key"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((told, stored.len()), (objects.clone(), objects.len()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_object_is_told_with_key_and_hash_also_when_its_process_died_before_it_could_record_it() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 3)]).await;
+    // The ledger knows of one that is not stored; a process stores it, and its record is lost.
+    bench.fault_at(
+        &bench.series[0].file_name(bench.newest),
+        "not-yet".parse::<moesync::emulator::Rule>().unwrap().fault,
+        1,
+    );
+    pass(&bench).await;
+    let ledger = fs::read(bench.ledger()).unwrap();
+    pass(&bench).await;
+    fs::write(bench.ledger(), ledger).unwrap();
+    let before = receiver.events().len();
+    assert_eq!(before, 3);
+    look_after_recovery(&bench).await;
+
+    let events = receiver.events();
+    assert_eq!(events.len(), 4, "{events:#?}");
+    for event in &events {
+        let data = &event["data"];
+        assert_eq!(event["type"], "stored");
+        let object = fs::read(bench.object(data["key"].as_str().unwrap())).unwrap();
+        assert_eq!(data["sha256"], crate::support::oracle::hash(&object));
+        assert_eq!((&data["size"], &data["destination"]), (&object.len().into(), &"disk".into()));
+    }
+    assert_eq!(events[2]["data"], events[3]["data"]);
+}
+
+async fn look_after_recovery(bench: &Bench) {
+    let ctx = bench.context().await;
+    sync::recover(&ctx).await.unwrap();
+    Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap().round(&ctx).await.unwrap();
+    ctx.ledger.close().await;
+}
+
+/// Breaks the downloads of a process.
+struct Broken;
+
+impl Progress for Broken {
+    fn begin(&self, _: &PartitionId, _: Option<u64>) {
+        panic!("a fault of ours");
+    }
+    fn advance(&self, _: &PartitionId, _: u64) {}
+    fn end(&self, _: &PartitionId, _: Outcome) {}
+}
+
+/// Whatever is told once an alarm was brought about; it must begin once, and nothing else with it.
+async fn brought_about(kind: AlarmKind, bring_about: impl AsyncFn(&Bench)) -> (AlarmKind, Bench, Receiver) {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    bring_about(&bench).await;
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), [format!("{kind} began")], "{:#?}", receiver.events());
+    (kind, bench, receiver)
+}
+
+async fn in_process(bench: &Bench, progress: Arc<dyn Progress>, work: impl AsyncFn(&Arc<Context>)) {
+    let config = config::load(&bench.path("moesync.toml"), std::iter::empty()).unwrap();
+    let ctx = Arc::new(sync::start(Arc::new(config), Arc::new(bench.clock.clone()), progress).await.unwrap());
+    work(&ctx).await;
+    Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap().round(&ctx).await.unwrap();
+    ctx.ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
+    let mut seen = BTreeSet::new();
+    for (kind, fault) in [
+        (AlarmKind::Unauthorized, "unauthorized"),
+        (AlarmKind::Corrupt, "truncate=50%"),
+        (AlarmKind::Clock, "wrong-date=-2h"),
+    ] {
+        seen.extend([brought_about(kind, async |bench: &Bench| bench.fault(fault)).await.0]);
+    }
+    for (kind, advance) in [(AlarmKind::Late, hours(1)), (AlarmKind::Expiring, hours(97))] {
+        let late = async |bench: &Bench| {
+            bench.fault("not-yet");
+            bench.clock.advance(advance);
+        };
+        // Other days have become due in between.
+        let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+        late(&bench).await;
+        pass(&bench).await;
+        assert_eq!(receiver.alarms(), [format!("{kind} began")]);
+        seen.extend([kind]);
+    }
+
+    // Seen once, never whole, and denied after its expiry.
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("truncate=50%,times=1");
+    bench.fault("not-yet");
+    pass(&bench).await;
+    bench.clock.advance(hours(7 * 24));
+    pass(&bench).await;
+    pass(&bench).await;
+    let lost = receiver.events().into_iter().filter(|event| event["data"]["alarm"] == "lost").collect::<Vec<_>>();
+    assert_eq!(lost.len(), 1, "{:?}", receiver.alarms());
+    assert_eq!(lost[0]["data"]["nearest"]["date"], bench.newest.to_string());
+    seen.extend([AlarmKind::Lost]);
+
+    let (kind, ..) = brought_about(AlarmKind::OtherContent, async |bench: &Bench| {
+        let (series, date) = bench.due()[0];
+        let object = bench.object(&series.key(date));
+        fs::create_dir_all(object.parent().unwrap()).unwrap();
+        fs::write(object, "somebody else's").unwrap();
+    })
+    .await;
+    seen.extend([kind]);
+
+    let (kind, bench, receiver) = brought_about(AlarmKind::Ledger, async |bench: &Bench| {
+        fs::create_dir_all(bench.ledger().parent().unwrap()).unwrap();
+        fs::write(bench.ledger(), "this is a shopping list\n".repeat(100)).unwrap();
+    })
+    .await;
+    look(&bench).await;
+    assert_eq!(receiver.alarms(), ["ledger began", "ledger ended"], "the next process found a sound one");
+    seen.extend([kind]);
+
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    in_process(&bench, Arc::new(()), async |ctx| {
+        // No archive's request is refused as such: recorded as one of another source would be.
+        bench.fault("not-yet");
+        sync::once(ctx, &Selection::default(), std::future::pending()).await.unwrap();
+        let id = ctx.ledger.entries().await.unwrap().remove(0).partition.id;
+        let Claimed::Ours(claim) = ctx.ledger.claim(&id, Settled::Open).await.unwrap() else {
+            panic!("somebody else has it")
+        };
+        let attempt = attempt(ctx, Outcome::Rejected);
+        let settlement = outcome::settle(&claim.entry, hours(24), &attempt, 0.5);
+        ctx.ledger.record(*claim, &attempt, &settlement, None).await.unwrap();
+    })
+    .await;
+    assert_eq!(receiver.alarms(), ["rejected began"]);
+    seen.extend([AlarmKind::Rejected]);
+
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    in_process(&bench, Arc::new(()), async |ctx| {
+        fs::remove_dir_all(bench.path("reports")).unwrap_or_default();
+        fs::write(bench.path("reports"), "no folder").unwrap();
+        sync::once(ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    })
+    .await;
+    assert_eq!(receiver.alarms(), ["store_failed began"]);
+    assert_eq!(receiver.events()[0]["data"]["destination"], "disk");
+    seen.extend([AlarmKind::StoreFailed]);
+
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    in_process(&bench, Arc::new(Broken), async |ctx| {
+        sync::once(ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    })
+    .await;
+    assert_eq!(receiver.alarms(), ["panic began"]);
+    seen.extend([AlarmKind::Panic]);
+
+    seen.extend([AlarmKind::Configuration]); // by a_wrong_new_configuration_is_told_and_so_is_a_mended_one
+    assert_eq!(seen, BTreeSet::from(AlarmKind::ALL));
+}
+
+fn attempt(ctx: &Context, outcome: Outcome) -> Attempt {
+    let now = ctx.clock.now();
+    Attempt {
+        started_at: now,
+        finished_at: now,
+        outcome,
+        http_status: Some(400),
+        message: "refused".into(),
+        seen: false,
+        vendor_date: None,
+        retry_after: None,
+        size: None,
+        sha256: None,
+        request_id: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_new_configuration_is_told_and_so_is_a_mended_one() {
+    let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    let good = bench.config() + &receiver.webhook();
+    bench.write_config(&good);
+    let daemon = Daemon::start(&bench).await;
+    bench.write_config(&good.replace("campaign_report", "campaign_retort"));
+    daemon.signal("HUP").await;
+    receiver.wait_for_alarms(1).await;
+    bench.write_config(&good);
+    daemon.signal("HUP").await;
+    receiver.wait_for_alarms(2).await;
+    daemon.stop(&bench).await;
+    assert_eq!(receiver.alarms(), ["configuration began", "configuration ended"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_nobody_listens_it_forgets_nothing_and_killed_again_it_repeats_nothing() {
+    let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 2)]).await, Receiver::start().await);
+    bench.write_config(&(bench.config() + &receiver.webhook()));
+    bench.fault("unauthorized");
+    receiver.answer(503, "closed");
+    let daemon = Daemon::start(&bench).await;
+    assert!(wait_until(async || !receiver.received().is_empty()).await);
+    daemon.kill(&bench).await;
+    let id = receiver.received()[0].header("webhook-id").to_owned();
+    assert_eq!(receiver.alarms(), [""; 0]);
+
+    receiver.answer(200, "ok");
+    let daemon = Daemon::start(&bench).await;
+    receiver.wait_for_alarms(1).await;
+    daemon.kill(&bench).await;
+    assert_eq!(receiver.events()[0]["id"], id, "a receiver could not know that it is the same");
+    // One that is still there when it begins says nothing new.
+    bench.run(&["sync"]).await.expect(1);
+    bench.run(&["sync"]).await.expect(1);
+    assert_eq!(receiver.alarms(), ["unauthorized began"]);
+    // And the end of it is told by the timer's variant.
+    bench.vendor.clear_faults();
+    bench.run(&["sync"]).await.expect(0);
+    let alarms = receiver.alarms();
+    assert_eq!(alarms, ["unauthorized began", "unauthorized ended"]);
+    assert_eq!(receiver.events().iter().filter(|event| event["type"] == "stored").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_arrives_is_given_up_after_three_days_and_what_came_to_pass_since_is_told() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    pass(&bench).await;
+    receiver.answer(500, "broken");
+    bench.fault("not-yet");
+    bench.clock.advance(hours(31));
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), [""; 0]);
+    bench.clock.advance(hours(85));
+    pass(&bench).await;
+    look(&bench).await;
+    receiver.answer(200, "ok");
+    bench.clock.advance(hours(1));
+    look(&bench).await;
+    assert_eq!(receiver.alarms(), ["expiring worsened"], "the beginning is three days old");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_of_slack_is_told_of_alarms_in_text_that_calls_nobody() {
+    let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 2)]).await, Receiver::start().await);
+    let target =
+        format!("\n[[notify]]\nname = \"chat\"\nkind = \"slack\"\nurl = \"{}/services/{CANARY}\"\n", receiver.url);
+    bench.write_config(&(bench.config() + &target));
+    bench.fault("status=401,body=<!channel> & co,times=1");
+    pass(&bench).await;
+    bench.clock.advance(hours(2));
+    pass(&bench).await;
+    let texts: Vec<_> = receiver.received().iter().map(|received| received.json()["text"].clone()).collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    let (began, ended) = (texts[0].as_str().unwrap(), texts[1].as_str().unwrap());
+    assert!(
+        began.starts_with(":rotating_light: workspace acme: MoEngage refuses the credentials: 2 partitions"),
+        "{began}"
+    );
+    assert!(!began.contains('<'), "{began}");
+    assert_eq!(ended, ":white_check_mark: workspace acme: over: MoEngage refuses the credentials");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_mans_switch_hears_that_nothing_was_stored_and_of_what_is_wrong() {
+    let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    let target = format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url);
+    bench.write_config(&(bench.config() + &target));
+    let ctx = bench.context().await;
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
+    let pass = async || {
+        sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+        dispatcher.round(&ctx).await.unwrap();
+        dispatcher.round(&ctx).await.unwrap();
+    };
+    pass().await;
+    bench.clock.advance(SignedDuration::from_mins(5));
+    pass().await;
+    bench.fault("unauthorized");
+    bench.clock.advance(hours(30));
+    pass().await;
+    // The loop no longer goes on.
+    bench.clock.advance(SignedDuration::from_mins(20));
+    dispatcher.round(&ctx).await.unwrap();
+
+    let pings: Vec<_> = receiver.received().into_iter().map(|ping| (ping.path, ping.body)).collect();
+    let [first, second, refused, hanging] = pings.as_slice() else { panic!("{pings:#?}") };
+    assert_eq!((first.0.as_str(), second.0.as_str()), ("/ping/uuid", "/ping/uuid"));
+    assert_eq!(second.1, "0 stored since the last ping; 0 due and not stored; 0 alarms");
+    assert_eq!(refused.0, "/ping/uuid/fail");
+    assert!(refused.1.contains("unauthorized: acme, 1 partitions"), "{}", refused.1);
+    assert_eq!(hanging.0, "/ping/uuid/fail");
+    assert!(hanging.1.contains("the loop has not gone on"), "{}", hanging.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_on_which_nothing_was_stored_has_its_summary() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    pass(&bench).await;
+    bench.fault("not-yet");
+    for _ in 0..2 {
+        bench.clock.advance(hours(25));
+        pass(&bench).await;
+        look(&bench).await;
+    }
+    let summaries: Vec<_> = receiver.events().into_iter().filter(|event| event["type"] == "summary").collect();
+    let stored: Vec<_> = summaries.iter().map(|summary| summary["data"]["stored"].as_u64()).collect();
+    assert_eq!(stored, [Some(1), Some(0)]);
+    assert_eq!(summaries[1]["data"]["pending"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_address_and_no_key_of_a_target_is_in_a_log_an_error_the_ledger_or_the_output_of_a_command() {
+    let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    let secrets = ["T0000CANARYPATH", "canaryquery", "Y2FuYXJ5LXdlYmhvb2sta2V5LWNhbmFyeS13ZWJob29r"];
+    let target = |name: &str, rest: &str| {
+        let address = format!("{}/services/{}?token={}", receiver.url, secrets[0], secrets[1]);
+        format!("\n[[notify]]\nname = \"{name}\"\nurl = \"{address}\"\n{rest}\n")
+    };
+    let targets = target("slack", "kind = \"slack\"")
+        + &target("ping", "kind = \"ping\"")
+        + &target("hook", &format!("kind = \"webhook\"\nsecret = \"{}\"", secrets[2]))
+        + &target("gone", "kind = \"slack\"").replace("127.0.0.1", "127.0.0.2");
+    bench.write_config(&(bench.config() + &targets));
+    bench.fault("unauthorized");
+    receiver.answer(404, &format!("no route to /services/{}?token={}", secrets[0], secrets[1]));
+    let mut printed = String::new();
+    for arguments in [&["-vv", "sync"][..], &["check", "--online"], &["status", "--json"]] {
+        let ran = bench.run(arguments).await;
+        printed += &format!("{}{}", ran.stdout, ran.stderr);
+    }
+    assert!(printed.contains("notify target hook did not arrive") || printed.contains("answered 404"), "{printed}");
+    assert!(printed.contains("could not reach http://127.0.0.2"), "{printed}");
+    let ledger = String::from_utf8_lossy(&fs::read(bench.ledger()).unwrap()).into_owned();
+    for secret in secrets {
+        assert!(!printed.contains(secret), "{printed}");
+        assert!(!ledger.contains(secret), "{secret} is in the ledger");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_online_sends_each_target_a_test_and_says_whether_it_arrived() {
+    let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    let config = bench.config() + &receiver.webhook();
+    bench.write_config(&config);
+    bench.run(&["check"]).await.expect(0);
+    assert!(receiver.received().is_empty(), "without --online nobody is told");
+    bench.run(&["check", "--online"]).await.expect(0);
+    assert_eq!(receiver.events()[0]["type"], "test");
+    receiver.answer(403, "invalid_token");
+    let ran = bench.run(&["check", "--online"]).await.expect(1);
+    assert!(ran.stdout.contains("answered 403: invalid_token"), "{}", ran.stdout);
+    // A target whose secret is not there is found out before anything begins.
+    bench.write_config(&config.replace(&format!("url = \"{}/hook\"", receiver.url), "url_env = \"NOWHERE\""));
+    let ran = bench.run(&["sync"]).await.expect(2);
+    assert!(ran.stderr.contains("notify target `hook`") && ran.stderr.contains("NOWHERE is not set"), "{}", ran.stderr);
+    assert_eq!(bench.requests(), 14, "a pass began");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_nobody_to_tell_the_ledger_holds_nothing_for_anybody() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
+    bench.fault("unauthorized,times=1");
+    bench.sync(1).await;
+    bench.vendor.clear_faults();
+    bench.sync(0).await;
+    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    for count in ["SELECT count(*) FROM targets", "SELECT count(*) FROM told", "SELECT count(*) FROM outbox"] {
+        assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&pool).await.unwrap(), 0, "{count}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_the_first_version_is_brought_up_to_date_by_those_who_write_and_refused_by_those_who_read() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
+    // As the first version made it: its migration alone.
+    let migrations = tempfile::tempdir().unwrap();
+    let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations/0001_ledger.sql");
+    fs::copy(first, migrations.path().join("0001_ledger.sql")).unwrap();
+    fs::create_dir_all(bench.ledger().parent().unwrap()).unwrap();
+    let options = SqliteConnectOptions::new().filename(bench.ledger()).create_if_missing(true);
+    let pool = SqlitePool::connect_with(options).await.unwrap();
+    sqlx::migrate::Migrator::new(migrations.path()).await.unwrap().run(&pool).await.unwrap();
+    sqlx::query(
+        "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled)
+         VALUES ('acme', 'gone', '2026-01-01', 'daily_dump', 0, 0, 'absent')",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+
+    let ran = bench.run(&["status"]).await.expect(1);
+    assert!(ran.stderr.contains("an older version of moesync; `moesync sync` or `moesync run`"), "{}", ran.stderr);
+    bench.sync(0).await;
+    let status = bench.status().await;
+    let known: Vec<_> = status.iter().map(|p| (p["report"].as_str().unwrap(), p["state"].as_str().unwrap())).collect();
+    assert_eq!(known, [("gone", "absent"), ("report-test", "stored"), ("report-test", "stored")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ways_to_check_a_signature_in_the_documents_accept_ours_and_nothing_else() {
+    let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    bench.write_config(&(bench.config() + &receiver.webhook()));
+    bench.run(&["check", "--online"]).await.expect(0);
+    let [received] = receiver.received().try_into().unwrap();
+    let python = blocks("docs/operations.md", "python").remove(0)
+        + "\nimport os\nnames = {'webhook-id': 'ID', 'webhook-timestamp': 'TIMESTAMP', 'webhook-signature': 'SIGNATURE'}\n\
+           headers = {name: os.environ[variable] for name, variable in names.items()}\n\
+           if is_genuine(os.environ['SECRET'], headers, open('body.json', 'rb').read()): print('genuine')\n";
+    let shell = blocks("docs/operations.md", "sh").pop().unwrap();
+    for (body, said) in [(received.body.clone(), "genuine\n"), (received.body.replace("test", "rest"), "")] {
+        fs::write(bench.path("body.json"), body).unwrap();
+        for (program, script) in [("python3", &python), ("sh", &shell)] {
+            let output = Command::new(program)
+                .args(["-c", script])
+                .current_dir(bench.folder.path())
+                .env("SECRET", format!("whsec_{KEY}"))
+                .env("ID", received.header("webhook-id"))
+                .env("TIMESTAMP", received.header("webhook-timestamp"))
+                .env("SIGNATURE", received.header("webhook-signature"))
+                .output()
+                .await
+                .unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(String::from_utf8_lossy(&output.stdout), said, "{program}: {stderr}");
+        }
+    }
+}
