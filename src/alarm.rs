@@ -79,10 +79,13 @@ pub fn of(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<Alarm> {
 
 /// The smallest configured time that is left to the expiry of a pending partition; zero once that has passed.
 fn within(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<SignedDuration> {
-    let left = entry.partition.expires_at?.duration_since(now);
+    let expires_at = entry.partition.expires_at?;
+    let left = expires_at.duration_since(now);
+    // A live listing lasts a day: what is longer than a partition's whole life says nothing of it.
+    let life = expires_at.duration_since(entry.partition.generated_at);
     // The thresholds are sorted longest first; the smallest one passed is the one to name.
     match left.is_positive() {
-        true => alarms.expiry.iter().copied().rfind(|threshold| left <= *threshold),
+        true => alarms.expiry.iter().copied().rfind(|threshold| left <= *threshold && *threshold < life),
         false => Some(SignedDuration::ZERO),
     }
 }
@@ -177,6 +180,9 @@ pub fn survey(facts: &Facts<'_>) -> BTreeMap<Key, Standing> {
     for item in survey.pending() {
         survey.look(item, &refused, &full);
     }
+    for item in facts.plan.items.iter().filter(|item| item.entry.settled == Settled::Stored) {
+        survey.look_at_refresh(item);
+    }
     for entry in facts.lost {
         let id = &entry.partition.id;
         survey.add(AlarmKind::Lost, Subject { date: Some(id.date), ..of_report(entry) }, entry, None);
@@ -263,6 +269,20 @@ impl<'a> Survey<'a> {
             self.leave_open(AlarmKind::Expiring, of_report(entry));
         } else if is_in_danger {
             self.add(AlarmKind::Expiring, of_report(entry), entry, within);
+        }
+    }
+
+    /// What is stored is in no danger, but may fail to be fetched again where it restates.
+    fn look_at_refresh(&mut self, item: &'a Item) {
+        let entry = &item.entry;
+        let workspace = Subject { workspace: Some(entry.partition.id.workspace.clone()), ..Subject::default() };
+        let destination = Subject { destination: destination(item).map(str::to_owned), ..Subject::default() };
+        match failure(entry) {
+            Some(Alarm::Unauthorized) => self.add(AlarmKind::Unauthorized, workspace, entry, None),
+            Some(Alarm::Rejected) => self.add(AlarmKind::Rejected, of_report(entry), entry, None),
+            Some(Alarm::Corrupt) => self.add(AlarmKind::Corrupt, of_report(entry), entry, None),
+            Some(Alarm::StoreFailed) => self.add(AlarmKind::StoreFailed, destination, entry, None),
+            _ => {}
         }
     }
 

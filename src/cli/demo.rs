@@ -152,7 +152,7 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
             if source.is_live_listing() { today } else { week_ago }
         );
     }
-    text += &format!("shape = \"rows\"\nmetric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"\n");
+    text += "shape = \"rows\"\nmetric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"\n";
     fs::write(path, text)
 }
 
