@@ -267,6 +267,92 @@ pub fn blocks(document: &str, language: &str) -> Vec<String> {
     text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
+/// The tables of the configuration, in the order in which one is written.
+const TABLES: [&str; 9] =
+    ["workspaces", "destinations", "reports", "notify", "alarms", "limits", "network", "ledger", "web"];
+
+/// docs/configuration.md, made from the schema that `moesync schema` prints.
+fn configuration_reference() -> String {
+    let schema = moesync::config::schema();
+    let schema = serde_json::to_value(&schema).unwrap();
+    let mut text = format!(
+        "# Configuration\n\n<!-- Made from `moesync schema` by UPDATE_SCHEMAS=1 cargo test --test it docs:: -->\n\n{}\n\n\
+         A complete file with comments: [config/moesync.example.toml](../config/moesync.example.toml). `moesync check` says \
+         what is wrong with yours.\n",
+        schema["description"].as_str().unwrap()
+    );
+    let tables: BTreeSet<_> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(tables, BTreeSet::from(TABLES), "a table is missing in the reference, or gone");
+    for name in TABLES {
+        let table = &schema["properties"][name];
+        let (heading, keys) = match table["items"].is_object() {
+            true => (format!("[[{name}]]"), &table["items"]),
+            false => (format!("[{name}]"), table),
+        };
+        let about = table["description"].as_str().unwrap();
+        text += &format!("\n## `{heading}`\n\n{about}\n\n| key | value | default | meaning |\n|---|---|---|---|\n");
+        let required = keys["required"].as_array().cloned().unwrap_or_default();
+        for (key, value) in keys["properties"].as_object().unwrap() {
+            text += &row(key, value, required.contains(&key.as_str().into()));
+            for (inner, value) in value["properties"].as_object().into_iter().flatten() {
+                text += &row(&format!("{key}.{inner}"), value, false);
+            }
+        }
+    }
+    text
+}
+
+fn row(key: &str, value: &Value, is_required: bool) -> String {
+    let default = match (&value["default"], is_required) {
+        (_, true) => "required".to_owned(),
+        (Value::Null, false) => String::new(),
+        (default, false) => format!("`{default}`"),
+    };
+    let meaning = value["description"].as_str().unwrap().replace('\n', " ").replace('|', "\\|");
+    format!("| `{key}` | {} | {default} | {meaning} |\n", kind(value))
+}
+
+/// What may stand there, in few words.
+fn kind(value: &Value) -> String {
+    let words = |list: &Value| {
+        let quoted = list.as_array().unwrap().iter().map(|word| format!("`{word}`"));
+        quoted.collect::<Vec<_>>().join(", ")
+    };
+    if value["enum"].is_array() {
+        return words(&value["enum"]);
+    }
+    if let Some(choices) = value["oneOf"].as_array().or(value["anyOf"].as_array()) {
+        let kinds = choices.iter().map(|choice| match &choice["const"] {
+            Value::Null => kind(choice),
+            word => format!("`{word}`"),
+        });
+        return kinds.collect::<Vec<_>>().join(", ");
+    }
+    let range = match (&value["minimum"], &value["maximum"]) {
+        (Value::Number(least), Value::Number(most)) => format!(", {least} to {most}"),
+        _ => String::new(),
+    };
+    match &value["type"] {
+        Value::String(kind) if kind == "array" => match self::kind(&value["items"]) {
+            item if item.starts_with('`') => format!("list of {item}"),
+            item => format!("list of {item}s"),
+        },
+        Value::String(kind) if kind == "object" => "table".to_owned(),
+        Value::String(kind) => format!("{kind}{range}"),
+        kinds => kinds.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect::<Vec<_>>().join(" or "),
+    }
+}
+
+#[test]
+fn the_configuration_reference_is_made_of_the_schema() {
+    let path = root().join("docs/configuration.md");
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        fs::write(&path, configuration_reference()).unwrap();
+    }
+    let hint = "if the change is meant: UPDATE_SCHEMAS=1 cargo test --test it docs::";
+    assert!(fs::read_to_string(path).unwrap_or_default() == configuration_reference(), "docs/configuration.md; {hint}");
+}
+
 #[test]
 fn the_configuration_in_the_readme_is_accepted() {
     let text = readme_blocks("toml").concat();
@@ -278,13 +364,15 @@ fn the_configuration_in_the_readme_is_accepted() {
 }
 
 #[test]
-fn every_command_line_in_the_readme_is_understood() {
-    let lines: Vec<_> = readme_blocks("sh")
+fn every_command_line_in_the_documents_is_understood() {
+    let documents = ["README.md", "docs/operations.md", "docs/troubleshooting.md"];
+    let lines: Vec<_> = documents
         .iter()
+        .flat_map(|document| blocks(document, "sh"))
         .flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>())
         .filter_map(|line| {
             let line = line.split(" #").next().unwrap().trim().to_owned();
-            line.split_once("moesync ").filter(|(before, _)| before.is_empty()).map(|(_, rest)| rest.to_owned())
+            line.strip_prefix("moesync ").map(str::to_owned)
         })
         .collect();
     assert!(lines.len() > 4, "{lines:?}");

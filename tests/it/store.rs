@@ -388,6 +388,8 @@ fn a_manifest_is_written_as_the_design_says() {
         }
       ],
       "records": null,
+      "pages": null,
+      "requests": null,
       "window": null,
       "generated_at": "2026-11-21T04:00:00Z",
       "due_at": "2026-11-21T04:30:00Z",
