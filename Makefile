@@ -1,8 +1,10 @@
 # make test   installs what the tests need and is missing (Debian), then runs them all
 # make lint   formatting, clippy, documentation, dependencies
 # make bench  speed and memory against the promises; takes minutes and a quiet machine
+# make deb    the Debian package, into target/debian/
 # make demo   everything against a pretend MoEngage, into ./moesync-demo/
 
+CARGO_DEB_VERSION := 3.8.0
 CARGO_DENY_VERSION := 0.20.2
 
 # Some tests mount a small disk. Whoever is not root becomes it in a namespace, and nowhere else.
@@ -13,7 +15,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 TOOLS := cc:build-essential chromedriver:chromium-driver chromium:chromium curl:curl java:default-jdk-headless javac:default-jdk-headless mount:mount ps:procps \
     promtool:prometheus python3:python3 strace:strace systemd-analyze:systemd time:time unzip:unzip zip:zip
 
-.PHONY: test lint bench demo tools cargo-deny
+.PHONY: test lint bench deb demo tools cargo-deb cargo-deny
 
 test: tools
 	$(AS_ROOT) cargo test --locked --no-fail-fast
@@ -30,6 +32,15 @@ lint: cargo-deny
 bench: tools
 	cargo build --locked --release
 	benches/archives.py
+
+deb: cargo-deb
+	cargo build --locked --release
+	rm -rf target/package && mkdir -p target/package/man
+	target/release/moesync man --dir target/package/man
+	target/release/moesync completions bash > target/package/moesync.bash
+	target/release/moesync completions fish > target/package/moesync.fish
+	target/release/moesync completions zsh > target/package/_moesync
+	cargo deb --locked --no-build $(DEB_OPTIONS)
 
 demo:
 	cargo run --locked --release -- demo
@@ -50,3 +61,6 @@ tools:
 
 cargo-deny:
 	@cargo deny --version > /dev/null 2>&1 || cargo install --locked cargo-deny --version $(CARGO_DENY_VERSION)
+
+cargo-deb:
+	@cargo deb --version > /dev/null 2>&1 || cargo install --locked cargo-deb --version $(CARGO_DEB_VERSION)

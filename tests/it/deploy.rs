@@ -20,11 +20,12 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-const UNIT: &str = "deploy/systemd/moesync.service";
+const DAEMON: &str = "deploy/systemd/moesync.service";
+const PASS: &str = "deploy/systemd/moesync-sync.service";
 
-/// The values that a key has in the unit.
+/// The values that a key has in the daemon's unit.
 fn unit(key: &str) -> Vec<String> {
-    let values = read(UNIT);
+    let values = read(DAEMON);
     values.lines().filter_map(|line| line.strip_prefix(&format!("{key}="))).map(str::to_owned).collect()
 }
 
@@ -43,14 +44,13 @@ fn seconds(text: &str) -> Duration {
     Duration::from_secs(text.strip_suffix('s').unwrap().parse().unwrap())
 }
 
-/// Runs systemd-analyze on the unit, with the binary of this build in it; what it said.
-fn analyze(arguments: &[&str]) -> String {
+/// Runs systemd-analyze on a unit, with the binary of this build in it; what it said.
+fn analyze(unit: &str, arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("moesync.service");
-    let installed = "ExecStart=/usr/local/bin/moesync ";
-    let text = read(UNIT);
-    assert!(text.contains(installed), "{text}");
-    fs::write(&copy, text.replace(installed, &format!("ExecStart={} ", env!("CARGO_BIN_EXE_moesync")))).unwrap();
+    let copy = folder.path().join(Path::new(unit).file_name().unwrap());
+    let text = read(unit);
+    assert!(text.contains("=moesync "), "{text}");
+    fs::write(&copy, text.replace("=moesync ", &format!("={} ", env!("CARGO_BIN_EXE_moesync")))).unwrap();
     let output = Command::new("systemd-analyze")
         .args(arguments)
         .arg(&copy)
@@ -64,21 +64,74 @@ fn analyze(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn systemd_accepts_the_unit_without_a_word() {
-    assert_eq!(analyze(&["verify"]), "");
+fn systemd_accepts_the_units_without_a_word() {
+    for unit in [DAEMON, PASS] {
+        assert_eq!(analyze(unit, &["verify"]), "", "{unit}");
+    }
 }
 
 #[test]
-fn the_unit_is_hardened_to_an_exposure_of_at_most_1_2_of_10() {
-    let said = analyze(&["security", "--offline=true", "--threshold=12"]);
-    assert!(said.contains("Overall exposure level for moesync.service"), "{said}");
+fn the_units_are_hardened_to_an_exposure_of_at_most_1_2_of_10() {
+    for unit in [DAEMON, PASS] {
+        let said = analyze(unit, &["security", "--offline=true", "--threshold=12"]);
+        assert!(said.contains("Overall exposure level for moesync"), "{said}");
+    }
 }
 
 #[test]
-fn the_command_line_of_the_unit_is_understood() {
+fn the_command_lines_of_the_units_are_understood() {
     use clap::Parser as _;
-    let command = unit("ExecStart");
-    moesync::cli::Arguments::try_parse_from(command[0].split(' ')).unwrap();
+    let lines: Vec<_> = [DAEMON, PASS].iter().flat_map(|unit| commands_of(unit)).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for line in lines {
+        moesync::cli::Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+/// The command lines of moesync in a unit.
+fn commands_of(unit: &str) -> Vec<String> {
+    let text = read(unit);
+    let lines = text.lines().filter_map(|line| line.strip_prefix("Exec")?.split_once('='));
+    lines.map(|(_, command)| command.to_owned()).filter(|command| command.starts_with("moesync ")).collect()
+}
+
+#[test]
+fn a_pass_by_the_timer_has_the_sandbox_of_the_daemon() {
+    let sandbox = |unit: &str| {
+        let text = read(unit);
+        let service = text.split("[Service]").nth(1).unwrap().split("[Install]").next().unwrap().to_owned();
+        let own = ["Exec", "Restart", "TimeoutStart", "Type=", "WatchdogSec="];
+        let keys = service.lines().filter(|line| line.contains('=') && !line.starts_with('#'));
+        keys.filter(|line| !own.iter().any(|own| line.starts_with(own))).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(sandbox(DAEMON), sandbox(PASS));
+}
+
+#[test]
+fn the_watchdog_waits_longer_than_the_daemon_takes_to_answer() {
+    // It answers three times as often, unless its loop hangs; shorter than that would punish a busy machine.
+    assert_eq!(unit("WatchdogSec"), ["1min"]);
+    assert_eq!(unit("Type"), ["notify"]);
+}
+
+#[test]
+fn the_package_holds_the_files_that_the_units_need_and_starts_nothing_without_a_key() {
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let deb = &manifest["package"]["metadata"]["deb"];
+    let assets = deb["assets"].as_array().unwrap();
+    let sources: Vec<_> = assets.iter().map(|asset| asset[0].as_str().unwrap()).collect();
+    for file in fs::read_dir(root().join("deploy/systemd")).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let is_packed = sources.contains(&format!("deploy/systemd/{name}").as_str());
+        assert!(is_packed || name == "test", "deploy/systemd/{name} is not in the package");
+    }
+    for source in sources.iter().filter(|source| !source.starts_with("target/")) {
+        assert!(root().join(source).exists(), "{source}");
+    }
+    for units in deb["systemd-units"].as_array().unwrap() {
+        assert_eq!(units["start"].as_bool(), Some(false), "{units}");
+    }
+    assert_eq!(unit("AssertPathExists"), [unit("LoadCredential")[0].split_once(':').unwrap().1]);
 }
 
 #[test]
