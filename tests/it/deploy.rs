@@ -99,7 +99,7 @@ fn commands_of(unit: &str) -> Vec<String> {
 fn a_pass_by_the_timer_has_the_sandbox_of_the_daemon() {
     let sandbox = |unit: &str| {
         let text = read(unit);
-        let service = text.split("[Service]").nth(1).unwrap().split("[Install]").next().unwrap().to_owned();
+        let service = text.split("\n[Service]\n").nth(1).unwrap().split("\n[Install]\n").next().unwrap().to_owned();
         let own = ["Exec", "Restart", "TimeoutStart", "Type=", "WatchdogSec="];
         let keys = service.lines().filter(|line| line.contains('=') && !line.starts_with('#'));
         keys.filter(|line| !own.iter().any(|own| line.starts_with(own))).map(str::to_owned).collect::<Vec<_>>()
