@@ -30,7 +30,40 @@ fn unit(key: &str) -> Vec<String> {
 }
 
 fn compose() -> Value {
-    serde_saphyr::from_str(&read("deploy/compose.yaml")).unwrap()
+    yaml("deploy/compose.yaml").remove(0)
+}
+
+/// The configuration that both variants of Kubernetes share.
+const KUBERNETES: &str = "deploy/kubernetes/base/moesync.toml";
+
+/// The documents of a YAML file.
+fn yaml(path: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What runs in Kubernetes.
+struct Pod {
+    file: String,
+    spec: Value,
+}
+
+/// Every pod template under deploy/kubernetes/.
+fn pods() -> Vec<Pod> {
+    let mut pods = Vec::new();
+    for variant in ["base", "cronjob", "daemon"] {
+        for file in fs::read_dir(root().join("deploy/kubernetes").join(variant)).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let file = format!("deploy/kubernetes/{variant}/{name}");
+            for document in if name.ends_with(".yaml") { yaml(&file) } else { Vec::new() } {
+                for template in ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec"] {
+                    let spec = document.pointer(template).cloned();
+                    pods.extend(spec.map(|spec| Pod { file: file.clone(), spec }));
+                }
+            }
+        }
+    }
+    assert_eq!(pods.len(), 2);
+    pods
 }
 
 /// How long downloads may take to end once the daemon is told to stop.
@@ -108,13 +141,6 @@ fn a_pass_by_the_timer_has_the_sandbox_of_the_daemon() {
 }
 
 #[test]
-fn the_watchdog_waits_longer_than_the_daemon_takes_to_answer() {
-    // It answers three times as often, unless its loop hangs; shorter than that would punish a busy machine.
-    assert_eq!(unit("WatchdogSec"), ["1min"]);
-    assert_eq!(unit("Type"), ["notify"]);
-}
-
-#[test]
 fn the_package_holds_the_files_that_the_units_need_and_starts_nothing_without_a_key() {
     let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
     let deb = &manifest["package"]["metadata"]["deb"];
@@ -146,9 +172,30 @@ fn the_key_is_read_where_each_deployment_puts_it() {
     let credential = unit("LoadCredential")[0].split(':').next().unwrap().to_owned();
     assert_eq!(systemd, Path::new("/credentials").join(credential));
 
-    let secret = compose()["services"]["moesync"]["secrets"][0].as_str().unwrap().to_owned();
-    assert_eq!(key_file("deploy/compose.toml", &[]), Path::new("/run/secrets").join(&secret));
-    assert!(compose()["secrets"][&secret]["file"].is_string());
+    let secrets = compose()["services"]["moesync"]["secrets"].clone();
+    let mounted: Vec<_> = secrets.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+    assert_eq!(mounted, ["secret-key", "web-token"]);
+    assert_eq!(key_file("deploy/compose.toml", &[]), Path::new("/run/secrets").join(&mounted[0]));
+    assert_eq!(token_file("deploy/compose.toml"), Path::new("/run/secrets").join(&mounted[1]));
+    assert!(mounted.iter().all(|name| compose()["secrets"][name]["file"].is_string()));
+
+    let secret = &yaml("deploy/kubernetes/secret.example.yaml")[0];
+    for pod in pods() {
+        let volume =
+            pod.spec["volumes"].as_array().unwrap().iter().find(|volume| volume["secret"].is_object()).unwrap();
+        assert_eq!(volume["secret"]["secretName"], secret["metadata"]["name"], "{}", pod.file);
+        let mounts = pod.spec["containers"][0]["volumeMounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|mount| mount["name"] == volume["name"]).unwrap();
+        let folder = Path::new(mount["mountPath"].as_str().unwrap());
+        for path in [key_file(KUBERNETES, &[]), token_file(KUBERNETES)] {
+            assert_eq!(path.parent(), Some(folder), "{}", pod.file);
+            assert!(secret["stringData"][path.file_name().unwrap().to_str().unwrap()].is_string(), "{path:?}");
+        }
+    }
+}
+
+fn token_file(config: &str) -> PathBuf {
+    config::load(&root().join(config), []).unwrap().web.token_file.unwrap()
 }
 
 #[test]
@@ -156,12 +203,19 @@ fn everything_that_is_written_has_a_place_that_may_be_written_to() {
     let state = Path::new("/var/lib").join(&unit("StateDirectory")[0]);
     let volumes = compose()["services"]["moesync"]["volumes"].clone();
     assert!(volumes.as_array().unwrap().contains(&Value::from(format!("state:{}", state.display()))), "{volumes}");
-    for path in ["deploy/systemd/moesync.toml", "deploy/compose.toml"] {
+    for pod in pods() {
+        let mounts = pod.spec["containers"][0]["volumeMounts"].as_array().unwrap();
+        let writable: Vec<_> = mounts.iter().filter(|mount| mount["readOnly"] != true).collect();
+        assert_eq!(writable.len(), 1, "{}", pod.file);
+        assert_eq!(writable[0]["mountPath"].as_str().unwrap(), state.to_str().unwrap(), "{}", pod.file);
+    }
+    for path in ["deploy/systemd/moesync.toml", "deploy/compose.toml", KUBERNETES] {
         let env = [("CREDENTIALS_DIRECTORY".to_owned(), "/credentials".to_owned())];
         let config = config::load(&root().join(path), env).unwrap();
         let config::Ledger::Sqlite(ledger) = &config.ledger else { panic!("{path}: {:?}", config.ledger) };
-        let archive = PathBuf::from(config.destinations[0].url.path());
-        assert!(ledger.starts_with(&state) && archive.starts_with(&state), "{path}");
+        assert!(ledger.starts_with(&state), "{path}");
+        let url = &config.destinations[0].url;
+        assert!(url.scheme() != "file" || Path::new(url.path()).starts_with(&state), "{path}");
     }
 }
 
@@ -169,6 +223,10 @@ fn everything_that_is_written_has_a_place_that_may_be_written_to() {
 fn a_stop_leaves_more_time_than_downloads_are_given() {
     assert!(seconds(&unit("TimeoutStopSec")[0]) > grace());
     assert!(seconds(compose()["services"]["moesync"]["stop_grace_period"].as_str().unwrap()) > grace());
+    for pod in pods() {
+        let given = Duration::from_secs(pod.spec["terminationGracePeriodSeconds"].as_u64().unwrap());
+        assert!(given > grace(), "{}", pod.file);
+    }
 }
 
 #[test]
@@ -180,27 +238,184 @@ fn the_container_has_no_capabilities_and_a_root_that_is_read_only() {
 }
 
 #[test]
+fn everything_that_compose_mounts_from_here_is_here() {
+    let services = compose()["services"].clone();
+    let mut seen = 0;
+    for (name, service) in services.as_object().unwrap() {
+        for volume in service["volumes"].as_array().unwrap() {
+            let source = volume.as_str().unwrap().split(':').next().unwrap();
+            // The user makes this one out of compose.toml.
+            if let Some(path) = source.strip_prefix("./").filter(|path| *path != "moesync.toml") {
+                assert!(root().join("deploy").join(path).exists(), "{name}: {source}");
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn those_who_ask_for_health_and_metrics_are_let_in() {
+    let web = config::load(&root().join("deploy/compose.toml"), []).unwrap().web;
+    let prometheus = yaml("deploy/prometheus/prometheus.yaml").remove(0);
+    let job = &prometheus["scrape_configs"][0];
+    let target = job["static_configs"][0]["targets"][0].as_str().unwrap();
+    let (host, port) = target.split_once(':').unwrap();
+    assert!(web.hosts.contains(&host.to_owned()), "{host}");
+    assert!(compose()["services"][host].is_object(), "{host}");
+    assert_eq!(web.listen.unwrap().port().to_string(), port);
+    assert_eq!(job["job_name"], "moesync", "what the alert rules expect");
+
+    for path in ["deploy/compose.toml", KUBERNETES] {
+        let web = config::load(&root().join(path), []).unwrap().web;
+        assert!(!web.listen.unwrap().ip().is_loopback(), "{path}");
+        assert_eq!(web.open, [config::Open::Health, config::Open::Metrics], "{path}");
+    }
+    let daemon = pods().into_iter().find(|pod| pod.file.contains("daemon")).unwrap();
+    let container = &daemon.spec["containers"][0];
+    let port = config::load(&root().join(KUBERNETES), []).unwrap().web.listen.unwrap().port();
+    assert_eq!(container["ports"][0]["containerPort"], port);
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        let path = container[probe]["httpGet"]["path"].as_str().unwrap();
+        assert!(["/livez", "/readyz"].contains(&path), "{probe}: {path}");
+    }
+}
+
+/// What the profile "restricted" of the Pod Security Standards forbids, as far as a pod can break it.
+fn offences(pod: &Value) -> Vec<String> {
+    let mut offences = Vec::new();
+    let mut must = |holds: bool, rule: &str| offences.extend((!holds).then(|| rule.to_owned()));
+    for key in ["hostNetwork", "hostPID", "hostIPC"] {
+        must(pod[key].is_null() || pod[key] == false, key);
+    }
+    let own = &pod["securityContext"];
+    must(own["sysctls"].is_null(), "sysctls");
+    let kinds =
+        ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
+    for volume in pod["volumes"].as_array().into_iter().flatten() {
+        let mut others = volume.as_object().unwrap().keys().filter(|key| *key != "name");
+        must(others.all(|kind| kinds.contains(&kind.as_str())), "volume types");
+    }
+    let kinds = ["containers", "initContainers", "ephemeralContainers"];
+    for container in kinds.iter().flat_map(|kind| pod[*kind].as_array()).flatten() {
+        let context = &container["securityContext"];
+        // A container's own word counts before the pod's.
+        let either = |key: &str| if context[key].is_null() { own[key].clone() } else { context[key].clone() };
+        must(either("runAsNonRoot") == true, "runAsNonRoot");
+        must(either("runAsUser") != 0, "runAsUser");
+        let seccomp = either("seccompProfile")["type"].clone();
+        must(seccomp == "RuntimeDefault" || seccomp == "Localhost", "seccompProfile");
+        must(context["allowPrivilegeEscalation"] == false, "allowPrivilegeEscalation");
+        must(context["privileged"].is_null() || context["privileged"] == false, "privileged");
+        must(context["procMount"].is_null() || context["procMount"] == "Default", "procMount");
+        let drops = context["capabilities"]["drop"].as_array().is_some_and(|drop| drop.contains(&"ALL".into()));
+        must(drops, "capabilities.drop");
+        let adds = context["capabilities"]["add"].as_array().cloned().unwrap_or_default();
+        must(adds.iter().all(|add| add == "NET_BIND_SERVICE"), "capabilities.add");
+        let ports = container["ports"].as_array().into_iter().flatten();
+        must(ports.into_iter().all(|port| port["hostPort"].is_null()), "hostPort");
+        for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+            must(container[probe]["httpGet"]["host"].is_null(), "a probe's host");
+        }
+    }
+    offences
+}
+
+#[test]
+fn every_pod_passes_the_pod_security_profile_restricted() {
+    for pod in pods() {
+        assert_eq!(offences(&pod.spec), [] as [&str; 0], "{}", pod.file);
+        for container in pod.spec["containers"].as_array().unwrap() {
+            assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{}", pod.file);
+        }
+        assert_eq!(pod.spec["automountServiceAccountToken"], false, "{}", pod.file);
+    }
+    // The rules themselves notice what they are about.
+    let lax = serde_json::json!({
+        "hostNetwork": true,
+        "volumes": [{"name": "root", "hostPath": {"path": "/"}}],
+        "containers": [{"ports": [{"hostPort": 80}], "securityContext": {"runAsUser": 0, "privileged": true}}],
+    });
+    let expected = [
+        "hostNetwork",
+        "volume types",
+        "runAsNonRoot",
+        "runAsUser",
+        "seccompProfile",
+        "allowPrivilegeEscalation",
+        "privileged",
+        "capabilities.drop",
+        "hostPort",
+    ];
+    assert_eq!(offences(&lax), expected);
+}
+
+#[test]
+fn one_daemon_at_a_time_has_the_volume() {
+    let deployment = yaml("deploy/kubernetes/daemon/deployment.yaml").remove(0);
+    assert_eq!(deployment["spec"]["replicas"], 1);
+    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
+    let passes = yaml("deploy/kubernetes/cronjob/cronjob.yaml").remove(0);
+    assert_eq!(passes["spec"]["concurrencyPolicy"], "Forbid");
+    let claims = |pod: &Pod| {
+        let volumes = pod.spec["volumes"].as_array().unwrap().clone();
+        volumes.iter().find_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str().map(str::to_owned))
+    };
+    let volume = yaml("deploy/kubernetes/base/volume.yaml").remove(0);
+    for pod in pods() {
+        assert_eq!(claims(&pod).as_deref(), volume["metadata"]["name"].as_str(), "{}", pod.file);
+    }
+}
+
+#[test]
+fn the_containers_are_told_what_moesync_understands() {
+    use clap::Parser as _;
+    let words = |value: &Value| {
+        value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let pods = pods();
+    let mut lines: Vec<_> = pods.iter().map(|pod| words(&pod.spec["containers"][0]["args"])).collect();
+    let text = read("Dockerfile");
+    let health = text.split("CMD [\"/usr/local/bin/moesync\", ").nth(1).unwrap().split(']').next().unwrap();
+    lines.push(words(&serde_json::from_str(&format!("[{health}]")).unwrap()));
+    for line in lines {
+        let arguments = ["moesync".to_owned()].into_iter().chain(line.clone());
+        moesync::cli::Arguments::try_parse_from(arguments).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+    }
+}
+
+#[test]
+fn every_kustomization_names_files_that_exist() {
+    for variant in ["base", "cronjob", "daemon"] {
+        let folder = format!("deploy/kubernetes/{variant}");
+        let kustomization = yaml(&format!("{folder}/kustomization.yaml")).remove(0);
+        let resources = kustomization["resources"].as_array().unwrap().clone();
+        let files = kustomization["configMapGenerator"][0]["files"].as_array().cloned().unwrap_or_default();
+        for named in resources.iter().chain(&files) {
+            assert!(root().join(&folder).join(named.as_str().unwrap()).exists(), "{folder}: {named}");
+        }
+        let present = fs::read_dir(root().join(&folder)).unwrap().count();
+        let own = resources.iter().filter(|name| !name.as_str().unwrap().starts_with("../")).count();
+        assert_eq!(present, own + files.len() + 1, "{folder} holds what its kustomization does not name");
+    }
+}
+
+#[test]
 fn the_image_holds_no_shell_and_runs_as_nobody_in_particular() {
     let text = read("Dockerfile");
     let (build, image) = text.rsplit_once("\nFROM ").unwrap();
     let image: Vec<_> = image.lines().collect();
+    let kept = image.iter().filter(|line| !line.starts_with(['#', ' ']) && !line.is_empty()).copied();
     assert_eq!(
-        image,
-        [
-            "scratch",
-            "COPY --from=build /image /",
-            "USER 65532:65532",
-            "WORKDIR /var/lib/moesync",
-            "ENTRYPOINT [\"/usr/local/bin/moesync\"]",
-            "CMD [\"run\"]",
-        ]
+        kept.map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(),
+        ["scratch", "ARG", "LABEL", "COPY", "USER", "WORKDIR", "HEALTHCHECK", "ENTRYPOINT", "CMD"]
     );
+    assert!(image.contains(&"USER 65532:65532") && image.contains(&"COPY --from=build /image /"));
+    let version = format!("org.opencontainers.image.version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(&version), "another version than {version}");
     let toolchain = read("rust-toolchain.toml");
     let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap().trim_matches('"');
-    assert!(
-        build.contains(&format!("/rust:{channel}-slim-bookworm AS build")),
-        "built with another Rust than {channel}"
-    );
+    assert!(build.contains(&format!("/rust:{channel}-slim-bookworm\n")), "built with another Rust than {channel}");
     let allowed = read(".dockerignore");
     for copied in build.lines().filter_map(|line| line.strip_prefix("COPY ")) {
         let (sources, _) = copied.rsplit_once(' ').unwrap();
