@@ -384,7 +384,7 @@ fn every_command_line_in_the_documents_is_understood() {
 
 #[test]
 fn every_link_between_documents_leads_somewhere() {
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/operations.md"] {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/install.md", "docs/operations.md"] {
         let text = read(document);
         let folder = root().join(document);
         let folder = folder.parent().unwrap();
