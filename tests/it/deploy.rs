@@ -251,7 +251,7 @@ fn everything_that_compose_mounts_from_here_is_here() {
             }
         }
     }
-    assert_eq!(seen, 3);
+    assert_eq!(seen, 4);
 }
 
 #[test]
