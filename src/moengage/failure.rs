@@ -39,6 +39,21 @@ pub struct Failure {
     pub seen: bool,
 }
 
+impl Failure {
+    /// One of which nothing else is known.
+    pub fn new(outcome: Outcome, message: String) -> Self {
+        Failure {
+            outcome,
+            http_status: None,
+            message,
+            retry_after: None,
+            vendor_date: None,
+            request_id: None,
+            seen: false,
+        }
+    }
+}
+
 /// The two forms of the `Retry-After` header (RFC 9110, section 10.2.3). Neither is checked for being sensible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryAfter {

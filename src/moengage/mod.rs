@@ -104,23 +104,12 @@ impl Client {
         let source_url = url.to_string();
         let signature = signature::sign(&report.workspace.app_id, &report.file_name(date), secret);
         let redactor = Redactor::new(secret, &signature);
-        let request = request(report.source, url, &signature).map_err(|message| Failure {
-            outcome: Outcome::Rejected,
-            http_status: None,
-            message,
-            retry_after: None,
-            vendor_date: None,
-            request_id: None,
-            seen: false,
-        })?;
+        let request =
+            request(report.source, url, &signature).map_err(|message| Failure::new(Outcome::Rejected, message))?;
         let answer = self.transport.ask(request, &redactor).await.map_err(|fault| Failure {
-            outcome: fault.outcome,
             http_status: fault.http_status,
-            message: redactor.redact(&fault.message),
-            retry_after: None,
             vendor_date: fault.vendor_date,
-            request_id: None,
-            seen: false,
+            ..Failure::new(fault.outcome, redactor.redact(&fault.message))
         })?;
         match answer::outcome(answer.status, answer.redirected_to.is_some()) {
             Some(outcome) => Err(refusal(outcome, answer, report, source_url, &redactor).await),
@@ -207,13 +196,11 @@ impl Download {
 
     fn failure(&self, fault: Fault) -> Failure {
         Failure {
-            outcome: fault.outcome,
             http_status: fault.http_status,
-            message: self.redactor.redact(&fault.message),
-            retry_after: None,
             vendor_date: self.vendor_date,
             request_id: self.request_id.clone(),
             seen: true,
+            ..Failure::new(fault.outcome, self.redactor.redact(&fault.message))
         }
     }
 }

@@ -201,12 +201,12 @@ impl Client {
         let app_id = &report.workspace.app_id;
         let token: SecretString = BASE64_STANDARD.encode(format!("{app_id}:{}", api_key.expose_secret())).into();
         let redactor = Redactor::new(api_key, &token);
-        let credentials = credentials(app_id, &token).map_err(|message| failure(Outcome::Rejected, message))?;
+        let credentials = credentials(app_id, &token).map_err(|message| Failure::new(Outcome::Rejected, message))?;
         let request = Request { url, credentials, json: Some(question.body(our_request_id)) };
         let mut answer = self.transport.ask(request, &redactor).await.map_err(|fault| Failure {
             http_status: fault.http_status,
             vendor_date: fault.vendor_date,
-            ..failure(fault.outcome, redactor.redact(&fault.message))
+            ..Failure::new(fault.outcome, redactor.redact(&fault.message))
         })?;
         if let Some(outcome) = answer::api_outcome(answer.status) {
             return Err(refusal(outcome, answer, report, &source_url, &redactor).await);
@@ -217,7 +217,7 @@ impl Client {
             vendor_date,
             request_id: request_id.clone(),
             seen: true,
-            ..failure(outcome, message)
+            ..Failure::new(outcome, message)
         };
         let mut json = Vec::new();
         loop {
@@ -245,10 +245,6 @@ impl Client {
     }
 }
 
-fn failure(outcome: Outcome, message: String) -> Failure {
-    Failure { outcome, http_status: None, message, retry_after: None, vendor_date: None, request_id: None, seen: false }
-}
-
 fn credentials(app_id: &str, token: &SecretString) -> Result<HeaderMap, String> {
     let unusable = |what: &str| format!("{what} has characters that no HTTP header can carry");
     let mut authorization =
@@ -274,7 +270,7 @@ async fn refusal(
         retry_after: answer::retry_after(&answer.headers, answer.vendor_date),
         vendor_date: answer.vendor_date,
         request_id: explanation.request_id.or_else(|| request_id(&answer.headers, redactor)),
-        ..failure(
+        ..Failure::new(
             outcome,
             match explanation.text {
                 Some(text) => format!("{said}; it says: {text}"),

@@ -94,10 +94,10 @@ pub(super) async fn gather(
         Query::Campaigns(query) => reader.campaigns(query).await?,
         Query::Executions { campaign_ids } => reader.executions(campaign_ids).await?,
         Query::Stats(query) => reader.statistics(query).await?,
-        Query::Archive => return Err(failure(Outcome::Rejected, format!("{} is no listing", report.source))),
+        Query::Archive => return Err(Failure::new(Outcome::Rejected, format!("{} is no listing", report.source))),
     }
     let Reader { pages, requests, vendor_date, spool, .. } = reader;
-    let spool = spool.ok_or_else(|| failure(Outcome::StoreFailed, "the spool was lost".into()))?;
+    let spool = spool.ok_or_else(|| Failure::new(Outcome::StoreFailed, "the spool was lost".into()))?;
     let name = report.file_name(partition.id.date);
     let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
     Ok(Snapshot { records: spool.lines(), pages, requests, vendor_date, chunks: spool.into_gzip(name) })
@@ -266,7 +266,7 @@ impl Reader<'_> {
             let shape = query.shape;
             let lines = move |Record { id, json }| match ndjson::statistics(&id, &json, shape) {
                 Ok(lines) => Ok((id, lines)),
-                Err(too_much) => Err(failure(Outcome::Corrupt, too_much.to_string())),
+                Err(too_much) => Err(Failure::new(Outcome::Corrupt, too_much.to_string())),
             };
             self.keep(page, lines).await?;
             if is_last || seen.len() == before {
@@ -281,7 +281,7 @@ impl Reader<'_> {
         let clock = ctx.clock.as_ref();
         if self.pages >= MOST_PAGES {
             let message = format!("{source} has no end: {MOST_PAGES} pages came, and more are to come");
-            return Err(failure(Outcome::Corrupt, message));
+            return Err(Failure::new(Outcome::Corrupt, message));
         }
         let mut number = 0;
         loop {
@@ -338,7 +338,7 @@ impl Reader<'_> {
                 // Neither to be stored under a date that may be over, nor to be given up by the local clock alone.
                 (None, Some(expires_at)) if self.ctx.clock.now() >= expires_at => {
                     let message = "MoEngage's answer has no Date, which would tell whether this listing's time is over";
-                    return Err(failure(Outcome::Unavailable, message.into()));
+                    return Err(Failure::new(Outcome::Unavailable, message.into()));
                 }
                 _ => {}
             }
@@ -369,7 +369,7 @@ impl Reader<'_> {
         records: impl FnOnce() -> Result<Vec<(String, Lines)>, Failure> + Send + 'static,
     ) -> Result<(), Failure> {
         let Some(mut spool) = self.spool.take() else {
-            return Err(failure(Outcome::StoreFailed, "the records on disk were lost".into()));
+            return Err(Failure::new(Outcome::StoreFailed, "the records on disk were lost".into()));
         };
         let written = blocking(move || {
             let records = match records() {
@@ -469,22 +469,18 @@ fn over(expires_at: Timestamp, vendor_date: Timestamp) -> Failure {
     let message = format!(
         "a live listing shows only the present, and this one was to be read before {expires_at}; it can't be had any more"
     );
-    Failure { vendor_date: Some(vendor_date), ..failure(Outcome::NotPublished, message) }
+    Failure { vendor_date: Some(vendor_date), ..Failure::new(Outcome::NotPublished, message) }
 }
 
 fn restless(what: &str) -> Failure {
-    failure(Outcome::Corrupt, format!("{what} was never whole in {MOST_READINGS} readings"))
+    Failure::new(Outcome::Corrupt, format!("{what} was never whole in {MOST_READINGS} readings"))
 }
 
 fn spool_failure(action: &str, error: &io::Error) -> Failure {
-    failure(
+    Failure::new(
         Outcome::StoreFailed,
         format!("could not {action} the file beside the ledger in which pages are gathered: {error}"),
     )
-}
-
-fn failure(outcome: Outcome, message: String) -> Failure {
-    Failure { outcome, http_status: None, message, retry_after: None, vendor_date: None, request_id: None, seen: false }
 }
 
 async fn blocking<T: Send + 'static>(step: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
