@@ -32,6 +32,7 @@ lint: cargo-deny
 bench: tools
 	cargo build --locked --release
 	benches/archives.py
+	benches/snapshot.py
 
 deb: cargo-deb
 	cargo build --locked --release
