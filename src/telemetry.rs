@@ -21,6 +21,9 @@ pub enum LogFormat {
 /// Libraries whose debugging would drown what moesync says.
 const TALKATIVE: [&str; 7] = ["h2", "hyper", "hyper_util", "reqwest", "rustls", "tower", "sqlx"];
 
+/// A library that tells of its own beginnings as if they were news.
+const SELF_IMPORTANT: &str = "tokio_cron_scheduler";
+
 /// A library that logs URLs with their queries, in which some object stores carry credentials. What it has to say comes
 /// back as errors, without them.
 const INDISCREET: &str = "object_store";
@@ -35,7 +38,11 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let quiet = TALKATIVE.map(|target| (target, level.min(LevelFilter::INFO)));
-    let bounded = Targets::new().with_default(level).with_targets(quiet).with_target(INDISCREET, LevelFilter::OFF);
+    let bounded = Targets::new()
+        .with_default(level)
+        .with_targets(quiet)
+        .with_target(SELF_IMPORTANT, level.min(LevelFilter::WARN))
+        .with_target(INDISCREET, LevelFilter::OFF);
     let registry = tracing_subscriber::registry();
     let started = match format {
         LogFormat::Pretty => {
