@@ -34,7 +34,7 @@ pub enum Alarm {
     Corrupt,
     /// The destination refuses, again.
     StoreFailed,
-    /// Nothing was published long after it was due.
+    /// It is not stored long after it was due, whatever its attempts met.
     Late,
 }
 
@@ -66,15 +66,19 @@ pub fn of(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<Alarm> {
     match entry.state(now) {
         State::Lost => return Some(Alarm::Lost),
         State::Pending => {}
-        // What is stored is fetched again where it restates, and that may fail as well.
-        State::Stored => return failure(entry),
-        State::Scheduled | State::Absent => return None,
+        State::Stored | State::Scheduled | State::Absent => return None,
     }
-    let failing = failure(entry).or_else(|| {
-        let is_late = entry.outcome == Some(Outcome::NotPublished) && is_late(entry, alarms, now);
-        is_late.then_some(Alarm::Late)
-    });
+    let failing = failure(entry).or_else(|| is_late(entry, alarms, now).then_some(Alarm::Late));
     within(entry, alarms, now).map(|within| Alarm::Expiring { within }).or(failing)
+}
+
+/// The same of a partition that a plan names or that was attempted just now: what is stored is fetched again where it
+/// restates, and that may fail as well. Once no plan names it any more, nobody waits for that.
+pub fn of_planned(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<Alarm> {
+    match entry.settled {
+        Settled::Stored => failure(entry),
+        _ => of(entry, alarms, now),
+    }
 }
 
 /// The smallest configured time that is left to the expiry of a pending partition; zero once that has passed.
@@ -454,6 +458,33 @@ mod tests {
         assert_eq!(at(entry(Outcome::Unavailable, 5)), None);
         assert_eq!(at(entry(Outcome::Corrupt, 1)), None);
         assert_eq!(at(entry(Outcome::Corrupt, 2)), Some(Alarm::Corrupt));
+    }
+
+    #[test]
+    fn what_is_not_stored_long_after_it_was_due_is_late_whatever_its_attempts_met() {
+        let at = |entry: Entry, now| of(&entry, &alarms(), utc(now));
+        let untried = Entry { outcome: None, ..entry(Outcome::Unavailable, 0) };
+        for pending in
+            [untried, entry(Outcome::Unavailable, 9), entry(Outcome::RateLimited, 1), entry(Outcome::Corrupt, 1)]
+        {
+            assert_eq!(at(pending.clone(), "2026-11-10T16:29:00Z"), None);
+            assert_eq!(at(pending, "2026-11-10T16:30:00Z"), Some(Alarm::Late));
+        }
+        assert_eq!(
+            at(entry(Outcome::Corrupt, 2), "2026-11-10T16:30:00Z"),
+            Some(Alarm::Corrupt),
+            "the cause comes first"
+        );
+    }
+
+    #[test]
+    fn what_is_stored_is_an_alarm_only_as_long_as_it_is_to_be_fetched_again() {
+        let stored = Entry { settled: Settled::Stored, ..entry(Outcome::Rejected, 1) };
+        let now = utc("2026-11-10T16:30:00Z");
+        assert_eq!(of(&stored, &alarms(), now), None);
+        assert_eq!(of_planned(&stored, &alarms(), now), Some(Alarm::Rejected));
+        let fresh = Entry { outcome: Some(Outcome::Stored), ..stored };
+        assert_eq!(of_planned(&fresh, &alarms(), now), None);
     }
 
     #[test]

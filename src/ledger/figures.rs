@@ -11,7 +11,7 @@ use super::{Ledger, LedgerError};
 use crate::{
     config::Source,
     outcome::{Attempt, Entry, Outcome},
-    report::ReportId,
+    report::{Partition, ReportId},
 };
 
 /// Upper bounds of the counts in [`AttemptFigures::within`], in seconds.
@@ -40,6 +40,42 @@ pub struct ReportFigures {
     pub newest_stored: Option<Timestamp>,
     /// Earliest expiry of what is due and not stored.
     pub nearest_expiry: Option<Timestamp>,
+    /// When the oldest of what is due and not stored became due.
+    pub oldest_pending_due: Option<Timestamp>,
+    /// When the last attempt at the newest lost one ended.
+    pub newest_lost: Option<Timestamp>,
+}
+
+impl ReportFigures {
+    /// A report of which nothing is recorded.
+    pub fn nothing(id: ReportId, source: Source) -> Self {
+        Self {
+            id,
+            source,
+            scheduled: 0,
+            pending: 0,
+            stored: 0,
+            absent: 0,
+            lost: 0,
+            stored_bytes: 0,
+            newest_stored: None,
+            nearest_expiry: None,
+            oldest_pending_due: None,
+            newest_lost: None,
+        }
+    }
+
+    /// Counts a partition, too, that is not recorded yet.
+    pub fn add_unrecorded(&mut self, partition: &Partition, now: Timestamp) {
+        if now < partition.due_at {
+            self.scheduled += 1;
+            return;
+        }
+        self.pending += 1;
+        self.nearest_expiry = [self.nearest_expiry, partition.expires_at].into_iter().flatten().min();
+        let due_at = partition.due_at;
+        self.oldest_pending_due = Some(self.oldest_pending_due.map_or(due_at, |oldest| oldest.min(due_at)));
+    }
 }
 
 /// The attempts at one report that ended alike.
@@ -127,7 +163,9 @@ impl Ledger {
                     sum(settled = 'stored') AS stored, sum(settled = 'absent') AS absent, sum(settled = 'lost') AS lost,
                     coalesce(sum(size) FILTER (WHERE settled = 'stored'), 0) AS stored_bytes,
                     max(generated_at) FILTER (WHERE settled = 'stored') AS newest_stored,
-                    min(expires_at) FILTER (WHERE settled = 'open' AND due_at <= ?1) AS nearest_expiry
+                    min(expires_at) FILTER (WHERE settled = 'open' AND due_at <= ?1) AS nearest_expiry,
+                    min(due_at) FILTER (WHERE settled = 'open' AND due_at <= ?1) AS oldest_pending_due,
+                    max(last_attempt_at) FILTER (WHERE settled = 'lost') AS newest_lost
              FROM partitions GROUP BY workspace, report ORDER BY workspace, report",
         )
         .bind(now.as_millisecond())
@@ -147,6 +185,8 @@ impl Ledger {
                 stored_bytes: count("stored_bytes")?,
                 newest_stored: self.instant_or_null(row, "newest_stored")?,
                 nearest_expiry: self.instant_or_null(row, "nearest_expiry")?,
+                oldest_pending_due: self.instant_or_null(row, "oldest_pending_due")?,
+                newest_lost: self.instant_or_null(row, "newest_lost")?,
             })
         });
         figures.collect()

@@ -45,7 +45,7 @@ pub(super) fn tell(
     let request_id = attempt.request_id.as_deref();
     let next = next_attempt_at.map(|at| at.to_string());
     let next_attempt_at = next.as_deref();
-    match alarm::of(entry, &ctx.config.alarms, attempt.finished_at) {
+    match alarm::of_planned(entry, &ctx.config.alarms, attempt.finished_at) {
         Some(alarm) => error!(
             alarm = alarm.as_str(), workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
             "{workspace}/{report} {date} {}: {message}", headline(alarm)
@@ -96,7 +96,7 @@ impl Held {
         self.said.retain(|workspace, _| held.contains_key(workspace.as_str()));
         for (workspace, items) in held {
             let nearest = items.iter().min_by_key(|item| item.entry.partition.expires_at.unwrap_or(Timestamp::MAX));
-            let alarm = nearest.and_then(|item| alarm::of(&item.entry, &ctx.config.alarms, now));
+            let alarm = nearest.and_then(|item| alarm::of_planned(&item.entry, &ctx.config.alarms, now));
             if self.said.insert(workspace.to_owned(), alarm) == Some(alarm) {
                 continue;
             }

@@ -16,11 +16,7 @@ use axum::{
 };
 use jiff::Timestamp;
 
-use super::{
-    State,
-    overview::{self, first_shown},
-    read_ledger,
-};
+use super::{State, overview::Standing, read_ledger};
 use crate::{
     alarm::Alarm,
     config::Source,
@@ -47,19 +43,15 @@ async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response 
 }
 
 async fn gather(ctx: &Context) -> Result<String, LedgerError> {
-    let now = ctx.clock.now();
     let ledger = read_ledger(ctx).await?;
-    let reports = ledger.report_figures(now).await?;
     let attempts = ledger.attempt_figures().await?;
-    let recent = ledger.recent(first_shown(now)).await?;
-    let view = ledger.view(now).await?;
-
-    let is_configured = |id: &ReportId| ctx.config.reports.iter().any(|report| report.report_id() == *id);
-    // Those of which nothing is recorded yet have no figures, and no series.
-    let reports: Vec<_> = reports.into_iter().filter(|figures| is_configured(&figures.id)).collect();
+    let standing = Standing::gather(ctx, &ledger).await?;
+    let Standing { now, figures: reports, view, .. } = &standing;
+    let now = *now;
+    let is_configured = |id: &ReportId| reports.iter().any(|report| report.id == *id);
     let attempts: Vec<_> = attempts.into_iter().filter(|figures| is_configured(&figures.id)).collect();
     let mut alarms: HashMap<(ReportId, &str), u64> = HashMap::new();
-    for (entry, alarm) in overview::dangers(ctx, &recent, now) {
+    for (entry, alarm) in standing.dangers(ctx) {
         *alarms.entry((entry.partition.id.report_id(), alarm.as_str())).or_default() += 1;
     }
 
@@ -83,7 +75,7 @@ async fn gather(ctx: &Context) -> Result<String, LedgerError> {
     }
 
     text.family("moesync_partitions", "gauge", "Partitions in each state.");
-    for report in &reports {
+    for report in reports {
         let counts = [
             ("scheduled", report.scheduled),
             ("pending", report.pending),
@@ -100,7 +92,7 @@ async fn gather(ctx: &Context) -> Result<String, LedgerError> {
         "gauge",
         "Partitions in danger or lately lost, by the worst that is to be said of each.",
     );
-    for report in &reports {
+    for report in reports {
         for alarm in Alarm::WORDS {
             let count = alarms.get(&(report.id.clone(), alarm)).copied().unwrap_or(0);
             text.sample("moesync_alarms", &and(of(&report.id, report.source), ("alarm", alarm)), count);
@@ -111,20 +103,30 @@ async fn gather(ctx: &Context) -> Result<String, LedgerError> {
             "moesync_nearest_expiry_seconds",
             "Time left to the expiry of what is due and not stored; below 0 once it is over.",
         ),
-        &reports,
+        reports,
         |report| report.nearest_expiry.map(|expiry| seconds_between(now, expiry)),
     );
     text.each(
+        ("moesync_oldest_pending_due_timestamp_seconds", "Since when the oldest of what is due and not stored is due."),
+        reports,
+        |report| report.oldest_pending_due.map(Timestamp::as_second),
+    );
+    text.each(
+        ("moesync_newest_lost_timestamp_seconds", "When the newest lost partition was found to be lost."),
+        reports,
+        |report| report.newest_lost.map(Timestamp::as_second),
+    );
+    text.each(
         ("moesync_newest_stored_timestamp_seconds", "When the newest stored partition was generated."),
-        &reports,
+        reports,
         |report| report.newest_stored.map(Timestamp::as_second),
     );
     text.each(
         ("moesync_newest_stored_age_seconds", "Time since the newest stored partition was generated."),
-        &reports,
+        reports,
         |report| report.newest_stored.map(|newest| seconds_between(newest, now)),
     );
-    text.each(("moesync_stored_bytes", "Size of all stored objects."), &reports, |report| Some(report.stored_bytes));
+    text.each(("moesync_stored_bytes", "Size of all stored objects."), reports, |report| Some(report.stored_bytes));
     text.family("moesync_attempts_total", "counter", "Attempts by how they ended.");
     for figures in &attempts {
         let labels = and(of(&figures.id, figures.source), ("outcome", figures.outcome.as_str()));

@@ -2,7 +2,7 @@
 //!
 //! This file owns what belongs to the overview. It must not know how it is shown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use schemars::JsonSchema;
@@ -12,10 +12,10 @@ use super::read_ledger;
 use crate::{
     alarm::{self, Alarm},
     config::{MonthDay, Report, Schedule, Source},
-    ledger::{LedgerError, ReportFigures},
-    outcome::{Entry, State},
-    plan::{self, Decision, LedgerView},
-    report::ReportId,
+    ledger::{Ledger, LedgerError, ReportFigures},
+    outcome::{Entry, Settled, State},
+    plan::{self, Decision, LedgerView, Plan},
+    report::{PartitionId, ReportId},
     schedule,
     sync::Context,
     words::{PartitionStatus, PlannedPartition},
@@ -71,7 +71,8 @@ pub struct Danger {
     pub status: PartitionStatus,
     /// The worst that is to be said of it: lost, expiring, unauthorized, rejected, corrupt, store_failed or late.
     pub alarm: String,
-    /// Seconds left to its expiry, negative once that has passed; null where it never expires or is lost.
+    /// Seconds left to its expiry, negative once that has passed; null where it never expires, is lost, or is
+    /// stored and fails to be fetched again.
     pub seconds_left: Option<i64>,
 }
 
@@ -124,55 +125,37 @@ impl Overview {
     ///
     /// When the ledger cannot be read.
     pub async fn gather(ctx: &Context) -> Result<Self, LedgerError> {
-        let now = ctx.clock.now();
-        let ledger = read_ledger(ctx).await?;
-        let recent = ledger.recent(first_shown(now)).await?;
-        let view = ledger.view(now).await?;
-        let figures: HashMap<_, _> =
-            ledger.report_figures(now).await?.into_iter().map(|figures| (figures.id.clone(), figures)).collect();
-
-        let mut by_report: HashMap<ReportId, Vec<&Entry>> = HashMap::new();
-        for entry in &recent {
-            by_report.entry(entry.partition.id.report_id()).or_default().push(entry);
-        }
+        let standing = Standing::gather(ctx, &read_ledger(ctx).await?).await?;
+        let Standing { now, figures, .. } = &standing;
         let reports: Vec<_> = ctx
             .config
             .reports
             .iter()
-            .map(|report| {
-                let id = report.report_id();
-                let entries = by_report.get(&id).map_or(&[][..], Vec::as_slice);
-                ReportOverview::new(ctx, report, figures.get(&id), entries, now)
-            })
+            .zip(figures)
+            .map(|(report, figures)| ReportOverview::new(ctx, report, figures, &standing))
             .collect();
-        let is_configured = |id: &ReportId| ctx.config.reports.iter().any(|report| report.report_id() == *id);
-        let unconfigured = figures.values().filter(|figures| !is_configured(&figures.id)).map(Counts::of);
         let mut partitions = Counts::default();
         for report in &reports {
             partitions.add(&report.partitions);
         }
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            now,
+            now: *now,
             partitions,
             stored_bytes: reports.iter().map(|report| report.stored_bytes).sum(),
-            dangers: dangers(ctx, &recent, now).map(|(entry, alarm)| Danger::new(entry, alarm, now)).collect(),
-            next: next(ctx, &view, now),
-            unconfigured: unconfigured.map(|counts| counts.all()).sum(),
+            dangers: standing.dangers(ctx).map(|(entry, alarm)| Danger::new(entry, alarm, *now)).collect(),
+            next: standing.next(),
+            unconfigured: standing.unconfigured,
             reports,
         })
     }
 }
 
 impl ReportOverview {
-    pub(super) fn new(
-        ctx: &Context,
-        report: &Report,
-        figures: Option<&ReportFigures>,
-        entries: &[&Entry],
-        now: Timestamp,
-    ) -> Self {
-        let by_date: HashMap<Date, &Entry> = entries.iter().map(|entry| (entry.partition.id.date, *entry)).collect();
+    pub(super) fn new(ctx: &Context, report: &Report, figures: &ReportFigures, standing: &Standing) -> Self {
+        let now = standing.now;
+        let entries = standing.recent.iter().filter(|entry| entry.partition.id.report_id() == figures.id);
+        let by_date: HashMap<Date, &Entry> = entries.map(|entry| (entry.partition.id.date, entry)).collect();
         let today = report.timezone.to_datetime(now).date();
         let first = today.saturating_sub((DATES - 1).days());
         let days = first.series(1.day()).take_while(|date| *date <= today);
@@ -180,7 +163,7 @@ impl ReportOverview {
             Some(entry) => Day {
                 date,
                 state: Some(entry.state(now)),
-                alarm: alarm::of(entry, &ctx.config.alarms, now).map(|alarm| alarm.as_str().to_owned()),
+                alarm: standing.alarm(ctx, entry).map(|alarm| alarm.as_str().to_owned()),
                 size: entry.object.as_ref().map(|object| object.size),
             },
             None => {
@@ -197,9 +180,9 @@ impl ReportOverview {
             destination: report.destination.clone(),
             schedule: describe(&report.schedule),
             timezone: report.timezone.iana_name().unwrap_or("UTC").to_owned(),
-            partitions: figures.map(Counts::of).unwrap_or_default(),
-            stored_bytes: figures.map_or(0, |figures| figures.stored_bytes),
-            newest_stored_at: figures.and_then(|figures| figures.newest_stored),
+            partitions: Counts::of(figures),
+            stored_bytes: figures.stored_bytes,
+            newest_stored_at: figures.newest_stored,
             dates: dates.collect(),
         }
     }
@@ -226,7 +209,7 @@ impl Counts {
 
 impl Danger {
     fn new(entry: &Entry, alarm: Alarm, now: Timestamp) -> Self {
-        let left = entry.partition.expires_at.filter(|_| alarm != Alarm::Lost);
+        let left = entry.partition.expires_at.filter(|_| alarm != Alarm::Lost && entry.settled != Settled::Stored);
         Self {
             status: PartitionStatus::new(entry, true, now),
             alarm: alarm.as_str().to_owned(),
@@ -235,34 +218,82 @@ impl Danger {
     }
 }
 
-/// The earliest date that is shown, in whichever zone.
-pub(super) fn first_shown(now: Timestamp) -> Date {
-    TimeZone::UTC.to_datetime(now).date().saturating_sub(DATES.days())
+/// What the ledger says, and the plan that follows from it: what should be in the ledger by now and is not, because the
+/// loop cannot plan, is as pending as the rest.
+pub(super) struct Standing {
+    /// When this was so.
+    pub(super) now: Timestamp,
+    /// What the plan was made from.
+    pub(super) view: LedgerView,
+    /// The configured reports in numbers, in the order of the configuration.
+    pub(super) figures: Vec<ReportFigures>,
+    plan: Plan,
+    /// What is stored and is to be fetched again.
+    refreshed: HashSet<PartitionId>,
+    /// The dates that are shown, whatever is open, and whatever the plan names.
+    recent: Vec<Entry>,
+    unconfigured: u64,
 }
 
-/// What of `entries` calls for attention: first what can still be saved, by the time that is left.
-pub(super) fn dangers<'a>(
-    ctx: &Context,
-    entries: &'a [Entry],
-    now: Timestamp,
-) -> impl Iterator<Item = (&'a Entry, Alarm)> {
-    let is_configured = |id: ReportId| ctx.config.reports.iter().any(|report| report.report_id() == id);
-    let mut dangers: Vec<_> = entries
-        .iter()
-        .filter_map(|entry| Some((entry, alarm::of(entry, &ctx.config.alarms, now)?)))
-        .filter(|(entry, _)| is_configured(entry.partition.id.report_id()))
-        .collect();
-    dangers.sort_by_key(|(entry, alarm)| {
-        (*alarm == Alarm::Lost, entry.partition.expires_at.unwrap_or(Timestamp::MAX), &entry.partition.id)
-    });
-    dangers.into_iter()
-}
+impl Standing {
+    pub(super) async fn gather(ctx: &Context, ledger: &Ledger) -> Result<Self, LedgerError> {
+        let now = ctx.clock.now();
+        // As the loop does it: a clock that is ahead of the vendor's makes nothing due.
+        let clocks = LedgerView { clock_ahead: ctx.clock_ahead(), ..LedgerView::default() };
+        let view = LedgerView { clock_ahead: clocks.clock_ahead, ..ledger.view(clocks.present(now)).await? };
+        let plan = plan::plan(&ctx.config.reports, &view, now);
 
-/// The first things that the plan says of what is configured.
-fn next(ctx: &Context, view: &LedgerView, now: Timestamp) -> Vec<PlannedPartition> {
-    let plan = plan::plan(&ctx.config.reports, view, now);
-    let configured = plan.items.iter().filter(|item| item.decision != Decision::Unconfigured);
-    configured.take(NEXT).map(|item| PlannedPartition::new(item, now)).collect()
+        let mut recorded: HashMap<ReportId, ReportFigures> =
+            ledger.report_figures(now).await?.into_iter().map(|figures| (figures.id.clone(), figures)).collect();
+        let figures = ctx.config.reports.iter().map(|report| {
+            let id = report.report_id();
+            let mut figures = recorded.remove(&id).unwrap_or_else(|| ReportFigures::nothing(id.clone(), report.source));
+            for partition in plan.new.iter().filter(|partition| partition.id.report_id() == id) {
+                figures.add_unrecorded(partition, now);
+            }
+            figures
+        });
+        let figures = figures.collect();
+        let unconfigured = recorded.values().map(|figures| Counts::of(figures).all()).sum();
+
+        let first_shown = TimeZone::UTC.to_datetime(now).date().saturating_sub(DATES.days());
+        let mut recent = ledger.recent(first_shown).await?;
+        let known: HashSet<_> = recent.iter().map(|entry| entry.partition.id.clone()).collect();
+        let planned = plan.items.iter().map(|item| &item.entry);
+        recent.extend(planned.filter(|entry| !known.contains(&entry.partition.id)).cloned());
+        let refreshed = plan.items.iter().filter(|item| item.entry.settled == Settled::Stored);
+        let refreshed = refreshed.map(|item| item.entry.partition.id.clone()).collect();
+        Ok(Self { now, view, figures, plan, refreshed, recent, unconfigured })
+    }
+
+    /// The worst that is to be said of a partition.
+    pub(super) fn alarm(&self, ctx: &Context, entry: &Entry) -> Option<Alarm> {
+        match self.refreshed.contains(&entry.partition.id) {
+            true => alarm::of_planned(entry, &ctx.config.alarms, self.now),
+            false => alarm::of(entry, &ctx.config.alarms, self.now),
+        }
+    }
+
+    /// What calls for attention: first what can still be saved, by the time that is left.
+    pub(super) fn dangers(&self, ctx: &Context) -> impl Iterator<Item = (&Entry, Alarm)> {
+        let configured: HashSet<_> = self.figures.iter().map(|figures| &figures.id).collect();
+        let mut dangers: Vec<_> = self
+            .recent
+            .iter()
+            .filter(|entry| configured.contains(&entry.partition.id.report_id()))
+            .filter_map(|entry| Some((entry, self.alarm(ctx, entry)?)))
+            .collect();
+        dangers.sort_by_key(|(entry, alarm)| {
+            (*alarm == Alarm::Lost, entry.partition.expires_at.unwrap_or(Timestamp::MAX), &entry.partition.id)
+        });
+        dangers.into_iter()
+    }
+
+    /// The first things that the plan says of what is configured.
+    fn next(&self) -> Vec<PlannedPartition> {
+        let configured = self.plan.items.iter().filter(|item| item.decision != Decision::Unconfigured);
+        configured.take(NEXT).map(|item| PlannedPartition::new(item, self.now)).collect()
+    }
 }
 
 /// A schedule for people.

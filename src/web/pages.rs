@@ -197,6 +197,7 @@ fn in_danger(danger: &Danger) -> Markup {
                     Some(left) if left.is_positive() => { strong { (words::duration(left)) } " left" }
                     Some(_) => { strong { "expired" } }
                     None if danger.alarm == "lost" => { strong { "lost" } }
+                    None if status.state == PartitionState::Stored => { strong { "stored" } "; the refresh fails" }
                     None => { strong { "does not expire" } }
                 }
             }
@@ -217,7 +218,7 @@ fn why(alarm: &str) -> &'static str {
         "rejected" => "MoEngage refuses the request",
         "corrupt" => "What comes is broken, again",
         "store_failed" => "The destination refuses, again",
-        _ => "Not published long after it was due",
+        _ => "Not stored long after it was due",
     }
 }
 

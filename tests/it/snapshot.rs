@@ -17,7 +17,9 @@ use moesync::{
     emulator::{Campaigns, DeliveryType},
     ledger::{self, Claimed},
     outcome::{Outcome, Settled},
+    report::PartitionId,
     sync::{self, Selection, Summary},
+    web::Overview,
 };
 use serde_json::Value;
 use tokio::process::Command;
@@ -338,6 +340,39 @@ async fn a_refresh_that_fails_loses_nothing_and_is_tried_again() {
     store(&bench).await;
     assert!(bytes(&bench, STATS) != first);
     assert_eq!(versions(&bench).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_is_refused_is_in_danger_until_its_date_is_too_old_to_be_fetched_again() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 1"]).await;
+    let dangers = async || {
+        let ctx = bench.context().await;
+        let overview = Overview::gather(&ctx).await.unwrap();
+        ctx.ledger.close().await;
+        overview.dangers.iter().map(|danger| format!("{} {}", danger.status.date, danger.alarm)).collect::<Vec<_>>()
+    };
+    store(&bench).await;
+    assert_eq!(dangers().await, [""; 0]);
+    bench.clock.advance(SignedDuration::from_hours(24));
+    bench.fault("status=400,api=campaign_stats");
+    pass(&bench).await;
+    assert_eq!(dangers().await, ["2026-11-21 rejected", "2026-11-22 rejected"]);
+    bench.vendor.clear_faults();
+    // Another has taken its place, and nobody asks for it any more.
+    let ctx = bench.context().await;
+    let only_new = Selection { partitions: Some([partition_of("2026-11-22")].into()), ..Selection::default() };
+    sync::once(&ctx, &only_new, std::future::pending()).await.unwrap();
+    ctx.ledger.close().await;
+    bench.clock.advance(SignedDuration::from_hours(24));
+    store(&bench).await;
+    assert_eq!(dangers().await, [""; 0]);
+    let ctx = bench.context().await;
+    let old = ctx.ledger.entry_of(&partition_of("2026-11-21")).await.unwrap().unwrap();
+    assert_eq!((old.settled, old.outcome), (Settled::Stored, Some(Outcome::Rejected)), "it was fetched again");
+}
+
+fn partition_of(date: &str) -> PartitionId {
+    PartitionId { workspace: "acme".into(), report: "campaign_stats".into(), date: date.parse().unwrap() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

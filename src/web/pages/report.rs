@@ -13,14 +13,13 @@ use serde::Deserialize;
 
 use super::{glyph, layout, legend, plain, report_link, strip, unreadable};
 use crate::{
-    alarm,
     config::Report,
-    ledger::LedgerError,
+    ledger::{LedgerError, ReportFigures},
     outcome::{Attempt, Entry, State as PartitionState},
     sync::Context,
     web::{
         State, api,
-        overview::{ReportOverview, first_shown},
+        overview::{ReportOverview, Standing},
         read_ledger,
     },
     words,
@@ -41,11 +40,11 @@ pub(super) struct Which {
 
 struct History {
     overview: ReportOverview,
+    standing: Standing,
     /// Newest first.
     entries: Vec<Entry>,
     attempts: HashMap<Date, Vec<Attempt>>,
     has_older: bool,
-    now: Timestamp,
 }
 
 pub(super) async fn page(
@@ -65,15 +64,13 @@ pub(super) async fn page(
         return plain(StatusCode::NOT_FOUND, "No such report", &text);
     };
     match gather(&ctx, report, which.before).await {
-        Ok(history) => {
-            layout(&history.overview.report, Some(history.now), show(&ctx, &history, which.before)).into_response()
-        }
+        Ok(history) => layout(&history.overview.report, Some(history.standing.now), show(&ctx, &history, which.before))
+            .into_response(),
         Err(error) => unreadable(&error),
     }
 }
 
 async fn gather(ctx: &Context, report: &Report, before: Option<Date>) -> Result<History, LedgerError> {
-    let now = ctx.clock.now();
     let id = report.report_id();
     let ledger = read_ledger(ctx).await?;
     let mut entries = ledger.history(&id, before.unwrap_or(Date::MAX), PARTITIONS + 1).await?;
@@ -85,11 +82,11 @@ async fn gather(ctx: &Context, report: &Report, before: Option<Date>) -> Result<
         }
         _ => HashMap::new(),
     };
-    let recent = ledger.recent(first_shown(now)).await?;
-    let recent: Vec<_> = recent.iter().filter(|entry| entry.partition.id.report_id() == id).collect();
-    let figures = ledger.report_figures(now).await?;
-    let figures = figures.iter().find(|figures| figures.id == id);
-    Ok(History { overview: ReportOverview::new(ctx, report, figures, &recent, now), entries, attempts, has_older, now })
+    let standing = Standing::gather(ctx, &ledger).await?;
+    let nothing = ReportFigures::nothing(id.clone(), report.source);
+    let figures = standing.figures.iter().find(|figures| figures.id == id).unwrap_or(&nothing);
+    let overview = ReportOverview::new(ctx, report, figures, &standing);
+    Ok(History { overview, standing, entries, attempts, has_older })
 }
 
 fn show(ctx: &Context, history: &History, before: Option<Date>) -> Markup {
@@ -129,9 +126,9 @@ fn show(ctx: &Context, history: &History, before: Option<Date>) -> Markup {
 
 fn partition(ctx: &Context, history: &History, entry: &Entry) -> Markup {
     let date = entry.partition.id.date;
-    let now = history.now;
+    let now = history.standing.now;
     let state = entry.state(now);
-    let alarm = alarm::of(entry, &ctx.config.alarms, now);
+    let alarm = history.standing.alarm(ctx, entry);
     let attempts = history.attempts.get(&date).map_or(&[][..], Vec::as_slice);
     html! {
         details.partition data-key=(date) {

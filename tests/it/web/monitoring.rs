@@ -11,7 +11,7 @@ use moesync::sync;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::{InProcess, Served, all_stored, root};
+use super::{InProcess, Served, all_stored, client, root};
 use crate::support::{Bench, Series, wait_until};
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn readyz_and_the_pages_say_so_when_the_ledger_cannot_be_read() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(health["checks"][1]["message"].as_str().unwrap().contains("damaged"), "{health}");
     for path in ["/", "/report?workspace=acme&report=dump", "/api/v1/overview", "/api/v1/partitions", "/metrics"] {
-        let response = super::client().get(format!("{}{path}", server.url)).send().await.unwrap();
+        let response = client().get(format!("{}{path}", server.url)).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert!(response.text().await.unwrap().contains("damaged"), "{path}");
     }
@@ -162,6 +162,50 @@ async fn metrics_tell_of_danger_and_of_a_workspace_that_waits() {
     assert!((17.0 * 3600.0..=18.0 * 3600.0).contains(&expiry), "{expiry}");
     assert!(values[&format!("moesync_alarms{{{report},alarm=\"expiring\"}}")] >= 3.0);
     served.daemon.stop(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_long_due_is_in_danger_though_the_vendor_cannot_be_reached() {
+    let bench = Bench::new(&[Series::dump(3)]).await;
+    bench.fault("status=503");
+    let served = Served::start(&bench).await;
+    let dangers = async || served.json("/api/v1/overview").await["dangers"].as_array().unwrap().clone();
+    // The newest became due less than six hours ago.
+    let is_told = async || dangers().await.iter().filter(|danger| danger["outcome"] == "unavailable").count() == 2;
+    assert!(wait_until(is_told).await, "{:#?}", dangers().await);
+    assert!(dangers().await.iter().all(|danger| danger["alarm"] == "late"));
+    let page = served.text("/").await;
+    assert!(
+        page.contains("2 partitions are in danger.") && page.contains("Not stored long after it was due"),
+        "{page}"
+    );
+    assert!(served.daemon.alarms().iter().all(|alarm| alarm == "late"));
+    served.daemon.stop(&bench).await;
+}
+
+#[tokio::test]
+async fn what_is_due_and_not_even_in_the_ledger_is_pending_and_in_danger() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(3)]).await;
+    let (server, ctx) = InProcess::start(&bench).await;
+    assert!(ctx.ledger.entries().await.unwrap().is_empty(), "the loop runs");
+    let get = async |path: &str| {
+        let response = client().get(format!("{}{path}", server.url)).send().await.unwrap();
+        response.text().await.unwrap()
+    };
+    let overview: Value = serde_json::from_str(&get("/api/v1/overview").await).unwrap();
+    assert_eq!((&overview["partitions"]["pending"], overview["dangers"].as_array().unwrap().len()), (&3.into(), 2));
+    let dates = overview["reports"][0]["dates"].as_array().unwrap();
+    let pending = dates.iter().filter(|day| day["state"] == "pending").count();
+    assert_eq!(pending, 3, "{dates:#?}");
+    assert!(get("/report?workspace=acme&report=dump").await.contains("2026-11-20: pending, in danger (late)"));
+    let values = samples(&get("/metrics").await);
+    let of = |name: &str, labels: &str| {
+        values[&format!("{name}{{workspace=\"acme\",report=\"dump\",source=\"daily_dump\"{labels}}}")]
+    };
+    assert_eq!(of("moesync_partitions", ",state=\"pending\""), 3.0);
+    assert_eq!(of("moesync_alarms", ",alarm=\"late\""), 2.0);
+    let oldest = "2026-11-19T06:30:00Z".parse::<jiff::Timestamp>().unwrap();
+    assert_eq!(of("moesync_oldest_pending_due_timestamp_seconds", ""), oldest.as_second() as f64);
 }
 
 /// The names of metrics of ours in a text.
