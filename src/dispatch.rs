@@ -113,8 +113,7 @@ impl Dispatcher {
     ///
     /// When the ledger refuses.
     pub async fn begin(&self, ctx: &Context) -> Result<(), LedgerError> {
-        let names: Vec<_> = ctx.config.notify.iter().map(|target| target.name.as_str()).collect();
-        ctx.ledger.keep_targets(&names, ctx.clock.now()).await
+        ctx.ledger.add_targets(&names(&ctx.config), ctx.clock.now()).await
     }
 
     /// Tells dead man's switches that a pass begins, without waiting for them.
@@ -304,7 +303,13 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
         if !is_same {
             surveyed_at = None;
             current = match Dispatcher::new(&ctx.config, started_at) {
-                Ok(dispatcher) => Some((Arc::clone(&ctx), dispatcher)),
+                Ok(dispatcher) => {
+                    // Only the daemon has the last word on who is told: a command may have a configuration of its own.
+                    if let Err(error) = ctx.ledger.forget_other_targets(&names(&ctx.config)).await {
+                        warn!("what was told to targets that are gone is not forgotten yet: {}", Chain(&error));
+                    }
+                    Some((Arc::clone(&ctx), dispatcher))
+                }
                 // Whoever made the context has made sure that there is nothing wrong.
                 Err(problem) => {
                     error!("nobody can be told: {problem}");
@@ -343,6 +348,10 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
     if let Some((ctx, dispatcher)) = current {
         let _ = tokio::time::timeout(Duration::from_secs(5), dispatcher.deliver(&ctx)).await;
     }
+}
+
+fn names(config: &Config) -> Vec<&str> {
+    config.notify.iter().map(|target| target.name.as_str()).collect()
 }
 
 /// The targets that are told of events, and of which.

@@ -552,3 +552,28 @@ async fn the_ways_to_check_a_signature_in_the_documents_accept_ours_and_nothing_
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_with_other_targets_forgets_nothing_of_those_of_the_daemon_and_the_daemon_those_that_are_gone() {
+    let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    let quiet = bench.config();
+    bench.write_config(&(quiet.clone() + &receiver.webhook()));
+    bench.fault("unauthorized");
+    bench.sync(1).await;
+    assert_eq!(receiver.alarms(), ["unauthorized began"]);
+    bench.write_config(&(quiet.clone() + &receiver.webhook().replace("\"hook\"", "\"other\"")));
+    bench.sync(1).await;
+    bench.write_config(&quiet);
+    bench.sync(1).await;
+    assert_eq!(receiver.alarms().len(), 2, "the other is told as well");
+    bench.write_config(&(quiet + &receiver.webhook()));
+    bench.sync(1).await;
+    assert_eq!(receiver.alarms().len(), 2, "{:?}", receiver.alarms());
+
+    let daemon = Daemon::start(&bench).await;
+    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    let known = async || sqlx::query_scalar::<_, String>("SELECT name FROM targets").fetch_all(&pool).await.unwrap();
+    assert!(wait_until(async || known().await == ["hook"]).await, "{:?}", known().await);
+    pool.close().await;
+    daemon.stop(&bench).await;
+}

@@ -50,26 +50,14 @@ pub struct StoredNews {
 }
 
 impl Ledger {
-    /// Makes sure that exactly the targets called `names` are known. A new one is told of what is stored from now on;
-    /// of one that is gone everything is forgotten.
-    pub async fn keep_targets(&self, names: &[&str], now: Timestamp) -> Result<(), LedgerError> {
-        let rows = self.read("SELECT name FROM targets").await?;
-        let known = rows.iter().map(|row| self.text(row, "name")).collect::<Result<Vec<_>, _>>()?;
-        let is_same = known.len() == names.len() && known.iter().all(|name| names.contains(&name.as_str()));
-        if is_same {
+    /// Makes sure that the targets called `names` are known. A new one is told of what is stored from now on.
+    pub async fn add_targets(&self, names: &[&str], now: Timestamp) -> Result<(), LedgerError> {
+        let known = self.known_targets().await?;
+        if names.iter().all(|name| known.iter().any(|known| known == name)) {
             return Ok(());
         }
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
-        for gone in known.iter().filter(|name| !names.contains(&name.as_str())) {
-            for forget in [
-                "DELETE FROM targets WHERE name = ?",
-                "DELETE FROM told WHERE target = ?",
-                "DELETE FROM outbox WHERE target = ?",
-            ] {
-                sqlx::query(forget).bind(gone).execute(&mut *transaction).await.map_err(failed)?;
-            }
-        }
         for name in names {
             sqlx::query(
                 "INSERT INTO targets (name, attempts_read, attempts_summarized, summarized_at)
@@ -83,6 +71,31 @@ impl Ledger {
             .map_err(failed)?;
         }
         transaction.commit().await.map_err(failed)
+    }
+
+    /// Forgets everything of the targets that are not among `names`.
+    pub async fn forget_other_targets(&self, names: &[&str]) -> Result<(), LedgerError> {
+        let known = self.known_targets().await?;
+        let gone: Vec<_> = known.iter().filter(|name| !names.contains(&name.as_str())).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        for name in gone {
+            for forget in [
+                "DELETE FROM targets WHERE name = ?",
+                "DELETE FROM told WHERE target = ?",
+                "DELETE FROM outbox WHERE target = ?",
+            ] {
+                sqlx::query(forget).bind(name).execute(&mut *transaction).await.map_err(failed)?;
+            }
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    async fn known_targets(&self) -> Result<Vec<String>, LedgerError> {
+        self.read("SELECT name FROM targets").await?.iter().map(|row| self.text(row, "name")).collect()
     }
 
     /// Every partition that is lost.
