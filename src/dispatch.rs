@@ -217,7 +217,19 @@ impl Dispatcher {
                 ctx.ledger.delivered(&delivery).await?;
                 continue;
             };
-            let Refusal { retry_after, .. } = &refusal;
+            let Refusal { retry_after, is_of_message, .. } = &refusal;
+            if *is_of_message && delivery.number >= outcome::QUICK_TRIES {
+                error!(
+                    target = target.name,
+                    event = delivery.event.id,
+                    attempts = delivery.number,
+                    "an event is refused by notify target {} and given up, so that others get there: {refusal}",
+                    target.name
+                );
+                // Told anew it would be refused again.
+                ctx.ledger.delivered(&delivery).await?;
+                continue;
+            }
             if now.duration_since(delivery.created_at) > GIVE_UP_AFTER {
                 error!(
                     target = target.name,
@@ -226,7 +238,7 @@ impl Dispatcher {
                     "an event for notify target {} did not arrive in {GIVE_UP_AFTER:#} and is given up: {refusal}",
                     target.name
                 );
-                ctx.ledger.delivered(&delivery).await?;
+                ctx.ledger.given_up(&delivery).await?;
                 continue;
             }
             let wait = retry_after.unwrap_or_else(|| outcome::retry(delivery.number, jitter()));
@@ -382,7 +394,8 @@ async fn write_alarms(ctx: &Context, target: &Target, events: &Events, found: &F
                 change.phase != Some(Phase::Ended) || events.alarms.contains(&before)
             };
             let changes: Vec<_> = changes.into_iter().filter(is_wanted).collect();
-            (memories, Content::of_changes(&changes, now).into_iter().map(|content| event(content, now)).collect())
+            let contents = Content::of_changes(&changes, now).into_iter();
+            (memories, contents.map(|(content, alarms)| (event(content, now), alarms)).collect())
         })
         .await
 }

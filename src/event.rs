@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    alarm::{Change, Phase},
+    alarm::{Change, Key, Phase},
     config::{AlarmKind, Source},
     outcome::{Attempt, Entry, Outcome},
 };
@@ -173,8 +173,9 @@ impl Content {
         Content::Test(TestData { message: "moesync was asked whether its messages arrive; nothing is wrong".into() })
     }
 
-    /// What is to be said of alarms that changed: those of one kind, in one workspace, in the same way, together.
-    pub fn of_changes(changes: &[Change], now: Timestamp) -> Vec<Self> {
+    /// What is to be said of alarms that changed: those of one kind, in one workspace, in the same way, together. With
+    /// each the alarms that are known by it.
+    pub fn of_changes(changes: &[Change], now: Timestamp) -> Vec<(Self, Vec<Key>)> {
         let mut groups: BTreeMap<_, Vec<&Change>> = BTreeMap::new();
         for change in changes {
             let Some(phase) = change.phase else { continue };
@@ -201,10 +202,11 @@ impl Content {
                 };
                 let said = changes.iter().find_map(|change| change.danger.as_ref()?.message.clone());
                 data.message = sentence(phase, &data, within, said);
+                let keys = changes.iter().map(|change| change.key.clone()).collect();
                 match phase {
-                    Phase::Began => Content::AlarmBegan(data),
-                    Phase::Worsened => Content::AlarmWorsened(data),
-                    Phase::Ended => Content::AlarmEnded(data),
+                    Phase::Began => (Content::AlarmBegan(data), keys),
+                    Phase::Worsened => (Content::AlarmWorsened(data), keys),
+                    Phase::Ended => (Content::AlarmEnded(data), Vec::new()),
                 }
             })
             .collect()

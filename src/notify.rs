@@ -53,11 +53,13 @@ pub struct Refusal {
     message: String,
     /// How long the target asks to wait.
     pub retry_after: Option<SignedDuration>,
+    /// Whether it is this very message that the target refuses, rather than any.
+    pub is_of_message: bool,
 }
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Refusal { message: problem.to_string(), retry_after: None }
+        refusal(problem.to_string())
     }
 }
 
@@ -144,6 +146,7 @@ async fn deliver(request: RequestBuilder, url: &Url) -> Result<(), Refusal> {
     Err(Refusal {
         message: format!("{place} answered {}{separator}{reason}", status.as_u16()),
         retry_after: retry_after.map(SignedDuration::from_secs),
+        is_of_message: matches!(status.as_u16(), 400 | 413 | 422),
     })
 }
 
@@ -169,7 +172,7 @@ async fn reason(mut response: Response, url: &Url) -> String {
 }
 
 fn refusal(message: String) -> Refusal {
-    Refusal { message, retry_after: None }
+    Refusal { message, retry_after: None, is_of_message: false }
 }
 
 /// An error with all its causes and without its address.

@@ -366,6 +366,46 @@ async fn what_never_arrives_is_given_up_after_three_days_and_what_came_to_pass_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_danger_whose_beginning_was_given_up_is_told_anew_if_it_lasts() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    receiver.answer(503, "closed");
+    bench.fault("unauthorized");
+    pass(&bench).await;
+    bench.clock.advance(hours(1));
+    look(&bench).await;
+    bench.clock.advance(hours(73));
+    look(&bench).await;
+    receiver.answer(200, "ok");
+    bench.clock.advance(hours(73));
+    look(&bench).await;
+    bench.clock.advance(hours(2));
+    look(&bench).await;
+    look(&bench).await;
+    let alarms = receiver.alarms();
+    assert_eq!(alarms.iter().filter(|alarm| *alarm == "unauthorized began").count(), 1, "{alarms:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_a_receiver_refuses_does_not_keep_later_ones_from_arriving() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    receiver.answer(422, "what is this");
+    bench.fault("unauthorized");
+    pass(&bench).await;
+    for _ in 0..moesync::outcome::QUICK_TRIES {
+        bench.clock.advance(SignedDuration::from_mins(10));
+        look(&bench).await;
+    }
+    let tries = receiver.received().len();
+    assert_eq!(tries, usize::try_from(moesync::outcome::QUICK_TRIES).unwrap(), "it is tried a few times, and no more");
+    receiver.answer(200, "ok");
+    bench.vendor.clear_faults();
+    bench.clock.advance(hours(2));
+    pass(&bench).await;
+    let types: Vec<_> = receiver.events().iter().map(|event| event["type"].clone()).collect();
+    assert_eq!(types, ["alarm.ended", "stored"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_channel_of_slack_is_told_of_alarms_in_text_that_calls_nobody() {
     let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 2)]).await, Receiver::start().await);
     let target =

@@ -19,11 +19,13 @@ CREATE TABLE told (
     PRIMARY KEY (target, alarm, subject)
 ) STRICT;
 
--- Events that have not arrived yet.
+-- Events that have not arrived yet. `alarms` is a JSON list of the alarms that the target knows by it: `told.alarm`, a blank
+-- and `told.subject` of each.
 CREATE TABLE outbox (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
     target          TEXT NOT NULL,
     event           TEXT NOT NULL,
+    alarms          TEXT NOT NULL,
     created_at      INTEGER NOT NULL,
     attempts        INTEGER NOT NULL DEFAULT 0,
     next_attempt_at INTEGER NOT NULL

@@ -10,7 +10,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Ledger, LedgerError};
 use crate::{
-    alarm::{Key, Told},
+    alarm::{Key, Subject, Told},
     config::AlarmKind,
     event::Event,
     outcome::{Attempt, Entry, StoredObject},
@@ -111,20 +111,19 @@ impl Ledger {
     }
 
     /// Lets `decide` compare what `target` knows with what is the case, and keeps what it returns: what is remembered
-    /// from now on of each alarm, and the events to send.
+    /// from now on of each alarm, and the events to send, each with the alarms that the target knows by it.
     pub async fn tell(
         &self,
         target: &str,
         now: Timestamp,
-        decide: impl FnOnce(&BTreeMap<Key, Told>) -> (Vec<(Key, Option<Told>)>, Vec<Event>),
+        decide: impl FnOnce(&BTreeMap<Key, Told>) -> (Vec<(Key, Option<Told>)>, Vec<(Event, Vec<Key>)>),
     ) -> Result<(), LedgerError> {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
         let rows = sqlx::query(TOLD).bind(target).fetch_all(&mut *transaction).await.map_err(failed)?;
         let (memories, events) = decide(&self.told_from(&rows)?);
         for ((alarm, subject), told) in memories {
-            // Names and dates: they can always be written.
-            let subject = serde_json::to_string(&subject).unwrap_or_default();
+            let subject = subject_text(&subject);
             let query = match told {
                 Some(told) => sqlx::query(
                     "INSERT INTO told (target, alarm, subject, since, told_as, within) VALUES (?, ?, ?, ?, ?, ?)
@@ -144,8 +143,8 @@ impl Ledger {
             };
             query.execute(&mut *transaction).await.map_err(failed)?;
         }
-        for event in events {
-            self.post(&mut transaction, target, &event, now).await?;
+        for (event, alarms) in events {
+            self.post(&mut transaction, target, &event, &alarms, now).await?;
         }
         transaction.commit().await.map_err(failed)
     }
@@ -192,7 +191,7 @@ impl Ledger {
                 .await
                 .map_err(failed)?;
             for event in write(&self.entry(&partition)?, &self.attempt(row)?) {
-                self.post(&mut transaction, target, &event, now).await?;
+                self.post(&mut transaction, target, &event, &[], now).await?;
             }
         }
         let last =
@@ -260,7 +259,7 @@ impl Ledger {
         .await
         .map_err(|error| self.error("write", error))?;
         if updated.rows_affected() == 1 {
-            self.post(&mut transaction, target, event, next.at).await?;
+            self.post(&mut transaction, target, event, &[], next.at).await?;
         }
         transaction.commit().await.map_err(|error| self.error("write", error))
     }
@@ -305,9 +304,26 @@ impl Ledger {
         row.map(|row| self.instant(&row, "next_attempt_at")).transpose()
     }
 
-    /// That an event has arrived, or is given up.
+    /// That an event has arrived, or that there is no use in telling it again.
     pub async fn delivered(&self, delivery: &Delivery) -> Result<(), LedgerError> {
         self.change(sqlx::query("DELETE FROM outbox WHERE id = ?").bind(delivery.row)).await
+    }
+
+    /// That an event has not arrived and is not tried again. The target then does not know of its alarms, unless a later
+    /// event tells of them: should they last, they are told anew.
+    pub async fn given_up(&self, delivery: &Delivery) -> Result<(), LedgerError> {
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        for forget in [
+            "DELETE FROM told WHERE target = (SELECT target FROM outbox WHERE id = ?1)
+               AND alarm || ' ' || subject IN (SELECT value FROM outbox, json_each(alarms) WHERE outbox.id = ?1)
+               AND alarm || ' ' || subject NOT IN (SELECT value FROM outbox, json_each(alarms)
+                                                   WHERE outbox.target = told.target AND outbox.id > ?1)",
+            "DELETE FROM outbox WHERE id = ?1",
+        ] {
+            sqlx::query(forget).bind(delivery.row).execute(&mut *transaction).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
     }
 
     /// That an event has not arrived, and when it is tried again.
@@ -353,12 +369,16 @@ impl Ledger {
         connection: &mut SqliteConnection,
         target: &str,
         event: &Event,
+        alarms: &[Key],
         now: Timestamp,
     ) -> Result<(), LedgerError> {
+        let alarms: Vec<_> =
+            alarms.iter().map(|(alarm, subject)| format!("{alarm} {}", subject_text(subject))).collect();
         // Text and numbers: they can always be written.
-        sqlx::query("INSERT INTO outbox (target, event, created_at, next_attempt_at) VALUES (?, ?, ?, ?)")
+        sqlx::query("INSERT INTO outbox (target, event, alarms, created_at, next_attempt_at) VALUES (?, ?, ?, ?, ?)")
             .bind(target)
             .bind(serde_json::to_string(event).unwrap_or_default())
+            .bind(serde_json::to_string(&alarms).unwrap_or_default())
             .bind(now.as_millisecond())
             .bind(now.as_millisecond())
             .execute(connection)
@@ -395,6 +415,11 @@ impl Ledger {
             row: row.try_get("id").map_err(|error| self.nonsense("outbox.id", &error.to_string()))?,
         })
     }
+}
+
+fn subject_text(subject: &Subject) -> String {
+    // Names and dates: they can always be written.
+    serde_json::to_string(subject).unwrap_or_default()
 }
 
 const TOLD: &str = "SELECT * FROM told WHERE target = ?";
