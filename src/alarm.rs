@@ -185,7 +185,7 @@ pub fn survey(facts: &Facts<'_>) -> BTreeMap<Key, Standing> {
         survey.look(item, &refused, &full);
     }
     for item in facts.plan.items.iter().filter(|item| item.entry.settled == Settled::Stored) {
-        survey.look_at_refresh(item);
+        survey.look_at_refresh(item, &refused);
     }
     for entry in facts.lost {
         let id = &entry.partition.id;
@@ -223,11 +223,10 @@ impl<'a> Survey<'a> {
         facts.plan.items.iter().filter(move |item| item.report.is_some() && is_pending(&item.entry))
     }
 
-    /// The workspaces whose credentials the vendor refuses.
+    /// The workspaces whose credentials the vendor refuses. A refusal that holds nothing back says nothing of others.
     fn refused(&self) -> Vec<&'a str> {
         let held = self.facts.view.holds.iter().filter(|(_, hold)| hold.outcome == Outcome::Unauthorized);
-        let met = self.pending().filter(|item| item.entry.outcome == Some(Outcome::Unauthorized));
-        held.map(|(name, _)| name.as_str()).chain(met.map(|item| item.entry.partition.id.workspace.as_str())).collect()
+        held.map(|(name, _)| name.as_str()).collect()
     }
 
     /// The destinations that refuse.
@@ -241,25 +240,28 @@ impl<'a> Survey<'a> {
         let id = &entry.partition.id;
         let within = within(entry, self.facts.alarms, self.facts.now);
         let of_destination = || Subject { destination: destination(item).map(str::to_owned), ..Subject::default() };
-        let of_workspace = Subject { workspace: Some(id.workspace.clone()), ..Subject::default() };
         // What is known of a cause is what the last attempt met: another failure neither proves nor ends it.
         let is_failing = !matches!(entry.outcome, None | Some(Outcome::Stored | Outcome::NotPublished));
         if is_failing {
+            self.leave_open(AlarmKind::Unauthorized, of_report(entry));
             self.leave_open(AlarmKind::Rejected, of_report(entry));
             self.leave_open(AlarmKind::Corrupt, of_report(entry));
             self.leave_open(AlarmKind::StoreFailed, of_destination());
         }
         if matches!(item.decision, Decision::Held { outcome: Outcome::RateLimited, .. }) {
-            self.leave_open(AlarmKind::Unauthorized, of_workspace.clone());
+            self.leave_open(AlarmKind::Unauthorized, of_workspace(entry));
         }
         match failure(entry) {
             Some(Alarm::Rejected) => self.add(AlarmKind::Rejected, of_report(entry), entry, within),
             Some(Alarm::Corrupt) => self.add(AlarmKind::Corrupt, of_report(entry), entry, within),
+            Some(Alarm::Unauthorized) if !refused.contains(&id.workspace.as_str()) => {
+                self.add_refused(entry, within);
+            }
             _ => {}
         }
         // One alarm for all that has the same cause: what is said of a workspace is not said again of its reports.
         let is_stuck_with_others = if refused.contains(&id.workspace.as_str()) {
-            self.add(AlarmKind::Unauthorized, of_workspace, entry, within);
+            self.add(AlarmKind::Unauthorized, of_workspace(entry), entry, within);
             true
         } else if entry.outcome == Some(Outcome::StoreFailed) && destination(item).is_some_and(|it| full.contains(&it))
         {
@@ -277,16 +279,29 @@ impl<'a> Survey<'a> {
     }
 
     /// What is stored is in no danger, but may fail to be fetched again where it restates.
-    fn look_at_refresh(&mut self, item: &'a Item) {
+    fn look_at_refresh(&mut self, item: &'a Item, refused: &[&str]) {
         let entry = &item.entry;
-        let workspace = Subject { workspace: Some(entry.partition.id.workspace.clone()), ..Subject::default() };
+        let workspace = of_workspace(entry);
         let destination = Subject { destination: destination(item).map(str::to_owned), ..Subject::default() };
         match failure(entry) {
-            Some(Alarm::Unauthorized) => self.add(AlarmKind::Unauthorized, workspace, entry, None),
+            Some(Alarm::Unauthorized) if refused.contains(&entry.partition.id.workspace.as_str()) => {
+                self.add(AlarmKind::Unauthorized, workspace, entry, None);
+            }
+            Some(Alarm::Unauthorized) => self.add_refused(entry, None),
             Some(Alarm::Rejected) => self.add(AlarmKind::Rejected, of_report(entry), entry, None),
             Some(Alarm::Corrupt) => self.add(AlarmKind::Corrupt, of_report(entry), entry, None),
             Some(Alarm::StoreFailed) => self.add(AlarmKind::StoreFailed, destination, entry, None),
             _ => {}
+        }
+    }
+
+    /// Refused, while the credentials are good for others: an API that is switched off for the account. An archive was
+    /// refused with the whole workspace, and is about to be asked for again now that this is over.
+    fn add_refused(&mut self, entry: &Entry, within: Option<SignedDuration>) {
+        if entry.partition.source.is_archive() {
+            self.leave_open(AlarmKind::Unauthorized, of_workspace(entry));
+        } else {
+            self.add(AlarmKind::Unauthorized, of_report(entry), entry, within);
         }
     }
 
@@ -334,6 +349,10 @@ impl<'a> Survey<'a> {
 fn of_report(entry: &Entry) -> Subject {
     let id = &entry.partition.id;
     Subject { workspace: Some(id.workspace.clone()), report: Some(id.report.clone()), ..Subject::default() }
+}
+
+fn of_workspace(entry: &Entry) -> Subject {
+    Subject { workspace: Some(entry.partition.id.workspace.clone()), ..Subject::default() }
 }
 
 fn destination(item: &Item) -> Option<&str> {

@@ -182,13 +182,20 @@ impl Content {
             let subject = &change.key.1;
             let within = change.danger.as_ref().and_then(|danger| danger.within);
             groups
-                .entry((phase, kind(change), &subject.workspace, &subject.destination, within))
+                .entry((
+                    phase,
+                    kind(change),
+                    &subject.workspace,
+                    &subject.destination,
+                    subject.report.is_some(),
+                    within,
+                ))
                 .or_default()
                 .push(change);
         }
         groups
             .into_iter()
-            .map(|((phase, alarm, workspace, destination, within), changes)| {
+            .map(|((phase, alarm, workspace, destination, is_of_reports, within), changes)| {
                 let mut data = AlarmData {
                     alarm,
                     since: changes.iter().filter_map(|change| Some(change.before.as_ref()?.since)).min().unwrap_or(now),
@@ -201,7 +208,7 @@ impl Content {
                     message: String::new(),
                 };
                 let said = changes.iter().find_map(|change| change.danger.as_ref()?.message.clone());
-                data.message = sentence(phase, &data, within, said);
+                data.message = sentence(phase, &data, is_of_reports, within, said);
                 let keys = changes.iter().map(|change| change.key.clone()).collect();
                 match phase {
                     Phase::Began => (Content::AlarmBegan(data), keys),
@@ -325,11 +332,17 @@ fn nearest<'a>(changes: &[&'a Change]) -> Option<&'a Entry> {
 /// The longest list of reports in a sentence.
 const NAMED: usize = 5;
 
-fn sentence(phase: Phase, data: &AlarmData, within: Option<SignedDuration>, said: Option<String>) -> String {
+fn sentence(
+    phase: Phase,
+    data: &AlarmData,
+    is_of_reports: bool,
+    within: Option<SignedDuration>,
+    said: Option<String>,
+) -> String {
     let whose = match (&data.workspace, &data.destination) {
         (_, Some(destination)) => format!("destination {destination}"),
         (Some(workspace), None) => match data.reports.as_slice() {
-            reports if reports.is_empty() || data.alarm == AlarmKind::Unauthorized => format!("workspace {workspace}"),
+            reports if reports.is_empty() || !is_of_reports => format!("workspace {workspace}"),
             reports => {
                 let mut names: Vec<_> = reports.iter().take(NAMED).map(|report| report.report.as_str()).collect();
                 let others = (reports.len() > NAMED).then(|| format!("{} more", reports.len() - NAMED));

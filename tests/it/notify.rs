@@ -617,3 +617,26 @@ async fn a_command_with_other_targets_forgets_nothing_of_those_of_the_daemon_and
     pool.close().await;
     daemon.stop(&bench).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_is_switched_off_is_an_alarm_of_its_report_and_hides_no_danger_of_others() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    let statistics = format!(
+        "\n[[reports]]\nworkspace = \"acme\"\ndestination = \"disk\"\nsource = \"campaign_stats\"\n\
+         metric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"\n\
+         schedule = {{ every = \"day\", at = \"{}\" }}\n",
+        bench.generated_at_time()
+    );
+    bench.write_config(&(bench.config() + &statistics + &receiver.webhook()));
+    bench.fault("status=403,api=campaign_stats");
+    bench.fault("not-yet,api=campaign_report");
+    bench.clock.advance(hours(1));
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), ["late began", "unauthorized began"].map(String::from), "{:#?}", receiver.events());
+    let events = receiver.events();
+    let refused = events.iter().find(|event| event["data"]["alarm"] == "unauthorized").unwrap();
+    let message = refused["data"]["message"].as_str().unwrap();
+    assert!(message.starts_with("acme/campaign_stats: MoEngage refuses"), "{message}");
+    let late = events.iter().find(|event| event["data"]["alarm"] == "late").unwrap();
+    assert_eq!(late["data"]["nearest"]["report"], "report-test");
+}
