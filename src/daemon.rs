@@ -29,6 +29,9 @@ use crate::{
 /// hour off after a clock change.
 const WAKES: &str = "0 * * * * *";
 
+/// How long the daemon waits before it tries again what it needs to go on.
+const PAUSE: Duration = Duration::from_secs(30);
+
 /// Why the daemon could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -118,7 +121,7 @@ pub async fn run(
                 // A destination that hangs must keep neither the service manager waiting nor a signal.
                 tokio::select! {
                     () = &mut stop => return Ok(()),
-                    recovered = working_with.pulse.beat_during(sync::recover(&working_with)) => recovered?,
+                    recovered = recover(&working_with) => recovered?,
                 }
                 sync::continuously(Arc::clone(&working_with), &mut inbox, stop).await
             };
@@ -135,7 +138,13 @@ pub async fn run(
                 let replaced = matches!(error, LedgerError::Replaced { .. }).then(|| Chain(&error).to_string());
                 // Before there is another under the same name: SQLite removes its journal by name.
                 ctx.ledger.close().await;
-                ctx = Arc::new(sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await?);
+                let open = async || sync::start(Arc::clone(&config), Arc::clone(&clock), Arc::clone(&progress)).await;
+                let opened = tokio::select! {
+                    opened = ctx.pulse.beat_during(open_anew(&ctx, open)) => opened?,
+                    _ = interrupts.recv() => break,
+                    _ = terminations.recv() => break,
+                };
+                ctx = Arc::new(opened);
                 // Of a damaged one it has been said already, and where that is now.
                 if let Some(message) = replaced {
                     ctx.bulletin.raise(AlarmKind::Ledger, message);
@@ -157,6 +166,37 @@ pub async fn run(
     }
     info!("stopped");
     Ok(())
+}
+
+/// [`sync::recover`], tried until the ledger allows it: what runs already is not ended by a disk that is full for a moment.
+///
+/// # Errors
+///
+/// [`LedgerError::Replaced`] and [`LedgerError::Damaged`], for which a new context is needed.
+async fn recover(ctx: &Context) -> Result<(), LedgerError> {
+    loop {
+        match ctx.pulse.beat_during(sync::recover(ctx)).await {
+            Err(error) if !matches!(error, LedgerError::Replaced { .. } | LedgerError::Damaged { .. }) => {
+                error!(alarm = "ledger", "the ledger refuses; it is tried again: {}", Chain(&error));
+            }
+            ended => return ended,
+        }
+        ctx.pulse.beat_during(ctx.clock.sleep(PAUSE)).await;
+    }
+}
+
+/// Opens everything again under a configuration that was good before. A file that it names and that is away for a moment
+/// is waited for.
+async fn open_anew(old: &Context, open: impl AsyncFn() -> Result<Context, StartError>) -> Result<Context, StartError> {
+    loop {
+        match open().await {
+            Err(StartError::Configuration(reason)) => {
+                error!(alarm = "configuration", "could not go on; it is tried again: {reason}");
+            }
+            ended => return ended,
+        }
+        old.clock.sleep(PAUSE).await;
+    }
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, DaemonError> {

@@ -4,6 +4,7 @@ use std::{fs, sync::Arc};
 
 use jiff::{SignedDuration, ToSpan as _};
 use moesync::{outcome::Settled, sync};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::support::{Bench, Daemon, Series, wait_until};
@@ -129,6 +130,28 @@ async fn a_ledger_deleted_under_it_is_noticed_and_rebuilt_without_a_download() {
     assert_eq!(bench.requests(), asked);
     daemon.stop(&bench).await;
     bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_refuses_for_a_moment_after_it_runs_does_not_end_it() {
+    let bench = Bench::new(&[Series::dump(2)]).await;
+    bench.sync(0).await;
+    let ledger = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    // Everything is to be learned from the manifests, and nothing can be written.
+    for statement in [
+        "DELETE FROM partitions",
+        "DELETE FROM reports",
+        "CREATE TRIGGER refuse BEFORE INSERT ON partitions BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
+    ] {
+        sqlx::query(statement).execute(&ledger).await.unwrap();
+    }
+    let daemon = Daemon::start(&bench).await;
+    daemon.wait_for_log("it is tried again").await;
+    assert!(!daemon.has_ended(), "{}", daemon.log().join("\n"));
+    sqlx::query("DROP TRIGGER refuse").execute(&ledger).await.unwrap();
+    ledger.close().await;
+    assert!(wait_until(async || all_stored(&bench).await).await, "{}", daemon.log().join("\n"));
+    assert_eq!((bench.requests(), daemon.stop(&bench).await.code()), (2, Some(0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
