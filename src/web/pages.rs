@@ -78,8 +78,11 @@ fn layout(title: &str, now: Option<Timestamp>, content: Markup) -> Page {
                 header.top {
                     a.brand href="/" { img src=(ICON.path()) alt="" width="22" height="22"; "moesync" }
                     p.stale role="status" hidden { "No answer; what is shown may be old." }
-                    @if let Some(now) = now {
-                        p.asof { "as of " time datetime=(now) { (now.strftime("%Y-%m-%d %H:%M:%S")) " UTC" } }
+                    // Always there, for scripts to put the next one in its place.
+                    p.asof {
+                        @if let Some(now) = now {
+                            "as of " time datetime=(now) { (now.strftime("%Y-%m-%d %H:%M:%S")) " UTC" }
+                        }
                     }
                 }
                 main { (content) }
