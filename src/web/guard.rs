@@ -2,7 +2,11 @@
 //!
 //! This file owns admission. It must not know what is served, but for the paths that may be opened to everybody.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::{
     extract::Request,
@@ -40,7 +44,7 @@ pub(super) struct Guard {
     address: SocketAddr,
     hosts: Vec<String>,
     /// Hash of the token: comparing hashes takes equally long whatever is guessed, and however long it is.
-    token: Option<[u8; 32]>,
+    token: RwLock<Option<[u8; 32]>>,
     open: Vec<Open>,
 }
 
@@ -49,9 +53,16 @@ impl Guard {
         Guard {
             address,
             hosts: config.hosts.clone(),
-            token: token.map(|token| hash(token.expose_secret())),
+            token: RwLock::new(token.as_ref().map(hash_secret)),
             open: config.open.clone(),
         }
+    }
+
+    /// From now on this token is asked for, and no other. Says whether that is another than before.
+    pub(super) fn renew(&self, token: Option<&SecretString>) -> bool {
+        let new = token.map(hash_secret);
+        let mut known = self.token.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *known, new) != new
     }
 
     /// Lets the request pass, or says why not.
@@ -108,9 +119,10 @@ impl Guard {
         match Host::parse(authority.host()) {
             // Behind a proxy or a tunnel the port is another.
             Ok(Host::Domain(name)) => self.hosts.contains(&name) || (name == "localhost" && is_our_port),
-            // An address cannot be made to point elsewhere. On loopback, only our own makes sense.
-            Ok(Host::Ipv4(ip)) => !self.address.ip().is_loopback() || (ip.is_loopback() && is_our_port),
-            Ok(Host::Ipv6(ip)) => !self.address.ip().is_loopback() || (ip.is_loopback() && is_our_port),
+            // An address cannot be made to point elsewhere. On loopback only loopback makes sense, through a tunnel at
+            // any port.
+            Ok(Host::Ipv4(ip)) => !self.address.ip().is_loopback() || ip.is_loopback(),
+            Ok(Host::Ipv6(ip)) => !self.address.ip().is_loopback() || ip.is_loopback(),
             Err(_) => false,
         }
     }
@@ -124,9 +136,9 @@ impl Guard {
     }
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
-        let Some(expected) = &self.token else { return true };
+        let Some(expected) = *self.token.read().unwrap_or_else(PoisonError::into_inner) else { return true };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(presented);
-        given.is_some_and(|given| hash(&given).ct_eq(expected).into())
+        given.is_some_and(|given| hash(&given).ct_eq(&expected).into())
     }
 }
 
@@ -142,6 +154,10 @@ fn presented(authorization: &str) -> Option<String> {
     }
     let credentials = String::from_utf8(BASE64_STANDARD.decode(value).ok()?).ok()?;
     credentials.split_once(':').map(|(_, password)| password.to_owned())
+}
+
+fn hash_secret(token: &SecretString) -> [u8; 32] {
+    hash(token.expose_secret())
 }
 
 fn hash(text: &str) -> [u8; 32] {

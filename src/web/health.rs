@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, extract, http::StatusCode, response::Response, routing::get};
 use futures::future::join_all;
+use jiff::SignedDuration;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
@@ -15,9 +16,11 @@ use super::{State, api, read_ledger};
 use crate::{
     sync::Context,
     telemetry::Chain,
-    words::{Check, Health},
+    words::{self, Check, Health},
 };
 
+/// The loop plans each minute. Once it has not for so long, it cannot: the ledger refuses to be written.
+const PLAN_AGE: SignedDuration = SignedDuration::from_mins(15);
 /// How long the answer of a probe counts.
 const PROBE_AGE: Duration = Duration::from_secs(60);
 /// How long a destination may take to be written, read and deleted from.
@@ -36,7 +39,7 @@ async fn live(extract::State(state): extract::State<Arc<State>>) -> Response {
 async fn ready(extract::State(state): extract::State<Arc<State>>) -> Response {
     let ctx = state.context();
     let (ledger, destinations) = tokio::join!(ledger(&ctx), state.probes.destinations(&ctx));
-    answer([vec![turns(&ctx), ledger], destinations].concat())
+    answer([vec![turns(&ctx), ledger, plans(&state, &ctx)], destinations].concat())
 }
 
 fn answer(checks: Vec<Check>) -> Response {
@@ -52,6 +55,18 @@ fn turns(ctx: &Context) -> Check {
         seconds => format!("turned {seconds} s ago"),
     };
     Check { subject: "loop".into(), ok: ctx.pulse.is_alive(), message }
+}
+
+fn plans(state: &State, ctx: &Context) -> Check {
+    // After a clock was set back the last plan is of the future, until the next one.
+    let age = ctx.clock.now().duration_since(state.planned_at(ctx)).abs();
+    let ok = age <= PLAN_AGE;
+    let message = match (ctx.bulletin.planned_at(), ok) {
+        (Some(_), true) => format!("planned {} s ago", age.as_secs()),
+        (None, true) => "begins".to_owned(),
+        (_, false) => format!("nothing was planned for {}; the log says what the ledger refuses", words::duration(age)),
+    };
+    Check { subject: "plan".into(), ok, message }
 }
 
 async fn ledger(ctx: &Context) -> Check {

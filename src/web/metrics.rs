@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt::{Display, Write},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -15,6 +16,7 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{State, overview::Standing, read_ledger};
 use crate::{
@@ -30,19 +32,39 @@ use crate::{
 /// The text format that every Prometheus understands.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// How long an answer counts: making one takes a look at every attempt there was.
+const SCRAPE_AGE: Duration = Duration::from_secs(5);
+
+/// What was last answered, under which context, and when.
+#[derive(Default)]
+pub(super) struct Scrape {
+    last: Mutex<Option<(Arc<Context>, Instant, String)>>,
+}
+
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new().route("/metrics", get(metrics))
 }
 
 async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response {
-    match gather(&state.context()).await {
+    let ctx = state.context();
+    // Held while gathering: whoever comes meanwhile waits for the same answer.
+    let mut last = state.scrape.last.lock().await;
+    if let Some((under, at, text)) = &*last
+        && Arc::ptr_eq(under, &ctx)
+        && at.elapsed() < SCRAPE_AGE
+    {
+        return ([(header::CONTENT_TYPE, CONTENT_TYPE)], text.clone()).into_response();
+    }
+    let gathered = gather(&ctx, state.planned_at(&ctx)).await;
+    *last = gathered.as_ref().ok().map(|text| (ctx, Instant::now(), text.clone()));
+    match gathered {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         // A scrape that fails is an alert of its own.
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", Chain(&error))).into_response(),
     }
 }
 
-async fn gather(ctx: &Context) -> Result<String, LedgerError> {
+async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerError> {
     let ledger = read_ledger(ctx).await?;
     let attempts = ledger.attempt_figures().await?;
     let standing = Standing::gather(ctx, &ledger).await?;
@@ -60,6 +82,12 @@ async fn gather(ctx: &Context) -> Result<String, LedgerError> {
     text.sample("moesync_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     text.family("moesync_loop_turn_age_seconds", "gauge", "Time since the loop that does the work last turned.");
     text.sample("moesync_loop_turn_age_seconds", &[], ctx.pulse.age().as_secs_f64());
+    text.family(
+        "moesync_last_plan_timestamp_seconds",
+        "gauge",
+        "When the loop last planned and wrote that to the ledger; before the first time, when it began.",
+    );
+    text.sample("moesync_last_plan_timestamp_seconds", &[], planned_at.as_second());
     text.family(
         "moesync_workspace_held",
         "gauge",

@@ -20,16 +20,17 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use jiff::Timestamp;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tracing::{debug, warn};
+use tracing::{debug, error, info, warn};
 
 pub use self::{api::ROUTES, openapi::description, overview::Overview};
-use self::{guard::Guard, health::Probes};
+use self::{guard::Guard, health::Probes, metrics::Scrape};
 use crate::{
     config,
     ledger::{self, Ledger, LedgerError},
@@ -40,6 +41,8 @@ use crate::{
 const MOST_CONNECTIONS: usize = 128;
 /// Longest time for the head of a request to arrive, the wait for a next one included.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Most requests at once that are answered from the ledger, health checks aside; more wait.
+const MOST_READERS: usize = 8;
 /// Most headers of a request, and most bytes of them all.
 const MOST_HEADERS: usize = 64;
 const MOST_HEAD_BYTES: usize = 16 * 1024;
@@ -69,6 +72,7 @@ pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
     guard: Guard,
+    config: config::Web,
 }
 
 impl fmt::Debug for Listener {
@@ -91,7 +95,7 @@ impl Listener {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let guard = Guard::new(address, config, token);
-        Ok(Some(Self { listener, address, guard }))
+        Ok(Some(Self { listener, address, guard, config: config.clone() }))
     }
 
     /// Where to look at it.
@@ -99,27 +103,57 @@ impl Listener {
         format!("http://{}/", self.address)
     }
 
-    /// Answers until cancelled, which ends all connections too. `contexts` is what is shown, always the latest.
+    /// Answers until cancelled, which ends all connections too. `contexts` is what is shown, always the latest; with each
+    /// new one the token is read anew.
     pub async fn serve(self, contexts: watch::Receiver<Arc<Context>>) {
-        let state = Arc::new(State { contexts, probes: Probes::default() });
-        let router = router(state, self.guard);
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        let mut connections = JoinSet::new();
-        loop {
-            // The semaphore is never closed.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    connections.spawn(converse(stream, router.clone(), place));
-                }
-                Err(error) => {
-                    // Mostly a lack of file descriptors, which takes others a moment to give back.
-                    warn!("could not accept a connection to the status page: {error}");
-                    sleep(Duration::from_millis(100)).await;
+        let guard = Arc::new(self.guard);
+        let began_at = contexts.borrow().clock.now();
+        let renewing = renew(Arc::clone(&guard), self.config, contexts.clone());
+        let state = State { contexts, began_at, probes: Probes::default(), scrape: Scrape::default() };
+        tokio::select! {
+            () = accept(self.listener, router(Arc::new(state), guard)) => {}
+            () = renewing => {}
+        }
+    }
+}
+
+/// Reads the token again whenever there is a new context. What cannot be used leaves the old one in force.
+async fn renew(guard: Arc<Guard>, config: config::Web, mut contexts: watch::Receiver<Arc<Context>>) {
+    while contexts.changed().await.is_ok() {
+        match config.token() {
+            Ok(token) => {
+                if guard.renew(token.as_ref()) {
+                    info!("the token of the status page is another now; the one before is not valid any more");
                 }
             }
-            while connections.try_join_next().is_some() {}
+            Err(problem) => error!(
+                alarm = "configuration",
+                "the token of the status page could not be read anew, the one before stays valid: \
+                 web.token_file: {problem}"
+            ),
         }
+    }
+    // Nothing more is loaded; what there is goes on being served.
+    std::future::pending().await
+}
+
+async fn accept(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connections.spawn(converse(stream, router.clone(), place));
+            }
+            Err(error) => {
+                // Mostly a lack of file descriptors, which takes others a moment to give back.
+                warn!("could not accept a connection to the status page: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
     }
 }
 
@@ -149,13 +183,21 @@ async fn converse(stream: TcpStream, router: Router, _place: OwnedSemaphorePermi
 /// What all requests share.
 struct State {
     contexts: watch::Receiver<Arc<Context>>,
+    /// When the server began.
+    began_at: Timestamp,
     probes: Probes,
+    scrape: Scrape,
 }
 
 impl State {
     /// What is in force now.
     fn context(&self) -> Arc<Context> {
         Arc::clone(&self.contexts.borrow())
+    }
+
+    /// When the loop last planned, or began: what it cannot write to the ledger it has not planned.
+    fn planned_at(&self, ctx: &Context) -> Timestamp {
+        ctx.bulletin.planned_at().unwrap_or(self.began_at)
     }
 }
 
@@ -165,14 +207,21 @@ async fn read_ledger(ctx: &Context) -> Result<Ledger, LedgerError> {
     Ok(ledger::open_read_only(ctx.ledger.path()).await?.unwrap_or_else(|| ctx.ledger.clone()))
 }
 
-fn router(state: Arc<State>, guard: Guard) -> Router {
-    let guard = Arc::new(guard);
+fn router(state: Arc<State>, guard: Arc<Guard>) -> Router {
+    let places = Arc::new(Semaphore::new(MOST_READERS));
+    let take_a_place = middleware::from_fn(move |request: Request, next: middleware::Next| {
+        let places = Arc::clone(&places);
+        async move {
+            // The semaphore is never closed.
+            let _place = places.acquire().await;
+            Ok::<Response, std::convert::Infallible>(next.run(request).await)
+        }
+    });
+    let reading = Router::new().merge(pages::routes()).merge(api::routes()).merge(metrics::routes());
     Router::new()
-        .merge(pages::routes())
+        .merge(reading.layer(take_a_place))
         .merge(assets::routes())
-        .merge(api::routes())
         .merge(health::routes())
-        .merge(metrics::routes())
         .fallback(pages::not_found)
         .layer(middleware::from_fn(move |request: Request, next: middleware::Next| {
             let guard = Arc::clone(&guard);

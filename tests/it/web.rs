@@ -359,7 +359,7 @@ async fn health_asks_the_daemon_and_says_what_is_wrong() {
     let served = Served::with(&bench, &lines).await;
     let alive = bench.run(&["health", "--json"]).await.expect(0).json();
     let subjects: Vec<_> = alive["checks"].as_array().unwrap().iter().map(|check| check["subject"].clone()).collect();
-    assert_eq!(subjects, ["loop", "ledger", "destination disk"]);
+    assert_eq!(subjects, ["loop", "ledger", "plan", "destination disk"]);
     let schema = fs::read_to_string(root().join("docs/schemas/health.json")).unwrap();
     let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
     assert!([&dead, &alive].into_iter().all(|health| validator.is_valid(health)), "{alive}");

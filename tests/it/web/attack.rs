@@ -112,6 +112,10 @@ async fn a_request_for_another_host_is_refused_so_that_no_page_can_rebind_its_na
     for host in ["localhost", "127.0.0.1", "[::1]", "LOCALHOST", "127.0.0.2"] {
         assert_eq!(asked(&format!("Host: {host}:{port}\r\n")).await, 200, "{host}");
     }
+    // An address cannot be made to point elsewhere, and through a tunnel its port is another.
+    for host in ["127.0.0.1", "127.0.0.1:9999", "[::1]:9999"] {
+        assert_eq!(asked(&format!("Host: {host}\r\n")).await, 200, "{host}");
+    }
     // Behind a proxy it has a name and any port.
     for host in ["moesync.example.com", "moesync.example.com:443", "MOESYNC.example.com:9"] {
         assert_eq!(asked(&format!("Host: {host}\r\n")).await, 200, "{host}");
@@ -123,7 +127,6 @@ async fn a_request_for_another_host_is_refused_so_that_no_page_can_rebind_its_na
         format!("user@localhost:{port}"),
         format!("10.0.0.1:{port}"),
         "localhost:1".to_owned(),
-        "127.0.0.1".to_owned(),
         String::new(),
         "localhost:nonsense".to_owned(),
     ] {
@@ -184,6 +187,29 @@ async fn with_a_token_nothing_is_told_without_it_but_what_is_opened() {
     let daemon = served.daemon;
     assert!(!daemon.log().iter().any(|line| line.contains(TOKEN)), "the log holds the token");
     daemon.stop(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_reload_the_token_of_before_opens_nothing_and_one_that_is_no_secret_changes_nothing() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    let token = secret_file(&bench, "web-token", TOKEN);
+    let lines = format!("listen = \"127.0.0.1:0\"\ntoken_file = \"{}\"", token.display());
+    let served = Served::with(&bench, &lines).await;
+    let status = async |token: &str| {
+        client().get(format!("{}/livez", served.url)).bearer_auth(token).send().await.unwrap().status()
+    };
+    assert_eq!(status(TOKEN).await, StatusCode::OK);
+    let next = "another-token-after-a-leak-of-the-first";
+    fs::write(&token, next).unwrap();
+    served.daemon.signal("HUP").await;
+    assert!(wait_until(async || status(TOKEN).await == StatusCode::UNAUTHORIZED).await);
+    assert_eq!(status(next).await, StatusCode::OK);
+    fs::write(&token, "sesame").unwrap();
+    served.daemon.signal("HUP").await;
+    served.daemon.wait_for_log("the one before stays valid").await;
+    assert_eq!((status(next).await, status("sesame").await), (StatusCode::OK, StatusCode::UNAUTHORIZED));
+    assert!(!served.daemon.log().iter().any(|line| line.contains(next) || line.contains("sesame")));
+    served.daemon.stop(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,12 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use moesync::sync;
 use reqwest::StatusCode;
 use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use super::{InProcess, Served, all_stored, client, root};
 use crate::support::{Bench, Series, wait_until};
@@ -88,6 +90,39 @@ async fn readyz_and_the_pages_say_so_when_the_ledger_cannot_be_read() {
     }
 }
 
+/// Somebody who writes to the ledger beside the daemon.
+async fn beside(bench: &Bench) -> SqlitePool {
+    SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readyz_fails_once_the_loop_cannot_write_its_plan_to_the_ledger_though_it_turns_and_the_ledger_answers() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
+    let (server, ctx) = InProcess::start(&bench).await;
+    let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
+    let bulletin = Arc::clone(&ctx.bulletin);
+    let working = tokio::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
+    assert!(wait_until(async || bulletin.planned_at().is_some()).await);
+    let ledger = beside(&bench).await;
+    let refuse = "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    for (name, event) in [("refuse_new", "INSERT"), ("refuse_known", "UPDATE")] {
+        let trigger = format!("CREATE TRIGGER {name} BEFORE {event} ON reports {refuse}");
+        sqlx::query(sqlx::AssertSqlSafe(trigger)).execute(&ledger).await.unwrap();
+    }
+    let failed = async || {
+        let (_, health) = server.health("/readyz").await;
+        let checks = health["checks"].as_array().unwrap().clone();
+        checks.iter().filter(|check| check["ok"] == false).map(|check| check["subject"].clone()).collect::<Vec<_>>()
+    };
+    assert!(wait_until(async || failed().await == ["plan"]).await, "{:?}", failed().await);
+    assert_eq!(server.health("/livez").await.0, StatusCode::OK, "a restart does not make a disk larger");
+    for name in ["refuse_new", "refuse_known"] {
+        sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER {name}"))).execute(&ledger).await.unwrap();
+    }
+    assert!(wait_until(async || failed().await.is_empty()).await, "{:?}", failed().await);
+    working.abort();
+}
+
 /// The samples of a scrape: name and labels as they stand, and value.
 fn samples(metrics: &str) -> BTreeMap<String, f64> {
     let lines = metrics.lines().filter(|line| !line.starts_with('#'));
@@ -143,7 +178,8 @@ async fn metrics_tell_how_the_reports_stand_and_survive_a_restart() {
     served.daemon.stop(&bench).await;
     let again = Served::start(&bench).await;
     let restarted = samples(&again.text("/metrics").await);
-    for (name, value) in values.iter().filter(|(name, _)| !name.contains("age_seconds")) {
+    let passes = |name: &str| name.contains("age_seconds") || name == "moesync_last_plan_timestamp_seconds";
+    for (name, value) in values.iter().filter(|(name, _)| !passes(name)) {
         assert_eq!(restarted.get(name), Some(value), "{name}");
     }
     again.daemon.stop(&bench).await;
@@ -226,6 +262,10 @@ async fn the_alert_rules_and_the_dashboard_ask_for_metrics_that_there_are() {
     assert!(wait_until(nearest).await);
     let expiring = served.text("/metrics").await;
     bench.sync(0).await;
+    // An answer counts for some seconds.
+    assert!(
+        wait_until(async || names(&served.text("/metrics").await).contains("moesync_newest_stored_age_seconds")).await
+    );
     let there: BTreeSet<_> = names(&expiring).union(&names(&served.text("/metrics").await)).cloned().collect();
     served.daemon.stop(&bench).await;
     let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
