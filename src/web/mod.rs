@@ -12,10 +12,22 @@ mod openapi;
 mod overview;
 mod pages;
 
-use std::{fmt, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, extract::Request, middleware, response::Response};
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -23,8 +35,8 @@ use hyper_util::{
 use jiff::Timestamp;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    sync::{Semaphore, watch},
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::{debug, error, info, warn};
@@ -37,7 +49,8 @@ use crate::{
     sync::Context,
 };
 
-/// Most connections at once; more wait until one ends.
+/// Most connections at once. For one more, the oldest that is not being answered ends, so that whoever only occupies
+/// places keeps nobody away.
 const MOST_CONNECTIONS: usize = 128;
 /// Longest time for the head of a request to arrive, the wait for a next one included.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -138,14 +151,15 @@ async fn renew(guard: Arc<Guard>, config: config::Web, mut contexts: watch::Rece
 }
 
 async fn accept(listener: TcpListener, router: Router) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
+    // The oldest first.
+    let mut places: Vec<Place> = Vec::new();
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                connections.spawn(converse(stream, router.clone(), place));
+                let is_busy = Arc::new(AtomicBool::new(false));
+                let connection = connections.spawn(converse(stream, router.clone(), Arc::clone(&is_busy)));
+                places.push(Place { connection, is_busy });
             }
             Err(error) => {
                 // Mostly a lack of file descriptors, which takes others a moment to give back.
@@ -154,12 +168,54 @@ async fn accept(listener: TcpListener, router: Router) {
             }
         }
         while connections.try_join_next().is_some() {}
+        places.retain(|place| !place.connection.is_finished());
+        while places.len() > MOST_CONNECTIONS {
+            // The last has only just come.
+            match places[..MOST_CONNECTIONS].iter().position(|place| !place.is_busy.load(Ordering::Relaxed)) {
+                Some(idle) => places.remove(idle).connection.abort(),
+                // All are being answered, which takes its time and no more.
+                None => {
+                    connections.join_next().await;
+                    places.retain(|place| !place.connection.is_finished());
+                }
+            }
+        }
+    }
+}
+
+/// One connection, for whoever must choose between them.
+struct Place {
+    connection: AbortHandle,
+    is_busy: Arc<AtomicBool>,
+}
+
+/// A request is being answered for as long as this lives.
+struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    fn begin(flag: &Arc<AtomicBool>) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Busy(Arc::clone(flag))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
 /// One connection, from its first request to its end.
-async fn converse(stream: TcpStream, router: Router, _place: OwnedSemaphorePermit) {
+async fn converse(stream: TcpStream, router: Router, is_busy: Arc<AtomicBool>) {
     let service = TowerToHyperService::new(router);
+    let service = service_fn(move |request| {
+        let (busy, answer) = (Busy::begin(&is_busy), service.call(request));
+        async move {
+            let answer = answer.await;
+            drop(busy);
+            answer
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)

@@ -252,6 +252,21 @@ async fn an_endless_head_is_refused() {
 }
 
 #[tokio::test]
+async fn whoever_only_occupies_places_keeps_nobody_away() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
+    let (server, _ctx) = InProcess::start(&bench).await;
+    let mut slow = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: loc").await.unwrap();
+        slow.push(stream);
+    }
+    // Before the first of them is too slow.
+    let answer = timeout(Duration::from_secs(5), client().get(format!("{}/livez", server.url)).send()).await;
+    assert_eq!(answer.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_head_that_does_not_come_ends_its_connection_and_many_such_end_nothing_else() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, _ctx) = InProcess::start(&bench).await;
