@@ -2,14 +2,18 @@
 //!
 //! This file owns what health means. A destination is probed at most once a minute, however often it is asked.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, extract, http::StatusCode, response::Response, routing::get};
 use futures::future::join_all;
 use jiff::SignedDuration;
 use tokio::{
-    sync::Mutex,
-    time::{Instant, timeout},
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{State, api, read_ledger};
@@ -79,37 +83,76 @@ async fn ledger(ctx: &Context) -> Check {
     Check { subject: "ledger".into(), ok, message }
 }
 
-/// What the last probes of the destinations found.
+/// The last probe of each destination, by name.
 #[derive(Default)]
 pub(super) struct Probes {
-    last: Mutex<Option<Probed>>,
+    last: Mutex<HashMap<String, Probe>>,
 }
 
-struct Probed {
+/// One probe. It goes on to its end whether or not anybody waits for it, so that what it finds is known to whoever asks
+/// next.
+#[derive(Clone)]
+struct Probe {
     /// Under another configuration there are other destinations.
     under: Arc<Context>,
-    at: Instant,
-    checks: Vec<Check>,
+    began: Instant,
+    /// When it ended, and how.
+    found: watch::Receiver<Option<(Instant, Result<(), String>)>>,
+    /// Why the one before failed, if it did.
+    before: Option<String>,
 }
 
 impl Probes {
     async fn destinations(&self, ctx: &Arc<Context>) -> Vec<Check> {
-        // Held while probing: whoever comes meanwhile waits for the same answer.
-        let mut last = self.last.lock().await;
-        if let Some(probed) = last.as_ref().filter(|p| Arc::ptr_eq(&p.under, ctx) && p.at.elapsed() < PROBE_AGE) {
-            return probed.checks.clone();
-        }
-        let mut checks = join_all(ctx.destinations.iter().map(async |(name, destination)| {
-            let (ok, message) = match timeout(PROBE_TIME, destination.check()).await {
-                Ok(Ok(_)) => (true, "written, read and deleted".into()),
-                Ok(Err(error)) => (false, error.to_string()),
-                Err(_) => (false, format!("no answer within {} s", PROBE_TIME.as_secs())),
-            };
-            Check { subject: format!("destination {name}"), ok, message }
-        }))
-        .await;
+        let probes = ctx.destinations.keys().map(|name| self.probe(ctx, name).check(name));
+        let mut checks = join_all(probes).await;
         checks.sort_by(|a, b| a.subject.cmp(&b.subject));
-        *last = Some(Probed { under: Arc::clone(ctx), at: Instant::now(), checks: checks.clone() });
         checks
+    }
+
+    /// The probe that counts now: a new one once a minute, but none beside one that hangs.
+    fn probe(&self, ctx: &Arc<Context>, name: &str) -> Probe {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.retain(|_, probe| Arc::ptr_eq(&probe.under, ctx));
+        let known = last.get(name);
+        if let Some(probe) = known.filter(|probe| probe.counts()) {
+            return probe.clone();
+        }
+        let before = known.and_then(|probe| probe.found.borrow().as_ref()?.1.as_ref().err().cloned());
+        let (tell, found) = watch::channel(None);
+        let probe = Probe { under: Arc::clone(ctx), began: Instant::now(), found, before };
+        last.insert(name.to_owned(), probe.clone());
+        let (ctx, name) = (Arc::clone(ctx), name.to_owned());
+        tokio::spawn(async move {
+            let Some(destination) = ctx.destinations.get(&name) else { return };
+            let checked = destination.check().await.map(drop).map_err(|error| error.to_string());
+            tell.send_replace(Some((Instant::now(), checked)));
+        });
+        probe
+    }
+}
+
+impl Probe {
+    fn counts(&self) -> bool {
+        match &*self.found.borrow() {
+            Some((ended, _)) => ended.elapsed() < PROBE_AGE,
+            // It goes on, unless it died.
+            None => self.found.has_changed().is_ok(),
+        }
+    }
+
+    async fn check(mut self, name: &str) -> Check {
+        let ended = timeout_at(self.began + PROBE_TIME, self.found.wait_for(Option::is_some)).await;
+        let ended = ended.map(|found| found.ok().and_then(|found| found.clone()));
+        let (ok, message) = match ended {
+            Ok(Some((_, Ok(())))) => (true, "written, read and deleted".to_owned()),
+            Ok(Some((_, Err(reason)))) => (false, reason),
+            Ok(None) => (false, "the probe did not come to its end; the log may say why".to_owned()),
+            Err(_) => {
+                let before = self.before.map(|reason| format!("; before that: {reason}")).unwrap_or_default();
+                (false, format!("no answer for {} s{before}", self.began.elapsed().as_secs()))
+            }
+        };
+        Check { subject: format!("destination {name}"), ok, message }
     }
 }
