@@ -87,7 +87,12 @@ struct InProcess {
 
 impl InProcess {
     async fn start(bench: &Bench) -> (Self, Arc<Context>) {
-        bench.write_config(&with_web(bench, "listen = \"127.0.0.1:0\""));
+        Self::of(bench, &bench.config()).await
+    }
+
+    /// With another configuration than the bench's.
+    async fn of(bench: &Bench, config: &str) -> (Self, Arc<Context>) {
+        bench.write_config(&config.replace("listen = \"\"", "listen = \"127.0.0.1:0\""));
         let ctx = bench.context().await;
         let listener = web::Listener::bind(&ctx.config.web).await.unwrap().unwrap();
         let url = listener.url().trim_end_matches('/').to_owned();

@@ -73,6 +73,35 @@ async fn readyz_fails_with_the_reason_once_a_destination_cannot_be_written_to_wh
 }
 
 #[tokio::test]
+async fn a_destination_that_hangs_is_probed_once_however_often_it_is_asked_for_and_whoever_leaves() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
+    let store = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = format!(
+        "url = \"s3://bucket\"\noptions = {{ aws_endpoint = \"http://{}\", aws_allow_http = \"true\", aws_region = \"x\", \
+         aws_access_key_id = \"x\", aws_secret_access_key = \"x\" }}",
+        store.local_addr().unwrap()
+    );
+    let local = format!("url = \"file://{}/reports\"", bench.folder.path().display());
+    let (server, _ctx) = InProcess::of(&bench, &bench.config().replace(&local, &options)).await;
+    let url = format!("{}/readyz", server.url);
+    for _ in 0..3 {
+        let leaves = client().get(&url).timeout(Duration::from_millis(300)).send().await;
+        assert!(leaves.unwrap_err().is_timeout());
+    }
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    let (status, health) = server.health("/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(health["checks"][3]["message"].as_str().unwrap().starts_with("no answer for 1"), "{health}");
+    let mut asked = Vec::new();
+    while let Ok(connection) = tokio::time::timeout(Duration::from_millis(100), store.accept()).await {
+        asked.push(connection.unwrap());
+    }
+    assert_eq!(asked.len(), 1);
+}
+
+#[tokio::test]
 async fn readyz_and_the_pages_say_so_when_the_ledger_cannot_be_read() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, _ctx) = InProcess::start(&bench).await;
