@@ -4,7 +4,7 @@
 //! what is the case with what was said before. All of it follows from state and not from moments, so that a restart
 //! neither repeats nor forgets anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
@@ -167,6 +167,8 @@ pub struct Facts<'a> {
     pub incidents: &'a BTreeMap<AlarmKind, Option<String>>,
     /// The thresholds.
     pub alarms: &'a Alarms,
+    /// The alarms that are told. A cause stands for the dangers that it brings only where it is one of them.
+    pub told: &'a BTreeSet<AlarmKind>,
     /// When this process began: what it finds to be done is under way before it is in danger.
     pub started_at: Timestamp,
     /// The present.
@@ -260,13 +262,14 @@ impl<'a> Survey<'a> {
             _ => {}
         }
         // One alarm for all that has the same cause: what is said of a workspace is not said again of its reports.
+        let told = self.facts.told;
         let is_stuck_with_others = if refused.contains(&id.workspace.as_str()) {
             self.add(AlarmKind::Unauthorized, of_workspace(entry), entry, within);
-            true
+            told.contains(&AlarmKind::Unauthorized)
         } else if entry.outcome == Some(Outcome::StoreFailed) && destination(item).is_some_and(|it| full.contains(&it))
         {
             self.add(AlarmKind::StoreFailed, of_destination(), entry, within);
-            true
+            told.contains(&AlarmKind::StoreFailed)
         } else {
             false
         };
@@ -547,6 +550,7 @@ mod tests {
                     lost: &[],
                     incidents: &BTreeMap::new(),
                     alarms: &alarms(),
+                    told: &BTreeSet::from(AlarmKind::ALL),
                     started_at: now,
                     now,
                 };

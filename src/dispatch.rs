@@ -4,7 +4,7 @@
 //! or how one travels (`notify/`). It reads what work has left in the ledger, beside the work and never in its way.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::Future,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -79,14 +79,16 @@ struct Sign {
 
 /// What a round has found.
 struct Found {
-    standings: BTreeMap<Key, Standing>,
+    all: BTreeMap<Key, Standing>,
+    /// The same for each target that is told of some of them, by its name.
+    chosen: BTreeMap<String, BTreeMap<Key, Standing>>,
     pending: usize,
     now: Timestamp,
 }
 
 impl Found {
     fn alarms(&self) -> impl Iterator<Item = &alarm::Danger> {
-        self.standings.values().filter_map(|standing| match standing {
+        self.all.values().filter_map(|standing| match standing {
             Standing::Active(danger) => Some(danger.as_ref()),
             Standing::Open => None,
         })
@@ -193,16 +195,22 @@ impl Dispatcher {
         let is_configured = |id: ReportId| ctx.config.reports.iter().any(|report| report.report_id() == id);
         let mut lost = ctx.ledger.lost().await?;
         lost.retain(|entry| is_configured(entry.partition.id.report_id()));
-        let standings = alarm::survey(&Facts {
-            plan: &plan,
-            view: &view,
-            lost: &lost,
-            incidents: &ctx.incidents(),
-            alarms: &ctx.config.alarms,
-            started_at: self.started_at,
-            now,
-        });
-        Ok(Found { standings, pending: pending(&plan, now), now })
+        let incidents = ctx.incidents();
+        let survey = |told: &BTreeSet<AlarmKind>| {
+            alarm::survey(&Facts {
+                plan: &plan,
+                view: &view,
+                lost: &lost,
+                incidents: &incidents,
+                alarms: &ctx.config.alarms,
+                told,
+                started_at: self.started_at,
+                now,
+            })
+        };
+        let all = survey(&BTreeSet::from(AlarmKind::ALL));
+        let chosen = self::told(&ctx.config).map(|(target, events)| (target.name.clone(), survey(&events.alarms)));
+        Ok(Found { chosen: chosen.collect(), all, pending: pending(&plan, now), now })
     }
 
     /// Sends what waits for `target`, in its order, until something does not arrive.
@@ -373,8 +381,10 @@ fn told(config: &Config) -> impl Iterator<Item = (&Target, &Events)> {
 
 async fn write_alarms(ctx: &Context, target: &Target, events: &Events, found: &Found) -> Result<(), LedgerError> {
     let wanted: BTreeMap<Key, Standing> = found
-        .standings
-        .iter()
+        .chosen
+        .get(&target.name)
+        .into_iter()
+        .flatten()
         .map(|(key, standing)| match standing {
             // What it is not told of neither begins for it nor ends.
             Standing::Active(danger) if !events.alarms.contains(&danger.kind) => (key.clone(), Standing::Open),

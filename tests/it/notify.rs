@@ -640,3 +640,22 @@ async fn an_api_that_is_switched_off_is_an_alarm_of_its_report_and_hides_no_dang
     let late = events.iter().find(|event| event["data"]["alarm"] == "late").unwrap();
     assert_eq!(late["data"]["nearest"]["report"], "report-test");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_not_told_of_a_cause_is_told_of_the_danger_that_it_brings() {
+    let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    let chosen = receiver.webhook() + "events = [\"expiring\", \"late\"]\n";
+    bench.write_config(&(bench.config() + &chosen));
+    bench.fault("unauthorized");
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), [""; 0]);
+    bench.clock.advance(hours(1));
+    pass(&bench).await;
+    bench.clock.advance(hours(96));
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), ["late began", "expiring worsened"]);
+    bench.vendor.clear_faults();
+    bench.clock.advance(hours(1));
+    pass(&bench).await;
+    assert_eq!(receiver.alarms()[2..], ["expiring ended"]);
+}
