@@ -169,14 +169,34 @@ pub struct Facts<'a> {
     pub alarms: &'a Alarms,
     /// The alarms that are told. A cause stands for the dangers that it brings only where it is one of them.
     pub told: &'a BTreeSet<AlarmKind>,
-    /// When this process began: what it finds to be done is under way before it is in danger.
-    pub started_at: Timestamp,
+    /// Since when what is in danger is being fetched, by report: see [`being_fetched`].
+    pub fetching_since: &'a BTreeMap<ReportId, Timestamp>,
     /// The present.
     pub now: Timestamp,
 }
 
 /// How long something that can be fetched counts as being fetched, rather than as in danger.
 const UNDER_WAY: SignedDuration = SignedDuration::from_mins(30);
+
+/// The same for what is nearest to its expiry, or past it.
+const UNDER_WAY_AT_LAST: SignedDuration = SignedDuration::from_mins(5);
+
+/// The reports of which something that is in danger is being fetched, or will be in a moment. Since when is to be
+/// remembered beyond the process: one that dies again and again would find everything to be just begun.
+pub fn being_fetched(plan: &Plan, alarms: &Alarms, now: Timestamp) -> BTreeSet<ReportId> {
+    let is_meant = |item: &&Item| is_pending(item, now) && is_in_danger(&item.entry, alarms, now);
+    let meant = plan.items.iter().filter(is_meant).filter(|item| item.decision == Decision::Fetch);
+    meant.map(|item| item.entry.partition.id.report_id()).collect()
+}
+
+/// Whether it is due and not stored, and of a report that is configured.
+fn is_pending(item: &Item, now: Timestamp) -> bool {
+    item.report.is_some() && item.entry.settled == Settled::Open && item.entry.partition.due_at <= now
+}
+
+fn is_in_danger(entry: &Entry, alarms: &Alarms, now: Timestamp) -> bool {
+    within(entry, alarms, now).is_some() || is_late(entry, alarms, now)
+}
 
 /// Every alarm there is. What is not in the result is as it should be.
 pub fn survey(facts: &Facts<'_>) -> BTreeMap<Key, Standing> {
@@ -218,11 +238,9 @@ struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    /// What is due and not stored, of reports that are configured.
     fn pending(&self) -> impl Iterator<Item = &'a Item> + use<'a> {
         let facts = self.facts;
-        let is_pending = |entry: &Entry| entry.settled == Settled::Open && entry.partition.due_at <= facts.now;
-        facts.plan.items.iter().filter(move |item| item.report.is_some() && is_pending(&item.entry))
+        facts.plan.items.iter().filter(move |item| is_pending(item, facts.now))
     }
 
     /// The workspaces whose credentials the vendor refuses. A refusal that holds nothing back says nothing of others.
@@ -273,8 +291,8 @@ impl<'a> Survey<'a> {
         } else {
             false
         };
-        let is_in_danger = within.is_some() || is_late(entry, self.facts.alarms, self.facts.now);
-        if is_in_danger && (is_stuck_with_others || self.is_under_way(item)) {
+        let is_in_danger = is_in_danger(entry, self.facts.alarms, self.facts.now);
+        if is_in_danger && (is_stuck_with_others || self.is_under_way(item, within)) {
             self.leave_open(AlarmKind::Expiring, of_report(entry));
         } else if is_in_danger {
             self.add(AlarmKind::Expiring, of_report(entry), entry, within);
@@ -309,10 +327,12 @@ impl<'a> Survey<'a> {
     }
 
     /// Whether it is fetched now, or will be in a moment: then what comes of it is waited for.
-    fn is_under_way(&self, item: &Item) -> bool {
-        let entry = &item.entry;
-        let since = entry.next_attempt_at.unwrap_or(entry.partition.due_at).max(self.facts.started_at);
-        item.decision == Decision::Fetch && self.facts.now.duration_since(since) < UNDER_WAY
+    fn is_under_way(&self, item: &Item, within: Option<SignedDuration>) -> bool {
+        let since = self.facts.fetching_since.get(&item.entry.partition.id.report_id());
+        let age = since.map_or(SignedDuration::ZERO, |since| self.facts.now.duration_since(*since));
+        // The thresholds are sorted longest first.
+        let is_last = within.is_some_and(|within| self.facts.alarms.expiry.last().is_none_or(|last| within <= *last));
+        item.decision == Decision::Fetch && age < if is_last { UNDER_WAY_AT_LAST } else { UNDER_WAY }
     }
 
     fn leave_open(&mut self, kind: AlarmKind, subject: Subject) {
@@ -551,7 +571,7 @@ mod tests {
                     incidents: &BTreeMap::new(),
                     alarms: &alarms(),
                     told: &BTreeSet::from(AlarmKind::ALL),
-                    started_at: now,
+                    fetching_since: &BTreeMap::new(),
                     now,
                 };
                 let changes = compare(&told, &survey(&facts));

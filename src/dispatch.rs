@@ -196,6 +196,8 @@ impl Dispatcher {
         let mut lost = ctx.ledger.lost().await?;
         lost.retain(|entry| is_configured(entry.partition.id.report_id()));
         let incidents = ctx.incidents();
+        let fetching = alarm::being_fetched(&plan, &ctx.config.alarms, now);
+        let fetching_since = ctx.ledger.note_fetching(&fetching, now).await?;
         let survey = |told: &BTreeSet<AlarmKind>| {
             alarm::survey(&Facts {
                 plan: &plan,
@@ -204,7 +206,7 @@ impl Dispatcher {
                 incidents: &incidents,
                 alarms: &ctx.config.alarms,
                 told,
-                started_at: self.started_at,
+                fetching_since: &fetching_since,
                 now,
             })
         };

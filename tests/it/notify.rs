@@ -659,3 +659,32 @@ async fn a_target_that_is_not_told_of_a_cause_is_told_of_the_danger_that_it_brin
     pass(&bench).await;
     assert_eq!(receiver.alarms()[2..], ["expiring ended"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_to_be_fetched_is_in_danger_after_half_an_hour_however_often_the_process_begins_anew() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    bench.clock.advance(hours(2));
+    // None of them comes to an attempt.
+    for _ in 0..4 {
+        look(&bench).await;
+        assert_eq!(receiver.alarms(), [""; 0]);
+        bench.clock.advance(SignedDuration::from_mins(8));
+    }
+    look(&bench).await;
+    assert_eq!(receiver.alarms(), ["late began"]);
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), ["late began", "late ended"]);
+
+    // A process that has been up for long finds something new, as after a sleep.
+    let ctx = bench.context().await;
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
+    dispatcher.round(&ctx).await.unwrap();
+    bench.clock.advance(hours(31));
+    dispatcher.round(&ctx).await.unwrap();
+    assert_eq!(receiver.alarms().len(), 2);
+    // What is almost gone is waited for a little only.
+    bench.clock.advance(hours(5 * 24 + 12));
+    dispatcher.round(&ctx).await.unwrap();
+    assert_eq!(receiver.alarms().len(), 3, "{:?}", receiver.alarms());
+    ctx.ledger.close().await;
+}

@@ -33,4 +33,12 @@ CREATE TABLE outbox (
 
 CREATE INDEX outbox_target ON outbox (target, id);
 
+-- The reports of which something that is in danger is being fetched, and since when.
+CREATE TABLE fetching (
+    workspace TEXT NOT NULL,
+    report    TEXT NOT NULL,
+    since     INTEGER NOT NULL,
+    PRIMARY KEY (workspace, report)
+) STRICT;
+
 CREATE INDEX partitions_lost ON partitions (settled) WHERE settled = 'lost';

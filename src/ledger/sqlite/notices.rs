@@ -3,7 +3,7 @@
 //! This file owns the SQL of that. What is said, and what is remembered as said, is written in one transaction; so is
 //! news of a stored object and how far they go. It must not know what is worth saying.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
@@ -14,7 +14,7 @@ use crate::{
     config::AlarmKind,
     event::Event,
     outcome::{Attempt, Entry, StoredObject},
-    report::Partition,
+    report::{Partition, ReportId},
 };
 
 /// An event on its way to a target.
@@ -102,6 +102,40 @@ impl Ledger {
     pub async fn lost(&self) -> Result<Vec<Entry>, LedgerError> {
         let rows = self.read("SELECT * FROM partitions WHERE settled = 'lost'").await?;
         rows.iter().map(|row| self.entry(row)).collect()
+    }
+
+    /// Remembers that something of exactly these reports is being fetched at `now`. Returns since when that is so.
+    pub async fn note_fetching(
+        &self,
+        reports: &BTreeSet<ReportId>,
+        now: Timestamp,
+    ) -> Result<BTreeMap<ReportId, Timestamp>, LedgerError> {
+        let of = |row: &SqliteRow| {
+            let id = ReportId { workspace: self.text(row, "workspace")?, report: self.text(row, "report")? };
+            Ok((id, self.instant(row, "since")?))
+        };
+        let rows = self.read("SELECT * FROM fetching").await?;
+        let known = rows.iter().map(of).collect::<Result<BTreeMap<_, _>, LedgerError>>()?;
+        // What was written by a clock that has been set back since would never grow old.
+        let since = |id: &ReportId| known.get(id).map_or(now, |since| now.min(*since));
+        let fetching: BTreeMap<_, _> = reports.iter().map(|id| (id.clone(), since(id))).collect();
+        if fetching == known {
+            return Ok(fetching);
+        }
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        sqlx::query("DELETE FROM fetching").execute(&mut *transaction).await.map_err(failed)?;
+        for (id, since) in &fetching {
+            sqlx::query("INSERT INTO fetching (workspace, report, since) VALUES (?, ?, ?)")
+                .bind(&id.workspace)
+                .bind(&id.report)
+                .bind(since.as_millisecond())
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(fetching)
     }
 
     /// The alarms that `target` knows of and that are not over.
