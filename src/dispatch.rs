@@ -13,7 +13,7 @@ use std::{
 
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tracing::{debug, error, warn};
 
 use crate::{
@@ -72,8 +72,6 @@ pub struct Dispatcher {
 struct Sign {
     at: Timestamp,
     ping: Ping,
-    /// Up to which attempt it told of what was stored.
-    through: i64,
     has_arrived: bool,
 }
 
@@ -118,25 +116,33 @@ impl Dispatcher {
         ctx.ledger.add_targets(&names(&ctx.config), ctx.clock.now()).await
     }
 
-    /// Tells dead man's switches that a pass begins, without waiting for them.
-    pub fn announce_start(&self, ctx: &Context) {
+    /// Tells dead man's switches that a pass begins, beside it. To be waited for before they are told more.
+    pub fn announce_start(&self, ctx: &Context) -> JoinSet<()> {
+        let mut started = JoinSet::new();
         for target in ctx.config.notify.iter().filter(|target| matches!(target.channel, Channel::Ping { .. })) {
             let (client, target) = (self.client.clone(), target.clone());
-            tokio::spawn(async move {
+            started.spawn(async move {
                 if let Err(refusal) = client.ping(&target, Ping::Start, String::new()).await {
                     warn!(target = target.name, "notify target {} was not pinged: {refusal}", target.name);
                 }
             });
         }
+        started
     }
 
     /// The last words of a command: everything there is to tell, and a few tries to have it arrive. What does not is
-    /// told by the next process.
-    pub async fn finish(&self, ctx: &Context) {
+    /// told by the next process. `fault` is what the pass did not bring to its end.
+    pub async fn finish(&self, ctx: &Context, fault: Option<&str>) {
+        let last = ctx.clock.now().checked_add(LAST_WORDS).unwrap_or(Timestamp::MAX);
         let told = async {
             loop {
-                match self.round(ctx).await {
+                match self.tell(ctx, fault).await {
                     Ok(None) => break,
+                    // It would be waited for in vain.
+                    Ok(Some(next)) if next > last => {
+                        warn!("not all that is to be told has arrived; the next process tells it");
+                        break;
+                    }
                     Ok(Some(next)) => ctx.clock.sleep(until(next, ctx.clock.now())).await,
                     Err(error) => {
                         warn!("could not tell what is to be told: {}", Chain(&error));
@@ -156,6 +162,10 @@ impl Dispatcher {
     ///
     /// When the ledger refuses; dead man's switches are told so.
     pub async fn round(&self, ctx: &Context) -> Result<Option<Timestamp>, LedgerError> {
+        self.tell(ctx, None).await
+    }
+
+    async fn tell(&self, ctx: &Context, fault: Option<&str>) -> Result<Option<Timestamp>, LedgerError> {
         if ctx.config.notify.is_empty() {
             return Ok(None);
         }
@@ -171,7 +181,7 @@ impl Dispatcher {
             Ok(found)
         }
         .await;
-        self.ping(ctx, looked.as_ref()).await;
+        self.ping(ctx, looked.as_ref(), fault).await;
         looked?;
         self.deliver(ctx).await
     }
@@ -270,12 +280,12 @@ impl Dispatcher {
     }
 
     /// Gives the dead man's switches whose time has come a sign of life, or of what is wrong.
-    async fn ping(&self, ctx: &Context, looked: Result<&Found, &LedgerError>) {
+    async fn ping(&self, ctx: &Context, looked: Result<&Found, &LedgerError>, fault: Option<&str>) {
         let now = ctx.clock.now();
         let planned_at = ctx.bulletin.planned_at();
         let silent = now.duration_since(planned_at.unwrap_or(self.started_at));
         // Before its first plan there is nothing to say of it.
-        if planned_at.is_none() && silent <= HANGING {
+        if planned_at.is_none() && fault.is_none() && silent <= HANGING {
             return;
         }
         join_all(ctx.config.notify.iter().map(async |target| {
@@ -284,7 +294,10 @@ impl Dispatcher {
             let (ping, text) = match looked {
                 Err(error) => (Ping::Fail, Chain(error).to_string()),
                 Ok(_) if silent > HANGING => (Ping::Fail, format!("the loop has not gone on for {silent:#}")),
-                Ok(found) => describe(found),
+                Ok(found) => match (describe(found), fault) {
+                    ((_, text), Some(fault)) => (Ping::Fail, format!("{fault}; {text}")),
+                    (described, None) => described,
+                },
             };
             let age = last.map(|last| now.duration_since(last.at));
             let is_due = age.is_none_or(|age| age >= every || age.is_negative())
@@ -294,8 +307,7 @@ impl Dispatcher {
                 return;
             }
             // Without the ledger there is no telling.
-            let after = last.map(|last| last.through);
-            let news = ctx.ledger.stored_after(after).await.ok();
+            let news = ctx.ledger.stored_since_ping(&target.name).await.ok();
             let stored = news.map_or(String::new(), |news| format!("{} stored since the last ping; ", news.stored));
             let arrived = self.client.ping(target, ping, format!("{stored}{text}")).await;
             if let Err(refusal) = &arrived
@@ -304,8 +316,12 @@ impl Dispatcher {
                 warn!(target = target.name, "notify target {} was not pinged: {refusal}", target.name);
             }
             let has_arrived = arrived.is_ok();
-            let through = news.filter(|_| has_arrived).map(|news| news.through).or(after).unwrap_or(0);
-            let sign = Sign { at: now, ping, through, has_arrived };
+            if let Some(news) = news.filter(|_| has_arrived)
+                && let Err(error) = ctx.ledger.pinged(&target.name, news.through).await
+            {
+                debug!("the next ping tells it again: {}", Chain(&error));
+            }
+            let sign = Sign { at: now, ping, has_arrived };
             self.signs.lock().unwrap_or_else(PoisonError::into_inner).insert(target.name.clone(), sign);
         }))
         .await;
@@ -433,7 +449,7 @@ async fn write_summary(ctx: &Context, target: &Target, events: &Events, found: &
     if !events.summary || found.now.duration_since(last.at) < SUMMARY {
         return Ok(());
     }
-    let news = ctx.ledger.stored_after(Some(last.through)).await?;
+    let news = ctx.ledger.stored_after(&target.name, last.through).await?;
     let next = Summarized { at: found.now, through: news.through };
     let content = Content::of_summary(last.at, (news.stored, news.bytes), found.pending, found.alarms().count());
     ctx.ledger.summarize(&target.name, last, next, &event(content, found.now)).await

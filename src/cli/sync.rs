@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     dispatch::Dispatcher,
     sync::{self, Context, Selection, Summary},
+    telemetry::Chain,
 };
 
 #[derive(Debug, Args)]
@@ -28,12 +29,25 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection: &Selection) -> Result {
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(Failure::Usage)?;
     dispatcher.begin(ctx).await?;
-    dispatcher.announce_start(ctx);
+    let started = dispatcher.announce_start(ctx);
     let summary = sync::once(ctx, selection, stop_signal()).await;
-    dispatcher.finish(ctx).await;
+    // Nobody who reads has to wait until others are told.
+    let shown = summary.as_ref().map_or(Ok(()), |summary| show(shell, &ctx.config, summary));
+    let fault = match &summary {
+        Ok(summary) if summary.is_complete() => None,
+        Ok(_) => Some("the pass did not store all that was due".to_owned()),
+        Err(error) => Some(format!("the pass has failed: {}", Chain(error))),
+    };
+    tokio::select! {
+        () = async {
+            started.join_all().await;
+            dispatcher.finish(ctx, fault.as_deref()).await;
+        } => {}
+        () = stop_signal() => {}
+    }
     ctx.ledger.close().await;
     let summary = summary?;
-    show(shell, &ctx.config, &summary)?;
+    shown?;
     Ok(if summary.is_complete() { Ended::Done } else { Ended::Incomplete })
 }
 

@@ -688,3 +688,41 @@ async fn what_is_found_to_be_fetched_is_in_danger_after_half_an_hour_however_oft
     assert_eq!(receiver.alarms().len(), 3, "{:?}", receiver.alarms());
     ctx.ledger.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_begins_with_a_start_and_ends_with_a_ping_that_counts_what_was_stored_or_says_what_failed() {
+    let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 2)]).await, Receiver::start().await);
+    let target = format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url);
+    bench.write_config(&(bench.config() + &target));
+    let newest = bench.series[0].file_name(bench.newest);
+    bench.fault_at(&newest, "not-yet".parse::<moesync::emulator::Rule>().unwrap().fault, 1);
+    bench.sync(1).await;
+    bench.sync(0).await;
+    bench.sync(0).await;
+    let pings: Vec<_> = receiver.received().into_iter().map(|ping| (ping.path, ping.body)).collect();
+    let paths: Vec<_> = pings.iter().map(|(path, _)| path.strip_prefix("/ping/uuid").unwrap()).collect();
+    assert_eq!(paths, ["/start", "/fail", "/start", "", "/start", ""]);
+    let stored: Vec<_> = [1, 3, 5].map(|number: usize| pings[number].1.split(';').next().unwrap()).to_vec();
+    let count = |count: u32| format!("{count} stored since the last ping");
+    assert_eq!(stored, [count(1), count(1), count(0)]);
+    assert!(pings[1].1.contains("the pass did not store all that was due"), "{}", pings[1].1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_lost_ledger_what_is_found_at_the_destination_is_no_news() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 3)]).await;
+    pass(&bench).await;
+    assert_eq!(receiver.events().len(), 3);
+    bench.clock.advance(SignedDuration::from_mins(1));
+    fs::remove_file(bench.ledger()).unwrap();
+    let ctx = bench.context().await;
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
+    dispatcher.begin(&ctx).await.unwrap();
+    // Nothing was learned when it began, as from a destination that does not answer: each is found by itself.
+    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    assert!(summary.is_complete() && summary.entries.len() == 3, "{summary:?}");
+    dispatcher.round(&ctx).await.unwrap();
+    ctx.ledger.close().await;
+    let stored = receiver.events().iter().filter(|event| event["type"] == "stored").count();
+    assert_eq!(stored, 3, "{:#?}", receiver.events());
+}

@@ -1,9 +1,12 @@
 -- Instants are milliseconds since 1970-01-01 UTC; durations are seconds.
 
--- Who is told: up to which attempt its news and its summaries go, and when it had the last of those.
+-- Who is told, and since when: up to which attempt its news, its pings and its summaries go, and when it had the last of
+-- those.
 CREATE TABLE targets (
     name                TEXT PRIMARY KEY,
+    since               INTEGER NOT NULL,
     attempts_read       INTEGER NOT NULL,
+    attempts_pinged     INTEGER NOT NULL,
     attempts_summarized INTEGER NOT NULL,
     summarized_at       INTEGER NOT NULL
 ) STRICT;

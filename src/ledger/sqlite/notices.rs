@@ -49,6 +49,18 @@ pub struct StoredNews {
     pub through: i64,
 }
 
+/// Whether an attempt `a` at a partition `p` has stored what is news to the target that is bound. The same content once
+/// more is none: it was fetched again and has not changed. Nor is what was stored before the target was known, and has
+/// been found: the ledger may be a new one.
+macro_rules! is_news {
+    () => {
+        "a.outcome = 'stored' AND p.stored_at >= (SELECT since FROM targets WHERE name = ?)
+         AND a.sha256 IS NOT (SELECT b.sha256 FROM attempts b
+                              WHERE b.partition_id = a.partition_id AND b.outcome = 'stored' AND b.id < a.id
+                              ORDER BY b.id DESC LIMIT 1)"
+    };
+}
+
 impl Ledger {
     /// Makes sure that the targets called `names` are known. A new one is told of what is stored from now on.
     pub async fn add_targets(&self, names: &[&str], now: Timestamp) -> Result<(), LedgerError> {
@@ -60,8 +72,9 @@ impl Ledger {
         let mut transaction = self.begin().await?;
         for name in names {
             sqlx::query(
-                "INSERT INTO targets (name, attempts_read, attempts_summarized, summarized_at)
-                 SELECT ?, coalesce(max(id), 0), coalesce(max(id), 0), ? FROM attempts WHERE true
+                "INSERT INTO targets (name, since, summarized_at, attempts_read, attempts_pinged, attempts_summarized)
+                 SELECT ?1, ?2, ?2, coalesce(max(id), 0), coalesce(max(id), 0), coalesce(max(id), 0)
+                 FROM attempts WHERE true
                  ON CONFLICT (name) DO NOTHING",
             )
             .bind(name)
@@ -204,15 +217,13 @@ impl Ledger {
             return Ok(0);
         }
         let mut transaction = self.begin().await?;
-        let rows = sqlx::query(
-            "SELECT a.*, a.id AS attempt_id FROM attempts a
-             WHERE a.outcome = 'stored' AND a.id > (SELECT attempts_read FROM targets WHERE name = ?)
-               -- The same content once more is no news: it was fetched again and has not changed.
-               AND a.sha256 IS NOT (SELECT b.sha256 FROM attempts b
-                                    WHERE b.partition_id = a.partition_id AND b.outcome = 'stored' AND b.id < a.id
-                                    ORDER BY b.id DESC LIMIT 1)
-             ORDER BY a.id LIMIT ?",
-        )
+        let rows = sqlx::query(concat!(
+            "SELECT a.*, a.id AS attempt_id FROM attempts a JOIN partitions p ON p.id = a.partition_id
+             WHERE a.id > (SELECT attempts_read FROM targets WHERE name = ?) AND ",
+            is_news!(),
+            " ORDER BY a.id LIMIT ?",
+        ))
+        .bind(target)
         .bind(target)
         .bind(i64::try_from(most).unwrap_or(i64::MAX))
         .fetch_all(&mut *transaction)
@@ -254,15 +265,17 @@ impl Ledger {
         row.map(of).transpose()
     }
 
-    /// What was stored after the attempt numbered `after`; nothing yet where there is none.
-    pub async fn stored_after(&self, after: Option<i64>) -> Result<StoredNews, LedgerError> {
-        let row = sqlx::query(
+    /// What was stored after the attempt numbered `after`, as far as it is news to `target`.
+    pub async fn stored_after(&self, target: &str, after: i64) -> Result<StoredNews, LedgerError> {
+        let row = sqlx::query(concat!(
             "SELECT count(p.id) AS stored, coalesce(sum(p.size), 0) AS bytes,
                     (SELECT coalesce(max(id), 0) FROM attempts) AS through
              FROM attempts a JOIN partitions p ON p.id = a.partition_id
-             WHERE a.outcome = 'stored' AND a.id > coalesce(?, (SELECT max(id) FROM attempts))",
-        )
+             WHERE a.id > ? AND ",
+            is_news!(),
+        ))
         .bind(after)
+        .bind(target)
         .fetch_one(&self.pool)
         .await
         .map_err(|error| self.error("read", error))?;
@@ -271,6 +284,22 @@ impl Ledger {
             bytes: self.natural(&row, "bytes")?.unwrap_or(0),
             through: self.get(&row, "through")?,
         })
+    }
+
+    /// What was stored since `target` was last pinged, by whichever process.
+    pub async fn stored_since_ping(&self, target: &str) -> Result<StoredNews, LedgerError> {
+        let after = sqlx::query_scalar("SELECT attempts_pinged FROM targets WHERE name = ?")
+            .bind(target)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        self.stored_after(target, after).await
+    }
+
+    /// That a ping of `target` told what was stored up to the attempt numbered `through`.
+    pub async fn pinged(&self, target: &str, through: i64) -> Result<(), LedgerError> {
+        let query = sqlx::query("UPDATE targets SET attempts_pinged = max(attempts_pinged, ?) WHERE name = ?");
+        self.change(query.bind(through).bind(target)).await
     }
 
     /// Keeps a summary for `target`, unless another process has done so since `before`. The one after it goes on from `next`.
