@@ -47,6 +47,9 @@ const SENDING: SignedDuration = SignedDuration::from_secs(60);
 /// For how long an event is tried.
 const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
 
+/// What is younger than this was written before the clock was set back.
+const SET_BACK: SignedDuration = SignedDuration::from_mins(-1);
+
 /// How often there is a summary.
 const SUMMARY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -446,7 +449,9 @@ async fn write_stored(ctx: &Context, target: &Target, events: &Events, room: usi
 
 async fn write_summary(ctx: &Context, target: &Target, events: &Events, found: &Found) -> Result<(), LedgerError> {
     let Some(last) = ctx.ledger.last_summary(&target.name).await? else { return Ok(()) };
-    if !events.summary || found.now.duration_since(last.at) < SUMMARY {
+    // A clock that was set back would have it wait for as long again.
+    let age = found.now.duration_since(last.at);
+    if !events.summary || (SET_BACK..SUMMARY).contains(&age) {
         return Ok(());
     }
     let news = ctx.ledger.stored_after(&target.name, last.through).await?;

@@ -726,3 +726,24 @@ async fn with_a_lost_ledger_what_is_found_at_the_destination_is_no_news() {
     let stored = receiver.events().iter().filter(|event| event["type"] == "stored").count();
     assert_eq!(stored, 3, "{:#?}", receiver.events());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_silences_nobody() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    bench.clock.advance(hours(48));
+    receiver.answer(503, "closed");
+    bench.fault("unauthorized");
+    pass(&bench).await;
+    assert_eq!(receiver.received().len(), 1);
+    receiver.answer(200, "ok");
+    bench.clock.advance(-hours(46));
+    look(&bench).await;
+    assert_eq!(receiver.alarms(), ["unauthorized began"]);
+    let summaries = || receiver.events().iter().filter(|event| event["type"] == "summary").count();
+    assert_eq!(summaries(), 1, "the next would be two days off");
+    bench.vendor.clear_faults();
+    bench.clock.advance(hours(2));
+    pass(&bench).await;
+    let stored = receiver.events().iter().filter(|event| event["type"] == "stored").count();
+    assert!(stored > 0, "{:#?}", receiver.events());
+}

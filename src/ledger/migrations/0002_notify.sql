@@ -31,6 +31,7 @@ CREATE TABLE outbox (
     alarms          TEXT NOT NULL,
     created_at      INTEGER NOT NULL,
     attempts        INTEGER NOT NULL DEFAULT 0,
+    tried_at        INTEGER,
     next_attempt_at INTEGER NOT NULL
 ) STRICT;
 

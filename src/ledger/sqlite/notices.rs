@@ -64,8 +64,12 @@ macro_rules! is_news {
 impl Ledger {
     /// Makes sure that the targets called `names` are known. A new one is told of what is stored from now on.
     pub async fn add_targets(&self, names: &[&str], now: Timestamp) -> Result<(), LedgerError> {
-        let known = self.known_targets().await?;
-        if names.iter().all(|name| known.iter().any(|known| known == name)) {
+        let sound: Vec<String> = sqlx::query_scalar("SELECT name FROM targets WHERE since <= ?")
+            .bind(latest(now))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        if names.iter().all(|name| sound.iter().any(|known| known == name)) {
             return Ok(());
         }
         let failed = |error| self.error("write", error);
@@ -75,7 +79,8 @@ impl Ledger {
                 "INSERT INTO targets (name, since, summarized_at, attempts_read, attempts_pinged, attempts_summarized)
                  SELECT ?1, ?2, ?2, coalesce(max(id), 0), coalesce(max(id), 0), coalesce(max(id), 0)
                  FROM attempts WHERE true
-                 ON CONFLICT (name) DO NOTHING",
+                 -- Should the clock have been set back.
+                 ON CONFLICT (name) DO UPDATE SET since = min(since, excluded.since)",
             )
             .bind(name)
             .bind(now.as_millisecond())
@@ -341,16 +346,16 @@ impl Ledger {
     /// this process die with it, it is sent again after that.
     pub async fn take(&self, target: &str, now: Timestamp, until: Timestamp) -> Result<Option<Delivery>, LedgerError> {
         let row = sqlx::query(
-            "UPDATE outbox SET attempts = attempts + 1, next_attempt_at = ?
-             WHERE id = (SELECT min(id) FROM outbox WHERE target = ?)
-               AND (next_attempt_at <= ? OR next_attempt_at > ?)
+            // Tried in the future: the clock has been set back since, and the wait means nothing.
+            "UPDATE outbox SET attempts = attempts + 1, tried_at = ?3, next_attempt_at = ?1
+             WHERE id = (SELECT min(id) FROM outbox WHERE target = ?2)
+               AND (attempts = 0 OR next_attempt_at <= ?3 OR tried_at > ?4)
              RETURNING *",
         )
         .bind(until.as_millisecond())
         .bind(target)
         .bind(now.as_millisecond())
-        // A time that no clock of ours has written, unless it has been set back since.
-        .bind(now.as_millisecond().saturating_add(LONGEST_WAIT.as_millis() as i64))
+        .bind(latest(now))
         .fetch_optional(&self.pool)
         .await
         .map_err(|error| self.error("write", error))?;
@@ -487,5 +492,7 @@ fn subject_text(subject: &Subject) -> String {
 
 const TOLD: &str = "SELECT * FROM told WHERE target = ?";
 
-/// No event waits longer for its next try.
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(25);
+/// What was written later than this was written before the clock was set back. In milliseconds.
+fn latest(now: Timestamp) -> i64 {
+    now.as_millisecond().saturating_add(60_000)
+}
