@@ -41,6 +41,9 @@ const ROOM: usize = 1000;
 /// So many events are sent to one target before the others are looked after again.
 const AT_ONCE: usize = 20;
 
+/// Nor do the others, and the pings, wait for longer than this and one request more.
+const TURN: SignedDuration = SignedDuration::from_secs(10);
+
 /// Nobody else sends an event for so long once it is being sent; longer than any request.
 const SENDING: SignedDuration = SignedDuration::from_secs(60);
 
@@ -208,7 +211,13 @@ impl Dispatcher {
         let is_configured = |id: ReportId| ctx.config.reports.iter().any(|report| report.report_id() == id);
         let mut lost = ctx.ledger.lost().await?;
         lost.retain(|entry| is_configured(entry.partition.id.report_id()));
-        let incidents = ctx.incidents();
+        let mut incidents = ctx.incidents();
+        if ctx.ledger.is_shared() {
+            // What is wrong with another process is for that one to say.
+            for kind in [AlarmKind::Ledger, AlarmKind::Configuration, AlarmKind::Panic] {
+                incidents.entry(kind).or_insert(None);
+            }
+        }
         let fetching = alarm::being_fetched(&plan, &ctx.config.alarms, now);
         let fetching_since = ctx.ledger.note_fetching(&fetching, now).await?;
         let survey = |told: &BTreeSet<AlarmKind>| {
@@ -230,8 +239,12 @@ impl Dispatcher {
 
     /// Sends what waits for `target`, in its order, until something does not arrive.
     async fn send(&self, ctx: &Context, target: &Target) -> Result<Option<Timestamp>, LedgerError> {
+        let began_at = ctx.clock.now();
         for _ in 0..AT_ONCE {
             let now = ctx.clock.now();
+            if now.duration_since(began_at) >= TURN {
+                break;
+            }
             let lease = now.checked_add(SENDING).unwrap_or(Timestamp::MAX);
             let Some(delivery) = ctx.ledger.take(&target.name, now, lease).await? else {
                 return ctx.ledger.next_delivery(&target.name).await;
@@ -251,7 +264,7 @@ impl Dispatcher {
                 );
                 // Told anew it would be refused again.
                 ctx.ledger.delivered(&delivery).await?;
-                continue;
+                break;
             }
             if now.duration_since(delivery.created_at) > GIVE_UP_AFTER {
                 error!(
@@ -262,7 +275,7 @@ impl Dispatcher {
                     target.name
                 );
                 ctx.ledger.given_up(&delivery).await?;
-                continue;
+                break;
             }
             let wait = retry_after.unwrap_or_else(|| outcome::retry(delivery.number, jitter()));
             let next = now.checked_add(wait).unwrap_or(Timestamp::MAX);
@@ -466,9 +479,10 @@ fn pending(plan: &Plan, now: Timestamp) -> usize {
     plan.items.iter().filter(|item| item.report.is_some() && is_pending(&item.entry)).count()
 }
 
-/// All is well where nothing is in danger; what is lost was told and changes no more.
+/// All is well where nothing is in danger; what is lost, or was rebuilt, was told and changes no more.
 fn describe(found: &Found) -> (Ping, String) {
-    let alarms: Vec<_> = found.alarms().filter(|danger| danger.kind != AlarmKind::Lost).collect();
+    let is_over = |kind| matches!(kind, AlarmKind::Lost | AlarmKind::Ledger);
+    let alarms: Vec<_> = found.alarms().filter(|danger| !is_over(danger.kind)).collect();
     let mut text = format!("{} due and not stored; {} alarms", found.pending, alarms.len());
     for danger in alarms.iter().take(20) {
         let whose = danger.subject.report.as_ref().or(danger.subject.destination.as_ref());

@@ -131,6 +131,11 @@ impl Ledger {
         &self.path
     }
 
+    /// Whether another process works with this ledger.
+    pub fn is_shared(&self) -> bool {
+        holder::others_live(&self.path, self.holder_name())
+    }
+
     /// Whether the holder called `name` of this ledger still lives.
     pub fn is_alive(&self, name: &str) -> bool {
         holder::is_alive(&self.path, name)

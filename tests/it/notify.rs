@@ -747,3 +747,20 @@ async fn a_clock_that_is_set_back_silences_nobody() {
     let stored = receiver.events().iter().filter(|event| event["type"] == "stored").count();
     assert!(stored > 0, "{:#?}", receiver.events());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_daemon_is_not_over_because_of_a_command_beside_it() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    let daemon = bench.context().await;
+    daemon.bulletin.raise(AlarmKind::Configuration, "a comma is missing".into());
+    daemon.bulletin.raise(AlarmKind::Ledger, "it was rebuilt".into());
+    let dispatcher = Dispatcher::new(&daemon.config, daemon.clock.now()).unwrap();
+    dispatcher.round(&daemon).await.unwrap();
+    pass(&bench).await;
+    let began = ["ledger began", "configuration began"];
+    assert_eq!(receiver.alarms(), began);
+    daemon.bulletin.clear(AlarmKind::Configuration);
+    dispatcher.round(&daemon).await.unwrap();
+    assert_eq!(receiver.alarms()[2..], ["configuration ended"]);
+    daemon.ledger.close().await;
+}
