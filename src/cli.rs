@@ -2,7 +2,12 @@
 //!
 //! The only place that prints: results on standard output, everything else on standard error.
 
-use std::{collections::HashMap, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
@@ -324,8 +329,8 @@ fn ambiguous(report: &str, workspaces: &[&str]) -> Failure {
 
 /// Refuses a name that is not among those that are known, and offers the nearest.
 fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
-    let names: Vec<&str> = names.collect();
-    if names.contains(&name) {
+    let names: BTreeSet<&str> = names.collect();
+    if names.contains(name) {
         return Ok(());
     }
     let nearest = names
@@ -335,7 +340,7 @@ fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Re
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     let hint = match nearest {
         Some((_, nearest)) => format!("did you mean `{nearest}`?"),
-        None => format!("configured are: {}", names.join(", ")),
+        None => format!("configured are: {}", Vec::from_iter(names).join(", ")),
     };
     Err(Failure::Usage(format!("no {what} is called `{name}`; {hint}")))
 }

@@ -178,6 +178,8 @@ pub enum SecretSource {
         path: PathBuf,
         /// Whether a file that everybody may read is accepted.
         allow_world_readable: bool,
+        /// Where the configuration says so, for whoever has to correct it.
+        place: String,
     },
     /// A file whose path names an environment variable that is not set here.
     Unset(Problem),

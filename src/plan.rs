@@ -188,12 +188,18 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
     plan.items.sort_by_cached_key(|item| {
         let partition = &item.entry.partition;
         let expiry = partition.expires_at.unwrap_or(Timestamp::MAX);
-        match item.decision {
+        // Where a key was refused, what was asked for longest ago is the probe: the archives and the JSON APIs may have
+        // keys of their own, and neither shall wait for the other's for ever.
+        let is_refused =
+            ledger.holds.get(&partition.id.workspace).is_some_and(|it| it.outcome == Outcome::Unauthorized);
+        let asked = item.entry.last_attempt_at.filter(|_| is_refused).unwrap_or(Timestamp::MIN);
+        let (class, time) = match item.decision {
             // What has expired already loses nothing by waiting for what is about to.
-            Decision::Fetch if expiry > now => (0, expiry, partition.generated_at, partition.id.clone()),
-            Decision::Fetch | Decision::Refresh => (1, expiry, partition.generated_at, partition.id.clone()),
-            decision => (2, decision.until().unwrap_or(Timestamp::MAX), partition.generated_at, partition.id.clone()),
-        }
+            Decision::Fetch if expiry > now => (0, expiry),
+            Decision::Fetch | Decision::Refresh => (1, expiry),
+            decision => (2, decision.until().unwrap_or(Timestamp::MAX)),
+        };
+        (class, asked, time, partition.generated_at, partition.id.clone())
     });
     plan
 }
@@ -537,6 +543,23 @@ mod tests {
             Decision::Held { outcome: Outcome::Unauthorized, until: later }
         );
         assert_eq!(plan(&reports, &view, later).items[0].decision, Decision::Fetch);
+    }
+
+    #[test]
+    fn after_a_refusal_what_was_asked_for_longest_ago_is_the_probe() {
+        let now = utc("2026-11-21T12:00:00Z");
+        let mut listing = report(Source::Campaigns, daily(6, 0), "UTC");
+        listing.id = "listing".into();
+        let reports = [Arc::new(listing), Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let mut view = recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), now));
+        assert_eq!(plan(&reports, &view, now).items[0].entry.partition.id.report, "listing", "the first to expire");
+        let refused = now - SignedDuration::from_hours(1);
+        for entry in view.entries.iter_mut().filter(|entry| entry.partition.id.report == "listing") {
+            entry.last_attempt_at = Some(refused);
+        }
+        let hold = Hold { outcome: Outcome::Unauthorized, since: refused, until: now, is_asked: false };
+        view.holds.insert("acme".into(), hold);
+        assert_eq!(plan(&reports, &view, now).items[0].entry.partition.id.report, "daily");
     }
 
     #[test]

@@ -38,9 +38,9 @@ const MAGIC_BYTES: usize = 4;
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     for workspace in &config.workspaces {
-        let what = format!("the secret key of workspace `{}`", workspace.name);
-        refuse_readable_by_all(&what, &workspace.secret_key)?;
-        refuse_readable_by_all(&what, &workspace.api_key)?;
+        for (what, secret) in [("secret key", &workspace.secret_key), ("API key", &workspace.api_key)] {
+            refuse_readable_by_all(&format!("the {what} of workspace `{}`", workspace.name), secret)?;
+        }
     }
     for target in &config.notify {
         for secret in target.secrets() {

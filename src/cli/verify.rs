@@ -48,7 +48,12 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
                     .map_err(|error| super::Failure::Usage(error.to_string()))?;
                 destinations.insert(destination.name.clone(), opened);
             }
-            (entries(shell.ledger(&config).await?.as_ref()).await?, destinations)
+            let Some(ledger) = shell.ledger(&config).await? else {
+                return Err(super::Failure::Usage(
+                    "there is no ledger that says what is stored; `moesync sync` makes one from the manifests".into(),
+                ));
+            };
+            (entries(Some(&ledger)).await?, destinations)
         }
     };
     let stored = recorded

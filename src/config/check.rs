@@ -282,7 +282,9 @@ fn secret(
             // Under systemd only the service has ${CREDENTIALS_DIRECTORY}; commands that need no key work without it.
             Err(Unexpanded::Unset(problem)) => Ok(Some(SecretSource::Unset(problem))),
             expanded => {
-                Ok(Some(SecretSource::File { path: not_empty(expanded?, &file_key)?.into(), allow_world_readable }))
+                let place = format!("{}: {file_key}", file_key.locus());
+                let path = not_empty(expanded?, &file_key)?.into();
+                Ok(Some(SecretSource::File { path, allow_world_readable, place }))
             }
         };
     }

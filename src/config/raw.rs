@@ -166,7 +166,7 @@ pub(super) struct Limits {
     /// Most inflated bytes for each byte of archive.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) inflate_ratio: i64,
-    /// Longest time for one attempt, from the request to the last byte.
+    /// Longest time for one attempt, from the request to the last byte; of the JSON sources, for one page.
     pub(super) attempt_timeout: Duration,
     /// Longest time to connect.
     pub(super) connect_timeout: Duration,

@@ -24,7 +24,9 @@ impl SecretSource {
     /// is not allowed. Names the file or variable, never its content.
     pub fn resolve(&self) -> Result<SecretString, Problem> {
         match self {
-            SecretSource::File { path, allow_world_readable } => from_file(path, *allow_world_readable),
+            SecretSource::File { path, allow_world_readable, place } => {
+                from_file(path, *allow_world_readable).map_err(|problem| Problem(format!("{place}: {problem}")))
+            }
             SecretSource::Unset(problem) => Err(problem.clone()),
             SecretSource::Env(name) => {
                 let what = format!("the environment variable {name}");
@@ -40,8 +42,9 @@ impl SecretSource {
 
     /// Whether every user may read the secret although that is not allowed, as far as can be seen without reading it.
     pub fn readable_by_all(&self) -> Option<Problem> {
-        let SecretSource::File { path, allow_world_readable } = self else { return None };
-        too_open(path, &path.metadata().ok()?, *allow_world_readable)
+        let SecretSource::File { path, allow_world_readable, place } = self else { return None };
+        let problem = too_open(path, &path.metadata().ok()?, *allow_world_readable)?;
+        Some(Problem(format!("{place}: {problem}")))
     }
 }
 

@@ -205,7 +205,7 @@ impl Download {
     }
 }
 
-/// Where the partition of `date` is asked for, without signature; the base URL where that is several places.
+/// Where the partition of `date` is asked for, without signature; what they have in common where that is several places.
 pub fn source_url(report: &Report, date: civil::Date) -> Url {
     let (app_id, file_name) = (&report.workspace.app_id, &report.file_name(date));
     match report.source {
@@ -213,7 +213,7 @@ pub fn source_url(report: &Report, date: civil::Date) -> Url {
         Source::DailyDump => daily_dump::url(&report.base_url, app_id, file_name),
         Source::CampaignStats => campaign_stats::url(&report.base_url),
         Source::Campaigns => campaigns::url(&report.base_url),
-        Source::Executions => transport::below(&report.base_url, &[]),
+        Source::Executions => transport::below(&report.base_url, &["core-services", "v1", "campaigns"]),
     }
 }
 

@@ -196,6 +196,9 @@ impl Client {
         api_key: &SecretString,
         our_request_id: &str,
     ) -> Result<Page, Failure> {
+        if let Question::Executions { parent: parent @ ("." | ".."), .. } = *question {
+            return Err(Failure::new(Outcome::Rejected, format!("`{parent}` is no campaign's id")));
+        }
         let url = question.url(&report.base_url);
         let source_url = url.to_string();
         let app_id = &report.workspace.app_id;

@@ -53,14 +53,22 @@ pub(super) async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
                 continue;
             }
         };
-        let mut oldest: Option<Timestamp> = None;
+        let mut from: Option<Timestamp> = None;
         for (partition, object, attempts) in found {
             ctx.ledger.adopt(&partition, &object, attempts).await?;
-            oldest = Some(oldest.map_or(partition.generated_at, |oldest| oldest.min(partition.generated_at)));
+            let at = partition.generated_at;
+            // What lies between two listings cannot be had; and what was fetched long after it was due was asked for by hand.
+            let is_late = object.stored_at.duration_since(partition.due_at) > report.give_up_after;
+            from = match from {
+                _ if is_late => from,
+                Some(from) if report.source.is_live_listing() => Some(from.max(at)),
+                Some(from) => Some(from.min(at)),
+                None => Some(at),
+            };
             adopted += 1;
         }
-        if let (Some(oldest), false) = (oldest, planned.contains_key(&id)) {
-            resume(ctx, report, oldest).await?;
+        if let (Some(from), false) = (from, planned.contains_key(&id)) {
+            resume(ctx, report, from).await?;
         }
     }
     if adopted > 0 {
@@ -71,12 +79,12 @@ pub(super) async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
 
 /// Where a report that was never planned is looked at from today on, one that has objects was planned before: go on
 /// from them, as far back as something unpublished would still be asked for.
-async fn resume(ctx: &Context, report: &Report, oldest: Timestamp) -> Result<(), LedgerError> {
+async fn resume(ctx: &Context, report: &Report, from: Timestamp) -> Result<(), LedgerError> {
     if report.source == Source::CampaignReport || report.start.is_some() {
         return Ok(());
     }
     let earliest = ctx.clock.now().checked_sub(report.give_up_after).unwrap_or(Timestamp::MIN);
-    let just_before = oldest.checked_sub(SignedDuration::from_millis(1)).unwrap_or(oldest);
+    let just_before = from.checked_sub(SignedDuration::from_millis(1)).unwrap_or(from);
     ctx.ledger.planned_through(&report.report_id(), just_before.max(earliest)).await
 }
 

@@ -306,7 +306,10 @@ impl Reader<'_> {
                     Some(RetryAfter::Seconds(seconds)) => {
                         SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
                     }
-                    Some(RetryAfter::At(at)) => at.duration_since(ctx.clock.now()),
+                    // The vendor's date is meant by the vendor's clock.
+                    Some(RetryAfter::At(at)) => {
+                        at.duration_since(failure.vendor_date.unwrap_or_else(|| ctx.clock.now()))
+                    }
                     None => SignedDuration::ZERO,
                 };
                 let wait = if wait.is_positive() { wait } else { USUAL_BREAK };

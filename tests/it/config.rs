@@ -573,7 +573,11 @@ fn a_secret_is_read_anew_each_time_from_its_file_less_line_ends() {
         fs::write(&key, bytes).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
     };
-    let complaint = || secret().unwrap_err().to_string().replace(&keys, "/keys");
+    let complaint = || {
+        let complaint = secret().unwrap_err().to_string().replace(&keys, "/keys");
+        let (_, at_home) = complaint.split_once("moesync.toml").unwrap();
+        format!("moesync.toml{at_home}")
+    };
 
     let mut said = vec![complaint()];
     write(b"canary-5d41402a\r\n\n", 0o640);
@@ -592,12 +596,12 @@ fn a_secret_is_read_anew_each_time_from_its_file_less_line_ends() {
     }
     assert!(!said.concat().contains(CANARY));
     insta::assert_snapshot!(said.join("\n"), @r#"
-    cannot read the secret file /keys/acme.key: No such file or directory (os error 2)
-    every user of this machine may read the secret file /keys/acme.key (mode 0644); run `chmod o-r` on it (or, for a workspace's key or a notify target's, set allow_world_readable = true there)
-    the secret in the file /keys/acme.key is empty
-    the secret in the file /keys/acme.key has several lines; a key has one
-    the secret file /keys/acme.key is not UTF-8 text
-    the secret file /keys/acme.key holds more than 64 KiB, so it is no key
+    moesync.toml:6: workspaces[0].secret_key_file: cannot read the secret file /keys/acme.key: No such file or directory (os error 2)
+    moesync.toml:6: workspaces[0].secret_key_file: every user of this machine may read the secret file /keys/acme.key (mode 0644); run `chmod o-r` on it (or, for a workspace's key or a notify target's, set allow_world_readable = true there)
+    moesync.toml:6: workspaces[0].secret_key_file: the secret in the file /keys/acme.key is empty
+    moesync.toml:6: workspaces[0].secret_key_file: the secret in the file /keys/acme.key has several lines; a key has one
+    moesync.toml:6: workspaces[0].secret_key_file: the secret file /keys/acme.key is not UTF-8 text
+    moesync.toml:6: workspaces[0].secret_key_file: the secret file /keys/acme.key holds more than 64 KiB, so it is no key
     "#);
 
     write(b"canary-5d41402a", 0o644);
