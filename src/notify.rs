@@ -31,8 +31,8 @@ const ABSURD_RETRY_AFTER: i64 = 24 * 3600;
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    /// For loopback addresses, where no proxy is configured: one that the environment names has another loopback.
-    direct: Option<reqwest::Client>,
+    /// For loopback addresses: a proxy has another loopback.
+    direct: reqwest::Client,
 }
 
 /// How things are, for a dead man's switch.
@@ -44,6 +44,8 @@ pub enum Ping {
     Success,
     /// It is not.
     Fail,
+    /// Neither: only that somebody was here.
+    Log,
 }
 
 /// Why something has not arrived.
@@ -84,17 +86,19 @@ impl Client {
         let build = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|error| refusal(format!("cannot set up HTTP to notify: {}", reasons(error))))
         };
-        Ok(match &network.proxy {
+        let http = match &network.proxy {
             Some(url) => {
                 let proxy = Proxy::all(url.as_str())
                     .map_err(|error| refusal(format!("network.proxy cannot be used: {}", reasons(error))))?;
-                Client { http: build(builder().proxy(proxy))?, direct: None }
+                build(builder().proxy(proxy))?
             }
-            None => Client { http: build(builder())?, direct: Some(build(builder().no_proxy())?) },
-        })
+            None => build(builder())?,
+        };
+        Ok(Client { http, direct: build(builder().no_proxy())? })
     }
 
-    /// Tells `target` of `event`, signed with the time `now`. A target that is only pinged is pinged.
+    /// Tells `target` of `event`, signed with the time `now`. A target that is only pinged is told in a way that
+    /// is no sign of life.
     ///
     /// # Errors
     ///
@@ -105,7 +109,7 @@ impl Client {
         let request = match &target.channel {
             Channel::Webhook { .. } => webhook::request(http, &url, event, target.key()?.as_ref(), now),
             Channel::Slack { .. } => slack::request(http, &url, event),
-            Channel::Ping { .. } => ping::request(http, &url, Ping::Success, event.content.message()),
+            Channel::Ping { .. } => ping::request(http, &url, Ping::Log, event.content.message()),
         };
         deliver(request, &url).await
     }
@@ -127,7 +131,7 @@ impl Client {
             Some(Host::Domain(name)) => name == "localhost",
             None => false,
         };
-        self.direct.as_ref().filter(|_| is_loopback).unwrap_or(&self.http)
+        if is_loopback { &self.direct } else { &self.http }
     }
 }
 

@@ -1,4 +1,5 @@
-//! A sign of life, in the manner of healthchecks.io: the address itself, or with `/start` or `/fail` behind it.
+//! A sign of life, in the manner of healthchecks.io: the address itself, or with `/start`, `/fail` or `/log` behind
+//! it.
 
 use reqwest::{RequestBuilder, header::CONTENT_TYPE};
 use url::Url;
@@ -10,6 +11,7 @@ pub(super) fn request(http: &reqwest::Client, url: &Url, sign: Ping, text: Strin
         Ping::Start => "/start",
         Ping::Success => "",
         Ping::Fail => "/fail",
+        Ping::Log => "/log",
     };
     let mut url = url.clone();
     let path = format!("{}{suffix}", url.path().trim_end_matches('/'));

@@ -16,7 +16,8 @@ pub(super) fn request(http: &reqwest::Client, url: &Url, event: &Event) -> Reque
     http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body.to_string())
 }
 
-/// Some of the text is the vendor's. With these three characters it could call everybody, or show a link as another.
+/// Some of the text is the vendor's. With the first three characters it could call everybody, or show a link as another;
+/// Mattermost calls everybody at a plain `@all`, unless something stands between.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('@', "@\u{200d}")
 }

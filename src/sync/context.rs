@@ -95,6 +95,9 @@ pub struct Context {
 /// Skew against the vendor's `Date` beyond this is reported.
 const REPORTED_SKEW: SignedDuration = SignedDuration::from_mins(1);
 
+/// Skew below this is over.
+const MENDED_SKEW: SignedDuration = SignedDuration::from_secs(30);
+
 /// For how long an answer tells of the clocks.
 const LONGEST_TRUST: SignedDuration = SignedDuration::from_hours(1);
 
@@ -145,6 +148,10 @@ impl Context {
         match skew.filter(|skew| self.clock.now().duration_since(skew.noted_at).abs() <= LONGEST_TRUST) {
             Some(skew) if skew.ahead.abs() > REPORTED_SKEW => {
                 incidents.insert(AlarmKind::Clock, Some(skew.to_string()));
+            }
+            // Near the threshold it would begin and end with every answer.
+            Some(skew) if skew.ahead.abs() > MENDED_SKEW => {
+                incidents.insert(AlarmKind::Clock, None);
             }
             Some(_) => {}
             None => {

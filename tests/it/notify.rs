@@ -411,7 +411,7 @@ async fn a_channel_of_slack_is_told_of_alarms_in_text_that_calls_nobody() {
     let target =
         format!("\n[[notify]]\nname = \"chat\"\nkind = \"slack\"\nurl = \"{}/services/{CANARY}\"\n", receiver.url);
     bench.write_config(&(bench.config() + &target));
-    bench.fault("status=401,body=<!channel> & co,times=1");
+    bench.fault("status=401,body=<!channel> & co @all,times=1");
     pass(&bench).await;
     bench.clock.advance(hours(2));
     pass(&bench).await;
@@ -422,7 +422,7 @@ async fn a_channel_of_slack_is_told_of_alarms_in_text_that_calls_nobody() {
         began.starts_with(":rotating_light: workspace acme: MoEngage refuses the credentials: 2 partitions"),
         "{began}"
     );
-    assert!(!began.contains('<'), "{began}");
+    assert!(!began.contains('<') && began.contains("@\u{200d}all"), "{began}");
     assert_eq!(ended, ":white_check_mark: workspace acme: over: MoEngage refuses the credentials");
 }
 
@@ -763,4 +763,36 @@ async fn what_is_wrong_with_the_daemon_is_not_over_because_of_a_command_beside_i
     dispatcher.round(&daemon).await.unwrap();
     assert_eq!(receiver.alarms()[2..], ["configuration ended"]);
     daemon.ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_of_a_dead_mans_switch_is_no_sign_of_life_and_takes_no_proxy_to_its_own_machine() {
+    let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    let target = format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url);
+    // Nobody listens there.
+    let proxy = "\n[network]\nproxy = \"http://127.0.0.1:1\"\n";
+    bench.write_config(&(bench.config() + &target + proxy));
+    let ran = bench.run(&["check", "--online"]).await;
+    let paths: Vec<_> = receiver.received().into_iter().map(|received| received.path).collect();
+    assert_eq!(paths, ["/ping/uuid/log"], "{}", ran.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_almost_mended_neither_begins_nor_ends_an_alarm() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    let clock = || receiver.alarms().into_iter().filter(|alarm| alarm.starts_with("clock")).collect::<Vec<_>>();
+    for (skew, said) in [
+        (Some("-45s"), &[][..]),
+        (Some("-2h"), &["clock began"]),
+        (Some("-45s"), &["clock began"]),
+        (None, &["clock began", "clock ended"]),
+    ] {
+        bench.vendor.clear_faults();
+        if let Some(skew) = skew {
+            bench.fault(&format!("wrong-date={skew}"));
+        }
+        pass(&bench).await;
+        assert_eq!(clock(), said, "{skew:?}");
+        bench.clock.advance(hours(24));
+    }
 }
