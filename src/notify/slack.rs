@@ -21,3 +21,13 @@ pub(super) fn request(http: &reqwest::Client, url: &Url, event: &Event) -> Reque
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('@', "@\u{200d}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_the_vendor_calls_nobody() {
+        assert_eq!(escape("<!channel> & @all"), "&lt;!channel&gt; &amp; @\u{200d}all");
+    }
+}
