@@ -796,3 +796,19 @@ async fn a_clock_that_is_almost_mended_neither_begins_nor_ends_an_alarm() {
         bench.clock.advance(hours(24));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_read_any_more_keeps_no_other_from_arriving() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    receiver.answer(503, "closed");
+    pass(&bench).await;
+    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    sqlx::query("UPDATE outbox SET event = 'of a later version'").execute(&pool).await.unwrap();
+    pool.close().await;
+    receiver.answer(200, "ok");
+    bench.fault("unauthorized");
+    bench.clock.advance(hours(25));
+    pass(&bench).await;
+    look(&bench).await;
+    assert_eq!(receiver.alarms(), ["unauthorized began"]);
+}

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use tracing::error;
 
 use super::{Ledger, LedgerError};
 use crate::{
@@ -359,7 +360,17 @@ impl Ledger {
         .fetch_optional(&self.pool)
         .await
         .map_err(|error| self.error("write", error))?;
-        row.map(|row| self.delivery(&row)).transpose()
+        let Some(row) = row else { return Ok(None) };
+        match self.delivery(&row) {
+            Ok(delivery) => Ok(Some(delivery)),
+            // It would keep all others from arriving.
+            Err(error) => {
+                error!(target, "an event that waits in the ledger cannot be read and is dropped: {error}");
+                let row: i64 = self.get(&row, "id")?;
+                self.change(sqlx::query("DELETE FROM outbox WHERE id = ?").bind(row)).await?;
+                Ok(None)
+            }
+        }
     }
 
     /// When the first event that waits for `target` is tried again.
