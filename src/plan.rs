@@ -190,9 +190,10 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
         let expiry = partition.expires_at.unwrap_or(Timestamp::MAX);
         // Where a key was refused, what was asked for longest ago is the probe: the archives and the JSON APIs may have
         // keys of their own, and neither shall wait for the other's for ever.
-        let is_refused =
-            ledger.holds.get(&partition.id.workspace).is_some_and(|it| it.outcome == Outcome::Unauthorized);
-        let asked = item.entry.last_attempt_at.filter(|_| is_refused).unwrap_or(Timestamp::MIN);
+        let hold = ledger.holds.get(&partition.id.workspace);
+        let is_refused = hold.is_some_and(|hold| hold.outcome == Outcome::Unauthorized);
+        let is_probe = is_refused && matches!(item.decision, Decision::Fetch | Decision::Refresh);
+        let asked = item.entry.last_attempt_at.filter(|_| is_probe).unwrap_or(Timestamp::MIN);
         let (class, time) = match item.decision {
             // What has expired already loses nothing by waiting for what is about to.
             Decision::Fetch if expiry > now => (0, expiry),
