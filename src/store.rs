@@ -312,7 +312,15 @@ impl Destination {
         let (json, size) = match &self.inner.backend {
             Backend::Local(directory) => {
                 let (path, beside) = (directory.path(&object), directory.path(&key));
-                let step = move || Ok((Directory::read_up_to(&beside, MANIFEST_BYTES + 1)?, Directory::size(&path)?));
+                let directory = Arc::clone(directory);
+                let step = move || {
+                    let found = (Directory::read_up_to(&beside, MANIFEST_BYTES + 1)?, Directory::size(&path)?);
+                    if let (Some(_), Some(_)) = found {
+                        // Whoever put them there may have died before forcing their names to disk.
+                        directory.force(&path)?;
+                    }
+                    Ok(found)
+                };
                 self.blocking("look at", &format!("{object}` and `{key}"), step).await?
             }
             Backend::Remote(bucket) => {
@@ -337,7 +345,8 @@ impl Destination {
         serde_json::from_slice(json).inspect_err(|error| passed_over(error.to_string())).ok()
     }
 
-    /// Puts `manifest` beside its object, replacing an older one in one step.
+    /// Puts `manifest` beside its object, replacing an older one in one step. In a directory, this is also what makes
+    /// sure that the object's name survives a power cut: one wait for the disk serves both.
     ///
     /// # Errors
     ///
@@ -584,7 +593,8 @@ impl Upload {
         Ok(())
     }
 
-    /// Gives the bytes their final name, if that is free. `verified` proves that they are worth it.
+    /// Gives the bytes their final name, if that is free. `verified` proves that they are worth it. They are safe with
+    /// their manifest: see [`Destination::put_manifest`].
     ///
     /// `still_ours` is awaited where the destination cannot refuse to overwrite by itself, last thing before the object
     /// appears: whether the caller still holds the claim.
@@ -658,7 +668,14 @@ impl Upload {
     /// As of [`Upload::commit`]; also when the upload gathers at its final key, [`Placement::Direct`].
     pub async fn keep(mut self, sha256: &str, key: &str) -> Result<Commit, StoreError> {
         // No claim is asked for: the key has the content's hash in it, so whoever else writes there writes the same.
-        self.place(sha256, key, async { true }).await
+        let kept = self.place(sha256, key, async { true }).await?;
+        let destination = &self.destination;
+        if let Backend::Local(directory) = &destination.inner.backend {
+            let directory = Arc::clone(directory);
+            let path = directory.path(&destination.key("keep", key)?);
+            destination.blocking("keep", key, move || directory.force(&path)).await?;
+        }
+        Ok(kept)
     }
 
     /// Ends the upload and waits until nothing is left of it. What cannot be removed now is swept later.

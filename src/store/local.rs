@@ -40,7 +40,7 @@ pub(super) struct Directory {
     /// `_staging/{holder}`.
     staging: PathBuf,
     fsync: bool,
-    /// Directories known to exist and to survive a power cut, so that each costs its fsync once.
+    /// Directories known to survive a power cut, so that each costs its fsync once.
     durable: Mutex<HashSet<PathBuf>>,
 }
 
@@ -91,9 +91,10 @@ impl Directory {
         Ok(staged)
     }
 
-    /// Gives what is staged plus `rest` its final name, if that is free. The staged file comes back when other content
-    /// has the name; in every other case it is removed. After an error it must be: a second fsync of the same file may
-    /// report success although the pages that could not be written are lost.
+    /// Gives what is staged plus `rest` its final name, if that is free. Its bytes are forced to disk before, its name
+    /// only by [`Directory::force`]. The staged file comes back when other content has the name; in every other case it
+    /// is removed. After an error it must be: a second fsync of the same file may report success although the pages that
+    /// could not be written are lost.
     pub(super) fn commit(
         &self,
         staged: Option<Staged>,
@@ -107,11 +108,6 @@ impl Directory {
             staged.file.sync_all()?;
         }
         if self.link(&staged.path, target)? {
-            if let Err(error) = self.sync_parent(target) {
-                // Not to be found again and taken for safely stored: its name may not survive a power cut.
-                let _ = fs::remove_file(target);
-                return Err(error);
-            }
             return Ok((Commit::Stored, None));
         }
         if !is_same(target, size, sha256)? {
@@ -121,15 +117,14 @@ impl Directory {
         if self.fsync {
             File::open(target)?.sync_all()?;
         }
-        self.sync_parent(target)?;
         Ok((Commit::AlreadyThere, None))
     }
 
-    /// Puts `bytes` at `target` in one step, whatever is there.
+    /// Puts `bytes` at `target` in one step, whatever is there, and forces the names of all beside it to disk.
     pub(super) fn put(&self, target: &Path, bytes: &[u8]) -> io::Result<()> {
         self.rename_over(None, bytes, target)?;
         // What may be gone after a power cut must not be found, and believed, before one.
-        self.sync_parent(target).inspect_err(|_| {
+        self.force(target).inspect_err(|_| {
             let _ = fs::remove_file(target);
         })
     }
@@ -138,7 +133,7 @@ impl Directory {
     /// content or the new.
     pub(super) fn replace(&self, staged: Option<Staged>, rest: &[u8], target: &Path) -> io::Result<()> {
         self.rename_over(staged, rest, target)?;
-        self.sync_parent(target)
+        self.force(target)
     }
 
     fn rename_over(&self, staged: Option<Staged>, rest: &[u8], target: &Path) -> io::Result<()> {
@@ -171,7 +166,7 @@ impl Directory {
                 return Err(io::Error::new(ErrorKind::AlreadyExists, "the new name holds other content"));
             }
         }
-        self.sync_parent(to)
+        self.force(to)
     }
 
     /// Moves `from` to `to`, which must be free or hold the same bytes. Nothing to do when it was done before.
@@ -184,7 +179,7 @@ impl Directory {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        self.sync_parent(from)
+        self.force(from)
     }
 
     /// Size of the file; `None` when there is none.
@@ -327,46 +322,51 @@ impl Directory {
         })
     }
 
-    /// Does `step`, for which the directory of `path` must exist durably.
+    /// Does `step`, for which the directory of `path` must exist.
     fn with_directory<T>(&self, path: &Path, step: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        let directory = path.parent().unwrap_or(&self.root);
-        self.make_directory(directory)?;
         match step() {
-            // Somebody removed a directory that was remembered: make it once more.
-            Err(error) if error.kind() == ErrorKind::NotFound && !directory.exists() => {
-                self.durable().retain(|known| *known == self.root);
-                self.make_directory(directory)?;
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.make_directory(path.parent().unwrap_or(&self.root))?;
                 step()
             }
             done => done,
         }
     }
 
+    /// Makes a directory below the root, never the root itself: where that is gone, so is the disk that belongs there.
     fn make_directory(&self, directory: &Path) -> io::Result<()> {
-        if self.durable().contains(directory) {
-            return Ok(());
+        let missing: Vec<&Path> =
+            directory.ancestors().take_while(|directory| *directory != self.root && !directory.exists()).collect();
+        for directory in missing.into_iter().rev() {
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => self.durable().remove(directory),
+            };
         }
-        let parent = directory.parent().unwrap_or(&self.root);
-        self.make_directory(parent)?;
-        match fs::create_dir(directory) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            // One that was there may be as young as ours and not on disk yet, so its parent is forced out too.
-            _ => self.sync_parent(directory)?,
-        }
-        let mut durable = self.durable();
-        if durable.len() >= DURABLE_DIRECTORIES {
-            durable.retain(|known| *known == self.root);
-        }
-        durable.insert(directory.to_owned());
         Ok(())
     }
 
-    /// Forces the name of `path` to disk.
-    fn sync_parent(&self, path: &Path) -> io::Result<()> {
-        match path.parent() {
-            Some(parent) if self.fsync => File::open(parent)?.sync_all(),
-            _ => Ok(()),
+    /// Forces the name of `path`, of all beside it, and of the directories above it to disk.
+    pub(super) fn force(&self, path: &Path) -> io::Result<()> {
+        let directory = path.parent().unwrap_or(&self.root);
+        if !self.fsync {
+            return Ok(());
         }
+        File::open(directory)?.sync_all()?;
+        let unknown: Vec<&Path> =
+            directory.ancestors().take_while(|directory| !self.durable().contains(*directory)).collect();
+        // From above, so that what is known to be durable stands on what is.
+        for directory in unknown.into_iter().rev() {
+            if let Some(parent) = directory.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+            let mut durable = self.durable();
+            if durable.len() >= DURABLE_DIRECTORIES {
+                durable.retain(|known| *known == self.root);
+            }
+            durable.insert(directory.to_owned());
+        }
+        Ok(())
     }
 
     fn durable(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
