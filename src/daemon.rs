@@ -71,7 +71,13 @@ pub async fn run(
     let config = Arc::new(load()?);
     let listener = web::Listener::bind(&config.web).await?;
     let dispatcher = Dispatcher::new(&config, clock.now()).map_err(StartError::Configuration)?;
-    let mut ctx = Arc::new(sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await?);
+    // Another process may take its time with the ledger.
+    let started = tokio::select! {
+        started = sync::start(config, Arc::clone(&clock), Arc::clone(&progress)) => started?,
+        _ = interrupts.recv() => return Ok(()),
+        _ = terminations.recv() => return Ok(()),
+    };
+    let mut ctx = Arc::new(started);
     dispatcher.begin(&ctx).await.map_err(StartError::from)?;
     let current = watch::Sender::new(Arc::clone(&ctx));
     let url = listener.as_ref().map(web::Listener::url);

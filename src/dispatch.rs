@@ -59,6 +59,10 @@ const SUMMARY: SignedDuration = SignedDuration::from_hours(24);
 /// The loop plans each minute. Once it has not for so long, it hangs.
 const HANGING: SignedDuration = SignedDuration::from_mins(15);
 
+/// Rounds are a minute apart. After a longer pause the machine has slept or its clock was set, and the loop had no time to
+/// go on.
+const ABSENCE: SignedDuration = SignedDuration::from_mins(5);
+
 /// A ping that tells something else than the last comes no sooner after that.
 const SHORTEST_PING: SignedDuration = SignedDuration::from_mins(1);
 
@@ -69,7 +73,8 @@ const LAST_WORDS: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Dispatcher {
     client: Client,
-    started_at: Timestamp,
+    /// When the process began or the machine woke, and the last round.
+    awake: Mutex<(Timestamp, Timestamp)>,
     signs: Mutex<HashMap<String, Sign>>,
 }
 
@@ -110,7 +115,7 @@ impl Dispatcher {
             target.url().and_then(|_| target.key()).map_err(|problem: Problem| problem.to_string())?;
         }
         let client = Client::new(&config.network).map_err(|refusal| refusal.to_string())?;
-        Ok(Self { client, started_at: now, signs: Mutex::default() })
+        Ok(Self { client, awake: Mutex::new((now, now)), signs: Mutex::default() })
     }
 
     /// To be called before work begins: from here on what is stored is told.
@@ -295,11 +300,20 @@ impl Dispatcher {
         Ok(Some(ctx.clock.now()))
     }
 
+    fn awake_since(&self, now: Timestamp) -> Timestamp {
+        let mut awake = self.awake.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, last_round) = *awake;
+        let since = if now.duration_since(last_round).abs() > ABSENCE { now } else { since };
+        *awake = (since, now);
+        since
+    }
+
     /// Gives the dead man's switches whose time has come a sign of life, or of what is wrong.
     async fn ping(&self, ctx: &Context, looked: Result<&Found, &LedgerError>, fault: Option<&str>) {
         let now = ctx.clock.now();
         let planned_at = ctx.bulletin.planned_at();
-        let silent = now.duration_since(planned_at.unwrap_or(self.started_at));
+        let awake_since = self.awake_since(now);
+        let silent = now.duration_since(planned_at.map_or(awake_since, |planned_at| planned_at.max(awake_since)));
         // Before its first plan there is nothing to say of it.
         if planned_at.is_none() && fault.is_none() && silent <= HANGING {
             return;

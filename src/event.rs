@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     alarm::{Change, Key, Phase},
     config::{AlarmKind, Source},
-    outcome::{Attempt, Entry, Outcome},
+    outcome::{Attempt, Entry, OTHER_CONTENT, Outcome},
 };
 
 /// One thing that is told.
@@ -236,12 +236,11 @@ impl Content {
         }))
     }
 
-    /// That other content was at the place of what `attempt` has stored. It is told once, and never over.
+    /// That other content was at the place of what `attempt` has stored, as its message says (see [`OTHER_CONTENT`]). It
+    /// is told once, and never over.
     pub fn of_other_content(entry: &Entry, attempt: &Attempt, destination: Option<&str>) -> Option<Self> {
         let key = entry.object.as_ref().map_or("", |object| &object.key);
-        // What was found and not fetched has a message, too; and statistics restate, which is no surprise.
-        let is_restated = entry.partition.source == Source::CampaignStats && !key.contains("/_versions/");
-        if attempt.http_status.is_none() || attempt.message.is_empty() || is_restated {
+        if !attempt.message.starts_with(OTHER_CONTENT) {
             return None;
         }
         let id = &entry.partition.id;

@@ -9,7 +9,10 @@ use backoff::{ExponentialBackoff, backoff::Backoff};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Source, report::Partition};
+use crate::{
+    config::Source,
+    report::{self, Partition},
+};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -249,6 +252,20 @@ impl Attempt {
     }
 }
 
+/// How the message of an attempt begins that stored something although other content was, or had been, in its place.
+pub const OTHER_CONTENT: &str = "other content";
+
+/// The message of an attempt that found the partition's object at `key`, stored by a process that could not record it.
+pub fn found_at(key: &str) -> String {
+    match report::is_version(key) {
+        true => format!("{OTHER_CONTENT} has its place; found beside it"),
+        false => "found at the destination".to_owned(),
+    }
+}
+
+/// A wait that begins later than this from now was written by a clock that has since been set back, and is void.
+pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
+
 /// A whole workspace that is left alone for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
@@ -269,6 +286,15 @@ impl Hold {
         let share = if self.is_asked { 2 } else { 4 };
         let left = expires_at.map(|expiry| expiry.duration_since(self.since)).filter(SignedDuration::is_positive);
         left.map_or(self.until, |left| self.until.min(after(self.since, left / share)))
+    }
+
+    /// Of this hold and the one that the workspace had before, the one that ends later: where several requests were under
+    /// way, no answer cuts short the wait that another one asked for.
+    pub fn or_longer(self, before: Option<Hold>) -> Self {
+        match before {
+            Some(before) if before.until > self.until && before.since <= after(self.since, CLOCK_TOLERANCE) => before,
+            _ => self,
+        }
     }
 }
 
@@ -463,6 +489,23 @@ mod tests {
             due_at: utc("2026-11-10T10:00:00Z"),
             expires_at: (source == Source::CampaignReport).then(|| generated_at + SignedDuration::from_hours(168)),
         })
+    }
+
+    #[test]
+    fn no_answer_cuts_short_the_wait_that_another_asked_for() {
+        let hold = |since: &str, until: &str| Hold {
+            outcome: Outcome::RateLimited,
+            since: utc(since),
+            until: utc(until),
+            is_asked: true,
+        };
+        let long = hold("2026-11-21T12:00:00Z", "2026-11-21T13:00:00Z");
+        let short = hold("2026-11-21T12:00:01Z", "2026-11-21T12:01:00Z");
+        assert_eq!(short.clone().or_longer(Some(long.clone())), long);
+        assert_eq!(long.clone().or_longer(Some(short.clone())), long);
+        assert_eq!(short.clone().or_longer(None), short);
+        let of_a_wild_clock = hold("2027-11-21T12:00:00Z", "2027-11-21T12:01:00Z");
+        assert_eq!(short.clone().or_longer(Some(of_a_wild_clock)), short);
     }
 
     fn attempt(outcome: Outcome, at: &str) -> Attempt {

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan, civil};
 
 use crate::{
     config::{Query, Report, Source, StatsQuery},
-    outcome::{Entry, Hold, Outcome, Settled},
+    outcome::{CLOCK_TOLERANCE, Entry, Hold, Outcome, Settled},
     report::{Partition, PartitionId, ReportId},
     schedule,
 };
@@ -118,9 +118,6 @@ impl Plan {
 /// shown its time: a clock gone wild must not fill the ledger with decades of partitions.
 const LONGEST_STEP: SignedDuration = SignedDuration::from_hours(35 * 24);
 
-/// A wait that begins later than this from now was written by a clock that has since been set back, and is void.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
-
 /// A report that counts as planned beyond this from now was planned by a clock that has since been set back; it is
 /// looked at as if for the first time. Shorter excursions leave no gap worth that.
 pub const MARK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
@@ -194,15 +191,20 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
         let is_refused = hold.is_some_and(|hold| hold.outcome == Outcome::Unauthorized);
         let is_probe = is_refused && matches!(item.decision, Decision::Fetch | Decision::Refresh);
         let asked = item.entry.last_attempt_at.filter(|_| is_probe).unwrap_or(Timestamp::MIN);
-        let (class, time) = match item.decision {
+        let (waits, class, time) = match item.decision {
             // What has expired already loses nothing by waiting for what is about to.
-            Decision::Fetch if expiry > now => (0, expiry),
-            Decision::Fetch | Decision::Refresh => (1, expiry),
-            decision => (2, decision.until().unwrap_or(Timestamp::MAX)),
+            Decision::Fetch if expiry > now => (false, 0, expiry),
+            Decision::Fetch | Decision::Refresh => (false, 1, expiry),
+            decision => (true, 2, decision.until().unwrap_or(Timestamp::MAX)),
         };
-        (class, asked, time, partition.generated_at, partition.id.clone())
+        (waits, asked, class, time, partition.generated_at, partition.id.clone())
     });
     plan
+}
+
+/// The next partition of `report` that is generated after `now`, and not before its `start`.
+pub fn next(report: &Report, now: Timestamp) -> Option<Partition> {
+    schedule::next(report, now.max(before_start(report))).map(|occurrence| report.partition(occurrence))
 }
 
 /// The scheduled partitions of `reports` with a generation time after `now` and not after `until`, in order of time.

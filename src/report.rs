@@ -143,10 +143,12 @@ impl Report {
     fn retention_end(&self, generated_at: Timestamp) -> Option<Timestamp> {
         // "As soon as possible" happens at some time of the day: count from its end.
         let made_by = match self.schedule {
-            Schedule::Once { at: None, .. } => SignedDuration::from_hours(24),
-            _ => SignedDuration::ZERO,
+            Schedule::Once { date, at: None } => {
+                date.tomorrow().ok()?.to_zoned(self.timezone.clone()).ok()?.timestamp()
+            }
+            _ => generated_at,
         };
-        generated_at.checked_add(RETENTION + made_by).ok()
+        made_by.checked_add(RETENTION).ok()
     }
 }
 
@@ -157,6 +159,11 @@ impl StatsQuery {
         let from = date.checked_sub(i64::from(self.window_days).days()).unwrap_or(Date::MIN);
         (from, date.yesterday().unwrap_or(Date::MIN))
     }
+}
+
+/// Whether the object at `key` is there because other content has its partition's own key.
+pub fn is_version(key: &str) -> bool {
+    key.contains("/_versions/")
 }
 
 /// The one place that names objects.

@@ -17,7 +17,7 @@ use crate::{
     config::{Query, Report},
     ledger::{Claim, LedgerError},
     moengage::{self, Failure, RetryAfter},
-    outcome::{self, Attempt, Entry, Outcome, Settled, StoredObject},
+    outcome::{self, Attempt, Entry, OTHER_CONTENT, Outcome, Settled, StoredObject},
     report::{Keys, PartitionId, manifest_key},
     store::{Commit, Destination, Format, Found, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
 };
@@ -101,17 +101,16 @@ pub async fn sync_one(
         ..claim.entry.clone()
     };
     // What is stored stays so, though fetching it again may have failed.
-    let is_refresh = claim.entry.settled == Settled::Stored;
     let kept = object.as_ref().or(claim.entry.object.as_ref()).cloned();
-    ctx.ledger.record(claim, &attempt, &settlement, kept.as_ref()).await?;
+    let hold = ctx.ledger.record(claim, &attempt, &settlement, kept.as_ref()).await?;
     ctx.bulletin.note_attempt();
-    tell::tell(ctx, &entry, &attempt, settlement.next_attempt_at, object.as_ref(), is_refresh);
+    tell::tell(ctx, &entry, &attempt, settlement.next_attempt_at, object.as_ref());
     Ok(Done {
         id,
         outcome: attempt.outcome,
         settled: settlement.settled,
         next_attempt_at: settlement.next_attempt_at,
-        hold: settlement.hold,
+        hold,
         was_admitted: attempt.was_admitted(),
     })
 }
@@ -287,8 +286,8 @@ impl Work<'_> {
         let (is_taken, gone) = match self.look(destination).await? {
             Occupant::Ours(manifest) => {
                 return Ok(Landed {
+                    remark: outcome::found_at(&manifest.key),
                     manifest: *manifest,
-                    remark: "found at the destination".into(),
                     http_status: None,
                     vendor_date: None,
                     request_id: None,
@@ -303,8 +302,10 @@ impl Work<'_> {
         let placed = self.place(&delivery, &verified, upload, is_taken).await?;
         let mut remark = placed.remark;
         if let Some(gone) = gone.filter(|gone| gone.sha256 != verified.sha256()) {
-            remark =
-                format!("other content than the object of {} that is gone (sha256 {})", gone.generated_at, gone.sha256);
+            remark = format!(
+                "{OTHER_CONTENT} than the object of {} that is gone (sha256 {})",
+                gone.generated_at, gone.sha256
+            );
         }
         let mut manifest = self.manifest_of(&delivery, &placed.key, &verified);
         if !remark.is_empty() {
@@ -370,13 +371,13 @@ impl Work<'_> {
         let secret = secrets.secret_key(workspace).map_err(refused)?;
         match self.ctx.vendor.open(self.report, partition.id.date, &secret).await {
             Ok(download) => {
-                self.ctx.note_vendor_date(download.vendor_date);
+                self.ctx.note_vendor_date(self.report, download.vendor_date);
                 (self.answered)();
                 self.ctx.progress.begin(&partition.id, download.content_length);
                 Ok(Delivery::Archive(Box::new(download)))
             }
             Err(failure) => {
-                self.ctx.note_vendor_date(failure.vendor_date);
+                self.ctx.note_vendor_date(self.report, failure.vendor_date);
                 Err(self.missed(failure).into())
             }
         }
@@ -480,7 +481,7 @@ impl Work<'_> {
         }
         let remark = match *target == key {
             true => String::new(),
-            false => format!("other content is at `{key}` and was left alone"),
+            false => format!("{OTHER_CONTENT} is at `{key}` and was left alone"),
         };
         Ok(Placed { key: target.clone(), remark })
     }

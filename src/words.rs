@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     config::{Config, Report, Schedule, Source},
     outcome::{Attempt, Entry, Outcome, State},
-    plan::{Decision, Item},
+    plan::{self, Decision, Item},
     report::{Partition, manifest_key},
     schedule,
 };
@@ -109,7 +109,7 @@ impl Partitions {
             .iter()
             .map(|entry| PartitionStatus::new(entry, configured.contains(&entry.partition.id.report_id()), now));
         let next = config.reports.iter().filter_map(|report| {
-            let partition = report.partition(schedule::next(report, now)?);
+            let partition = plan::next(report, now)?;
             (!recorded_ids.contains(&partition.id)).then(|| PartitionStatus::upcoming(partition, now))
         });
         let mut partitions: Vec<_> = recorded.chain(next).collect();

@@ -162,13 +162,7 @@ impl Ledger {
         }
         let holds = self.read("SELECT workspace, outcome, since, until, is_asked FROM holds").await?;
         for row in holds {
-            let hold = Hold {
-                outcome: self.outcome(&row, "outcome")?.ok_or_else(|| self.nonsense("holds.outcome", "null"))?,
-                since: self.instant(&row, "since")?,
-                until: self.instant(&row, "until")?,
-                is_asked: self.get(&row, "is_asked")?,
-            };
-            view.holds.insert(self.text(&row, "workspace")?, hold);
+            view.holds.insert(self.text(&row, "workspace")?, self.hold(&row)?);
         }
         let latest_mark = present.checked_add(MARK_TOLERANCE).unwrap_or(Timestamp::MAX);
         let partitions = sqlx::query(
@@ -262,7 +256,8 @@ impl Ledger {
     pub async fn reopen_damaged(&self, id: &PartitionId, message: &str) -> Result<(), LedgerError> {
         let mut transaction = self.begin().await?;
         sqlx::query(
-            "UPDATE partitions SET settled = 'open', outcome = 'corrupt', next_attempt_at = NULL, message = ?
+            "UPDATE partitions SET settled = 'open', outcome = 'corrupt', streak = 0, repeats = 1,
+                    next_attempt_at = NULL, message = ?
              WHERE workspace = ? AND report = ? AND date = ? AND settled = 'stored'",
         )
         .bind(message)
@@ -368,7 +363,7 @@ impl Ledger {
                 continue;
             }
             let done = sqlx::query(
-                "UPDATE partitions SET outcome = 'store_failed', next_attempt_at = NULL,
+                "UPDATE partitions SET outcome = 'store_failed', streak = 0, repeats = 1, next_attempt_at = NULL,
                         message = 'a process died while it was fetched again'
                  WHERE id = ?1 AND settled = 'stored'
                    AND EXISTS (SELECT 1 FROM claims WHERE partition_id = ?1 AND holder = ?2);
@@ -412,7 +407,8 @@ impl Ledger {
         Ok(holder.as_deref() == Some(self.holder_name()))
     }
 
-    /// Records an attempt and what follows from it, and ends the claim, all at once.
+    /// Records an attempt and what follows from it, and ends the claim, all at once. Returns the hold that is now on the
+    /// workspace, if the attempt calls for one: this one or a longer one.
     ///
     /// # Errors
     ///
@@ -423,7 +419,7 @@ impl Ledger {
         attempt: &Attempt,
         settlement: &Settlement,
         object: Option<&StoredObject>,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Option<Hold>, LedgerError> {
         let workspace = &claim.entry.partition.id.workspace;
         let mut transaction = self.begin().await?;
         self.end_claim(&mut transaction, &claim).await?;
@@ -468,18 +464,26 @@ impl Ledger {
         .execute(&mut *transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        if let Some(hold) = &settlement.hold {
-            self.set_hold(&mut transaction, workspace, hold).await?;
-        }
-        transaction.commit().await.map_err(|error| self.error("write", error))
+        let hold = match settlement.hold.clone() {
+            Some(hold) => Some(self.set_hold(&mut transaction, workspace, hold).await?),
+            None => None,
+        };
+        transaction.commit().await.map_err(|error| self.error("write", error))?;
+        Ok(hold)
     }
 
     async fn set_hold(
         &self,
         connection: &mut SqliteConnection,
         workspace: &str,
-        hold: &Hold,
-    ) -> Result<(), LedgerError> {
+        hold: Hold,
+    ) -> Result<Hold, LedgerError> {
+        let before = sqlx::query("SELECT outcome, since, until, is_asked FROM holds WHERE workspace = ?")
+            .bind(workspace)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        let hold = hold.or_longer(before.map(|row| self.hold(&row)).transpose()?);
         sqlx::query(
             "INSERT INTO holds (workspace, outcome, since, until, is_asked) VALUES (?, ?, ?, ?, ?)
              ON CONFLICT (workspace) DO UPDATE
@@ -494,7 +498,7 @@ impl Ledger {
         .execute(connection)
         .await
         .map_err(|error| self.error("write", error))?;
-        Ok(())
+        Ok(hold)
     }
 
     async fn insert(&self, connection: &mut SqliteConnection, partition: &Partition) -> Result<(), LedgerError> {
@@ -641,6 +645,15 @@ impl Ledger {
             denied_at: self.instant_or_null(row, "denied_at")?,
             message: self.get(row, "message")?,
             object,
+        })
+    }
+
+    fn hold(&self, row: &SqliteRow) -> Result<Hold, LedgerError> {
+        Ok(Hold {
+            outcome: self.outcome(row, "outcome")?.ok_or_else(|| self.nonsense("holds.outcome", "null"))?,
+            since: self.instant(row, "since")?,
+            until: self.instant(row, "until")?,
+            is_asked: self.get(row, "is_asked")?,
         })
     }
 

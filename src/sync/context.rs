@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::{Bulletin, Pulse, pace::Pace};
 use crate::{
-    config::{AlarmKind, Config, Workspace},
+    config::{AlarmKind, Config, Report, Workspace},
     ledger::Ledger,
     moengage,
     outcome::Outcome,
@@ -85,7 +85,7 @@ pub struct Context {
     pub pulse: Pulse,
     /// What the process has to say of itself.
     pub bulletin: Arc<Bulletin>,
-    pub(super) skew: Mutex<Option<Skew>>,
+    pub(super) skews: Skews,
     pub(super) budget: Budget,
     pub(super) holder: String,
     /// Names the ledger's place among all that share a destination.
@@ -101,7 +101,10 @@ const MENDED_SKEW: SignedDuration = SignedDuration::from_secs(30);
 /// For how long an answer tells of the clocks.
 const LONGEST_TRUST: SignedDuration = SignedDuration::from_hours(1);
 
-/// What the vendor's last answer showed of the clocks.
+/// What the clocks of the vendor's servers showed, by the server's URL: one that goes wrong says nothing of the others.
+pub(super) type Skews = Mutex<HashMap<String, Skew>>;
+
+/// What a server's last answer showed of the clocks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Skew {
     noted_at: Timestamp,
@@ -118,39 +121,44 @@ impl fmt::Display for Skew {
 }
 
 impl Context {
-    /// Compares the clocks by the `Date` of an answer.
-    pub(super) fn note_vendor_date(&self, vendor_date: Option<Timestamp>) {
+    /// Compares the clocks by the `Date` of an answer to a request of `report`.
+    pub(super) fn note_vendor_date(&self, report: &Report, vendor_date: Option<Timestamp>) {
         let Some(vendor_date) = vendor_date else { return };
         let noted_at = self.clock.now();
         let ahead = noted_at.duration_since(vendor_date);
-        let before = self.skew.lock().unwrap_or_else(PoisonError::into_inner).replace(Skew { noted_at, ahead });
+        let (skew, server) = (Skew { noted_at, ahead }, server(report));
+        let before = self.skews.lock().unwrap_or_else(PoisonError::into_inner).insert(server.clone(), skew);
         if ahead.abs() > REPORTED_SKEW && before.is_none_or(|before| before.ahead.abs() <= REPORTED_SKEW) {
             warn!(
                 skew_seconds = ahead.as_secs(),
-                "{}; nothing is given up by it, but downloads may come late",
-                Skew { noted_at, ahead },
+                server, "{skew}; nothing is given up by it, but downloads may come late"
             );
         }
     }
 
-    /// The `Date` of the vendor's last answer, if that came lately: it is later than this by now.
-    pub(super) fn vendor_date(&self) -> Option<Timestamp> {
-        let skew = (*self.skew.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let age = self.clock.now().duration_since(skew.noted_at).abs();
-        (age <= LONGEST_TRUST).then(|| skew.noted_at.checked_sub(skew.ahead).ok()).flatten()
+    /// The `Date` of the last answer of the server that `report` comes from, if that was lately: it is later by now.
+    pub(super) fn vendor_date(&self, report: &Report) -> Option<Timestamp> {
+        let (_, skew) = self.recent_skews().into_iter().find(|(name, _)| *name == server(report))?;
+        skew.noted_at.checked_sub(skew.ahead).ok()
+    }
+
+    fn recent_skews(&self) -> Vec<(String, Skew)> {
+        let now = self.clock.now();
+        let skews = self.skews.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |skew: &Skew| now.duration_since(skew.noted_at).abs() <= LONGEST_TRUST;
+        skews.iter().filter(|(_, skew)| is_recent(skew)).map(|(server, skew)| (server.clone(), *skew)).collect()
     }
 
     /// What is wrong with the process itself; nothing is said of what is not known at present.
     pub fn incidents(&self) -> BTreeMap<AlarmKind, Option<String>> {
         let raised = self.bulletin.incidents().into_iter().map(|(kind, message)| (kind, Some(message)));
         let mut incidents: BTreeMap<_, _> = raised.collect();
-        let skew = *self.skew.lock().unwrap_or_else(PoisonError::into_inner);
-        match skew.filter(|skew| self.clock.now().duration_since(skew.noted_at).abs() <= LONGEST_TRUST) {
-            Some(skew) if skew.ahead.abs() > REPORTED_SKEW => {
-                incidents.insert(AlarmKind::Clock, Some(skew.to_string()));
+        match self.recent_skews().into_iter().max_by_key(|(_, skew)| skew.ahead.abs()) {
+            Some((server, skew)) if skew.ahead.abs() > REPORTED_SKEW => {
+                incidents.insert(AlarmKind::Clock, Some(format!("{skew} ({server})")));
             }
             // Near the threshold it would begin and end with every answer.
-            Some(skew) if skew.ahead.abs() > MENDED_SKEW => {
+            Some((_, skew)) if skew.ahead.abs() > MENDED_SKEW => {
                 incidents.insert(AlarmKind::Clock, None);
             }
             Some(_) => {}
@@ -161,13 +169,16 @@ impl Context {
         incidents
     }
 
-    /// How far the local clock is ahead of the vendor's, if an answer has shown that lately. The clock may have been set
-    /// since.
+    /// How far the local clock is ahead of the vendor's, if answers have shown that lately. A server whose clock agrees
+    /// with ours speaks for ours; the clock may have been set since.
     pub fn clock_ahead(&self) -> Option<SignedDuration> {
-        let skew = (*self.skew.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let age = self.clock.now().duration_since(skew.noted_at).abs();
-        (age <= LONGEST_TRUST && skew.ahead > REPORTED_SKEW).then_some(skew.ahead)
+        let least = self.recent_skews().into_iter().map(|(_, skew)| skew.ahead).min();
+        least.filter(|ahead| *ahead > REPORTED_SKEW)
     }
+}
+
+fn server(report: &Report) -> String {
+    report.base_url.origin().ascii_serialization()
 }
 
 /// The workspaces' keys, read when first needed and again after the vendor refused one: a mended key heals by itself.

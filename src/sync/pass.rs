@@ -123,16 +123,17 @@ pub async fn once(
         let before = selected.len();
         held.tell(ctx, &only_held(&plan.items, |item| selection.covers(&item.entry.partition.id)), now);
         crew.has_answered = false;
+        // Only a command asks for what a refused key holds, and each time it ends with the first refusal: what it asked for
+        // longest ago comes first, so that none waits for ever behind another key's.
+        let mut refused: Vec<Item> = Vec::new();
         for item in plan.items {
             let id = item.entry.partition.id.clone();
             if item.report.is_none() || !selection.covers(&id) || !selected.insert(id.clone()) {
                 continue;
             }
             match item.decision {
-                Decision::Fetch
-                | Decision::Refresh
-                | Decision::Backoff { .. }
-                | Decision::Held { outcome: Outcome::Unauthorized, .. } => crew.queue.push_back(item),
+                Decision::Fetch | Decision::Refresh | Decision::Backoff { .. } => crew.queue.push_back(item),
+                Decision::Held { outcome: Outcome::Unauthorized, .. } => refused.push(item),
                 Decision::Held { until, .. } if until.duration_since(now) <= LONGEST_PATIENCE => {
                     later.insert((until, id), item);
                 }
@@ -142,6 +143,8 @@ pub async fn once(
                 }
             }
         }
+        refused.sort_by_key(|item| item.entry.last_attempt_at);
+        crew.queue.extend(refused);
         loop {
             let now = ctx.clock.now();
             while let Some(first) = later.first_entry().filter(|first| first.key().0 <= now) {
@@ -178,14 +181,16 @@ pub async fn once(
                         let until = hold.until_for(item.entry.partition.expires_at);
                         let is_worth_waiting =
                             hold.outcome == Outcome::RateLimited && until.duration_since(now) <= LONGEST_PATIENCE;
-                        let held = crew.unqueue(&id.workspace);
+                        let mut held = crew.unqueue(&id.workspace);
+                        // What was to be tried again sooner waits as well.
+                        held.extend(
+                            later.extract_if(.., |(_, other), _| other.workspace == id.workspace).map(|(_, item)| item),
+                        );
                         if is_worth_waiting {
                             later.extend(held.into_iter().map(|item| ((until, item.entry.partition.id.clone()), item)));
                             if *number < QUICK_TRIES {
                                 later.insert((until, id), item);
                             }
-                        } else {
-                            later.retain(|(_, other), _| other.workspace != id.workspace);
                         }
                     } else if done.outcome.is_retried_quickly()
                         && (done.settled == Settled::Open || item.entry.settled == Settled::Stored)
@@ -505,16 +510,17 @@ impl Crew {
                 Err(panic) => {
                     // It stays in flight: left alone until a restart, rather than driven into the same panic again.
                     let id = self.leave(panic.id());
-                    if let Some(id) = &id {
-                        let _ = self.ctx.ledger.release(id).await;
-                    }
                     let subject = id.as_ref().map_or("an attempt".to_owned(), |id| format!("an attempt at {id}"));
                     let message = format!("{subject} ended by a fault of moesync; please report it");
                     self.ctx.bulletin.raise(AlarmKind::Panic, message);
                     error!(
-                        alarm = "panic", partition = id.map(|id| id.to_string()), error = %panic,
+                        alarm = "panic", partition = id.as_ref().map(|id| id.to_string()), error = %panic,
                         "an attempt ended by a fault of moesync; please report it"
                     );
+                    // Last, since whoever waits for us may not wait for the ledger.
+                    if let Some(id) = &id {
+                        let _ = self.ctx.ledger.release(id).await;
+                    }
                     None
                 }
             },

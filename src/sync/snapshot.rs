@@ -71,7 +71,7 @@ pub(super) async fn gather(
     answered: &(dyn Fn() + Send + Sync),
 ) -> Result<Snapshot, Failure> {
     let expires_at = partition.expires_at.filter(|_| partition.source.is_live_listing());
-    if let Some((date, expires_at)) = ctx.vendor_date().zip(expires_at).filter(|(date, expiry)| date >= expiry) {
+    if let Some((date, expires_at)) = ctx.vendor_date(report).zip(expires_at).filter(|(date, expiry)| date >= expiry) {
         return Err(over(expires_at, date));
     }
     let folder = ctx.ledger.path().parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -211,8 +211,11 @@ impl Reader<'_> {
             };
             let before = found.len();
             found.extend(page.records.into_iter().map(|record| (record.id, record.json)));
+            let what = format!("executions of {parent}");
+            if page.total.is_none() && page.items > 0 && found.len() == before {
+                return Ok((Reading::Changed(format!("page {number} of the {what} brought nothing new")), found));
+            }
             if is_last || found.len() == before {
-                let what = format!("executions of {parent}");
                 return Ok((totals.judge(found.len() as u64, &what), found));
             }
         }
@@ -297,7 +300,7 @@ impl Reader<'_> {
                 }
                 Err(failure) => failure,
             };
-            ctx.note_vendor_date(failure.vendor_date);
+            ctx.note_vendor_date(self.report, failure.vendor_date);
             if !self.is_answered || number >= QUICK_TRIES {
                 return Err(failure);
             }
@@ -331,7 +334,7 @@ impl Reader<'_> {
 
     /// Takes note of an answer.
     fn arrived(&mut self, page: &Page) -> Result<(), Failure> {
-        self.ctx.note_vendor_date(page.vendor_date);
+        self.ctx.note_vendor_date(self.report, page.vendor_date);
         self.ctx.progress.advance(&self.partition.id, page.bytes);
         if !self.is_answered {
             self.is_answered = true;

@@ -2,14 +2,11 @@
 //!
 //! This file owns the order of starting: secrets, destinations, ledger, leftovers, manifests.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use tracing::{error, info, warn};
 
-use super::{Bulletin, Clock, Context, Progress, Pulse, Secrets, rebuild};
+use super::{Bulletin, Clock, Context, Progress, Pulse, Secrets, context::Skews, rebuild};
 use crate::{
     config::{AlarmKind, Config, Ledger},
     ledger::{self, Found, LedgerError},
@@ -68,7 +65,7 @@ pub async fn start(
             bulletin.raise(AlarmKind::Ledger, message);
         }
     }
-    let (pace, pulse, skew) = (Arc::default(), Pulse::new(), Mutex::default());
+    let (pace, pulse, skews) = (Arc::default(), Pulse::new(), Skews::default());
     Ok(Context {
         config,
         ledger,
@@ -80,7 +77,7 @@ pub async fn start(
         pace,
         pulse,
         bulletin,
-        skew,
+        skews,
         budget,
         holder,
         place,
@@ -116,7 +113,7 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
         pace: Arc::clone(&old.pace),
         pulse: old.pulse.clone(),
         bulletin: Arc::clone(&old.bulletin),
-        skew: Mutex::default(),
+        skews: Skews::default(),
         place: old.place.clone(),
         budget: old.budget.clone(),
         holder: old.holder.clone(),

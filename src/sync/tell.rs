@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::Context;
 use crate::{
     alarm::{self, Alarm},
-    outcome::{Attempt, Entry, Outcome, Settled, StoredObject},
+    outcome::{Attempt, Entry, OTHER_CONTENT, Outcome, Settled, StoredObject},
     plan::{Decision, Item},
     report::PartitionId,
 };
@@ -22,22 +22,21 @@ pub(super) fn tell(
     attempt: &Attempt,
     next_attempt_at: Option<Timestamp>,
     object: Option<&StoredObject>,
-    is_refresh: bool,
 ) {
     let PartitionId { workspace, report, date } = &entry.partition.id;
     let (outcome, message) = (attempt.outcome.as_str(), attempt.message.as_str());
     if let Some(object) = object {
         let StoredObject { key, size, sha256, .. } = object;
-        // Found at the destination, or fetched again.
-        if attempt.http_status.is_none() || is_refresh {
-            info!(workspace, report, %date, key, size_bytes = size, sha256, "{workspace}/{report} {date}: {message}");
-        } else if message.is_empty() {
-            info!(workspace, report, %date, key, size_bytes = size, sha256, "stored {workspace}/{report} {date}");
-        } else {
+        if message.starts_with(OTHER_CONTENT) {
             error!(
                 alarm = "other_content", workspace, report, %date, key, size_bytes = size, sha256,
                 "stored {workspace}/{report} {date} at `{key}`: {message}"
             );
+        } else if message.is_empty() {
+            info!(workspace, report, %date, key, size_bytes = size, sha256, "stored {workspace}/{report} {date}");
+        } else {
+            // Found at the destination, or fetched again.
+            info!(workspace, report, %date, key, size_bytes = size, sha256, "{workspace}/{report} {date}: {message}");
         }
         return;
     }

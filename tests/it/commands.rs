@@ -108,6 +108,14 @@ async fn status_selects_by_state_date_and_report() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_next_partition_of_a_report_that_has_not_started_is_its_first() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
+    bench.write_config(&bench.config().replace("start = \"2026-11-21\"", "start = \"2127-01-15\""));
+    let status = bench.run(&["status", "--json"]).await.expect(0).partitions();
+    assert_eq!((status.len(), &status[0]["date"]), (1, &"2127-01-15".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn status_check_fails_while_anything_is_pending_past_due() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     bench.fault("not-yet,times=1");

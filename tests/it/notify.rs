@@ -427,6 +427,28 @@ async fn a_channel_of_slack_is_told_of_alarms_in_text_that_calls_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn other_content_is_told_of_though_the_process_died_before_it_could_record_what_it_stored() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    let (series, date) = bench.due()[0];
+    let object = bench.object(&series.key(date));
+    fs::create_dir_all(object.parent().unwrap()).unwrap();
+    fs::write(&object, "somebody else's").unwrap();
+    // As if it had never been recorded; nobody was told yet either.
+    let ctx = bench.context().await;
+    Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap().begin(&ctx).await.unwrap();
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    ctx.ledger.close().await;
+    let ledger = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    let forget = "DELETE FROM attempts; UPDATE partitions SET settled = 'open', outcome = NULL, object_key = NULL";
+    sqlx::query(forget).execute(&ledger).await.unwrap();
+    ledger.close().await;
+
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), ["other_content began"]);
+    assert_eq!(bench.requests(), 1, "it was not fetched again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_mans_switch_hears_that_nothing_was_stored_and_of_what_is_wrong() {
     let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     let target = format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url);
@@ -444,12 +466,18 @@ async fn a_dead_mans_switch_hears_that_nothing_was_stored_and_of_what_is_wrong()
     bench.fault("unauthorized");
     bench.clock.advance(hours(30));
     pass().await;
-    // The loop no longer goes on.
-    bench.clock.advance(SignedDuration::from_mins(20));
+    // The machine sleeps, which is not the loop's fault.
+    bench.clock.advance(hours(8));
     dispatcher.round(&ctx).await.unwrap();
+    // The loop no longer goes on.
+    for _ in 0..20 {
+        bench.clock.advance(SignedDuration::from_mins(1));
+        dispatcher.round(&ctx).await.unwrap();
+    }
 
     let pings: Vec<_> = receiver.received().into_iter().map(|ping| (ping.path, ping.body)).collect();
-    let [first, second, refused, hanging] = pings.as_slice() else { panic!("{pings:#?}") };
+    let [first, second, refused, slept, .., hanging] = pings.as_slice() else { panic!("{pings:#?}") };
+    assert_eq!(slept.1, refused.1);
     assert_eq!((first.0.as_str(), second.0.as_str()), ("/ping/uuid", "/ping/uuid"));
     assert_eq!(second.1, "0 stored since the last ping; 0 due and not stored; 0 alarms");
     assert_eq!(refused.0, "/ping/uuid/fail");

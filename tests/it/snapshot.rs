@@ -6,6 +6,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::Read as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -24,7 +25,7 @@ use moesync::{
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::support::{APP, Bench, CANARY, oracle::hash, oracle::manifest_key};
+use crate::support::{APP, Bench, CANARY, Series, oracle::hash, oracle::manifest_key};
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 const LISTING: &str = "acme/campaigns/date=2026-11-21/campaigns_20261121.ndjson.gz";
@@ -285,6 +286,59 @@ async fn a_local_clock_ahead_loses_no_listing() {
     bench.clock.advance(SignedDuration::from_hours(24));
     let summary = pass(&bench).await;
     assert!(summary.entries.iter().all(|entry| entry.settled != Settled::Lost), "{:#?}", summary.entries);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_of_another_workspaces_server_loses_no_listing() {
+    let (bench, other) = (bench(evergreen(5), &["\"campaigns\""]).await, Bench::at(NOW, &[]).await);
+    other.fault("wrong-date=3d");
+    let workspace = format!(
+        "[[workspaces]]\nname = \"other\"\napp_id = \"{APP}\"\nbase_url = \"{}\"\ntimezone = \"UTC\"\nsecret_key_file = \"{}\"\n",
+        other.vendor.url(),
+        bench.path("secret-key").display()
+    );
+    let listing = format!(
+        "\n[[reports]]\nworkspace = \"other\"\ndestination = \"disk\"\nschedule = {{ every = \"day\", at = \"{}\" }}\nsource = \"campaigns\"\n",
+        bench.generated_at_time()
+    );
+    let config = fs::read_to_string(bench.path("moesync.toml")).unwrap();
+    bench.write_config(&(config.replacen("[[workspaces]]", &format!("{workspace}\n[[workspaces]]"), 1) + &listing));
+
+    let ctx = bench.context().await;
+    for name in ["other", "acme"] {
+        let selection = Selection { workspace: Some(name.into()), ..Selection::default() };
+        sync::once(&ctx, &selection, std::future::pending()).await.unwrap();
+    }
+    let entries = ctx.ledger.entries().await.unwrap();
+    let states: Vec<_> = entries.iter().map(|entry| (entry.partition.id.workspace.as_str(), entry.settled)).collect();
+    assert_eq!(states, [("acme", Settled::Stored), ("other", Settled::Lost)]);
+    manifest(&bench, LISTING);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_api_key_keeps_no_archive_from_commands_that_are_repeated() {
+    let bench = Bench::at(NOW, &[Series::campaign("Report test", 1)]).await;
+    fs::write(bench.path("api-key"), "not-the-key").unwrap();
+    fs::set_permissions(bench.path("api-key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let with_key = format!("timezone = \"UTC\"\napi_key_file = \"{}\"", bench.path("api-key").display());
+    let measured = "metric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"";
+    let statistics = format!(
+        "\n[[reports]]\nworkspace = \"acme\"\nsource = \"campaign_stats\"\ndestination = \"disk\"\nstart = \"2026-11-19\"\n\
+         schedule = {{ every = \"day\", at = \"{}\" }}\n{measured}\n",
+        bench.generated_at_time()
+    );
+    let alone = bench.config().replacen("timezone = \"UTC\"", &with_key, 1);
+    let (before, archives) = alone.split_at(alone.find("\n[[reports]]").unwrap());
+    bench.write_config(&format!("{before}{statistics}"));
+    assert!(!pass(&bench).await.is_complete());
+    // Added while the other key is refused: never asked for, and due long after the statistics.
+    bench.write_config(&format!("{before}{statistics}{archives}"));
+    for _ in 0..4 {
+        pass(&bench).await;
+        bench.clock.advance(SignedDuration::from_mins(10));
+    }
+    let (series, date) = bench.due()[0];
+    assert!(bench.object(&series.key(date)).exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

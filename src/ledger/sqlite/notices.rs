@@ -14,7 +14,7 @@ use crate::{
     alarm::{Key, Subject, Told},
     config::AlarmKind,
     event::Event,
-    outcome::{Attempt, Entry, StoredObject},
+    outcome::{self, Attempt, Entry, StoredObject},
     report::{Partition, ReportId},
 };
 
@@ -421,11 +421,12 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         sqlx::query(
             "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, message, sha256)
-             SELECT id, ?, ?, 'stored', 'found at the destination', ? FROM partitions
+             SELECT id, ?, ?, 'stored', ?, ? FROM partitions
              WHERE workspace = ? AND report = ? AND date = ? AND settled = 'open'",
         )
         .bind(object.stored_at.as_millisecond())
         .bind(object.stored_at.as_millisecond())
+        .bind(outcome::found_at(&object.key))
         .bind(&object.sha256)
         .bind(&partition.id.workspace)
         .bind(&partition.id.report)
