@@ -67,13 +67,35 @@ impl fmt::Debug for Ledger {
     }
 }
 
+/// A file that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Where the configuration says so, for whoever has to correct it.
+    pub place: String,
+}
+
+impl NamedFile {
+    /// Says of what the configuration names that something is wrong with it.
+    pub fn problem(&self, what: impl fmt::Display) -> Problem {
+        Problem(format!("{}: {what}", self.place))
+    }
+
+    /// That it is not there, as far as can be seen from here.
+    pub fn missing(&self) -> Option<Problem> {
+        let is_missing = matches!(self.path.try_exists(), Ok(false));
+        is_missing.then(|| self.problem(format_args!("there is no file {}", self.path.display())))
+    }
+}
+
 /// The `[web]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Web {
     /// Address of the status page; `None` when switched off with `""`.
     pub listen: Option<std::net::SocketAddr>,
     /// File with the token that a caller must present; always there where `listen` is not a loopback address.
-    pub token_file: Option<PathBuf>,
+    pub token_file: Option<NamedFile>,
     /// What may be had without the token.
     pub open: Vec<Open>,
     /// Host names that requests may be for, in lower case; `localhost` and addresses aside.
@@ -86,7 +108,8 @@ impl Web {
     /// # Errors
     /// As of [`SecretSource::resolve`], and when it is short enough to be guessed.
     pub fn token(&self) -> Result<Option<SecretString>, Problem> {
-        self.token_file.as_deref().map(secret::token).transpose()
+        let of = |file: &NamedFile| secret::token(&file.path).map_err(|problem| file.problem(problem));
+        self.token_file.as_ref().map(of).transpose()
     }
 }
 
@@ -127,7 +150,7 @@ pub struct Network {
     /// HTTP proxy for requests to the vendor. May hold credentials.
     pub proxy: Option<Url>,
     /// PEM file with extra certificate authorities.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<NamedFile>,
     /// Whether `http://` base URLs are allowed for hosts other than loopback.
     pub allow_http: bool,
 }
@@ -137,7 +160,7 @@ impl fmt::Debug for Network {
         f.debug_struct("Network")
             // Not the whole URL: it may hold credentials.
             .field("proxy_host", &self.proxy.as_ref().and_then(Url::host_str))
-            .field("ca_file", &self.ca_file)
+            .field("ca_file", &self.ca_file.as_ref().map(|file| &file.path))
             .field("allow_http", &self.allow_http)
             .finish()
     }
@@ -175,16 +198,19 @@ pub enum SecretSource {
     /// The file's text, less trailing line ends.
     File {
         /// The file.
-        path: PathBuf,
+        file: NamedFile,
         /// Whether a file that everybody may read is accepted.
         allow_world_readable: bool,
-        /// Where the configuration says so, for whoever has to correct it.
-        place: String,
     },
     /// A file whose path names an environment variable that is not set here.
     Unset(Problem),
     /// An environment variable's value.
-    Env(String),
+    Env {
+        /// The variable.
+        name: String,
+        /// Where the configuration says so, for whoever has to correct it.
+        place: String,
+    },
     /// Written in the configuration itself.
     Value(SecretString),
 }
@@ -200,6 +226,8 @@ pub struct Destination {
     pub options: BTreeMap<String, SecretString>,
     /// Whether files are forced to disk before they count as stored (`file://` only).
     pub fsync: bool,
+    /// Where the configuration describes it, for whoever has to correct it.
+    pub place: String,
 }
 
 /// One of the vendor's five APIs.

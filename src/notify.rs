@@ -7,14 +7,14 @@ mod ping;
 mod slack;
 mod webhook;
 
-use std::{error::Error, fmt, fs, path::Path, time::Duration};
+use std::{error::Error, fmt, fs, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Certificate, Proxy, RequestBuilder, Response, header::RETRY_AFTER, redirect};
 use url::{Host, Url};
 
 use crate::{
-    config::{Channel, Network, Problem, Target},
+    config::{Channel, NamedFile, Network, Problem, Target},
     event::Event,
 };
 
@@ -72,7 +72,7 @@ impl Client {
     ///
     /// If those cannot be used.
     pub fn new(network: &Network) -> Result<Self, Refusal> {
-        let certificates = network.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let certificates = network.ca_file.as_ref().map(certificates).transpose()?.unwrap_or_default();
         let builder = || {
             reqwest::Client::builder()
                 .user_agent(concat!("moesync/", env!("CARGO_PKG_VERSION")))
@@ -191,8 +191,9 @@ fn reasons(error: reqwest::Error) -> impl fmt::Display {
     text
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate>, Refusal> {
-    let of = |reason: String| refusal(format!("network.ca_file {} cannot be used: {reason}", path.display()));
-    let pem = fs::read(path).map_err(|error| of(error.to_string()))?;
+fn certificates(file: &NamedFile) -> Result<Vec<Certificate>, Refusal> {
+    let says = |reason: &str| file.problem(format_args!("{} cannot be used: {reason}", file.path.display()));
+    let of = |reason: String| refusal(says(&reason).to_string());
+    let pem = fs::read(&file.path).map_err(|error| of(error.to_string()))?;
     Certificate::from_pem_bundle(&pem).map_err(|error| of(error.to_string()))
 }

@@ -335,7 +335,7 @@ mod tests {
     fn report(source: Source, schedule: Schedule, zone: &str) -> Report {
         let timezone = TimeZone::get(zone).unwrap();
         let base_url: url::Url = "https://api-01.moengage.com".parse().unwrap();
-        let key = SecretSource::Env("KEY".into());
+        let key = SecretSource::Env { name: "KEY".into(), place: "here".into() };
         Report {
             workspace: Arc::new(Workspace {
                 name: "acme".into(),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     archive::{self, Rejected, RejectedKind, Verdict},
-    config::{CampaignsQuery, Config, Query, Report, SecretSource},
+    config::{CampaignsQuery, Config, NamedFile, Problem, Query, Report, SecretSource, Target},
     dispatch,
     event::Content,
     moengage::{self, Question},
@@ -47,6 +47,9 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             refuse_readable_by_all(&format!("a secret of notify target `{}`", target.name), secret)?;
         }
     }
+    if let Some(problem) = config.network.ca_file.as_ref().and_then(NamedFile::missing) {
+        return Err(Failure::Usage(problem.to_string()));
+    }
     let mut checks = vec![Check {
         subject: "configuration".into(),
         ok: true,
@@ -57,6 +60,12 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             config.reports.len()
         ),
     }];
+    checks.extend(missing_secrets(&config).map(|problem| Check {
+        subject: "secrets".into(),
+        // They may well be there for the service.
+        ok: true,
+        message: format!("{problem}, as seen from here; `run` and `sync` need it"),
+    }));
     if options.online {
         destinations(&config, &mut checks).await;
         targets(shell, &config, &mut checks).await?;
@@ -79,6 +88,19 @@ fn refuse_readable_by_all(what: &str, secret: &SecretSource) -> Result<()> {
         Some(problem) => Err(Failure::Usage(format!("{what}: {problem}"))),
         None => Ok(()),
     }
+}
+
+fn missing_secrets(config: &Config) -> impl Iterator<Item = Problem> {
+    let keys = config.workspaces.iter().flat_map(|workspace| [&workspace.secret_key, &workspace.api_key]);
+    let told = config.notify.iter().flat_map(Target::secrets);
+    let files = keys.chain(told).filter_map(|secret| match secret {
+        SecretSource::File { file, .. } => Some(file),
+        SecretSource::Unset(_) | SecretSource::Env { .. } | SecretSource::Value(_) => None,
+    });
+    let mut missing: Vec<_> = files.chain(&config.web.token_file).filter_map(NamedFile::missing).collect();
+    // The API key is the secret key where it is not given.
+    missing.dedup();
+    missing.into_iter()
 }
 
 async fn destinations(config: &Config, checks: &mut Vec<Check>) {

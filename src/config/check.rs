@@ -3,7 +3,7 @@
 //! This file owns the rules of a valid configuration. It must not look at anything outside the configuration and the
 //! variables it is given.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc, time};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, ops::RangeInclusive, sync::Arc, time};
 
 use jiff::{
     SignedDuration, Span, SpanRelativeTo,
@@ -14,8 +14,9 @@ use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
 use super::{
-    AlarmKind, Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, MonthDay, Network,
-    Problem, Query, Report, Schedule, SecretSource, Shape, Source, StatsQuery, Target, Web, Workspace, key_part,
+    AlarmKind, Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, MonthDay, NamedFile,
+    Network, Problem, Query, Report, Schedule, SecretSource, Shape, Source, StatsQuery, Target, Web, Workspace,
+    key_part,
     place::{Place, alternatives, did_you_mean},
     raw, target,
 };
@@ -282,9 +283,9 @@ fn secret(
             // Under systemd only the service has ${CREDENTIALS_DIRECTORY}; commands that need no key work without it.
             Err(Unexpanded::Unset(problem)) => Ok(Some(SecretSource::Unset(problem))),
             expanded => {
-                let place = format!("{}: {file_key}", file_key.locus());
                 let path = not_empty(expanded?, &file_key)?.into();
-                Ok(Some(SecretSource::File { path, allow_world_readable, place }))
+                let file = NamedFile { path, place: file_key.shown() };
+                Ok(Some(SecretSource::File { file, allow_world_readable }))
             }
         };
     }
@@ -294,7 +295,7 @@ fn secret(
         if !is_name(name) || name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(env_key.problem("expected the name of an environment variable: letters, digits and \"_\""));
         }
-        return Ok(Some(SecretSource::Env(name.clone())));
+        return Ok(Some(SecretSource::Env { name: name.clone(), place: env_key.shown() }));
     }
     match value {
         Some(raw::Secret(secret)) if secret.expose_secret().trim().is_empty() => {
@@ -385,6 +386,7 @@ fn destination(raw: &raw::Destination, at: &Place<'_>, env: &Env) -> Result<Dest
         url,
         options: raw.options.iter().map(|(key, raw::Secret(value))| (key.clone(), value.clone())).collect(),
         fsync: raw.fsync.unwrap_or(true),
+        place: at.shown(),
     })
 }
 
@@ -677,9 +679,9 @@ fn name(text: &str, at: &Place<'_>) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-fn file(path: Option<&str>, at: &Place<'_>, env: &Env) -> Result<Option<PathBuf>, Problem> {
+fn file(path: Option<&str>, at: &Place<'_>, env: &Env) -> Result<Option<NamedFile>, Problem> {
     let Some(path) = path else { return Ok(None) };
-    Ok(Some(not_empty(expand(path, at, env)?, at)?.into()))
+    Ok(Some(NamedFile { path: not_empty(expand(path, at, env)?, at)?.into(), place: at.shown() }))
 }
 
 fn not_empty(path: String, at: &Place<'_>) -> Result<String, Problem> {

@@ -105,6 +105,11 @@ impl<'a> Place<'a> {
         })
     }
 
+    /// Where this is said, as a problem begins that is found later.
+    pub(super) fn shown(&self) -> String {
+        format!("{}: {self}", self.locus())
+    }
+
     /// The file and line, or the environment variable, where this is said; of something left out, where the table
     /// begins that lacks it.
     pub(super) fn locus(&self) -> String {

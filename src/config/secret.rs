@@ -3,6 +3,7 @@
 //! This file owns how secrets are read. It must not know what they open, and never shows one.
 
 use std::{
+    env::VarError,
     fs::{File, Metadata},
     io::{self, Read as _},
     os::unix::fs::PermissionsExt as _,
@@ -24,17 +25,17 @@ impl SecretSource {
     /// is not allowed. Names the file or variable, never its content.
     pub fn resolve(&self) -> Result<SecretString, Problem> {
         match self {
-            SecretSource::File { path, allow_world_readable, place } => {
-                from_file(path, *allow_world_readable).map_err(|problem| Problem(format!("{place}: {problem}")))
+            SecretSource::File { file, allow_world_readable } => {
+                from_file(&file.path, *allow_world_readable).map_err(|problem| file.problem(problem))
             }
             SecretSource::Unset(problem) => Err(problem.clone()),
-            SecretSource::Env(name) => {
+            SecretSource::Env { name, place } => {
                 let what = format!("the environment variable {name}");
                 let value = std::env::var(name).map_err(|error| match error {
-                    std::env::VarError::NotPresent => Problem(format!("{what} is not set; it should hold a secret")),
-                    std::env::VarError::NotUnicode(_) => Problem(format!("the secret in {what} is not UTF-8 text")),
+                    VarError::NotPresent => Problem(format!("{place}: {what} is not set; it should hold a secret")),
+                    VarError::NotUnicode(_) => Problem(format!("{place}: the secret in {what} is not UTF-8 text")),
                 })?;
-                trimmed(&value, &what)
+                trimmed(&value, &what).map_err(|problem| Problem(format!("{place}: {problem}")))
             }
             SecretSource::Value(secret) => trimmed(secret.expose_secret(), "the configuration"),
         }
@@ -42,9 +43,9 @@ impl SecretSource {
 
     /// Whether every user may read the secret although that is not allowed, as far as can be seen without reading it.
     pub fn readable_by_all(&self) -> Option<Problem> {
-        let SecretSource::File { path, allow_world_readable, place } = self else { return None };
-        let problem = too_open(path, &path.metadata().ok()?, *allow_world_readable)?;
-        Some(Problem(format!("{place}: {problem}")))
+        let SecretSource::File { file, allow_world_readable } = self else { return None };
+        let problem = too_open(&file.path, &file.path.metadata().ok()?, *allow_world_readable)?;
+        Some(file.problem(problem))
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use jiff::{Timestamp, civil};
 use sqlx::{
-    Row, SqliteConnection, SqlitePool,
+    Connection as _, Row, SqliteConnection, SqlitePool,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
@@ -681,6 +681,8 @@ async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePoo
         .max_connections(1)
         // There is no network on which it could have been lost since.
         .test_before_acquire(false)
+        // On a full disk SQLite rolls back by itself. sqlx does not notice, and would refuse to begin ever after.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         .connect_with(options)
         .await
         .map_err(|error| classify(path, "open", error))

@@ -4,7 +4,7 @@
 //! This file owns the network. It must not know the APIs: what a status means is theirs to say, except where a
 //! redirect or a proxy answered.
 
-use std::{error::Error, fs, io, path::Path, time::Duration};
+use std::{error::Error, fs, io, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use url::Url;
 
 use super::failure::Redactor;
 use crate::{
-    config::{Limits, Network},
+    config::{Limits, NamedFile, Network},
     outcome::Outcome,
 };
 
@@ -101,8 +101,9 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) fn new(network: &Network, limits: &Limits) -> Result<Self, ClientError> {
-        let certificates = network.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let certificates = network.ca_file.as_ref().map(certificates).transpose()?.unwrap_or_default();
         let http = builder(limits, certificates.clone());
+        let build = |builder| build(builder, network.ca_file.as_ref());
         let (http, direct) = match &network.proxy {
             Some(url) => (build(http.proxy(proxy(url)?))?, None),
             None => (build(http)?, Some(build(builder(limits, certificates).no_proxy())?)),
@@ -445,22 +446,23 @@ fn builder(limits: &Limits, certificates: Vec<Certificate>) -> reqwest::ClientBu
         .http2_initial_connection_window_size(HTTP2_WINDOW.saturating_mul(downloads).min(i32::MAX as u32))
 }
 
-fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ClientError> {
+fn build(builder: reqwest::ClientBuilder, ca_file: Option<&NamedFile>) -> Result<reqwest::Client, ClientError> {
     builder.build().map_err(|error| {
-        let hint = "the system's certificate authorities or those of network.ca_file may be unusable";
-        ClientError::new(format!("cannot set up HTTP to MoEngage; {hint}"), error.without_url())
+        let message = match ca_file {
+            Some(file) => file.problem("its certificate authorities, or the system's, cannot be used").to_string(),
+            None => "cannot set up HTTP to MoEngage; the system's certificate authorities may be unusable".to_owned(),
+        };
+        ClientError::new(message, error.without_url())
     })
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate>, ClientError> {
-    let pem = fs::read(path)
-        .map_err(|error| ClientError::new(format!("cannot read network.ca_file {}", path.display()), error))?;
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| {
-        ClientError::new(format!("network.ca_file {} is not PEM certificates", path.display()), error)
-    })?;
+fn certificates(file: &NamedFile) -> Result<Vec<Certificate>, ClientError> {
+    let says = |what: &str| file.problem(format_args!("{} {what}", file.path.display())).to_string();
+    let pem = fs::read(&file.path).map_err(|error| ClientError::new(says("cannot be read"), error))?;
+    let certificates =
+        Certificate::from_pem_bundle(&pem).map_err(|error| ClientError::new(says("is not PEM certificates"), error))?;
     if certificates.is_empty() {
-        let message = format!("network.ca_file {} holds no certificate in PEM form", path.display());
-        return Err(ClientError { message, source: None });
+        return Err(ClientError { message: says("holds no certificate in PEM form"), source: None });
     }
     Ok(certificates)
 }

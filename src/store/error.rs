@@ -171,6 +171,7 @@ mod tests {
                 .map(|(name, value)| (name.to_owned(), value.into()))
                 .into(),
             fsync: true,
+            place: String::new(),
         })
     }
 

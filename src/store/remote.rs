@@ -773,6 +773,7 @@ mod tests {
             url: "s3://reports".parse().unwrap(),
             options: Default::default(),
             fsync: true,
+            place: String::new(),
         }));
         let mut bucket = Bucket::over(Arc::clone(&store) as _, store, Key::from("folder"), reporter, "me");
         bucket.copy_bytes = 1024;

@@ -18,6 +18,7 @@ use crate::config::AlarmKind;
 pub struct Bulletin {
     incidents: Mutex<BTreeMap<AlarmKind, String>>,
     planned_at: Mutex<Option<Timestamp>>,
+    refusal: Mutex<Option<String>>,
     news: Notify,
 }
 
@@ -44,8 +45,19 @@ impl Bulletin {
         self.news.notify_one();
     }
 
-    /// The loop has planned.
+    /// The ledger refused something, which was not written.
+    pub(super) fn note_refusal(&self, message: String) {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).replace(message);
+    }
+
+    /// What the ledger last refused, until a plan could be written again.
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The loop has planned, and the ledger has taken it.
     pub(super) fn note_plan(&self, now: Timestamp) {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.planned_at.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
     }
 

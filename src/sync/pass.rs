@@ -267,6 +267,7 @@ pub async fn continuously(
                 }
                 Err(error) => {
                     error!(alarm = "ledger", "the ledger refuses; it is tried again: {}", Chain(&error));
+                    crew.ctx.bulletin.note_refusal(Chain(&error).to_string());
                     wake_at = Some(now + LEDGER_PAUSE);
                 }
             }
@@ -319,6 +320,7 @@ pub async fn continuously(
             }
             Ended::Failed(error) => {
                 error!(alarm = "ledger", "the ledger refuses; what was under way is repeated: {}", Chain(&error));
+                crew.ctx.bulletin.note_refusal(Chain(&error).to_string());
                 crew.queue.clear();
                 Some(now + LEDGER_PAUSE)
             }

@@ -42,6 +42,10 @@ pub async fn start(
     let Ledger::Sqlite(path) = &config.ledger else {
         return Err(StartError::Configuration(POSTGRES_UNSUPPORTED.into()));
     };
+    if path.is_dir() {
+        let message = format!("ledger.url: {} is a folder; name a file in it", path.display());
+        return Err(StartError::Configuration(message));
+    }
     let secrets = resolve(&config)?;
     let vendor = client(&config)?;
     let place = ledger::place(path, &random()).map_err(|source| LedgerError::File {
@@ -142,7 +146,7 @@ fn client(config: &Config) -> Result<moengage::Client, StartError> {
 fn open(config: &Config, budget: &Budget, holder: &str) -> Result<HashMap<String, Destination>, StartError> {
     let opened = config.destinations.iter().map(|destination| {
         let opened = Destination::open(destination, budget.clone(), holder)
-            .map_err(|error| StartError::Configuration(error.to_string()))?;
+            .map_err(|error| StartError::Configuration(format!("{}: {error}", destination.place)))?;
         Ok((destination.name.clone(), opened))
     });
     opened.collect()

@@ -64,11 +64,13 @@ fn turns(ctx: &Context) -> Check {
 fn plans(state: &State, ctx: &Context) -> Check {
     // After a clock was set back the last plan is of the future, until the next one.
     let age = ctx.clock.now().duration_since(state.planned_at(ctx)).abs();
-    let ok = age <= PLAN_AGE;
-    let message = match (ctx.bulletin.planned_at(), ok) {
-        (Some(_), true) => format!("planned {} s ago", age.as_secs()),
-        (None, true) => "begins".to_owned(),
-        (_, false) => format!("nothing was planned for {}; the log says what the ledger refuses", words::duration(age)),
+    let refusal = ctx.bulletin.refusal();
+    let ok = refusal.is_none() && age <= PLAN_AGE;
+    let message = match (refusal, ctx.bulletin.planned_at()) {
+        (Some(refusal), _) => format!("the ledger refuses: {refusal}"),
+        (None, _) if !ok => format!("nothing was planned for {}; the log says why", words::duration(age)),
+        (None, Some(_)) => format!("planned {} s ago", age.as_secs()),
+        (None, None) => "begins".to_owned(),
     };
     Check { subject: "plan".into(), ok, message }
 }

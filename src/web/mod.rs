@@ -76,7 +76,7 @@ pub enum WebError {
         reason: io::Error,
     },
     /// The token cannot be used.
-    #[error("web.token_file: {0}")]
+    #[error("{0}")]
     Token(config::Problem),
 }
 
@@ -142,7 +142,7 @@ async fn renew(guard: Arc<Guard>, config: config::Web, mut contexts: watch::Rece
             Err(problem) => error!(
                 alarm = "configuration",
                 "the token of the status page could not be read anew, the one before stays valid: \
-                 web.token_file: {problem}"
+                 {problem}"
             ),
         }
     }

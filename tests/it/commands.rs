@@ -288,6 +288,8 @@ async fn commands_that_do_not_speak_to_the_vendor_work_without_the_keys() {
     ] {
         bench.run(arguments).await.expect(0);
     }
+    let checked = bench.run(&["check"]).await.expect(0).stdout;
+    assert!(checked.contains("secret_key_file: there is no file"), "{checked}");
     let refused = bench.run(&["sync"]).await.expect(2);
     assert!(refused.stderr.contains("secret-key"), "{}", refused.stderr);
 }
@@ -307,7 +309,14 @@ async fn a_bad_configuration_is_one_clear_error_before_anything_starts() {
         (good.replace("app_id =", "ap_id ="), vec!["ap_id".to_owned(), "app_id".to_owned(), line(&good, "app_id")]),
         (good.replace("listen = \"\"", "listen = 8787"), vec!["listen".to_owned(), line(&good, "listen")]),
         (good.replace("\"UTC\"", "\"Europe/Atlantis\""), vec!["Europe/Atlantis".to_owned(), line(&good, "timezone")]),
-        (good.replace("/secret-key\"", "/no-such-key\""), vec!["no-such-key".to_owned(), "acme".to_owned()]),
+        (
+            good.replace("/secret-key\"", "/no-such-key\""),
+            vec!["no-such-key".to_owned(), "acme".to_owned(), line(&good, "secret_key_file")],
+        ),
+        (
+            good.replace("[web]", "[network]\nca_file = \"/no-such-ca.pem\"\n\n[web]"),
+            vec!["no-such-ca.pem".to_owned(), "network.ca_file".to_owned(), "moesync.toml:5".to_owned()],
+        ),
         (format!("{good}{twin}"), vec!["Report-Test".to_owned(), "report-test".to_owned()]),
         (good.replace("[ledger]", "[ledger"), vec!["moesync.toml".to_owned(), "1".to_owned()]),
     ];

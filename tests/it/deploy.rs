@@ -165,8 +165,8 @@ fn the_key_is_read_where_each_deployment_puts_it() {
     let key_file = |path: &str, env: &[(&str, &str)]| {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let config = config::load(&root().join(path), env).unwrap();
-        let SecretSource::File { path, .. } = config.workspaces[0].secret_key.clone() else { panic!("{path}") };
-        path
+        let SecretSource::File { file, .. } = config.workspaces[0].secret_key.clone() else { panic!("{path}") };
+        file.path
     };
     let systemd = key_file("deploy/systemd/moesync.toml", &[("CREDENTIALS_DIRECTORY", "/credentials")]);
     let credential = unit("LoadCredential")[0].split(':').next().unwrap().to_owned();
@@ -195,7 +195,7 @@ fn the_key_is_read_where_each_deployment_puts_it() {
 }
 
 fn token_file(config: &str) -> PathBuf {
-    config::load(&root().join(config), []).unwrap().web.token_file.unwrap()
+    config::load(&root().join(config), []).unwrap().web.token_file.unwrap().path
 }
 
 #[test]

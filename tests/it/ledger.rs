@@ -10,8 +10,10 @@ use moesync::{
     ledger::{self, Claim, Claimed, Ledger, LedgerError},
     outcome::{self, Attempt, Outcome, Settled, StoredObject},
     report::{Partition, PartitionId},
+    telemetry::Chain,
 };
 use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use crate::support::{Bench, Ran, Series, files};
 
@@ -185,6 +187,24 @@ async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_lat
     record(&second, *heir).await.unwrap();
     assert_eq!(third.attempts(&id).await.unwrap().len(), 1);
     assert!(matches!(third.claim(&id, Settled::Open).await.unwrap(), Claimed::Settled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_was_full_for_a_moment_is_written_to_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, at) = (folder.path().join("moesync.db"), "2026-11-21T12:00:00Z".parse().unwrap());
+    let ledger = ledger::open(&path, "me", at).await.unwrap().0;
+    let beside = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
+    // As SQLite does when the disk is full: the whole transaction is undone before anybody asks for it.
+    let full = "CREATE TRIGGER full BEFORE INSERT ON partitions BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
+    sqlx::query(full).execute(&beside).await.unwrap();
+    for _ in 0..3 {
+        let refused = ledger.reopen(&[partition(at)]).await.unwrap_err();
+        assert!(Chain(&refused).to_string().contains("the disk is full"), "{}", Chain(&refused));
+    }
+    sqlx::query("DROP TRIGGER full").execute(&beside).await.unwrap();
+    ledger.reopen(&[partition(at)]).await.unwrap();
+    assert_eq!(ledger.entries().await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -531,7 +531,13 @@ async fn a_refusal_names_what_was_done_and_no_secret() {
 fn a_destination_that_is_not_understood_is_refused_with_the_reason() {
     let open = |url: &str, options: &[(&str, &str)]| {
         let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
-        let config = config::Destination { name: "lake".to_owned(), url: url.parse().unwrap(), options, fsync: true };
+        let config = config::Destination {
+            name: "lake".to_owned(),
+            url: url.parse().unwrap(),
+            options,
+            fsync: true,
+            place: String::new(),
+        };
         Destination::open(&config, Budget::new(), "me").err().expect("it is not understood").to_string()
     };
     assert!(open("s3://reports", &[("aws_colour", "blue")]).contains("aws_colour"));
@@ -671,7 +677,7 @@ async fn eventually(condition: impl AsyncFn() -> bool) {
 
 fn config_of(root: &Path) -> config::Destination {
     let url = url::Url::from_directory_path(root).unwrap();
-    config::Destination { name: "lake".to_owned(), url, options: BTreeMap::new(), fsync: true }
+    config::Destination { name: "lake".to_owned(), url, options: BTreeMap::new(), fsync: true, place: String::new() }
 }
 
 fn files(root: &Path) -> Vec<String> {
@@ -779,7 +785,7 @@ impl Server {
         ];
         let options = options.map(|(name, value)| (name.to_owned(), value.into())).into();
         let url = format!("s3://{BUCKET}").parse().unwrap();
-        config::Destination { name: "lake".to_owned(), url, options, fsync: true }
+        config::Destination { name: "lake".to_owned(), url, options, fsync: true, place: String::new() }
     }
 
     /// The server's own files that begin so: uploads and parts.
@@ -865,7 +871,7 @@ impl Endpoint {
         let options = [("aws_endpoint", self.url.as_str()), ("allow_http", "true")];
         let options = options.map(|(name, value)| (name.to_owned(), value.into())).into();
         let url = format!("s3://{}/{}", self.bucket, self.folder).parse().unwrap();
-        config::Destination { name: "lake".to_owned(), url, options, fsync: true }
+        config::Destination { name: "lake".to_owned(), url, options, fsync: true, place: String::new() }
     }
 
     fn store(&self) -> object_store::prefix::PrefixStore<object_store::aws::AmazonS3> {

@@ -6,6 +6,7 @@ mod server;
 
 use std::{
     io::Write,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use jiff::{SignedDuration, civil, civil::date, tz::TimeZone};
 use moesync::{
-    config::{Limits, Network, Query, Report, Schedule, SecretSource, Source, Workspace},
+    config::{Limits, NamedFile, Network, Query, Report, Schedule, SecretSource, Source, Workspace},
     moengage::{Client, Download, Failure, RetryAfter, curl_line, source_url},
     outcome::Outcome,
     signature,
@@ -67,8 +68,8 @@ fn named(base_url: &str, source: Source, app_id: &str, name: &str) -> Report {
         app_id: app_id.into(),
         base_url: base_url.clone(),
         timezone: TimeZone::UTC,
-        secret_key: SecretSource::Env("UNUSED".into()),
-        api_key: SecretSource::Env("UNUSED".into()),
+        secret_key: SecretSource::Env { name: "UNUSED".into(), place: "here".into() },
+        api_key: SecretSource::Env { name: "UNUSED".into(), place: "here".into() },
     };
     Report {
         workspace: Arc::new(workspace),
@@ -118,6 +119,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn named_file(path: &Path) -> NamedFile {
+    NamedFile { path: path.to_owned(), place: "moesync.toml:9: network.ca_file".to_owned() }
+}
+
 fn ca_file(authority: &Authority) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     // Another authority comes first: every certificate of the file counts.
@@ -127,7 +132,7 @@ fn ca_file(authority: &Authority) -> tempfile::NamedTempFile {
 
 fn trusting(authority: &Authority) -> Client {
     let file = ca_file(authority);
-    Client::new(&Network { ca_file: Some(file.path().to_owned()), ..network() }, &limits()).unwrap()
+    Client::new(&Network { ca_file: Some(named_file(file.path())), ..network() }, &limits()).unwrap()
 }
 
 #[tokio::test]
@@ -476,7 +481,7 @@ async fn a_redirect_from_https_to_http_is_refused() {
     let authority = Authority::new();
     let vendor = Server::tls(authority.acceptor(), move |_| answer("302 Found", &location, b"")).await;
     let file = ca_file(&authority);
-    let network = Network { proxy: None, ca_file: Some(file.path().to_owned()), allow_http: true };
+    let network = Network { proxy: None, ca_file: Some(named_file(file.path())), allow_http: true };
     let client = Client::new(&network, &limits()).unwrap();
     let failure = fetch_with(&client, &report(&vendor.url())).await.unwrap_err();
     assert_eq!(failure.outcome, Outcome::Unavailable);
@@ -783,8 +788,8 @@ async fn a_ca_file_that_is_none_is_a_clear_error() {
     let mut broken = tempfile::NamedTempFile::new().unwrap();
     broken.write_all(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     for path in [empty.path(), broken.path(), std::path::Path::new("/nowhere/ca.pem")] {
-        let error = Client::new(&Network { ca_file: Some(path.to_owned()), ..network() }, &limits()).err().unwrap();
-        assert!(error.to_string().contains("network.ca_file"), "{error}");
+        let error = Client::new(&Network { ca_file: Some(named_file(path)), ..network() }, &limits()).err().unwrap();
+        assert!(error.to_string().contains("moesync.toml:9: network.ca_file"), "{error}");
     }
 }
 
@@ -814,7 +819,7 @@ async fn https_goes_through_a_proxy_that_never_sees_inside() {
     let file = ca_file(&authority);
     for (userinfo, reached) in [("user:p%40ss@", true), ("", false)] {
         let url = proxy.url().replace("http://", &format!("http://{userinfo}")).parse().unwrap();
-        let network = Network { proxy: Some(url), ca_file: Some(file.path().to_owned()), ..network() };
+        let network = Network { proxy: Some(url), ca_file: Some(named_file(file.path())), ..network() };
         let client = Client::new(&network, &limits()).unwrap();
         let fetched = fetch_with(&client, &report(&vendor.url())).await;
         if reached {
