@@ -23,7 +23,7 @@ use crate::{
     ledger::{LedgerError, Summarized},
     notify::{Client, Ping, Refusal},
     outcome::{self, Entry, Settled},
-    plan::{self, LedgerView, Plan},
+    plan::{self, Plan},
     report::ReportId,
     sync::Context,
     telemetry::Chain,
@@ -210,8 +210,7 @@ impl Dispatcher {
 
     async fn survey(&self, ctx: &Context) -> Result<Found, LedgerError> {
         let now = ctx.clock.now();
-        let clocks = LedgerView { clock_ahead: ctx.clock_ahead(), ..LedgerView::default() };
-        let view = LedgerView { clock_ahead: clocks.clock_ahead, ..ctx.ledger.view(clocks.present(now)).await? };
+        let view = ctx.view(&ctx.ledger, now).await?;
         let plan = plan::plan(&ctx.config.reports, &view, now);
         let is_configured = |id: ReportId| ctx.config.reports.iter().any(|report| report.report_id() == id);
         let mut lost = ctx.ledger.lost().await?;

@@ -26,16 +26,18 @@ pub struct LedgerView {
     pub entries: Vec<Entry>,
     /// The workspaces that are left alone, by name.
     pub holds: HashMap<String, Hold>,
-    /// How far the local clock is ahead of the vendor's, where the vendor has said so lately.
-    pub clock_ahead: Option<SignedDuration>,
+    /// How far the local clock is ahead of those of the vendor's servers that have said so lately, by
+    /// [`Report::server`].
+    pub clock_ahead: HashMap<String, SignedDuration>,
     /// Whether a plan that caught up in part has had no answer from the vendor yet: then it goes no further.
     pub awaits_answer: bool,
 }
 
 impl LedgerView {
-    /// The present, as far as it is known: the local clock's, unless the vendor has shown that to be ahead.
-    pub fn present(&self, now: Timestamp) -> Timestamp {
-        let ahead = self.clock_ahead.filter(SignedDuration::is_positive).unwrap_or_default();
+    /// The present, as far as it is known: the local clock's, unless the server that `report` comes from has shown that
+    /// to be ahead.
+    pub fn present(&self, report: &Report, now: Timestamp) -> Timestamp {
+        let ahead = self.clock_ahead.get(&report.server()).copied().unwrap_or_default();
         now.checked_sub(ahead).unwrap_or(now)
     }
 }
@@ -125,8 +127,6 @@ pub const MARK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 /// Decides about every partition of `reports` at `now`.
 pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let present = ledger.present(now);
-    let ahead = now.duration_since(present);
     let known: HashSet<&PartitionId> = ledger.entries.iter().map(|entry| &entry.partition.id).collect();
     let by_id: HashMap<ReportId, &Arc<Report>> = reports.iter().map(|report| (report.report_id(), report)).collect();
 
@@ -141,6 +141,8 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
 
     for report in reports {
         plan.items.extend(refreshes(report, ledger, now));
+        let present = ledger.present(report, now);
+        let ahead = now.duration_since(present);
         let id = report.report_id();
         let planned = ledger.planned_through.get(&id).copied();
         let planned = planned.filter(|planned| planned.duration_since(present) <= MARK_TOLERANCE);
@@ -461,6 +463,21 @@ mod tests {
         assert!(plan.items.iter().all(|item| item.decision == Decision::Unconfigured));
     }
 
+    fn ahead(report: &Report, by: SignedDuration) -> HashMap<String, SignedDuration> {
+        [(report.server(), by)].into()
+    }
+
+    #[test]
+    fn the_clock_of_another_server_invents_no_past_and_delays_nothing() {
+        let reports = [Arc::new(report(Source::Campaigns, daily(9, 30), "UTC"))];
+        let before = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
+        let mut view = recorded(LedgerView::default(), &before);
+        view.clock_ahead = [("https://api-99.moengage.com".to_owned(), SignedDuration::from_hours(48))].into();
+        let next_day = plan(&reports, &view, utc("2026-11-22T10:00:00Z"));
+        let new: Vec<_> = next_day.new.iter().map(|partition| partition.id.date).collect();
+        assert_eq!(new, [date(2026, 11, 22)]);
+    }
+
     #[test]
     fn a_clock_in_2106_fills_no_ledger() {
         let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
@@ -475,7 +492,7 @@ mod tests {
         let unanswered = plan(&reports, &view, wild);
         assert_eq!((unanswered.new.len(), unanswered.planned_through.len()), (0, 0));
         view.awaits_answer = false;
-        view.clock_ahead = Some(wild.duration_since(utc("2026-11-21T12:00:10Z")));
+        view.clock_ahead = ahead(&reports[0], wild.duration_since(utc("2026-11-21T12:00:10Z")));
         let second = plan(&reports, &view, wild);
         assert_eq!((second.new.len(), second.is_partial), (0, false));
     }
@@ -489,7 +506,8 @@ mod tests {
             let view = recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), utc(wild)));
             let set_back = plan(&reports, &view, utc(now));
             assert_eq!(dates_to_fetch(&set_back)[0], date(2026, 11, 15), "the clock was set back");
-            let known = LedgerView { clock_ahead: Some(utc(wild).duration_since(utc(now))), ..view };
+            let clock_ahead = ahead(&reports[0], utc(wild).duration_since(utc(now)));
+            let known = LedgerView { clock_ahead, ..view };
             let still_ahead = plan(&reports, &known, utc(wild));
             assert!(dates_to_fetch(&still_ahead).contains(&date(2026, 11, 15)), "the vendor told the time");
         }
@@ -501,7 +519,7 @@ mod tests {
         let mut view =
             recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z")));
         view.entries.clear();
-        view.clock_ahead = Some(SignedDuration::from_hours(1));
+        view.clock_ahead = ahead(&reports[0], SignedDuration::from_hours(1));
         // By the local clock the report of the 22nd was due three minutes ago; by the vendor's it is not yet made.
         let now = utc("2026-11-22T10:03:00Z");
         assert_eq!(plan(&reports, &view, now).next_change(), Some(utc("2026-11-22T11:00:00Z")));

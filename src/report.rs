@@ -135,6 +135,12 @@ impl Report {
         }
     }
 
+    /// The server that the report comes from, as a URL without a path: what one server's clock says binds no other's
+    /// reports.
+    pub fn server(&self) -> String {
+        self.base_url.origin().ascii_serialization()
+    }
+
     /// The folder of all objects of this report: `{workspace}/{report}`.
     pub fn key_prefix(&self) -> String {
         format!("{}/{}", key_part(&self.workspace.name), key_part(&self.id))

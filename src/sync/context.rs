@@ -17,9 +17,10 @@ use tracing::warn;
 use super::{Bulletin, Pulse, pace::Pace};
 use crate::{
     config::{AlarmKind, Config, Report, Workspace},
-    ledger::Ledger,
+    ledger::{Ledger, LedgerError},
     moengage,
     outcome::Outcome,
+    plan::LedgerView,
     report::PartitionId,
     store::{Budget, Destination},
 };
@@ -126,7 +127,7 @@ impl Context {
         let Some(vendor_date) = vendor_date else { return };
         let noted_at = self.clock.now();
         let ahead = noted_at.duration_since(vendor_date);
-        let (skew, server) = (Skew { noted_at, ahead }, server(report));
+        let (skew, server) = (Skew { noted_at, ahead }, report.server());
         let before = self.skews.lock().unwrap_or_else(PoisonError::into_inner).insert(server.clone(), skew);
         if ahead.abs() > REPORTED_SKEW && before.is_none_or(|before| before.ahead.abs() <= REPORTED_SKEW) {
             warn!(
@@ -138,7 +139,7 @@ impl Context {
 
     /// The `Date` of the last answer of the server that `report` comes from, if that was lately: it is later by now.
     pub(super) fn vendor_date(&self, report: &Report) -> Option<Timestamp> {
-        let (_, skew) = self.recent_skews().into_iter().find(|(name, _)| *name == server(report))?;
+        let (_, skew) = self.recent_skews().into_iter().find(|(name, _)| *name == report.server())?;
         skew.noted_at.checked_sub(skew.ahead).ok()
     }
 
@@ -169,16 +170,19 @@ impl Context {
         incidents
     }
 
-    /// How far the local clock is ahead of the vendor's, if answers have shown that lately. A server whose clock agrees
-    /// with ours speaks for ours; the clock may have been set since.
-    pub fn clock_ahead(&self) -> Option<SignedDuration> {
-        let least = self.recent_skews().into_iter().map(|(_, skew)| skew.ahead).min();
-        least.filter(|ahead| *ahead > REPORTED_SKEW)
+    /// What a plan depends on, at `now`: what `ledger` knows, and by how much the local clock is ahead of the servers that
+    /// have shown it lately. The clock may have been set since.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger refuses.
+    pub async fn view(&self, ledger: &Ledger, now: Timestamp) -> Result<LedgerView, LedgerError> {
+        let recent = self.recent_skews().into_iter().map(|(server, skew)| (server, skew.ahead));
+        let clock_ahead: HashMap<_, _> = recent.filter(|(_, ahead)| *ahead > REPORTED_SKEW).collect();
+        let most = clock_ahead.values().max().copied().unwrap_or_default();
+        let earliest = now.checked_sub(most).unwrap_or(now);
+        Ok(LedgerView { clock_ahead, ..ledger.view(earliest).await? })
     }
-}
-
-fn server(report: &Report) -> String {
-    report.base_url.origin().ascii_serialization()
 }
 
 /// The workspaces' keys, read when first needed and again after the vendor refused one: a mended key heals by itself.

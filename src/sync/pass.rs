@@ -22,7 +22,7 @@ use crate::{
     config::{AlarmKind, Report},
     ledger::{Claimed, LedgerError},
     outcome::{self, Entry, Outcome, QUICK_TRIES, Settled, State},
-    plan::{self, Decision, Item, LedgerView, Plan},
+    plan::{self, Decision, Item, Plan},
     report::PartitionId,
     telemetry::Chain,
 };
@@ -334,12 +334,8 @@ async fn replan(crew: &Crew, is_first: bool) -> Result<Plan, LedgerError> {
     let ctx = &crew.ctx;
     ctx.ledger.check_in_place()?;
     let now = ctx.clock.now();
-    let clocks = LedgerView { clock_ahead: ctx.clock_ahead(), ..LedgerView::default() };
-    let view = LedgerView {
-        clock_ahead: clocks.clock_ahead,
-        awaits_answer: !is_first && !crew.has_answered,
-        ..ctx.ledger.view(clocks.present(now)).await?
-    };
+    let mut view = ctx.view(&ctx.ledger, now).await?;
+    view.awaits_answer = !is_first && !crew.has_answered;
     let plan = plan::plan(&ctx.config.reports, &view, now);
     ctx.ledger.extend(&plan).await?;
     ctx.bulletin.note_plan(now);

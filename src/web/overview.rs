@@ -239,8 +239,7 @@ impl Standing {
     pub(super) async fn gather(ctx: &Context, ledger: &Ledger) -> Result<Self, LedgerError> {
         let now = ctx.clock.now();
         // As the loop does it: a clock that is ahead of the vendor's makes nothing due.
-        let clocks = LedgerView { clock_ahead: ctx.clock_ahead(), ..LedgerView::default() };
-        let view = LedgerView { clock_ahead: clocks.clock_ahead, ..ledger.view(clocks.present(now)).await? };
+        let view = ctx.view(ledger, now).await?;
         let plan = plan::plan(&ctx.config.reports, &view, now);
 
         let mut recorded: HashMap<ReportId, ReportFigures> =
