@@ -190,6 +190,8 @@ pub struct Capabilities {
     /// Whether the destination itself refuses to overwrite (`If-None-Match`, hard links). If not, moesync looks before
     /// it writes, which keeps apart only writers that hold the claim in turn.
     pub refuses_overwrite: bool,
+    /// Whether what is staged can be removed again. If not, reports are stored all the same and leftovers stay.
+    pub deletes: bool,
 }
 
 /// What is at an object's key, and beside it.
@@ -272,14 +274,14 @@ impl Destination {
     ///
     /// The destination cannot be reached or refuses.
     pub async fn check(&self) -> Result<Capabilities, StoreError> {
-        let refuses_overwrite = match &self.inner.backend {
+        match &self.inner.backend {
             Backend::Local(directory) => {
                 let directory = Arc::clone(directory);
-                self.blocking("probe", STAGING, move || directory.probe()).await?
+                let refuses_overwrite = self.blocking("probe", STAGING, move || directory.probe()).await?;
+                Ok(Capabilities { refuses_overwrite, deletes: true })
             }
-            Backend::Remote(bucket) => bucket.probe().await?,
-        };
-        Ok(Capabilities { refuses_overwrite })
+            Backend::Remote(bucket) => bucket.probe().await,
+        }
     }
 
     /// The manifest beside the object at `object_key`. One that is oversized or unreadable as a manifest counts as

@@ -19,7 +19,7 @@ use crate::{
     notify,
     outcome::Outcome,
     schedule,
-    store::{Budget, Destination},
+    store::{Budget, Capabilities, Destination},
     sync::Secrets,
     telemetry::Chain,
 };
@@ -111,13 +111,19 @@ async fn destinations(config: &Config, checks: &mut Vec<Check>) {
             Err(error) => Err(error),
         };
         let (ok, message) = match checked {
-            Ok(found) if found.refuses_overwrite => (true, "written, read and deleted; refuses to overwrite".into()),
-            Ok(_) => (
-                true,
-                "written, read and deleted; ignores conditional puts: let one moesync at a time write to it, and switch \
-                 on versioning"
-                    .into(),
-            ),
+            Ok(Capabilities { refuses_overwrite, deletes }) => {
+                let done = if deletes {
+                    "written, read and deleted"
+                } else {
+                    "written and read; what is staged there cannot be deleted and will stay"
+                };
+                let overwriting = if refuses_overwrite {
+                    "refuses to overwrite"
+                } else {
+                    "ignores conditional puts: let one moesync at a time write to it, and switch on versioning"
+                };
+                (true, format!("{done}; {overwriting}"))
+            }
             Err(error) => (false, error.to_string()),
         };
         checks.push(Check { subject: format!("destination {}", destination.name), ok, message });

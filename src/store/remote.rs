@@ -31,7 +31,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Budget, Commit, Part, STAGING, StoreError, error::Reporter, part_bytes};
+use super::{Budget, Capabilities, Commit, Part, STAGING, StoreError, error::Reporter, part_bytes};
 use crate::config;
 
 /// Parts of one upload in flight, besides the one being filled.
@@ -62,8 +62,8 @@ pub(super) struct Bucket {
     folder: Key,
     holder: String,
     reporter: Arc<Reporter>,
-    /// Whether the store refuses to overwrite when asked to; found by a probe before the first put.
-    refuses_overwrite: OnceCell<bool>,
+    /// Found by a probe before the first put.
+    capabilities: OnceCell<Capabilities>,
     /// One writer a key within this process, where looking and writing are two steps. Keys share these by hash.
     writing: [Mutex<()>; 64],
     copy_bytes: u64,
@@ -150,15 +150,16 @@ impl Bucket {
             folder,
             holder: holder.to_owned(),
             reporter,
-            refuses_overwrite: OnceCell::new(),
+            capabilities: OnceCell::new(),
             writing: std::array::from_fn(|_| Mutex::new(())),
             copy_bytes: COPY_BYTES,
         }
     }
 
-    /// Writes, reads and deletes a probe; `true` when the store refuses to overwrite it.
-    pub(super) async fn probe(&self) -> Result<bool, StoreError> {
-        let key = self.staged_key(".probe");
+    /// Writes, reads and deletes a probe. Always the same one, so that at most one stays where nothing may be deleted.
+    pub(super) async fn probe(&self) -> Result<Capabilities, StoreError> {
+        let key = join([STAGING, &self.holder, "probe"]);
+        let _writing = self.writing(&key).lock().await;
         let fail = |error| self.fail("probe", &key, &error);
         self.objects.put(&self.at(&key), PutPayload::from_static(b"probe")).await.map_err(fail)?;
         let result = async {
@@ -175,10 +176,12 @@ impl Bucket {
             }
         };
         let result = result.await;
-        let deleted = self.delete("probe", &key).await;
-        let refuses = result?;
-        deleted?;
-        Ok(refuses)
+        let deleted = self.delete("delete", &key).await;
+        let refuses_overwrite = result?;
+        if let Err(error) = &deleted {
+            tracing::warn!("reports can be stored, but leftovers below `{STAGING}` will stay: {error}");
+        }
+        Ok(Capabilities { refuses_overwrite, deletes: deleted.is_ok() })
     }
 
     pub(super) async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
@@ -241,7 +244,7 @@ impl Bucket {
         still_ours: impl Future<Output = bool> + Send,
     ) -> Result<Commit, StoreError> {
         let size = bytes.len() as u64;
-        let refuses = *self.refuses_overwrite.get_or_try_init(|| self.probe()).await?;
+        let refuses = self.capabilities.get_or_try_init(|| self.probe()).await?.refuses_overwrite;
         let _writing = self.writing(key).lock().await;
         if !refuses {
             if let Some(commit) = self.compare(key, size, sha256).await?.commit(true) {

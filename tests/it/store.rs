@@ -527,6 +527,25 @@ async fn a_refusal_names_what_was_done_and_no_secret() {
     assert!(!text.contains("canary"), "{text}");
 }
 
+#[tokio::test]
+async fn where_nothing_may_be_deleted_reports_are_stored_all_the_same_and_one_probe_stays() {
+    let server = Server::start(false).await;
+    for _ in 0..20 {
+        server.next(
+            |method, uri| method == Method::DELETE || uri.query().is_some_and(|query| query.starts_with("delete")),
+            Fault::Refuse(StatusCode::FORBIDDEN),
+        );
+    }
+    let destination = Destination::open(&server.config(), Budget::new(), "me").unwrap();
+    for key in ["a.zip", "b.zip"] {
+        assert_eq!(store(&destination, key, &zip(1, SMALL)).await, Commit::Stored);
+    }
+    let capabilities = destination.check().await.unwrap();
+    assert!(capabilities.refuses_overwrite && !capabilities.deletes);
+    let staged = server.root.path().join(BUCKET).join("_staging");
+    assert_eq!(crate::support::files(&staged).len(), 1);
+}
+
 #[test]
 fn a_destination_that_is_not_understood_is_refused_with_the_reason() {
     let open = |url: &str, options: &[(&str, &str)]| {
