@@ -137,12 +137,6 @@ impl Context {
         }
     }
 
-    /// The `Date` of the last answer of the server that `report` comes from, if that was lately: it is later by now.
-    pub(super) fn vendor_date(&self, report: &Report) -> Option<Timestamp> {
-        let (_, skew) = self.recent_skews().into_iter().find(|(name, _)| *name == report.server())?;
-        skew.noted_at.checked_sub(skew.ahead).ok()
-    }
-
     fn recent_skews(&self) -> Vec<(String, Skew)> {
         let now = self.clock.now();
         let skews = self.skews.lock().unwrap_or_else(PoisonError::into_inner);

@@ -71,9 +71,6 @@ pub(super) async fn gather(
     answered: &(dyn Fn() + Send + Sync),
 ) -> Result<Snapshot, Failure> {
     let expires_at = partition.expires_at.filter(|_| partition.source.is_live_listing());
-    if let Some((date, expires_at)) = ctx.vendor_date(report).zip(expires_at).filter(|(date, expiry)| date >= expiry) {
-        return Err(over(expires_at, date));
-    }
     let folder = ctx.ledger.path().parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| ".".into(), |folder| folder.to_owned());
     let spool = blocking(move || Spool::create(&folder)).await.map_err(|error| spool_failure("make", &error))?;

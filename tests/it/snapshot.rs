@@ -275,7 +275,22 @@ async fn after_a_week_asleep_there_is_one_listing_under_its_own_date_and_the_mis
     let lost = summary.entries.iter().filter(|entry| entry.settled == Settled::Lost).count();
     assert_eq!((lost, summary.entries.len()), (6, 7));
     let folders = fs::read_dir(bench.object("acme/campaigns")).unwrap().count();
-    assert_eq!((folders, requests(&bench, Source::Campaigns) - before), (2, 1));
+    // Each missed one is given up by an answer of its own.
+    assert_eq!((folders, requests(&bench, Source::Campaigns) - before), (2, 7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_date_in_an_answer_about_something_else_loses_no_listing() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"", "\"campaigns\""]).await;
+    bench.fault("wrong-date=2d,api=campaign_stats,times=1");
+    let ctx = bench.context().await;
+    for report in ["campaign_stats", "campaigns"] {
+        let selection = Selection { report: Some(report.into()), ..Selection::default() };
+        sync::once(&ctx, &selection, std::future::pending()).await.unwrap();
+    }
+    let entries = ctx.ledger.entries().await.unwrap();
+    assert!(entries.iter().all(|entry| entry.settled == Settled::Stored), "{entries:#?}");
+    manifest(&bench, LISTING);
 }
 
 #[tokio::test(flavor = "multi_thread")]
