@@ -500,7 +500,8 @@ async fn statistics_may_be_backfilled_and_live_listings_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_month_of_statistics_in_rows_is_read_by_the_python_of_the_readme() {
     let report = "\"campaign_stats\"\nid = \"stats\"\nshape = \"rows\"\nstart = \"2026-11-01\"";
-    let bench = bench(evergreen(5), &[report]).await;
+    let raw = "\"campaign_stats\"\nid = \"raw\"\nstart = \"2026-11-01\"";
+    let bench = bench(evergreen(5), &[report, raw]).await;
     store(&bench).await;
     std::os::unix::fs::symlink(bench.path("reports"), bench.path("archive")).unwrap();
     let script = crate::docs::readme_blocks("python").concat();
@@ -509,12 +510,16 @@ async fn a_month_of_statistics_in_rows_is_read_by_the_python_of_the_readme() {
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (rows, sent) = printed.trim().split_once(" rows, ").unwrap();
-    let counted: u64 = (1..=21)
-        .map(|day| format!("acme/stats/date=2026-11-{day:02}/stats_202611{day:02}.ndjson.gz"))
-        .map(|key| manifest(&bench, &key)["records"].as_u64().unwrap())
-        .sum();
+    let keys = |id| (1..=21).map(move |day| format!("acme/{id}/date=2026-11-{day:02}/{id}_202611{day:02}.ndjson.gz"));
+    let counted: u64 = keys("stats").map(|key| manifest(&bench, &key)["records"].as_u64().unwrap()).sum();
     assert_eq!(rows.parse(), Ok(counted));
-    assert!(sent.trim_end_matches(" sent").parse::<u64>().unwrap() > 0, "{printed}");
+    // What the vendor itself says of each campaign as a whole.
+    let total = |line: &Value| {
+        let all = &line["platforms"]["ALL_PLATFORMS"]["locales"]["all_locales"]["variations"]["all_variations"];
+        all["performance_stats"]["sent"].as_u64().unwrap()
+    };
+    let totals: u64 = keys("raw").flat_map(|key| lines(&bench, &key)).map(|line| total(&line)).sum();
+    assert_eq!(sent.trim_end_matches(" sent").parse(), Ok(totals), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
