@@ -298,9 +298,7 @@ impl Reader<'_> {
                 Err(failure) => failure,
             };
             ctx.note_vendor_date(self.report, failure.vendor_date);
-            if !self.is_answered || number >= QUICK_TRIES {
-                return Err(failure);
-            }
+            let is_patient = self.is_answered && number < QUICK_TRIES;
             if failure.outcome == Outcome::RateLimited {
                 let wait = match failure.retry_after {
                     Some(RetryAfter::Seconds(seconds)) => {
@@ -313,13 +311,14 @@ impl Reader<'_> {
                     None => SignedDuration::ZERO,
                 };
                 let wait = if wait.is_positive() { wait } else { USUAL_BREAK };
-                if wait > LONGEST_BREAK {
+                // Others may be in the middle of a listing, whatever becomes of this one.
+                ctx.pace.rest(clock, &self.report.workspace.app_id, source, wait.min(LONGEST_BREAK));
+                if !is_patient || wait > LONGEST_BREAK {
                     return Err(failure);
                 }
                 info!(workspace, report = self.report.id, wait_seconds = wait.as_secs(), "{}", failure.message);
-                ctx.pace.rest(clock, &self.report.workspace.app_id, source, wait);
             } else if let Some(wait) =
-                outcome::quick_retry(number, jitter()).filter(|_| failure.outcome.is_retried_quickly())
+                outcome::quick_retry(number, jitter()).filter(|_| is_patient && failure.outcome.is_retried_quickly())
             {
                 debug!(workspace, report = self.report.id, "asking again: {}", failure.message);
                 clock.sleep(wait).await;

@@ -172,6 +172,22 @@ async fn a_listing_that_shrinks_while_it_is_read_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_told_to_wait_on_its_first_page_lets_the_others_of_its_line_wait_too() {
+    let reports = ["\"campaign_stats\"\nid = \"one\"", "\"campaign_stats\"\nid = \"other\""];
+    let bench = bench(evergreen(100), &reports).await;
+    bench.fault("rate-limited=3600,api=campaign_stats,page=1,skip=1,times=1");
+    pass(&bench).await;
+    let requests = bench.vendor.requests();
+    let refused = requests.iter().position(|request| request.fault.is_some()).unwrap();
+    // What has begun goes on after the longest break that a listing bears.
+    let until = requests[refused].at + SignedDuration::from_mins(5);
+    let later = &requests[refused + 1..];
+    let early = later.iter().filter(|request| request.at < until).count();
+    // One may have been under way.
+    assert!(early <= 1 && later.len() >= 8, "{early} of {}", later.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn executions_are_those_of_every_recurring_campaign_with_their_parent_beside_them() {
     let bench = bench(Campaigns { count: 20, ..Campaigns::default() }, &["\"executions\"", "\"campaigns\""]).await;
     store(&bench).await;
