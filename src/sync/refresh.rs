@@ -6,10 +6,10 @@
 
 use tracing::warn;
 
-use super::{Ended, Landed, LedgerError, Work, inspect::digest, store_failed};
+use super::{Ended, Landed, LedgerError, Work, inspect::digest, reread, store_failed};
 use crate::{
     outcome::StoredObject,
-    store::{Destination, Manifest},
+    store::{Destination, Manifest, StoreError},
 };
 
 impl Work<'_> {
@@ -47,8 +47,12 @@ impl Work<'_> {
             Some(sha256) => {
                 let version = self.keys.version(sha256);
                 destination.keep_as(key, &version).await.map_err(fail)?;
-                if let Some(manifest) = described.filter(|manifest| manifest.sha256 == *sha256) {
-                    let manifest = Manifest { key: version.clone(), ..manifest };
+                let manifest = match described.filter(|manifest| manifest.sha256 == *sha256) {
+                    Some(manifest) => Some(Manifest { key: version.clone(), ..manifest }),
+                    // A process died when it had replaced the object and not yet the manifest.
+                    None => self.described_again(destination, &version).await.map_err(fail)?,
+                };
+                if let Some(manifest) = manifest {
                     destination.put_manifest(&manifest).await.map_err(fail)?;
                 }
                 format!("restated; what was there is kept at `{version}`")
@@ -65,5 +69,11 @@ impl Work<'_> {
         upload.replace(&verified, key).await.map_err(fail)?;
         destination.put_manifest(&new).await.map_err(fail)?;
         Ok(Landed::fetched(new, remark, &delivery))
+    }
+
+    /// The manifest of the object at `key`, as far as the object itself tells; `None` when it is not whole.
+    async fn described_again(&self, destination: &Destination, key: &str) -> Result<Option<Manifest>, StoreError> {
+        let reread = reread(self.ctx, self.report, destination, key).await?;
+        Ok(reread.map(|(verified, records)| Manifest { records, ..self.manifest(key, &verified) }))
     }
 }

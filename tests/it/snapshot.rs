@@ -603,6 +603,25 @@ async fn a_refresh_that_died_before_its_manifest_is_described_again_even_without
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_refresh_left_without_a_manifest_has_one_among_the_versions() {
+    let (bench, _, old_manifest) = restated().await;
+    let old_ledger = fs::read(bench.ledger()).unwrap();
+    store(&bench).await;
+    let undescribed = bytes(&bench, STATS);
+    fs::write(bench.object(&manifest_key(STATS)), &old_manifest).unwrap();
+    delete_ledger(&bench);
+    fs::write(bench.ledger(), &old_ledger).unwrap();
+    bench.vendor.restate();
+    store(&bench).await;
+    let versions = versions(&bench);
+    assert!(versions.len() == 2 && versions.iter().any(|path| fs::read(path).unwrap() == undescribed), "{versions:?}");
+    for version in &versions {
+        let manifest = manifest(&bench, version.strip_prefix(bench.path("reports")).unwrap().to_str().unwrap());
+        assert!(manifest["records"].as_u64() == Some(5), "{manifest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ledger_older_than_a_refresh_takes_nothing_for_damage() {
     let (bench, ..) = restated().await;
     let old_ledger = fs::read(bench.ledger()).unwrap();
