@@ -53,13 +53,17 @@ pub struct TooMuch {
     campaign_id: String,
 }
 
-/// What the vendor lists for one campaign, as lines in the given shape.
+/// What the vendor lists for one campaign, as lines in the given shape; one that names only the campaign where it lists
+/// nothing.
 ///
 /// # Errors
 ///
 /// If that is far more than any campaign has.
 pub fn statistics(campaign_id: &str, json: &RawValue, shape: Shape) -> Result<Lines, TooMuch> {
-    let listed: Vec<&RawValue> = serde_json::from_str(json.get()).unwrap_or_else(|_| vec![json]);
+    let mut listed: Vec<&RawValue> = serde_json::from_str(json.get()).unwrap_or_else(|_| vec![json]);
+    if listed.is_empty() {
+        listed.extend(serde_json::from_str::<&RawValue>("{}"));
+    }
     let mut lines = Lines::default();
     for element in listed {
         match shape {
@@ -310,6 +314,14 @@ mod tests {
         ];
         assert_eq!(lines.text.lines().collect::<Vec<_>>(), expected);
         assert_eq!(lines.count, 3);
+    }
+
+    #[test]
+    fn a_campaign_with_an_empty_list_of_statistics_keeps_a_line() {
+        let line = |shape| statistics("c", &raw("[]"), shape).unwrap();
+        assert_eq!(line(Shape::Raw), Lines { text: "{\"campaign_id\":\"c\"}\n".into(), count: 1 });
+        let nulls = "{\"campaign_id\":\"c\",\"platform\":null,\"locale\":null,\"variation\":null}\n";
+        assert_eq!(line(Shape::Rows), Lines { text: nulls.into(), count: 1 });
     }
 
     #[test]
