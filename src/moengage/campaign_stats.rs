@@ -49,17 +49,22 @@ pub(super) fn body(
 struct Answer {
     #[serde(default, deserialize_with = "total")]
     total_campaigns: Option<u64>,
+    #[serde(default, deserialize_with = "total")]
+    current_page: Option<u64>,
+    #[serde(default, deserialize_with = "total")]
+    total_pages: Option<u64>,
     data: Option<Campaigns>,
 }
 
 pub(super) fn read(json: &[u8]) -> Result<Contents, serde_json::Error> {
-    let Answer { total_campaigns, data } = serde_json::from_slice(json)?;
+    let Answer { total_campaigns, current_page, total_pages, data } = serde_json::from_slice(json)?;
     let records = match (data, total_campaigns) {
         (Some(Campaigns(records)), _) => records,
         (None, Some(0)) => Vec::new(),
         (None, _) => return Err(serde::de::Error::missing_field("data")),
     };
-    Ok(Contents { items: records.len() as u64, records, total: total_campaigns })
+    let is_followed = current_page.zip(total_pages).is_some_and(|(current, pages)| current < pages);
+    Ok(Contents { items: records.len() as u64, records, total: total_campaigns, is_followed })
 }
 
 /// The map from campaign id to its statistics, in its order.

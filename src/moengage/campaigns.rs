@@ -54,7 +54,7 @@ pub(super) fn read(json: &[u8]) -> Result<Contents, serde_json::Error> {
     let campaigns: Vec<Box<RawValue>> = serde_json::from_slice(json)?;
     let items = campaigns.len() as u64;
     let records = campaigns.into_iter().map(|json| Record { id: id(&json), json }).collect();
-    Ok(Contents { records, items, total: None })
+    Ok(Contents { records, items, total: None, is_followed: false })
 }
 
 /// What tells a campaign from others. The v5 API renames the field; what has neither is told by all it says.

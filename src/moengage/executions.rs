@@ -37,7 +37,7 @@ pub(super) fn read(json: &[u8]) -> Result<Contents, serde_json::Error> {
     };
     let items = executions.len() as u64;
     let records = executions.into_iter().map(|json| Record { id: id(&json), json }).collect();
-    Ok(Contents { records, items, total: total_instances })
+    Ok(Contents { records, items, total: total_instances, is_followed: false })
 }
 
 /// What tells an execution from others: a child campaign, and when it was sent. Its status may change between two pages.

@@ -129,6 +129,7 @@ pub(super) struct Contents {
     pub(super) records: Vec<Record>,
     pub(super) items: u64,
     pub(super) total: Option<u64>,
+    pub(super) is_followed: bool,
 }
 
 /// An answer that holds what was asked for.
@@ -140,6 +141,8 @@ pub struct Page {
     pub items: u64,
     /// How many there are on all pages, where the API says so.
     pub total: Option<u64>,
+    /// Whether the answer itself says that more pages follow.
+    pub is_followed: bool,
     /// Bytes of the answer.
     pub bytes: u64,
     /// The `Date` of the answer.
@@ -234,7 +237,7 @@ impl Client {
                 Err(fault) => return Err(corrupt(fault.outcome, redactor.redact(&fault.message))),
             }
         }
-        let Contents { records, items, total } = question.read(&json).map_err(|error| {
+        let Contents { records, items, total, is_followed } = question.read(&json).map_err(|error| {
             let beginning = String::from_utf8_lossy(&json[..json.len().min(MAX_QUOTE)]);
             let beginning = redactor.clean(&beginning);
             let error = redactor.clean(&error.to_string());
@@ -244,7 +247,7 @@ impl Client {
             };
             corrupt(Outcome::Corrupt, format!("MoEngage answered 200 OK for {source_url} {what}"))
         })?;
-        Ok(Page { records, items, total, bytes: json.len() as u64, vendor_date })
+        Ok(Page { records, items, total, is_followed, bytes: json.len() as u64, vendor_date })
     }
 }
 

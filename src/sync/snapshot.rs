@@ -259,8 +259,9 @@ impl Reader<'_> {
             offset += question.limit();
             let is_last = match page.total {
                 Some(total) => offset >= total || page.items == 0,
-                None => page.items < question.limit(),
+                None => page.items < question.limit() && !page.is_followed,
             };
+            let is_promised = page.total.is_none() && page.is_followed;
             let before = seen.len();
             seen.extend(page.records.iter().map(|record| record.id.clone()));
             let shape = query.shape;
@@ -269,6 +270,10 @@ impl Reader<'_> {
                 Err(too_much) => Err(Failure::new(Outcome::Corrupt, too_much.to_string())),
             };
             self.keep(page, lines).await?;
+            if is_promised && seen.len() == before {
+                let how = "a page of statistics says that more follow, and brought nothing new";
+                return Ok(Reading::Changed(how.into()));
+            }
             if is_last || seen.len() == before {
                 return Ok(totals.judge(seen.len() as u64, "campaigns with statistics"));
             }

@@ -172,6 +172,16 @@ async fn a_listing_that_shrinks_while_it_is_read_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_short_page_of_statistics_that_says_there_are_more_is_not_the_last() {
+    let bench = bench(evergreen(15), &["\"campaign_stats\""]).await;
+    let page = r#"{"current_page":1\,"total_pages":2\,"data":{"another":[{}]}}"#;
+    bench.fault(&format!("status=200,api=campaign_stats,page=1,times=1,body={page}"));
+    store(&bench).await;
+    let ids = ids(&lines(&bench, STATS));
+    assert!(ids.len() == 15 && !ids.contains("another"), "{ids:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_is_told_to_wait_on_its_first_page_lets_the_others_of_its_line_wait_too() {
     let reports = ["\"campaign_stats\"\nid = \"one\"", "\"campaign_stats\"\nid = \"other\""];
     let bench = bench(evergreen(100), &reports).await;
