@@ -124,6 +124,7 @@ enum Reading {
 
 impl Reader<'_> {
     async fn campaigns(&mut self, query: &CampaignsQuery) -> Result<(), Failure> {
+        let mut changed = String::new();
         for _ in 0..MOST_READINGS {
             self.begin_anew();
             let mut listing = Listing::new(query);
@@ -132,10 +133,10 @@ impl Reader<'_> {
             }
             match listing.reading() {
                 Reading::Whole => return Ok(()),
-                Reading::Changed(how) => self.say_again(&how),
+                Reading::Changed(how) => changed = self.say_again(how),
             }
         }
-        Err(restless("the listing of campaigns"))
+        Err(restless("the listing of campaigns", &changed))
     }
 
     async fn executions(&mut self, campaign_ids: &[String]) -> Result<(), Failure> {
@@ -144,14 +145,14 @@ impl Reader<'_> {
             ids => ids.iter().cloned().collect(),
         };
         for parent in &parents {
-            let mut found = None;
+            let (mut found, mut changed) = (None, String::new());
             for _ in 0..MOST_READINGS {
                 match self.executions_of(parent).await {
                     Ok((Reading::Whole, records)) => {
                         found = Some(records);
                         break;
                     }
-                    Ok((Reading::Changed(how), _)) => self.say_again(&how),
+                    Ok((Reading::Changed(how), _)) => changed = self.say_again(how),
                     // Removed since the listing was read? Then there is nothing to ask for.
                     Err(refused) if refused.outcome == Outcome::Rejected && campaign_ids.is_empty() => {
                         match self.parents().await?.contains(parent) {
@@ -163,7 +164,8 @@ impl Reader<'_> {
                     Err(failure) => return Err(failure),
                 }
             }
-            let found = found.ok_or_else(|| restless(&format!("the listing of executions of {parent}")))?;
+            let what = format!("the listing of executions of {parent}");
+            let found = found.ok_or_else(|| restless(&what, &changed))?;
             let parent = parent.clone();
             self.write(move || {
                 let line = |json| ndjson::record_with("parent_campaign_id", &parent, json);
@@ -177,6 +179,7 @@ impl Reader<'_> {
     /// The campaigns of a fresh listing that have executions.
     async fn parents(&mut self) -> Result<BTreeSet<String>, Failure> {
         let query = CampaignsQuery::default();
+        let mut changed = String::new();
         for _ in 0..MOST_READINGS {
             let mut parents = BTreeSet::new();
             let mut listing = Listing::new(&query);
@@ -186,10 +189,10 @@ impl Reader<'_> {
             }
             match listing.reading() {
                 Reading::Whole => return Ok(parents),
-                Reading::Changed(how) => self.say_again(&how),
+                Reading::Changed(how) => changed = self.say_again(how),
             }
         }
-        Err(restless("the listing of campaigns"))
+        Err(restless("the listing of campaigns", &changed))
     }
 
     async fn executions_of(&mut self, parent: &str) -> Result<(Reading, BTreeMap<String, Box<RawValue>>), Failure> {
@@ -226,7 +229,7 @@ impl Reader<'_> {
             ids => ids.chunks(Question::CAMPAIGN_IDS).collect(),
         };
         for batch in batches {
-            let mut is_whole = false;
+            let (mut is_whole, mut changed) = (false, String::new());
             for _ in 0..MOST_READINGS {
                 // A campaign that has gone meanwhile must not stay from the reading before. Batches are never that large.
                 if ids.is_empty() {
@@ -237,11 +240,11 @@ impl Reader<'_> {
                         is_whole = true;
                         break;
                     }
-                    Reading::Changed(how) => self.say_again(&how),
+                    Reading::Changed(how) => changed = self.say_again(how),
                 }
             }
             if !is_whole {
-                return Err(restless("the list of campaigns with statistics"));
+                return Err(restless("the list of campaigns with statistics", &changed));
             }
         }
         Ok(())
@@ -390,8 +393,10 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn say_again(&self, how: &str) {
+    /// Says that the listing is read again, and hands on why.
+    fn say_again(&self, how: String) -> String {
         info!(workspace = self.report.workspace.name, report = self.report.id, "{how}; reading it again");
+        how
     }
 }
 
@@ -479,8 +484,9 @@ fn over(expires_at: Timestamp, vendor_date: Timestamp) -> Failure {
     Failure { vendor_date: Some(vendor_date), ..Failure::new(Outcome::NotPublished, message) }
 }
 
-fn restless(what: &str) -> Failure {
-    Failure::new(Outcome::Corrupt, format!("{what} was never whole in {MOST_READINGS} readings"))
+fn restless(what: &str, changed: &str) -> Failure {
+    let message = format!("{what} was never whole in {MOST_READINGS} readings; at the last, {changed}");
+    Failure::new(Outcome::Corrupt, message)
 }
 
 fn spool_failure(action: &str, error: &io::Error) -> Failure {

@@ -172,6 +172,16 @@ async fn a_listing_that_shrinks_while_it_is_read_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_never_stands_still_says_what_kept_it_from_being_whole() {
+    let bench = bench(evergreen(31), &["\"campaign_stats\""]).await;
+    bench.fault("shrink,api=campaign_stats,page=3");
+    let summary = pass(&bench).await;
+    let message = summary.entries[0].message.as_deref().unwrap();
+    assert_eq!(summary.entries[0].outcome, Some(Outcome::Corrupt));
+    assert!(message.contains("5 readings") && message.contains("changed between 30 and 31"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_short_page_of_statistics_that_says_there_are_more_is_not_the_last() {
     let bench = bench(evergreen(15), &["\"campaign_stats\""]).await;
     let page = r#"{"current_page":1\,"total_pages":2\,"data":{"another":[{}]}}"#;
