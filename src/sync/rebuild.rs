@@ -7,18 +7,24 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp, civil::Date};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{Context, describe, inspect::digest, reread};
 use crate::{
-    config::{Report, Source},
+    config::{AlarmKind, Report, Source},
     ledger::LedgerError,
     outcome::{Entry, Settled, StoredObject},
+    plan,
     report::{Partition, PartitionId, ReportId},
     store::{Destination, Found, Manifest, StoreError},
 };
 
+/// So many keys of objects that are gone are named.
+const NAMED: usize = 10;
+
 /// Adopts every object of a configured report that has its manifest and is not in the ledger. Returns how many.
+///
+/// What only a manifest is left of, and no plan will fetch again, is told loudly: no row of the ledger speaks for it.
 ///
 /// A destination that cannot be listed is reported and left for the next time: its partitions are looked at one by one
 /// before anything is downloaded.
@@ -37,6 +43,7 @@ pub(super) async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
     let known: HashSet<(ReportId, &str)> = stored.iter().map(|(id, key)| (id.report_id(), *key)).collect();
 
     let mut adopted = 0;
+    let mut gone = Vec::new();
     let mut unreachable = HashSet::new();
     for report in &ctx.config.reports {
         let Some(destination) = ctx.destinations.get(&report.destination) else { continue };
@@ -45,7 +52,8 @@ pub(super) async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
         }
         let id = report.report_id();
         let is_known = |key: &str| known.contains(&(id.clone(), key));
-        let found = match find(ctx, report, destination, is_known, |partition| stored.contains_key(partition)).await {
+        let is_stored = |partition: &PartitionId| stored.contains_key(partition);
+        let found = match find(ctx, report, destination, is_known, is_stored, &mut gone).await {
             Ok(found) => found,
             Err(error) => {
                 warn!(workspace = id.workspace, report = id.report, "could not look for stored objects: {error}");
@@ -74,7 +82,45 @@ pub(super) async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
     if adopted > 0 {
         info!(adopted, "the ledger did not know {adopted} stored objects; it learned them from their manifests");
     }
+    if !gone.is_empty() {
+        tell_gone(ctx, gone).await?;
+    }
     Ok(adopted)
+}
+
+/// Becomes loud about objects that only a manifest tells of, but for what another copy was adopted of or a pass looks
+/// after.
+async fn tell_gone(ctx: &Context, gone: Vec<(Partition, String)>) -> Result<(), LedgerError> {
+    let now = ctx.clock.now();
+    let entries = ctx.ledger.entries().await?;
+    let plan = plan::plan(&ctx.config.reports, &ctx.ledger.view(now).await?, now);
+    let planned = plan.items.iter().map(|item| &item.entry);
+    let cared_for: HashSet<&PartitionId> = entries.iter().chain(planned).map(|entry| &entry.partition.id).collect();
+    // A long absence is caught up with in steps.
+    let is_to_be_planned = |partition: &Partition| {
+        let mut through = plan.planned_through.iter();
+        through.any(|(id, through)| *id == partition.id.report_id() && partition.generated_at > *through)
+    };
+    let is_given_up = |partition: &Partition| !cared_for.contains(&partition.id) && !is_to_be_planned(partition);
+    let keys: Vec<_> = gone.into_iter().filter(|(partition, _)| is_given_up(partition)).map(|(_, key)| key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let objects = keys.len();
+    let named: Vec<_> = keys.iter().take(NAMED).map(|key| format!("`{key}`")).collect();
+    let more = if objects > NAMED { format!(" and {} more", objects - NAMED) } else { String::new() };
+    let message = format!(
+        "{objects} objects that the ledger does not know are missing or not whole, though their manifests are there: \
+         {}{more}; put them back from a copy, or run `moesync backfill` for what MoEngage still has",
+        named.join(", ")
+    );
+    error!(alarm = "ledger", objects, "{message}");
+    match ctx.bulletin.incidents().remove(&AlarmKind::Ledger) {
+        Some(known) if known.contains(&message) => {}
+        Some(known) => ctx.bulletin.raise(AlarmKind::Ledger, format!("{known}; {message}")),
+        None => ctx.bulletin.raise(AlarmKind::Ledger, message),
+    }
+    Ok(())
 }
 
 /// Where a report that was never planned is looked at from today on, one that has objects was planned before: go on
@@ -88,12 +134,14 @@ async fn resume(ctx: &Context, report: &Report, from: Timestamp) -> Result<(), L
     ctx.ledger.planned_through(&report.report_id(), just_before.max(earliest)).await
 }
 
+/// What can be adopted. `gone` gets what only a manifest tells of.
 async fn find(
     ctx: &Context,
     report: &Report,
     destination: &Destination,
     is_known: impl Fn(&str) -> bool,
     is_stored: impl Fn(&PartitionId) -> bool,
+    gone: &mut Vec<(Partition, String)>,
 ) -> Result<Vec<(Partition, StoredObject, u32)>, StoreError> {
     let mut found: HashMap<PartitionId, (Partition, StoredObject, u32)> = HashMap::new();
     let mut keys = destination.manifest_keys(&format!("{}/", report.key_prefix())).await?;
@@ -122,12 +170,16 @@ async fn find(
             !report.source.is_archive() && restated.contains(&manifest.date) && !key.starts_with(&versions);
         if is_replaced && digest(destination, &key).await?.as_ref() != Some(&manifest.sha256) {
             // A process died when it had replaced the object and not yet the manifest.
-            let Some((verified, records)) = reread(ctx, report, destination, &key).await? else { continue };
+            let Some((verified, records)) = reread(ctx, report, destination, &key).await? else {
+                gone.push((partition, key));
+                continue;
+            };
             let entry = Entry::new(partition.clone());
             manifest = Manifest { records, ..describe(ctx, report, &entry, &key, &verified) };
             destination.put_manifest(&manifest).await?;
         } else if size != Some(manifest.size) {
             warn!(key, "a manifest whose object is missing or of another size is ignored");
+            gone.push((partition, key));
             continue;
         }
         let object = StoredObject {

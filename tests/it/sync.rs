@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, fs, time::Duration};
 
 use jiff::SignedDuration;
 use moesync::{
+    config::{AlarmKind, Source},
     emulator::Fault,
     ledger,
     outcome::{Outcome, Settled},
@@ -253,6 +254,29 @@ async fn a_whole_object_without_a_manifest_is_given_one_without_a_download() {
     bench.sync(0).await;
     assert_eq!(bench.requests(), 0);
     bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_ledger_is_loud_about_an_object_that_only_its_manifest_tells_of_unless_it_is_fetched_again() {
+    let bench = Bench::new(&[Series::dump(3), Series::campaign("Report test", 3)]).await;
+    bench.sync(0).await;
+    let keys: Vec<_> = bench.due().into_iter().map(|(series, date)| (series.source, series.key(date))).collect();
+    let oldest = |source| keys.iter().find(|(of, _)| *of == source).unwrap().1.as_str();
+    let (dump, report) = (oldest(Source::DailyDump), oldest(Source::CampaignReport));
+    for key in [dump, report] {
+        fs::remove_file(bench.object(key)).unwrap();
+    }
+    fs::remove_dir_all(bench.path("ledger")).unwrap();
+    // From today on, or from the oldest dump that is still there.
+    let config: Vec<_> = bench.config().lines().filter(|line| !line.starts_with("start")).map(str::to_owned).collect();
+    bench.write_config(&config.join("\n"));
+    let ran = bench.sync(0).await;
+    assert_eq!(ran.alarms(), ["ledger"], "{}", ran.stderr);
+    assert!(bench.object(report).exists() && !bench.object(dump).exists());
+    let ctx = bench.context().await;
+    sync::recover(&ctx).await.unwrap();
+    let told = &ctx.bulletin.incidents()[&AlarmKind::Ledger];
+    assert!(told.contains(dump) && !told.contains(report), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
