@@ -91,16 +91,16 @@ struct Found {
     all: BTreeMap<Key, Standing>,
     /// The same for each target that is told of some of them, by its name.
     chosen: BTreeMap<String, BTreeMap<Key, Standing>>,
+    /// What began and is not known to be over, for each dead man's switch, by its name.
+    lasting: BTreeMap<String, BTreeMap<Key, Told>>,
     pending: usize,
     now: Timestamp,
 }
 
 impl Found {
-    fn alarms(&self) -> impl Iterator<Item = &alarm::Danger> {
-        self.all.values().filter_map(|standing| match standing {
-            Standing::Active(danger) => Some(danger.as_ref()),
-            Standing::Open => None,
-        })
+    /// What is certainly so at this moment.
+    fn active(&self) -> impl Iterator<Item = &Key> {
+        self.all.iter().filter(|(_, standing)| matches!(standing, Standing::Active(_))).map(|(key, _)| key)
     }
 }
 
@@ -182,7 +182,11 @@ impl Dispatcher {
         }
         let looked = async {
             self.begin(ctx).await?;
-            let found = self.survey(ctx).await?;
+            let mut found = self.survey(ctx).await?;
+            for target in ctx.config.notify.iter().filter(|target| matches!(target.channel, Channel::Ping { .. })) {
+                let lasting = remember(ctx, target, &found).await?;
+                found.lasting.insert(target.name.clone(), lasting);
+            }
             for (target, events) in told(&ctx.config) {
                 if ctx.ledger.waiting(&target.name).await? < ROOM {
                     write_alarms(ctx, target, events, &found).await?;
@@ -238,7 +242,7 @@ impl Dispatcher {
         };
         let all = survey(&BTreeSet::from(AlarmKind::ALL));
         let chosen = self::told(&ctx.config).map(|(target, events)| (target.name.clone(), survey(&events.alarms)));
-        Ok(Found { chosen: chosen.collect(), all, pending: pending(&plan, now), now })
+        Ok(Found { chosen: chosen.collect(), lasting: BTreeMap::new(), all, pending: pending(&plan, now), now })
     }
 
     /// Sends what waits for `target`, in its order, until something does not arrive.
@@ -323,7 +327,7 @@ impl Dispatcher {
             let (ping, text) = match looked {
                 Err(error) => (Ping::Fail, Chain(error).to_string()),
                 Ok(_) if silent > HANGING => (Ping::Fail, format!("the loop has not gone on for {silent:#}")),
-                Ok(found) => match (describe(found), fault) {
+                Ok(found) => match (describe(found, found.lasting.get(&target.name)), fault) {
                     ((_, text), Some(fault)) => (Ping::Fail, format!("{fault}; {text}")),
                     (described, None) => described,
                 },
@@ -426,6 +430,20 @@ fn told(config: &Config) -> impl Iterator<Item = (&Target, &Events)> {
     config.notify.iter().filter_map(|target| Some((target, target.events()?)))
 }
 
+/// Keeps what dead man's switches are to hear of, as [`write_alarms`] does for those who are told in words. What is being
+/// tried at the moment stays what it was. Returns all that is not over.
+async fn remember(ctx: &Context, target: &Target, found: &Found) -> Result<BTreeMap<Key, Told>, LedgerError> {
+    let told = ctx.ledger.told(&target.name).await?;
+    if alarm::compare(&told, &found.all).is_empty() {
+        return Ok(told);
+    }
+    let memories = |told: &BTreeMap<Key, Told>| {
+        alarm::compare(told, &found.all).into_iter().map(|change| (change.key.clone(), change.told(found.now))).collect()
+    };
+    ctx.ledger.tell(&target.name, found.now, |told| (memories(told), Vec::new())).await?;
+    ctx.ledger.told(&target.name).await
+}
+
 async fn write_alarms(ctx: &Context, target: &Target, events: &Events, found: &Found) -> Result<(), LedgerError> {
     let wanted: BTreeMap<Key, Standing> = found
         .chosen
@@ -482,7 +500,10 @@ async fn write_summary(ctx: &Context, target: &Target, events: &Events, found: &
     }
     let news = ctx.ledger.stored_after(&target.name, last.through).await?;
     let next = Summarized { at: found.now, through: news.through };
-    let content = Content::of_summary(last.at, (news.stored, news.bytes), found.pending, found.alarms().count());
+    // What it was told of and is being tried at the moment is not over either.
+    let told = ctx.ledger.told(&target.name).await?;
+    let alarms = found.active().chain(told.keys()).collect::<BTreeSet<_>>().len();
+    let content = Content::of_summary(last.at, (news.stored, news.bytes), found.pending, alarms);
     ctx.ledger.summarize(&target.name, last, next, &event(content, found.now)).await
 }
 
@@ -493,14 +514,19 @@ fn pending(plan: &Plan, now: Timestamp) -> usize {
 }
 
 /// All is well where nothing is in danger; what is lost, or was rebuilt, was told and changes no more.
-fn describe(found: &Found) -> (Ping, String) {
+fn describe(found: &Found, lasting: Option<&BTreeMap<Key, Told>>) -> (Ping, String) {
     let is_over = |kind| matches!(kind, AlarmKind::Lost | AlarmKind::Ledger);
-    let alarms: Vec<_> = found.alarms().filter(|danger| !is_over(danger.kind)).collect();
+    let alarms: Vec<_> = lasting.into_iter().flatten().filter(|(_, told)| !is_over(told.kind)).collect();
     let mut text = format!("{} due and not stored; {} alarms", found.pending, alarms.len());
-    for danger in alarms.iter().take(20) {
-        let whose = danger.subject.report.as_ref().or(danger.subject.destination.as_ref());
-        let whose = whose.or(danger.subject.workspace.as_ref()).map_or("moesync", String::as_str);
-        text += &format!("\n{}: {whose}, {} partitions", danger.kind, danger.partitions);
+    for (key, told) in alarms.iter().take(20) {
+        let subject = &key.1;
+        let whose = subject.report.as_ref().or(subject.destination.as_ref());
+        let whose = whose.or(subject.workspace.as_ref()).map_or("moesync", String::as_str);
+        let extent = match found.all.get(key) {
+            Some(Standing::Active(danger)) => format!("{} partitions", danger.partitions),
+            _ => "not known to be over".to_owned(),
+        };
+        text += &format!("\n{}: {whose}, {extent}", told.kind);
     }
     (if alarms.is_empty() { Ping::Success } else { Ping::Fail }, text)
 }

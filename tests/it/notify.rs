@@ -486,6 +486,59 @@ async fn a_dead_mans_switch_hears_that_nothing_was_stored_and_of_what_is_wrong()
     assert!(hanging.1.contains("the loop has not gone on"), "{}", hanging.1);
 }
 
+/// The table that has a dead man's switch here.
+fn switch(receiver: &Receiver) -> String {
+    format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_mans_switch_hears_of_a_failure_until_it_is_known_to_be_over_whatever_it_turns_into_and_restarts() {
+    let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    bench.write_config(&(bench.config() + &switch(&receiver)));
+    let last = || receiver.received().pop().unwrap();
+    bench.fault("truncate=50%");
+    pass(&bench).await;
+    assert_eq!(last().path, "/ping/uuid/fail");
+    assert!(last().body.contains("corrupt: report-test, 1 partitions"), "{}", last().body);
+    // Another failure says nothing of the first, and it is too early to be late.
+    bench.vendor.clear_faults();
+    bench.fault("status=503");
+    bench.clock.advance(SignedDuration::from_mins(5));
+    pass(&bench).await;
+    assert_eq!(last().path, "/ping/uuid/fail", "{}", last().body);
+    assert!(last().body.contains("1 alarms\ncorrupt: report-test, not known to be over"), "{}", last().body);
+    bench.vendor.clear_faults();
+    bench.clock.advance(hours(1));
+    pass(&bench).await;
+    assert_eq!((last().path.as_str(), receiver.received().len()), ("/ping/uuid", 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_mans_switch_and_the_summary_know_of_a_danger_also_while_it_is_being_tried() {
+    let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    bench.write_config(&(bench.config() + &switch(&receiver) + &receiver.webhook()));
+    let pings = || receiver.received().into_iter().filter(|ping| ping.path.starts_with("/ping")).collect::<Vec<_>>();
+    let ctx = bench.context().await;
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
+    dispatcher.begin(&ctx).await.unwrap();
+    bench.fault("status=503");
+    bench.clock.advance(hours(24));
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    dispatcher.round(&ctx).await.unwrap();
+    assert_eq!(receiver.alarms(), ["late began"]);
+    // Long enough for the next attempt to be under way, for the next ping and the next summary.
+    bench.clock.advance(hours(24));
+    dispatcher.round(&ctx).await.unwrap();
+    let paths: Vec<_> = pings().into_iter().map(|ping| ping.path).collect();
+    assert_eq!(paths, ["/ping/uuid/fail", "/ping/uuid/fail"]);
+    assert!(pings()[1].body.contains("late: report-test, not known to be over"), "{}", pings()[1].body);
+    assert_eq!(receiver.alarms(), ["late began"]);
+    let summaries: Vec<_> = receiver.events().into_iter().filter(|event| event["type"] == "summary").collect();
+    let alarms: Vec<_> = summaries.iter().map(|summary| summary["data"]["alarms"].as_u64()).collect();
+    assert_eq!(alarms, [Some(1), Some(1)]);
+    ctx.ledger.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_on_which_nothing_was_stored_has_its_summary() {
     let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
