@@ -47,7 +47,10 @@ const TURN: SignedDuration = SignedDuration::from_secs(10);
 /// Nobody else sends an event for so long once it is being sent; longer than any request.
 const SENDING: SignedDuration = SignedDuration::from_secs(60);
 
-/// For how long an event is tried.
+/// For how long an event is tried that the target itself refuses, and would be in the way of others.
+const GIVE_UP_REFUSED_AFTER: SignedDuration = SignedDuration::from_hours(1);
+
+/// For how long any other event is tried.
 const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
 
 /// What is younger than this was written before the clock was set back.
@@ -262,24 +265,16 @@ impl Dispatcher {
                 continue;
             };
             let Refusal { retry_after, is_of_message, .. } = &refusal;
-            if *is_of_message && delivery.number >= outcome::QUICK_TRIES {
+            let age = now.duration_since(delivery.created_at);
+            let is_refused = *is_of_message && delivery.number >= outcome::QUICK_TRIES && age >= GIVE_UP_REFUSED_AFTER;
+            if is_refused || age > GIVE_UP_AFTER {
+                let why = if is_refused { "is refused" } else { "did not arrive" };
                 error!(
                     target = target.name,
                     event = delivery.event.id,
                     attempts = delivery.number,
-                    "an event is refused by notify target {} and given up, so that others get there: {refusal}",
-                    target.name
-                );
-                // Told anew it would be refused again.
-                ctx.ledger.delivered(&delivery).await?;
-                break;
-            }
-            if now.duration_since(delivery.created_at) > GIVE_UP_AFTER {
-                error!(
-                    target = target.name,
-                    event = delivery.event.id,
-                    attempts = delivery.number,
-                    "an event for notify target {} did not arrive in {GIVE_UP_AFTER:#} and is given up: {refusal}",
+                    "an event for notify target {} {why} and is given up after {age:#}, so that others get there; \
+                     a danger that lasts is told anew: {refusal}",
                     target.name
                 );
                 ctx.ledger.given_up(&delivery).await?;
@@ -438,7 +433,10 @@ async fn remember(ctx: &Context, target: &Target, found: &Found) -> Result<BTree
         return Ok(told);
     }
     let memories = |told: &BTreeMap<Key, Told>| {
-        alarm::compare(told, &found.all).into_iter().map(|change| (change.key.clone(), change.told(found.now))).collect()
+        alarm::compare(told, &found.all)
+            .into_iter()
+            .map(|change| (change.key.clone(), change.told(found.now)))
+            .collect()
     };
     ctx.ledger.tell(&target.name, found.now, |told| (memories(told), Vec::new())).await?;
     ctx.ledger.told(&target.name).await

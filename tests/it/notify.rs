@@ -386,23 +386,51 @@ async fn a_danger_whose_beginning_was_given_up_is_told_anew_if_it_lasts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_a_receiver_refuses_does_not_keep_later_ones_from_arriving() {
+async fn an_event_that_a_receiver_refuses_for_an_hour_is_given_up_so_that_later_ones_arrive() {
     let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
     receiver.answer(422, "what is this");
     bench.fault("unauthorized");
     pass(&bench).await;
-    for _ in 0..moesync::outcome::QUICK_TRIES {
-        bench.clock.advance(SignedDuration::from_mins(10));
-        look(&bench).await;
-    }
-    let tries = receiver.received().len();
-    assert_eq!(tries, usize::try_from(moesync::outcome::QUICK_TRIES).unwrap(), "it is tried a few times, and no more");
-    receiver.answer(200, "ok");
     bench.vendor.clear_faults();
     bench.clock.advance(hours(2));
     pass(&bench).await;
+    for _ in 2..moesync::outcome::QUICK_TRIES {
+        assert!(receiver.received().iter().all(|received| received.body.contains("alarm.began")), "tried but once");
+        bench.clock.advance(hours(1));
+        look(&bench).await;
+    }
+    receiver.answer(200, "ok");
+    bench.clock.advance(hours(1));
+    look(&bench).await;
     let types: Vec<_> = receiver.events().iter().map(|event| event["type"].clone()).collect();
     assert_eq!(types, ["alarm.ended", "stored"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_danger_that_lasts_is_told_to_a_receiver_that_refused_it_for_a_moment_or_for_hours() {
+    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    receiver.answer(400, "what is this");
+    bench.fault("unauthorized");
+    pass(&bench).await;
+    let minutes = async |minutes: i64| {
+        bench.clock.advance(SignedDuration::from_mins(minutes));
+        look(&bench).await;
+    };
+    // More than enough tries, in less than an hour.
+    for _ in 0..10 {
+        minutes(5).await;
+    }
+    let ids = || receiver.received().iter().map(|it| it.json()["id"].to_string()).collect::<BTreeSet<_>>().len();
+    assert_eq!(ids(), 1, "it was given up within the hour");
+    for _ in 0..18 {
+        minutes(10).await;
+    }
+    assert!((3..=5).contains(&ids()), "{} events in four hours", ids());
+    receiver.answer(200, "ok");
+    for _ in 0..3 {
+        minutes(60).await;
+    }
+    assert_eq!(receiver.alarms(), ["unauthorized began"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

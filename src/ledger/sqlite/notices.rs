@@ -383,7 +383,7 @@ impl Ledger {
         row.map(|row| self.instant(&row, "next_attempt_at")).transpose()
     }
 
-    /// That an event has arrived, or that there is no use in telling it again.
+    /// That an event has arrived.
     pub async fn delivered(&self, delivery: &Delivery) -> Result<(), LedgerError> {
         self.change(sqlx::query("DELETE FROM outbox WHERE id = ?").bind(delivery.row)).await
     }
