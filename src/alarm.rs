@@ -109,6 +109,15 @@ fn failure(entry: &Entry) -> Option<Alarm> {
     }
 }
 
+/// Whether the last attempt has just brought about an alarm by what it met. The next one may end it within a second.
+pub fn begins(entry: &Entry) -> bool {
+    match failure(entry) {
+        Some(Alarm::Corrupt | Alarm::StoreFailed) => entry.repeats == 2,
+        Some(_) => entry.repeats == 1,
+        None => entry.settled == Settled::Lost,
+    }
+}
+
 /// What one alarm is about. Two dangers with the same subject are one alarm.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Subject {

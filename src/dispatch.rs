@@ -32,6 +32,9 @@ use crate::{
 /// What is in danger by the passing of time alone is looked for this often.
 const ROUND: Duration = Duration::from_secs(15);
 
+/// What begins to be in danger by what an attempt met is looked for at once, but no more often than this.
+const SHORTEST_ROUND: SignedDuration = SignedDuration::from_millis(500);
+
 /// News of stored objects gathers for this long, so that many of them are one glance at the ledger.
 const GATHERING: Duration = Duration::from_secs(1);
 
@@ -399,9 +402,19 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
             });
             let now = ctx.clock.now();
             let wait = next.map_or(ROUND, |next| until(next, now).clamp(GATHERING, ROUND));
+            let news = async {
+                ctx.bulletin.news().await;
+                ctx.clock.sleep(GATHERING).await;
+            };
+            let alarm = async {
+                ctx.bulletin.alarm().await;
+                let earliest = surveyed_at.and_then(|at| at.checked_add(SHORTEST_ROUND).ok());
+                ctx.clock.sleep(earliest.map_or(Duration::ZERO, |at| until(at, now).min(GATHERING))).await;
+            };
             tokio::select! {
                 () = ctx.clock.sleep(wait) => {}
-                () = ctx.bulletin.news() => ctx.clock.sleep(GATHERING).await,
+                () = news => {}
+                () = alarm => surveyed_at = None,
             }
         };
         tokio::select! {

@@ -20,13 +20,14 @@ pub struct Bulletin {
     planned_at: Mutex<Option<Timestamp>>,
     refusal: Mutex<Option<String>>,
     news: Notify,
+    alarm: Notify,
 }
 
 impl Bulletin {
     /// Something is wrong until it is cleared, or the process ends.
     pub fn raise(&self, kind: AlarmKind, message: String) {
         self.incidents.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, message);
-        self.news.notify_one();
+        self.alarm.notify_one();
     }
 
     /// It is no longer wrong.
@@ -55,6 +56,11 @@ impl Bulletin {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// An attempt was recorded that is an alarm by itself; the next one may end it at once.
+    pub(super) fn note_alarm(&self) {
+        self.alarm.notify_one();
+    }
+
     /// The loop has planned, and the ledger has taken it.
     pub(super) fn note_plan(&self, now: Timestamp) {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -69,5 +75,10 @@ impl Bulletin {
     /// Returns when something is new since the last time that it returned.
     pub async fn news(&self) {
         self.news.notified().await;
+    }
+
+    /// Returns when something calls for attention since the last time that it returned.
+    pub async fn alarm(&self) {
+        self.alarm.notified().await;
     }
 }

@@ -15,7 +15,8 @@ use crate::{
     report::PartitionId,
 };
 
-/// One line where an attempt is over: loud if the partition calls for attention.
+/// One line where an attempt is over: loud if the partition calls for attention. Whoever tells others is woken by what is an
+/// alarm by itself.
 pub(super) fn tell(
     ctx: &Context,
     entry: &Entry,
@@ -23,6 +24,9 @@ pub(super) fn tell(
     next_attempt_at: Option<Timestamp>,
     object: Option<&StoredObject>,
 ) {
+    if alarm::begins(entry) {
+        ctx.bulletin.note_alarm();
+    }
     let PartitionId { workspace, report, date } = &entry.partition.id;
     let (outcome, message) = (attempt.outcome.as_str(), attempt.message.as_str());
     if let Some(object) = object {

@@ -319,6 +319,23 @@ async fn a_wrong_new_configuration_is_told_and_so_is_a_mended_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_is_over_within_a_second_is_told_all_the_same() {
+    let both = [Series::campaign("Report test", 1), Series::campaign("Daily", 1)];
+    let (bench, receiver) = (Bench::new(&both).await, Receiver::start().await);
+    let config = bench.config() + &receiver.webhook();
+    bench.fault("truncate=50%,times=2,path=Daily");
+    // One report comes once the daemon has had its first look around.
+    bench.write_config(&config.replace(&bench.report(&both[1]), ""));
+    let daemon = Daemon::start(&bench).await;
+    assert!(wait_until(async || !receiver.events().is_empty()).await);
+    bench.write_config(&config);
+    daemon.signal("HUP").await;
+    receiver.wait_for_alarms(2).await;
+    assert_eq!(receiver.alarms(), ["corrupt began", "corrupt ended"]);
+    daemon.stop(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killed_while_nobody_listens_it_forgets_nothing_and_killed_again_it_repeats_nothing() {
     let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 2)]).await, Receiver::start().await);
     bench.write_config(&(bench.config() + &receiver.webhook()));
