@@ -317,6 +317,19 @@ async fn the_alert_rules_and_the_dashboard_ask_for_metrics_that_there_are() {
 }
 
 #[test]
+fn the_dashboard_shows_nothing_rather_than_zero_when_moesync_does_not_answer() {
+    let dashboard = fs::read_to_string(root().join("deploy/grafana/moesync.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let asked: Vec<_> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    assert!(asked.len() > 4, "{asked:?}");
+    for expression in asked {
+        assert!(!expression.contains("vector("), "{expression}");
+    }
+}
+
+#[test]
 fn the_alert_rules_fire_when_they_should_and_only_then() {
     assert!(promtool(&["check", "rules", "alerts.yaml"], "").contains("rules found"));
     assert!(promtool(&["test", "rules", "alerts_test.yaml"], "").contains("SUCCESS"));
