@@ -10,7 +10,7 @@ use std::{
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::Authority},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -89,7 +89,7 @@ impl Guard {
                 (StatusCode::METHOD_NOT_ALLOWED, allow, "this page only reads: GET and HEAD\n").into_response(),
             );
         }
-        if !self.is_for_us(request.uri(), request.headers()) {
+        if !self.is_for_us(request) {
             let reason = "this request is for another host; name the host in [web] hosts if it is meant\n";
             return Some((StatusCode::MISDIRECTED_REQUEST, reason).into_response());
         }
@@ -103,24 +103,31 @@ impl Guard {
 
     /// Whether the request names this server. A foreign page that had its own name point to our address (DNS
     /// rebinding) names itself.
-    fn is_for_us(&self, uri: &Uri, headers: &HeaderMap) -> bool {
-        let mut named = headers.get_all(header::HOST).iter();
-        let (Some(host), None) = (named.next(), named.next()) else { return false };
+    fn is_for_us(&self, request: &Request) -> bool {
+        let uri = request.uri();
+        let mut named = request.headers().get_all(header::HOST).iter();
+        let (host, others) = (named.next(), named.next());
+        // No browser asks like this, but some health checks do. Others would name the host that they mean.
+        if host.is_none() && request.version() == Version::HTTP_10 && uri.authority().is_none() {
+            return self.address.ip().is_loopback();
+        }
+        let (Some(host), None) = (host, others) else { return false };
         let Some(host) = host.to_str().ok().and_then(|text| text.parse::<Authority>().ok()) else { return false };
         // A request line with a whole URL in it.
         uri.authority().is_none_or(|authority| *authority == host) && self.is_our_name(&host)
     }
 
     fn is_our_name(&self, authority: &Authority) -> bool {
-        if authority.as_str().contains('@') {
+        // No user, and after the name nothing but a port.
+        if authority.port_u16().is_none() && authority.as_str() != authority.host() || authority.as_str().contains('@')
+        {
             return false;
         }
-        let is_our_port = authority.port_u16().unwrap_or(80) == self.address.port();
+        // Behind a proxy or a tunnel the port is another: it says nothing.
         match Host::parse(authority.host()) {
-            // Behind a proxy or a tunnel the port is another.
-            Ok(Host::Domain(name)) => self.hosts.contains(&name) || (name == "localhost" && is_our_port),
-            // An address cannot be made to point elsewhere. On loopback only loopback makes sense, through a tunnel at
-            // any port.
+            // Browsers ask nobody where localhost is, so no name server can make it point here from elsewhere.
+            Ok(Host::Domain(name)) => name == "localhost" || self.hosts.contains(&name),
+            // An address cannot be made to point elsewhere. On loopback only loopback makes sense.
             Ok(Host::Ipv4(ip)) => !self.address.ip().is_loopback() || ip.is_loopback(),
             Ok(Host::Ipv6(ip)) => !self.address.ip().is_loopback() || ip.is_loopback(),
             Err(_) => false,
