@@ -361,9 +361,11 @@ fn sentence(
         1 => "1 partition".to_owned(),
         several => format!("{several} partitions"),
     };
+    // Others of them may have more time.
+    let whose_time = if data.partitions == 1 { "" } else { "the nearest " };
     let time = match within {
-        Some(within) if within.is_zero() => ", past its expiry".to_owned(),
-        Some(within) => format!(", less than {within:#} to expiry"),
+        Some(within) if within.is_zero() => format!(", {whose_time}past its expiry"),
+        Some(within) => format!(", {whose_time}less than {within:#} to expiry"),
         None => String::new(),
     };
     let nearest = data.nearest.as_ref().map(|nearest| {
@@ -373,7 +375,8 @@ fn sentence(
             (Some(outcome), None) => format!("; {outcome}"),
             (None, _) => String::new(),
         };
-        format!(" (the nearest: {} {}{expiry}{met})", nearest.report, nearest.date)
+        let which = if data.partitions > 1 && within.is_none() { "the nearest: " } else { "" };
+        format!(" ({which}{} {}{expiry}{met})", nearest.report, nearest.date)
     });
     format!("{whose}: {}: {count}{time}{}", word(data.alarm), nearest.unwrap_or_default())
 }

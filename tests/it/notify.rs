@@ -78,6 +78,9 @@ async fn a_danger_is_told_once_when_it_begins_at_72_24_and_6_hours_and_once_when
     assert_eq!(within, [None, Some(72 * 3600), Some(24 * 3600), Some(6 * 3600)]);
     let last = events.pop().unwrap();
     assert_eq!((&last["data"]["nearest"]["report"], &last["data"]["partitions"]), (&"report-test".into(), &7.into()));
+    // Only one of them is that near.
+    let message = last["data"]["message"].as_str().unwrap();
+    assert!(message.contains("7 partitions, the nearest less than 6h to expiry (report-test "), "{message}");
 
     bench.vendor.clear_faults();
     bench.clock.advance(hours(1));
