@@ -90,6 +90,11 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// The answer to a path of the API that leads nowhere.
+pub(super) fn not_found(path: &str) -> Response {
+    error(StatusCode::NOT_FOUND, &format!("there is no {path}; /api/v1/openapi.json describes what there is"))
+}
+
 /// `{"error": …}`, for people.
 fn error(status: StatusCode, message: &str) -> Response {
     json(status, &serde_json::json!({"error": message}))

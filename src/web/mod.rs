@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Request, middleware, response::Response};
+use axum::{Router, extract::Request, http::Uri, middleware, response::Response};
 use hyper::{
     server::conn::http1,
     service::{Service as _, service_fn},
@@ -278,7 +278,10 @@ fn router(state: Arc<State>, guard: Arc<Guard>) -> Router {
         .merge(reading.layer(take_a_place))
         .merge(assets::routes())
         .merge(health::routes())
-        .fallback(pages::not_found)
+        .fallback(async |uri: Uri| match uri.path() {
+            path if path == "/api" || path.starts_with("/api/") => api::not_found(path),
+            _ => pages::not_found().await,
+        })
         .layer(middleware::from_fn(move |request: Request, next: middleware::Next| {
             let guard = Arc::clone(&guard);
             async move { Ok::<Response, std::convert::Infallible>(guard.admit(request, next).await) }

@@ -178,6 +178,8 @@ async fn a_question_that_makes_no_sense_is_told_so() {
         ("/api/v1/partition?workspace=acme&report=dumb&date=2026-11-21", 404, "dumb"),
         ("/report?workspace=acme", 400, "Which report?"),
         ("/report?workspace=acme&report=dumb", 404, "dumb"),
+        ("/api/v1/partition/", 404, "there is no /api/v1/partition/"),
+        ("/api/v2/overview", 404, "there is no /api/v2/overview"),
         ("/nothing", 404, "no such page"),
         ("/assets/style.css", 404, "no such page"),
     ] {
@@ -185,6 +187,8 @@ async fn a_question_that_makes_no_sense_is_told_so() {
         assert_eq!(response.status().as_u16(), status, "{path}");
         let text = response.text().await.unwrap();
         assert!(text.contains(reason), "{path}: {text}");
+        let is_json = serde_json::from_str::<Value>(&text).is_ok_and(|answer| answer["error"].is_string());
+        assert_eq!(is_json, path.starts_with("/api/"), "{path}: {text}");
     }
     served.daemon.stop(&bench).await;
 }
