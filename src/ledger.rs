@@ -17,7 +17,7 @@ mod figures;
 mod holder;
 mod sqlite;
 
-pub use figures::{AttemptFigures, DURATION_BOUNDS, ReportFigures};
+pub use figures::{AttemptFigures, Choice, DURATION_BOUNDS, ReportFigures};
 pub use holder::{is_alive, place};
 pub use sqlite::{Delivery, Ledger, StoredNews, Summarized};
 

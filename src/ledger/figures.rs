@@ -11,7 +11,7 @@ use super::{Ledger, LedgerError};
 use crate::{
     config::Source,
     outcome::{Attempt, Entry, Outcome},
-    report::{Partition, ReportId},
+    report::{Partition, PartitionId, ReportId},
 };
 
 /// Upper bounds of the counts in [`AttemptFigures::within`], in seconds.
@@ -95,7 +95,45 @@ pub struct AttemptFigures {
     pub within: [u64; DURATION_BOUNDS.len()],
 }
 
+/// Some partitions; all by default.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Only those of the workspace with this name.
+    pub workspace: Option<String>,
+    /// Only those of reports with this id.
+    pub report: Option<String>,
+    /// Only those of this date and later.
+    pub since: Option<Date>,
+}
+
 impl Ledger {
+    /// The first `limit` of those partitions of `choice` that come after `after`, by workspace, report and date.
+    pub async fn page(
+        &self,
+        choice: &Choice,
+        after: Option<&PartitionId>,
+        limit: u32,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT * FROM partitions
+             WHERE (workspace, report, date) > (?1, ?2, ?3) AND workspace = coalesce(?4, workspace)
+               AND report = coalesce(?5, report) AND date >= coalesce(?6, date)
+             ORDER BY workspace, report, date LIMIT ?7",
+        )
+        // No name is empty.
+        .bind(after.map_or("", |id| &id.workspace))
+        .bind(after.map_or("", |id| &id.report))
+        .bind(after.map_or(String::new(), |id| id.date.to_string()))
+        .bind(&choice.workspace)
+        .bind(&choice.report)
+        .bind(choice.since.map(|date| date.to_string()))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
     /// Every partition of `since` and later, and every older one that is still open.
     pub async fn recent(&self, since: Date) -> Result<Vec<Entry>, LedgerError> {
         let rows = sqlx::query(

@@ -14,17 +14,19 @@ use axum::{
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::{Overview, State, openapi, read_ledger};
+use super::{
+    Overview, State, openapi,
+    partitions::{self, Filter},
+    read_ledger,
+};
 use crate::{
     config::Report,
     ledger::LedgerError,
-    moengage,
-    outcome::State as PartitionState,
-    plan,
+    moengage, plan,
     report::PartitionId,
     sync::Context,
     telemetry::Chain,
-    words::{Explanation, Partitions, Planned, PlannedPartition},
+    words::{Explanation, Planned, PlannedPartition},
 };
 
 /// Every path of the API, health and metrics included.
@@ -42,20 +44,10 @@ pub const ROUTES: [&str; 8] = [
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
         .route("/api/v1/overview", get(overview))
-        .route("/api/v1/partitions", get(partitions))
+        .route("/api/v1/partitions", get(all_partitions))
         .route("/api/v1/partition", get(partition))
         .route("/api/v1/plan", get(plan))
         .route("/api/v1/openapi.json", get(async || json(StatusCode::OK, &openapi::description())))
-}
-
-/// Which partitions are asked for; all by default.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Filter {
-    workspace: Option<String>,
-    report: Option<String>,
-    state: Option<PartitionState>,
-    since: Option<Date>,
 }
 
 /// Which partition is asked for.
@@ -112,7 +104,7 @@ async fn overview(extract::State(state): extract::State<Arc<State>>) -> Result<R
     Ok(json(StatusCode::OK, &Overview::gather(&state.context()).await?))
 }
 
-async fn partitions(
+async fn all_partitions(
     extract::State(state): extract::State<Arc<State>>,
     filter: Result<Query<Filter>, extract::rejection::QueryRejection>,
 ) -> Result<Response, Refusal> {
@@ -120,16 +112,7 @@ async fn partitions(
         Ok(filter) => filter,
         Err(rejection) => return Ok(error(StatusCode::BAD_REQUEST, &rejection.body_text())),
     };
-    let ctx = state.context();
-    let entries = read_ledger(&ctx).await?.entries().await?;
-    let mut found = Partitions::all(&ctx.config, &entries, ctx.clock.now());
-    found.partitions.retain(|partition| {
-        filter.workspace.as_ref().is_none_or(|name| *name == partition.workspace)
-            && filter.report.as_ref().is_none_or(|id| *id == partition.report)
-            && filter.state.is_none_or(|state| state == partition.state)
-            && filter.since.is_none_or(|date| date <= partition.date)
-    });
-    Ok(json(StatusCode::OK, &found))
+    Ok(partitions::answer(state, filter).await?)
 }
 
 async fn partition(

@@ -11,6 +11,7 @@ mod metrics;
 mod openapi;
 mod overview;
 mod pages;
+mod partitions;
 
 use std::{
     fmt, io,
@@ -42,7 +43,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 pub use self::{api::ROUTES, openapi::description, overview::Overview};
-use self::{guard::Guard, health::Probes, metrics::Scrape};
+use self::{guard::Guard, health::Probes, metrics::Scrape, partitions::Places};
 use crate::{
     config,
     ledger::{self, Ledger, LedgerError},
@@ -122,7 +123,13 @@ impl Listener {
         let guard = Arc::new(self.guard);
         let began_at = contexts.borrow().clock.now();
         let renewing = renew(Arc::clone(&guard), self.config, contexts.clone());
-        let state = State { contexts, began_at, probes: Probes::default(), scrape: Scrape::default() };
+        let state = State {
+            contexts,
+            began_at,
+            probes: Probes::default(),
+            scrape: Scrape::default(),
+            places: Places::default(),
+        };
         tokio::select! {
             () = accept(self.listener, router(Arc::new(state), guard)) => {}
             () = renewing => {}
@@ -243,6 +250,7 @@ struct State {
     began_at: Timestamp,
     probes: Probes,
     scrape: Scrape,
+    places: Places,
 }
 
 impl State {

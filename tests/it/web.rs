@@ -17,6 +17,7 @@ use std::{
 use moesync::{config, sync::Context, web};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::{net::UnixDatagram, sync::watch, task::JoinHandle};
 
 use crate::support::{Bench, Daemon, PATIENCE, Series, wait_until};
@@ -165,6 +166,53 @@ async fn the_api_says_what_the_commands_say() {
     assert_eq!((report["report"].as_str(), report["dates"].as_array().unwrap().len()), (Some("report-test"), 30));
     served.daemon.stop(&bench).await;
     bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_partitions_of_a_long_ledger_are_told_as_status_prints_them_and_never_held_in_memory() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
+    let served = Served::start(&bench).await;
+    assert!(wait_until(async || all_stored(&bench).await).await);
+    let peak = || -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", served.daemon.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    // What is before and after the configured report, which has one to come.
+    let ledger = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    sqlx::query(
+        "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 4999)
+         INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled, message)
+         SELECT 'acme', report, date('2005-01-01', n || ' days'), 'campaign_report', 0, 0,
+                iif(n % 2, 'lost', 'absent'), 'a \"quoted\"' || char(10) || 'line'
+         FROM numbers, (SELECT 'a' AS report UNION SELECT 'b' UNION SELECT 'y' UNION SELECT 'z')",
+    )
+    .execute(&ledger)
+    .await
+    .unwrap();
+    ledger.close().await;
+
+    let status = bench.run(&["status", "--json"]).await.expect(0);
+    served.text("/metrics").await;
+    let before = peak();
+    let told = served.text("/api/v1/partitions").await;
+    let grown = (peak() - before) / 1024;
+    assert!(told == status.stdout, "{} bytes for {}", told.len(), status.stdout.len());
+    assert!(grown < 24, "{grown} MiB for an answer of {} MiB", told.len() >> 20);
+
+    let all = status.json()["partitions"].as_array().unwrap().clone();
+    assert_eq!(all.len(), 20_003);
+    for (filter, is_chosen) in [
+        ("report=z&state=lost", &(|p: &Value| p["report"] == "z" && p["state"] == "lost") as &dyn Fn(&Value) -> bool),
+        ("since=2018-09-01", &|p| p["date"].as_str().unwrap() >= "2018-09-01"),
+        ("workspace=acme&state=scheduled", &|p| p["state"] == "scheduled"),
+        ("workspace=other", &|_| false),
+    ] {
+        let expected: Vec<_> = all.iter().filter(|partition| is_chosen(partition)).cloned().collect();
+        let told = served.json(&format!("/api/v1/partitions?{filter}")).await;
+        assert!(told == serde_json::json!({ "partitions": expected }), "{filter}");
+    }
+    served.daemon.stop(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,153 @@
+//! `/api/v1/partitions`: what `moesync status --json` prints, written page by page, so that memory is bounded however long
+//! the ledger is.
+//!
+//! This file owns how that answer is made. Nothing is held while a client reads: neither the ledger nor a place.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+
+use axum::{
+    body::Body,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use futures::stream;
+use jiff::{Timestamp, civil::Date};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use super::{State, read_ledger};
+use crate::{
+    ledger::{Choice, LedgerError},
+    outcome::State as PartitionState,
+    plan,
+    report::{Partition, PartitionId, ReportId},
+    sync::Context,
+    words::PartitionStatus,
+};
+
+/// So many partitions are read, and written, at once.
+const PAGE: u32 = 500;
+/// So many pages are made at once; more wait.
+const MOST_PAGES: usize = 2;
+
+/// Which partitions are asked for; all by default.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    workspace: Option<String>,
+    report: Option<String>,
+    state: Option<PartitionState>,
+    since: Option<Date>,
+}
+
+/// The places of those whose page is being made.
+pub(super) struct Places(Semaphore);
+
+impl Default for Places {
+    fn default() -> Self {
+        Places(Semaphore::new(MOST_PAGES))
+    }
+}
+
+/// The partitions that `filter` chooses. An error later than in the first page breaks the answer off.
+pub(super) async fn answer(state: Arc<State>, filter: Filter) -> Result<Response, LedgerError> {
+    let mut listing = Listing::new(state, filter);
+    let first = listing.page().await?;
+    // It begins with a page that is there already, so that what cannot be read at all is told as such.
+    let rest = stream::try_unfold((Some(first), listing), async |(ready, mut listing)| {
+        let page = match ready {
+            Some(page) => page,
+            None if listing.is_over => return Ok(None),
+            None => listing.page().await?,
+        };
+        Ok::<_, LedgerError>(Some((page, (None, listing))))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(rest)).into_response())
+}
+
+/// An answer that is being written.
+struct Listing {
+    state: Arc<State>,
+    ctx: Arc<Context>,
+    filter: Filter,
+    choice: Choice,
+    configured: HashSet<ReportId>,
+    now: Timestamp,
+    /// The next scheduled partition of each report, in order, as far as it is not written yet.
+    upcoming: VecDeque<Partition>,
+    /// The last one read.
+    after: Option<PartitionId>,
+    is_empty: bool,
+    is_over: bool,
+}
+
+impl Listing {
+    fn new(state: Arc<State>, filter: Filter) -> Self {
+        let ctx = state.context();
+        let now = ctx.clock.now();
+        let mut upcoming: Vec<_> = ctx.config.reports.iter().filter_map(|report| plan::next(report, now)).collect();
+        upcoming.sort_by(|a, b| a.id.cmp(&b.id));
+        Self {
+            choice: Choice { workspace: filter.workspace.clone(), report: filter.report.clone(), since: filter.since },
+            configured: ctx.config.reports.iter().map(|report| report.report_id()).collect(),
+            upcoming: upcoming.into(),
+            state,
+            ctx,
+            filter,
+            now,
+            after: None,
+            is_empty: true,
+            is_over: false,
+        }
+    }
+
+    /// The next part of the answer.
+    async fn page(&mut self) -> Result<String, LedgerError> {
+        let state = Arc::clone(&self.state);
+        // The semaphore is never closed.
+        let _place = state.places.0.acquire().await;
+        let ledger = read_ledger(&self.ctx).await?;
+        let entries = ledger.page(&self.choice, self.after.as_ref(), PAGE).await?;
+        let mut text = String::new();
+        if self.after.is_none() {
+            text += "{\n  \"partitions\": [";
+        }
+        for entry in &entries {
+            let id = &entry.partition.id;
+            while let Some(partition) = self.upcoming.pop_front_if(|partition| partition.id < *id) {
+                self.write(&mut text, &PartitionStatus::upcoming(partition, self.now));
+            }
+            self.upcoming.pop_front_if(|partition| partition.id == *id);
+            let is_configured = self.configured.contains(&id.report_id());
+            self.write(&mut text, &PartitionStatus::new(entry, is_configured, self.now));
+        }
+        self.after = entries.last().map(|entry| entry.partition.id.clone());
+        if entries.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
+            for partition in std::mem::take(&mut self.upcoming) {
+                self.write(&mut text, &PartitionStatus::upcoming(partition, self.now));
+            }
+            text += if self.is_empty { "]\n}\n" } else { "\n  ]\n}\n" };
+            self.is_over = true;
+        }
+        Ok(text)
+    }
+
+    fn write(&mut self, text: &mut String, partition: &PartitionStatus) {
+        let Filter { workspace, report, state, since } = &self.filter;
+        let is_chosen = workspace.as_ref().is_none_or(|name| *name == partition.workspace)
+            && report.as_ref().is_none_or(|id| *id == partition.report)
+            && state.is_none_or(|state| state == partition.state)
+            && since.is_none_or(|date| date <= partition.date);
+        if !is_chosen {
+            return;
+        }
+        // Words, numbers and instants: they can always be written. No text in JSON has a line break of its own.
+        let written = serde_json::to_string_pretty(partition).unwrap_or_default().replace('\n', "\n    ");
+        *text += if self.is_empty { "\n    " } else { ",\n    " };
+        *text += &written;
+        self.is_empty = false;
+    }
+}
