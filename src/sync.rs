@@ -369,7 +369,12 @@ impl Work<'_> {
             return Ok(Delivery::Snapshot(gathered.map_err(|failure| self.missed(failure))?));
         }
         let secret = secrets.secret_key(workspace).map_err(refused)?;
-        match self.ctx.vendor.open(self.report, partition.id.date, &secret).await {
+        let vendor = &self.ctx.vendor;
+        let opened = match self.was_badly_packed().await? {
+            true => vendor.open_packed(self.report, partition.id.date, &secret).await,
+            false => vendor.open(self.report, partition.id.date, &secret).await,
+        };
+        match opened {
             Ok(download) => {
                 self.ctx.note_vendor_date(self.report, download.vendor_date);
                 (self.answered)();
@@ -438,6 +443,11 @@ impl Work<'_> {
             upload.write(chunk).await.map_err(|error| store_failed(error, delivery))?;
         }
         match pass.finish().await {
+            Verdict::Verified(_) if delivery.is_packed() => {
+                upload.abort().await;
+                let message = "the gzip around the archive came whole this time; it is taken off at the next attempt";
+                Err(Missed::seen(Outcome::Corrupt, message.into(), delivery).into())
+            }
             Verdict::Verified(verified) => Ok((verified, upload)),
             Verdict::Rejected(rejected) => Err(self.reject(rejected, upload, delivery, &broken_before).await.into()),
         }
@@ -510,6 +520,17 @@ impl Work<'_> {
             sha256: Some(rejected.sha256),
             ..Missed::seen(Outcome::Corrupt, message, delivery)
         }
+    }
+
+    /// Whether the last two attempts ended at a damaged gzip around the archive. What was inside is then not all that
+    /// came, so this one looks at the bytes as they are: those can be kept as evidence.
+    async fn was_badly_packed(&self) -> Result<bool, LedgerError> {
+        if self.claim.entry.outcome != Some(Outcome::Corrupt) {
+            return Ok(false);
+        }
+        let attempts = self.ctx.ledger.attempts(&self.claim.entry.partition.id).await?;
+        let last = attempts.iter().rev().take(2);
+        Ok(last.filter(|attempt| attempt.message.starts_with(moengage::BADLY_PACKED)).count() == 2)
     }
 
     /// Hashes of what came for this partition before and could not be verified.

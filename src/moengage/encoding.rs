@@ -46,8 +46,13 @@ impl Layer {
             [only] if only == "gzip" || only == "x-gzip" => {
                 Layer::Undecided { received: VecDeque::new(), probe: Box::new(MultiGzDecoder::new(Vec::new())) }
             }
-            _ => Layer::AsReceived(VecDeque::new()),
+            _ => Layer::as_received(),
         }
+    }
+
+    /// None that would be taken off.
+    pub(super) fn as_received() -> Self {
+        Layer::AsReceived(VecDeque::new())
     }
 
     /// Whether more must be fed before anything can be taken.

@@ -44,6 +44,9 @@ use crate::{
     signature,
 };
 
+/// How the message of a [`Failure`] begins where a gzip around the archive could not be taken off.
+pub const BADLY_PACKED: &str = "the gzip that the server packed the archive into is damaged";
+
 /// Speaks to the vendor. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Client {
@@ -60,6 +63,8 @@ pub struct Download {
     pub vendor_date: Option<Timestamp>,
     /// The vendor's name for the request.
     pub request_id: Option<String>,
+    /// Whether the server announced a gzip that [`Client::open_packed`] left as it is.
+    pub is_packed: bool,
     body: Body,
     layer: Layer,
     body_ended: bool,
@@ -86,8 +91,32 @@ impl Client {
     ///
     /// Everything but an archive, with its outcome.
     pub async fn open(&self, report: &Report, date: civil::Date, secret: &SecretString) -> Result<Download, Failure> {
+        self.open_as(report, date, secret, false).await
+    }
+
+    /// The same, with every byte as the server sends it: a gzip around the archive that cannot be taken off is evidence.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Client::open`].
+    pub async fn open_packed(
+        &self,
+        report: &Report,
+        date: civil::Date,
+        secret: &SecretString,
+    ) -> Result<Download, Failure> {
+        self.open_as(report, date, secret, true).await
+    }
+
+    async fn open_as(
+        &self,
+        report: &Report,
+        date: civil::Date,
+        secret: &SecretString,
+        stays_packed: bool,
+    ) -> Result<Download, Failure> {
         let started = Instant::now();
-        let opened = self.ask(report, date, secret).await;
+        let opened = self.ask(report, date, secret, stays_packed).await;
         tracing::debug!(
             workspace = report.workspace.name,
             report = report.id,
@@ -99,7 +128,13 @@ impl Client {
         opened
     }
 
-    async fn ask(&self, report: &Report, date: civil::Date, secret: &SecretString) -> Result<Download, Failure> {
+    async fn ask(
+        &self,
+        report: &Report,
+        date: civil::Date,
+        secret: &SecretString,
+        stays_packed: bool,
+    ) -> Result<Download, Failure> {
         let url = source_url(report, date);
         let source_url = url.to_string();
         let signature = signature::sign(&report.workspace.app_id, &report.file_name(date), secret);
@@ -113,23 +148,25 @@ impl Client {
         })?;
         match answer::outcome(answer.status, answer.redirected_to.is_some()) {
             Some(outcome) => Err(refusal(outcome, answer, report, source_url, &redactor).await),
-            None => Download::begin(answer, redactor).await,
+            None => Download::begin(answer, stays_packed, redactor).await,
         }
     }
 }
 
 impl Download {
     /// Reads as far as it takes to know whether the body is the archive or only holds it.
-    async fn begin(answer: Answer, mut redactor: Redactor) -> Result<Self, Failure> {
+    async fn begin(answer: Answer, stays_packed: bool, mut redactor: Redactor) -> Result<Self, Failure> {
         if let Some(query) = &answer.presigned {
             redactor.withhold_query(query.expose_secret());
         }
+        let announced = Layer::announced_by(&answer.headers);
         let mut download = Download {
             content_length: answer.body.announced_length(),
             content_type: text(&answer.headers, CONTENT_TYPE.as_str(), &redactor),
             vendor_date: answer.vendor_date,
             request_id: request_id(&answer.headers, &redactor),
-            layer: Layer::announced_by(&answer.headers),
+            is_packed: stays_packed && announced.is_undecided(),
+            layer: if stays_packed { Layer::as_received() } else { announced },
             body: answer.body,
             body_ended: false,
             failed: None,
@@ -190,7 +227,7 @@ impl Download {
     }
 
     fn badly_packed(&self, error: std::io::Error) -> Failure {
-        let message = format!("the gzip that the server packed the archive into is damaged: {error}");
+        let message = format!("{BADLY_PACKED}: {error}");
         self.failure(Fault { outcome: Outcome::Corrupt, message, http_status: Some(200), vendor_date: None })
     }
 

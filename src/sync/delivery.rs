@@ -31,6 +31,14 @@ impl Delivery {
         }
     }
 
+    /// Whether the bytes may be a gzip that the server put around the archive.
+    pub(super) fn is_packed(&self) -> bool {
+        match self {
+            Delivery::Archive(download) => download.is_packed,
+            Delivery::Snapshot(_) => false,
+        }
+    }
+
     /// What the vendor calls it.
     pub(super) fn content_type(&self) -> Option<&str> {
         match self {

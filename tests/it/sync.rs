@@ -2,8 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use flate2::{Compression, write::GzEncoder};
 use jiff::SignedDuration;
 use moesync::{
     config::{AlarmKind, Source},
@@ -15,7 +25,7 @@ use moesync::{
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::{net::TcpListener, process::Command};
 
 use crate::support::{Bench, Daemon, PATIENCE, Series, oracle::hash, oracle::manifest_key, wait_until};
 
@@ -294,6 +304,47 @@ async fn what_never_verifies_is_kept_in_quarantine_once_it_has_come_twice_alike(
     assert_eq!(bytes.len(), bench.truth(series, date).await.len(), "not all of it");
     assert!(kept.contains(&hash(&bytes)[..12]), "{kept}");
     assert!(bench.landed().is_empty(), "{:?}", bench.landed().keys());
+}
+
+/// A vendor that packs this partition into a gzip for the journey, damaged so many times.
+async fn packed(bench: &Bench, damaged: usize) -> Vec<u8> {
+    let (series, date) = bench.due()[0];
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&bench.truth(series, date).await).unwrap();
+    let (whole, asked) = (encoder.finish().unwrap(), AtomicUsize::new(0));
+    let followed = [&whole[..], b"zz"].concat();
+    let evidence = followed.clone();
+    let answer = move || {
+        let is_damaged = asked.fetch_add(1, Ordering::Relaxed) < damaged;
+        let body = if is_damaged { followed.clone() } else { whole.clone() };
+        let headers = [("content-encoding", "gzip"), ("date", "Sat, 21 Nov 2026 12:00:00 GMT")];
+        std::future::ready((headers, body))
+    };
+    let answer = Arc::new(answer);
+    let app = axum::Router::new().fallback(move || answer());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    bench.write_config(&bench.config().replace(bench.vendor.url().as_str().trim_end_matches('/'), &url));
+    evidence
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_gzip_around_the_archive_is_kept_as_it_came_and_once_whole_it_is_taken_off() {
+    // As often as a pass tries; until the third attempt, which takes the bytes as they are, finds it whole; and just once.
+    for (damaged, attempts, kept_after) in [(6, 6, 1), (2, 4, 0), (1, 2, 0)] {
+        let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+        let (series, date) = bench.due()[0];
+        let evidence = packed(&bench, damaged).await;
+        let ctx = bench.context().await;
+        let first = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+        assert_eq!((first.is_complete(), first.entries[0].attempts), (damaged < 6, attempts), "{:#?}", first.entries);
+        let kept = bench.kept_in("_quarantine");
+        assert_eq!(kept.len(), kept_after, "{kept:?}");
+        assert!(kept.iter().all(|key| fs::read(bench.object(key)).unwrap() == evidence), "not what came");
+        sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+        assert!(fs::read(bench.object(&series.key(date))).unwrap() == bench.truth(series, date).await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
