@@ -4,7 +4,7 @@
 
 mod report;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Router, extract,
@@ -27,6 +27,9 @@ use crate::{
     telemetry::Chain,
     words::{self, Action, PlannedPartition},
 };
+
+/// So many reports in danger are shown; with more it is their number that says most.
+const MOST_IN_DANGER: usize = 20;
 
 /// How often browsers without scripts load the page anew, in seconds.
 const RELOAD: u32 = 60;
@@ -111,12 +114,23 @@ impl IntoResponse for Page {
 
 fn show(overview: &Overview) -> Page {
     let now = overview.now;
+    let dangers = by_report(&overview.dangers);
+    let more = dangers.len().saturating_sub(MOST_IN_DANGER);
     let content = html! {
         (verdict(overview))
-        @if !overview.dangers.is_empty() {
+        @if !dangers.is_empty() {
             section aria-labelledby="danger" {
                 h2 #danger { "In danger" }
-                ul.dangers { @for danger in &overview.dangers { li { (in_danger(danger)) } } }
+                ul.dangers {
+                    @for (danger, dates) in dangers.iter().take(MOST_IN_DANGER) { li { (in_danger(danger, *dates)) } }
+                }
+                @if more > 0 {
+                    p.note {
+                        "And " (count(more, "more report", "more reports")) ": "
+                        a href="/api/v1/overview" { "all of them as JSON" }
+                        ", or with " code { "moesync status" } "."
+                    }
+                }
             }
         }
         section aria-labelledby="reports" {
@@ -184,7 +198,23 @@ fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-fn in_danger(danger: &Danger) -> Markup {
+/// The first danger of each report, in the same order, and how many dates of it are in danger. What is lost is apart.
+fn by_report(dangers: &[Danger]) -> Vec<(&Danger, usize)> {
+    let mut places = HashMap::new();
+    let mut grouped: Vec<(&Danger, usize)> = Vec::new();
+    for danger in dangers {
+        let status = &danger.status;
+        let place = *places.entry((&status.workspace, &status.report, danger.alarm == "lost")).or_insert(grouped.len());
+        match grouped.get_mut(place) {
+            Some((_, dates)) => *dates += 1,
+            None => grouped.push((danger, 1)),
+        }
+    }
+    grouped
+}
+
+/// One row: so many `dates` of a report, of which this is the nearest to its expiry.
+fn in_danger(danger: &Danger, dates: usize) -> Markup {
     let status = &danger.status;
     let left = danger.seconds_left.map(SignedDuration::from_secs);
     html! {
@@ -193,7 +223,10 @@ fn in_danger(danger: &Danger) -> Markup {
             span.what {
                 strong { (status.report) }
                 span.quiet { (status.workspace) }
-                time datetime=(status.date) { (status.date) }
+                span {
+                    @if dates > 1 { (dates) " dates, the " (if danger.alarm == "lost" { "first" } else { "nearest" }) " " }
+                    time datetime=(status.date) { (status.date) }
+                }
             }
             span.left {
                 @match left {
@@ -207,6 +240,7 @@ fn in_danger(danger: &Danger) -> Markup {
             span.why {
                 (why(&danger.alarm))
                 @if let Some(message) = &status.message { ": " (message) }
+                @else if let Some(outcome) = status.outcome { ": " (outcome) }
             }
         }
     }

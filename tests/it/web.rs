@@ -215,6 +215,25 @@ async fn all_partitions_of_a_long_ledger_are_told_as_status_prints_them_and_neve
     served.daemon.stop(&bench).await;
 }
 
+#[tokio::test]
+async fn what_is_in_danger_is_a_row_a_report_the_nearest_to_its_expiry_first_and_no_more_than_twenty() {
+    let ages = (0..25).map(|number| Series::campaign(&format!("Report {number}"), 2 + number % 5));
+    let bench = Bench::at("2026-11-21T12:00:00Z", &ages.collect::<Vec<_>>()).await;
+    // Nothing works on them.
+    let (server, _ctx) = InProcess::start(&bench).await;
+    let page = client().get(&server.url).send().await.unwrap().text().await.unwrap();
+    let rows: Vec<_> = page.split("<a class=\"danger ").skip(1).map(|row| row.split("</a>").next().unwrap()).collect();
+    assert_eq!(rows.len(), 20, "{page}");
+    let told = |row: &str, day: u32| row.contains(&format!("dates, the nearest <time datetime=\"2026-11-{day}\">"));
+    // Generated at 06:00, each for seven days.
+    for (rows, day) in [(&rows[..5], 16), (&rows[5..10], 17), (&rows[10..15], 18), (&rows[15..], 19)] {
+        assert!(rows.iter().all(|row| told(row, day) && row.contains(&format!("{} dates", 21 - day))), "{rows:#?}");
+    }
+    assert!(rows[0].contains("<strong>1 d 18 h</strong> left"), "{}", rows[0]);
+    assert!(page.contains("And 5 more reports: <a href=\"/api/v1/overview\">"), "{page}");
+    assert!(page.contains("75 partitions are in danger."), "{page}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_that_makes_no_sense_is_told_so() {
     let bench = Bench::new(&[Series::dump(1)]).await;
