@@ -19,7 +19,7 @@ mod sqlite;
 
 pub use figures::{AttemptFigures, Choice, DURATION_BOUNDS, ReportFigures};
 pub use holder::{is_alive, place};
-pub use sqlite::{Delivery, Ledger, StoredNews, Summarized};
+pub use sqlite::{Delivery, Ledger, StoredNews, Summarized, Waiting};
 
 /// A ledger that could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -28,7 +28,7 @@ use crate::{
 
 mod notices;
 
-pub use notices::{Delivery, StoredNews, Summarized};
+pub use notices::{Delivery, StoredNews, Summarized, Waiting};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 

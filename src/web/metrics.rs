@@ -1,6 +1,7 @@
 //! `/metrics`, in Prometheus' text format, computed from the ledger at each scrape, so that the counts survive a restart.
 //!
-//! This file owns the names of the metrics. There are as many series as reports are configured, times a constant.
+//! This file owns the names of the metrics. There are as many series as reports and targets are configured, times a
+//! constant.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -67,6 +68,7 @@ async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response 
 async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerError> {
     let ledger = read_ledger(ctx).await?;
     let attempts = ledger.attempt_figures().await?;
+    let waiting = ledger.all_waiting().await?;
     let standing = Standing::gather(ctx, &ledger).await?;
     let Standing { now, figures: reports, view, .. } = &standing;
     let now = *now;
@@ -100,6 +102,22 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
             let labels = [("workspace", workspace.name.as_str()), ("outcome", outcome.as_str())];
             text.sample("moesync_workspace_held", &labels, u8::from(is_held));
         }
+    }
+
+    let told = ctx.config.notify.iter().filter(|target| target.events().is_some());
+    let told: Vec<_> = told.map(|target| (target.name.as_str(), waiting.get(&target.name))).collect();
+    text.family("moesync_notify_waiting", "gauge", "Events that have not arrived yet, by whom they are for.");
+    for (target, waiting) in &told {
+        text.sample("moesync_notify_waiting", &[("target", target)], waiting.map_or(0, |waiting| waiting.events));
+    }
+    text.family(
+        "moesync_notify_oldest_seconds",
+        "gauge",
+        "For how long the oldest of those events waits; 0 while none does.",
+    );
+    for (target, waiting) in &told {
+        let age = waiting.map_or(0.0, |waiting| seconds_between(waiting.since, now).max(0.0));
+        text.sample("moesync_notify_oldest_seconds", &[("target", target)], age);
     }
 
     text.family("moesync_partitions", "gauge", "Partitions in each state.");

@@ -48,7 +48,11 @@ impl Served {
 
     async fn with(bench: &Bench, lines: &str) -> Self {
         bench.write_config(&with_web(bench, lines));
-        let daemon = Daemon::start(bench).await;
+        Self::over(Daemon::start(bench).await)
+    }
+
+    /// With the configuration that it was started with.
+    fn over(daemon: Daemon) -> Self {
         let line = daemon.log().into_iter().find(|line| line.contains("\"message\":\"running\"")).unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
         let url = line["url"].as_str().unwrap().trim_end_matches('/').to_owned();

@@ -50,6 +50,15 @@ pub struct StoredNews {
     pub through: i64,
 }
 
+/// The events that wait for one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub events: u64,
+    /// Since when the oldest does.
+    pub since: Timestamp,
+}
+
 /// Whether an attempt `a` at a partition `p` has stored what is news to the target that is bound. The same content once
 /// more is none: it was fetched again and has not changed. Nor is what was stored before the target was known, and has
 /// been found: the ledger may be a new one.
@@ -331,6 +340,18 @@ impl Ledger {
             self.post(&mut transaction, target, event, &[], next.at).await?;
         }
         transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    /// What waits for each target, by its name.
+    pub async fn all_waiting(&self) -> Result<BTreeMap<String, Waiting>, LedgerError> {
+        let rows = self
+            .read("SELECT target, count(*) AS events, min(created_at) AS since FROM outbox GROUP BY target")
+            .await?;
+        let of = |row: &SqliteRow| {
+            let events = self.natural(row, "events")?.unwrap_or(0);
+            Ok((self.text(row, "target")?, Waiting { events, since: self.instant(row, "since")? }))
+        };
+        rows.iter().map(of).collect()
     }
 
     /// How many events wait for `target`.

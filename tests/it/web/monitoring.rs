@@ -13,8 +13,8 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
-use super::{InProcess, Served, all_stored, client, root};
-use crate::support::{Bench, Series, wait_until};
+use super::{InProcess, Served, all_stored, client, root, with_web};
+use crate::support::{Bench, Daemon, Receiver, Series, wait_until};
 
 #[tokio::test]
 async fn livez_fails_once_the_loop_does_not_turn_any_more() {
@@ -226,6 +226,22 @@ async fn metrics_tell_of_danger_and_of_a_workspace_that_waits() {
     let expiry = values[&format!("moesync_nearest_expiry_seconds{{{report}}}")];
     assert!((17.0 * 3600.0..=18.0 * 3600.0).contains(&expiry), "{expiry}");
     assert!(values[&format!("moesync_alarms{{{report},alarm=\"expiring\"}}")] >= 3.0);
+    served.daemon.stop(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_of_a_target_that_is_not_reached() {
+    let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 3)]).await, Receiver::start().await);
+    receiver.answer(503, "closed");
+    bench.write_config(&(with_web(&bench, "listen = \"127.0.0.1:0\"") + &receiver.webhook()));
+    let served = Served::over(Daemon::start(&bench).await);
+    let of = async |name: &str| samples(&served.text("/metrics").await)[&format!("{name}{{target=\"hook\"}}")];
+    assert!(wait_until(async || of("moesync_notify_waiting").await == 3.0).await);
+    assert_eq!(promtool(&["check", "metrics"], &served.text("/metrics").await), "");
+    assert!(wait_until(async || of("moesync_notify_oldest_seconds").await > 1.0).await);
+    receiver.answer(200, "ok");
+    assert!(wait_until(async || of("moesync_notify_waiting").await == 0.0).await);
+    assert_eq!(of("moesync_notify_oldest_seconds").await, 0.0);
     served.daemon.stop(&bench).await;
 }
 
