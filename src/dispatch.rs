@@ -408,13 +408,15 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
             };
             let alarm = async {
                 ctx.bulletin.alarm().await;
-                let earliest = surveyed_at.and_then(|at| at.checked_add(SHORTEST_ROUND).ok());
+                // Whatever else may end this wait: the next round looks around.
+                let earliest = surveyed_at.take().and_then(|at| at.checked_add(SHORTEST_ROUND).ok());
+                let now = ctx.clock.now();
                 ctx.clock.sleep(earliest.map_or(Duration::ZERO, |at| until(at, now).min(GATHERING))).await;
             };
             tokio::select! {
                 () = ctx.clock.sleep(wait) => {}
                 () = news => {}
-                () = alarm => surveyed_at = None,
+                () = alarm => {}
             }
         };
         tokio::select! {
