@@ -65,7 +65,7 @@ const SUMMARY: SignedDuration = SignedDuration::from_hours(24);
 /// The loop plans each minute. Once it has not for so long, it hangs.
 const HANGING: SignedDuration = SignedDuration::from_mins(15);
 
-/// Rounds are a minute apart. After a longer pause the machine has slept or its clock was set, and the loop had no time to
+/// Rounds are seconds apart. After a longer pause the machine has slept or its clock was set, and the loop had no time to
 /// go on.
 const ABSENCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -529,7 +529,13 @@ fn pending(plan: &Plan, now: Timestamp) -> usize {
 /// All is well where nothing is in danger; what is lost, or was rebuilt, was told and changes no more.
 fn describe(found: &Found, lasting: Option<&BTreeMap<Key, Told>>) -> (Ping, String) {
     let is_over = |kind| matches!(kind, AlarmKind::Lost | AlarmKind::Ledger);
-    let alarms: Vec<_> = lasting.into_iter().flatten().filter(|(_, told)| !is_over(told.kind)).collect();
+    // Of the clocks nothing is known until the vendor answers again, which may be in a month.
+    let is_active = |key: &Key| matches!(found.all.get(key), Some(Standing::Active(_)));
+    let alarms: Vec<_> = lasting
+        .into_iter()
+        .flatten()
+        .filter(|(key, told)| !is_over(told.kind) && (told.kind != AlarmKind::Clock || is_active(key)))
+        .collect();
     let mut text = format!("{} due and not stored; {} alarms", found.pending, alarms.len());
     for (key, told) in alarms.iter().take(20) {
         let subject = &key.1;

@@ -288,12 +288,20 @@ impl Hold {
         left.map_or(self.until, |left| self.until.min(after(self.since, left / share)))
     }
 
-    /// Of this hold and the one that the workspace had before, the one that ends later: where several requests were under
-    /// way, no answer cuts short the wait that another one asked for.
+    /// This hold, in place of the one that the workspace had before. Where several requests were under way, no answer cuts
+    /// short the wait that another one asked for; that the key is refused is known at once all the same.
     pub fn or_longer(self, before: Option<Hold>) -> Self {
-        match before {
-            Some(before) if before.until > self.until && before.since <= after(self.since, CLOCK_TOLERANCE) => before,
-            _ => self,
+        let is_believable = |before: &Hold| before.since <= after(self.since, CLOCK_TOLERANCE);
+        let Some(before) = before.filter(|before| before.until > self.until && is_believable(before)) else {
+            return self;
+        };
+        match (before.outcome, self.outcome) {
+            // A rate is no word about the key, but whoever counts requests may have taken it.
+            (Outcome::Unauthorized, Outcome::RateLimited) => self,
+            (Outcome::RateLimited, Outcome::Unauthorized) => {
+                Hold { until: before.until, is_asked: before.is_asked, ..self }
+            }
+            _ => before,
         }
     }
 }
@@ -504,6 +512,10 @@ mod tests {
         assert_eq!(short.clone().or_longer(Some(long.clone())), long);
         assert_eq!(long.clone().or_longer(Some(short.clone())), long);
         assert_eq!(short.clone().or_longer(None), short);
+        let refused = Hold { outcome: Outcome::Unauthorized, is_asked: false, ..short.clone() };
+        let both = refused.clone().or_longer(Some(long.clone()));
+        assert_eq!((both.outcome, both.until), (Outcome::Unauthorized, long.until), "and the alarm is not put off");
+        assert_eq!(short.clone().or_longer(Some(Hold { until: long.until, ..refused })), short);
         let of_a_wild_clock = hold("2027-11-21T12:00:00Z", "2027-11-21T12:01:00Z");
         assert_eq!(short.clone().or_longer(Some(of_a_wild_clock)), short);
     }

@@ -184,24 +184,41 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
         }
     }
 
-    plan.items.sort_by_cached_key(|item| {
-        let partition = &item.entry.partition;
-        let expiry = partition.expires_at.unwrap_or(Timestamp::MAX);
-        // Where a key was refused, what was asked for longest ago is the probe: the archives and the JSON APIs may have
-        // keys of their own, and neither shall wait for the other's for ever.
-        let hold = ledger.holds.get(&partition.id.workspace);
-        let is_refused = hold.is_some_and(|hold| hold.outcome == Outcome::Unauthorized);
-        let is_probe = is_refused && matches!(item.decision, Decision::Fetch | Decision::Refresh);
-        let asked = item.entry.last_attempt_at.filter(|_| is_probe).unwrap_or(Timestamp::MIN);
-        let (waits, class, time) = match item.decision {
-            // What has expired already loses nothing by waiting for what is about to.
-            Decision::Fetch if expiry > now => (false, 0, expiry),
-            Decision::Fetch | Decision::Refresh => (false, 1, expiry),
-            decision => (true, 2, decision.until().unwrap_or(Timestamp::MAX)),
-        };
-        (waits, asked, class, time, partition.generated_at, partition.id.clone())
-    });
+    sort(&mut plan.items, ledger, now);
     plan
+}
+
+/// By urgency. In a workspace whose key was refused, what was asked for longest ago goes first, in the place of the most
+/// urgent: it is the probe, the archives and the JSON APIs may have keys of their own, and neither shall wait for the
+/// other's for ever.
+fn sort(items: &mut [Item], ledger: &LedgerView, now: Timestamp) {
+    let urgency = |item: &Item| {
+        let expiry = item.entry.partition.expires_at.unwrap_or(Timestamp::MAX);
+        match item.decision {
+            // What has expired already loses nothing by waiting for what is about to.
+            Decision::Fetch if expiry > now => (0, expiry),
+            Decision::Fetch | Decision::Refresh => (1, expiry),
+            decision => (2, decision.until().unwrap_or(Timestamp::MAX)),
+        }
+    };
+    let mut probes: HashMap<String, (PartitionId, (u8, Timestamp))> = HashMap::new();
+    for (workspace, _) in ledger.holds.iter().filter(|(_, hold)| hold.outcome == Outcome::Unauthorized) {
+        let is_asked_for = |item: &&Item| {
+            item.entry.partition.id.workspace == *workspace
+                && matches!(item.decision, Decision::Fetch | Decision::Refresh)
+        };
+        let asked_for = || items.iter().filter(is_asked_for);
+        let order = |item: &&Item| (item.entry.last_attempt_at, urgency(item), item.entry.partition.generated_at);
+        if let (Some(probe), Some(first)) = (asked_for().min_by_key(order), asked_for().map(urgency).min()) {
+            probes.insert(workspace.clone(), (probe.entry.partition.id.clone(), first));
+        }
+    }
+    items.sort_by_cached_key(|item| {
+        let partition = &item.entry.partition;
+        let probe = probes.get(&partition.id.workspace).filter(|(id, _)| *id == partition.id);
+        let (is_behind, urgency) = probe.map_or_else(|| (true, urgency(item)), |(_, first)| (false, *first));
+        (urgency, is_behind, partition.generated_at, partition.id.clone())
+    });
 }
 
 /// The next partition of `report` that is generated after `now`, and not before its `start`.
@@ -306,8 +323,8 @@ fn first_sight(report: &Report, now: Timestamp) -> Timestamp {
         return before_start(report);
     }
     match report.source {
-        // A day more than the retention, for "as soon as possible"; what is gone already is left out.
-        Source::CampaignReport => now.checked_sub(SignedDuration::from_hours(8 * 24)).unwrap_or(Timestamp::MIN),
+        // A long day more than the retention, for "as soon as possible"; what is gone already is left out.
+        Source::CampaignReport => now.checked_sub(SignedDuration::from_hours(8 * 24 + 1)).unwrap_or(Timestamp::MIN),
         _ => start_of_day(report, report.timezone.to_datetime(now).date()),
     }
 }

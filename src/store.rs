@@ -10,6 +10,7 @@ mod manifest;
 mod remote;
 
 use std::{
+    fmt,
     future::Future,
     io, mem,
     sync::{Arc, Mutex, PoisonError},
@@ -192,6 +193,19 @@ pub struct Capabilities {
     pub refuses_overwrite: bool,
     /// Whether what is staged can be removed again. If not, reports are stored all the same and leftovers stay.
     pub deletes: bool,
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.deletes {
+            true => "written, read and deleted",
+            false => "written and read; what is staged there cannot be deleted and will stay",
+        })?;
+        f.write_str(match self.refuses_overwrite {
+            true => "; refuses to overwrite",
+            false => "; ignores conditional puts: let one moesync at a time write to it, and switch on versioning",
+        })
+    }
 }
 
 /// What is at an object's key, and beside it.

@@ -19,7 +19,7 @@ use crate::{
     notify,
     outcome::Outcome,
     schedule,
-    store::{Budget, Capabilities, Destination},
+    store::{Budget, Destination},
     sync::Secrets,
     telemetry::Chain,
 };
@@ -111,19 +111,7 @@ async fn destinations(config: &Config, checks: &mut Vec<Check>) {
             Err(error) => Err(error),
         };
         let (ok, message) = match checked {
-            Ok(Capabilities { refuses_overwrite, deletes }) => {
-                let done = if deletes {
-                    "written, read and deleted"
-                } else {
-                    "written and read; what is staged there cannot be deleted and will stay"
-                };
-                let overwriting = if refuses_overwrite {
-                    "refuses to overwrite"
-                } else {
-                    "ignores conditional puts: let one moesync at a time write to it, and switch on versioning"
-                };
-                (true, format!("{done}; {overwriting}"))
-            }
+            Ok(capabilities) => (true, capabilities.to_string()),
             Err(error) => (false, error.to_string()),
         };
         checks.push(Check { subject: format!("destination {}", destination.name), ok, message });

@@ -156,32 +156,38 @@ impl Bucket {
         }
     }
 
-    /// Writes, reads and deletes a probe. Always the same one, so that at most one stays where nothing may be deleted.
+    /// Writes, reads and deletes a probe. Always the same one, and never over what is there where that can be helped: where
+    /// nothing may be deleted or overwritten, each process leaves one and can go on.
     pub(super) async fn probe(&self) -> Result<Capabilities, StoreError> {
         let key = join([STAGING, &self.holder, "probe"]);
         let _writing = self.writing(&key).lock().await;
         let fail = |error| self.fail("probe", &key, &error);
-        self.objects.put(&self.at(&key), PutPayload::from_static(b"probe")).await.map_err(fail)?;
+        let create = async |text| {
+            self.objects.put_opts(&self.at(&key), PutPayload::from_static(text), PutMode::Create.into()).await
+        };
+        match create(b"probe").await {
+            Ok(_) | Err(Error::AlreadyExists { .. }) => {}
+            Err(error) if is_unsupported(&error) => {
+                self.objects.put(&self.at(&key), PutPayload::from_static(b"probe")).await.map_err(fail)?;
+            }
+            Err(error) => return Err(fail(error)),
+        }
         let result = async {
             let read = self.objects.get(&self.at(&key)).await.map_err(fail)?.bytes().await.map_err(fail)?;
             if read.as_ref() != b"probe" {
                 return Err(self.reporter.text("probe", key.as_ref(), "other bytes were read than written".to_owned()));
             }
-            match self.objects.put_opts(&self.at(&key), PutPayload::from_static(b"other"), PutMode::Create.into()).await
-            {
+            match create(b"other").await {
                 Ok(_) => Ok(false),
-                Err(Error::AlreadyExists { .. }) => Ok(true),
+                // Written a moment ago, so it is overwriting that is not permitted.
+                Err(Error::AlreadyExists { .. } | Error::PermissionDenied { .. }) => Ok(true),
                 Err(error) if is_unsupported(&error) => Ok(false),
                 Err(error) => Err(fail(error)),
             }
         };
         let result = result.await;
-        let deleted = self.delete("delete", &key).await;
-        let refuses_overwrite = result?;
-        if let Err(error) = &deleted {
-            tracing::warn!("reports can be stored, but leftovers below `{STAGING}` will stay: {error}");
-        }
-        Ok(Capabilities { refuses_overwrite, deletes: deleted.is_ok() })
+        let deletes = self.delete("delete", &key).await.is_ok();
+        Ok(Capabilities { refuses_overwrite: result?, deletes })
     }
 
     pub(super) async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
@@ -235,6 +241,19 @@ impl Bucket {
         put.map(drop).map_err(|error| self.fail("write", key, &error))
     }
 
+    /// What the first probe found.
+    async fn capabilities(&self) -> Result<&Capabilities, StoreError> {
+        let probe = async || {
+            let capabilities = self.probe().await?;
+            if !capabilities.deletes {
+                let destination = self.reporter.destination();
+                tracing::warn!(destination, "reports can be stored, but leftovers below `{STAGING}` cannot be deleted");
+            }
+            Ok(capabilities)
+        };
+        self.capabilities.get_or_try_init(probe).await
+    }
+
     /// Puts a small object under a key that must be free.
     pub(super) async fn put_new(
         &self,
@@ -244,7 +263,7 @@ impl Bucket {
         still_ours: impl Future<Output = bool> + Send,
     ) -> Result<Commit, StoreError> {
         let size = bytes.len() as u64;
-        let refuses = self.capabilities.get_or_try_init(|| self.probe()).await?.refuses_overwrite;
+        let refuses = self.capabilities().await?.refuses_overwrite;
         let _writing = self.writing(key).lock().await;
         if !refuses {
             if let Some(commit) = self.compare(key, size, sha256).await?.commit(true) {
@@ -335,8 +354,10 @@ impl Bucket {
                 tracing::warn!("{error}");
                 continue;
             }
-            self.delete("sweep", &path).await?;
-            removed += 1;
+            match self.delete("sweep", &path).await {
+                Ok(()) => removed += 1,
+                Err(error) => tracing::warn!("{error}"),
+            }
         }
         Ok(removed)
     }

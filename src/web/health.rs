@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{State, api, read_ledger};
 use crate::{
+    store::Capabilities,
     sync::Context,
     telemetry::Chain,
     words::{self, Check, Health},
@@ -99,7 +100,7 @@ struct Probe {
     under: Arc<Context>,
     began: Instant,
     /// When it ended, and how.
-    found: watch::Receiver<Option<(Instant, Result<(), String>)>>,
+    found: watch::Receiver<Option<(Instant, Result<Capabilities, String>)>>,
     /// Why the one before failed, if it did.
     before: Option<String>,
 }
@@ -127,7 +128,7 @@ impl Probes {
         let (ctx, name) = (Arc::clone(ctx), name.to_owned());
         tokio::spawn(async move {
             let Some(destination) = ctx.destinations.get(&name) else { return };
-            let checked = destination.check().await.map(drop).map_err(|error| error.to_string());
+            let checked = destination.check().await.map_err(|error| error.to_string());
             tell.send_replace(Some((Instant::now(), checked)));
         });
         probe
@@ -147,7 +148,7 @@ impl Probe {
         let ended = timeout_at(self.began + PROBE_TIME, self.found.wait_for(Option::is_some)).await;
         let ended = ended.map(|found| found.ok().and_then(|found| found.clone()));
         let (ok, message) = match ended {
-            Ok(Some((_, Ok(())))) => (true, "written, read and deleted".to_owned()),
+            Ok(Some((_, Ok(capabilities)))) => (true, capabilities.to_string()),
             Ok(Some((_, Err(reason)))) => (false, reason),
             Ok(None) => (false, "the probe did not come to its end; the log may say why".to_owned()),
             Err(_) => {

@@ -589,6 +589,22 @@ async fn a_dead_mans_switch_and_the_summary_know_of_a_danger_also_while_it_is_be
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dead_mans_switch_is_not_told_for_weeks_of_a_clock_that_nobody_has_compared_since() {
+    let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
+    let target = format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url);
+    bench.write_config(&(bench.config() + &target));
+    let ctx = bench.context().await;
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
+    bench.fault("wrong-date=-2h");
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    dispatcher.round(&ctx).await.unwrap();
+    bench.clock.advance(hours(2));
+    dispatcher.round(&ctx).await.unwrap();
+    let paths: Vec<_> = receiver.received().into_iter().map(|ping| ping.path).collect();
+    assert_eq!(paths, ["/ping/uuid/fail", "/ping/uuid"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_day_on_which_nothing_was_stored_has_its_summary() {
     let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
     pass(&bench).await;
