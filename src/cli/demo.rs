@@ -120,7 +120,8 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
     }
 
-    let today = shell.clock.now().to_zoned(TimeZone::UTC).date();
+    let now = shell.clock.now().to_zoned(TimeZone::UTC);
+    let today = now.date();
     let week_ago = today.saturating_sub(6.days());
     let mut text = format!(
         "# Written by `moesync demo`. The base URL is that of its pretend MoEngage.\n\
@@ -131,14 +132,19 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
          [[destinations]]\nname = \"disk\"\nurl = \"file://./{FOLDER}/reports\"\n",
         account.app_id
     );
+    // Without a buffer seven dates are there at any time of the day: one is due when the one of a week ago expires.
     for report in &account.reports {
-        let name = match report.source {
-            Source::CampaignReport => format!("name = \"{}\"\n", report.name),
+        let name = match (report.source, &report.schedule) {
+            (Source::CampaignReport, _) => format!("name = \"{}\"\n", report.name),
+            // Before its time of the day, today's is still to come, and the week began a day earlier.
+            (_, Schedule::Daily { at }) if now.time() < *at => {
+                format!("start = \"{}\"\n", week_ago.saturating_sub(1.days()))
+            }
             _ => format!("start = \"{week_ago}\"\n"),
         };
         text += &format!(
             "\n[[reports]]\nworkspace = \"demo\"\nsource = \"{}\"\nid = \"{}\"\n{name}destination = \"disk\"\n\
-             schedule = {}\n",
+             schedule = {}\nbuffer = \"0s\"\n",
             report.source,
             report.name.to_lowercase().replace(" - ", "-").replace(' ', "-"),
             schedule(&report.schedule)
