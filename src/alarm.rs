@@ -199,7 +199,7 @@ pub fn being_fetched(plan: &Plan, alarms: &Alarms, now: Timestamp) -> BTreeSet<R
 }
 
 /// Whether it is due and not stored, and of a report that is configured.
-fn is_pending(item: &Item, now: Timestamp) -> bool {
+pub fn is_pending(item: &Item, now: Timestamp) -> bool {
     item.report.is_some() && item.entry.settled == Settled::Open && item.entry.partition.due_at <= now
 }
 

@@ -74,8 +74,7 @@ pub async fn run(
     // Another process may take its time with the ledger.
     let started = tokio::select! {
         started = sync::start(config, Arc::clone(&clock), Arc::clone(&progress)) => started?,
-        _ = interrupts.recv() => return Ok(()),
-        _ = terminations.recv() => return Ok(()),
+        () = told_to_stop(&mut interrupts, &mut terminations) => return Ok(()),
     };
     let mut ctx = Arc::new(started);
     dispatcher.begin(&ctx).await.map_err(StartError::from)?;
@@ -105,10 +104,7 @@ pub async fn run(
         let ended = {
             let working_with = Arc::clone(&ctx);
             let stop = async {
-                tokio::select! {
-                    _ = interrupts.recv() => {}
-                    _ = terminations.recv() => {}
-                }
+                told_to_stop(&mut interrupts, &mut terminations).await;
                 tell(&[NotifyState::Stopping]);
             };
             let reloads = async {
@@ -147,8 +143,7 @@ pub async fn run(
                 let open = async || sync::start(Arc::clone(&config), Arc::clone(&clock), Arc::clone(&progress)).await;
                 let opened = tokio::select! {
                     opened = ctx.pulse.beat_during(open_anew(&ctx, open)) => opened?,
-                    _ = interrupts.recv() => break,
-                    _ = terminations.recv() => break,
+                    () = told_to_stop(&mut interrupts, &mut terminations) => break,
                 };
                 ctx = Arc::new(opened);
                 // Of a damaged one it has been said already, and where that is now.
@@ -202,6 +197,13 @@ async fn open_anew(old: &Context, open: impl AsyncFn() -> Result<Context, StartE
             ended => return ended,
         }
         old.clock.sleep(PAUSE).await;
+    }
+}
+
+async fn told_to_stop(interrupts: &mut Signal, terminations: &mut Signal) {
+    tokio::select! {
+        _ = interrupts.recv() => {}
+        _ = terminations.recv() => {}
     }
 }
 

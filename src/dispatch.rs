@@ -22,7 +22,7 @@ use crate::{
     event::{Content, Event},
     ledger::{LedgerError, Summarized},
     notify::{Client, Ping, Refusal},
-    outcome::{self, Entry, Settled},
+    outcome::{self, Entry},
     plan::{self, Plan},
     report::ReportId,
     sync::Context,
@@ -522,8 +522,7 @@ async fn write_summary(ctx: &Context, target: &Target, events: &Events, found: &
 
 /// How many configured partitions are due and not stored.
 fn pending(plan: &Plan, now: Timestamp) -> usize {
-    let is_pending = |entry: &Entry| entry.settled == Settled::Open && entry.partition.due_at <= now;
-    plan.items.iter().filter(|item| item.report.is_some() && is_pending(&item.entry)).count()
+    plan.items.iter().filter(|item| alarm::is_pending(item, now)).count()
 }
 
 /// All is well where nothing is in danger; what is lost, or was rebuilt, was told and changes no more.

@@ -16,7 +16,7 @@ use crate::{
     archive::{self, Limits, Pass, Verdict, Verified},
     config::{Query, Report},
     ledger::{Claim, LedgerError},
-    moengage::{self, Failure, RetryAfter},
+    moengage::{self, Failure},
     outcome::{self, Attempt, Entry, OTHER_CONTENT, Outcome, Settled, StoredObject},
     report::{Keys, PartitionId, manifest_key},
     store::{Commit, Destination, Format, Found, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
@@ -333,8 +333,7 @@ impl Work<'_> {
             // A process died between object and manifest: what verifies is given one. Of what restates there was one before.
             Some(manifest) if self.report.source.is_archive() || !manifest.names(id, &key) => {}
             _ => {
-                if let Some((verified, records)) = reread(self.ctx, self.report, destination, &key).await? {
-                    let manifest = Manifest { records, ..self.manifest(&key, &verified) };
+                if let Some(manifest) = self.described_again(destination, &key).await? {
                     destination.put_manifest(&manifest).await?;
                     return Ok(Occupant::Ours(Box::new(manifest)));
                 }
@@ -348,6 +347,12 @@ impl Work<'_> {
             }
         }
         Ok(Occupant::Somebody)
+    }
+
+    /// The manifest of the object at `key`, as far as the object itself tells; `None` when it is not whole.
+    async fn described_again(&self, destination: &Destination, key: &str) -> Result<Option<Manifest>, StoreError> {
+        let reread = reread(self.ctx, self.report, destination, key).await?;
+        Ok(reread.map(|(verified, records)| Manifest { records, ..self.manifest(key, &verified) }))
     }
 
     /// A manifest without its object must not be there when the next object comes, lest it be taken for that one's.
@@ -389,17 +394,11 @@ impl Work<'_> {
     }
 
     fn missed(&self, failure: Failure) -> Missed {
-        let now = self.ctx.clock.now();
-        let retry_after = failure.retry_after.map(|retry_after| match retry_after {
-            RetryAfter::Seconds(seconds) => SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)),
-            // The vendor's date is meant by the vendor's clock.
-            RetryAfter::At(at) => at.duration_since(failure.vendor_date.unwrap_or(now)),
-        });
         Missed {
             http_status: failure.http_status,
             seen: failure.seen,
             vendor_date: failure.vendor_date,
-            retry_after,
+            retry_after: failure.wait(self.ctx.clock.now()),
             request_id: failure.request_id,
             ..Missed::new(failure.outcome, failure.message)
         }

@@ -7,7 +7,7 @@ use comfy_table::Cell;
 use futures::{StreamExt, stream};
 
 use super::{
-    Ended, Result, Shell, Which, configured, entries, stop_signal, table,
+    Ended, Result, Shell, Which, configured, stop_signal, table,
     words::{PartitionStatus, Verification, VerifiedPartition},
 };
 use crate::{
@@ -53,7 +53,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
                     "there is no ledger that says what is stored; `moesync sync` makes one from the manifests".into(),
                 ));
             };
-            (entries(Some(&ledger)).await?, destinations)
+            (ledger.entries().await?, destinations)
         }
     };
     let stored = recorded

@@ -4,7 +4,7 @@
 
 use std::{cmp::Reverse, ops::Range};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
@@ -51,6 +51,15 @@ impl Failure {
             request_id: None,
             seen: false,
         }
+    }
+
+    /// How long the vendor wants to be left alone from `now` on, if it says so. Not checked for being sensible.
+    pub fn wait(&self, now: Timestamp) -> Option<SignedDuration> {
+        self.retry_after.map(|retry_after| match retry_after {
+            RetryAfter::Seconds(seconds) => SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)),
+            // The vendor's date is meant by the vendor's clock.
+            RetryAfter::At(at) => at.duration_since(self.vendor_date.unwrap_or(now)),
+        })
     }
 }
 

@@ -116,7 +116,24 @@ impl Client {
         stays_packed: bool,
     ) -> Result<Download, Failure> {
         let started = Instant::now();
-        let opened = self.ask(report, date, secret, stays_packed).await;
+        let opened = async {
+            let url = source_url(report, date);
+            let source_url = url.to_string();
+            let signature = signature::sign(&report.workspace.app_id, &report.file_name(date), secret);
+            let redactor = Redactor::new(secret, &signature);
+            let request =
+                request(report.source, url, &signature).map_err(|message| Failure::new(Outcome::Rejected, message))?;
+            let answer = self.transport.ask(request, &redactor).await.map_err(|fault| Failure {
+                http_status: fault.http_status,
+                vendor_date: fault.vendor_date,
+                ..Failure::new(fault.outcome, redactor.redact(&fault.message))
+            })?;
+            match answer::outcome(answer.status, answer.redirected_to.is_some()) {
+                Some(outcome) => Err(refusal(outcome, answer, report, source_url, &redactor).await),
+                None => Download::begin(answer, stays_packed, redactor).await,
+            }
+        }
+        .await;
         tracing::debug!(
             workspace = report.workspace.name,
             report = report.id,
@@ -126,30 +143,6 @@ impl Client {
             "asked MoEngage for an archive"
         );
         opened
-    }
-
-    async fn ask(
-        &self,
-        report: &Report,
-        date: civil::Date,
-        secret: &SecretString,
-        stays_packed: bool,
-    ) -> Result<Download, Failure> {
-        let url = source_url(report, date);
-        let source_url = url.to_string();
-        let signature = signature::sign(&report.workspace.app_id, &report.file_name(date), secret);
-        let redactor = Redactor::new(secret, &signature);
-        let request =
-            request(report.source, url, &signature).map_err(|message| Failure::new(Outcome::Rejected, message))?;
-        let answer = self.transport.ask(request, &redactor).await.map_err(|fault| Failure {
-            http_status: fault.http_status,
-            vendor_date: fault.vendor_date,
-            ..Failure::new(fault.outcome, redactor.redact(&fault.message))
-        })?;
-        match answer::outcome(answer.status, answer.redirected_to.is_some()) {
-            Some(outcome) => Err(refusal(outcome, answer, report, source_url, &redactor).await),
-            None => Download::begin(answer, stays_packed, redactor).await,
-        }
     }
 }
 

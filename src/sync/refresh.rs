@@ -6,10 +6,10 @@
 
 use tracing::warn;
 
-use super::{Ended, Landed, LedgerError, Work, inspect::digest, reread, store_failed};
+use super::{Ended, Landed, LedgerError, Work, inspect::digest, store_failed};
 use crate::{
     outcome::StoredObject,
-    store::{Destination, Manifest, StoreError},
+    store::{Destination, Manifest},
 };
 
 impl Work<'_> {
@@ -69,11 +69,5 @@ impl Work<'_> {
         upload.replace(&verified, key).await.map_err(fail)?;
         destination.put_manifest(&new).await.map_err(fail)?;
         Ok(Landed::fetched(new, remark, &delivery))
-    }
-
-    /// The manifest of the object at `key`, as far as the object itself tells; `None` when it is not whole.
-    async fn described_again(&self, destination: &Destination, key: &str) -> Result<Option<Manifest>, StoreError> {
-        let reread = reread(self.ctx, self.report, destination, key).await?;
-        Ok(reread.map(|(verified, records)| Manifest { records, ..self.manifest(key, &verified) }))
     }
 }

@@ -19,7 +19,7 @@ use tracing::{debug, info};
 use super::{Context, jitter, spool::Spool};
 use crate::{
     config::{CampaignsQuery, Query, Report, StatsQuery},
-    moengage::{self, Failure, Page, Question, Record, RetryAfter},
+    moengage::{self, Failure, Page, Question, Record},
     ndjson::{self, Lines},
     outcome::{self, Outcome, QUICK_TRIES},
     report::Partition,
@@ -308,17 +308,8 @@ impl Reader<'_> {
             ctx.note_vendor_date(self.report, failure.vendor_date);
             let is_patient = self.is_answered && number < QUICK_TRIES;
             if failure.outcome == Outcome::RateLimited {
-                let wait = match failure.retry_after {
-                    Some(RetryAfter::Seconds(seconds)) => {
-                        SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
-                    }
-                    // The vendor's date is meant by the vendor's clock.
-                    Some(RetryAfter::At(at)) => {
-                        at.duration_since(failure.vendor_date.unwrap_or_else(|| ctx.clock.now()))
-                    }
-                    None => SignedDuration::ZERO,
-                };
-                let wait = if wait.is_positive() { wait } else { USUAL_BREAK };
+                let asked = failure.wait(ctx.clock.now()).filter(SignedDuration::is_positive);
+                let wait = asked.unwrap_or(USUAL_BREAK);
                 // Others may be in the middle of a listing, whatever becomes of this one.
                 ctx.pace.rest(clock, &self.report.workspace.app_id, source, wait.min(LONGEST_BREAK));
                 if !is_patient || wait > LONGEST_BREAK {
