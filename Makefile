@@ -1,6 +1,6 @@
 # make test   installs what the tests need and is missing (Debian), then runs them all
 # make lint   formatting, clippy, documentation, dependencies
-# make bench  speed and memory against the promises; takes minutes and a quiet machine
+# make bench  speed and memory against the promises; takes an hour and a half, and a quiet machine
 # make deb    the Debian package, into target/debian/
 # make demo   everything against a pretend MoEngage, into ./moesync-demo/
 

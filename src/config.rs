@@ -230,7 +230,7 @@ pub struct Destination {
     pub place: String,
 }
 
-/// One of the vendor's five APIs.
+/// One of the vendor's six APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "a source such as \"campaign_report\"")]
 pub enum Source {
@@ -242,11 +242,23 @@ pub enum Source {
     CampaignStats,
     /// The live listing of campaigns.
     Campaigns,
+    /// The live listing of campaigns of every channel, with little about each.
+    CampaignMeta,
     /// The live listing of executions of recurring campaigns.
     Executions,
 }
 
 impl Source {
+    /// Every source.
+    pub const ALL: [Source; 6] = [
+        Source::CampaignReport,
+        Source::DailyDump,
+        Source::CampaignStats,
+        Source::Campaigns,
+        Source::CampaignMeta,
+        Source::Executions,
+    ];
+
     /// The word used in the configuration, the ledger and manifests.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -254,15 +266,14 @@ impl Source {
             Source::DailyDump => "daily_dump",
             Source::CampaignStats => "campaign_stats",
             Source::Campaigns => "campaigns",
+            Source::CampaignMeta => "campaign_meta",
             Source::Executions => "executions",
         }
     }
 
     /// The source that `word` names.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::CampaignReport, Self::DailyDump, Self::CampaignStats, Self::Campaigns, Self::Executions]
-            .into_iter()
-            .find(|source| source.as_str() == word)
+        Self::ALL.into_iter().find(|source| source.as_str() == word)
     }
 
     /// Whether the vendor serves a finished archive, rather than JSON pages.
@@ -272,7 +283,7 @@ impl Source {
 
     /// Whether the vendor only shows the present state, so that a missed date cannot be had later.
     pub fn is_live_listing(self) -> bool {
-        matches!(self, Source::Campaigns | Source::Executions)
+        matches!(self, Source::Campaigns | Source::CampaignMeta | Source::Executions)
     }
 }
 
@@ -360,7 +371,7 @@ pub enum Query {
     Archive,
     /// `campaign_stats`.
     Stats(StatsQuery),
-    /// `campaigns`.
+    /// `campaigns` and `campaign_meta`.
     Campaigns(CampaignsQuery),
     /// `executions`: only these parents; all recurring campaigns of a fresh listing when empty.
     Executions {
@@ -396,9 +407,34 @@ pub enum Shape {
     Rows,
 }
 
-/// Filters of a `campaigns` report, in the API's words.
+/// Which listing of campaigns is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Listing {
+    /// `campaigns`: Push, Email and SMS, with all that MoEngage says of a campaign.
+    #[default]
+    Search,
+    /// `campaign_meta`: every channel, with name, team, tags, status and number of children.
+    Meta,
+}
+
+/// Which version of an API is asked. They differ in paths, names of filters, and the form of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case", expecting = "\"v1\" or \"v5\"")]
+pub enum ApiVersion {
+    /// What MoEngage calls legacy. No end is announced.
+    #[default]
+    V1,
+    /// The present one.
+    V5,
+}
+
+/// Settings of a `campaigns` or `campaign_meta` report, in the API's words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CampaignsQuery {
+    /// Which listing.
+    pub listing: Listing,
+    /// Of which version.
+    pub api: ApiVersion,
     /// Channels, such as `EMAIL`.
     pub channels: Vec<String>,
     /// E-mail addresses of creators.
@@ -414,7 +450,7 @@ pub struct CampaignsQuery {
     /// Whether child campaigns are listed too.
     pub include_child_campaigns: Option<bool>,
     /// Whether archived campaigns are listed too.
-    pub include_archived_campaigns: Option<bool>,
+    pub include_archive_campaigns: Option<bool>,
 }
 
 /// A name as a part of a key: every character but Unicode letters, digits, `.`, `-`, `_` becomes `_`, and a leading

@@ -225,12 +225,34 @@ pub fn fields(json: &RawValue) -> Option<Vec<(String, &RawValue)>> {
 /// What a field says, if it is a text or a number and not empty.
 pub fn text(fields: &[(String, &RawValue)], name: &str) -> Option<String> {
     let (_, value) = fields.iter().find(|(key, _)| key == name)?;
-    let text = match serde_json::from_str(value.get()).ok()? {
-        Value::String(text) => text,
-        Value::Number(_) => value.get().to_owned(),
+    let text = match value.get().as_bytes().first()? {
+        b'"' => serde_json::from_str::<Text>(value.get()).ok()?.0,
+        b'-' | b'0'..=b'9' => value.get().to_owned(),
         _ => return None,
     };
     (!text.is_empty()).then_some(text)
+}
+
+/// A JSON string. One with half a surrogate pair, which JSON can escape and UTF-8 cannot hold, is shown with its bytes
+/// escaped.
+pub struct Text(pub String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Text, E> {
+                Ok(Text(str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), str::to_owned)))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
@@ -245,7 +267,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::new();
-                while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
+                while let Some((Text(key), value)) = map.next_entry::<Text, &'de RawValue>()? {
                     fields.push((key, value));
                 }
                 Ok(fields)

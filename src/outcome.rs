@@ -331,8 +331,8 @@ pub const QUICK_TRIES: u32 = 6;
 /// A denial counts as the vendor's word on an unpublished report when it came this long before expiry, or less.
 const LAST_LOOK: SignedDuration = SignedDuration::from_hours(24);
 
-/// A longer `Retry-After` is taken for a mistake.
-const ABSURD_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
+/// A longer wait that a vendor asks for is taken for a mistake.
+pub const ABSURD_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// What follows from `attempt` on `entry`, by the outcome table. `give_up_after` is the report's; `jitter` is a random
 /// number in `[0, 1)`.

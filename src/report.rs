@@ -84,7 +84,7 @@ impl Report {
         let expires_at = match self.source {
             Source::CampaignReport => self.retention_end(generated_at),
             // A live listing shows the present: once the next one is made, this one cannot be had.
-            Source::Campaigns | Source::Executions => match schedule::next(self, generated_at) {
+            Source::Campaigns | Source::CampaignMeta | Source::Executions => match schedule::next(self, generated_at) {
                 Some(next) => Some(next.generated_at),
                 // Of a listing that is wanted once: a day, lest it be read under a date long past.
                 None => generated_at.checked_add(SignedDuration::from_hours(24)).ok(),
@@ -109,7 +109,7 @@ impl Report {
         match self.source {
             Source::CampaignReport => format!("{}_{day}{}", self.name.replace(' ', "_"), self.suffix),
             Source::DailyDump => format!("{day}.zip"),
-            Source::CampaignStats | Source::Campaigns | Source::Executions => {
+            Source::CampaignStats | Source::Campaigns | Source::CampaignMeta | Source::Executions => {
                 format!("{}_{day}.ndjson.gz", key_part(&self.id))
             }
         }
@@ -120,7 +120,7 @@ impl Report {
         let suffix = match self.source {
             Source::CampaignReport => &self.suffix,
             Source::DailyDump => ".zip",
-            Source::CampaignStats | Source::Campaigns | Source::Executions => ".ndjson.gz",
+            Source::CampaignStats | Source::Campaigns | Source::CampaignMeta | Source::Executions => ".ndjson.gz",
         };
         let file = key_part(&self.file_name(date));
         // The suffix passes through the same rule as the rest of the name, so its length in characters is kept.
@@ -195,6 +195,11 @@ impl Keys {
     /// The folder of [`Keys::version`], with its final slash.
     pub fn versions(&self) -> String {
         format!("{}/_versions/{}/", self.prefix, self.date)
+    }
+
+    /// Where a page of a JSON API that cannot be read is kept.
+    pub fn quarantined_page(&self, sha256: &str) -> String {
+        format!("_quarantine/{}/{}/{}.{}.json", self.prefix, self.date, self.stem, short(sha256))
     }
 
     /// Where bytes that cannot be verified are kept.

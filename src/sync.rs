@@ -9,8 +9,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     archive::{self, Limits, Pass, Verdict, Verified},
@@ -297,7 +299,7 @@ impl Work<'_> {
             Occupant::Nobody { gone } => (false, gone),
             Occupant::Somebody => (true, None),
         };
-        let mut delivery = self.open().await?;
+        let mut delivery = self.open(destination).await?;
         let (verified, upload) = self.fetch(destination, &mut delivery, !is_taken).await?;
         let placed = self.place(&delivery, &verified, upload, is_taken).await?;
         let mut remark = placed.remark;
@@ -363,7 +365,7 @@ impl Work<'_> {
     }
 
     /// Asks for an archive, or reads a whole listing.
-    async fn open(&self) -> Result<Delivery, Ended> {
+    async fn open(&self, destination: &Destination) -> Result<Delivery, Ended> {
         let (secrets, partition) = (&self.ctx.secrets, &self.claim.entry.partition);
         let workspace = &self.report.workspace;
         let refused = |message| Missed::new(Outcome::Unauthorized, message);
@@ -371,7 +373,10 @@ impl Work<'_> {
             self.ctx.progress.begin(&partition.id, None);
             let api_key = secrets.api_key(workspace).map_err(refused)?;
             let gathered = snapshot::gather(self.ctx, self.report, partition, &api_key, self.answered).await;
-            return Ok(Delivery::Snapshot(gathered.map_err(|failure| self.missed(failure))?));
+            return match gathered {
+                Ok(snapshot) => Ok(Delivery::Snapshot(snapshot)),
+                Err(failure) => Err(self.unread(destination, failure).await?.into()),
+            };
         }
         let secret = secrets.secret_key(workspace).map_err(refused)?;
         let vendor = &self.ctx.vendor;
@@ -402,6 +407,22 @@ impl Work<'_> {
             request_id: failure.request_id,
             ..Missed::new(failure.outcome, failure.message)
         }
+    }
+
+    /// A listing that did not become whole. A page of it that could not be read is evidence, as an archive is that cannot
+    /// be verified.
+    async fn unread(&self, destination: &Destination, mut failure: Failure) -> Result<Missed, LedgerError> {
+        let Some(page) = failure.page.take() else { return Ok(self.missed(failure)) };
+        let (size, sha256) = (page.len() as u64, hex::encode(Sha256::digest(&*page)));
+        let mut missed = self.missed(failure);
+        if self.is_last_chance() || self.broken_before().await?.contains(&sha256) {
+            let key = self.keys.quarantined_page(&sha256);
+            missed.message = match keep_page(destination, *page, &sha256, &key).await {
+                Ok(()) => format!("{}; all {size} bytes of the page are kept at `{key}`", missed.message),
+                Err(error) => format!("{}; and the page could not be kept: {error}", missed.message),
+            };
+        }
+        Ok(Missed { size: Some(size), sha256: Some(sha256), ..missed })
     }
 
     /// Streams what was had through the verifier into a staged upload, and places what is whole.
@@ -554,6 +575,7 @@ impl Work<'_> {
             manifest.records = Some(snapshot.records);
             manifest.pages = Some(snapshot.pages);
             manifest.requests = Some(snapshot.requests);
+            manifest.warnings.extend(snapshot.warnings.iter().cloned());
         }
         manifest
     }
@@ -561,6 +583,13 @@ impl Work<'_> {
     fn manifest(&self, key: &str, verified: &Verified) -> Manifest {
         describe(self.ctx, self.report, &self.claim.entry, key, verified)
     }
+}
+
+async fn keep_page(destination: &Destination, page: Bytes, sha256: &str, key: &str) -> Result<(), StoreError> {
+    let mut upload = destination.stage(Placement::Staged, Some(page.len() as u64))?;
+    upload.write(page).await?;
+    upload.keep(sha256, key).await?;
+    Ok(())
 }
 
 fn store_failed(error: StoreError, delivery: &Delivery) -> Missed {
@@ -634,16 +663,13 @@ async fn reread(
     }
 }
 
-/// What bounds the work on what comes from the vendor. A snapshot is our own work, page by page within bounds already.
+/// What bounds the work on what comes from the vendor. The ratio of a snapshot is of our own making.
 fn limits(ctx: &Context, report: &Report) -> Limits {
-    if !report.source.is_archive() {
-        return Limits { archive_bytes: u64::MAX, inflated_bytes: u64::MAX, inflate_ratio: u64::MAX };
-    }
     let limits = &ctx.config.limits;
     Limits {
         archive_bytes: limits.archive_bytes,
         inflated_bytes: limits.inflated_bytes,
-        inflate_ratio: limits.inflate_ratio,
+        inflate_ratio: if report.source.is_archive() { limits.inflate_ratio } else { u64::MAX },
     }
 }
 

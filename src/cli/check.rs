@@ -15,7 +15,7 @@ use crate::{
     config::{CampaignsQuery, Config, NamedFile, Problem, Query, Report, SecretSource, Target},
     dispatch,
     event::Content,
-    moengage::{self, Question},
+    moengage::{self, Question, RequestId},
     notify,
     outcome::Outcome,
     schedule,
@@ -170,11 +170,8 @@ async fn first_page(
     let mut recurring = None;
     if matches!(&report.query, Query::Executions { campaign_ids } if campaign_ids.is_empty()) {
         let question = Question::Campaigns { query: &every_campaign, page: 1 };
-        match client.page(report, &question, api_key, "moesync-check").await {
-            Ok(page) => {
-                let parent = page.records.into_iter().find(|record| moengage::has_executions(&record.json));
-                recurring = parent.map(|record| record.id);
-            }
+        match client.page(report, &question, api_key, &request_id()).await {
+            Ok(page) => recurring = page.records.iter().find_map(|record| moengage::executions_parent(&record.json)),
             Err(failure) => return (false, failure.message),
         }
     }
@@ -190,13 +187,22 @@ async fn first_page(
         },
         Query::Archive => return (false, format!("{} has no pages", report.source)),
     };
-    match client.page(report, &question, api_key, "moesync-check").await {
+    match client.page(report, &question, api_key, &request_id()).await {
         Ok(page) => match page.total {
             Some(total) => (true, format!("its first page came; there are {total} in all")),
             None => (true, format!("its first page came, with {} campaigns", page.items)),
         },
+        // Most campaigns that are made in the dashboard are refused; others may not be.
+        Err(failure) if failure.outcome == Outcome::Rejected && recurring.is_some() => {
+            (true, format!("the listing of campaigns came; of the first recurring one, {}", failure.message))
+        }
         Err(failure) => (false, failure.message),
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]
+fn request_id() -> RequestId {
+    RequestId::new(rand::random())
 }
 
 /// What the vendor says to the last seven dates of a report.

@@ -14,9 +14,9 @@ use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
 use super::{
-    AlarmKind, Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, MonthDay, NamedFile,
-    Network, Problem, Query, Report, Schedule, SecretSource, Shape, Source, StatsQuery, Target, Web, Workspace,
-    key_part,
+    AlarmKind, Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, Listing, MonthDay,
+    NamedFile, Network, Problem, Query, Report, Schedule, SecretSource, Shape, Source, StatsQuery, Target, Web,
+    Workspace, key_part,
     place::{Place, alternatives, did_you_mean},
     raw, target,
 };
@@ -505,8 +505,8 @@ fn named<'t, T>(
 
 /// Refuses keys that would do nothing for the report's source.
 fn only_for_its_source(raw: &raw::Report, at: &Place<'_>) -> Result<(), Problem> {
-    use Source::{CampaignReport, CampaignStats, Campaigns, DailyDump, Executions};
-    let rules: [(&str, bool, &[Source]); 16] = [
+    use Source::{CampaignMeta, CampaignReport, CampaignStats, Campaigns, DailyDump, Executions};
+    let rules: [(&str, bool, &[Source]); 17] = [
         ("suffix", raw.suffix.is_some(), &[CampaignReport]),
         ("give_up_after", raw.give_up_after.is_some(), &[DailyDump]),
         ("metric_type", raw.metric_type.is_some(), &[CampaignStats]),
@@ -515,14 +515,15 @@ fn only_for_its_source(raw: &raw::Report, at: &Place<'_>) -> Result<(), Problem>
         ("window_days", raw.window_days.is_some(), &[CampaignStats]),
         ("refresh_days", raw.refresh_days.is_some(), &[CampaignStats]),
         ("shape", raw.shape.is_some(), &[CampaignStats]),
-        ("channels", raw.channels.is_some(), &[Campaigns]),
-        ("created_by", raw.created_by.is_some(), &[Campaigns]),
-        ("created_date", raw.created_date.is_some(), &[Campaigns]),
-        ("delivery_type", raw.delivery_type.is_some(), &[Campaigns]),
-        ("status", raw.status.is_some(), &[Campaigns]),
-        ("tags", raw.tags.is_some(), &[Campaigns]),
-        ("include_child_campaigns", raw.include_child_campaigns.is_some(), &[Campaigns]),
-        ("include_archived_campaigns", raw.include_archived_campaigns.is_some(), &[Campaigns]),
+        ("api", raw.api.is_some(), &[Campaigns, CampaignMeta]),
+        ("channels", raw.channels.is_some(), &[Campaigns, CampaignMeta]),
+        ("created_by", raw.created_by.is_some(), &[Campaigns, CampaignMeta]),
+        ("created_date", raw.created_date.is_some(), &[Campaigns, CampaignMeta]),
+        ("delivery_type", raw.delivery_type.is_some(), &[Campaigns, CampaignMeta]),
+        ("status", raw.status.is_some(), &[Campaigns, CampaignMeta]),
+        ("tags", raw.tags.is_some(), &[Campaigns, CampaignMeta]),
+        ("include_child_campaigns", raw.include_child_campaigns.is_some(), &[Campaigns, CampaignMeta]),
+        ("include_archive_campaigns", raw.include_archive_campaigns.is_some(), &[Campaigns, CampaignMeta]),
     ];
     match rules.into_iter().find(|(_, given, sources)| *given && !sources.contains(&raw.source)) {
         None => Ok(()),
@@ -547,7 +548,9 @@ fn query(raw: &raw::Report, at: &Place<'_>) -> Result<Query, Problem> {
             refresh_days: integer(raw.refresh_days.unwrap_or(raw::REFRESH_DAYS), 0..=366, &at.key("refresh_days"))?,
             shape: raw.shape.unwrap_or(Shape::Raw),
         }),
-        Source::Campaigns => Query::Campaigns(CampaignsQuery {
+        Source::Campaigns | Source::CampaignMeta => Query::Campaigns(CampaignsQuery {
+            listing: if raw.source == Source::CampaignMeta { Listing::Meta } else { Listing::Search },
+            api: raw.api.unwrap_or_default(),
             channels: list("channels", &raw.channels)?,
             created_by: list("created_by", &raw.created_by)?,
             created_date: raw.created_date.as_ref().map(|raw| period(raw, &at.key("created_date"))).transpose()?,
@@ -555,7 +558,7 @@ fn query(raw: &raw::Report, at: &Place<'_>) -> Result<Query, Problem> {
             status: list("status", &raw.status)?,
             tags: list("tags", &raw.tags)?,
             include_child_campaigns: raw.include_child_campaigns,
-            include_archived_campaigns: raw.include_archived_campaigns,
+            include_archive_campaigns: raw.include_archive_campaigns,
         }),
         Source::Executions => Query::Executions { campaign_ids: list("campaign_ids", &raw.campaign_ids)? },
     })

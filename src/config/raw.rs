@@ -12,7 +12,7 @@ use serde::{
     de::{Error, Visitor},
 };
 
-use super::{AlarmKind, Open, Shape, Source};
+use super::{AlarmKind, ApiVersion, Open, Shape, Source};
 
 /// MoEngage's data centres (https://api-{dc}.moengage.com).
 pub(super) const DATA_CENTERS: [&str; 7] = ["01", "02", "03", "04", "05", "06", "101"];
@@ -159,9 +159,9 @@ pub(super) struct Limits {
     /// Downloads at once from one workspace.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) concurrency_per_workspace: i64,
-    /// Largest archive accepted, as received.
+    /// Largest archive accepted, as received, and largest snapshot, as stored.
     pub(super) archive_bytes: ByteSize,
-    /// Most bytes inflated from one archive.
+    /// Most bytes inflated from one archive, and most bytes of the lines of one snapshot.
     pub(super) inflated_bytes: ByteSize,
     /// Most inflated bytes for each byte of archive.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -314,22 +314,26 @@ pub(super) struct Report {
     /// `campaign_stats`.
     #[schemars(extend("default" = "raw"))]
     pub(super) shape: Option<Shape>,
-    /// Only campaigns of these channels, such as `EMAIL`. Only `campaigns`.
+    /// Which version of MoEngage's API is asked. Only `campaigns` and `campaign_meta`.
+    #[schemars(extend("default" = "v1"))]
+    pub(super) api: Option<ApiVersion>,
+    /// Only campaigns of these channels, such as `EMAIL`. Only `campaigns` and `campaign_meta`.
     pub(super) channels: Option<Vec<String>>,
-    /// Only campaigns created by these e-mail addresses. Only `campaigns`.
+    /// Only campaigns created by these e-mail addresses. Only `campaigns` and `campaign_meta`.
     pub(super) created_by: Option<Vec<String>>,
-    /// Only campaigns created between two dates. Only `campaigns`.
+    /// Only campaigns created between two dates. Only `campaigns` and `campaign_meta`.
     pub(super) created_date: Option<CreatedDate>,
-    /// Only campaigns of these delivery types, such as `ONE_TIME`. Only `campaigns`.
+    /// Only campaigns of these delivery types, such as `ONE_TIME`. Only `campaigns` and `campaign_meta`.
     pub(super) delivery_type: Option<Vec<String>>,
-    /// Only campaigns with these statuses, such as `Active`. Only `campaigns`.
+    /// Only campaigns with these statuses, such as `Active`. Only `campaigns` and `campaign_meta`.
     pub(super) status: Option<Vec<String>>,
-    /// Only campaigns with these tags. Only `campaigns`.
+    /// Only campaigns with these tags. Only `campaigns` and `campaign_meta`.
     pub(super) tags: Option<Vec<String>>,
-    /// Whether child campaigns are listed too; default: as MoEngage decides. Only `campaigns`.
+    /// Whether child campaigns are listed too; default: as MoEngage decides. Only `campaigns` and `campaign_meta`.
     pub(super) include_child_campaigns: Option<bool>,
-    /// Whether archived campaigns are listed too; default: as MoEngage decides. Only `campaigns`.
-    pub(super) include_archived_campaigns: Option<bool>,
+    /// Whether archived campaigns are listed too; default: as MoEngage decides. Only `campaigns` and `campaign_meta`.
+    #[serde(alias = "include_archived_campaigns")]
+    pub(super) include_archive_campaigns: Option<bool>,
 }
 
 fn default_buffer() -> Duration {

@@ -19,7 +19,7 @@ const fn limits(api: Source) -> &'static [(usize, i64)] {
         Source::CampaignStats => &[(100, 60)],
         // The last one follows from the one before; it is documented all the same.
         Source::Executions => &[(10, 1), (100, 60), (6_000, 3_600)],
-        Source::Campaigns | Source::CampaignReport | Source::DailyDump => &[],
+        Source::Campaigns | Source::CampaignMeta | Source::CampaignReport | Source::DailyDump => &[],
     }
 }
 

@@ -11,10 +11,10 @@ use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    page::{Contents, Record, total},
+    page::{Contents, Item, total},
     transport::below,
 };
-use crate::config::StatsQuery;
+use crate::{config::StatsQuery, ndjson::Text};
 
 /// Most campaigns on a page, and in a request that names them (seed 002).
 pub(super) const LIMIT: u64 = 10;
@@ -46,35 +46,37 @@ pub(super) fn body(
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Answer<'a> {
     #[serde(default, deserialize_with = "total")]
     total_campaigns: Option<u64>,
     #[serde(default, deserialize_with = "total")]
     current_page: Option<u64>,
     #[serde(default, deserialize_with = "total")]
     total_pages: Option<u64>,
-    data: Option<Campaigns>,
+    #[serde(borrow)]
+    data: Option<Campaigns<'a>>,
 }
 
-pub(super) fn read(json: &[u8]) -> Result<Contents, serde_json::Error> {
-    let Answer { total_campaigns, current_page, total_pages, data } = serde_json::from_slice(json)?;
-    let records = match (data, total_campaigns) {
-        (Some(Campaigns(records)), _) => records,
+pub(super) fn read(offset: u64, json: &str) -> Result<Contents<'_>, serde_json::Error> {
+    let Answer { total_campaigns, current_page, total_pages, data } = serde_json::from_str(json)?;
+    let items = match (data, total_campaigns) {
+        (Some(Campaigns(items)), _) => items,
         (None, Some(0)) => Vec::new(),
-        (None, _) => return Err(serde::de::Error::missing_field("data")),
+        (None, _) if offset > 0 => Vec::new(),
+        (None, _) => return Err(serde_json::Error::custom("there is no map `data`, nor a total of 0")),
     };
     let is_followed = current_page.zip(total_pages).is_some_and(|(current, pages)| current < pages);
-    Ok(Contents { items: records.len() as u64, records, total: total_campaigns, is_followed })
+    Ok(Contents { items, total: total_campaigns, is_followed })
 }
 
 /// The map from campaign id to its statistics, in its order.
-struct Campaigns(Vec<Record>);
+struct Campaigns<'a>(Vec<Item<'a>>);
 
-impl<'de> Deserialize<'de> for Campaigns {
+impl<'de: 'a, 'a> Deserialize<'de> for Campaigns<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Map;
         impl<'de> Visitor<'de> for Map {
-            type Value = Vec<Record>;
+            type Value = Vec<Item<'de>>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map from campaign id to statistics")
@@ -89,11 +91,11 @@ impl<'de> Deserialize<'de> for Campaigns {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut records = Vec::new();
-                while let Some((id, json)) = map.next_entry::<String, Box<RawValue>>()? {
-                    records.push(Record { id, json });
+                let mut items = Vec::new();
+                while let Some((Text(id), json)) = map.next_entry::<Text, &'de RawValue>()? {
+                    items.push(Item { id: Some(id), json });
                 }
-                Ok(records)
+                Ok(items)
             }
         }
         deserializer.deserialize_any(Map).map(Campaigns)

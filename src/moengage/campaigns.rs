@@ -1,29 +1,45 @@
-//! `campaigns`: the live listing, page by page (seed document 003). It says no total: it ends with a page that is not
-//! full.
+//! `campaigns` and `campaign_meta`: the live listings of campaigns, page by page, each in two versions (seed document 003
+//! for v1's search, MoEngage's current documentation for the others). None says a total: they end with an empty page.
 
+use jiff::civil::Date;
+use serde::{Deserialize, de::Error as _};
 use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    page::{Contents, Record},
+    page::{Contents, Item},
     transport::below,
 };
-use crate::{config::CampaignsQuery, ndjson};
+use crate::{
+    config::{ApiVersion, CampaignsQuery, Listing},
+    ndjson,
+};
 
 /// Most campaigns on a page (seed 003).
 pub(super) const LIMIT: u64 = 15;
 
-pub(super) fn url(base_url: &Url) -> Url {
-    below(base_url, &["core-services", "v1", "campaigns", "search"])
+pub(super) fn url(base_url: &Url, query: &CampaignsQuery) -> Url {
+    let listing = match query.listing {
+        Listing::Search => "search",
+        Listing::Meta => "meta",
+    };
+    match query.api {
+        ApiVersion::V1 => below(base_url, &["core-services", "v1", "campaigns", listing]),
+        ApiVersion::V5 => below(base_url, &["v5", "campaigns", listing]),
+    }
 }
 
 pub(super) fn body(query: &CampaignsQuery, page: u64, request_id: &str) -> Value {
-    let day = |date: jiff::civil::Date| date.strftime("%d-%m-%Y").to_string();
+    // v5 ignores the old name, and then lists nothing.
+    let delivery_type = match query.api {
+        ApiVersion::V1 => "delivery_type",
+        ApiVersion::V5 => "campaign_delivery_type",
+    };
     let mut fields = serde_json::Map::new();
     for (name, words) in [
         ("channels", &query.channels),
         ("created_by", &query.created_by),
-        ("delivery_type", &query.delivery_type),
+        (delivery_type, &query.delivery_type),
         ("status", &query.status),
         ("tags", &query.tags),
     ] {
@@ -31,8 +47,8 @@ pub(super) fn body(query: &CampaignsQuery, page: u64, request_id: &str) -> Value
             fields.insert(name.into(), json!(words));
         }
     }
-    if let Some((from, to)) = query.created_date {
-        fields.insert("created_date".into(), json!({ "from_date": day(from), "to_date": day(to) }));
+    if let Some(period) = query.created_date {
+        fields.insert("created_date".into(), created_date(query.api, period));
     }
     let mut body = json!({ "request_id": request_id, "limit": LIMIT, "page": page });
     if !fields.is_empty() {
@@ -40,7 +56,7 @@ pub(super) fn body(query: &CampaignsQuery, page: u64, request_id: &str) -> Value
     }
     for (name, value) in [
         ("include_child_campaigns", query.include_child_campaigns),
-        ("include_archived_campaigns", query.include_archived_campaigns),
+        ("include_archive_campaigns", query.include_archive_campaigns),
     ] {
         if let Some(value) = value {
             body[name] = value.into();
@@ -49,24 +65,63 @@ pub(super) fn body(query: &CampaignsQuery, page: u64, request_id: &str) -> Value
     body
 }
 
-/// A bare array of campaigns.
-pub(super) fn read(json: &[u8]) -> Result<Contents, serde_json::Error> {
-    let campaigns: Vec<Box<RawValue>> = serde_json::from_slice(json)?;
-    let items = campaigns.len() as u64;
-    let records = campaigns.into_iter().map(|json| Record { id: id(&json), json }).collect();
-    Ok(Contents { records, items, total: None, is_followed: false })
+/// Days in v1; in v5 instants, from the first of the first day to the last of the last.
+fn created_date(api: ApiVersion, (from, to): (Date, Date)) -> Value {
+    match api {
+        ApiVersion::V1 => json!({ "from_date": from.to_string(), "to_date": to.to_string() }),
+        ApiVersion::V5 => {
+            json!({ "from_date": format!("{from}T00:00:00Z"), "to_date": format!("{to}T23:59:59Z") })
+        }
+    }
 }
 
-/// What tells a campaign from others. The v5 API renames the field; what has neither is told by all it says.
-fn id(json: &RawValue) -> String {
-    let fields = ndjson::fields(json).unwrap_or_default();
+#[derive(Deserialize)]
+struct AnswerV5<'a> {
+    #[serde(borrow)]
+    data: Option<Data<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Data<'a> {
+    #[serde(borrow)]
+    campaigns: Option<Vec<&'a RawValue>>,
+}
+
+/// v1: a bare array of campaigns. v5: the array in `data.campaigns`. After the first page, `null` is an empty page.
+pub(super) fn read<'a>(query: &CampaignsQuery, page: u64, json: &'a str) -> Result<Contents<'a>, serde_json::Error> {
+    let campaigns: Option<Vec<&RawValue>> = match query.api {
+        ApiVersion::V1 => serde_json::from_str(json)?,
+        ApiVersion::V5 => serde_json::from_str::<AnswerV5<'a>>(json)?.data.and_then(|data| data.campaigns),
+    };
+    let campaigns = match campaigns {
+        Some(campaigns) => campaigns,
+        None if page > 1 => Vec::new(),
+        None if query.api == ApiVersion::V1 => {
+            return Err(serde_json::Error::custom("null, expected a list of campaigns"));
+        }
+        None => return Err(serde_json::Error::custom("there is no list `data.campaigns`")),
+    };
+    let items = campaigns.into_iter().map(|json| Item { id: id(json), json }).collect();
+    Ok(Contents { items, total: None, is_followed: false })
+}
+
+/// What tells a campaign from others. v5 has two ids: `id` is one version's, `campaign_id` that of all its versions.
+fn id(json: &RawValue) -> Option<String> {
+    let fields = ndjson::fields(json)?;
+    ndjson::text(&fields, "id").or_else(|| ndjson::text(&fields, "campaign_id"))
+}
+
+/// The id by which executions of a campaign of the listing are asked for; `None` for one that has none. Only Email and
+/// Push campaigns that are periodic or triggered by a business event have them (seed 004). A campaign that does not say its
+/// channel is asked for.
+pub fn executions_parent(campaign: &RawValue) -> Option<String> {
+    let fields = ndjson::fields(campaign)?;
+    let word = |name| ndjson::text(&fields, name).map(|word| word.trim().to_ascii_uppercase().replace([' ', '-'], "_"));
+    let is_recurring = matches!(
+        word("campaign_delivery_type")?.as_str(),
+        "PERIODIC" | "BUSINESS_EVENT_TRIGGERED" | "BUSINESS_TRIGGERED"
+    );
+    let is_covered = word("channel").is_none_or(|channel| matches!(channel.as_str(), "EMAIL" | "PUSH"));
     let id = ndjson::text(&fields, "campaign_id").or_else(|| ndjson::text(&fields, "id"));
-    id.unwrap_or_else(|| json.get().to_owned())
-}
-
-/// Whether a campaign of the listing has executions: periodic ones and those that a business event triggers (seed 004).
-pub fn has_executions(campaign: &RawValue) -> bool {
-    let fields = ndjson::fields(campaign).unwrap_or_default();
-    let delivery_type = fields.iter().find(|(key, _)| key == "campaign_delivery_type").map(|(_, value)| value.get());
-    matches!(delivery_type, Some("\"PERIODIC\"" | "\"BUSINESS_EVENT_TRIGGERED\""))
+    id.filter(|_| is_recurring && is_covered)
 }

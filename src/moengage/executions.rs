@@ -1,11 +1,13 @@
 //! `executions`: the runs of one recurring campaign, page by page, with their number (seed document 004).
 
-use serde::Deserialize;
+use std::collections::HashMap;
+
+use serde::{Deserialize, de::Error as _};
 use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    page::{Contents, Record, total},
+    page::{Contents, Item, total},
     transport::below,
 };
 use crate::ndjson;
@@ -22,30 +24,44 @@ pub(super) fn body(page: u64, request_id: &str) -> Value {
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    executions: Option<Vec<Box<RawValue>>>,
+struct Answer<'a> {
+    #[serde(borrow)]
+    executions: Option<Vec<&'a RawValue>>,
     #[serde(default, deserialize_with = "total")]
     total_instances: Option<u64>,
 }
 
-pub(super) fn read(json: &[u8]) -> Result<Contents, serde_json::Error> {
-    let Answer { executions, total_instances } = serde_json::from_slice(json)?;
+pub(super) fn read(page: u64, json: &str) -> Result<Contents<'_>, serde_json::Error> {
+    let Answer { executions, total_instances } = serde_json::from_str(json)?;
     let executions = match (executions, total_instances) {
         (Some(executions), _) => executions,
         (None, Some(0)) => Vec::new(),
-        (None, _) => return Err(serde::de::Error::missing_field("executions")),
+        (None, _) if page > 1 => Vec::new(),
+        (None, _) => return Err(serde_json::Error::custom("there is no list `executions`, nor a total of 0")),
     };
-    let items = executions.len() as u64;
-    let records = executions.into_iter().map(|json| Record { id: id(&json), json }).collect();
-    Ok(Contents { records, items, total: total_instances, is_followed: false })
+    let mut alike = HashMap::new();
+    let items = executions
+        .into_iter()
+        .map(|json| {
+            let id = id(json).map(|id| {
+                // Two on one page that say the same are two executions; on two pages they are one, met twice.
+                let number: &mut u64 = alike.entry(id.clone()).or_default();
+                *number += 1;
+                match *number {
+                    1 => id,
+                    number => format!("{id} #{number}"),
+                }
+            });
+            Item { id, json }
+        })
+        .collect();
+    Ok(Contents { items, total: total_instances, is_followed: false })
 }
 
 /// What tells an execution from others: a child campaign, and when it was sent. Its status may change between two pages.
-fn id(json: &RawValue) -> String {
-    let fields = ndjson::fields(json).unwrap_or_default();
+fn id(json: &RawValue) -> Option<String> {
+    let fields = ndjson::fields(json)?;
     let text = |name| ndjson::text(&fields, name);
-    match (text("campaign_id").or_else(|| text("id")), text("sent_time")) {
-        (Some(child), sent_time) => format!("{child} {}", sent_time.unwrap_or_default()),
-        (None, _) => json.get().to_owned(),
-    }
+    let child = text("id").or_else(|| text("campaign_id"))?;
+    Some(format!("{child} {}", text("sent_time").unwrap_or_default()))
 }

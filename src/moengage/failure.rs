@@ -4,6 +4,7 @@
 
 use std::{cmp::Reverse, ops::Range};
 
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -37,6 +38,8 @@ pub struct Failure {
     pub request_id: Option<String>,
     /// Whether an answer was 2xx, so that the file was there.
     pub seen: bool,
+    /// The page of a JSON API that could not be read, unpacked and otherwise as it came: evidence.
+    pub page: Option<Box<Bytes>>,
 }
 
 impl Failure {
@@ -50,6 +53,7 @@ impl Failure {
             vendor_date: None,
             request_id: None,
             seen: false,
+            page: None,
         }
     }
 
@@ -134,6 +138,11 @@ fn find(text: &str, secret: &str) -> Vec<Range<usize>> {
             text.floor_char_boundary(at)..text.ceil_char_boundary(at + same)
         })
         .collect()
+}
+
+/// A name from outside, fit to be shown.
+pub fn shown(name: &str) -> String {
+    printable(name).chars().take(MAX_TEXT).collect()
 }
 
 /// White space in a row becomes one space; control characters and those that turn the direction of writing go.

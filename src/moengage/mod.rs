@@ -1,8 +1,8 @@
 //! HTTP to the vendor: asks for an archive or a page, judges the answer, and hands on what it holds.
 //!
 //! This folder owns everything MoEngage's servers can do to us: `transport` the network, `encoding` a gzip around
-//! the archive, `answer` what a status means, `page` what the JSON APIs have in common, and one file an API where it
-//! is found and what a request looks like. It must not know what is in an archive, where it goes, which page is next,
+//! the archive, `answer` what a status means, `page` what the JSON APIs have in common, `repair` what of a page is not
+//! JSON, and one file an API where it is found and what a request looks like. It must not know what is in an archive, where it goes, which page is next,
 //! or when to try again.
 
 mod answer;
@@ -14,6 +14,7 @@ mod encoding;
 mod executions;
 mod failure;
 mod page;
+mod repair;
 mod transport;
 
 use bytes::Bytes;
@@ -33,13 +34,14 @@ use self::{
     transport::{Answer, Body, Fault, Request, Transport, spoken},
 };
 pub use self::{
-    campaigns::has_executions,
-    failure::{Failure, RetryAfter},
-    page::{Page, Question, Record},
+    campaigns::executions_parent,
+    failure::{Failure, RetryAfter, shown},
+    page::{Page, Question, Record, RequestId},
+    repair::{Oddity, Repair},
     transport::ClientError,
 };
 use crate::{
-    config::{Limits, Network, Report, Source},
+    config::{Limits, Network, Query, Report, Source},
     outcome::Outcome,
     signature,
 };
@@ -242,7 +244,10 @@ pub fn source_url(report: &Report, date: civil::Date) -> Url {
         Source::CampaignReport => campaign_report::url(&report.base_url, app_id, file_name),
         Source::DailyDump => daily_dump::url(&report.base_url, app_id, file_name),
         Source::CampaignStats => campaign_stats::url(&report.base_url),
-        Source::Campaigns => campaigns::url(&report.base_url),
+        Source::Campaigns | Source::CampaignMeta => match &report.query {
+            Query::Campaigns(query) => campaigns::url(&report.base_url, query),
+            _ => report.base_url.clone(),
+        },
         Source::Executions => transport::below(&report.base_url, &["core-services", "v1", "campaigns"]),
     }
 }
@@ -266,7 +271,7 @@ pub fn curl_line(
         Source::DailyDump => {
             quoted(daily_dump::signed(daily_dump::url(base_url, app_id, file_name), &signature).as_str())
         }
-        Source::CampaignStats | Source::Campaigns | Source::Executions => return None,
+        Source::CampaignStats | Source::Campaigns | Source::CampaignMeta | Source::Executions => return None,
     };
     Some(format!("curl --fail --remote-name {arguments}").into())
 }
@@ -280,7 +285,9 @@ fn request(source: Source, url: Url, signature: &SecretString) -> Result<Request
     match source {
         Source::CampaignReport => campaign_report::request(url, signature).map_err(|error| error.to_string()),
         Source::DailyDump => Ok(daily_dump::request(url, signature)),
-        Source::CampaignStats | Source::Campaigns | Source::Executions => Err(format!("{source} serves no archives")),
+        Source::CampaignStats | Source::Campaigns | Source::CampaignMeta | Source::Executions => {
+            Err(format!("{source} serves no archives"))
+        }
     }
 }
 
@@ -297,16 +304,13 @@ async fn refusal(
     let (explanation, retry_after) = match answer.redirected_to {
         None if !status.is_success() => (
             answer::explanation(&mut answer.body, redactor).await,
-            answer::retry_after(&answer.headers, answer.vendor_date),
+            answer::retry_after(status, &answer.headers, answer.vendor_date),
         ),
         _ => (Explanation::default(), None),
     };
     let said = meaning(outcome, status, answer.redirected_to.as_deref(), report, &source_url);
-    let message = match explanation.text {
-        Some(text) => format!("{said}; it says: {text}"),
-        None => said,
-    };
-    let request_id = explanation.request_id.or_else(|| request_id(&answer.headers, redactor));
+    let request_id = explanation.request_id.clone().or_else(|| request_id(&answer.headers, redactor));
+    let message = explanation.follow(said);
     Failure {
         outcome,
         http_status: Some(status.as_u16()),
@@ -318,6 +322,7 @@ async fn refusal(
         vendor_date: answer.vendor_date,
         request_id,
         seen: status.is_success(),
+        page: None,
     }
 }
 
@@ -335,8 +340,14 @@ fn meaning(
     }
     match outcome {
         Outcome::Unauthorized => format!(
-            "MoEngage refused the signature for {source_url} ({answered}); check app_id and secret key of workspace {}",
+            "MoEngage refused the signature for {source_url} ({answered}); check app_id and secret key of workspace {}, the \
+             key's scopes, and whether MoEngage's API firewall lists this machine's address",
             report.workspace.name
+        ),
+        // Seed 001 names the causes of 400; that of the firewall is MoEngage's current documentation.
+        Outcome::NotPublished if status == StatusCode::BAD_REQUEST => format!(
+            "MoEngage has no {source_url} ({answered}): it is not made yet, is gone, or has another name; or MoEngage's API \
+             firewall does not list this machine's address"
         ),
         Outcome::NotPublished => format!("MoEngage has no {source_url} ({answered})"),
         Outcome::RateLimited => format!("MoEngage wants fewer requests ({answered} for {source_url})"),

@@ -1,7 +1,9 @@
 //! One page of a JSON API: asked for, judged, and taken apart into records.
 //!
-//! This file owns what the three JSON APIs have in common: Basic authentication, the size of an answer, and what its
-//! status means. It must not know which page comes next.
+//! This file owns what the JSON APIs have in common: Basic authentication, the size of an answer, what its status means,
+//! and that each record has an id. It must not know which page comes next.
+
+use std::fmt;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -18,12 +20,13 @@ use url::Url;
 
 use super::{
     Client, answer, campaign_stats, campaigns, executions,
-    failure::{Failure, Redactor},
+    failure::{Failure, Redactor, shown},
+    repair::{self, Repair, Repaired},
     request_id,
     transport::{Answer, Request, spoken},
 };
 use crate::{
-    config::{CampaignsQuery, Report, Source, StatsQuery},
+    config::{ApiVersion, CampaignsQuery, Listing, Report, Source, StatsQuery},
     outcome::Outcome,
 };
 
@@ -33,7 +36,32 @@ const MAX_PAGE: usize = 16 * 1024 * 1024;
 /// Longest beginning of an answer that is quoted, in bytes.
 const MAX_QUOTE: usize = 60;
 
+/// Longest id of a record, in bytes. MoEngage's have 24.
+const MAX_ID: usize = 1024;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MOE_APPKEY: HeaderName = HeaderName::from_static("moe-appkey");
+
+/// The name of one request, a UUID v4. MoEngage's support can find the request by it, and v5 takes it as the
+/// `Idempotency-Key`: each request, repeated ones too, has a new one, because a repeated key replays the first answer.
+#[derive(Debug, Clone)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// One made of 128 random bits.
+    pub fn new(random: u128) -> Self {
+        // RFC 9562, section 5.4: four bits say the version, two the variant.
+        let bits = random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
+        let hex = format!("{bits:032x}");
+        Self([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// What to ask a JSON API for.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +97,8 @@ impl Question<'_> {
     /// Which API answers it.
     pub fn source(&self) -> Source {
         match self {
-            Question::Campaigns { .. } => Source::Campaigns,
+            Question::Campaigns { query: CampaignsQuery { listing: Listing::Search, .. }, .. } => Source::Campaigns,
+            Question::Campaigns { query: CampaignsQuery { listing: Listing::Meta, .. }, .. } => Source::CampaignMeta,
             Question::Executions { .. } => Source::Executions,
             Question::Stats { .. } => Source::CampaignStats,
         }
@@ -89,13 +118,27 @@ impl Question<'_> {
 
     fn url(&self, base_url: &Url) -> Url {
         match self {
-            Question::Campaigns { .. } => campaigns::url(base_url),
+            Question::Campaigns { query, .. } => campaigns::url(base_url, query),
             Question::Executions { parent, .. } => executions::url(base_url, parent),
             Question::Stats { .. } => campaign_stats::url(base_url),
         }
     }
 
-    fn body(&self, request_id: &str) -> Bytes {
+    /// Which part of what it is, for people.
+    pub fn place(&self) -> String {
+        match self {
+            Question::Campaigns { page, .. } => format!("page {page} of the listing of campaigns"),
+            Question::Executions { parent, page } => format!("page {page} of the executions of {}", shown(parent)),
+            Question::Stats { offset, .. } => format!("page {} of the statistics", offset / campaign_stats::LIMIT + 1),
+        }
+    }
+
+    fn is_v5(&self) -> bool {
+        matches!(self, Question::Campaigns { query: CampaignsQuery { api: ApiVersion::V5, .. }, .. })
+    }
+
+    fn body(&self, request_id: &RequestId) -> Bytes {
+        let request_id = request_id.0.as_str();
         let json = match *self {
             Question::Campaigns { query, page } => campaigns::body(query, page, request_id),
             Question::Executions { page, .. } => executions::body(page, request_id),
@@ -106,11 +149,11 @@ impl Question<'_> {
         json.to_string().into()
     }
 
-    fn read(&self, json: &[u8]) -> Result<Contents, serde_json::Error> {
-        match self {
-            Question::Campaigns { .. } => campaigns::read(json),
-            Question::Executions { .. } => executions::read(json),
-            Question::Stats { .. } => campaign_stats::read(json),
+    fn read<'a>(&self, json: &'a str) -> Result<Contents<'a>, serde_json::Error> {
+        match *self {
+            Question::Campaigns { query, page } => campaigns::read(query, page, json),
+            Question::Executions { page, .. } => executions::read(page, json),
+            Question::Stats { offset, .. } => campaign_stats::read(offset, json),
         }
     }
 }
@@ -124,12 +167,70 @@ pub struct Record {
     pub json: Box<RawValue>,
 }
 
-/// What an answer holds.
-pub(super) struct Contents {
-    pub(super) records: Vec<Record>,
-    pub(super) items: u64,
+/// What an answer holds, as it stands in its text.
+pub(super) struct Contents<'a> {
+    pub(super) items: Vec<Item<'a>>,
     pub(super) total: Option<u64>,
     pub(super) is_followed: bool,
+}
+
+/// One record in the text of an answer.
+pub(super) struct Item<'a> {
+    /// See [`Record::id`]; `None` where it has none.
+    pub(super) id: Option<String>,
+    pub(super) json: &'a RawValue,
+}
+
+/// What was read of the text of an answer.
+struct Parsed {
+    records: Vec<Record>,
+    total: Option<u64>,
+    is_followed: bool,
+    repairs: Vec<Repair>,
+}
+
+/// Reads the text of an answer: strictly first, and only if that fails with what JSON does not allow repaired.
+fn parse(question: &Question<'_>, page: &[u8]) -> Result<Parsed, String> {
+    let strict = match str::from_utf8(page) {
+        Ok(json) => match question.read(json) {
+            Ok(contents) => return parsed(contents, json, Vec::new()),
+            Err(error) => error.to_string(),
+        },
+        Err(error) => {
+            let (line, column) = repair::place(page, error.valid_up_to());
+            format!("a byte that is not UTF-8 at line {line} column {column}")
+        }
+    };
+    let Some(Repaired { json, repairs }) = repair::repair(page) else { return Err(strict) };
+    match question.read(&json) {
+        Ok(contents) => parsed(contents, &json, repairs),
+        Err(error) => Err(format!("{strict}; with what can be repaired, {error}")),
+    }
+}
+
+/// Takes over the records of `json`. `repairs` come with their places in `json`.
+fn parsed(contents: Contents<'_>, json: &str, mut repairs: Vec<(Repair, usize)>) -> Result<Parsed, String> {
+    let Contents { items, total, is_followed } = contents;
+    let start_of = |item: &Item<'_>| (item.json.get().as_ptr() as usize).saturating_sub(json.as_ptr() as usize);
+    let mut records = Vec::with_capacity(items.len());
+    for (number, item) in items.into_iter().enumerate() {
+        let start = start_of(&item);
+        let odd = || {
+            let (line, column) = repair::place(json.as_bytes(), start);
+            format!("record {} of the page, at line {line} column {column},", number + 1)
+        };
+        let id = item.id.ok_or_else(|| format!("{} has no id", odd()))?;
+        if id.len() > MAX_ID {
+            return Err(format!("{} has an id of {} bytes", odd(), id.len()));
+        }
+        let within = start..start + item.json.get().len();
+        for (repair, _) in repairs.iter_mut().filter(|(_, at)| within.contains(at)) {
+            repair.record = Some(shown(&id));
+        }
+        records.push(Record { id, json: item.json.to_owned() });
+    }
+    let repairs = repairs.into_iter().map(|(repair, _)| repair).collect();
+    Ok(Parsed { records, total, is_followed, repairs })
 }
 
 /// An answer that holds what was asked for.
@@ -137,12 +238,14 @@ pub(super) struct Contents {
 pub struct Page {
     /// The records, in the order of the answer.
     pub records: Vec<Record>,
-    /// How many items the answer had: a page that is not full is the last one.
+    /// How many items the answer had. A page that is not full need not be the last one.
     pub items: u64,
     /// How many there are on all pages, where the API says so.
     pub total: Option<u64>,
     /// Whether the answer itself says that more pages follow.
     pub is_followed: bool,
+    /// What JSON does not allow, and was repaired.
+    pub repairs: Vec<Repair>,
     /// Bytes of the answer.
     pub bytes: u64,
     /// The `Date` of the answer.
@@ -162,8 +265,7 @@ pub(super) fn total<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 }
 
 impl Client {
-    /// Asks a JSON API, as the workspace of `report`, with `api_key`. `request_id` is ours; MoEngage's support can find
-    /// the request by it.
+    /// Asks a JSON API, as the workspace of `report`, with `api_key`. `request_id` names this one request.
     ///
     /// # Errors
     ///
@@ -173,21 +275,21 @@ impl Client {
         report: &Report,
         question: &Question<'_>,
         api_key: &SecretString,
-        request_id: &str,
+        request_id: &RequestId,
     ) -> Result<Page, Failure> {
         let started = Instant::now();
         let page = self.ask_page(report, question, api_key, request_id).await;
         tracing::debug!(
             workspace = report.workspace.name,
             report = report.id,
-            request_id,
+            %request_id,
             http_status = page.as_ref().map_or_else(|failure| failure.http_status, |_| Some(200)),
             items = page.as_ref().map_or(0, |page| page.items),
             elapsed_seconds = started.elapsed().as_secs_f64(),
             "asked MoEngage for a page"
         );
         page.map_err(|failure| Failure {
-            request_id: failure.request_id.or_else(|| Some(request_id.to_owned())),
+            request_id: failure.request_id.or_else(|| Some(request_id.to_string())),
             ..failure
         })
     }
@@ -197,7 +299,7 @@ impl Client {
         report: &Report,
         question: &Question<'_>,
         api_key: &SecretString,
-        our_request_id: &str,
+        our_request_id: &RequestId,
     ) -> Result<Page, Failure> {
         if let Question::Executions { parent: parent @ ("." | ".."), .. } = *question {
             return Err(Failure::new(Outcome::Rejected, format!("`{parent}` is no campaign's id")));
@@ -207,7 +309,12 @@ impl Client {
         let app_id = &report.workspace.app_id;
         let token: SecretString = BASE64_STANDARD.encode(format!("{app_id}:{}", api_key.expose_secret())).into();
         let redactor = Redactor::new(api_key, &token);
-        let credentials = credentials(app_id, &token).map_err(|message| Failure::new(Outcome::Rejected, message))?;
+        let unusable = |message| Failure::new(Outcome::Rejected, message);
+        let mut credentials = credentials(app_id, &token).map_err(unusable)?;
+        if question.is_v5() {
+            let key = HeaderValue::from_str(&our_request_id.0).map_err(|error| unusable(error.to_string()))?;
+            credentials.insert(IDEMPOTENCY_KEY, key);
+        }
         let request = Request { url, credentials, json: Some(question.body(our_request_id)) };
         let mut answer = self.transport.ask(request, &redactor).await.map_err(|fault| Failure {
             http_status: fault.http_status,
@@ -225,29 +332,37 @@ impl Client {
             seen: true,
             ..Failure::new(outcome, message)
         };
-        let mut json = Vec::new();
+        let mut body = Vec::new();
         loop {
             match answer.body.chunk().await {
-                Ok(Some(bytes)) if json.len() + bytes.len() > MAX_PAGE => {
+                Ok(Some(bytes)) if body.len() + bytes.len() > MAX_PAGE => {
                     let message = format!("a page of {source_url} is larger than {MAX_PAGE} bytes");
                     return Err(corrupt(Outcome::Corrupt, message));
                 }
-                Ok(Some(bytes)) => json.extend_from_slice(&bytes),
+                Ok(Some(bytes)) => body.extend_from_slice(&bytes),
                 Ok(None) => break,
                 Err(fault) => return Err(corrupt(fault.outcome, redactor.redact(&fault.message))),
             }
         }
-        let Contents { records, items, total, is_followed } = question.read(&json).map_err(|error| {
-            let beginning = String::from_utf8_lossy(&json[..json.len().min(MAX_QUOTE)]);
-            let beginning = redactor.clean(&beginning);
-            let error = redactor.clean(&error.to_string());
-            let what = match json.is_empty() {
-                true => "with nothing".to_owned(),
-                false => format!("with something else than was asked for ({error}); it begins with `{beginning}`"),
-            };
-            corrupt(Outcome::Corrupt, format!("MoEngage answered 200 OK for {source_url} {what}"))
+        let (bytes, body) = (body.len() as u64, Bytes::from(body));
+        let unreadable = |page: &Bytes, what: String| Failure {
+            page: (!page.is_empty()).then(|| Box::new(page.clone())),
+            ..corrupt(Outcome::Corrupt, format!("MoEngage answered 200 OK for {source_url} {what}"))
+        };
+        let page = repair::unpack(&body, MAX_PAGE)
+            .map_err(|error| unreadable(&body, format!("with a damaged gzip ({}): {error}", question.place())))?;
+        let Parsed { records, total, is_followed, repairs } = parse(question, &page).map_err(|error| {
+            let beginning = redactor.clean(&String::from_utf8_lossy(&page[..page.len().min(MAX_QUOTE)]));
+            let (error, place) = (redactor.clean(&error), question.place());
+            unreadable(
+                &page,
+                match page.is_empty() {
+                    true => format!("with nothing ({place})"),
+                    false => format!("with something else than {place} ({error}); it begins with `{beginning}`"),
+                },
+            )
         })?;
-        Ok(Page { records, items, total, is_followed, bytes: json.len() as u64, vendor_date })
+        Ok(Page { items: records.len() as u64, records, total, is_followed, repairs, bytes, vendor_date })
     }
 }
 
@@ -273,16 +388,10 @@ async fn refusal(
     let said = meaning(outcome, status, report, source_url);
     Failure {
         http_status: Some(status.as_u16()),
-        retry_after: answer::retry_after(&answer.headers, answer.vendor_date),
+        retry_after: answer::retry_after(status, &answer.headers, answer.vendor_date),
         vendor_date: answer.vendor_date,
-        request_id: explanation.request_id.or_else(|| request_id(&answer.headers, redactor)),
-        ..Failure::new(
-            outcome,
-            match explanation.text {
-                Some(text) => format!("{said}; it says: {text}"),
-                None => said,
-            },
-        )
+        request_id: explanation.request_id.clone().or_else(|| request_id(&answer.headers, redactor)),
+        ..Failure::new(outcome, explanation.follow(said))
     }
 }
 
@@ -290,22 +399,37 @@ async fn refusal(
 fn meaning(outcome: Outcome, status: StatusCode, report: &Report, source_url: &str) -> String {
     let (answered, workspace) = (spoken(status), &report.workspace.name);
     match outcome {
-        // Seed 002: 403 where the feature is not enabled for the account.
+        // Seed 002: 403 where the feature is not enabled for the account. The others are MoEngage's current documentation.
         Outcome::Unauthorized if status == StatusCode::FORBIDDEN => format!(
-            "MoEngage says that this feature is off for the account of workspace {workspace} ({answered} for {source_url}); \
-             ask MoEngage to switch {} on, or take the report out",
+            "MoEngage does not allow {} for workspace {workspace} ({answered} for {source_url}): this feature is off for \
+             the account, the API key lacks its scope, or MoEngage's API firewall does not list this machine's address",
             report.source
         ),
         Outcome::Unauthorized => format!(
             "MoEngage refused the credentials for {source_url} ({answered}); check app_id and API key of workspace \
-             {workspace}"
+             {workspace}, the key's scopes, and whether MoEngage's API firewall lists this machine's address"
         ),
-        Outcome::Rejected => format!("MoEngage refused the request ({answered} for {source_url})"),
+        Outcome::Rejected => format!(
+            "MoEngage refused the request ({answered} for {source_url}); check the report's filters and ids, then whether \
+             MoEngage's API firewall lists this machine's address"
+        ),
         Outcome::RateLimited => format!("MoEngage wants fewer requests ({answered} for {source_url})"),
         Outcome::Corrupt => format!("MoEngage answered {answered} without a page for {source_url}"),
         _ if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             format!("the proxy wants other credentials ({answered} for {source_url}); see network.proxy")
         }
         _ => format!("MoEngage could not answer ({answered} for {source_url})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_a_uuid_of_version_4() {
+        assert_eq!(RequestId::new(0).to_string(), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(RequestId::new(u128::MAX).to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_ne!(RequestId::new(1).to_string(), RequestId::new(2).to_string());
     }
 }

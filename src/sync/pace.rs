@@ -15,8 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::Clock;
 use crate::config::Source;
 
-/// 100 requests a minute for statistics (seed document 002) and for executions, for which 10 a second and 6,000 an hour
-/// are allowed too (MoEngage's current documentation). A little less, because the network moves requests together.
+/// 100 requests a minute for statistics (seed document 002) and for each other JSON API, which also allow 10 a second and
+/// 6,000 an hour (MoEngage's current documentation). A little less, because the network moves requests together.
 const DISTANCE: SignedDuration = SignedDuration::from_millis(610);
 
 /// Nobody waits longer than this for a turn: a line that says so was written by a clock that has since been set back.
@@ -40,12 +40,11 @@ impl Pace {
     /// Returns when it is the caller's turn.
     pub(super) async fn turn(&self, clock: &dyn Clock, app_id: &str, source: Source) {
         let key = (app_id.to_owned(), source);
-        let distance = if source == Source::Campaigns { SignedDuration::ZERO } else { DISTANCE };
         loop {
             let now = clock.now();
             let turn_at = self.with_line(&key, now, |line| {
                 let turn_at = line.free_at.max(line.rests_until).max(now);
-                line.free_at = later(turn_at, distance);
+                line.free_at = later(turn_at, DISTANCE);
                 turn_at
             });
             if let Ok(wait) = Duration::try_from(turn_at.duration_since(now))

@@ -15,7 +15,7 @@ use crate::{
 impl Work<'_> {
     pub(super) async fn refresh(&self, destination: &Destination, object: &StoredObject) -> Result<Landed, Ended> {
         let key = &object.key;
-        let mut delivery = self.open().await?;
+        let mut delivery = self.open(destination).await?;
         let (verified, upload) = self.fetch(destination, &mut delivery, false).await?;
         let fail = |error| store_failed(error, &delivery);
         let present = digest(destination, key).await.map_err(fail)?;

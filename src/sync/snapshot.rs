@@ -1,8 +1,8 @@
 //! A listing, read page by page until it is whole.
 //!
-//! This file owns which page comes next and when a listing is complete. A snapshot is whole or absent: a page that
-//! fails for good fails the attempt, and the next one begins anew. It must not know what a request looks like, nor where
-//! the snapshot goes.
+//! This file owns which page comes next, when a listing is complete, and what of it is odd and stored all the same: that
+//! becomes a warning in the manifest. A snapshot is whole or absent: a page that fails for good fails the attempt, and the
+//! next one begins anew. It must not know what a request looks like, nor where the snapshot goes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -14,14 +14,14 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{Context, jitter, spool::Spool};
 use crate::{
     config::{CampaignsQuery, Query, Report, StatsQuery},
-    moengage::{self, Failure, Page, Question, Record},
+    moengage::{self, Failure, Oddity, Page, Question, Record, RequestId},
     ndjson::{self, Lines},
-    outcome::{self, Outcome, QUICK_TRIES},
+    outcome::{self, ABSURD_RETRY_AFTER, Outcome, QUICK_TRIES},
     report::Partition,
 };
 
@@ -30,6 +30,24 @@ const MOST_PAGES: u64 = 100_000;
 
 /// How often a listing that changes while it is read is begun anew.
 const MOST_READINGS: usize = 5;
+
+/// So many empty pages in a row end a listing that says no total: one alone may be a hole in it.
+const EMPTY_PAGES_AT_END: u32 = 2;
+
+/// When so many parents were answered 403 and none otherwise, the API itself is refused.
+const TELLING_REFUSALS: usize = 10;
+
+/// So many refused parents are named one by one in a manifest.
+const MOST_NAMED: usize = 50;
+
+/// Most warnings of one snapshot.
+const MOST_WARNINGS: usize = 100;
+
+/// Most bytes of the ids of one snapshot, which are kept in memory: a million ids of MoEngage's.
+const MOST_ID_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Most bytes of the executions of one campaign, which are gathered in memory.
+const MOST_EXECUTION_BYTES: usize = 32 * 1024 * 1024;
 
 /// A vendor that asks for a longer break than this in the middle of a listing gets it between two attempts.
 const LONGEST_BREAK: SignedDuration = SignedDuration::from_mins(5);
@@ -46,6 +64,8 @@ pub(super) struct Snapshot {
     pub(super) pages: u64,
     /// Requests that it took, those that were repeated or in vain included.
     pub(super) requests: u64,
+    /// What was odd about it.
+    pub(super) warnings: Vec<String>,
     /// `Date` of the last answer.
     pub(super) vendor_date: Option<Timestamp>,
     chunks: mpsc::Receiver<io::Result<Bytes>>,
@@ -85,6 +105,9 @@ pub(super) async fn gather(
         is_answered: false,
         pages: 0,
         requests: 0,
+        id_bytes: 0,
+        warnings: Vec::new(),
+        oddities: Oddities::default(),
         vendor_date: None,
     };
     match &report.query {
@@ -93,11 +116,20 @@ pub(super) async fn gather(
         Query::Stats(query) => reader.statistics(query).await?,
         Query::Archive => return Err(Failure::new(Outcome::Rejected, format!("{} is no listing", report.source))),
     }
-    let Reader { pages, requests, vendor_date, spool, .. } = reader;
+    let Reader { pages, requests, vendor_date, spool, mut warnings, oddities, .. } = reader;
+    if warnings.len() > MOST_WARNINGS {
+        let more = warnings.len() - MOST_WARNINGS;
+        warnings.truncate(MOST_WARNINGS);
+        warnings.push(format!("{more} more warnings are left out"));
+    }
+    warnings.extend(oddities.warnings());
+    for warning in &warnings {
+        warn!(workspace = report.workspace.name, report = report.id, date = %partition.id.date, "{warning}");
+    }
     let spool = spool.ok_or_else(|| Failure::new(Outcome::StoreFailed, "the spool was lost".into()))?;
     let name = report.file_name(partition.id.date);
     let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
-    Ok(Snapshot { records: spool.lines(), pages, requests, vendor_date, chunks: spool.into_gzip(name) })
+    Ok(Snapshot { records: spool.lines(), pages, requests, warnings, vendor_date, chunks: spool.into_gzip(name) })
 }
 
 struct Reader<'a> {
@@ -113,112 +145,169 @@ struct Reader<'a> {
     is_answered: bool,
     pages: u64,
     requests: u64,
+    /// Of the records of all pages that count.
+    id_bytes: u64,
+    warnings: Vec<String>,
+    /// Of the readings that count.
+    oddities: Oddities,
     vendor_date: Option<Timestamp>,
-}
-
-/// Whether a listing stood still while it was read.
-enum Reading {
-    Whole,
-    Changed(String),
 }
 
 impl Reader<'_> {
     async fn campaigns(&mut self, query: &CampaignsQuery) -> Result<(), Failure> {
-        let mut changed = String::new();
-        for _ in 0..MOST_READINGS {
+        let mut readings = Readings::of("the listing of campaigns");
+        loop {
             self.begin_anew();
             let mut listing = Listing::new(query);
             while let Some(page) = listing.next(self).await? {
                 self.keep(page, |Record { id, json }| Ok((id, ndjson::record(&json)))).await?;
             }
-            match listing.reading() {
-                Reading::Whole => return Ok(()),
-                Reading::Changed(how) => changed = self.say_again(how),
+            let Listing { reading, oddities, .. } = listing;
+            match readings.judge(reading)? {
+                Verdict::Accepted(warnings) => {
+                    self.accept(warnings, oddities);
+                    return Ok(());
+                }
+                Verdict::Again(why) => self.say_again(&why),
             }
         }
-        Err(restless("the listing of campaigns", &changed))
     }
 
+    /// The executions of each parent. A parent that is refused is a warning: most campaigns that are made in the dashboard
+    /// have no executions that the API shows.
     async fn executions(&mut self, campaign_ids: &[String]) -> Result<(), Failure> {
         let parents = match campaign_ids {
             [] => self.parents().await?,
             ids => ids.iter().cloned().collect(),
         };
-        for parent in &parents {
-            let (mut found, mut changed) = (None, String::new());
-            for _ in 0..MOST_READINGS {
-                match self.executions_of(parent).await {
-                    Ok((Reading::Whole, records)) => {
-                        found = Some(records);
-                        break;
+        let mut refusals = Refusals::default();
+        let mut answered = 0_u64;
+        for parent in parents {
+            let found = match self.executions_of(&parent).await {
+                Ok(found) => found,
+                Err(failure) if is_refusal(&failure) => {
+                    refusals.add(&parent, failure);
+                    if answered == 0
+                        && refusals.count >= TELLING_REFUSALS
+                        && let Some(failure) = refusals.of_the_api()
+                    {
+                        return Err(failure);
                     }
-                    Ok((Reading::Changed(how), _)) => changed = self.say_again(how),
-                    // Removed since the listing was read? Then there is nothing to ask for.
-                    Err(refused) if refused.outcome == Outcome::Rejected && campaign_ids.is_empty() => {
-                        match self.parents().await?.contains(parent) {
-                            true => return Err(refused),
-                            false => found = Some(BTreeMap::new()),
-                        }
-                        break;
-                    }
-                    Err(failure) => return Err(failure),
+                    continue;
                 }
-            }
-            let what = format!("the listing of executions of {parent}");
-            let found = found.ok_or_else(|| restless(&what, &changed))?;
-            let parent = parent.clone();
+                Err(failure) => return Err(failure),
+            };
+            answered += 1;
             self.write(move || {
                 let line = |json| ndjson::record_with("parent_campaign_id", &parent, json);
                 Ok(found.iter().map(|(id, json)| (format!("{parent}\n{id}"), line(json))).collect())
             })
             .await?;
         }
-        Ok(())
+        match refusals.of_all().filter(|_| answered == 0) {
+            Some(failure) => Err(failure),
+            None => {
+                self.warnings.extend(refusals.warnings());
+                Ok(())
+            }
+        }
     }
 
     /// The campaigns of a fresh listing that have executions.
     async fn parents(&mut self) -> Result<BTreeSet<String>, Failure> {
         let query = CampaignsQuery::default();
-        let mut changed = String::new();
-        for _ in 0..MOST_READINGS {
+        let mut readings = Readings::of("the listing of campaigns");
+        loop {
+            self.id_bytes = 0;
             let mut parents = BTreeSet::new();
             let mut listing = Listing::new(&query);
             while let Some(page) = listing.next(self).await? {
-                let recurring = page.records.into_iter().filter(|record| moengage::has_executions(&record.json));
-                parents.extend(recurring.map(|record| record.id));
+                parents.extend(page.records.iter().filter_map(|record| moengage::executions_parent(&record.json)));
             }
-            match listing.reading() {
-                Reading::Whole => return Ok(parents),
-                Reading::Changed(how) => changed = self.say_again(how),
+            match readings.judge(listing.reading)? {
+                Verdict::Accepted(warnings) => {
+                    // What was repaired in the listing is stored nowhere.
+                    self.accept(warnings, Oddities::default());
+                    return Ok(parents);
+                }
+                Verdict::Again(why) => self.say_again(&why),
             }
         }
-        Err(restless("the listing of campaigns", &changed))
     }
 
-    async fn executions_of(&mut self, parent: &str) -> Result<(Reading, BTreeMap<String, Box<RawValue>>), Failure> {
-        let mut found = BTreeMap::new();
+    async fn executions_of(&mut self, parent: &str) -> Result<BTreeMap<String, Box<RawValue>>, Failure> {
+        let what = format!("executions of {}", moengage::shown(parent));
+        let mut readings = Readings::of(format!("the listing of {what}"));
+        loop {
+            let before = self.id_bytes;
+            let (found, reading, oddities) = self.read_executions_of(parent, &what).await?;
+            match readings.judge(reading)? {
+                Verdict::Accepted(warnings) => {
+                    self.accept(warnings, oddities);
+                    return Ok(found);
+                }
+                Verdict::Again(why) => {
+                    self.id_bytes = before;
+                    self.say_again(&why);
+                }
+            }
+        }
+    }
+
+    async fn read_executions_of(
+        &mut self,
+        parent: &str,
+        what: &str,
+    ) -> Result<(BTreeMap<String, Box<RawValue>>, Reading, Oddities), Failure> {
+        let (mut found, mut bytes) = (BTreeMap::new(), 0);
+        let (mut reading, mut oddities) = (Reading::default(), Oddities::default());
         let mut totals = Totals::default();
         let (mut number, mut received) = (0, 0);
         loop {
             number += 1;
             let question = Question::Executions { parent, page: number };
-            let page = self.ask(&question).await?;
-            totals.add(page.total);
-            received += page.items;
-            let is_last = match page.total {
-                Some(total) => received >= total || page.items == 0,
-                None => page.items < question.limit(),
+            let page = match self.ask(&question).await {
+                Ok(page) => page,
+                Err(refusal) if received > 0 && is_refusal(&refusal) => {
+                    if !totals.is_reached(received) {
+                        reading.remarks.push(format!(
+                            "page {number} of the {what} was refused; the {received} of the pages before are stored: {refusal}"
+                        ));
+                        return Ok((found, reading, oddities));
+                    }
+                    break;
+                }
+                Err(failure) => return Err(failure),
             };
+            oddities.add(&page, &question);
+            totals.add(&page);
+            received += page.items;
             let before = found.len();
-            found.extend(page.records.into_iter().map(|record| (record.id, record.json)));
-            let what = format!("executions of {parent}");
-            if page.total.is_none() && page.items > 0 && found.len() == before {
-                return Ok((Reading::Changed(format!("page {number} of the {what} brought nothing new")), found));
+            for Record { id, json } in page.records {
+                bytes += id.len() + json.get().len();
+                found.insert(id, json);
             }
-            if is_last || found.len() == before {
-                return Ok((totals.judge(found.len() as u64, &what), found));
+            if bytes > MOST_EXECUTION_BYTES {
+                let message = format!("the {what} are more than {MOST_EXECUTION_BYTES} bytes");
+                return Err(Failure::new(Outcome::Corrupt, message));
+            }
+            let is_full = page.items >= question.limit();
+            if page.total.is_none() && is_full && found.len() == before {
+                reading.changed = Some(format!("page {number} of the {what} brought nothing new"));
+                break;
+            }
+            // A total that a full page reaches may count that page alone.
+            if found.len() == before || (!is_full && totals.is_reached(received)) {
+                break;
             }
         }
+        // MoEngage counts how often the parent was executed, which may be more than it lists.
+        match totals.judge(found.len() as u64, what) {
+            Ok(None) => {}
+            Ok(Some(remark)) => reading.remarks.push(remark),
+            Err(changed) => reading.changed = Some(changed),
+        }
+        Ok((found, reading, oddities))
     }
 
     async fn statistics(&mut self, query: &StatsQuery) -> Result<(), Failure> {
@@ -229,43 +318,46 @@ impl Reader<'_> {
             ids => ids.chunks(Question::CAMPAIGN_IDS).collect(),
         };
         for batch in batches {
-            let (mut is_whole, mut changed) = (false, String::new());
-            for _ in 0..MOST_READINGS {
+            let mut readings = Readings::of("the list of campaigns with statistics");
+            loop {
                 // A campaign that has gone meanwhile must not stay from the reading before. Batches are never that large.
                 if ids.is_empty() {
                     self.begin_anew();
                 }
-                match self.statistics_of(query, batch).await? {
-                    Reading::Whole => {
-                        is_whole = true;
+                let (reading, oddities) = self.statistics_of(query, batch).await?;
+                match readings.judge(reading)? {
+                    Verdict::Accepted(warnings) => {
+                        self.accept(warnings, oddities);
                         break;
                     }
-                    Reading::Changed(how) => changed = self.say_again(how),
+                    Verdict::Again(why) => self.say_again(&why),
                 }
-            }
-            if !is_whole {
-                return Err(restless("the list of campaigns with statistics", &changed));
             }
         }
         Ok(())
     }
 
-    async fn statistics_of(&mut self, query: &StatsQuery, campaign_ids: &[String]) -> Result<Reading, Failure> {
+    async fn statistics_of(
+        &mut self,
+        query: &StatsQuery,
+        campaign_ids: &[String],
+    ) -> Result<(Reading, Oddities), Failure> {
         let window = query.window(self.partition.id.date);
+        let what = "campaigns with statistics";
+        let (mut reading, mut oddities) = (Reading::default(), Oddities::default());
         let mut seen = HashSet::new();
         let mut totals = Totals::default();
         let mut offset = 0;
         loop {
             let question = Question::Stats { query, window, campaign_ids, offset };
             let page = self.ask(&question).await?;
-            totals.add(page.total);
+            oddities.add(&page, &question);
+            totals.add(&page);
             offset += question.limit();
-            let is_last = match page.total {
-                Some(total) => offset >= total || page.items == 0,
-                None => page.items < question.limit() && !page.is_followed,
-            };
-            let is_promised = page.total.is_none() && page.is_followed;
-            let before = seen.len();
+            // A request that names campaigns names no more than fit on one page.
+            let is_last = !campaign_ids.is_empty() || (!page.is_followed && totals.is_reached(offset));
+            let is_promised = page.is_followed && page.total.is_none();
+            let (is_empty, before) = (page.items == 0, seen.len());
             seen.extend(page.records.iter().map(|record| record.id.clone()));
             let shape = query.shape;
             let lines = move |Record { id, json }| match ndjson::statistics(&id, &json, shape) {
@@ -274,13 +366,29 @@ impl Reader<'_> {
             };
             self.keep(page, lines).await?;
             if is_promised && seen.len() == before {
-                let how = "a page of statistics says that more follow, and brought nothing new";
-                return Ok(Reading::Changed(how.into()));
+                reading.changed = Some("a page of statistics says that more follow, and brought nothing new".into());
+                break;
             }
-            if is_last || seen.len() == before {
-                return Ok(totals.judge(seen.len() as u64, "campaigns with statistics"));
+            if is_last || is_empty || seen.len() == before {
+                break;
             }
         }
+        match (totals.judge(seen.len() as u64, what), campaign_ids) {
+            (Ok(None), _) => {}
+            // Read twice: MoEngage's total and its pages agree otherwise.
+            (Ok(Some(doubt)), []) => reading.doubts.push(doubt),
+            // The total counts the campaigns that were named, those without statistics too.
+            (Ok(Some(remark)), named) => {
+                let missing: Vec<_> =
+                    named.iter().filter(|id| !seen.contains(*id)).map(|id| moengage::shown(id)).collect();
+                reading.remarks.push(match missing.is_empty() {
+                    true => remark,
+                    false => format!("{remark}; without statistics: {}", missing.join(", ")),
+                });
+            }
+            (Err(changed), _) => reading.changed = Some(changed),
+        }
+        Ok((reading, oddities))
     }
 
     /// Asks for one page, again where that may help: what was read so far is worth some patience.
@@ -301,6 +409,7 @@ impl Reader<'_> {
                 Ok(page) => {
                     self.pages += 1;
                     self.arrived(&page)?;
+                    self.count_ids(&page)?;
                     return Ok(page);
                 }
                 Err(failure) => failure,
@@ -308,7 +417,8 @@ impl Reader<'_> {
             ctx.note_vendor_date(self.report, failure.vendor_date);
             let is_patient = self.is_answered && number < QUICK_TRIES;
             if failure.outcome == Outcome::RateLimited {
-                let asked = failure.wait(ctx.clock.now()).filter(SignedDuration::is_positive);
+                let asked =
+                    failure.wait(ctx.clock.now()).filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
                 let wait = asked.unwrap_or(USUAL_BREAK);
                 // Others may be in the middle of a listing, whatever becomes of this one.
                 ctx.pace.rest(clock, &self.report.workspace.app_id, source, wait.min(LONGEST_BREAK));
@@ -354,6 +464,24 @@ impl Reader<'_> {
             spool.clear();
         }
         self.pages = 0;
+        self.id_bytes = 0;
+    }
+
+    /// Takes over what a reading that counts says of itself.
+    fn accept(&mut self, warnings: Vec<String>, oddities: Oddities) {
+        self.warnings.extend(warnings);
+        self.oddities.merge(oddities);
+    }
+
+    fn count_ids(&mut self, page: &Page) -> Result<(), Failure> {
+        self.id_bytes += page.records.iter().map(|record| record.id.len() as u64).sum::<u64>();
+        match self.id_bytes <= MOST_ID_BYTES {
+            true => Ok(()),
+            false => {
+                let message = format!("the ids of the records are more than {MOST_ID_BYTES} bytes");
+                Err(Failure::new(Outcome::Corrupt, message))
+            }
+        }
     }
 
     async fn keep(
@@ -380,65 +508,151 @@ impl Reader<'_> {
             spool.put(records)?;
             Ok(Ok(spool))
         });
-        self.spool = Some(written.await.map_err(|error| spool_failure("write", &error))??);
-        Ok(())
+        let spool = written.await.map_err(|error| spool_failure("write", &error))??;
+        let (bytes, limit) = (spool.bytes(), self.ctx.config.limits.inflated_bytes);
+        self.spool = Some(spool);
+        match bytes <= limit {
+            true => Ok(()),
+            false => {
+                let message = format!("its records are more than {limit} bytes; see limits.inflated_bytes");
+                Err(Failure::new(Outcome::Corrupt, message))
+            }
+        }
     }
 
-    /// Says that the listing is read again, and hands on why.
-    fn say_again(&self, how: String) -> String {
-        info!(workspace = self.report.workspace.name, report = self.report.id, "{how}; reading it again");
-        how
+    /// Says that the listing is read again.
+    fn say_again(&self, why: &str) {
+        info!(workspace = self.report.workspace.name, report = self.report.id, "{why}; reading it again");
     }
 }
 
-/// The pages of the listing of campaigns, which says no total.
+/// What one reading of a listing says of itself.
+#[derive(Debug, Default)]
+struct Reading {
+    /// How the listing changed while it was read: it is to be read again.
+    changed: Option<String>,
+    /// What is odd and may be due to a change: two readings in a row that agree on it make it a fact.
+    doubts: Vec<String>,
+    /// What is odd and the vendor's documented way.
+    remarks: Vec<String>,
+}
+
+/// The readings of one listing, until one counts.
+struct Readings {
+    what: String,
+    number: usize,
+    doubts: Vec<String>,
+}
+
+enum Verdict {
+    /// The reading counts, with these warnings.
+    Accepted(Vec<String>),
+    /// It does not, for this reason.
+    Again(String),
+}
+
+impl Readings {
+    fn of(what: impl Into<String>) -> Self {
+        Self { what: what.into(), number: 0, doubts: Vec::new() }
+    }
+
+    /// # Errors
+    ///
+    /// When the listing never stood still.
+    fn judge(&mut self, reading: Reading) -> Result<Verdict, Failure> {
+        self.number += 1;
+        let Reading { changed, doubts, remarks } = reading;
+        let why = match changed {
+            None if doubts == self.doubts => {
+                return Ok(Verdict::Accepted(doubts.into_iter().chain(remarks).collect()));
+            }
+            None if doubts.is_empty() => return Ok(Verdict::Accepted(remarks)),
+            None => doubts.join("; "),
+            Some(changed) => changed,
+        };
+        self.doubts = doubts;
+        match self.number < MOST_READINGS {
+            true => Ok(Verdict::Again(why)),
+            false => {
+                let message = format!("{} was never whole in {MOST_READINGS} readings; at the last, {why}", self.what);
+                Err(Failure::new(Outcome::Corrupt, message))
+            }
+        }
+    }
+}
+
+/// The pages of a listing of campaigns, which says no total: it ends with empty pages. A short page ends nothing, because
+/// a server may leave rows out of a page.
 struct Listing<'a> {
     query: &'a CampaignsQuery,
     page: u64,
-    before: Vec<String>,
+    /// Number and ids of the last page that brought something new.
+    last: Option<(u64, Vec<String>)>,
     seen: HashSet<String>,
+    /// How many pages in a row brought nothing new.
+    barren: u32,
     is_over: bool,
-    changed: Option<String>,
+    reading: Reading,
+    oddities: Oddities,
 }
 
 impl<'a> Listing<'a> {
     fn new(query: &'a CampaignsQuery) -> Self {
-        Self { query, page: 1, before: Vec::new(), seen: HashSet::new(), is_over: false, changed: None }
+        Self {
+            query,
+            page: 0,
+            last: None,
+            seen: HashSet::new(),
+            barren: 0,
+            is_over: false,
+            reading: Reading::default(),
+            oddities: Oddities::default(),
+        }
     }
 
-    /// The next page; `None` after the last.
+    /// The next page with anything on it; `None` after the last.
     async fn next(&mut self, reader: &mut Reader<'_>) -> Result<Option<Page>, Failure> {
-        if self.is_over {
-            return Ok(None);
-        }
-        let question = Question::Campaigns { query: self.query, page: self.page };
-        let page = reader.ask(&question).await?;
-        let present = ids(&page);
-        if page.items == 0 && self.page > 1 {
-            // A full page and then nothing: either that was the last, or campaigns have gone, and others moved up into
-            // pages that were read before.
-            self.is_over = true;
-            let question = Question::Campaigns { query: self.query, page: self.page - 1 };
-            let before = reader.ask(&question).await?;
-            if ids(&before) != self.before {
-                self.changed = Some("the listing of campaigns became shorter".into());
+        while !self.is_over {
+            self.page += 1;
+            let question = Question::Campaigns { query: self.query, page: self.page };
+            let page = reader.ask(&question).await?;
+            let present = ids(&page);
+            if present.iter().all(|id| self.seen.contains(id)) {
+                self.barren += 1;
+                if page.items >= question.limit() {
+                    self.is_over = true;
+                    self.reading.changed = Some(format!("page {} holds nothing that was not on another", self.page));
+                } else if self.barren >= EMPTY_PAGES_AT_END {
+                    self.is_over = true;
+                    return self.look_back(reader).await;
+                }
+                continue;
             }
-            return Ok(Some(before));
+            if self.barren > 0 && self.reading.doubts.len() < MOST_NAMED {
+                self.reading.doubts.push(format!(
+                    "page {} of the listing of campaigns brought nothing and page {} did",
+                    self.page - 1,
+                    self.page
+                ));
+            }
+            self.barren = 0;
+            self.oddities.add(&page, &question);
+            self.seen.extend(present.iter().cloned());
+            self.last = Some((self.page, present));
+            return Ok(Some(page));
         }
-        if page.items < question.limit() {
-            self.is_over = true;
-        } else if present.iter().all(|id| self.seen.contains(id)) {
-            self.is_over = true;
-            self.changed = Some(format!("page {} holds nothing that was not on another", self.page));
-        }
-        self.seen.extend(present.iter().cloned());
-        self.before = present;
-        self.page += 1;
-        Ok(Some(page))
+        Ok(None)
     }
 
-    fn reading(self) -> Reading {
-        self.changed.map_or(Reading::Whole, Reading::Changed)
+    /// The last page once more: if campaigns have gone, others moved up into pages that were read before.
+    async fn look_back(&mut self, reader: &mut Reader<'_>) -> Result<Option<Page>, Failure> {
+        // Before the first page there is none to move to.
+        let Some((number, before)) = self.last.as_ref().filter(|(number, _)| *number > 1) else { return Ok(None) };
+        let page = reader.ask(&Question::Campaigns { query: self.query, page: *number }).await?;
+        if ids(&page) != *before {
+            self.reading.changed = Some("the listing of campaigns became shorter".into());
+        }
+        Ok(Some(page))
     }
 }
 
@@ -450,21 +664,120 @@ fn ids(page: &Page) -> Vec<String> {
 #[derive(Default)]
 struct Totals {
     said: BTreeSet<u64>,
+    pages: u64,
+    /// Pages whose total is the number of their own items.
+    own: u64,
 }
 
 impl Totals {
-    fn add(&mut self, total: Option<u64>) {
-        self.said.extend(total);
+    fn add(&mut self, page: &Page) {
+        self.said.extend(page.total);
+        self.pages += 1;
+        self.own += u64::from(page.total == Some(page.items));
     }
 
-    fn judge(&self, found: u64, what: &str) -> Reading {
-        match (self.said.first(), self.said.last()) {
-            (Some(least), Some(most)) if least != most => Reading::Changed(format!(
-                "the number of {what} changed between {least} and {most} while they were read"
-            )),
-            (Some(total), _) if *total != found => Reading::Changed(format!("{found} of {total} {what} came")),
-            _ => Reading::Whole,
+    /// Whether so many are all that were ever said.
+    fn is_reached(&self, count: u64) -> bool {
+        self.said.last().is_some_and(|most| count >= *most)
+    }
+
+    /// What is odd about the totals, if `found` came after the listing ended. The error says how they changed meanwhile.
+    fn judge(&self, found: u64, what: &str) -> Result<Option<String>, String> {
+        // A server that counts each page by itself says nothing of the whole.
+        if self.pages > 1 && self.own == self.pages {
+            return Ok(None);
         }
+        match (self.said.first(), self.said.last()) {
+            (Some(least), Some(most)) if least != most => {
+                Err(format!("the number of {what} changed between {least} and {most} while they were read"))
+            }
+            (Some(total), _) if *total != found => {
+                Ok(Some(format!("{found} of {total} {what} came, by MoEngage's own count")))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What the pages of a snapshot held that JSON does not allow: how often, and where first.
+#[derive(Debug, Default)]
+struct Oddities(BTreeMap<Oddity, (u64, String)>);
+
+impl Oddities {
+    fn add(&mut self, page: &Page, question: &Question<'_>) {
+        for repair in &page.repairs {
+            let record = repair.record.as_ref().map(|id| format!(", in the record {id}")).unwrap_or_default();
+            let place = || format!("{}, line {} column {}{record}", question.place(), repair.line, repair.column);
+            self.0.entry(repair.oddity).or_insert_with(|| (0, place())).0 += repair.count;
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (oddity, (count, place)) in other.0 {
+            self.0.entry(oddity).or_insert((0, place)).0 += count;
+        }
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(oddity, (count, place))| {
+            format!("MoEngage's JSON held {oddity}: {count} in all, the first on {place}")
+        })
+    }
+}
+
+/// Whether the vendor refuses what was asked for, or the whole API, rather than who asks.
+fn is_refusal(failure: &Failure) -> bool {
+    failure.outcome == Outcome::Rejected
+        || (failure.outcome == Outcome::Unauthorized && failure.http_status == Some(403))
+}
+
+/// Parents of executions that were refused.
+#[derive(Default)]
+struct Refusals {
+    count: usize,
+    /// The first ones, as far as they are named.
+    named: Vec<String>,
+    /// The first one that is about its parent alone.
+    of_a_parent: Option<Failure>,
+    /// The first 403, which may be about the whole API.
+    forbidden: Option<Failure>,
+}
+
+impl Refusals {
+    fn add(&mut self, parent: &str, failure: Failure) {
+        self.count += 1;
+        if self.named.len() < MOST_NAMED {
+            let parent = moengage::shown(parent);
+            self.named.push(format!("the executions of {parent} are not here, they were refused: {}", failure.message));
+        }
+        let kind = match failure.outcome {
+            Outcome::Unauthorized => &mut self.forbidden,
+            _ => &mut self.of_a_parent,
+        };
+        kind.get_or_insert(failure);
+    }
+
+    /// The refusal of the whole API: every one was a 403.
+    fn of_the_api(&self) -> Option<Failure> {
+        self.forbidden.clone().filter(|_| self.of_a_parent.is_none())
+    }
+
+    /// The failure of an attempt in which no parent was answered.
+    fn of_all(&self) -> Option<Failure> {
+        let of_a_parent = self.of_a_parent.clone().map(|failure| Failure {
+            message: match self.count {
+                1 => failure.message,
+                count => format!("all {count} parents of executions were refused; the first: {}", failure.message),
+            },
+            ..failure
+        });
+        self.of_the_api().or(of_a_parent)
+    }
+
+    fn warnings(self) -> Vec<String> {
+        let more = self.count - self.named.len();
+        let rest = (more > 0).then(|| format!("the executions of {more} more parents are not here, they were refused"));
+        self.named.into_iter().chain(rest).collect()
     }
 }
 
@@ -473,11 +786,6 @@ fn over(expires_at: Timestamp, vendor_date: Timestamp) -> Failure {
         "a live listing shows only the present, and this one was to be read before {expires_at}; it can't be had any more"
     );
     Failure { vendor_date: Some(vendor_date), ..Failure::new(Outcome::NotPublished, message) }
-}
-
-fn restless(what: &str, changed: &str) -> Failure {
-    let message = format!("{what} was never whole in {MOST_READINGS} readings; at the last, {changed}");
-    Failure::new(Outcome::Corrupt, message)
 }
 
 fn spool_failure(action: &str, error: &io::Error) -> Failure {
@@ -492,6 +800,6 @@ async fn blocking<T: Send + 'static>(step: impl FnOnce() -> io::Result<T> + Send
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]
-fn request_id() -> String {
-    format!("moesync-{:016x}", rand::random::<u64>())
+fn request_id() -> RequestId {
+    RequestId::new(rand::random())
 }

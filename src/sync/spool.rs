@@ -63,6 +63,11 @@ impl Spool {
         Ok(())
     }
 
+    /// Bytes on disk, those of records that were replaced included.
+    pub(super) fn bytes(&self) -> u64 {
+        self.end
+    }
+
     /// How many lines there are.
     pub(super) fn lines(&self) -> u64 {
         self.places.values().map(|place| place.lines).sum()

@@ -164,7 +164,7 @@ fn the_example_is_valid_and_so_is_every_setting_in_it() {
 
     let everything = load_bytes(uncommented(EXAMPLE).as_bytes(), &env).unwrap();
     let sources: BTreeSet<_> = everything.reports.iter().map(|report| report.source).collect();
-    assert_eq!(sources.len(), 5, "an example of every source");
+    assert_eq!(sources.len(), 6, "an example of every source");
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn the_schema_tells_type_meaning_default_and_choice() {
     [
       {
         "default": "20 GiB",
-        "description": "Largest archive accepted, as received.",
+        "description": "Largest archive accepted, as received, and largest snapshot, as stored.",
         "examples": [
           "20 GiB",
           "500 MB",
@@ -846,7 +846,7 @@ fn a_report_refers_to_what_there_is() {
     moesync.toml:19: reports[0].workspace: missing, but required where there are several: "other" or "acme"
     moesync.toml:16: reports[0].destination: missing, but required where there are several: "archive" or "lake"
     moesync.toml:18: destinations[1].name: "archive" is taken already, at moesync.toml:9
-    moesync.toml:13: reports[0].source: expected "campaign_report", "daily_dump", "campaign_stats", "campaigns" or "executions", found "campain_report"; did you mean "campaign_report"?
+    moesync.toml:13: reports[0].source: expected "campaign_report", "daily_dump", "campaign_stats", "campaigns", "campaign_meta" or "executions", found "campain_report"; did you mean "campaign_report"?
     moesync.toml:14: reports[0].name: must not be empty
     moesync.toml:14: reports[0].name: must not contain control characters, found "Report\ttest"
     moesync.toml:14: reports[0].name: must have at most 200 bytes, has 250
@@ -869,7 +869,7 @@ fn a_key_that_would_do_nothing_for_its_source_is_refused() {
     moesync.toml:16: reports[0].suffix: only for the source "campaign_report"; this report's is "daily_dump"
     moesync.toml:16: reports[0].give_up_after: only for the source "daily_dump"; this report's is "campaign_report"
     moesync.toml:16: reports[0].window_days: only for the source "campaign_stats"; this report's is "campaign_report"
-    moesync.toml:16: reports[0].channels: only for the source "campaigns"; this report's is "executions"
+    moesync.toml:16: reports[0].channels: only for the source "campaigns" or "campaign_meta"; this report's is "executions"
     moesync.toml:16: reports[0].campaign_ids: only for the source "campaign_stats" or "executions"; this report's is "campaigns"
     "#);
 }

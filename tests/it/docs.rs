@@ -360,7 +360,7 @@ fn the_configuration_in_the_readme_is_accepted() {
     let path = folder.path().join("moesync.toml");
     fs::write(&path, text).unwrap();
     let config = moesync::config::load(&path, []).unwrap();
-    assert_eq!(config.reports.len(), 4);
+    assert_eq!(config.reports.len(), 5);
 }
 
 #[test]

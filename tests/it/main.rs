@@ -8,6 +8,7 @@ mod deploy;
 mod docs;
 mod emulator;
 mod hunt;
+mod json_apis;
 mod ledger;
 mod notify;
 mod snapshot;

@@ -106,10 +106,11 @@ fn requests(bench: &Bench, api: Source) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_campaigns_are_a_thousand_lines_in_67_requests_for_the_listing_and_100_for_statistics() {
+async fn a_thousand_campaigns_are_a_thousand_lines_in_as_few_requests_as_prove_it() {
     let bench = bench(evergreen(1000), &["\"campaigns\"", "\"campaign_stats\""]).await;
     store(&bench).await;
-    for (key, source, pages) in [(LISTING, Source::Campaigns, 67), (STATS, Source::CampaignStats, 100)] {
+    // 67 pages, two empty ones that end them, and the last once more, in case that campaigns have gone meanwhile.
+    for (key, source, pages) in [(LISTING, Source::Campaigns, 70), (STATS, Source::CampaignStats, 100)] {
         let lines = lines(&bench, key);
         assert_eq!((lines.len(), ids(&lines).len()), (1000, 1000));
         let traffic = bench.vendor.traffic(source);
@@ -208,14 +209,14 @@ async fn a_snapshot_that_is_told_to_wait_on_its_first_page_lets_the_others_of_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn executions_are_those_of_every_recurring_campaign_with_their_parent_beside_them() {
+async fn executions_are_those_of_recurring_email_and_push_campaigns_with_their_parent() {
     let bench = bench(Campaigns { count: 20, ..Campaigns::default() }, &["\"executions\"", "\"campaigns\""]).await;
     store(&bench).await;
     let recurring: BTreeSet<_> = lines(&bench, LISTING)
         .into_iter()
         .filter(|campaign| {
-            let kind = campaign["campaign_delivery_type"].as_str();
-            matches!(kind, Some("PERIODIC" | "BUSINESS_EVENT_TRIGGERED"))
+            let is = |name: &str, words: [&str; 2]| campaign[name].as_str().is_some_and(|word| words.contains(&word));
+            is("campaign_delivery_type", ["PERIODIC", "BUSINESS_EVENT_TRIGGERED"]) && is("channel", ["EMAIL", "PUSH"])
         })
         .map(|campaign| campaign["campaign_id"].as_str().unwrap().to_owned())
         .collect();
@@ -311,8 +312,8 @@ async fn after_a_week_asleep_there_is_one_listing_under_its_own_date_and_the_mis
     let lost = summary.entries.iter().filter(|entry| entry.settled == Settled::Lost).count();
     assert_eq!((lost, summary.entries.len()), (6, 7));
     let folders = fs::read_dir(bench.object("acme/campaigns")).unwrap().count();
-    // Each missed one is given up by an answer of its own.
-    assert_eq!((folders, requests(&bench, Source::Campaigns) - before), (2, 7));
+    // Each missed one is given up by an answer of its own; the other takes a page and two empty ones.
+    assert_eq!((folders, requests(&bench, Source::Campaigns) - before), (2, 9));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -253,7 +253,7 @@ async fn every_status_has_the_outcome_of_the_table() {
 
 #[tokio::test]
 async fn what_moengage_says_about_an_error_is_passed_on() {
-    let cases: [(&[u8], &str, Option<&str>); 4] = [
+    let cases: [(&[u8], &str, Option<&str>); 6] = [
         (
             br#"{"error": {"attribute": "", "message": "File\nnot \u001b[31mfound\u202e", "type": "BAD REQUEST", "request_id": "q7"}}"#,
             "BAD REQUEST: File not [31mfound (request q7)",
@@ -264,8 +264,18 @@ async fn what_moengage_says_about_an_error_is_passed_on() {
             "400: Invalid: no such app",
             None,
         ),
-        (b"<html>nginx</html>", "Bad Request)", None),
-        (br#"{"error": {"message": "", "request_id": ""}}"#, "Bad Request)", None),
+        (
+            br#"{"error": "IP Validation Required", "message": "IP Validation Failed"}"#,
+            "IP Validation Required: IP Validation Failed",
+            None,
+        ),
+        (
+            b"<html><title>Attention Required! | Cloudflare</title></html>",
+            "a web page with the title `Attention Required! | Cloudflare`",
+            None,
+        ),
+        (b"<html>nginx</html>", "API firewall does not list this machine's address", None),
+        (br#"{"error": {"message": "", "request_id": ""}}"#, "API firewall does not list this machine's address", None),
     ];
     for (body, ending, request_id) in cases {
         let server = Server::start(move |_| answer("400 Bad Request", "", body)).await;
