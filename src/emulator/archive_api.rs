@@ -18,10 +18,11 @@ use sha2::{Digest, Sha256};
 use super::{
     Account, EmulatedReport,
     archives::Recipe,
+    exports::Contents,
     server::{self, archive, bad_request, get_only, json_error, lock, query_value, unauthorized},
 };
 use crate::{
-    config::Source,
+    config::{Schedule, Source},
     schedule::{self, Occurrence},
 };
 
@@ -116,8 +117,19 @@ fn serve(state: &server::State, account: &Account, source: Source, file_name: St
     if asked < report.appears_at_request {
         return bad_request(NOT_GENERATED);
     }
-    let (bytes, container) = (report.bytes, report.container);
-    archive(Recipe { app_id: account.app_id.clone(), file_name, date, bytes, container })
+    let EmulatedReport { bytes, container, csv, .. } = *report;
+    let contents = Contents {
+        name: (source == Source::CampaignReport).then(|| report.name.replace(' ', "_")),
+        days: match report.schedule {
+            Schedule::Weekly { .. } => 7,
+            Schedule::Monthly { .. } => 30,
+            _ => 1,
+        },
+        timezone: report.timezone.clone(),
+        csv,
+        campaigns: account.campaigns.clone(),
+    };
+    archive(Recipe { app_id: account.app_id.clone(), file_name, date, bytes, container, contents })
 }
 
 /// The generation that `file_name` is of, if it is one of `report`.

@@ -1,53 +1,42 @@
-//! What is in the archives: plausible campaign reports, the same bytes for the same names, in every process.
+//! Archives: the tables of an export, packed; the same bytes for the same names, in every process.
 //!
-//! This file owns contents and how they are kept while served. It must not know who asks or whether they may.
+//! This file owns formats and how archives are kept while served. It must not know what a table says, who asks or whether
+//! they may.
 
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Seek as _, Write},
     os::unix::fs::FileExt,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use jiff::civil::Date;
+use jiff::{civil::Date, tz::TimeZone};
 use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
 use sha2::{Digest, Sha256};
 use tempfile::{SpooledData, SpooledTempFile};
 use tokio::{sync::OnceCell, task::spawn_blocking};
 use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 
-use super::Container;
+use super::{
+    Container,
+    exports::{Contents, MIXED, TABLES},
+};
 
 /// Archives larger than this lie in an unlinked temporary file instead of memory.
 const IN_MEMORY: usize = 1 << 20;
 /// How many archives are kept for the next request. The others are simply built again.
 const KEPT: usize = 64;
-/// What one row comes to when compressed, in bytes.
-const COMPRESSED_ROW: u64 = 68;
+/// What a row of a channel's table comes to, in bytes: compressed, and as it is.
+const COMPRESSED_ROW: u64 = 90;
+const PLAIN_ROW: u64 = 222;
+/// What a row of all channels comes to, compressed.
+const MIXED_ROW: u64 = 67;
+const TAR_BLOCK: u64 = 512;
 /// Above this an entry might pass 4 GiB, for which a zip writer must leave room in advance.
 const LARGE_FILE: u64 = 1 << 30;
-
-/// The columns of MoEngage's campaign report that most accounts have.
-const HEADER: &str = "Campaign ID,Campaign Name,Channel,Campaign Type,Delivery Type,Sent Date,Sent,Impressions,Clicks,\
-                      CTR,Conversions,CVR,Revenue,Currency\r\n";
-
-/// Each channel with its share of the rows, in percent.
-const CHANNELS: [(&str, u64); 5] = [("PUSH", 40), ("EMAIL", 25), ("SMS", 15), ("IN_APP", 12), ("WHATSAPP", 8)];
-const THEMES: [&str; 8] = [
-    "Welcome series",
-    "Cart abandoned",
-    "\"Flash sale, 24 h\"",
-    "Price drop",
-    "Año nuevo 50% off",
-    "Win-back",
-    "Für dich empfohlen",
-    "Feature launch",
-];
-const TYPES: [(&str, &str); 4] =
-    [("General", "One Time"), ("General", "Periodic"), ("Smart Trigger", "Event Triggered"), ("Flow", "Flow Node")];
 
 /// All that the bytes of an archive follow from, but for the seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +47,7 @@ pub(super) struct Recipe {
     /// About how large, in bytes.
     pub(super) bytes: u64,
     pub(super) container: Container,
+    pub(super) contents: Contents,
 }
 
 /// A finished archive, readable by many at once.
@@ -169,7 +159,7 @@ fn digest(seed: u64, purpose: &str, recipe: &Recipe) -> [u8; 32] {
 }
 
 /// An algorithm by name, because the standard generator of `rand` may change with its version.
-fn generator(seed: u64, purpose: &str, recipe: &Recipe) -> Xoshiro256PlusPlus {
+pub(super) fn generator(seed: u64, purpose: &str, recipe: &Recipe) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::from_seed(digest(seed, purpose, recipe))
 }
 
@@ -185,80 +175,85 @@ fn finished(spool: SpooledTempFile) -> io::Result<Archive> {
 }
 
 fn build(seed: u64, recipe: &Recipe) -> io::Result<Arc<Archive>> {
-    let mut rows = Rows { random: generator(seed, "contents", recipe), date: recipe.date };
-    let total = recipe.bytes / COMPRESSED_ROW;
+    let rows = recipe.bytes / COMPRESSED_ROW;
     let archive = match recipe.container {
         Container::Zip => {
-            let midnight = recipe.date.at(0, 0, 0, 0);
             let options = SimpleFileOptions::default()
                 .compression_method(CompressionMethod::Deflated)
                 .compression_level(Some(1))
-                .last_modified_time(DateTime::try_from(midnight).unwrap_or_default())
+                .last_modified_time(DateTime::try_from(recipe.date.at(0, 0, 0, 0)).unwrap_or_default())
                 .large_file(recipe.bytes > LARGE_FILE);
             let mut zip = ZipWriter::new(spool());
-            for (channel, percent) in CHANNELS {
-                zip.start_file(format!("{channel}.csv"), options)?;
+            for table in TABLES {
+                zip.start_file(table.path(recipe), options)?;
                 let mut out = BufWriter::new(&mut zip);
-                out.write_all(HEADER.as_bytes())?;
-                rows.write(&mut out, channel, total * percent / 100)?;
+                table.write(&mut out, recipe, seed, table.share(rows))?;
                 out.flush()?;
             }
             zip.finish()?
         }
         Container::Gzip => {
             let mut out = BufWriter::new(GzEncoder::new(spool(), Compression::fast()));
-            out.write_all(HEADER.as_bytes())?;
-            for (channel, percent) in CHANNELS {
-                rows.write(&mut out, channel, total * percent / 100)?;
-            }
+            MIXED.write(&mut out, recipe, seed, recipe.bytes / MIXED_ROW)?;
             out.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?
+        }
+        Container::Tar => {
+            let mut out = BufWriter::new(spool());
+            // Nothing is compressed.
+            tar(&mut out, recipe, seed, recipe.bytes / PLAIN_ROW)?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)?
+        }
+        Container::TarGz => {
+            let mut out = BufWriter::new(GzEncoder::new(spool(), Compression::fast()));
+            tar(&mut out, recipe, seed, rows)?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?
+        }
+        Container::Rar => {
+            let (mut out, mut random) = (BufWriter::new(spool()), generator(seed, "contents", recipe));
+            out.write_all(b"Rar!\x1a\x07\x01\x00")?;
+            for _ in 0..(recipe.bytes / 8).max(8) {
+                out.write_all(&random.next_u64().to_be_bytes())?;
+            }
+            out.into_inner().map_err(io::IntoInnerError::into_error)?
         }
     };
     finished(archive).map(Arc::new)
 }
 
-struct Rows {
-    random: Xoshiro256PlusPlus,
-    date: Date,
+/// Writes the tables as POSIX ustar.
+fn tar(out: &mut impl Write, recipe: &Recipe, seed: u64, rows: u64) -> io::Result<()> {
+    for table in TABLES {
+        // A header says the size before the contents come.
+        let mut contents = BufWriter::new(spool());
+        table.write(&mut contents, recipe, seed, table.share(rows))?;
+        let mut contents = contents.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let size = contents.stream_position()?;
+        contents.rewind()?;
+        out.write_all(&tar_header(&table.path(recipe), size, recipe.date)?)?;
+        io::copy(&mut contents, out)?;
+        out.write_all(&[0; TAR_BLOCK as usize][..(size.next_multiple_of(TAR_BLOCK) - size) as usize])?;
+    }
+    out.write_all(&[0; 2 * TAR_BLOCK as usize])
 }
 
-impl Rows {
-    /// Writes `count` rows, at least one.
-    fn write(&mut self, out: &mut impl Write, channel: &str, count: u64) -> io::Result<()> {
-        for number in 1..=count.max(1) {
-            let (id, id_tail) = (self.random.next_u64(), self.random.next_u64() as u32);
-            let theme = THEMES[self.below(THEMES.len() as u64) as usize];
-            let (campaign_type, delivery_type) = TYPES[self.below(TYPES.len() as u64) as usize];
-            // Each number is a share of the one before, as in any real funnel.
-            let sent = 100 + self.below(400_000);
-            let impressions = sent * (20 + self.below(75)) / 100;
-            let clicks = impressions * self.below(120) / 1000;
-            let conversions = clicks * self.below(200) / 1000;
-            let cents = conversions * (500 + self.below(8_000));
-            // A quoted name stays quoted: the number follows in a field of its own shape.
-            let name = match theme.strip_suffix('"') {
-                Some(quoted) => format!("{quoted} #{number}\""),
-                None => format!("{theme} #{number}"),
-            };
-            write!(
-                out,
-                "{id:016x}{id_tail:08x},{name},{channel},{campaign_type},{delivery_type},{date},{sent},{impressions},\
-                 {clicks},{ctr:.2},{conversions},{cvr:.2},{units}.{cents:02},EUR\r\n",
-                date = self.date,
-                ctr = percentage(clicks, impressions),
-                cvr = percentage(conversions, clicks),
-                units = cents / 100,
-                cents = cents % 100,
-            )?;
-        }
-        Ok(())
+fn tar_header(path: &str, size: u64, date: Date) -> io::Result<[u8; TAR_BLOCK as usize]> {
+    let mut header = [0; TAR_BLOCK as usize];
+    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+    // Longer names and sizes would need extensions, which only the verifiers of others make worth while.
+    if path.len() > 100 || size >= 1 << 33 {
+        return Err(io::Error::other(format!("a tar of the emulator cannot hold {path} of {size} bytes")));
     }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.random.next_u64() % limit
-    }
-}
-
-fn percentage(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+    let modified = date.to_zoned(TimeZone::UTC).map_or(0, |midnight| midnight.timestamp().as_second().max(0));
+    put(0, path.as_bytes());
+    put(100, b"0000644\0");
+    put(108, b"0000000\0");
+    put(116, b"0000000\0");
+    put(124, format!("{size:011o}\0").as_bytes());
+    put(136, format!("{modified:011o}\0").as_bytes());
+    put(148, b"        ");
+    put(156, b"0");
+    put(257, b"ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    Ok(header)
 }

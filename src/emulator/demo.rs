@@ -8,7 +8,7 @@ use jiff::{
     tz::TimeZone,
 };
 
-use super::{Account, Campaigns, Container, EmulatedReport};
+use super::{Account, Campaigns, Container, Csv, EmulatedReport};
 use crate::config::{Schedule, Source};
 
 /// An account with three campaign reports, the second of them always late, and the daily dump, all in `timezone`.
@@ -24,6 +24,7 @@ pub fn demo_account(timezone: TimeZone) -> Account {
         appears_at_request,
         bytes: 64 << 10,
         container: Container::Zip,
+        csv: Csv::default(),
     };
     let daily = |at: Time| Schedule::Daily { at };
     let monday = Schedule::Weekly { on: Weekday::Monday, at: time(7, 0, 0, 0) };

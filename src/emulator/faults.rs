@@ -36,10 +36,14 @@ use crate::config::Source;
 /// | `bit-flip` or `bit-flip=1000` | [`Fault::BitFlip`], at that byte |
 /// | `not-yet`, `unauthorized` | [`Fault::NotYet`], [`Fault::Unauthorized`] |
 /// | `redirect=storage` or `redirect=URL`, `code=302` (or `307`) | [`Fault::Redirect`] |
-/// | `rate-limited` or `rate-limited=RETRY-AFTER` | [`Fault::RateLimited`] |
+/// | `firewall` or `firewall=403` (or `400`, `401`) | [`Fault::Firewall`] |
+/// | `rate-limited` or `rate-limited=RETRY-AFTER`, `until=30s` (or any text) | [`Fault::RateLimited`] |
 /// | `wrong-date=-8d` | [`Fault::WrongDate`] |
 /// | `content-encoding=gzip` or `content-encoding=label` | [`Fault::ContentEncoding`] |
 /// | `repeat`, `shrink` | [`Fault::Repeat`], [`Fault::Shrink`] |
+/// | `hide` or `hide=3` | [`Fault::Hide`], all rows of a page or so many |
+/// | `extra-total=5` | [`Fault::ExtraTotal`] |
+/// | `odd-json=nan` (or `bom`, `utf8`, `duplicate`, `number`, `surrogate`) | [`Fault::OddJson`] |
 ///
 /// The others say when: `path=TEXT`, `api=SOURCE`, `page=N`, `times=N`, `skip=N`, as the fields below.
 ///
@@ -130,6 +134,13 @@ pub enum Fault {
     RateLimited {
         /// The `Retry-After` header, as it is; `None` leaves it out.
         retry_after: Option<String>,
+        /// `x-ratelimit-reset`, with `x-ratelimit-remaining: 0`. `None` is what the API itself would say.
+        reset: Option<Reset>,
+    },
+    /// The API firewall: the address is not on the workspace's list. A flat JSON error.
+    Firewall {
+        /// The status, which the vendor doesn't document: 400, 401 or 403.
+        code: StatusCode,
     },
     /// 401, as for a wrong signature or password.
     Unauthorized,
@@ -148,6 +159,55 @@ pub enum Fault {
     /// campaign is seen on no page, and the totals fall. It is there again for whoever asks for the first page. Only for
     /// pages from the second.
     Shrink,
+    /// The last rows of the page are not shown. All other pages and the totals stay.
+    Hide {
+        /// How many; `None` is all.
+        rows: Option<u32>,
+    },
+    /// The total names more than there are. Pages are counted by it. Only for statistics and executions.
+    ExtraTotal {
+        /// So many more.
+        by: NonZeroU32,
+    },
+    /// The first row of the page has one more field, `extra`, that JSON forbids or readers stumble over.
+    OddJson(OddJson),
+}
+
+/// What `x-ratelimit-reset` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reset {
+    /// The second that is so long after the request.
+    After(SignedDuration),
+    /// That text, whatever it means.
+    Text(String),
+}
+
+/// What is odd about a page of JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OddJson {
+    /// It begins with a byte order mark.
+    ByteOrderMark,
+    /// A bare `NaN`.
+    NotANumber,
+    /// A string in Latin-1.
+    InvalidUtf8,
+    /// A key that comes twice.
+    DuplicateKey,
+    /// A whole number beyond 64 bits.
+    LargeNumber,
+    /// Half of a surrogate pair, escaped.
+    LoneSurrogate,
+}
+
+impl OddJson {
+    const WORDS: [(&str, OddJson); 6] = [
+        ("bom", OddJson::ByteOrderMark),
+        ("nan", OddJson::NotANumber),
+        ("utf8", OddJson::InvalidUtf8),
+        ("duplicate", OddJson::DuplicateKey),
+        ("number", OddJson::LargeNumber),
+        ("surrogate", OddJson::LoneSurrogate),
+    ];
 }
 
 /// How much of a body is sent.
@@ -221,8 +281,12 @@ impl Fault {
             Fault::Unauthorized => "unauthorized",
             Fault::WrongDate { .. } => "wrong-date",
             Fault::ContentEncoding(_) => "content-encoding",
+            Fault::Firewall { .. } => "firewall",
             Fault::Repeat => "repeat",
             Fault::Shrink => "shrink",
+            Fault::Hide { .. } => "hide",
+            Fault::ExtraTotal { .. } => "extra-total",
+            Fault::OddJson(_) => "odd-json",
         }
     }
 
@@ -237,6 +301,7 @@ impl Fault {
             | Fault::ContentEncoding(_) => gets != Gets::Neither,
             Fault::Redirect { to: RedirectTo::Storage, .. } => gets == Gets::Archive,
             Fault::Repeat | Fault::Shrink => matches!(gets, Gets::Page(2..)),
+            Fault::Hide { .. } | Fault::ExtraTotal { .. } | Fault::OddJson(_) => matches!(gets, Gets::Page(_)),
             Fault::Status { .. }
             | Fault::Html
             | Fault::JsonError
@@ -245,6 +310,7 @@ impl Fault {
             | Fault::NotYet
             | Fault::Redirect { to: RedirectTo::Url(_), .. }
             | Fault::RateLimited { .. }
+            | Fault::Firewall { .. }
             | Fault::Unauthorized
             | Fault::WrongDate { .. } => true,
         }
@@ -332,7 +398,7 @@ fn is_handover(fault: &Fault) -> bool {
 pub struct InvalidRule(String);
 
 /// Every word that names a fault.
-const FAULTS: [&str; 18] = [
+const FAULTS: [&str; 22] = [
     "status",
     "html",
     "json-error",
@@ -349,11 +415,15 @@ const FAULTS: [&str; 18] = [
     "unauthorized",
     "wrong-date",
     "content-encoding",
+    "firewall",
     "repeat",
     "shrink",
+    "hide",
+    "extra-total",
+    "odd-json",
 ];
 /// The other words, each with the one fault that it belongs to.
-const DETAILS: [(&str, Option<&str>); 8] = [
+const DETAILS: [(&str, Option<&str>); 9] = [
     ("path", None),
     ("api", None),
     ("page", None),
@@ -362,6 +432,7 @@ const DETAILS: [(&str, Option<&str>); 8] = [
     ("body", Some("status")),
     ("framing", Some("truncate")),
     ("code", Some("redirect")),
+    ("until", Some("rate-limited")),
 ];
 
 impl FromStr for Rule {
@@ -474,11 +545,29 @@ impl Words {
                     .unwrap_or(StatusCode::FOUND),
             },
             "rate-limited" => Fault::RateLimited {
-                retry_after: self.optional(word, "the text of a header, or nothing", |text| {
-                    // Nothing else could be sent as a header.
-                    text.chars().all(|c| c == ' ' || c.is_ascii_graphic()).then(|| text.to_owned())
+                retry_after: self.optional(word, "the text of a header, or nothing", header_text)?,
+                reset: self.parsed("until", "a span such as 30s, or the text of a header", |text| {
+                    let after = parse_offset(text).map(Reset::After);
+                    after.or_else(|| header_text(text).map(Reset::Text))
                 })?,
             },
+            "firewall" => Fault::Firewall {
+                code: self
+                    .optional(word, "400, 401 or 403, or nothing", |code| match code {
+                        "400" => Some(StatusCode::BAD_REQUEST),
+                        "401" => Some(StatusCode::UNAUTHORIZED),
+                        "403" => Some(StatusCode::FORBIDDEN),
+                        _ => None,
+                    })?
+                    .unwrap_or(StatusCode::FORBIDDEN),
+            },
+            "hide" => Fault::Hide { rows: self.optional(word, "a number of rows, or nothing", |n| n.parse().ok())? },
+            "extra-total" => {
+                Fault::ExtraTotal { by: self.required(word, "a whole number from 1", |n| n.parse().ok())? }
+            }
+            "odd-json" => Fault::OddJson(self.required(word, ODD_JSON, |what| {
+                OddJson::WORDS.iter().find(|(word, _)| *word == what).map(|(_, odd)| *odd)
+            })?),
             "wrong-date" => {
                 Fault::WrongDate { offset: self.required(word, "a span such as 90s, 8d or -2h", parse_offset)? }
             }
@@ -547,7 +636,8 @@ impl Words {
     }
 }
 
-const SOURCES: &str = "campaign_report, daily_dump, campaign_stats, campaigns or executions";
+const SOURCES: &str = "campaign_report, daily_dump, campaign_stats, campaigns, campaign_meta or executions";
+const ODD_JSON: &str = "bom, nan, utf8, duplicate, number or surrogate";
 const CUT: &str = "a number of bytes, or a percentage from 0% to 99%";
 
 fn parse_cut(text: &str) -> Option<Cut> {
@@ -555,6 +645,11 @@ fn parse_cut(text: &str) -> Option<Cut> {
         Some(percent) => percent.parse().ok().filter(|percent| *percent < 100).map(Cut::Percent),
         None => text.parse().ok().map(Cut::Bytes),
     }
+}
+
+/// `text`, if it can be sent as a header.
+fn header_text(text: &str) -> Option<String> {
+    text.chars().all(|c| c == ' ' || c.is_ascii_graphic()).then(|| text.to_owned())
 }
 
 fn parse_offset(text: &str) -> Option<SignedDuration> {

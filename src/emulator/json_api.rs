@@ -1,7 +1,7 @@
-//! The three APIs that answer in JSON: `campaign_stats`, `campaigns` and `executions`.
+//! The four APIs that answer in JSON, in both versions: statistics, search, metadata and executions.
 //!
-//! This file owns their paths, credentials, refusals and pages, strictly after the vendor's documents 002, 003 and 004. It
-//! must not know what a campaign is made of or how an answer travels.
+//! This file owns credentials, idempotency and pages, strictly after the vendor's documents 002, 003 and 004 and its
+//! OpenAPI description. It must not know what a campaign is made of or how an answer travels.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,6 +14,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::MethodRouter,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::ExposeSecret;
@@ -22,36 +23,37 @@ use serde_json::{Map, Value, json};
 use super::{
     Account,
     campaigns::{Library, Place, Search, Window},
-    faults::Fault,
+    endpoint::{self, Api, Endpoint, Version},
+    faults::{Fault, OddJson},
     json_checks::{Body, Part, Problem},
+    rates::{Exceeded, Standing},
+    refusal::Refusal,
     server::{self, lock, post_only},
 };
-use crate::config::Source;
-
-const STATS: &str = "/core-services/v1/campaign-stats";
-const SEARCH: &str = "/core-services/v1/campaigns/search";
-const CAMPAIGNS: &str = "/core-services/v1/campaigns/";
-const EXECUTIONS: &str = "/executions";
 
 /// How many listings stay selected, so that a page doesn't go through all campaigns again.
 const SELECTED: usize = 8;
+/// How many answers are kept to be replayed.
+const REPLAYED: usize = 10_000;
+/// Stands in a page for what no JSON value can be, until the page is text.
+const ODD: &str = "\u{1}odd\u{1}";
 
 type Answer = Result<Page, Refusal>;
 
 pub(super) fn routes() -> Router<Arc<server::State>> {
     Router::new()
-        .route(STATS, post_only(stats))
-        .route(SEARCH, post_only(search))
-        .route("/core-services/v1/campaigns/{id}/executions", post_only(executions))
+        .route(endpoint::STATS, post_only(stats))
+        .route(endpoint::EXECUTIONS, post_only(executions))
+        .route(endpoint::SEARCH, searched(Endpoint::v1(Api::Search)))
+        .route(endpoint::META, searched(Endpoint::v1(Api::Meta)))
+        .route(endpoint::SEARCH_V5, searched(Endpoint::v5(Api::Search)))
+        .route(endpoint::META_V5, searched(Endpoint::v5(Api::Meta)))
 }
 
-/// The API of a decoded path, if it is one of these.
-pub(super) fn serves(path: &str) -> Option<Source> {
-    match path {
-        STATS => Some(Source::CampaignStats),
-        SEARCH => Some(Source::Campaigns),
-        other => (other.starts_with(CAMPAIGNS) && other.ends_with(EXECUTIONS)).then_some(Source::Executions),
-    }
+fn searched(endpoint: Endpoint) -> MethodRouter<Arc<server::State>> {
+    post_only(async move |State(state): State<Arc<server::State>>, headers: HeaderMap, body: Bytes| {
+        search(&state, endpoint, &headers, &body)
+    })
 }
 
 /// What is listed.
@@ -67,9 +69,12 @@ enum Listing {
 #[derive(Debug, Clone)]
 pub(super) struct Page {
     app_id: String,
+    endpoint: Endpoint,
     listing: Listing,
     part: Part,
     request_id: String,
+    standing: Standing,
+    oddities: Vec<String>,
 }
 
 impl IntoResponse for Page {
@@ -87,11 +92,13 @@ struct Drift {
     gone: u64,
 }
 
-/// What is remembered of listings between their pages, by [`Page::key`].
+/// What is remembered of listings between their pages, by [`Page::key`], and of answers by their idempotency key.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
     selected: Mutex<VecDeque<(String, Arc<Vec<Place>>)>>,
     drifts: Mutex<HashMap<String, Drift>>,
+    /// By app id and `Idempotency-Key`, oldest first.
+    replays: Mutex<VecDeque<((String, String), Page)>>,
 }
 
 impl Page {
@@ -100,8 +107,19 @@ impl Page {
         self.part.offset / self.part.limit + 1
     }
 
-    pub(super) fn request_id(&self) -> &str {
-        &self.request_id
+    /// How its request stands with the rate.
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// What its request asks for in vain.
+    pub(super) fn oddities(&self) -> &[String] {
+        &self.oddities
+    }
+
+    /// The refusal with `status` that its request could have had instead.
+    pub(super) fn refusal(&self, status: StatusCode) -> Refusal {
+        Refusal::of(self.endpoint, status).to(&self.request_id).at(self.standing)
     }
 
     /// The same for all pages of a listing.
@@ -121,12 +139,41 @@ impl Page {
         let all = places.len() as u64;
         let start = (offset + gone).saturating_sub(repeated).min(all);
         let end = (start + limit).min(all);
-        let places = &places[start as usize..end as usize];
-        let total = all.saturating_sub(gone);
+        let hidden = match fault {
+            Some(Fault::Hide { rows }) => rows.map_or(u64::MAX, u64::from),
+            _ => 0,
+        };
+        let places = &places[start as usize..end.saturating_sub(hidden).max(start) as usize];
+        let extra = match fault {
+            Some(Fault::ExtraTotal { by }) => u64::from(by.get()),
+            _ => 0,
+        };
+        // "The number of campaigns requested in the payload", if it names any: also those that have no numbers.
+        let listed = match &self.listing {
+            Listing::Stats(window) if !window.campaign_ids.is_empty() => window.campaign_ids.len() as u64,
+            _ => all,
+        };
+        let total = listed.saturating_sub(gone) + extra;
+        let odd = match fault {
+            Some(Fault::OddJson(odd)) => Some(*odd),
+            _ => None,
+        };
+        // An odd value is one more field of the first row, as the real API grows fields.
+        let mut is_odd = odd.is_some();
+        let mut mark = |mut row: Value| {
+            if let Some(row) = row.as_object_mut().filter(|_| std::mem::take(&mut is_odd)) {
+                row.insert("extra".to_owned(), ODD.into());
+            }
+            row
+        };
         let body = match &self.listing {
             Listing::Stats(window) => {
                 let restated = state.restated();
-                let data: Map<_, _> = places.iter().map(|place| library.stats(*place, window, restated)).collect();
+                let of = |place: &Place| {
+                    let (id, row) = library.stats(*place, window, restated);
+                    (id, json!([mark(row)]))
+                };
+                let data: Map<_, _> = places.iter().map(of).collect();
                 json!({
                     "response_id": self.request_id,
                     "total_campaigns": total,
@@ -135,13 +182,24 @@ impl Page {
                     "data": data,
                 })
             }
-            Listing::Campaigns(_) => places.iter().map(|place| library.details(*place)).collect(),
+            Listing::Campaigns(_) => {
+                let campaigns: Value = places.iter().map(|place| mark(library.listed(*place, self.endpoint))).collect();
+                match self.endpoint.version {
+                    Version::V1 => campaigns,
+                    Version::V5 => {
+                        json!({"response_id": self.request_id, "type": "campaigns", "data": {"campaigns": campaigns}})
+                    }
+                }
+            }
             Listing::Executions(_) => {
-                let executions: Value = places.iter().map(|place| library.execution(*place)).collect();
+                let executions: Value = places.iter().map(|place| mark(library.execution(*place))).collect();
                 json!({"executions": executions, "total_instances": total})
             }
         };
-        body.to_string().into()
+        match odd {
+            Some(odd) => spoiled(&body.to_string(), odd),
+            None => body.to_string().into(),
+        }
     }
 
     fn places(&self, state: &server::State, library: Library<'_>) -> Arc<Vec<Place>> {
@@ -183,18 +241,64 @@ impl Page {
     }
 }
 
-async fn stats(State(state): State<Arc<server::State>>, headers: HeaderMap, body: Bytes) -> Answer {
-    let api = Source::CampaignStats;
-    let account = admitted(&state, api, &headers)?;
-    checked(api, account, &headers, &body, |body| Ok((Listing::Stats(body.window()?), body.part_by_offset()?)))
+/// `text` with what `odd` puts in the place of [`ODD`].
+fn spoiled(text: &str, odd: OddJson) -> Bytes {
+    let marker = Value::from(ODD).to_string();
+    let in_its_place: &[u8] = match odd {
+        OddJson::ByteOrderMark => return [b"\xef\xbb\xbf", text.replace(&marker, "1").as_bytes()].concat().into(),
+        OddJson::NotANumber => b"NaN",
+        OddJson::InvalidUtf8 => b"\"caf\xe9\"",
+        OddJson::DuplicateKey => b"1,\"extra\":2",
+        OddJson::LargeNumber => b"123456789012345678901234567890",
+        OddJson::LoneSurrogate => b"\"\\ud83d\"",
+    };
+    match text.split_once(&marker) {
+        Some((before, after)) => [before.as_bytes(), in_its_place, after.as_bytes()].concat().into(),
+        // A page without rows.
+        None => text.to_owned().into(),
+    }
 }
 
-async fn search(State(state): State<Arc<server::State>>, headers: HeaderMap, body: Bytes) -> Answer {
-    let api = Source::Campaigns;
-    let account = admitted(&state, api, &headers)?;
-    checked(api, account, &headers, &body, |body| {
-        Ok((Listing::Campaigns(Box::new(body.search()?)), body.part_by_page()?))
-    })
+async fn stats(State(state): State<Arc<server::State>>, headers: HeaderMap, body: Bytes) -> Answer {
+    let admitted = Admitted::of(&state, Endpoint::v1(Api::Stats), &headers)?;
+    admitted.page(&headers, &body, |body| Ok((Listing::Stats(body.window()?), body.part_by_offset()?)))
+}
+
+fn search(state: &server::State, endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> Answer {
+    let admitted = Admitted::of(state, endpoint, headers)?;
+    if endpoint.version == Version::V1 {
+        return admitted.page(headers, body, |body| {
+            Ok((Listing::Campaigns(Box::new(body.search(endpoint)?)), body.part_by_page()?))
+        });
+    }
+    let key = headers.get("Idempotency-Key").and_then(|value| value.to_str().ok()).filter(|key| is_uuid_v4(key));
+    let Some(key) = key else {
+        let problem = Problem::new("Idempotency-Key", "Idempotency-Key must be a UUID v4");
+        return Err(admitted.refusal(StatusCode::BAD_REQUEST).because(problem));
+    };
+    let key = (admitted.account.app_id.clone(), key.to_ascii_lowercase());
+    if let Some((_, first)) = lock(&state.listings.replays).iter().find(|(known, _)| *known == key) {
+        return Ok(first.clone());
+    }
+    let page = admitted
+        .page(headers, body, |body| Ok((Listing::Campaigns(Box::new(body.search(endpoint)?)), body.part_by_page()?)))?;
+    let mut replays = lock(&state.listings.replays);
+    if replays.len() == REPLAYED {
+        replays.pop_front();
+    }
+    replays.push_back((key, page.clone()));
+    Ok(page)
+}
+
+fn is_uuid_v4(text: &str) -> bool {
+    // RFC 9562, section 5.4.
+    text.len() == 36
+        && text.bytes().enumerate().all(|(place, byte)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            14 => byte == b'4',
+            19 => b"89abAB".contains(&byte),
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 async fn executions(
@@ -203,153 +307,79 @@ async fn executions(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let api = Source::Executions;
-    let account = admitted(&state, api, &headers)?;
-    checked(api, account, &headers, &body, |body| {
+    let admitted = Admitted::of(&state, Endpoint::v1(Api::Executions), &headers)?;
+    admitted.page(&headers, &body, |body| {
         let part = body.part_by_page()?;
         // Refused only where the percent-encoding isn't UTF-8: no id is like that.
         let id = id.map(|Path(id)| id).unwrap_or_default();
-        match state.library(account).executions(&id) {
+        match state.library(admitted.account).executions(&id) {
             Ok(_) => Ok((Listing::Executions(id), part)),
             Err(message) => Err(Problem::new("campaign_id", message)),
         }
     })
 }
 
-/// The account that a request has the credentials of, if it may ask once more.
-fn admitted<'a>(state: &'a server::State, api: Source, headers: &HeaderMap) -> Result<&'a Account, Refusal> {
-    let refused = || Refusal::of(api, StatusCode::UNAUTHORIZED);
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let authorization = header("Authorization").ok_or_else(refused)?;
-    let account = state.accounts.iter().find(|account| {
-        let credentials = format!("{}:{}", account.app_id, account.api_key.expose_secret());
-        let (scheme, given) = authorization.split_once(' ').unwrap_or_default();
-        scheme.eq_ignore_ascii_case("basic") && given.trim() == BASE64_STANDARD.encode(credentials)
-    });
-    let account = account.ok_or_else(refused)?;
-    if header("MOE-APPKEY") != Some(&account.app_id) {
-        return Err(refused());
-    }
-    let taken = state.rates.take(&account.app_id, api, state.now());
-    taken
-        .map_err(|seconds| Refusal { retry_after: Some(seconds), ..Refusal::of(api, StatusCode::TOO_MANY_REQUESTS) })?;
-    Ok(account)
+/// A request with the credentials of an account, within its rate.
+struct Admitted<'a> {
+    account: &'a Account,
+    endpoint: Endpoint,
+    standing: Standing,
 }
 
-/// The page that a body asks for, as `check` understands it.
-fn checked(
-    api: Source,
-    account: &Account,
-    headers: &HeaderMap,
-    body: &[u8],
-    check: impl FnOnce(&Body) -> Result<(Listing, Part), Problem>,
-) -> Answer {
-    let refused = |problem, request_id| Refusal {
-        problem: Some(problem),
-        request_id,
-        ..Refusal::of(api, StatusCode::BAD_REQUEST)
-    };
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        let problem = Problem::new("Content-Type", "Content-Type must be application/json");
-        return Err(refused(problem, String::new()));
-    }
-    let body = Body::read(body).map_err(|problem| refused(problem, String::new()))?;
-    let page = body.request_id().and_then(|request_id| {
-        let (listing, part) = check(&body)?;
-        Ok(Page { app_id: account.app_id.clone(), listing, part, request_id })
-    });
-    page.map_err(|problem| refused(problem, body.given_request_id()))
-}
-
-/// An error as an API words it. 403 and 429 of the listings, and 429 of statistics, are undocumented and follow the others.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    api: Source,
-    status: StatusCode,
-    problem: Option<Problem>,
-    /// Empty where none is known.
-    request_id: String,
-    /// In seconds.
-    retry_after: Option<i64>,
-}
-
-impl Refusal {
-    /// Without any details.
-    pub(super) fn of(api: Source, status: StatusCode) -> Refusal {
-        Refusal { api, status, problem: None, request_id: String::new(), retry_after: None }
-    }
-
-    /// The same as the answer to the request with that id.
-    pub(super) fn to(self, request_id: &str) -> Refusal {
-        Refusal { request_id: request_id.to_owned(), ..self }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let target = self.problem.as_ref().map_or("", |problem| problem.target.as_str());
-        let message = self.problem.as_ref().map(|problem| problem.message.as_str());
-        let body = match self.api {
-            Source::CampaignStats => stats_error(self.status, target, message),
-            _ => listing_error(self.status, target, message, &self.request_id),
-        };
-        let mut response =
-            (self.status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response();
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+impl<'a> Admitted<'a> {
+    fn of(state: &'a server::State, endpoint: Endpoint, headers: &HeaderMap) -> Result<Admitted<'a>, Refusal> {
+        let refused = || Refusal::of(endpoint, StatusCode::UNAUTHORIZED);
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let authorization = header("Authorization").ok_or_else(refused)?;
+        let account = state.accounts.iter().find(|account| {
+            let credentials = format!("{}:{}", account.app_id, account.api_key.expose_secret());
+            let (scheme, given) = authorization.split_once(' ').unwrap_or_default();
+            scheme.eq_ignore_ascii_case("basic") && given.trim() == BASE64_STANDARD.encode(credentials)
+        });
+        let account = account.ok_or_else(refused)?;
+        // Whether version 5 asks for it is not documented; a wrong one is wrong everywhere.
+        let app_key = header("MOE-APPKEY").or((endpoint.version == Version::V5).then_some(&account.app_id));
+        if app_key != Some(&account.app_id) {
+            return Err(refused());
         }
-        response
+        match state.rates.take(&account.app_id, endpoint.api, state.now()) {
+            Ok(standing) => Ok(Admitted { account, endpoint, standing }),
+            Err(Exceeded { standing, wait }) => {
+                Err(Refusal::of(endpoint, StatusCode::TOO_MANY_REQUESTS).at(standing).again_after(wait))
+            }
+        }
     }
-}
 
-fn stats_error(status: StatusCode, target: &str, message: Option<&str>) -> Value {
-    let (title, description, code) = match status {
-        StatusCode::BAD_REQUEST => {
-            let message = message.unwrap_or("Some of the field values are invalid");
-            ("Invalid Field Value", Some(format!("{target} - {message}")), "wUcwPRZF")
-        }
-        StatusCode::UNAUTHORIZED => {
-            ("Authentication required", Some("Invalid identity information found.".to_owned()), "wUcwPRZF")
-        }
-        StatusCode::FORBIDDEN => ("Forbidden Request", None, "kmqLuuHM"),
-        StatusCode::TOO_MANY_REQUESTS => ("Too Many Requests", Some("Rate limit exceeded".to_owned()), "tMrLXcQs"),
-        _ => {
-            let description = "An unexpected error was encountered while processing this request. Please contact \
-                               MoEngage Team";
-            ("Server Error", Some(description.to_owned()), "jDTGSxjd")
-        }
-    };
-    json!({"title": title, "description": description, "code": code})
-}
+    fn refusal(&self, status: StatusCode) -> Refusal {
+        Refusal::of(self.endpoint, status).at(self.standing)
+    }
 
-fn listing_error(status: StatusCode, target: &str, message: Option<&str>, request_id: &str) -> Value {
-    // Document 003, the three samples after the sample response.
-    let error = match status {
-        StatusCode::UNAUTHORIZED => {
-            let detail = json!({
-                "code": "InvalidValue", "target": "APP_SECRET_KEY", "message": "Invalid APP_SECRET_KEY is provided.",
-            });
-            json!({
-                "code": "401 Authentication error", "message": "Authentication required", "target": "APP_SECRET_KEY",
-                "details": [{"code": "InvalidValue", "target": "APP_SECRET_KEY", "message": [detail]}],
-                "request_id": request_id,
+    /// The page that a body asks for, as `check` understands it.
+    fn page(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        check: impl FnOnce(&Body) -> Result<(Listing, Part), Problem>,
+    ) -> Answer {
+        let refused = |problem| self.refusal(StatusCode::BAD_REQUEST).because(problem);
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            return Err(refused(Problem::new("Content-Type", "Content-Type must be application/json")));
+        }
+        let body = Body::read(body).map_err(refused)?;
+        let page = body.request_id().and_then(|request_id| {
+            let (listing, part) = check(&body)?;
+            Ok(Page {
+                app_id: self.account.app_id.clone(),
+                endpoint: self.endpoint,
+                listing,
+                part,
+                request_id,
+                standing: self.standing,
+                oddities: body.oddities(self.endpoint),
             })
-        }
-        status => {
-            let message = message.unwrap_or(match status {
-                StatusCode::BAD_REQUEST => "Some of the field values are invalid",
-                StatusCode::FORBIDDEN => "This feature is not enabled for your account",
-                StatusCode::TOO_MANY_REQUESTS => "Rate limit exceeded",
-                _ => "Something went wrong. Please contact Moengage team",
-            });
-            json!({
-                "code": status.to_string(), "message": message, "target": target,
-                "details": [{"target": target, "message": message}],
-                "request_id": request_id,
-            })
-        }
-    };
-    json!({"error": error})
+        });
+        page.map_err(|problem| refused(problem).to(&body.given_request_id()))
+    }
 }

@@ -1,12 +1,20 @@
-//! What the JSON APIs ask of a request's body, after the vendor's documents 002, 003 and 004.
+//! What the JSON APIs ask of a request's body, after the vendor's documents 002, 003 and 004, and its OpenAPI
+//! description.
 //!
 //! This file owns the keys, their ranges and the words in which one is refused. It must not know the data or how a
 //! refusal is dressed.
 
-use jiff::civil::Date;
+use jiff::{
+    Timestamp,
+    civil::{Date, DateTime},
+    tz::TimeZone,
+};
 use serde_json::{Map, Value};
 
-use super::campaigns::{Attribution, CHANNELS, DeliveryType, Metric, STATUSES, Search, Window};
+use super::{
+    campaigns::{Attribution, CHANNELS, DeliveryType, Metric, STATUSES, Search, Window},
+    endpoint::{Api, Endpoint, Version},
+};
 
 /// A longer window is refused: "the difference … must not exceed 30 days".
 const LONGEST_WINDOW: i32 = 30;
@@ -36,7 +44,7 @@ pub(super) struct Part {
 }
 
 /// A body, one JSON object.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Body(Map<String, Value>);
 
 impl Body {
@@ -104,36 +112,102 @@ impl Body {
         })
     }
 
-    pub(super) fn search(&self) -> Result<Search, Problem> {
+    /// What a search or its metadata twin is asked for. Version 5 renames filters, and a filter by the old name
+    /// `delivery_type` finds nothing there.
+    pub(super) fn search(&self, endpoint: Endpoint) -> Result<Search, Problem> {
         let flag = |key| self.optional(key, "true or false", Value::as_bool).map(Option::unwrap_or_default);
-        let fields = self.optional("campaign_fields", "an object", |fields| fields.as_object().cloned())?;
-        let fields = Body(fields.unwrap_or_default());
+        let fields = self.object("campaign_fields")?.unwrap_or_default();
         let list = |key| fields.optional(key, "a list of strings", strings).map(Option::unwrap_or_default);
         let text = |key| fields.optional(key, "a string", |text| text.as_str().map(str::to_owned));
-        let created = fields.optional("created_date", "an object", |range| range.as_object().cloned())?.map(Body);
-        let created = created
-            .map(|range| {
-                let date = |key| range.required(key, "a date as DD-MM-YYYY", |text| date("%d-%m-%Y", text));
-                let (from, to) = (date("from_date")?, date("to_date")?);
-                match from > to {
-                    true => Err(Problem::new("to_date", "to_date must not be before from_date")),
-                    false => Ok((from, to)),
-                }
-            })
-            .transpose()?;
+        let is_v5 = endpoint.version == Version::V5;
+        let (ids, delivery_type) = match is_v5 {
+            false => (text("id")?.into_iter().collect(), "delivery_type"),
+            true => (list("ids")?, "campaign_delivery_type"),
+        };
+        let created = fields.object("created_date")?.map(|range| range.created_date(endpoint)).transpose()?;
+        let delivery_types = known(delivery_type, list(delivery_type)?, &DeliveryType::ALL.map(DeliveryType::word))?;
         Ok(Search {
             channels: known("channels", list("channels")?, &CHANNELS)?,
             created_by: list("created_by")?,
             created,
-            delivery_types: known("delivery_type", list("delivery_type")?, &DeliveryType::ALL.map(DeliveryType::word))?,
-            id: text("id")?,
+            delivery_types,
+            ids,
             name: text("name")?,
             statuses: known("status", list("status")?, &STATUSES)?,
             tags: list("tags")?,
             children: flag("include_child_campaigns")?,
-            // The document has the one, the vendor's own client sends the other.
-            archived: flag("include_archived_campaigns")? || flag("include_archive_campaigns")?,
+            archived: flag("include_archive_campaigns")?,
+            every_channel: endpoint.api == Api::Meta,
+            versions: is_v5,
+            nothing: is_v5 && fields.0.contains_key("delivery_type"),
         })
+    }
+
+    /// The first and the last instant's day of a range.
+    fn created_date(&self, endpoint: Endpoint) -> Result<(Date, Date), Problem> {
+        let expected = match endpoint.version {
+            Version::V1 => "a date as YYYY-MM-DD or DD-MM-YYYY",
+            Version::V5 => "a date-time as YYYY-MM-DDTHH:MM:SS",
+        };
+        let date = |key| {
+            self.required(key, expected, |text| match endpoint.version {
+                Version::V1 => date("%Y-%m-%d", text).or_else(|| date("%d-%m-%Y", text)),
+                Version::V5 => date_time(text),
+            })
+        };
+        let (from, to) = (date("from_date")?, date("to_date")?);
+        match from > to {
+            true => Err(Problem::new("to_date", "to_date must not be before from_date")),
+            false => Ok((from, to)),
+        }
+    }
+
+    /// What no document of that API names, and what only an older one does. It is let through: the real API ignores it too,
+    /// so that only this list shows a client that it asks for something in vain.
+    pub(super) fn oddities(&self, endpoint: Endpoint) -> Vec<String> {
+        const PAGED: [&str; 3] = ["request_id", "limit", "page"];
+        let mut odd = Vec::new();
+        let mut unknown = |prefix: &str, object: &Body, known: &[&str]| {
+            let names = object.0.keys().filter(|name| !known.contains(&name.as_str()));
+            odd.extend(names.map(|name| format!("unknown field `{prefix}{name}`")));
+        };
+        match endpoint.api {
+            Api::Stats => unknown(
+                "",
+                self,
+                &[
+                    "request_id",
+                    "start_date",
+                    "end_date",
+                    "attribution_type",
+                    "metric_type",
+                    "campaign_ids",
+                    "offset",
+                    "limit",
+                ],
+            ),
+            Api::Executions => unknown("", self, &PAGED),
+            Api::Search | Api::Meta => {
+                let flags = ["campaign_fields", "include_child_campaigns", "include_archive_campaigns"];
+                unknown("", self, &[&PAGED[..], &flags].concat());
+                let fields = self.object("campaign_fields").ok().flatten().unwrap_or_default();
+                let both = ["channels", "created_by", "created_date", "name", "status", "tags"];
+                let own = match endpoint.version {
+                    Version::V1 => ["id", "delivery_type"],
+                    Version::V5 => ["ids", "campaign_delivery_type"],
+                };
+                unknown("campaign_fields.", &fields, &[&both[..], &own].concat());
+                let created = fields.object("created_date").ok().flatten().unwrap_or_default();
+                unknown("created_date.", &created, &["from_date", "to_date"]);
+                let old = created.0.values().any(|text| date("%d-%m-%Y", text).is_some());
+                odd.extend(old.then(|| "`created_date` as DD-MM-YYYY is of older documents".to_owned()));
+            }
+        }
+        odd
+    }
+
+    fn object(&self, key: &str) -> Result<Option<Body>, Problem> {
+        self.optional(key, "an object", |value| value.as_object().cloned().map(Body))
     }
 
     fn optional<T>(
@@ -164,6 +238,14 @@ fn date(format: &str, text: &Value) -> Option<Date> {
     // The parser alone would take fewer digits.
     let text = text.as_str().filter(|text| text.len() == "2021-02-17".len())?;
     Date::strptime(format, text).ok()
+}
+
+/// The day of an ISO date-time, in UTC where it names a zone.
+fn date_time(text: &Value) -> Option<Date> {
+    let text = text.as_str()?;
+    let civil = || text.contains('T').then(|| text.parse::<DateTime>().ok()).flatten();
+    let instant = || text.parse::<Timestamp>().ok().map(|at| at.to_zoned(TimeZone::UTC).datetime());
+    instant().or_else(civil).map(DateTime::date)
 }
 
 fn strings(list: &Value) -> Option<Vec<String>> {

@@ -9,10 +9,13 @@ mod archives;
 mod campaigns;
 mod delivery;
 mod demo;
+mod endpoint;
+mod exports;
 mod faults;
 mod json_api;
 mod json_checks;
 mod rates;
+mod refusal;
 mod server;
 mod storage;
 mod wire;
@@ -28,7 +31,7 @@ use crate::config::{Schedule, Source};
 
 pub use campaigns::{Campaigns, DeliveryType};
 pub use demo::demo_account;
-pub use faults::{ContentEncoding, Cut, Fault, Framing, InvalidRule, RedirectTo, Rule};
+pub use faults::{ContentEncoding, Cut, Fault, Framing, InvalidRule, OddJson, RedirectTo, Reset, Rule};
 pub use server::{LoggedRequest, Traffic};
 
 /// One MoEngage account that the emulator serves.
@@ -69,15 +72,39 @@ pub struct EmulatedReport {
     pub bytes: u64,
     /// What the archive is, whatever its name and headers say.
     pub container: Container,
+    /// How the tables in it are written.
+    pub csv: Csv,
 }
 
 /// The format of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Container {
-    /// A zip with one CSV a channel.
+    /// A zip with one CSV a channel, those of flows in a folder.
     Zip,
     /// One gzipped CSV of all channels.
     Gzip,
+    /// The files of a zip in a tar (ustar).
+    Tar,
+    /// The same, gzipped.
+    TarGz,
+    /// What begins like a RAR 5 archive and goes on at random: nothing that anybody could unpack.
+    Rar,
+}
+
+/// How a table is written: RFC 4180, but for the separator that the report builder offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Csv {
+    /// Between fields: `,`, `|`, `:` or `;`.
+    pub separator: char,
+    /// Whether the file begins with a byte order mark.
+    pub byte_order_mark: bool,
+}
+
+impl Default for Csv {
+    /// Commas, and no mark.
+    fn default() -> Self {
+        Csv { separator: ',', byte_order_mark: false }
+    }
 }
 
 /// Tells the emulator the time. Everything follows from it: what is generated, what is expired, each `Date` header.

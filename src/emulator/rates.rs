@@ -8,50 +8,111 @@ use std::{
     sync::Mutex,
 };
 
-use jiff::Timestamp;
+use axum::http::HeaderMap;
+use jiff::{SignedDuration, Timestamp};
 
-use super::server::lock;
-use crate::config::Source;
+use super::{endpoint::Api, server::lock};
 
-/// So many requests within so many seconds. Nothing is documented for the search.
-const fn limits(api: Source) -> &'static [(usize, i64)] {
+/// The window that the headers speak of, in seconds, unless another one is used up.
+const MINUTE: i64 = 60;
+
+/// So many requests within so many seconds, of a workspace to an API in all its versions. Statistics: document 002; the
+/// others: "10 a second, 100 a minute, 6,000 an hour".
+const fn limits(api: Api) -> &'static [(u32, i64)] {
     match api {
-        Source::CampaignStats => &[(100, 60)],
-        // The last one follows from the one before; it is documented all the same.
-        Source::Executions => &[(10, 1), (100, 60), (6_000, 3_600)],
-        Source::Campaigns | Source::CampaignMeta | Source::CampaignReport | Source::DailyDump => &[],
+        Api::Stats => &[(100, MINUTE)],
+        Api::Search | Api::Meta | Api::Executions => &[(10, 1), (100, MINUTE), (6_000, 3_600)],
     }
+}
+
+/// How a workspace stands with an API after a request: `x-ratelimit-limit`, `-remaining` and `-reset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    limit: u32,
+    remaining: u32,
+    /// When the window has room again for one more than `remaining`.
+    reset: Timestamp,
+}
+
+impl Standing {
+    /// The same, with nothing left.
+    pub(super) fn exhausted(self) -> Standing {
+        Standing { remaining: 0, ..self }
+    }
+
+    /// Writes the three headers; the reset in whole seconds since 1970, rounded up.
+    pub(super) fn write(self, headers: &mut HeaderMap) {
+        let reset = self.reset.as_second() + i64::from(self.reset.subsec_nanosecond() > 0);
+        headers.insert("x-ratelimit-limit", self.limit.into());
+        headers.insert("x-ratelimit-remaining", self.remaining.into());
+        headers.insert("x-ratelimit-reset", reset.into());
+    }
+}
+
+/// One request too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Exceeded {
+    pub(super) standing: Standing,
+    /// After how many seconds the next request is let through, from 1.
+    pub(super) wait: u32,
 }
 
 /// When each workspace asked each API.
 #[derive(Debug, Default)]
-pub(super) struct Rates(Mutex<HashMap<(String, Source), VecDeque<Timestamp>>>);
+pub(super) struct Rates(Mutex<HashMap<(String, Api), VecDeque<Timestamp>>>);
 
 impl Rates {
     /// Counts a request, unless it is one too many. A refused one doesn't count.
     ///
     /// # Errors
     ///
-    /// The seconds after which the next one is let through, from 1.
-    pub(super) fn take(&self, app_id: &str, api: Source, now: Timestamp) -> Result<(), i64> {
+    /// When a window is full.
+    pub(super) fn take(&self, app_id: &str, api: Api, now: Timestamp) -> Result<Standing, Exceeded> {
         let limits = limits(api);
         let longest = limits.iter().map(|(_, seconds)| *seconds).max().unwrap_or(0);
         let mut taken = lock(&self.0);
         let taken = taken.entry((app_id.to_owned(), api)).or_default();
-        let age = |at: &Timestamp| now.duration_since(*at).as_millis();
+        let age = |at: &Timestamp| now.duration_since(*at);
         // A clock that was set back has no past.
-        taken.retain(|at| (0..i128::from(longest) * 1000).contains(&age(at)));
-        let wait = limits.iter().filter_map(|(count, seconds)| {
-            let oldest = taken.get(taken.len().checked_sub(*count)?)?;
-            let left = i128::from(*seconds) * 1000 - age(oldest);
-            (left > 0).then(|| (left as i64 + 999) / 1000)
+        taken.retain(|at| (SignedDuration::ZERO..SignedDuration::from_secs(longest)).contains(&age(at)));
+        let exceeded = limits.iter().filter_map(|(limit, seconds)| {
+            let oldest = taken.get(taken.len().checked_sub(*limit as usize)?)?;
+            let left = SignedDuration::from_secs(*seconds) - age(oldest);
+            // Within an hour.
+            let wait = left.as_secs() as u32 + u32::from(left.subsec_nanos() > 0);
+            let standing = Standing { limit: *limit, remaining: 0, reset: later(*oldest, *seconds) };
+            (left > SignedDuration::ZERO).then_some(Exceeded { standing, wait })
         });
-        match wait.max() {
-            Some(seconds) => Err(seconds),
-            None => {
-                taken.push_back(now);
-                Ok(())
-            }
+        if let Some(exceeded) = exceeded.max_by_key(|exceeded| exceeded.wait) {
+            return Err(exceeded);
         }
+        taken.push_back(now);
+        let limit = limits.iter().find(|(_, seconds)| *seconds == MINUTE).map_or(0, |(limit, _)| *limit);
+        let mut within = taken.iter().filter(|at| age(at) < SignedDuration::from_secs(MINUTE)).peekable();
+        let reset = later(within.peek().map_or(now, |oldest| **oldest), MINUTE);
+        Ok(Standing { limit, remaining: limit.saturating_sub(within.count() as u32), reset })
+    }
+}
+
+fn later(at: Timestamp, seconds: i64) -> Timestamp {
+    at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_holds_six_thousand_requests_whatever_a_minute_would() {
+        let rates = Rates::default();
+        let at = |number: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_millis(600 * number);
+        // As fast as a minute allows: the hour is full when it is over.
+        for number in 0..6_000 {
+            assert!(rates.take("app", Api::Search, at(number)).is_ok(), "{number}");
+        }
+        let exceeded = rates.take("app", Api::Search, at(5_999)).map(drop).unwrap_err();
+        assert_eq!((exceeded.standing.limit, exceeded.wait), (6_000, 1));
+        assert!(rates.take("other", Api::Search, at(5_999)).is_ok() && rates.take("app", Api::Meta, at(5_999)).is_ok());
+        assert!(rates.take("app", Api::Search, at(6_000)).is_ok());
     }
 }

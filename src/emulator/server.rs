@@ -17,7 +17,7 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{self, Request},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
@@ -33,9 +33,11 @@ use super::{
     archives::{self, Archive, Archives, Recipe},
     campaigns::Library,
     delivery::{self, Delivery, End},
-    faults::{Fault, Gets, RedirectTo, Rules, Struck},
-    json_api::{self, Listings, Page, Refusal},
+    endpoint::Endpoint,
+    faults::{Fault, Gets, RedirectTo, Reset, Rules, Struck},
+    json_api::{self, Listings, Page},
     rates::Rates,
+    refusal::Refusal,
     storage,
     wire::{Breaker, Wire},
 };
@@ -68,6 +70,9 @@ pub struct LoggedRequest {
     pub header_names: Vec<String>,
     /// The word of the fault that struck it, [`Fault::WrongDate`] aside.
     pub fault: Option<&'static str>,
+    /// What a JSON API was asked for in vain: fields that its documents don't name, and forms of older documents. The
+    /// real ones ignore these without a word.
+    pub oddities: Vec<String>,
 }
 
 impl LoggedRequest {
@@ -285,14 +290,17 @@ async fn answer(
             .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()),
         header_names: request.headers().keys().map(|name| name.as_str().to_owned()).collect(),
         fault: None,
+        oddities: Vec::new(),
     };
     let host = request.headers().get(header::HOST).cloned();
     let mut truth = next.run(request).await;
     let recipe = truth.extensions_mut().remove::<Recipe>();
     let page = truth.extensions_mut().remove::<Page>();
     let path = percent_encoding::percent_decode_str(&logged.path).decode_utf8_lossy();
-    logged.api = archive_api::serves(&path).or_else(|| json_api::serves(&path));
+    let endpoint = Endpoint::of(&path);
+    logged.api = archive_api::serves(&path).or_else(|| endpoint.and_then(Endpoint::source));
     logged.page = page.as_ref().map(Page::number);
+    logged.oddities = page.as_ref().map(|page| page.oddities().to_vec()).unwrap_or_default();
     let gets = match (&recipe, logged.page) {
         (Some(_), _) => Gets::Archive,
         (None, Some(number)) => Gets::Page(number),
@@ -305,8 +313,7 @@ async fn answer(
         breaker.reset();
         return std::future::pending().await;
     }
-    let request_id = page.as_ref().map_or("", Page::request_id);
-    let mut response = match (misanswer(&fault, logged.api, request_id), recipe, page) {
+    let mut response = match (misanswer(&fault, endpoint, page.as_ref(), logged.at), recipe, page) {
         (Some(response), ..) => response,
         (None, None, None) => truth,
         (None, Some(recipe), _) => give(&state, recipe, fault, breaker, host).await.unwrap_or_else(|error| {
@@ -316,10 +323,12 @@ async fn answer(
         (None, None, Some(page)) => {
             let body = Archive::Memory(page.body(&state, fault.as_ref()));
             let delivery = bent("application/json", fault, body.size(), page.number());
-            delivery::send(Arc::new(body), delivery, breaker).await.unwrap_or_else(|error| {
+            let mut response = delivery::send(Arc::new(body), delivery, breaker).await.unwrap_or_else(|error| {
                 tracing::error!(%error, "emulator cannot pack a page");
                 json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot pack the page")
-            })
+            });
+            page.standing().write(response.headers_mut());
+            response
         }
     };
     let date = date_offset.map_or(logged.at, |offset| logged.at.saturating_add(offset).unwrap_or(logged.at));
@@ -329,10 +338,18 @@ async fn answer(
     response
 }
 
-/// What is answered in place of anything, where the fault is of that kind, in the words of `api`.
-fn misanswer(fault: &Option<Fault>, api: Option<Source>, request_id: &str) -> Option<Response> {
-    let json_api = api.filter(|api| !api.is_archive());
-    let documented = |status| json_api.map(|api| Refusal::of(api, status).to(request_id).into_response());
+/// What is answered in place of anything, where the fault is of that kind, in the words of the API. `page` is what the
+/// request would be given at `now`.
+fn misanswer(
+    fault: &Option<Fault>,
+    endpoint: Option<Endpoint>,
+    page: Option<&Page>,
+    now: Timestamp,
+) -> Option<Response> {
+    let documented = |status| {
+        let refusal = |endpoint| page.map_or_else(|| Refusal::of(endpoint, status), |page| page.refusal(status));
+        endpoint.map(|endpoint| refusal(endpoint).into_response())
+    };
     Some(match fault.as_ref()? {
         Fault::Status { code, body: Some(body) } => (*code, body.clone()).into_response(),
         Fault::Status { code, body: None } => {
@@ -351,21 +368,42 @@ fn misanswer(fault: &Option<Fault>, api: Option<Source>, request_id: &str) -> Op
             None => json_error(StatusCode::OK, "INTERNAL ERROR", "the report could not be read"),
         },
         Fault::Empty => {
-            let content_type = if json_api.is_some() { "application/json" } else { ARCHIVE_TYPE };
+            let content_type = if endpoint.is_some() { "application/json" } else { ARCHIVE_TYPE };
             ([(header::CONTENT_TYPE, content_type)], Body::empty()).into_response()
         }
         Fault::NotYet => documented(StatusCode::BAD_REQUEST).unwrap_or_else(|| bad_request(archive_api::NOT_GENERATED)),
         Fault::Redirect { to: RedirectTo::Url(url), code } => {
             (*code, [(header::LOCATION, url.as_str())]).into_response()
         }
-        Fault::RateLimited { retry_after } => {
+        Fault::RateLimited { retry_after, reset } => {
             let status = StatusCode::TOO_MANY_REQUESTS;
-            let mut response =
-                documented(status).unwrap_or_else(|| json_error(status, "TOO MANY REQUESTS", "rate limit exceeded"));
-            if let Some(value) = retry_after.as_ref().and_then(|text| HeaderValue::from_str(text).ok()) {
-                response.headers_mut().insert(header::RETRY_AFTER, value);
+            let mut response = match (endpoint, page) {
+                (Some(_), Some(page)) => page.refusal(status).at(page.standing().exhausted()).into_response(),
+                (Some(endpoint), None) => Refusal::of(endpoint, status).into_response(),
+                (None, _) => json_error(status, "TOO MANY REQUESTS", "rate limit exceeded"),
+            };
+            let reset = reset.as_ref().map(|reset| match reset {
+                Reset::After(span) => now.saturating_add(*span).unwrap_or(now).as_second().to_string(),
+                Reset::Text(text) => text.clone(),
+            });
+            let remaining = reset.as_ref().map(|_| "0".to_owned());
+            for (name, value) in [
+                (header::RETRY_AFTER, retry_after),
+                (HeaderName::from_static("x-ratelimit-remaining"), &remaining),
+                (HeaderName::from_static("x-ratelimit-reset"), &reset),
+            ] {
+                if let Some(value) = value.as_ref().and_then(|text| HeaderValue::from_str(text).ok()) {
+                    response.headers_mut().insert(name, value);
+                }
             }
             response
+        }
+        Fault::Firewall { code } => {
+            let body = json!({
+                "error": "IP Validation Required",
+                "message": "IP Validation Failed: the address is not on the list of this workspace",
+            });
+            (*code, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
         }
         Fault::Unauthorized => documented(StatusCode::UNAUTHORIZED).unwrap_or_else(unauthorized),
         Fault::Truncate { .. }
@@ -378,7 +416,10 @@ fn misanswer(fault: &Option<Fault>, api: Option<Source>, request_id: &str) -> Op
         | Fault::WrongDate { .. }
         | Fault::ContentEncoding(_)
         | Fault::Repeat
-        | Fault::Shrink => return None,
+        | Fault::Shrink
+        | Fault::Hide { .. }
+        | Fault::ExtraTotal { .. }
+        | Fault::OddJson(_) => return None,
     })
 }
 

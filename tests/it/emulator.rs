@@ -21,8 +21,8 @@ use jiff::{
 use moesync::{
     config::{Schedule, Source},
     emulator::{
-        self, Account, Campaigns, Container, ContentEncoding, Cut, EmulatedReport, Emulator, Fault, Framing, Options,
-        RedirectTo, Rule, demo_account,
+        self, Account, Campaigns, Container, ContentEncoding, Csv, Cut, EmulatedReport, Emulator, Fault, Framing,
+        OddJson, Options, RedirectTo, Reset, Rule, demo_account,
     },
 };
 use reqwest::{Method, Response, StatusCode};
@@ -51,10 +51,23 @@ impl Vendor {
     }
 
     async fn seeded(account: Account, seed: u64) -> Vendor {
+        Vendor::with_clock(account, seed, SignedDuration::ZERO).await
+    }
+
+    /// One whose time goes by with each look at its clock, for a client that keeps no rate.
+    async fn hasty(account: Account) -> Vendor {
+        Vendor::with_clock(account, 1, SignedDuration::from_millis(700)).await
+    }
+
+    async fn with_clock(account: Account, seed: u64, step: SignedDuration) -> Vendor {
         let now = Arc::new(Mutex::new(at(NOON)));
         let clock = now.clone();
-        let options =
-            Options { accounts: vec![account], seed, faults: vec![], clock: Arc::new(move || *clock.lock().unwrap()) };
+        let clock = move || {
+            let mut now = clock.lock().unwrap();
+            *now += step;
+            *now
+        };
+        let options = Options { accounts: vec![account], seed, faults: vec![], clock: Arc::new(clock) };
         Vendor { emulator: emulator::start(listener().await, options).unwrap(), now }
     }
 
@@ -67,6 +80,11 @@ impl Vendor {
 
     fn set(&self, now: &str) {
         *self.now.lock().unwrap() = at(now);
+    }
+
+    /// Lets so much time pass that the next request is within every rate.
+    fn tick(&self) {
+        *self.now.lock().unwrap() += SignedDuration::from_millis(700);
     }
 
     /// A request by a client of good manners, but for what `build` does to it.
@@ -163,6 +181,7 @@ fn report(name: &str) -> EmulatedReport {
         appears_at_request: 1,
         bytes: 20_000,
         container: Container::Zip,
+        csv: Csv::default(),
     }
 }
 
@@ -545,46 +564,141 @@ async fn the_same_seed_and_name_give_the_same_bytes_and_others_give_others() {
     }
     // Whoever changes what archives hold changes this too, knowingly.
     let zip = one.report(FILE).await.bytes().await.unwrap();
-    let script =
-        "import sys,zipfile\nprint(*zipfile.ZipFile(sys.argv[1]).read('SMS.csv').decode().splitlines()[:4],sep='\\n')";
+    let script = "import sys,zipfile\nz=zipfile.ZipFile(sys.argv[1])\n\
+                  for n in z.namelist()[:3]: print(n,*z.read(n).decode().splitlines()[:3],sep='\\n')";
     insta::assert_snapshot!(judge("python3", &["-c", script], &zip).await, @r##"
-    Campaign ID,Campaign Name,Channel,Campaign Type,Delivery Type,Sent Date,Sent,Impressions,Clicks,CTR,Conversions,CVR,Revenue,Currency
-    0b3e15fc80232707f2fcf882,"Flash sale, 24 h #1",SMS,General,Periodic,2021-02-17,394324,287856,3454,1.20,224,6.49,15249.92,EUR
-    a211ae6af6e1a2ca3076b339,"Flash sale, 24 h #2",SMS,General,One Time,2021-02-17,259109,160647,6747,4.20,863,12.79,36996.81,EUR
-    6b02ff7c1b444c9f226883b8,Feature launch #3,SMS,General,Periodic,2021-02-17,65193,57369,4704,8.20,710,15.09,41598.90,EUR
+    Report_test_PUSH_20210217.csv
+    Campaign ID,Campaign Name,Campaign Type,Campaign Delivery Type,Campaign Channel,Campaign Status,Campaign Sent Time,Parent Campaign ID,Flows Name,Variation,Locale,Date,Tag Category: Region,Conversion Goal 1 Name,"Conversion Goal 1 Conversions (Total, Click-through)",Conversion Goal 1 Revenue,All Platform Sent,All Platform Impressions,All Platform Clicks,All Platform CTR,Android Sent,Android Impressions,Android Clicks,iOS Sent,iOS Impressions,iOS Clicks,Delivery Rate
+    5fbd15cc00126aa278000002,Welcome series #2,Smart Trigger,EVENT_TRIGGERED,PUSH,Active,,,,All Variations,All Locales,2021-02-16,"['APAC', 'MENA']",Goal 1,0,,791,380,6,1.6,642,282,1,149,98,5,48.0%
+    5f1573670051c450b5000009,Für dich empfohlen #9,General,PERIODIC,PUSH,Active,,,,All Variations,All Locales,2021-02-16,['MENA'],Goal 1,11,913,6976,4445,289,6.5,3252,1493,154,3724,2952,135,63.7%
+    Report_test_EMAIL_20210217.csv
+    Campaign ID,Campaign Name,Campaign Type,Campaign Delivery Type,Campaign Channel,Campaign Status,Campaign Sent Time,Parent Campaign ID,Flows Name,Variation,Locale,Date,Tag Category: Region,Conversion Goal 1 Name,"Conversion Goal 1 Conversions (Total, Click-through)",Conversion Goal 1 Revenue,Total Sent,Total Delivered,Total Open,Unique opens,Total clicks,Unique clicks,Hard bounces,Unsubscribes ,Email Subject
+    5fd569c500f1510895000001,Año nuevo 50% off #1,General,PERIODIC,EMAIL,Stopped,,,,All Variations,All Locales,2021-02-16,['LATAM'],Goal 1,11,924,10798,10614,3344,2229,335,234,184,6,Año nuevo 50% off #1: 9 for you
+    5f8d10d200d622e1ca000004,"Flash sale, 24 h #4",General,BUSINESS_EVENT_TRIGGERED,EMAIL,Stopped,,,,All Variations,All Locales,2021-02-16,['LATAM'],Goal 1,18,414,6517,6422,1813,1209,236,165,95,4,"Flash sale, 24 h #4: 83 for you"
+    Report_test_SMS_20210217.csv
+    Campaign ID,Campaign Name,Campaign Type,Campaign Delivery Type,Campaign Channel,Campaign Status,Campaign Sent Time,Parent Campaign ID,Flows Name,Variation,Locale,Date,Tag Category: Region,Conversion Goal 1 Name,"Conversion Goal 1 Conversions (Total, Click-through)",Conversion Goal 1 Revenue,Sent,Total Delivered,Clicks,Clicks,Delivery Rate
+    5efde93300b64f339000000a,Año nuevo 50% off #10,Smart Trigger,EVENT_TRIGGERED,SMS,Active,,,,All Variations,All Locales,2021-02-16,"['LATAM', 'APAC']",Goal 1,19,"1,045",5852,5705,278,194,97.5%
+    5e9de19700b98f66a100000e,Cart abandoned #14,Smart Trigger,EVENT_TRIGGERED,SMS,Active,,,,All Variations,All Locales,2021-02-16,[],Goal 1,5,345,3730,3667,124,86,98.3%
     "##);
 }
+
+/// Says of each CSV of an archive its name, heading count, and whether every row is as wide.
+const LIST: &str = r"
+import csv, io, sys, tarfile, zipfile
+with open(sys.argv[1], 'rb') as f: is_zip = f.read(2) == b'PK'
+if is_zip:
+    z = zipfile.ZipFile(sys.argv[1])
+    assert z.testzip() is None
+    files = [(i.filename, i.date_time[:3], z.read(i)) for i in z.infolist()]
+else:
+    t = tarfile.open(sys.argv[1])
+    import datetime
+    of = lambda m: datetime.datetime.fromtimestamp(m.mtime, datetime.timezone.utc).timetuple()[:3]
+    files = [(m.name, of(m), t.extractfile(m).read()) for m in t]
+for name, day, data in files:
+    rows = list(csv.reader(io.StringIO(data.decode('utf-8'), newline='')))
+    assert len(rows) > 1 and all(len(row) == len(rows[0]) for row in rows), name
+    print(name, day, len(rows[0]))
+";
 
 #[tokio::test]
 async fn archives_are_about_as_large_as_asked_and_others_tools_can_read_them() {
     // From a few rows in memory to what lies on disk.
     for bytes in [0, 100_000, 3_000_000] {
-        let zip = EmulatedReport { bytes, ..report("Zip") };
-        let gzip = EmulatedReport { bytes, container: Container::Gzip, ..report("Gzip") };
-        let vendor = Vendor::new(account(vec![zip, gzip])).await;
-
-        let zip = vendor.report("Zip_20210217.zip").await.bytes().await.unwrap();
-        judge("unzip", &["-tq"], &zip).await;
-        let script = "import sys,zipfile,csv,io\nz=zipfile.ZipFile(sys.argv[1])\nassert z.testzip() is None\n\
-                      for i in z.infolist():\n t=list(csv.reader(io.TextIOWrapper(z.open(i),'utf-8',newline='')))\n \
-                      assert all(len(r)==14 for r in t) and len(t)>1\n print(i.filename,i.date_time[:3],t[0][0])";
-        let listing = judge("python3", &["-c", script], &zip).await;
-        let expected = ["PUSH", "EMAIL", "SMS", "IN_APP", "WHATSAPP"];
-        let expected: String = expected.map(|channel| format!("{channel}.csv (2021, 2, 17) Campaign ID\n")).concat();
-        assert_eq!(listing, expected);
+        let of = |name: &str, container| EmulatedReport { bytes, container, ..report(name) };
+        let reports = vec![
+            of("Zip", Container::Zip),
+            of("Gzip", Container::Gzip),
+            of("Tar", Container::Tar),
+            of("Tgz", Container::TarGz),
+            of("Rar", Container::Rar),
+        ];
+        let vendor = Vendor::new(account(reports)).await;
+        let mut sizes = vec![];
+        for name in ["Zip", "Tar", "Tgz"] {
+            let archive = vendor.report(&format!("{name}_20210217.zip")).await.bytes().await.unwrap();
+            sizes.push((name, archive.len()));
+            let listing = judge("python3", &["-c", LIST], &archive).await;
+            let expected = [
+                ("", "PUSH", 27),
+                ("", "EMAIL", 25),
+                ("", "SMS", 21),
+                ("", "WHATSAPP", 21),
+                ("flows/", "FLOWS_EMAIL", 25),
+                ("flows/", "FLOWS_PUSH", 27),
+            ];
+            let expected = expected
+                .map(|(folder, kind, width)| format!("{folder}{name}_{kind}_20210217.csv (2021, 2, 17) {width}\n"));
+            assert_eq!(listing, expected.concat());
+            match name {
+                "Zip" => drop(judge("unzip", &["-tq"], &archive).await),
+                "Tar" => drop(judge("tar", &["-tf"], &archive).await),
+                _ => drop(judge("tar", &["-tzf"], &archive).await),
+            }
+        }
 
         let gzip = vendor.report("Gzip_20210217.zip").await.bytes().await.unwrap();
         let script = "import sys,gzip,csv\nt=list(csv.reader(gzip.open(sys.argv[1],'rt',encoding='utf-8',newline='')))\n\
-                      assert all(len(r)==14 for r in t)\nprint(sorted({r[2] for r in t[1:]}))";
+                      assert all(len(r)==20 for r in t)\nprint(sorted({r[4] for r in t[1:]}))";
         let channels = judge("python3", &["-c", script], &gzip).await;
-        assert_eq!(channels, "['EMAIL', 'IN_APP', 'PUSH', 'SMS', 'WHATSAPP']\n");
+        assert!(bytes == 0 || channels == "['EMAIL', 'PUSH', 'SMS', 'WHATSAPP']\n", "{channels}");
+        sizes.push(("Gzip", gzip.len()));
+        let rar = vendor.report("Rar_20210217.zip").await.bytes().await.unwrap();
+        assert!(rar.starts_with(b"Rar!\x1a\x07\x01\x00"));
+        sizes.push(("Rar", rar.len()));
 
         if bytes > 0 {
-            for size in [zip.len(), gzip.len()] {
-                assert!((bytes * 8 / 10..bytes * 12 / 10).contains(&(size as u64)), "{size} for {bytes}");
+            for (name, size) in sizes {
+                assert!((bytes * 8 / 10..bytes * 12 / 10).contains(&(size as u64)), "{name}: {size} for {bytes}");
             }
         }
     }
+}
+
+#[tokio::test]
+async fn the_daily_dump_has_its_own_names_and_tables_any_separator_and_mark() {
+    let csv = Csv { separator: ';', byte_order_mark: true };
+    let dump = EmulatedReport { source: Source::DailyDump, csv, ..report("dump") };
+    let vendor = Vendor::new(account(vec![dump])).await;
+    let zip = vendor.ask(&dump_path(APP, "20210217.zip", KEY), |request| request).await.bytes().await.unwrap();
+    let script = "import sys,zipfile\nz=zipfile.ZipFile(sys.argv[1])\n\
+                  for n in z.namelist(): print(n,z.read(n)[:24])";
+    let listing = judge("python3", &["-c", script], &zip).await;
+    let names = [
+        "General_Push",
+        "General_Email",
+        "General_SMS",
+        "General_WHATSAPP",
+        "Smart_Trigger_Email",
+        "Smart_Trigger_Push",
+    ];
+    let expected = names.map(|name| format!("{name}_{APP}_20210217.csv b'\\xef\\xbb\\xbfCampaign ID;Campaign '\n"));
+    assert_eq!(listing, expected.concat());
+}
+
+#[tokio::test]
+async fn an_export_counts_a_campaigns_day_as_statistics_do() {
+    let vendor = Vendor::new(account(vec![EmulatedReport { bytes: 100_000, ..report("Report test") }])).await;
+    let zip = vendor.report(FILE).await.bytes().await.unwrap();
+    let script = "import sys,zipfile,csv,io,json\nz=zipfile.ZipFile(sys.argv[1])\n\
+                  rows=lambda c:csv.DictReader(io.TextIOWrapper(z.open(f'Report_test_{c}_20210217.csv'),'utf-8',newline=''))\n\
+                  print(json.dumps({c:{r['Campaign ID']:[r['Date'],r[a],r[b]] for r in rows(c)} for c,a,b in \
+                  [('PUSH','All Platform Sent','All Platform Clicks'),('EMAIL','Total Sent','Total Delivered'),\
+                  ('SMS','Sent','Total Delivered')]}))";
+    let exported: serde_json::Value = serde_json::from_str(&judge("python3", &["-c", script], &zip).await).unwrap();
+    let counted = json::stats_of_day(&vendor, "2021-02-16").await;
+    let mut compared = 0;
+    for (channel, second) in [("PUSH", "click"), ("EMAIL", "delivered"), ("SMS", "delivered")] {
+        for (id, performance) in &counted {
+            let row = &exported[channel][id];
+            if !row.is_null() {
+                let expected = ["sent", second].map(|name| performance[name].to_string());
+                assert_eq!(*row, serde_json::json!(["2021-02-16", expected[0], expected[1]]), "{channel} {id}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 10 && compared == counted.len(), "{compared} of {}", counted.len());
 }
 
 // ---- the faults
@@ -627,7 +741,13 @@ async fn misleading_answers_are_as_the_rule_says() {
         (Fault::JsonError, 200, Some("application/json"), "{\"error\":"),
         (Fault::Empty, 200, Some("application/gzip"), ""),
         (Fault::NotYet, 400, Some("application/json"), "{\"error\":"),
-        (Fault::RateLimited { retry_after: None }, 429, Some("application/json"), "{\"error\":"),
+        (Fault::RateLimited { retry_after: None, reset: None }, 429, Some("application/json"), "{\"error\":"),
+        (
+            Fault::Firewall { code: StatusCode::UNAUTHORIZED },
+            401,
+            Some("application/json"),
+            "{\"error\":\"IP Validation Required\",\"message\":\"IP Validation Failed",
+        ),
         (Fault::Unauthorized, 401, Some("application/json"), ""),
     ];
     for (fault, status, content_type, start) in statuses {
@@ -640,7 +760,7 @@ async fn misleading_answers_are_as_the_rule_says() {
         assert!(body.starts_with(start) && body.is_empty() == start.is_empty(), "{fault}: {body}");
     }
     for retry_after in ["0", "31536000", "Wed, 17 Feb 2021 12:05:00 GMT"] {
-        let vendor = Vendor::with(Fault::RateLimited { retry_after: Some(retry_after.to_owned()) }).await;
+        let vendor = Vendor::with(Fault::RateLimited { retry_after: Some(retry_after.to_owned()), reset: None }).await;
         assert_eq!(header(&vendor.report(FILE).await, "retry-after"), Some(retry_after));
     }
 }
@@ -853,10 +973,24 @@ fn rules_are_read_from_text() {
         ("not-yet", Fault::NotYet.into()),
         ("unauthorized", Fault::Unauthorized.into()),
         ("redirect=storage", Fault::Redirect { to: RedirectTo::Storage, code: StatusCode::FOUND }.into()),
-        ("rate-limited", Fault::RateLimited { retry_after: None }.into()),
+        ("rate-limited", Fault::RateLimited { retry_after: None, reset: None }.into()),
+        (
+            "rate-limited,until=30s",
+            Fault::RateLimited { retry_after: None, reset: Some(Reset::After(SignedDuration::from_secs(30))) }.into(),
+        ),
+        (
+            "rate-limited=7,until=0",
+            Fault::RateLimited { retry_after: Some("7".to_owned()), reset: Some(Reset::Text("0".to_owned())) }.into(),
+        ),
+        ("firewall", Fault::Firewall { code: StatusCode::FORBIDDEN }.into()),
+        ("firewall=400", Fault::Firewall { code: StatusCode::BAD_REQUEST }.into()),
+        ("hide,page=2", Rule { page: Some(2), ..Fault::Hide { rows: None }.into() }),
+        ("hide=3", Fault::Hide { rows: Some(3) }.into()),
+        ("extra-total=5", Fault::ExtraTotal { by: NonZeroU32::new(5).unwrap() }.into()),
+        ("odd-json=surrogate", Fault::OddJson(OddJson::LoneSurrogate).into()),
         (
             r"rate-limited=Wed\, 17 Feb 2021 12:05:00 GMT",
-            Fault::RateLimited { retry_after: Some("Wed, 17 Feb 2021 12:05:00 GMT".to_owned()) }.into(),
+            Fault::RateLimited { retry_after: Some("Wed, 17 Feb 2021 12:05:00 GMT".to_owned()), reset: None }.into(),
         ),
         ("wrong-date=90s", Fault::WrongDate { offset: SignedDuration::from_secs(90) }.into()),
         ("content-encoding=gzip", Fault::ContentEncoding(ContentEncoding::Layer).into()),
@@ -900,14 +1034,19 @@ fn a_rule_that_cannot_be_read_says_why() {
         "reset,path",
         "reset,api=search",
         "repeat,page=0",
+        "firewall=404",
+        "html,until=0",
+        "hide=x",
+        "extra-total=0",
+        "odd-json=yes",
     ];
     let errors: String =
         texts.iter().map(|text| format!("{text:?}: {}\n", text.parse::<Rule>().unwrap_err())).collect();
     insta::assert_snapshot!(errors, @r##"
     "": `` lacks a word: a rule is written like `status=503,times=2`
     "html,": `html,` lacks a word: a rule is written like `status=503,times=2`
-    "503": `503` is unknown: a rule is made of a fault (status, html, json-error, empty, truncate, slow, stall, reset, reset-mid-body, bit-flip, not-yet, redirect, rate-limited, unauthorized, wrong-date, content-encoding, repeat, shrink) and details (path, api, page, times, skip, body, framing, code)
-    "times=2": `times=2` says when but not what: add a fault (status, html, json-error, empty, truncate, slow, stall, reset, reset-mid-body, bit-flip, not-yet, redirect, rate-limited, unauthorized, wrong-date, content-encoding, repeat, shrink)
+    "503": `503` is unknown: a rule is made of a fault (status, html, json-error, empty, truncate, slow, stall, reset, reset-mid-body, bit-flip, not-yet, redirect, rate-limited, unauthorized, wrong-date, content-encoding, firewall, repeat, shrink, hide, extra-total, odd-json) and details (path, api, page, times, skip, body, framing, code, until)
+    "times=2": `times=2` says when but not what: add a fault (status, html, json-error, empty, truncate, slow, stall, reset, reset-mid-body, bit-flip, not-yet, redirect, rate-limited, unauthorized, wrong-date, content-encoding, firewall, repeat, shrink, hide, extra-total, odd-json)
     "html,empty": `html` and `empty` are two faults: give each a rule of its own
     "html,html": `html` is given twice
     "html=1": `html` takes no value, but `1` is given
@@ -930,7 +1069,12 @@ fn a_rule_that_cannot_be_read_says_why() {
     "bit-flip=x": `bit-flip` must be the number of a byte, or nothing, not `x`
     "rate-limited=a\nb": `rate-limited` must be the text of a header, or nothing, not `a\nb`
     "reset,path": `path` must be a part of the path, but has no value
-    "reset,api=search": `api` must be campaign_report, daily_dump, campaign_stats, campaigns or executions, not `search`
+    "reset,api=search": `api` must be campaign_report, daily_dump, campaign_stats, campaigns, campaign_meta or executions, not `search`
     "repeat,page=0": `page` must be a whole number from 1, not `0`
+    "firewall=404": `firewall` must be 400, 401 or 403, or nothing, not `404`
+    "html,until=0": `until` goes with `rate-limited`, not with `html`
+    "hide=x": `hide` must be a number of rows, or nothing, not `x`
+    "extra-total=0": `extra-total` must be a whole number from 1, not `0`
+    "odd-json=yes": `odd-json` must be bom, nan, utf8, duplicate, number or surrogate, not `yes`
     "##);
 }

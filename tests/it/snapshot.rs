@@ -552,7 +552,7 @@ async fn a_month_of_statistics_in_rows_is_read_by_the_python_of_the_readme() {
     assert_eq!(rows.parse(), Ok(counted));
     // What the vendor itself says of each campaign as a whole.
     let total = |line: &Value| {
-        let all = &line["platforms"]["ALL_PLATFORMS"]["locales"]["all_locales"]["variations"]["all_variations"];
+        let all = &line["platforms"]["ALL_PLATFORMS"]["locales"]["all_locale"]["variations"]["all_variations"];
         all["performance_stats"]["sent"].as_u64().unwrap()
     };
     let totals: u64 = keys("raw").flat_map(|key| lines(&bench, &key)).map(|line| total(&line)).sum();

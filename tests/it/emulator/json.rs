@@ -1,7 +1,12 @@
 //! The emulator's JSON APIs: what they refuse, what they list, how often they may be asked, how they misbehave. MoEngage's own
 //! Python client is the judge of whether they are like the real ones.
 
-use std::{collections::BTreeSet, path::Path, process::Output};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::Output,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use moesync::emulator::{DeliveryType, Traffic};
 use serde_json::{Value, json};
@@ -11,6 +16,9 @@ use super::*;
 
 const STATS: &str = "/core-services/v1/campaign-stats";
 const SEARCH: &str = "/core-services/v1/campaigns/search";
+const META: &str = "/core-services/v1/campaigns/meta";
+const SEARCH_V5: &str = "/v5/campaigns/search";
+const META_V5: &str = "/v5/campaigns/meta";
 
 fn executions(id: &str) -> String {
     format!("/core-services/v1/campaigns/{id}/executions")
@@ -52,6 +60,23 @@ async fn json_of(response: Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
 }
 
+/// Another one each time.
+fn uuid() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("9b2f0c1e-5d3a-4c7b-8e6f-{:012x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What statistics count as the whole of each campaign on `day`.
+pub(super) async fn stats_of_day(vendor: &Vendor, day: &str) -> Vec<(String, Value)> {
+    let (found, _) = vendor.stats(json!({"start_date": day, "end_date": day})).await;
+    let whole = |stats: Value| {
+        stats[0]["platforms"]["ALL_PLATFORMS"]["locales"]["all_locale"]["variations"]["all_variations"]
+            ["performance_stats"]
+            .clone()
+    };
+    found.into_iter().map(|(id, stats)| (id, whole(stats))).collect()
+}
+
 fn ids(campaigns: &[Value]) -> Vec<&str> {
     campaigns.iter().map(|campaign| campaign["campaign_id"].as_str().unwrap()).collect()
 }
@@ -75,7 +100,36 @@ impl Vendor {
         .await
     }
 
+    /// The same to version 5, with a key that no other request has.
+    async fn post_v5(&self, path: &str, key: &str, body: &Value) -> Response {
+        self.post_with(path, |request| {
+            let request = request.basic_auth(APP, Some(API_KEY)).header("Idempotency-Key", key);
+            request.header("Content-Type", "application/json").body(body.to_string())
+        })
+        .await
+    }
+
+    /// All campaigns that a listing of version 5 has, page by page until one isn't full.
+    async fn listed_v5(&self, path: &str, changes: Value) -> Vec<Value> {
+        let mut found = vec![];
+        for page in 1..=100 {
+            self.tick();
+            let response = self.post_v5(path, &uuid(), &with(page_request(page), changes.clone())).await;
+            assert_eq!(response.status(), StatusCode::OK, "{path} {changes}");
+            let answer = json_of(response).await;
+            assert_eq!((&answer["response_id"], answer["type"].is_string()), (&json!("r-2"), true));
+            let campaigns = answer["data"]["campaigns"].as_array().unwrap().clone();
+            let is_last = campaigns.len() < 15;
+            found.extend(campaigns);
+            if is_last {
+                return found;
+            }
+        }
+        panic!("no page is the last");
+    }
+
     async fn posted(&self, path: &str, body: &Value) -> Value {
+        self.tick();
         let response = self.post(path, body).await;
         assert_eq!(response.status(), StatusCode::OK, "{path} {body}");
         json_of(response).await
@@ -83,9 +137,13 @@ impl Vendor {
 
     /// All campaigns that a search finds, page by page until one isn't full.
     async fn search(&self, changes: Value) -> Vec<Value> {
+        self.listed(SEARCH, changes).await
+    }
+
+    async fn listed(&self, path: &str, changes: Value) -> Vec<Value> {
         let mut found = vec![];
         for page in 1..=100 {
-            let campaigns = self.posted(SEARCH, &with(page_request(page), changes.clone())).await;
+            let campaigns = self.posted(path, &with(page_request(page), changes.clone())).await;
             let campaigns = campaigns.as_array().unwrap().clone();
             let is_last = campaigns.len() < 15;
             found.extend(campaigns);
@@ -226,7 +284,7 @@ async fn each_check_of_a_request_refuses_in_the_documented_words() {
         json!({"id": 5}),
         json!({"name": ["x"]}),
         json!({"created_date": {"from_date": "16-06-2020"}}),
-        json!({"created_date": {"from_date": "2020-06-16", "to_date": "21-06-2020"}}),
+        json!({"created_date": {"from_date": "2020-6-16", "to_date": "21-06-2020"}}),
         json!({"created_date": {"from_date": "22-06-2020", "to_date": "21-06-2020"}}),
     ] {
         refused.push((SEARCH, fields(wrong)));
@@ -236,6 +294,7 @@ async fn each_check_of_a_request_refuses_in_the_documented_words() {
 
     let mut told = String::new();
     for (path, request) in refused {
+        vendor.tick();
         let response = vendor.post(path, &request).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{path} {request}");
         let error = json_of(response).await;
@@ -281,7 +340,7 @@ async fn each_check_of_a_request_refuses_in_the_documented_words() {
     page: page key is mandatory field
     page: page must be a whole number from 1
     page: page must be a whole number from 1
-    channels: channels must be one of EMAIL, PUSH, SMS, IN_APP, WHATSAPP, CARDS, ONSITE
+    channels: channels must be one of EMAIL, PUSH, SMS, IN_APP, WHATSAPP, CARDS, ONSITE, FACEBOOK, GOOGLE_ADS, CONNECTOR
     channels: channels must be a list of strings
     delivery_type: delivery_type must be one of ONE_TIME, PERIODIC, EVENT_TRIGGERED, BUSINESS_EVENT_TRIGGERED, DEVICE_TRIGGERED, LOCATION_TRIGGERED, BROADCAST_LIVE_ACTIVITY, API_TRIGGERED
     status: status must be one of Active, Archived, Completed, Draft, Paused, Retired, Scheduled, Sent, Stopped
@@ -290,7 +349,7 @@ async fn each_check_of_a_request_refuses_in_the_documented_words() {
     id: id must be a string
     name: name must be a string
     to_date: to_date key is mandatory field
-    from_date: from_date must be a date as DD-MM-YYYY
+    from_date: from_date must be a date as YYYY-MM-DD or DD-MM-YYYY
     to_date: to_date must not be before from_date
     include_child_campaigns: include_child_campaigns must be true or false
     body: the body must be a JSON object
@@ -315,6 +374,7 @@ async fn a_search_lists_every_campaign_once_newest_first_in_pages_of_fifteen() {
     let all = vendor.search(json!({})).await;
     assert_eq!(ids(&all).into_iter().collect::<BTreeSet<_>>().len(), 100);
     assert_eq!(vendor.emulator.traffic(Source::Campaigns), Traffic { requests: 7, rate_limited: 0 });
+    assert!(all.iter().all(|campaign| ["EMAIL", "PUSH", "SMS"].contains(&campaign["channel"].as_str().unwrap())));
     let created: Vec<_> = all.iter().map(|campaign| campaign["created_at"].as_str().unwrap()).collect();
     assert!(created.is_sorted_by(|a, b| a >= b), "{created:?}");
     assert_eq!(vendor.posted(SEARCH, &page_request(8)).await, json!([]));
@@ -339,6 +399,8 @@ async fn every_filter_of_a_search_is_honoured() {
     let one = &all[33];
     let tag = all.iter().find_map(|campaign| campaign["basic_details"]["tags"].get(0)).unwrap();
     type Keeps = Box<dyn Fn(&Value) -> bool>;
+    let of_the_summer =
+        |campaign: &Value| ("2020-06-16".."2020-08-22").contains(&&campaign["created_at"].as_str().unwrap()[..10]);
     let is = |key: &'static str, words: &'static [&'static str]| -> Keeps {
         Box::new(move |campaign: &Value| words.contains(&campaign[key].as_str().unwrap()))
     };
@@ -349,12 +411,8 @@ async fn every_filter_of_a_search_is_honoured() {
         (json!({"created_by": ["john.doe@example.com"]}), is("created_by", &["john.doe@example.com"])),
         (json!({"delivery_type": ["PERIODIC"]}), is("campaign_delivery_type", &["PERIODIC"])),
         (json!({"status": ["ACTIVE"]}), is("status", &["Active"])),
-        (
-            json!({"created_date": {"from_date": "16-06-2020", "to_date": "21-08-2020"}}),
-            Box::new(|campaign| {
-                ("2020-06-16".."2020-08-22").contains(&&campaign["created_at"].as_str().unwrap()[..10])
-            }),
-        ),
+        (json!({"created_date": {"from_date": "16-06-2020", "to_date": "21-08-2020"}}), Box::new(of_the_summer)),
+        (json!({"created_date": {"from_date": "2020-06-16", "to_date": "2020-08-21"}}), Box::new(of_the_summer)),
         (
             json!({"tags": [tag]}),
             Box::new(move |campaign| campaign["basic_details"]["tags"].as_array().unwrap().contains(&wanted_tag)),
@@ -371,28 +429,137 @@ async fn every_filter_of_a_search_is_honoured() {
         assert!(!expected.is_empty() && expected.len() < all.len(), "{filter} tells nothing apart");
         assert_eq!(vendor.search(json!({"campaign_fields": filter})).await, expected, "{filter}");
     }
+    // A channel that exists, but not there.
+    assert_eq!(vendor.search(json!({"campaign_fields": {"channels": ["WHATSAPP"]}})).await, [json!(null); 0]);
 }
 
 #[tokio::test]
 async fn children_and_archived_campaigns_are_listed_only_when_asked_for() {
-    let vendor = vendor(Campaigns { count: 40, ..Campaigns::default() }).await;
+    let vendor = vendor(Campaigns { count: 40, flow_nodes: 6, ..Campaigns::default() }).await;
     let plain = vendor.search(json!({})).await;
-    let archived = vendor.search(json!({"include_archived_campaigns": true})).await;
+    assert_eq!(plain.len(), 40);
+    let archived = vendor.search(json!({"include_archive_campaigns": true})).await;
     assert_eq!(archived.len(), 44);
     assert!(archived[40..].iter().all(|campaign| campaign["status"] == "Archived"));
+    // As one sentence of the FAQ has it, and no schema.
+    assert_eq!(vendor.search(json!({"include_archived_campaigns": true})).await, plain);
 
-    let mut expected = plain.len();
-    for (number, parent) in plain.iter().enumerate() {
-        // One a minute, so that no rate is in the way.
-        vendor.set(&(at(NOON) + SignedDuration::from_mins(number as i64)).to_string());
+    let mut executions = BTreeSet::new();
+    for parent in &plain {
         let delivery_type = parent["campaign_delivery_type"].as_str().unwrap();
         if ["PERIODIC", "BUSINESS_EVENT_TRIGGERED"].contains(&delivery_type) {
-            expected += vendor.executions(parent["campaign_id"].as_str().unwrap()).await.0.len();
+            let id = parent["campaign_id"].as_str().unwrap();
+            let found = vendor.executions(id).await.0;
+            executions.extend(ids(&found).into_iter().map(|child| (child.to_owned(), id.to_owned())));
         }
     }
     let with_children = vendor.search(json!({"include_child_campaigns": true})).await;
-    assert_eq!(with_children.len(), expected);
-    assert_eq!(ids(&with_children).into_iter().collect::<BTreeSet<_>>().len(), expected);
+    assert_eq!(ids(&with_children).into_iter().collect::<BTreeSet<_>>().len(), with_children.len());
+    let text = |campaign: &Value, key: &str| campaign.get(key).map(|text| text.as_str().unwrap().to_owned());
+    let children = with_children
+        .iter()
+        .filter_map(|campaign| Some((text(campaign, "campaign_id")?, text(campaign, "parent_id")?)));
+    assert_eq!(children.collect::<BTreeSet<_>>(), executions);
+    let flows: Vec<_> = with_children.iter().filter_map(|campaign| text(campaign, "flow_id")).collect();
+    assert_eq!((flows.len(), flows.iter().collect::<BTreeSet<_>>().len()), (6, 2), "four nodes a flow");
+    assert_eq!(with_children.iter().filter(|campaign| campaign.get("flow_name").is_some()).count(), 6);
+    assert_eq!(with_children.len(), plain.len() + executions.len() + flows.len());
+}
+
+#[tokio::test]
+async fn what_a_search_asks_for_in_vain_is_let_through_and_noted() {
+    let vendor = vendor(Campaigns::default()).await;
+    let odd = json!({
+        "include_archived_campaigns": true,
+        "campaign_fields": {"ids": ["x"], "created_date": {"from_date": "16-06-2020", "to_date": "2020-07-01"}},
+    });
+    vendor.posted(SEARCH, &with(page_request(1), odd)).await;
+    vendor.posted(STATS, &with(stats_request(), json!({"page": 2}))).await;
+    let with_old_name = json!({"campaign_fields": {"delivery_type": ["PERIODIC"]}});
+    assert_eq!(vendor.listed_v5(SEARCH_V5, with_old_name).await, [json!(null); 0], "the old name finds nothing");
+    let noted: Vec<_> = vendor.emulator.requests().into_iter().map(|request| request.oddities).collect();
+    assert_eq!(
+        noted,
+        [
+            vec![
+                "unknown field `include_archived_campaigns`",
+                "unknown field `campaign_fields.ids`",
+                "`created_date` as DD-MM-YYYY is of older documents",
+            ],
+            vec!["unknown field `page`"],
+            vec!["unknown field `campaign_fields.delivery_type`"],
+        ]
+    );
+}
+
+#[tokio::test]
+async fn metadata_covers_the_channels_that_a_search_does_not() {
+    let campaigns = Campaigns { count: 20, other_channels: 10, flow_nodes: 3, ..Campaigns::default() };
+    let vendor = vendor(campaigns).await;
+    let (searched, listed) = (vendor.search(json!({})).await, vendor.listed(META, json!({})).await);
+    assert_eq!((searched.len(), listed.len()), (20, 30));
+    assert_eq!(ids(&listed)[..20], ids(&searched)[..]);
+    for campaign in &listed[20..] {
+        assert!(!["EMAIL", "PUSH", "SMS"].contains(&campaign["channel"].as_str().unwrap()), "{campaign}");
+    }
+    for campaign in &listed {
+        for key in ["campaign_id", "name", "team", "status", "channel"] {
+            assert!(campaign[key].is_string(), "{key} of {campaign}");
+        }
+        assert!(campaign["tags"].is_array() && campaign["children_count"].is_u64());
+    }
+    // Statistics are of every channel.
+    let (found, total) = vendor.stats(after_all_creation()).await;
+    let found: BTreeSet<_> = found.iter().map(|(id, _)| id.as_str()).collect();
+    assert!(ids(&listed[20..]).iter().all(|id| found.contains(id)) && found.len() as u64 == total);
+}
+
+#[tokio::test]
+async fn version_5_lists_each_version_of_a_campaign_under_an_id_of_its_own() {
+    let vendor = vendor(Campaigns { count: 40, other_channels: 10, ..Campaigns::default() }).await;
+    for (path, old, count) in [(SEARCH_V5, SEARCH, 40), (META_V5, META, 50)] {
+        let (listed, old) = (vendor.listed_v5(path, json!({})).await, vendor.listed(old, json!({})).await);
+        let versions: BTreeSet<_> = listed.iter().map(|campaign| campaign["id"].as_str().unwrap()).collect();
+        assert!(versions.len() == listed.len() && listed.len() > count, "{} versions", listed.len());
+        let campaigns: BTreeSet<_> = ids(&listed).into_iter().collect();
+        assert_eq!(campaigns, ids(&old).into_iter().collect());
+        assert!(campaigns.is_disjoint(&versions) && campaigns.len() == count);
+        let one = &listed[7];
+        let filter =
+            json!({"campaign_fields": {"ids": [one["id"]], "campaign_delivery_type": [one["campaign_delivery_type"]]}});
+        assert_eq!(vendor.listed_v5(path, filter).await, std::slice::from_ref(one));
+        let dates = json!({"from_date": "2020-06-16T00:00:00Z", "to_date": "2020-08-21T23:59:59"});
+        let of_summer = vendor.listed_v5(path, json!({"campaign_fields": {"created_date": dates}})).await;
+        assert!(!of_summer.is_empty() && of_summer.len() < listed.len());
+    }
+}
+
+#[tokio::test]
+async fn version_5_wants_a_fresh_key_on_every_request_and_replays_the_first_answer() {
+    let vendor = vendor(Campaigns::default()).await;
+    let (one, other) = (uuid(), uuid());
+    let first = vendor.post_v5(SEARCH_V5, &one, &page_request(1)).await.bytes().await.unwrap();
+    let second = vendor.post_v5(SEARCH_V5, &other, &page_request(2)).await.bytes().await.unwrap();
+    assert_ne!(first, second);
+    assert_eq!(vendor.post_v5(SEARCH_V5, &one, &page_request(2)).await.bytes().await.unwrap(), first);
+
+    let proper = uuid();
+    for (key, body, target) in [
+        ("", page_request(1), "Idempotency-Key"),
+        ("9b2f0c1e-5d3a-1c7b-8e6f-000000000000", page_request(1), "Idempotency-Key"),
+        (proper.as_str(), with(page_request(1), json!({"limit": 16})), "limit"),
+    ] {
+        let refused = vendor.post_v5(SEARCH_V5, key, &body).await;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{key}");
+        let error = json_of(refused).await;
+        assert_eq!((&error["error"]["code"], &error["error"]["target"]), (&json!("VALIDATION_FAILED"), &json!(target)));
+        assert!(error["response_id"].is_string() && error["error"]["details"].is_array());
+    }
+    let unsigned = vendor.post_with(SEARCH_V5, |request| request.body(page_request(1).to_string())).await;
+    assert_eq!(unsigned.status(), StatusCode::UNAUTHORIZED);
+    let executions =
+        vendor.post_v5(&executions("x").replace("core-services/v1", "v5"), &uuid(), &page_request(1)).await;
+    assert_eq!(executions.status(), StatusCode::NOT_FOUND, "version 5 has none");
 }
 
 #[tokio::test]
@@ -400,21 +567,22 @@ async fn executions_belong_to_recurring_parents_alone() {
     let vendor = vendor(Campaigns::default()).await;
     let all = vendor.search(json!({})).await;
     let mut lengths = BTreeSet::new();
-    for (number, campaign) in all.iter().enumerate() {
-        // One a minute, so that no rate is in the way.
-        vendor.set(&(at(NOON) + SignedDuration::from_mins(number as i64)).to_string());
+    for campaign in &all {
         let id = campaign["campaign_id"].as_str().unwrap();
         let delivery_type = campaign["campaign_delivery_type"].as_str().unwrap();
         if ["PERIODIC", "BUSINESS_EVENT_TRIGGERED"].contains(&delivery_type) {
+            assert!(["EMAIL", "PUSH"].contains(&campaign["channel"].as_str().unwrap()), "made through the API");
             let (executions, total) = vendor.executions(id).await;
             assert_eq!(executions.len() as u64, total);
             assert_eq!(ids(&executions).into_iter().collect::<BTreeSet<_>>().len() as u64, total);
             let times: Vec<_> = executions.iter().map(|execution| execution["sent_time"].as_str().unwrap()).collect();
             assert!(times.is_sorted() && times.iter().all(|time| **time < *"2021"), "{times:?}");
             lengths.insert(executions.len());
+            vendor.tick();
             let child = vendor.post(&executions_path(&executions), &page_request(1)).await;
             assert_eq!(child.status(), StatusCode::BAD_REQUEST, "a child has no children");
         } else {
+            vendor.tick();
             let response = vendor.post(&executions(id), &page_request(1)).await;
             assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{delivery_type}");
             let error = json_of(response).await;
@@ -423,8 +591,32 @@ async fn executions_belong_to_recurring_parents_alone() {
         }
     }
     assert!(lengths.first() < Some(&15) && lengths.last() > Some(&15), "of one page and of several: {lengths:?}");
+    vendor.tick();
     let unknown = vendor.post(&executions("000000000000000000000000"), &page_request(1)).await;
     assert_eq!(json_of(unknown).await["error"]["message"], "no campaign has this id");
+}
+
+#[tokio::test]
+async fn executions_of_parents_made_in_the_dashboard_are_refused() {
+    let delivery_types = vec![DeliveryType::Periodic];
+    let vendor = vendor(Campaigns { count: 60, delivery_types, dashboard_percent: 50, ..Campaigns::default() }).await;
+    let mut refused = BTreeSet::new();
+    for campaign in &vendor.search(json!({})).await {
+        vendor.tick();
+        let response = vendor.post(&executions(campaign["campaign_id"].as_str().unwrap()), &page_request(1)).await;
+        if response.status() == StatusCode::BAD_REQUEST {
+            let message = json_of(response).await["error"]["message"].as_str().unwrap().to_owned();
+            refused.insert((campaign["channel"].as_str().unwrap().to_owned(), message));
+        } else {
+            assert!(["EMAIL", "PUSH"].contains(&campaign["channel"].as_str().unwrap()), "{campaign}");
+        }
+    }
+    let (made, by) = (
+        "only a campaign that was created through the API has executions",
+        "only campaigns by email and push have executions",
+    );
+    let expected = [("EMAIL", made), ("PUSH", made), ("SMS", by)];
+    assert_eq!(refused, expected.map(|(channel, why)| (channel.to_owned(), why.to_owned())).into());
 }
 
 fn executions_path(found: &[Value]) -> String {
@@ -459,7 +651,7 @@ async fn statistics_are_of_all_that_was_sent_in_the_window_children_included() {
     let asked =
         [*found.first().unwrap(), *found.last().unwrap(), api_triggered["campaign_id"].as_str().unwrap(), "nope"];
     let (by_id, total) = vendor.stats(json!({"campaign_ids": asked})).await;
-    assert_eq!(total, 2);
+    assert_eq!(total, 4, "the number of campaigns requested");
     assert_eq!(by_id.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), asked[..2]);
 }
 
@@ -484,12 +676,12 @@ async fn the_parts_of_statistics_add_up() {
             parts.len()
         };
         let of_locale = |locale: &Value| sent(&locale["variations"]["all_variations"]);
-        let of_platform = |platform: &Value| of_locale(&platform["locales"]["all_locales"]);
+        let of_platform = |platform: &Value| of_locale(&platform["locales"]["all_locale"]);
         let all = &campaign[0]["platforms"];
         platforms = platforms.max(parts(all, "ALL_PLATFORMS", &of_platform));
         let all = &all["ALL_PLATFORMS"]["locales"];
-        locales = locales.max(parts(all, "all_locales", &of_locale));
-        let all = &all["all_locales"]["variations"];
+        locales = locales.max(parts(all, "all_locale", &of_locale));
+        let all = &all["all_locale"]["variations"];
         variations = variations.max(parts(all, "all_variations", &sent));
         // As in the vendor's sample: nothing is sent to a control group.
         assert_eq!(all["campaign_control_group"].get("performance_stats"), None);
@@ -525,7 +717,7 @@ async fn the_same_request_has_the_same_answer_until_statistics_are_restated() {
     assert_ne!(restated, truth);
     assert_eq!(one.stats(json!({})).await, restated);
     let conversions = |(found, _): &(Vec<(String, Value)>, u64)| {
-        let variations = &found[0].1[0]["platforms"]["ALL_PLATFORMS"]["locales"]["all_locales"]["variations"];
+        let variations = &found[0].1[0]["platforms"]["ALL_PLATFORMS"]["locales"]["all_locale"]["variations"];
         variations["all_variations"]["conversion_goal_stats"]["Goal 1"]["conversions"].as_u64()
     };
     assert!(conversions(&restated) > conversions(&truth));
@@ -553,31 +745,50 @@ async fn a_hundred_thousand_large_campaigns_are_made_as_they_are_asked_for() {
 // ---- how often
 
 #[tokio::test]
-async fn statistics_and_executions_are_rationed_by_the_minute_each_for_itself() {
+async fn every_api_is_rationed_by_the_minute_for_itself_and_says_how_much_is_left() {
     let vendor = vendor(Campaigns::default()).await;
     let parent = vendor.search(json!({"campaign_fields": {"delivery_type": ["PERIODIC"]}})).await;
     let parent = executions(ids(&parent)[0]);
-    for (path, body) in [(STATS, stats_request()), (parent.as_str(), page_request(1))] {
+    let start = at("2021-02-18T12:00:00Z");
+    let seconds = |text: &str| at(text).as_second().to_string();
+    let left = |response: &Response| {
+        ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after"]
+            .map(|name| header(response, name).unwrap_or("none").to_owned())
+    };
+    for path in [STATS, SEARCH, META_V5, &parent] {
+        let body = if path == STATS { stats_request() } else { page_request(1) };
+        let ask = async || match path {
+            META_V5 => vendor.post_v5(path, &uuid(), &body).await,
+            _ => vendor.post(path, &body).await,
+        };
         // Eight a second at most.
         for number in 0..100 {
-            vendor.set(&(at(NOON) + SignedDuration::from_millis(number * 125)).to_string());
-            assert_eq!(vendor.post(path, &body).await.status(), StatusCode::OK, "{path} {number}");
+            vendor.set(&(start + SignedDuration::from_millis(number * 125)).to_string());
+            let answer = ask().await;
+            assert_eq!(answer.status(), StatusCode::OK, "{path} {number}");
+            let expected = ["100", &(99 - number).to_string(), &seconds("2021-02-18T12:01:00Z"), "none"];
+            assert_eq!(left(&answer), expected, "{path}");
         }
-        for (now, wait) in [("2021-02-17T12:00:12.5Z", Some("48")), ("2021-02-17T12:00:59.999Z", Some("1"))] {
+        for (now, wait) in [("2021-02-18T12:00:12.5Z", "48"), ("2021-02-18T12:00:59.999Z", "1")] {
             vendor.set(now);
-            let refused = vendor.post(path, &body).await;
+            let refused = ask().await;
             assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{path} {now}");
-            assert_eq!(header(&refused, "retry-after"), wait);
+            // Only version 5 promises it.
+            let wait = if path == META_V5 { wait } else { "none" };
+            assert_eq!(left(&refused), ["100", "0", &seconds("2021-02-18T12:01:00Z"), wait], "{path}");
             let error = json_of(refused).await;
             match path {
                 STATS => assert_eq!(error["title"], "Too Many Requests"),
-                _ => assert_eq!(error["error"]["code"], "429 Too Many Requests"),
+                META_V5 => assert_eq!(error["error"]["code"], "RATE_LIMIT_EXCEEDED"),
+                _ => {
+                    let words = (&error["error"]["code"], &error["error"]["message"]);
+                    assert_eq!(words, (&json!("429 conflict"), &json!("rate_limit")));
+                }
             }
         }
-        vendor.set("2021-02-17T12:01:00Z");
-        assert_eq!(vendor.post(path, &body).await.status(), StatusCode::OK, "{path} a minute after the first");
-        assert_eq!(vendor.post(path, &body).await.status(), StatusCode::TOO_MANY_REQUESTS, "{path} and only one");
-        vendor.set(NOON);
+        vendor.set("2021-02-18T12:01:00Z");
+        assert_eq!(ask().await.status(), StatusCode::OK, "{path} a minute after the first");
+        assert_eq!(ask().await.status(), StatusCode::TOO_MANY_REQUESTS, "{path} and only one");
     }
     for api in [Source::CampaignStats, Source::Executions] {
         assert_eq!(vendor.emulator.traffic(api), Traffic { requests: 104, rate_limited: 3 }, "{api}");
@@ -585,17 +796,19 @@ async fn statistics_and_executions_are_rationed_by_the_minute_each_for_itself() 
 }
 
 #[tokio::test]
-async fn executions_are_rationed_by_the_second_too() {
+async fn listings_are_rationed_by_the_second_too_both_versions_together() {
     let vendor = vendor(Campaigns::default()).await;
-    let parent = vendor.search(json!({"campaign_fields": {"delivery_type": ["PERIODIC"]}})).await;
-    let parent = executions(ids(&parent)[0]);
     for number in 0..11 {
-        let response = vendor.post(&parent, &page_request(1)).await;
+        let response = match number % 2 {
+            0 => vendor.post(SEARCH, &page_request(1)).await,
+            _ => vendor.post_v5(SEARCH_V5, &uuid(), &page_request(1)).await,
+        };
         assert_eq!(response.status() == StatusCode::OK, number < 10, "{number}");
-        assert_eq!(header(&response, "retry-after"), (number == 10).then_some("1"));
     }
+    let refused = vendor.post_v5(SEARCH_V5, &uuid(), &page_request(1)).await;
+    assert_eq!((header(&refused, "x-ratelimit-limit"), header(&refused, "retry-after")), (Some("10"), Some("1")));
     vendor.set("2021-02-17T12:00:01Z");
-    assert_eq!(vendor.post(&parent, &page_request(1)).await.status(), StatusCode::OK);
+    assert_eq!(vendor.post(SEARCH, &page_request(1)).await.status(), StatusCode::OK);
 }
 
 // ---- how they misbehave
@@ -625,7 +838,7 @@ async fn a_fault_answers_in_the_words_of_its_api() {
         ("status=401", 401, "Authentication required", "401 Authentication error"),
         ("unauthorized", 401, "Authentication required", "401 Authentication error"),
         ("not-yet", 400, "Invalid Field Value", "400 Bad Request"),
-        ("rate-limited", 429, "Too Many Requests", "429 Too Many Requests"),
+        ("rate-limited", 429, "Too Many Requests", "429 conflict"),
         ("json-error", 200, "Server Error", "500 Internal Server Error"),
     ];
     for (rule, status, title, code) in faults {
@@ -721,6 +934,91 @@ async fn a_shrinking_listing_hides_a_campaign_and_its_total_falls() {
     assert_eq!(vendor.search(json!({})).await, all, "the next listing is well");
 }
 
+#[tokio::test]
+async fn a_rate_that_only_a_reset_speaks_of_says_what_the_rule_says() {
+    let vendor = vendor(Campaigns::default()).await;
+    let at_second = |seconds: i64| (at(NOON).as_second() + seconds).to_string();
+    for (rule, reset) in [
+        ("rate-limited,until=30s", at_second(30)),
+        ("rate-limited,until=0", "0".to_owned()),
+        ("rate-limited,until=soon", "soon".to_owned()),
+        ("rate-limited", at_second(60)),
+    ] {
+        vendor.emulator.clear_faults();
+        vendor.emulator.add_fault(rule.parse().unwrap());
+        let response = vendor.post(SEARCH, &page_request(1)).await;
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(header(&response, "x-ratelimit-remaining"), Some("0"), "{rule}");
+        assert_eq!(header(&response, "x-ratelimit-reset"), Some(reset.as_str()), "{rule}");
+        assert_eq!(header(&response, "retry-after"), None, "{rule}");
+    }
+}
+
+#[tokio::test]
+async fn a_firewall_refuses_every_api_with_a_flat_body() {
+    let vendor = vendor(Campaigns::default()).await;
+    vendor.emulator.add_fault("firewall=400".parse().unwrap());
+    for (path, body) in [(STATS, stats_request()), (SEARCH, page_request(1))] {
+        let response = vendor.post(path, &body).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let error = json_of(response).await;
+        assert_eq!(error["error"], "IP Validation Required");
+        assert!(error["message"].as_str().unwrap().starts_with("IP Validation Failed"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn hidden_rows_and_too_large_totals_leave_all_else_as_it_is() {
+    let vendor = vendor(Campaigns { delivery_types: vec![DeliveryType::Periodic], ..Campaigns::default() }).await;
+    let page = async |path: &str, number: u64| {
+        let body = match path {
+            STATS => with(stats_request(), json!({"offset": (number - 1) * 10})),
+            _ => page_request(number),
+        };
+        vendor.posted(path, &body).await
+    };
+    let (first, second) = (page(SEARCH, 1).await, page(SEARCH, 2).await);
+    let parent = executions(ids(first.as_array().unwrap())[0]);
+    let (stats, instances) = (page(STATS, 1).await, page(&parent, 1).await);
+
+    vendor.emulator.add_fault("hide=2,api=campaigns,page=1".parse().unwrap());
+    vendor.emulator.add_fault("hide,api=executions,times=1".parse().unwrap());
+    vendor.emulator.add_fault("extra-total=5".parse().unwrap());
+    assert_eq!(page(SEARCH, 1).await.as_array().unwrap()[..], first.as_array().unwrap()[..13]);
+    assert_eq!(page(SEARCH, 2).await, second);
+    let total = instances["total_instances"].as_u64().unwrap();
+    assert_eq!(page(&parent, 1).await, json!({"executions": [], "total_instances": total}));
+    let grown = |value: &Value, key: &str| with(value.clone(), json!({key: value[key].as_u64().unwrap() + 5}));
+    assert_eq!(page(&parent, 1).await, grown(&instances, "total_instances"));
+    let (inflated, stats) = (page(STATS, 1).await, grown(&stats, "total_campaigns"));
+    assert_eq!((&inflated["data"], &inflated["total_campaigns"]), (&stats["data"], &stats["total_campaigns"]));
+}
+
+#[tokio::test]
+async fn odd_json_is_in_the_first_row_of_a_page() {
+    let vendor = vendor(Campaigns::default()).await;
+    let truth = vendor.posted(SEARCH, &page_request(1)).await;
+    let oddities: [(&str, &[u8]); 6] = [
+        ("bom", b"\xef\xbb\xbf[{"),
+        ("nan", b"\"extra\":NaN,"),
+        ("utf8", b"\"extra\":\"caf\xe9\","),
+        ("duplicate", b"\"extra\":1,\"extra\":2,"),
+        ("number", b"\"extra\":123456789012345678901234567890,"),
+        ("surrogate", b"\"extra\":\"\\ud83d\","),
+    ];
+    for (word, bytes) in oddities {
+        vendor.emulator.add_fault(format!("odd-json={word},times=2").parse().unwrap());
+        vendor.tick();
+        let body = vendor.post(SEARCH, &page_request(1)).await.bytes().await.unwrap();
+        let place = |part: &[u8]| body.windows(part.len()).position(|window| window == part);
+        let second = place(truth[1]["campaign_id"].as_str().unwrap().as_bytes());
+        assert!(place(bytes).is_some() && place(bytes) < second, "{word}: {}", String::from_utf8_lossy(&body));
+        let stats = vendor.post(STATS, &stats_request()).await.bytes().await.unwrap();
+        assert!(word == "bom" || stats.windows(bytes.len() - 1).any(|w| w == &bytes[..bytes.len() - 1]), "{word}");
+    }
+    assert_eq!(vendor.posted(SEARCH, &page_request(1)).await, truth);
+}
+
 // ---- as others see them
 
 #[tokio::test]
@@ -736,7 +1034,7 @@ async fn the_command_names_what_it_serves() {
         assert_ne!(read, 0, "{banner}");
         banner += str::from_utf8(&bytes[..read]).unwrap();
     }
-    for api in ["campaign_report ", "daily_dump ", "campaign_stats ", "campaigns ", "executions "] {
+    for api in ["campaign_report ", "daily_dump ", "campaign_stats ", "campaigns ", "campaign_meta ", "executions "] {
         assert!(banner.contains(api), "{api} in {banner}");
     }
     child.kill().await.unwrap();
@@ -806,7 +1104,7 @@ async fn moengages_own_client_gets_statistics_and_searches() {
         );
         std::fs::write(folder.join("installed"), "").unwrap();
     }
-    let vendor = vendor(Campaigns::default()).await;
+    let vendor = Vendor::hasty(account(vec![])).await;
     let asked = run(Command::new(&python)
         .args(["-c", OFFICIAL_CLIENT_ASKS, vendor.emulator.url().as_str(), APP, API_KEY])
         .current_dir(&folder)

@@ -23,7 +23,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use moesync::{
     config::{self, Schedule, Source},
-    emulator::{self, Account, Campaigns, Container, EmulatedReport, Emulator, Fault, Rule},
+    emulator::{self, Account, Campaigns, Container, Csv, EmulatedReport, Emulator, Fault, Rule},
     sync::Context,
 };
 use serde_json::Value;
@@ -310,6 +310,7 @@ fn emulated(series: &Series, schedule: Schedule) -> EmulatedReport {
         appears_at_request: 1,
         bytes: series.bytes,
         container: Container::Zip,
+        csv: Csv::default(),
     }
 }
 

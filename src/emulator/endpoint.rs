@@ -1,0 +1,72 @@
+//! The JSON APIs by path, in both versions.
+//!
+//! This file owns paths. It must not know requests or answers.
+
+use crate::config::Source;
+
+/// Campaign statistics. There is no other version of them.
+pub(super) const STATS: &str = "/core-services/v1/campaign-stats";
+pub(super) const SEARCH: &str = "/core-services/v1/campaigns/search";
+pub(super) const META: &str = "/core-services/v1/campaigns/meta";
+pub(super) const EXECUTIONS: &str = "/core-services/v1/campaigns/{id}/executions";
+pub(super) const SEARCH_V5: &str = "/v5/campaigns/search";
+pub(super) const META_V5: &str = "/v5/campaigns/meta";
+
+/// What is asked for, whatever the version. Rates are counted by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Api {
+    Stats,
+    Search,
+    Meta,
+    Executions,
+}
+
+/// Which dialect of headers, fields and errors is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Version {
+    V1,
+    V5,
+}
+
+/// One API in one version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) api: Api,
+    pub(super) version: Version,
+}
+
+impl Endpoint {
+    pub(super) const fn v1(api: Api) -> Endpoint {
+        Endpoint { api, version: Version::V1 }
+    }
+
+    pub(super) const fn v5(api: Api) -> Endpoint {
+        Endpoint { api, version: Version::V5 }
+    }
+
+    /// That of a decoded path.
+    pub(super) fn of(path: &str) -> Option<Endpoint> {
+        Some(match path {
+            STATS => Endpoint::v1(Api::Stats),
+            SEARCH => Endpoint::v1(Api::Search),
+            META => Endpoint::v1(Api::Meta),
+            SEARCH_V5 => Endpoint::v5(Api::Search),
+            META_V5 => Endpoint::v5(Api::Meta),
+            other => {
+                let (before, after) = EXECUTIONS.split_once("{id}")?;
+                other.strip_prefix(before)?.strip_suffix(after)?;
+                Endpoint::v1(Api::Executions)
+            }
+        })
+    }
+
+    /// The source that reads it.
+    pub(super) fn source(self) -> Option<Source> {
+        Source::parse(match self.api {
+            Api::Stats => "campaign_stats",
+            Api::Search => "campaigns",
+            Api::Meta => "campaign_meta",
+            Api::Executions => "executions",
+        })
+    }
+}
