@@ -61,12 +61,12 @@ impl Endpoint {
     }
 
     /// The source that reads it.
-    pub(super) fn source(self) -> Option<Source> {
-        Source::parse(match self.api {
-            Api::Stats => "campaign_stats",
-            Api::Search => "campaigns",
-            Api::Meta => "campaign_meta",
-            Api::Executions => "executions",
-        })
+    pub(super) fn source(self) -> Source {
+        match self.api {
+            Api::Stats => Source::CampaignStats,
+            Api::Search => Source::Campaigns,
+            Api::Meta => Source::CampaignMeta,
+            Api::Executions => Source::Executions,
+        }
     }
 }

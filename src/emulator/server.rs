@@ -298,7 +298,7 @@ async fn answer(
     let page = truth.extensions_mut().remove::<Page>();
     let path = percent_encoding::percent_decode_str(&logged.path).decode_utf8_lossy();
     let endpoint = Endpoint::of(&path);
-    logged.api = archive_api::serves(&path).or_else(|| endpoint.and_then(Endpoint::source));
+    logged.api = archive_api::serves(&path).or_else(|| endpoint.map(Endpoint::source));
     logged.page = page.as_ref().map(Page::number);
     logged.oddities = page.as_ref().map(|page| page.oddities().to_vec()).unwrap_or_default();
     let gets = match (&recipe, logged.page) {

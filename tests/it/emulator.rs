@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "outside a test function too, a test fails by panicking")]
 
+mod contract;
 mod json;
 
 use std::{

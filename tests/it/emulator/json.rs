@@ -790,7 +790,7 @@ async fn every_api_is_rationed_by_the_minute_for_itself_and_says_how_much_is_lef
         assert_eq!(ask().await.status(), StatusCode::OK, "{path} a minute after the first");
         assert_eq!(ask().await.status(), StatusCode::TOO_MANY_REQUESTS, "{path} and only one");
     }
-    for api in [Source::CampaignStats, Source::Executions] {
+    for api in [Source::CampaignStats, Source::CampaignMeta, Source::Executions] {
         assert_eq!(vendor.emulator.traffic(api), Traffic { requests: 104, rate_limited: 3 }, "{api}");
     }
 }
