@@ -221,4 +221,15 @@ async fn a_claim_made_again_by_its_own_holder_voids_the_one_before() {
     let Claimed::Ours(after) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it is our own") };
     assert!(!ledger.is_ours(&before).await.unwrap());
     assert!(ledger.is_ours(&after).await.unwrap());
+
+    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
+    let record = async |claim: Claim| {
+        let attempt = stored_at(at);
+        let settlement = outcome::settle(&claim.entry, SignedDuration::from_hours(1), &attempt, 0.5);
+        ledger.record(claim, &attempt, &settlement, Some(&object)).await
+    };
+    assert!(matches!(record(*before).await, Err(LedgerError::Fenced { .. })), "a claim that is void was recorded by");
+    assert_eq!(ledger.attempts(&id).await.unwrap(), []);
+    record(*after).await.unwrap();
+    assert_eq!(ledger.attempts(&id).await.unwrap().len(), 1);
 }

@@ -1,16 +1,20 @@
 //! Everything that is tried from outside, in one binary: one module a subject.
 
 mod archive;
+mod bucket;
 mod commands;
 mod config;
 mod daemon;
 mod deploy;
+mod disk;
 mod docs;
 mod emulator;
+mod evidence;
 mod hunt;
 mod json_apis;
 mod ledger;
 mod notify;
+mod restart;
 mod snapshot;
 mod store;
 mod support;

@@ -50,6 +50,13 @@ impl Daemon {
         stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('Z'))
     }
 
+    /// Where the page is, without a slash at its end.
+    pub fn url(&self) -> String {
+        let line = self.log().into_iter().find(|line| line.contains("\"message\":\"running\"")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        line["url"].as_str().unwrap().trim_end_matches('/').to_owned()
+    }
+
     /// All lines so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()

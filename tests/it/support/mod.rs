@@ -30,6 +30,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, process::Command};
 
+use crate::store;
+
 pub use self::{
     browser::Browser,
     daemon::{Daemon, wait_until},
@@ -96,6 +98,12 @@ pub struct Bench {
     pub clock: TestClock,
     /// Date of the newest partition that is due.
     pub newest: Date,
+    /// Where the destination's objects are on this machine's disk.
+    root: PathBuf,
+    /// The table of the destination, without its head.
+    destination: String,
+    /// The binary's environment.
+    environment: Vec<(&'static str, &'static str)>,
     /// Never at fault, and otherwise the same: says what is right.
     twin: Emulator,
     /// What the twin has said, by key.
@@ -120,6 +128,38 @@ impl Bench {
         Self::with_clock(&[], campaigns, TestClock::set_to(now.parse().unwrap())).await
     }
 
+    /// At a present of its own, with reports and campaigns.
+    pub async fn at_with_campaigns(now: &str, series: &[Series], campaigns: Campaigns) -> Self {
+        Self::with_clock(series, campaigns, TestClock::set_to(now.parse().unwrap())).await
+    }
+
+    /// At the machine's present time, for the binary, with an S3 server as the destination.
+    pub async fn on_s3(server: &store::Server, series: &[Series]) -> Self {
+        Self::on_s3_with_campaigns(server, series, Campaigns::default()).await
+    }
+
+    /// The same, with an account that has campaigns.
+    pub async fn on_s3_with_campaigns(server: &store::Server, series: &[Series], campaigns: Campaigns) -> Self {
+        let mut bench = Self::with_clock(series, campaigns, TestClock::machine()).await;
+        bench.root = server.bucket();
+        bench.destination = format!(
+            "name = \"disk\"\nurl = \"s3://{}\"\n\
+             options = {{ aws_endpoint = \"{}\", aws_region = \"us-east-1\", allow_http = \"true\" }}\n",
+            store::BUCKET,
+            server.url
+        );
+        bench.environment = vec![("AWS_ACCESS_KEY_ID", store::KEY_ID), ("AWS_SECRET_ACCESS_KEY", store::SECRET)];
+        bench.write_config(&bench.config());
+        bench
+    }
+
+    /// The destination is this folder from now on.
+    pub fn store_in(&mut self, folder: &Path) {
+        self.root = folder.to_owned();
+        self.destination = format!("name = \"disk\"\nurl = \"file://{}\"\n", folder.display());
+        self.write_config(&self.config());
+    }
+
     async fn with_clock(series: &[Series], campaigns: Campaigns, clock: TestClock) -> Self {
         // Everything was generated six hours ago, or that and some days: no test meets a boundary by the hour it runs.
         let generated = (clock.read() - SignedDuration::from_hours(6)).to_zoned(TimeZone::UTC).datetime();
@@ -132,8 +172,13 @@ impl Bench {
             campaigns,
         };
         let vendor = serve(account.clone(), &clock).await;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("reports");
         let bench = Bench {
-            folder: tempfile::tempdir().unwrap(),
+            destination: format!("name = \"disk\"\nurl = \"file://{}\"\n", root.display()),
+            root,
+            environment: Vec::new(),
+            folder,
             twin: serve(account, &clock).await,
             vendor,
             series: series.to_vec(),
@@ -156,8 +201,9 @@ impl Bench {
             "[ledger]\nurl = \"sqlite://{folder}/ledger/moesync.db\"\n\n[web]\nlisten = \"\"\n\n\
              [[workspaces]]\nname = \"acme\"\napp_id = \"{APP}\"\nbase_url = \"{}\"\ntimezone = \"UTC\"\n\
              secret_key_file = \"{folder}/secret-key\"\n\n\
-             [[destinations]]\nname = \"disk\"\nurl = \"file://{folder}/reports\"\n",
-            self.vendor.url()
+             [[destinations]]\n{}",
+            self.vendor.url(),
+            self.destination
         );
         for series in &self.series {
             text += &self.report(series);
@@ -197,7 +243,7 @@ impl Bench {
 
     /// A path at the destination.
     pub fn object(&self, key: &str) -> PathBuf {
-        self.path("reports").join(key)
+        self.root.join(key)
     }
 
     /// All partitions that are due, oldest first.
@@ -249,6 +295,7 @@ impl Bench {
         command
             .current_dir(self.folder.path())
             .env_clear()
+            .envs(self.environment.iter().copied())
             .arg("--config")
             .arg(self.path("moesync.toml"))
             .args(arguments)

@@ -5,8 +5,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::Read as _,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use flate2::read::MultiGzDecoder;
 use jiff::civil::Date;
 use moesync::{
     config::Source,
@@ -19,6 +22,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{APP, Bench, CANARY, Series, files};
+use crate::store;
 
 impl Bench {
     /// The archive as the vendor made it.
@@ -53,8 +57,8 @@ impl Bench {
 
     /// What lies at the destination, by key: objects, versions and manifests; nothing staged or in quarantine.
     pub fn landed(&self) -> BTreeMap<String, Vec<u8>> {
-        let root = self.path("reports");
-        let keys = files(&root).into_iter().map(|path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
+        let root = &self.root;
+        let keys = files(root).into_iter().map(|path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
         keys.filter(|key| !key.starts_with("_staging/") && !key.starts_with("_quarantine/"))
             .map(|key| (key.clone(), fs::read(root.join(&key)).unwrap()))
             .collect()
@@ -62,9 +66,9 @@ impl Bench {
 
     /// What lies in a folder of the destination, such as `_quarantine`.
     pub fn kept_in(&self, folder: &str) -> Vec<String> {
-        let root = self.path("reports");
+        let root = &self.root;
         let found = files(&root.join(folder));
-        found.into_iter().map(|path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned()).collect()
+        found.into_iter().map(|path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned()).collect()
     }
 
     /// The points that hold at any moment, a violent death included: each object is what the vendor made and what its
@@ -73,6 +77,10 @@ impl Bench {
         let landed = self.landed();
         let objects = landed.keys().filter(|key| !is_manifest(key));
         for key in objects {
+            if key.ends_with(".ndjson.gz") {
+                lines(&landed[key]);
+                continue;
+            }
             let (series, date) = self
                 .due()
                 .into_iter()
@@ -87,6 +95,9 @@ impl Bench {
             assert_eq!(*key, manifest_key(subject));
             assert_eq!(manifest["sha256"], hash(object), "`{key}` does not fit");
             assert_eq!(manifest["size"], object.len(), "`{key}` does not fit");
+            if manifest["format"] == "ndjson.gz" {
+                assert_eq!(manifest["records"], lines(object), "`{key}` does not fit");
+            }
         }
         let ledger = match ledger::open_read_only(&self.ledger()).await {
             Ok(Some(ledger)) => ledger,
@@ -117,9 +128,12 @@ impl Bench {
         self.check_landed().await;
         let status = self.status().await;
         let due: BTreeSet<String> = self.due().iter().map(|(series, date)| series.key(*date)).collect();
-        let stored = status.iter().filter(|partition| partition["state"] == "stored");
-        let stored: BTreeSet<String> = stored.map(|p| p["key"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(stored, due, "what should be stored is not, or the other way round");
+        for partition in &status {
+            assert_eq!(partition["state"], "stored", "{partition}");
+        }
+        let keys = status.iter().map(|partition| partition["key"].as_str().unwrap().to_owned());
+        let (_snapshots, archives): (BTreeSet<_>, BTreeSet<_>) = keys.partition(|key| key.ends_with(".ndjson.gz"));
+        assert_eq!(archives, due, "what should be stored is not, or the other way round");
 
         let (requests, landed) = (self.requests(), self.landed());
         self.run(&["-vv", "sync"]).await.expect(0);
@@ -129,9 +143,31 @@ impl Bench {
         self.check_secrets();
     }
 
+    /// Everything that a daemon serves at `url`, for [`Bench::check_secrets`].
+    pub async fn note_pages(&self, url: &str) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut paths: Vec<_> =
+            ["/", "/metrics", "/livez", "/readyz", "/nowhere", "/api/nowhere"].map(str::to_owned).into();
+        paths.extend(["overview", "partitions", "plan", "openapi.json"].map(|name| format!("/api/v1/{name}")));
+        for (series, date) in self.due() {
+            let report = format!("workspace=acme&report={}", series.id);
+            paths.push(format!("/report?{report}"));
+            paths.push(format!("/api/v1/partition?{report}&date={date}"));
+        }
+        for path in paths {
+            let answer = client.get(format!("{url}{path}")).send().await.unwrap();
+            let (status, headers) = (answer.status(), format!("{:?}", answer.headers()));
+            let body = answer.text().await.unwrap();
+            assert!(status.is_success() || path.contains("nowhere") || path == "/readyz", "{path}: {status}: {body}");
+            assert!(body.len() > 2, "{path} is empty");
+            self.note_printed(&format!("{path}: {headers}\n{body}"));
+        }
+    }
+
     /// Neither the key nor a signature is in anything that was printed or written, the key's own file aside.
     pub fn check_secrets(&self) {
-        let mut secrets = vec![CANARY.to_owned()];
+        let basic = BASE64_STANDARD.encode(format!("{APP}:{CANARY}"));
+        let mut secrets = vec![CANARY.to_owned(), basic, store::SECRET.to_owned()];
         secrets.extend(self.due().iter().map(|(series, date)| signed(&series.file_name(*date))));
         let is_clean =
             |text: &[u8]| secrets.iter().all(|secret| memchr::memmem::find(text, secret.as_bytes()).is_none());
@@ -146,6 +182,15 @@ impl Bench {
 
 fn signed(file_name: &str) -> String {
     signature::sign(APP, file_name, &CANARY.into()).expose_secret().to_owned()
+}
+
+/// How many lines a snapshot has, each of which must be a JSON object.
+fn lines(snapshot: &[u8]) -> usize {
+    let mut text = String::new();
+    MultiGzDecoder::new(snapshot).read_to_string(&mut text).unwrap();
+    let is_object = |line: &str| serde_json::from_str::<Value>(line).unwrap().is_object();
+    assert!(text.lines().all(is_object) && (text.is_empty() || text.ends_with('\n')), "a snapshot is not whole");
+    text.lines().count()
 }
 
 fn is_manifest(key: &str) -> bool {

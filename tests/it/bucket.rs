@@ -1,0 +1,154 @@
+//! The real binary over a real S3 server: deaths at each request, and what it says of its credentials.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use axum::http::{Method, StatusCode};
+use moesync::emulator::{Campaigns, DeliveryType};
+use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
+
+use crate::{
+    store::{Fault, Server},
+    support::{Bench, Daemon, Series, wait_until},
+};
+
+/// Two parts of a multipart upload.
+const LARGE: u64 = 6 * 1024 * 1024;
+
+/// Empties the bucket, unfinished uploads included, and forgets the ledger.
+fn begin_again(bench: &Bench, server: &Server) {
+    for folder in fs::read_dir(server.bucket()).unwrap() {
+        fs::remove_dir_all(folder.unwrap().path()).unwrap();
+    }
+    for upload in server.files(".upload") {
+        fs::remove_file(server.root.path().join(upload)).unwrap();
+    }
+    let _ = fs::remove_dir_all(bench.path("ledger"));
+}
+
+/// A pass after a death: all is stored, and what the dead process left is gone.
+async fn heals(bench: &Bench, server: &Server, died_at: &str) {
+    server.be_silent_at(None);
+    bench.sync(0).await;
+    bench.check_landed().await;
+    assert_eq!(bench.landed().len(), 2 * bench.due().len(), "{died_at}");
+    assert_eq!(bench.kept_in("_staging"), [""; 0], "leftovers of {died_at}");
+    assert_eq!(server.files(".upload_id-"), [""; 0], "parts of {died_at}");
+    // Of an upload that no note tells of there is no part yet.
+    assert!(kind(died_at) == "beginning" || server.files(".upload-").is_empty(), "an upload of {died_at}");
+}
+
+/// Kills a pass once each of its requests that change something was done, before it hears of it; what it died at.
+async fn deaths_at_each_change(bytes: u64) -> BTreeSet<&'static str> {
+    let server = Server::start(false).await;
+    let bench = Bench::on_s3(&server, &[Series::campaign("Report test", 1).bytes(bytes)]).await;
+    bench.sync(0).await;
+    let undisturbed = server.requests();
+    let mut died_at = BTreeSet::new();
+    for (number, _) in undisturbed.iter().enumerate().filter(|(_, request)| kind(request) != "look") {
+        begin_again(&bench, &server);
+        server.be_silent_at(Some(number));
+        let syncing = Daemon::spawn(bench.command(&["sync"]));
+        assert!(wait_until(async || server.is_silent() || syncing.has_ended()).await);
+        assert!(!syncing.kill(&bench).await.success(), "it ended before request {number}");
+        assert!(wait_until(async || server.is_idle()).await);
+        let request = server.requests()[number].clone();
+        bench.check_landed().await;
+        heals(&bench, &server, &request).await;
+        died_at.insert(kind(&request));
+    }
+    bench.oracle().await;
+    died_at
+}
+
+/// What a request to the store is for.
+fn kind(request: &str) -> &'static str {
+    let (method, uri) = request.split_once(' ').unwrap();
+    let is = |text: &str| uri.contains(text);
+    match method {
+        "PUT" if is("partNumber=") => "part",
+        "PUT" if is(".multipart.json") => "note",
+        "PUT" if is(".manifest.json") => "manifest",
+        "PUT" if is("_staging") => "probe",
+        "PUT" => "object",
+        "POST" if is("uploads") => "beginning",
+        "POST" if is("uploadId=") => "completion",
+        "POST" | "DELETE" => "deletion",
+        _ => "look",
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_each_change_of_a_bucket_it_harms_nothing_and_leaves_nothing() {
+    let (small, large) = tokio::join!(deaths_at_each_change(4096), deaths_at_each_change(LARGE));
+    assert!(small.is_superset(&BTreeSet::from(["object", "manifest"])), "only at {small:?}");
+    let steps = BTreeSet::from(["beginning", "note", "part", "completion", "deletion", "manifest"]);
+    assert!(large.is_superset(&steps), "only at {large:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_random_moments_over_s3_it_leaves_no_wrong_object_and_no_parts() {
+    let server = Server::start(false).await;
+    let campaigns = Campaigns { count: 40, delivery_types: vec![DeliveryType::EventTriggered], ..Campaigns::default() };
+    let series = [Series::campaign("Report test", 1).bytes(LARGE), Series::dump(4)];
+    let bench = Bench::on_s3_with_campaigns(&server, &series, campaigns).await;
+    let listing = format!(
+        "\n[[reports]]\nworkspace = \"acme\"\ndestination = \"disk\"\nschedule = {{ every = \"day\", at = \"{}\" }}\n\
+         source = \"campaigns\"\n",
+        bench.generated_at_time()
+    );
+    bench.write_config(&(bench.config() + &listing));
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
+    let (mut died_working, mut is_snapshot_stored) = (0, false);
+    for _ in 0..16 {
+        let requests = bench.requests();
+        let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));
+        wait_until(async || bench.requests() > requests || syncing.has_ended()).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
+        let status = syncing.kill(&bench).await;
+        assert!(wait_until(async || server.is_idle()).await);
+        bench.check_landed().await;
+        died_working += u32::from(status.code().is_none());
+        is_snapshot_stored |= bench.landed().keys().any(|key| key.ends_with(".ndjson.gz"));
+        // Once nothing is left to download, begin again.
+        if status.success() {
+            begin_again(&bench, &server);
+        }
+    }
+    assert!(died_working >= 6, "only {died_working} deaths fell into work");
+    assert!(is_snapshot_stored, "no listing was ever stored");
+    bench.sync(0).await;
+    bench.oracle().await;
+    assert_eq!(server.files(".upload_id-"), [""; 0], "parts were left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_on_no_page_in_no_metric_and_in_no_log_over_s3() {
+    let server = Server::start(false).await;
+    let bench = Bench::on_s3(&server, &[Series::campaign("Report test", 1).bytes(LARGE), Series::dump(2)]).await;
+    bench.write_config(&bench.config().replace("listen = \"\"", "listen = \"127.0.0.1:0\""));
+    bench.fault("html,path=dailyCampaignReportDump");
+    // The library that speaks to stores logs each request that it repeats, with its URL.
+    let part = |_: &Method, uri: &axum::http::Uri| uri.query().is_some_and(|query| query.contains("partNumber="));
+    server.next(part, Fault::Refuse(StatusCode::INTERNAL_SERVER_ERROR));
+    let daemon = Daemon::start(&bench).await;
+    let is_settled = async || {
+        let status = bench.status().await;
+        let is = |field: &str, word: &str| status.iter().any(|partition| partition[field] == word);
+        is("state", "stored") && is("outcome", "corrupt")
+    };
+    assert!(wait_until(is_settled).await, "{}", daemon.log().join("\n"));
+    assert!(server.all_happened());
+    bench.note_pages(&daemon.url()).await;
+    let indiscreet: Vec<_> =
+        daemon.log().into_iter().filter(|line| line.contains("\"target\":\"object_store")).collect();
+    assert_eq!(indiscreet, [""; 0]);
+    daemon.stop(&bench).await;
+    // Nor in what is said of a store that refuses them.
+    for _ in 0..50 {
+        server.next(|_, _| true, Fault::Refuse(StatusCode::FORBIDDEN));
+    }
+    bench.run(&["-vv", "check", "--online"]).await.expect(1);
+    bench.check_secrets();
+}
