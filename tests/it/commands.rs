@@ -400,17 +400,42 @@ async fn a_manifest_of_garbage_is_found_and_written_again_without_a_download() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_vendor_no_longer_has_is_not_touched_by_a_repair() {
+async fn altered_bytes_are_kept_though_the_vendor_does_not_serve_the_report_again() {
     let bench = harmed(|bench, key| fs::write(bench.object(key), "altered").unwrap()).await;
     let (series, date) = bench.due()[0];
     bench.fault("not-yet");
     let ran = bench.run(&["verify", "--repair", "--json"]).await.expect(1);
     let damaged = ran.partitions().into_iter().find(|partition| partition["damage"].is_string()).unwrap();
     assert_eq!((&damaged["repaired"], &damaged["state"]), (&false.into(), &"pending".into()));
-    // What was there is not thrown away.
+    assert!(!bench.object(&series.key(date)).exists());
     let kept = bench.kept_in("_quarantine");
-    let at_its_key = bench.object(&series.key(date)).exists();
-    assert!(at_its_key || kept.iter().any(|key| fs::read(bench.object(key)).unwrap() == b"altered"), "{kept:?}");
+    assert!(kept.iter().any(|key| fs::read(bench.object(key)).unwrap() == b"altered"), "{kept:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_past_its_expiry_is_not_touched_by_a_repair() {
+    // A year ago for the binary.
+    let bench = Bench::at("2025-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+    bench.write_config(&bench.config().replace("every = \"day\"", &format!("once = \"{}\"", bench.newest)));
+    let ctx = bench.context().await;
+    assert!(sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap().is_complete());
+    ctx.ledger.close().await;
+    let (series, date) = bench.due()[0];
+    let (object, asked) = (bench.object(&series.key(date)), bench.requests());
+    fs::write(&object, "altered").unwrap();
+    let repair = async |damage: &str| {
+        let landed = bench.landed();
+        let ran = bench.run(&["verify", "--repair", "--json"]).await.expect(1);
+        let [damaged] = ran.partitions().try_into().unwrap();
+        assert!(damaged["damage"].as_str().unwrap().contains(damage), "{damaged}");
+        assert_eq!((&damaged["repaired"], &damaged["state"]), (&false.into(), &"stored".into()));
+        assert!(bench.landed() == landed, "the destination was changed");
+        assert_eq!(bench.kept_in("_quarantine"), [""; 0]);
+        assert_eq!(bench.requests(), asked, "what the vendor has deleted was asked for");
+    };
+    repair("altered").await;
+    fs::remove_file(&object).unwrap();
+    repair("missing").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

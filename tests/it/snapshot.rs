@@ -326,6 +326,7 @@ async fn a_wrong_date_in_an_answer_about_something_else_loses_no_listing() {
         sync::once(&ctx, &selection, std::future::pending()).await.unwrap();
     }
     let entries = ctx.ledger.entries().await.unwrap();
+    assert_eq!(entries.len(), 2, "{entries:#?}");
     assert!(entries.iter().all(|entry| entry.settled == Settled::Stored), "{entries:#?}");
     manifest(&bench, LISTING);
 }
@@ -337,6 +338,7 @@ async fn a_local_clock_ahead_loses_no_listing() {
     store(&bench).await;
     bench.clock.advance(SignedDuration::from_hours(24));
     let summary = pass(&bench).await;
+    assert_eq!(summary.entries.len(), 1, "{:#?}", summary.entries);
     assert!(summary.entries.iter().all(|entry| entry.settled != Settled::Lost), "{:#?}", summary.entries);
 }
 
@@ -697,5 +699,6 @@ async fn an_unreachable_vendor_loses_no_listing_whatever_the_local_clock_says() 
     bench.clock.advance(SignedDuration::from_hours(3 * 24));
     bench.fault("reset");
     let summary = pass(&bench).await;
+    assert_eq!(summary.entries.len(), 3, "{:#?}", summary.entries);
     assert!(summary.entries.iter().all(|entry| entry.settled == Settled::Open), "{:#?}", summary.entries);
 }

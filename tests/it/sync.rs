@@ -22,6 +22,7 @@ use moesync::{
     outcome::{Outcome, Settled},
     report::PartitionId,
     sync::{self, Selection},
+    web::Overview,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use serde_json::Value;
@@ -396,7 +397,7 @@ async fn what_was_once_seen_and_is_gone_is_lost_and_the_pass_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_could_not_be_asked_for_until_it_expired_stays_pending() {
+async fn what_could_not_be_asked_for_until_it_expired_stays_pending_and_is_in_danger() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     bench.fault("status=503");
     let ctx = bench.context().await;
@@ -405,6 +406,8 @@ async fn what_could_not_be_asked_for_until_it_expired_stays_pending() {
     sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
     let entry = only_entry(&bench, &ctx).await;
     assert_eq!((entry.settled, entry.outcome), (Settled::Open, Some(Outcome::Unavailable)));
+    let dangers = Overview::gather(&ctx).await.unwrap().dangers;
+    assert!(dangers.iter().any(|danger| danger.alarm == "expiring"), "{dangers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
