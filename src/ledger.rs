@@ -34,6 +34,14 @@ pub enum LedgerError {
         /// What the database said.
         reason: String,
     },
+    /// A newer version of moesync made the ledger, or wrote to it. Nothing was changed: that version can go on with it.
+    #[error("the ledger {path} was made by a newer version of moesync ({found}); use that one")]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// What this version does not know: a migration, or a word and its column.
+        found: String,
+    },
     /// The claim under which something was to be recorded has passed to somebody else.
     #[error("{what} is now worked on by another process; this attempt is not recorded")]
     Fenced {
@@ -109,7 +117,8 @@ pub enum Claimed {
 ///
 /// # Errors
 ///
-/// When the folder or the file cannot be written, or a newer version of moesync made the ledger.
+/// [`LedgerError::TooNew`] when a newer version of moesync made the ledger, which is then left as it is; also when the
+/// folder or the file cannot be written.
 pub async fn open(path: &Path, holder: &str, now: Timestamp) -> Result<(Ledger, Found), LedgerError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|source| LedgerError::File {

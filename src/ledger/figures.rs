@@ -265,6 +265,6 @@ impl Ledger {
     }
 
     fn source(&self, word: &str) -> Result<Source, LedgerError> {
-        Source::parse(word).ok_or_else(|| self.nonsense("source", word))
+        self.known("source", word, Source::parse)
     }
 }

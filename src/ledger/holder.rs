@@ -52,7 +52,8 @@ impl Drop for Holder {
 /// Whether the process that announced itself as `holder` beside the ledger at `ledger` still lives.
 pub fn is_alive(ledger: &Path, holder: &str) -> bool {
     match File::open(folder(ledger).join(holder)) {
-        Ok(file) => matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
+        // Shared, so that two processes that ask at the same moment do not take each other for the holder.
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
         // Unreadable is not gone: when in doubt, it lives.
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
@@ -105,4 +106,24 @@ pub fn place(ledger: &Path, candidate: &str) -> io::Result<String> {
 
 fn folder(ledger: &Path) -> PathBuf {
     PathBuf::from(format!("{}.holders", ledger.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_holder_is_dead_to_several_processes_that_ask_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = directory.path().join("moesync.db");
+        let holder = Holder::announce(&ledger, "holder").unwrap();
+        assert!(is_alive(&ledger, "holder"));
+        let path = holder.path.clone();
+        // As a killed process leaves it: the file stays, the lock does not.
+        fs::hard_link(&path, folder(&ledger).join("dead")).unwrap();
+        drop(holder);
+        let asking = File::open(folder(&ledger).join("dead")).unwrap();
+        asking.lock_shared().unwrap();
+        assert!(!is_alive(&ledger, "dead"));
+    }
 }

@@ -136,6 +136,71 @@ async fn reading_commands_say_that_a_ledger_is_damaged_and_leave_it_as_it_is() {
     assert!(kept_aside(&bench).is_empty());
 }
 
+/// Runs statements on the bench's ledger, as another version or a person may.
+async fn edit(bench: &Bench, statements: &[&str]) {
+    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    for statement in statements {
+        sqlx::query(sqlx::AssertSqlSafe((*statement).to_owned())).execute(&mut *connection).await.unwrap();
+    }
+    drop(connection);
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_schema_or_an_unknown_word_is_refused_by_name_and_nothing_is_changed() {
+    let (bench, before) = stored().await;
+    let whole = fs::read(bench.ledger()).unwrap();
+    let told = "INSERT INTO told (target, alarm, subject, since, told_as) VALUES ('hook', 'eclipse', '{}', 0, 'late')";
+    for (statement, named) in [
+        ("UPDATE partitions SET outcome = 'evaporated' WHERE id = 1", "partitions.outcome holds the word `evaporated`"),
+        (
+            "UPDATE partitions SET source = 'daily_digest' WHERE id = 1",
+            "partitions.source holds the word `daily_digest`",
+        ),
+        ("UPDATE partitions SET settled = 'archived' WHERE id = 1", "partitions.settled holds the word `archived`"),
+        ("UPDATE attempts SET outcome = 'evaporated' WHERE id = 1", "attempts.outcome holds the word `evaporated`"),
+        ("INSERT INTO holds VALUES ('acme', 'asleep', 0, 0, 0)", "holds.outcome holds the word `asleep`"),
+        (told, "told.alarm holds the word `eclipse`"),
+        ("UPDATE _sqlx_migrations SET version = 9000 WHERE version = 2", "migration 9000"),
+    ] {
+        fs::write(bench.ledger(), &whole).unwrap();
+        edit(&bench, &["PRAGMA ignore_check_constraints = ON", statement]).await;
+        let edited = fs::read(bench.ledger()).unwrap();
+        for command in ["sync", "run"] {
+            let ran = bench.run(&[command]).await.expect(1);
+            let is_named = ran.stderr.contains("made by a newer version of moesync") && ran.stderr.contains(named);
+            assert!(is_named, "{statement}: {}", ran.stderr);
+        }
+        assert!(fs::read(bench.ledger()).unwrap() == edited, "{statement}: the ledger was changed");
+        assert!(kept_aside(&bench).is_empty(), "{statement}: the ledger was taken for damaged");
+    }
+    // Where only readers would meet it, they name it too.
+    fs::write(bench.ledger(), &whole).unwrap();
+    edit(&bench, &["UPDATE partitions SET outcome = 'evaporated'"]).await;
+    let ran = bench.run(&["status"]).await.expect(1);
+    assert!(ran.stderr.contains("newer version") && ran.stderr.contains("`evaporated`"), "{}", ran.stderr);
+    fs::write(bench.ledger(), &whole).unwrap();
+    is_rebuilt(&bench, &before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_version_writes_is_damage() {
+    for statement in [
+        "UPDATE partitions SET outcome = 'Stored ' WHERE id = 1",
+        "UPDATE partitions SET source = '' WHERE id = 1",
+        "UPDATE partitions SET date = '2026-02-30' WHERE id = 1",
+        "UPDATE partitions SET size = -1 WHERE id = 1",
+        "UPDATE partitions SET generated_at = 9223372036854775807 WHERE id = 1",
+    ] {
+        let (bench, before) = stored().await;
+        edit(&bench, &[statement]).await;
+        let ran = is_rebuilt(&bench, &before).await;
+        assert_eq!(ran.alarms(), ["ledger"], "{statement}: {}", ran.stderr);
+        assert_eq!(kept_aside(&bench).len(), 1, "{statement}");
+    }
+}
+
 fn partition(at: Timestamp) -> Partition {
     let id = PartitionId { workspace: "acme".into(), report: "daily".into(), date: "2026-11-21".parse().unwrap() };
     Partition { id, source: Source::DailyDump, generated_at: at, due_at: at, expires_at: None }

@@ -504,7 +504,7 @@ impl Ledger {
 
     fn alarm_kind(&self, row: &SqliteRow, column: &str) -> Result<AlarmKind, LedgerError> {
         let word = self.text(row, column)?;
-        AlarmKind::parse(&word).ok_or_else(|| self.nonsense(column, &word))
+        self.known(column, &word, AlarmKind::parse)
     }
 
     fn delivery(&self, row: &SqliteRow) -> Result<Delivery, LedgerError> {
