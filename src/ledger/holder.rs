@@ -5,8 +5,10 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 /// The lock that says this process lives; the file goes with it.
@@ -79,7 +81,8 @@ pub(super) async fn alone(ledger: &Path) -> io::Result<File> {
 }
 
 /// The name of the place where the ledger at `ledger` is, `candidate` if it has none yet. It stays with the ledger's
-/// folder, so that it is the same in the next container and another on another machine.
+/// folder, so that it is the same in the next container and another on another machine. A copy of the folder is another
+/// place: the file that holds the name also says which file it is. (A clone of the whole disk cannot be told apart.)
 ///
 /// # Errors
 ///
@@ -90,18 +93,38 @@ pub fn place(ledger: &Path, candidate: &str) -> io::Result<String> {
     let path = folder.join(".place");
     // Whoever comes first names it; a link appears whole or not at all.
     let draft = folder.join(format!(".place-{candidate}"));
-    fs::write(&draft, candidate)?;
-    let linked = fs::hard_link(&draft, &path);
-    fs::remove_file(&draft)?;
-    match linked {
-        Ok(()) => Ok(candidate.to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let name = fs::read_to_string(&path)?;
-            let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            Ok(if is_plain { name } else { candidate.to_owned() })
+    let mut file = File::create(&draft)?;
+    write!(file, "{candidate} {}", which(&file.metadata()?))?;
+    match fs::hard_link(&draft, &path) {
+        Ok(()) => {
+            fs::remove_file(&draft)?;
+            Ok(candidate.to_owned())
         }
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match named(&path)? {
+            Some(name) => fs::remove_file(&draft).map(|()| name),
+            None => fs::rename(&draft, &path).map(|()| candidate.to_owned()),
+        },
+        Err(error) => {
+            fs::remove_file(&draft)?;
+            Err(error)
+        }
     }
+}
+
+/// The name in the file at `path`; `None` when there is none, or it was copied there from another place.
+fn named(path: &Path) -> io::Result<Option<String>> {
+    let text = fs::read_to_string(path)?;
+    let (name, file) = text.split_once(' ').unwrap_or((&text, ""));
+    let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    // Earlier versions wrote the name alone.
+    let is_here = file.is_empty() || file == which(&fs::metadata(path)?);
+    Ok((is_plain && is_here).then(|| name.to_owned()))
+}
+
+/// What a file keeps under every name on its file system, and no copy has.
+fn which(metadata: &fs::Metadata) -> String {
+    let born = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    format!("{}-{}", metadata.ino(), born.as_nanos())
 }
 
 fn folder(ledger: &Path) -> PathBuf {
@@ -111,6 +134,22 @@ fn folder(ledger: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_the_ledgers_folder_is_another_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ledger, copy) = (directory.path().join("moesync.db"), directory.path().join("copy.db"));
+        assert_eq!(place(&ledger, "first").unwrap(), "first");
+        assert_eq!(place(&ledger, "second").unwrap(), "first");
+        fs::create_dir(folder(&copy)).unwrap();
+        fs::copy(folder(&ledger).join(".place"), folder(&copy).join(".place")).unwrap();
+        assert_eq!(place(&copy, "third").unwrap(), "third");
+        assert_eq!(place(&copy, "fourth").unwrap(), "third");
+        // As the first version named it.
+        fs::write(folder(&copy).join(".place"), "old").unwrap();
+        assert_eq!(place(&copy, "fifth").unwrap(), "old");
+        assert_eq!(fs::read_dir(folder(&copy)).unwrap().count(), 1, "a draft was left");
+    }
 
     #[test]
     fn a_dead_holder_is_dead_to_several_processes_that_ask_at_once() {
