@@ -15,12 +15,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    config::{self, Config, Ledger, Report},
+    config::{self, Config, Report},
     daemon::DaemonError,
     dispatch::Dispatcher,
     ledger::{self, LedgerError},
     outcome::Entry,
-    sync::{Clock, Context, POSTGRES_UNSUPPORTED, Progress, Selection, StartError, SystemClock},
+    sync::{Clock, Context, Progress, Selection, StartError, SystemClock, ledger_file},
     telemetry::{Chain, LogFormat},
     words,
 };
@@ -245,10 +245,7 @@ impl Shell {
 
     /// What the ledger holds, read without changing anything; empty when there is none yet.
     async fn ledger(&self, config: &Config) -> Result<Option<ledger::Ledger>> {
-        match &config.ledger {
-            Ledger::Sqlite(path) => Ok(ledger::open_read_only(path).await?),
-            Ledger::Postgres(_) => Err(Failure::Usage(POSTGRES_UNSUPPORTED.into())),
-        }
+        Ok(ledger::open_read_only(ledger_file(config)?).await?)
     }
 
     /// Prints `value` as JSON, or what `table` makes of it.

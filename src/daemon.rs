@@ -3,7 +3,7 @@
 //! This file owns signals and the service manager. It must not know what is to be done on waking: what a missed, late or
 //! repeated wake leads to follows from the plan alone.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::{
@@ -90,6 +90,8 @@ pub async fn run(
     let (stop_telling, told) = oneshot::channel::<()>();
     let telling = tokio::spawn(dispatch::continuously(current.subscribe(), async { drop(told.await) }));
     let (commands, mut inbox) = mpsc::channel(8);
+    // Beside the loop: what is near its expiry does not wait for it.
+    beside.spawn(sync::recover_continuously(current.subscribe(), commands.clone()));
     let mut scheduler = wake_each_minute(commands.clone()).await?;
     tell(&[NotifyState::Ready]);
     info!(
@@ -118,15 +120,7 @@ pub async fn run(
                 }
                 std::future::pending::<()>().await;
             };
-            let working = async {
-                let mut stop = pin!(stop);
-                // A destination that hangs must keep neither the service manager waiting nor a signal.
-                tokio::select! {
-                    () = &mut stop => return Ok(()),
-                    recovered = recover(&working_with) => recovered?,
-                }
-                sync::continuously(Arc::clone(&working_with), &mut inbox, stop).await
-            };
+            let working = sync::continuously(working_with, &mut inbox, stop);
             tokio::select! {
                 ended = working => ended,
                 () = reloads => Ok(()),
@@ -136,13 +130,13 @@ pub async fn run(
             Ok(()) => break,
             Err(error @ (LedgerError::Replaced { .. } | LedgerError::Damaged { .. })) => {
                 error!(alarm = "ledger", "{}; it is opened anew", Chain(&error));
-                let config = Arc::clone(&ctx.config);
                 let replaced = matches!(error, LedgerError::Replaced { .. }).then(|| Chain(&error).to_string());
                 // Before there is another under the same name: SQLite removes its journal by name.
                 ctx.ledger.close().await;
-                let open = async || sync::start(Arc::clone(&config), Arc::clone(&clock), Arc::clone(&progress)).await;
+                let open = async |config| sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await;
+                let hangup = async || hangups.recv().await.is_some();
                 let opened = tokio::select! {
-                    opened = ctx.pulse.beat_during(open_anew(&ctx, open)) => opened?,
+                    opened = ctx.pulse.beat_during(open_anew(&ctx, open, &load, hangup)) => opened?,
                     () = told_to_stop(&mut interrupts, &mut terminations) => break,
                 };
                 ctx = Arc::new(opened);
@@ -169,34 +163,32 @@ pub async fn run(
     Ok(())
 }
 
-/// [`sync::recover`], tried until the ledger allows it: what runs already is not ended by a disk that is full for a moment.
-///
-/// # Errors
-///
-/// [`LedgerError::Replaced`] and [`LedgerError::Damaged`], for which a new context is needed.
-async fn recover(ctx: &Context) -> Result<(), LedgerError> {
+/// Opens everything again under the configuration in force. A file that it names and that is away for a moment is waited
+/// for; a SIGHUP meanwhile has the configuration read again.
+async fn open_anew(
+    old: &Context,
+    open: impl AsyncFn(Arc<Config>) -> Result<Context, StartError>,
+    load: impl Fn() -> Result<Config, Problem>,
+    mut hangup: impl AsyncFnMut() -> bool,
+) -> Result<Context, StartError> {
+    let mut config = Arc::clone(&old.config);
     loop {
-        match ctx.pulse.beat_during(sync::recover(ctx)).await {
-            Err(error) if !matches!(error, LedgerError::Replaced { .. } | LedgerError::Damaged { .. }) => {
-                error!(alarm = "ledger", "the ledger refuses; it is tried again: {}", Chain(&error));
-            }
-            ended => return ended,
-        }
-        ctx.pulse.beat_during(ctx.clock.sleep(PAUSE)).await;
-    }
-}
-
-/// Opens everything again under a configuration that was good before. A file that it names and that is away for a moment
-/// is waited for.
-async fn open_anew(old: &Context, open: impl AsyncFn() -> Result<Context, StartError>) -> Result<Context, StartError> {
-    loop {
-        match open().await {
+        match open(Arc::clone(&config)).await {
             Err(StartError::Configuration(reason)) => {
                 error!(alarm = "configuration", "could not go on; it is tried again: {reason}");
             }
             ended => return ended,
         }
-        old.clock.sleep(PAUSE).await;
+        tokio::select! {
+            () = old.clock.sleep(PAUSE) => {}
+            true = hangup() => match load() {
+                // Where the ledger is stays as it was until a restart.
+                Ok(new) => config = Arc::new(Config { ledger: old.config.ledger.clone(), ..new }),
+                Err(problem) => {
+                    error!(alarm = "configuration", "the new configuration is not used, the old one is tried again: {problem}");
+                }
+            },
+        }
     }
 }
 
@@ -234,7 +226,7 @@ async fn reload(load: impl Fn() -> Result<Config, Problem>, old: &Context) -> Op
     let loaded = async {
         let config = Arc::new(load()?);
         Dispatcher::new(&config, old.clock.now()).map_err(StartError::Configuration)?;
-        Ok::<_, DaemonError>(sync::reload(old, config).await?)
+        Ok::<_, DaemonError>(sync::reload(old, config)?)
     }
     .await;
     tell(&[NotifyState::Ready]);

@@ -74,6 +74,17 @@ pub enum LedgerError {
     },
 }
 
+impl LedgerError {
+    /// Whether nothing more can be had of this ledger before it is opened again.
+    pub fn needs_reopening(&self) -> bool {
+        match self {
+            LedgerError::Damaged { .. } | LedgerError::Replaced { .. } => true,
+            LedgerError::Database { source, .. } => matches!(source, sqlx::Error::PoolClosed),
+            LedgerError::TooNew { .. } | LedgerError::Fenced { .. } | LedgerError::File { .. } => false,
+        }
+    }
+}
+
 /// What was found when the ledger was opened for writing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {

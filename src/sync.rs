@@ -32,6 +32,7 @@ mod pace;
 mod pass;
 mod pulse;
 mod rebuild;
+mod recover;
 mod refresh;
 mod snapshot;
 mod spool;
@@ -44,9 +45,9 @@ use delivery::Delivery;
 pub use inspect::{Damage, Inspected, Mend, inspect, mend};
 pub use pass::{Command, Selection, Summary, continuously, once};
 pub use pulse::Pulse;
-use rebuild::rebuild;
+pub use recover::{recover, recover_continuously};
 use spool::LineCount;
-pub use start::{POSTGRES_UNSUPPORTED, StartError, recover, reload, start};
+pub use start::{StartError, ledger_file, reload, start};
 
 /// Bytes that can't be verified are quarantined at first sight when less than this is left to expiry.
 const LAST_CHANCE: SignedDuration = SignedDuration::from_hours(24);

@@ -20,7 +20,7 @@ use crate::{
     outcome::Outcome,
     schedule,
     store::{Budget, Destination},
-    sync::Secrets,
+    sync::{Secrets, ledger_file},
     telemetry::Chain,
 };
 
@@ -37,6 +37,7 @@ const MAGIC_BYTES: usize = 4;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
+    ledger_file(&config)?;
     for workspace in &config.workspaces {
         for (what, secret) in [("secret key", &workspace.secret_key), ("API key", &workspace.api_key)] {
             refuse_readable_by_all(&format!("the {what} of workspace `{}`", workspace.name), secret)?;

@@ -6,9 +6,11 @@
 //! statements that follow each other whatever their results go together, in one query.
 
 use std::{
+    collections::HashSet,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use jiff::{Timestamp, civil};
@@ -35,6 +37,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 /// How long a writer waits for another process to finish its transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often a ledger at rest is opened for reading before it counts as one that is written to.
+const OPENINGS: usize = 3;
+
 /// An open ledger. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Ledger {
@@ -42,6 +47,29 @@ pub struct Ledger {
     path: Arc<PathBuf>,
     identity: Option<(u64, u64)>,
     holder: Option<Arc<Holder>>,
+    /// Where it is read as a file that nobody writes.
+    rest: Option<Rest>,
+}
+
+/// A ledger that no process has open for writing: it has no journal beside it, and the file alone is the whole truth. It is
+/// read as it is, because SQLite would make files of its own beside it, or fail where it may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rest {
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Rest {
+    fn of(path: &Path) -> Option<Self> {
+        let has_journal = PathBuf::from(format!("{}-wal", path.display())).exists();
+        let metadata = fs::metadata(path).ok().filter(|_| !has_journal)?;
+        Some(Self { size: metadata.len(), modified: metadata.modified().ok() })
+    }
+
+    /// Whether nobody has begun to write to it since.
+    fn lasts(&self, path: &Path) -> bool {
+        Self::of(path).as_ref() == Some(self)
+    }
 }
 
 impl Ledger {
@@ -79,8 +107,8 @@ impl Ledger {
             message: format!("could not announce this process beside the ledger {}", path.display()),
             source: Some(source),
         })?;
-        let ledger =
-            Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: Some(Arc::new(holder)) };
+        let (identity, path) = (identity(path), Arc::new(path.to_owned()));
+        let ledger = Self { pool, identity, path, holder: Some(Arc::new(holder)), rest: None };
         // Pages can be sound and their content nonsense: better found now than at every reading.
         let read = async {
             ledger.entries().await?;
@@ -95,12 +123,21 @@ impl Ledger {
 
     /// Opens for reading; `None` when nothing was ever recorded.
     pub(super) async fn open_read_only(path: &Path) -> Result<Option<Self>, LedgerError> {
+        for _ in 1..OPENINGS {
+            let rest = Rest::of(path);
+            let opened = Self::open_read_only_once(path, rest.clone()).await;
+            if rest.is_none_or(|rest| rest.lasts(path)) {
+                return opened;
+            }
+            // A process began to write meanwhile: what was found may be half of each.
+        }
+        Self::open_read_only_once(path, None).await
+    }
+
+    async fn open_read_only_once(path: &Path, rest: Option<Rest>) -> Result<Option<Self>, LedgerError> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
-        // Whoever has it open for writing has a journal beside it. Without one the file alone is the whole truth, and is
-        // read as it is: SQLite would make files of its own beside it, or fail where it may not.
-        let is_at_rest = !PathBuf::from(format!("{}-wal", path.display())).exists();
-        let pool = connect(path, options.immutable(is_at_rest)).await?;
-        let ledger = Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: None };
+        let pool = connect(path, options.immutable(rest.is_some())).await?;
+        let ledger = Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: None, rest };
         // Its maker has not come further yet, or never will.
         if !has_table(path, &ledger.pool, "partitions").await? {
             return Ok(None);
@@ -209,8 +246,9 @@ impl Ledger {
         rows.iter().map(|row| self.attempt(row)).collect()
     }
 
-    /// Records the partitions that `plan` found and how far it went.
-    pub async fn extend(&self, plan: &Plan) -> Result<(), LedgerError> {
+    /// Records the partitions that `plan` found and how far it went. How far it went counts only for reports of which that
+    /// is still as in `view`, which it was made from: recovery may have set one back meanwhile.
+    pub async fn extend(&self, plan: &Plan, view: &LedgerView) -> Result<(), LedgerError> {
         if plan.new.is_empty() && plan.planned_through.is_empty() {
             return Ok(());
         }
@@ -219,16 +257,43 @@ impl Ledger {
             self.insert(&mut transaction, partition).await?;
         }
         for (id, through) in &plan.planned_through {
-            self.set_planned_through(&mut transaction, id, *through).await?;
+            self.set_planned_through(&mut transaction, id, view.planned_through.get(id).copied(), *through).await?;
         }
         transaction.commit().await.map_err(|error| self.error("write", error))
     }
 
-    /// Notes that `report` counts as planned up to `through`, so that a rebuilt ledger goes on where the old one was.
-    pub async fn planned_through(&self, report: &ReportId, through: Timestamp) -> Result<(), LedgerError> {
+    /// The reports whose objects from before this ledger began are known to it, as far as they could be read.
+    pub async fn recovered(&self) -> Result<HashSet<ReportId>, LedgerError> {
+        let rows = self.read("SELECT workspace, report FROM recovered").await?;
+        let of = |row| Ok(ReportId { workspace: self.text(row, "workspace")?, report: self.text(row, "report")? });
+        rows.iter().map(of).collect()
+    }
+
+    /// Notes that the objects of `report` from before this ledger began are known to it. The first time, the report counts
+    /// as planned no further than `mark`: until its objects were known, planning could not see how far it had been planned.
+    pub async fn note_recovered(&self, report: &ReportId, mark: Option<Timestamp>) -> Result<(), LedgerError> {
+        let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
-        self.set_planned_through(&mut transaction, report, through).await?;
-        transaction.commit().await.map_err(|error| self.error("write", error))
+        let noted = sqlx::query("INSERT INTO recovered (workspace, report) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(&report.workspace)
+            .bind(&report.report)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        if let Some(mark) = mark.filter(|_| noted.rows_affected() == 1) {
+            sqlx::query(
+                "INSERT INTO reports (workspace, report, planned_through) VALUES (?, ?, ?)
+                 ON CONFLICT (workspace, report) DO UPDATE
+                 SET planned_through = min(planned_through, excluded.planned_through)",
+            )
+            .bind(&report.workspace)
+            .bind(&report.report)
+            .bind(mark.as_millisecond())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
     }
 
     /// Records partitions asked for by hand; those that ended as absent or lost are opened again.
@@ -268,15 +333,36 @@ impl Ledger {
         transaction.commit().await.map_err(|error| self.error("write", error))
     }
 
-    /// Records a partition whose object and manifest were found at the destination.
-    pub async fn adopt(&self, partition: &Partition, object: &StoredObject, attempts: u32) -> Result<(), LedgerError> {
+    /// Records a partition whose object and manifest were found at the destination; says whether that was news.
+    ///
+    /// A partition that a live process has claimed is left to that one: it finds the object itself. The claim of a dead one
+    /// ends.
+    pub async fn adopt(
+        &self,
+        partition: &Partition,
+        object: &StoredObject,
+        attempts: u32,
+    ) -> Result<bool, LedgerError> {
         let mut transaction = self.begin().await?;
+        let holder: Option<String> = sqlx::query_scalar(
+            "SELECT c.holder FROM claims c JOIN partitions p ON p.id = c.partition_id
+             WHERE p.workspace = ? AND p.report = ? AND p.date = ?",
+        )
+        .bind(&partition.id.workspace)
+        .bind(&partition.id.report)
+        .bind(partition.id.date.to_string())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        if holder.is_some_and(|holder| self.is_alive(&holder)) {
+            return Ok(false);
+        }
         self.note_found(&mut transaction, partition, object).await?;
         self.insert(&mut transaction, partition).await?;
-        sqlx::query(
+        let adopted = sqlx::query(
             "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = max(attempts, ?), seen = 1,
                     next_attempt_at = NULL, message = NULL, object_key = ?, size = ?, sha256 = ?, stored_at = ?
-             WHERE workspace = ? AND report = ? AND date = ?",
+             WHERE workspace = ? AND report = ? AND date = ? AND settled <> 'stored'",
         )
         .bind(attempts)
         .bind(&object.key)
@@ -289,7 +375,21 @@ impl Ledger {
         .execute(&mut *transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        transaction.commit().await.map_err(|error| self.error("write", error))
+        let is_adopted = adopted.rows_affected() == 1;
+        if is_adopted {
+            sqlx::query(
+                "DELETE FROM claims WHERE partition_id IN
+                     (SELECT id FROM partitions WHERE workspace = ? AND report = ? AND date = ?)",
+            )
+            .bind(&partition.id.workspace)
+            .bind(&partition.id.report)
+            .bind(partition.id.date.to_string())
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| self.error("write", error))?;
+        }
+        transaction.commit().await.map_err(|error| self.error("write", error))?;
+        Ok(is_adopted)
     }
 
     /// Asks for the right to work on a partition. This process's own claim is renewed: it is left behind when an
@@ -521,16 +621,18 @@ impl Ledger {
         &self,
         connection: &mut SqliteConnection,
         id: &ReportId,
+        before: Option<Timestamp>,
         through: Timestamp,
     ) -> Result<(), LedgerError> {
         sqlx::query(
             "INSERT INTO reports (workspace, report, planned_through) VALUES (?, ?, ?)
              ON CONFLICT (workspace, report) DO UPDATE
-             SET planned_through = excluded.planned_through",
+             SET planned_through = excluded.planned_through WHERE planned_through = ?",
         )
         .bind(&id.workspace)
         .bind(&id.report)
         .bind(through.as_millisecond())
+        .bind(before.map(Timestamp::as_millisecond))
         .execute(connection)
         .await
         .map_err(|error| self.error("write", error))?;
@@ -566,11 +668,26 @@ impl Ledger {
     }
 
     pub(super) fn error(&self, action: &'static str, source: sqlx::Error) -> LedgerError {
-        classify(&self.path, action, source)
+        self.unless_written(classify(&self.path, action, source))
     }
 
     pub(super) fn nonsense(&self, column: &str, value: &str) -> LedgerError {
-        LedgerError::Damaged { path: self.path.to_path_buf(), reason: format!("{column} holds {value:?}") }
+        let reason = format!("{column} holds {value:?}");
+        self.unless_written(LedgerError::Damaged { path: self.path.to_path_buf(), reason })
+    }
+
+    /// A file that is written to while it is read as one at rest looks damaged, and is not.
+    fn unless_written(&self, error: LedgerError) -> LedgerError {
+        match (&error, &self.rest) {
+            (LedgerError::Damaged { .. }, Some(rest)) if !rest.lasts(&self.path) => LedgerError::File {
+                message: format!(
+                    "a process began to write to the ledger {} while it was read; run the command again",
+                    self.path.display()
+                ),
+                source: None,
+            },
+            _ => error,
+        }
     }
 
     /// The value that `word` stands for in `column`, which holds one of a fixed set of words.
@@ -736,8 +853,11 @@ async fn refuse_newer_schema(path: &Path, pool: &SqlitePool) -> Result<Option<i6
     }
 }
 
-/// Every column that holds one of a fixed set of words, and whether a word is in its set.
-const VOCABULARY: [(&str, &str, fn(&str) -> bool); 7] = [
+/// Whether a word is in a column's set.
+type IsKnown = fn(&str) -> bool;
+
+/// Every column that holds one of a fixed set of words: table, column, and which words it may hold.
+const VOCABULARY: [(&str, &str, IsKnown); 7] = [
     ("partitions", "settled", |word| settled_from(word).is_some()),
     ("partitions", "source", |word| Source::parse(word).is_some()),
     ("partitions", "outcome", |word| Outcome::parse(word).is_some()),

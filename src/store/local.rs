@@ -222,6 +222,10 @@ impl Directory {
 
     /// Every file below `prefix`, as a key. Names that aren't UTF-8 are not ours and left out; links aren't followed.
     pub(super) fn keys(&self, prefix: &Path) -> io::Result<Vec<String>> {
+        // Where the root is gone, so is the disk that belongs there: that is not the same as no objects.
+        if !fs::metadata(&self.root)?.is_dir() {
+            return Err(ErrorKind::NotADirectory.into());
+        }
         let mut keys = Vec::new();
         let mut directories = vec![prefix.to_owned()];
         while let Some(directory) = directories.pop() {

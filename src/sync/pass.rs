@@ -70,6 +70,13 @@ pub enum Command {
     Wake,
     /// Go on with this context; downloads under way end with the one they have.
     Reload(Arc<Context>),
+    /// End with this error, for which the ledger has to be opened again. Void under another context than `of`.
+    Reopen {
+        /// The context whose ledger it is.
+        of: Arc<Context>,
+        /// What the ledger said.
+        error: LedgerError,
+    },
 }
 
 /// How long one pass waits for a vendor that asks for patience; longer waits are left to the next pass.
@@ -287,6 +294,11 @@ pub async fn continuously(
                 match command {
                     Some(Command::Reload(context)) => crew.ctx = context,
                     Some(Command::Wake) => {}
+                    Some(Command::Reopen { of, error }) if Arc::ptr_eq(&of, &crew.ctx) => {
+                        crew.drain().await;
+                        return Err(error);
+                    }
+                    Some(Command::Reopen { .. }) => continue,
                     // Whoever could wake us is gone, and so is our reason to run.
                     None => {
                         crew.drain().await;
@@ -337,7 +349,7 @@ async fn replan(crew: &Crew, is_first: bool) -> Result<Plan, LedgerError> {
     let mut view = ctx.view(&ctx.ledger, now).await?;
     view.awaits_answer = !is_first && !crew.has_answered;
     let plan = plan::plan(&ctx.config.reports, &view, now);
-    ctx.ledger.extend(&plan).await?;
+    ctx.ledger.extend(&plan, &view).await?;
     ctx.bulletin.note_plan(now);
     let unconfigured = plan.items.iter().filter(|item| item.decision == Decision::Unconfigured).count();
     if is_first && unconfigured > 0 {

@@ -1,96 +1,331 @@
-//! A ledger that knows less than the destinations learns from the manifests.
+//! A ledger that knows less than a destination learns from the manifests there.
 //!
 //! This file owns what makes a manifest believable. It runs at every start, because an empty ledger, one restored from
 //! an old backup, and a sound one look alike from within; only the manifests of objects that the ledger does not know
-//! are read.
+//! are read. The loop works meanwhile: what it holds a claim on is left to it.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
+use futures::{FutureExt, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp, civil::Date};
+use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use super::{Context, describe, inspect::digest, reread};
 use crate::{
     config::{AlarmKind, Report, Source},
-    ledger::LedgerError,
+    ledger::{Claimed, LedgerError},
     outcome::{Entry, Settled, StoredObject},
     plan,
-    report::{Partition, PartitionId, ReportId},
+    report::{Partition, PartitionId},
+    schedule,
     store::{Destination, Found, Manifest, StoreError},
 };
 
 /// So many keys of objects that are gone are named.
 const NAMED: usize = 10;
 
-/// Adopts every object of a configured report that has its manifest and is not in the ledger. Returns how many.
+/// So many requests are made to one destination at a time, and so many manifests of it are in memory.
+const AT_ONCE: usize = 32;
+
+/// So many reads that fail one after the other mean that the destination is away, rather than that they are damaged.
+const AWAY_AFTER: usize = AT_ONCE;
+
+/// What came of looking through one destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rebuilt {
+    /// Whether there is more to plan, or less to fetch, than before.
+    pub(super) has_changed: bool,
+    /// Whether everything there could be read.
+    pub(super) is_whole: bool,
+}
+
+/// Adopts every object of a configured report at `destination` that has its manifest and is not in the ledger.
 ///
-/// What only a manifest is left of, and no plan will fetch again, is told loudly: no row of the ledger speaks for it.
-///
-/// A destination that cannot be listed is reported and left for the next time: its partitions are looked at one by one
-/// before anything is downloaded.
+/// What only a manifest is left of, and no plan will fetch again, raises an alarm: no row of the ledger speaks for it. What
+/// cannot be read is logged and left for the next time: until then the report may miss objects, but no date, because the
+/// keys alone tell from when on it was planned.
 ///
 /// # Errors
 ///
 /// When the ledger refuses.
-pub(super) async fn rebuild(ctx: &Context) -> Result<u64, LedgerError> {
-    let entries = ctx.ledger.entries().await?;
-    let planned = ctx.ledger.view(ctx.clock.now()).await?.planned_through;
-    let stored: HashMap<&PartitionId, &str> = entries
-        .iter()
-        .filter(|entry| entry.settled == Settled::Stored)
-        .filter_map(|entry| Some((&entry.partition.id, entry.object.as_ref()?.key.as_str())))
-        .collect();
-    let known: HashSet<(ReportId, &str)> = stored.iter().map(|(id, key)| (id.report_id(), *key)).collect();
-
-    let mut adopted = 0;
-    let mut gone = Vec::new();
-    let mut unreachable = HashSet::new();
-    for report in &ctx.config.reports {
-        let Some(destination) = ctx.destinations.get(&report.destination) else { continue };
-        if unreachable.contains(destination.name()) {
-            continue;
-        }
-        let id = report.report_id();
-        let is_known = |key: &str| known.contains(&(id.clone(), key));
-        let is_stored = |partition: &PartitionId| stored.contains_key(partition);
-        let found = match find(ctx, report, destination, is_known, is_stored, &mut gone).await {
-            Ok(found) => found,
-            Err(error) => {
-                warn!(workspace = id.workspace, report = id.report, "could not look for stored objects: {error}");
-                unreachable.insert(destination.name());
-                continue;
-            }
-        };
-        let mut from: Option<Timestamp> = None;
-        for (partition, object, attempts) in found {
-            ctx.ledger.adopt(&partition, &object, attempts).await?;
-            let at = partition.generated_at;
-            // What lies between two listings cannot be had; and what was fetched long after it was due was asked for by hand.
-            let is_late = object.stored_at.duration_since(partition.due_at) > report.give_up_after;
-            from = match from {
-                _ if is_late => from,
-                Some(from) if report.source.is_live_listing() => Some(from.max(at)),
-                Some(from) => Some(from.min(at)),
-                None => Some(at),
-            };
-            adopted += 1;
-        }
-        if let (Some(from), false) = (from, planned.contains_key(&id)) {
-            resume(ctx, report, from).await?;
-        }
+pub(super) async fn rebuild(ctx: &Context, destination: &Destination) -> Result<Rebuilt, LedgerError> {
+    let recovered = ctx.ledger.recovered().await?;
+    let search = Search { ctx, destination, places: Semaphore::new(AT_ONCE), failures: AtomicUsize::new(0) };
+    let mut reports = Vec::new();
+    for report in ctx.config.reports.iter().filter(|report| report.destination == destination.name()) {
+        reports.push((Arc::clone(report), !recovered.contains(&report.report_id())));
     }
+    let mut learned = stream::iter(reports)
+        .map(|(report, is_first)| search.learn(report, is_first).boxed())
+        .buffer_unordered(AT_ONCE);
+
+    let (mut adopted, mut unread, mut has_resumed, mut gone) = (0, 0, false, Vec::new());
+    let mut is_listed = true;
+    while let Some(learned) = learned.next().await {
+        let Some(learned) = learned? else {
+            is_listed = false;
+            continue;
+        };
+        adopted += learned.adopted;
+        unread += learned.unread;
+        has_resumed |= learned.has_resumed;
+        gone.extend(learned.gone);
+    }
+    let destination = destination.name();
     if adopted > 0 {
-        info!(adopted, "the ledger did not know {adopted} stored objects; it learned them from their manifests");
+        info!(
+            destination,
+            adopted, "the ledger did not know {adopted} stored objects; it learned them from their manifests"
+        );
+    }
+    if unread > 0 {
+        warn!(destination, unread, "{unread} manifests could not be read; they are read again later");
     }
     if !gone.is_empty() {
-        tell_gone(ctx, gone).await?;
+        raise_gone(ctx, gone).await?;
     }
-    Ok(adopted)
+    Ok(Rebuilt { has_changed: adopted > 0 || has_resumed, is_whole: is_listed && unread == 0 })
 }
 
-/// Becomes loud about objects that only a manifest tells of, but for what another copy was adopted of or a pass looks
-/// after.
-async fn tell_gone(ctx: &Context, gone: Vec<(Partition, String)>) -> Result<(), LedgerError> {
+/// One look through one destination.
+struct Search<'a> {
+    ctx: &'a Context,
+    destination: &'a Destination,
+    places: Semaphore,
+    /// How many reads have failed since the last one that did not.
+    failures: AtomicUsize,
+}
+
+/// What the manifests of one report have told.
+#[derive(Default)]
+struct Learned {
+    adopted: usize,
+    unread: usize,
+    /// Whether the report is now planned from an earlier time on than before.
+    has_resumed: bool,
+    /// What only a manifest tells of.
+    gone: Vec<(Partition, String)>,
+}
+
+/// What one manifest has told.
+enum Examined {
+    Whole(Box<(Partition, StoredObject, u32)>),
+    /// Only the manifest is left.
+    Gone(Partition, String),
+    /// It is no manifest of this report, or the partition is being worked on.
+    Nothing,
+    /// It is to be read again.
+    Unread(String),
+}
+
+impl Search<'_> {
+    /// Adopts what can be adopted of `report`; `None` when it could not be listed.
+    ///
+    /// Where `is_first`, it goes on being planned from where its objects say that it was planned before.
+    async fn learn(&self, report: Arc<Report>, is_first: bool) -> Result<Option<Learned>, LedgerError> {
+        let report = &*report;
+        let mut stored = self.ctx.ledger.history(&report.report_id(), Date::MAX, u32::MAX).await?;
+        stored.retain(|entry| entry.settled == Settled::Stored);
+        let keys = match self.ask(self.destination.manifest_keys(&format!("{}/", report.key_prefix()))).await {
+            Some(Ok(keys)) => keys,
+            Some(Err(error)) => {
+                warn!(
+                    workspace = report.workspace.name,
+                    report = report.id,
+                    "could not look for stored objects; it is tried again: {error}"
+                );
+                return Ok(None);
+            }
+            None => return Ok(None),
+        };
+        let known: HashSet<&str> =
+            stored.iter().filter_map(|entry| Some(entry.object.as_ref()?.key.as_str())).collect();
+        let mut settled: HashSet<Date> = stored.iter().map(|entry| entry.partition.id.date).collect();
+        let versions = format!("{}/_versions/", report.key_prefix());
+        let (beside, own): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.starts_with(&versions));
+        let restated: HashSet<Date> = beside.iter().filter_map(|key| date_in(key)).collect();
+
+        let mut learned = Learned::default();
+        // What says from when on the report was planned.
+        let mut planned: Vec<Timestamp> = stored.iter().filter(|entry| was_planned(report, entry)).map(at).collect();
+        // The object under the partition's own key comes before any other version of it. Versions of what is stored are
+        // not read: there may be one for each day that restated.
+        for keys in [own, beside] {
+            let unknown: Vec<_> = keys
+                .into_iter()
+                .filter(|key| !known.contains(key.as_str()))
+                .filter(|key| date_in(key).is_none_or(|date| !settled.contains(&date)))
+                .collect();
+            let mut examined =
+                stream::iter(unknown).map(|key| self.examine(report, key, &restated).boxed()).buffered(AT_ONCE);
+            while let Some(examined) = examined.next().await {
+                match examined? {
+                    Examined::Whole(whole) => {
+                        let (partition, object, attempts) = *whole;
+                        if !settled.insert(partition.id.date) {
+                            continue;
+                        }
+                        learned.adopted += usize::from(self.ctx.ledger.adopt(&partition, &object, attempts).await?);
+                        let entry = Entry { object: Some(object), ..Entry::new(partition) };
+                        planned.extend(was_planned(report, &entry).then(|| at(&entry)));
+                    }
+                    Examined::Gone(partition, key) => learned.gone.push((partition, key)),
+                    Examined::Nothing => {}
+                    Examined::Unread(key) => {
+                        learned.unread += 1;
+                        let day = date_in(&key);
+                        let occurrence =
+                            day.and_then(|day| schedule::on_any_day(&report.schedule, &report.timezone, day));
+                        planned.extend(occurrence.map(|occurrence| occurrence.generated_at));
+                    }
+                }
+            }
+        }
+        learned.gone.retain(|(partition, _)| !settled.contains(&partition.id.date));
+        if is_first {
+            let mark = resumes_at(report, planned, self.ctx.clock.now());
+            learned.has_resumed = mark.is_some();
+            self.ctx.ledger.note_recovered(&report.report_id(), mark).await?;
+        }
+        Ok(Some(learned))
+    }
+
+    /// Reads the manifest of the object at `key`.
+    async fn examine(&self, report: &Report, key: String, restated: &HashSet<Date>) -> Result<Examined, LedgerError> {
+        let destination = self.destination;
+        let (size, manifest) = match self.ask(destination.look(&key)).await {
+            Some(Ok(Found { size, manifest: Some(manifest), .. })) => (size, manifest),
+            Some(Ok(_)) => return Ok(Examined::Nothing),
+            Some(Err(error)) => {
+                warn!(key, "a manifest could not be read; it is read again later: {error}");
+                return Ok(Examined::Unread(key));
+            }
+            None => return Ok(Examined::Unread(key)),
+        };
+        let Some(partition) = believable(report, &key, &manifest) else {
+            warn!(key, "a manifest that is not of this report or not of this object is ignored");
+            return Ok(Examined::Nothing);
+        };
+        let is_version = key.starts_with(&format!("{}/_versions/", report.key_prefix()));
+        let is_restated = !report.source.is_archive() && restated.contains(&manifest.date) && !is_version;
+        let manifest = match is_restated {
+            true => match self.described(report, &partition, &key, manifest).await? {
+                Described::By(manifest) => *manifest,
+                Described::Otherwise(examined) => return Ok(examined),
+            },
+            false if size != Some(manifest.size) => {
+                warn!(key, "a manifest whose object is missing or of another size is ignored");
+                return Ok(Examined::Gone(partition, key));
+            }
+            false => manifest,
+        };
+        let object = StoredObject {
+            key,
+            size: manifest.size,
+            sha256: manifest.sha256,
+            stored_at: manifest.fetched_at.unwrap_or(manifest.generated_at),
+        };
+        Ok(Examined::Whole(Box::new((partition, object, manifest.attempts))))
+    }
+
+    /// The manifest of a restated object: the one that is there, or a new one where a process died when it had replaced
+    /// the object and not yet the manifest.
+    async fn described(
+        &self,
+        report: &Report,
+        partition: &Partition,
+        key: &str,
+        manifest: Manifest,
+    ) -> Result<Described, LedgerError> {
+        let unread = |error: StoreError| {
+            warn!(key, "a stored object could not be read; it is read again later: {error}");
+            Ok(Described::Otherwise(Examined::Unread(key.to_owned())))
+        };
+        match self.ask(digest(self.destination, key)).await {
+            Some(Ok(sha256)) if sha256.as_ref() == Some(&manifest.sha256) => {
+                return Ok(Described::By(Box::new(manifest)));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return unread(error),
+            None => return Ok(Described::Otherwise(Examined::Unread(key.to_owned()))),
+        }
+        // Under a claim, because the loop replaces such objects.
+        let (ledger, id) = (&self.ctx.ledger, &partition.id);
+        ledger.reopen(std::slice::from_ref(partition)).await?;
+        let Claimed::Ours(_) = ledger.claim(id, Settled::Open).await? else {
+            return Ok(Described::Otherwise(Examined::Nothing));
+        };
+        let described = async {
+            let Some((verified, records)) = reread(self.ctx, report, self.destination, key).await? else {
+                return Ok(None);
+            };
+            let entry = Entry::new(partition.clone());
+            let manifest = Manifest { records, ..describe(self.ctx, report, &entry, key, &verified) };
+            self.destination.put_manifest(&manifest).await?;
+            Ok(Some(manifest))
+        };
+        let described = self.ask(described).await;
+        ledger.release(id).await?;
+        match described {
+            Some(Ok(Some(manifest))) => Ok(Described::By(Box::new(manifest))),
+            Some(Ok(None)) => Ok(Described::Otherwise(Examined::Gone(partition.clone(), key.to_owned()))),
+            Some(Err(error)) => unread(error),
+            None => Ok(Described::Otherwise(Examined::Unread(key.to_owned()))),
+        }
+    }
+
+    /// One request to the destination, in its turn; `None` when the destination has turned out to be away.
+    async fn ask<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Option<Result<T, StoreError>> {
+        let _place = self.places.acquire().await.ok()?;
+        if self.failures.load(Ordering::Relaxed) >= AWAY_AFTER {
+            return None;
+        }
+        let answer = request.await;
+        match &answer {
+            Ok(_) => self.failures.store(0, Ordering::Relaxed),
+            Err(_) => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
+        }
+        Some(answer)
+    }
+}
+
+enum Described {
+    By(Box<Manifest>),
+    Otherwise(Examined),
+}
+
+fn at(entry: &Entry) -> Timestamp {
+    entry.partition.generated_at
+}
+
+/// Whether a stored partition came from the schedule: what was fetched long after it was due was asked for by hand.
+fn was_planned(report: &Report, entry: &Entry) -> bool {
+    let age = entry.object.as_ref().map(|object| object.stored_at.duration_since(entry.partition.due_at));
+    age.is_some_and(|age| age <= report.give_up_after)
+}
+
+/// Where a report that was never planned is looked at from today on, one that has objects was planned before: it goes on
+/// from them, as far back as something unpublished would still be asked for. `None` where first sight goes back by itself.
+fn resumes_at(report: &Report, planned: Vec<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    if report.source == Source::CampaignReport || report.start.is_some() {
+        return None;
+    }
+    let planned = planned.into_iter();
+    // What lies between two listings cannot be had.
+    let from = if report.source.is_live_listing() { planned.max()? } else { planned.min()? };
+    let earliest = now.checked_sub(report.give_up_after).unwrap_or(Timestamp::MIN);
+    Some(from.checked_sub(SignedDuration::from_millis(1)).unwrap_or(from).max(earliest))
+}
+
+/// Raises an alarm about objects that only a manifest tells of, but for what the ledger or the plan looks after.
+async fn raise_gone(ctx: &Context, gone: Vec<(Partition, String)>) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
     let entries = ctx.ledger.entries().await?;
     let plan = plan::plan(&ctx.config.reports, &ctx.ledger.view(now).await?, now);
@@ -121,78 +356,6 @@ async fn tell_gone(ctx: &Context, gone: Vec<(Partition, String)>) -> Result<(), 
         None => ctx.bulletin.raise(AlarmKind::Ledger, message),
     }
     Ok(())
-}
-
-/// Where a report that was never planned is looked at from today on, one that has objects was planned before: go on
-/// from them, as far back as something unpublished would still be asked for.
-async fn resume(ctx: &Context, report: &Report, from: Timestamp) -> Result<(), LedgerError> {
-    if report.source == Source::CampaignReport || report.start.is_some() {
-        return Ok(());
-    }
-    let earliest = ctx.clock.now().checked_sub(report.give_up_after).unwrap_or(Timestamp::MIN);
-    let just_before = from.checked_sub(SignedDuration::from_millis(1)).unwrap_or(from);
-    ctx.ledger.planned_through(&report.report_id(), just_before.max(earliest)).await
-}
-
-/// What can be adopted. `gone` gets what only a manifest tells of.
-async fn find(
-    ctx: &Context,
-    report: &Report,
-    destination: &Destination,
-    is_known: impl Fn(&str) -> bool,
-    is_stored: impl Fn(&PartitionId) -> bool,
-    gone: &mut Vec<(Partition, String)>,
-) -> Result<Vec<(Partition, StoredObject, u32)>, StoreError> {
-    let mut found: HashMap<PartitionId, (Partition, StoredObject, u32)> = HashMap::new();
-    let mut keys = destination.manifest_keys(&format!("{}/", report.key_prefix())).await?;
-    let versions = format!("{}/_versions/", report.key_prefix());
-    // The object under the partition's own key comes before any other version of it.
-    keys.sort_by_key(|key| key.starts_with(&versions));
-    let is_of_stored = |key: &str| {
-        date_in(key).is_some_and(|date| {
-            is_stored(&PartitionId { workspace: report.workspace.name.clone(), report: report.id.clone(), date })
-        })
-    };
-    let restated: HashSet<Date> =
-        keys.iter().filter(|key| key.starts_with(&versions)).filter_map(|key| date_in(key)).collect();
-    // Versions of what is stored are not read: there may be one for each day that restated.
-    for key in keys.into_iter().filter(|key| !is_known(key) && !is_of_stored(key)) {
-        let Found { size, manifest, .. } = destination.look(&key).await?;
-        let Some(mut manifest) = manifest else { continue };
-        let Some(partition) = believable(report, &key, &manifest) else {
-            warn!(key, "a manifest that is not of this report or not of this object is ignored");
-            continue;
-        };
-        if is_stored(&partition.id) || found.contains_key(&partition.id) {
-            continue;
-        }
-        let is_replaced =
-            !report.source.is_archive() && restated.contains(&manifest.date) && !key.starts_with(&versions);
-        if is_replaced && digest(destination, &key).await?.as_ref() != Some(&manifest.sha256) {
-            // A process died when it had replaced the object and not yet the manifest.
-            let Some((verified, records)) = reread(ctx, report, destination, &key).await? else {
-                gone.push((partition, key));
-                continue;
-            };
-            let entry = Entry::new(partition.clone());
-            manifest = Manifest { records, ..describe(ctx, report, &entry, &key, &verified) };
-            destination.put_manifest(&manifest).await?;
-        } else if size != Some(manifest.size) {
-            warn!(key, "a manifest whose object is missing or of another size is ignored");
-            gone.push((partition, key));
-            continue;
-        }
-        let object = StoredObject {
-            key,
-            size: manifest.size,
-            sha256: manifest.sha256,
-            stored_at: manifest.fetched_at.unwrap_or(manifest.generated_at),
-        };
-        found.insert(partition.id.clone(), (partition, object, manifest.attempts));
-    }
-    let mut found: Vec<_> = found.into_values().collect();
-    found.sort_by(|(a, ..), (b, ..)| a.id.cmp(&b.id));
-    Ok(found)
 }
 
 fn date_in(key: &str) -> Option<Date> {

@@ -1,12 +1,13 @@
 //! Wiring: from a valid configuration to a context that can work.
 //!
-//! This file owns the order of starting: secrets, destinations, ledger, leftovers, manifests.
+//! This file owns the order of starting: secrets, destinations, ledger. What the destinations hold beyond the ledger comes
+//! after that, in `recover`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::{Bulletin, Clock, Context, Progress, Pulse, Secrets, context::Skews, rebuild};
+use super::{Bulletin, Clock, Context, Progress, Pulse, Secrets, context::Skews};
 use crate::{
     config::{AlarmKind, Config, Ledger},
     ledger::{self, Found, LedgerError},
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// What is said to a `postgres://` ledger, which the configuration knows and this version does not have.
-pub const POSTGRES_UNSUPPORTED: &str = "ledger.url: this version keeps its ledger in SQLite; use sqlite://PATH";
+const POSTGRES_UNSUPPORTED: &str = "ledger.url: this version keeps its ledger in SQLite; use sqlite://PATH";
 
 /// Why work could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,7 @@ pub enum StartError {
     Ledger(#[from] LedgerError),
 }
 
-/// Opens everything that `config` names. [`recover`] comes next.
+/// Opens everything that `config` names. [`super::recover`] comes next, or beside the work.
 ///
 /// # Errors
 ///
@@ -39,13 +40,7 @@ pub async fn start(
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
 ) -> Result<Context, StartError> {
-    let Ledger::Sqlite(path) = &config.ledger else {
-        return Err(StartError::Configuration(POSTGRES_UNSUPPORTED.into()));
-    };
-    if path.is_dir() {
-        let message = format!("ledger.url: {} is a folder; name a file in it", path.display());
-        return Err(StartError::Configuration(message));
-    }
+    let path = ledger_file(&config)?;
     let secrets = resolve(&config)?;
     let vendor = client(&config)?;
     let place = ledger::place(path, &random()).map_err(|source| LedgerError::File {
@@ -88,26 +83,14 @@ pub async fn start(
     })
 }
 
-/// Clears up after processes that died and brings the ledger up to what the destinations hold. To be done once before
-/// work begins; a destination that cannot be reached is left for the next time.
+/// A context for `config` in place of `old`, with the same ledger; whatever `[ledger]` and `[web]` say now. It has still to
+/// be recovered, beside the work.
 ///
 /// # Errors
 ///
-/// When the ledger refuses.
-pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
-    sweep(ctx).await;
-    ctx.ledger.note_interrupted().await?;
-    rebuild(ctx).await?;
-    Ok(())
-}
-
-/// A context for `config` in place of `old`, with the same ledger; whatever `[ledger]` and `[web]` say now.
-///
-/// # Errors
-///
-/// As of [`start`]; `old` stays usable.
-pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError> {
-    let context = Context {
+/// [`StartError::Configuration`]; `old` stays usable.
+pub fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError> {
+    Ok(Context {
         ledger: old.ledger.clone(),
         vendor: client(&config)?,
         destinations: open(&config, &old.budget, &old.holder)?,
@@ -122,9 +105,23 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
         budget: old.budget.clone(),
         holder: old.holder.clone(),
         config,
-    };
-    rebuild(&context).await?;
-    Ok(context)
+    })
+}
+
+/// The file of the ledger that `config` names.
+///
+/// # Errors
+///
+/// When this version cannot keep its ledger there, by the looks of it.
+pub fn ledger_file(config: &Config) -> Result<&Path, StartError> {
+    match &config.ledger {
+        Ledger::Sqlite(path) if path.is_dir() => {
+            let message = format!("ledger.url: {} is a folder; name a file in it", path.display());
+            Err(StartError::Configuration(message))
+        }
+        Ledger::Sqlite(path) => Ok(path),
+        Ledger::Postgres(_) => Err(StartError::Configuration(POSTGRES_UNSUPPORTED.into())),
+    }
 }
 
 fn resolve(config: &Config) -> Result<Secrets, StartError> {
@@ -150,21 +147,6 @@ fn open(config: &Config, budget: &Budget, holder: &str) -> Result<HashMap<String
         Ok((destination.name.clone(), opened))
     });
     opened.collect()
-}
-
-/// Removes what processes of this ledger that died have left staged.
-async fn sweep(ctx: &Context) {
-    // Holders of other ledgers may share the destination. Nothing here tells whether they live, so they are left alone.
-    let is_alive = |holder: &str| !holder.starts_with(&ctx.place) || ctx.ledger.is_alive(holder);
-    for destination in ctx.destinations.values() {
-        match destination.sweep(is_alive).await {
-            Ok(0) => {}
-            Ok(removed) => {
-                info!(destination = destination.name(), removed, "removed unfinished uploads of a dead process")
-            }
-            Err(error) => warn!(destination = destination.name(), "could not look for unfinished uploads: {error}"),
-        }
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]

@@ -9,6 +9,7 @@ use moesync::{
     config::Source,
     ledger::{self, Claim, Claimed, Ledger, LedgerError},
     outcome::{self, Attempt, Outcome, Settled, StoredObject},
+    plan::Plan,
     report::{Partition, PartitionId},
     telemetry::Chain,
 };
@@ -297,4 +298,70 @@ async fn a_claim_made_again_by_its_own_holder_voids_the_one_before() {
     assert_eq!(ledger.attempts(&id).await.unwrap(), []);
     record(*after).await.unwrap();
     assert_eq!(ledger.attempts(&id).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("moesync.db");
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let open = async |holder| ledger::open(&path, holder, at).await.unwrap().0;
+    let (first, second) = (open("first").await, open("second").await);
+    let partition = partition(at);
+    let id = partition.id.clone();
+    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
+    first.reopen(std::slice::from_ref(&partition)).await.unwrap();
+    let Claimed::Ours(claim) = first.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    for ledger in [&first, &second] {
+        assert!(!ledger.adopt(&partition, &object, 1).await.unwrap(), "it is in flight");
+    }
+    assert_eq!(first.entry_of(&id).await.unwrap().unwrap().settled, Settled::Open);
+    let attempt = stored_at(at);
+    let settlement = outcome::settle(&claim.entry, SignedDuration::from_hours(1), &attempt, 0.5);
+    first.record(*claim, &attempt, &settlement, Some(&object)).await.unwrap();
+    assert!(!second.adopt(&partition, &object, 1).await.unwrap(), "it is stored");
+    assert_eq!(second.attempts(&id).await.unwrap().len(), 1, "one attempt was recorded twice");
+
+    let other = Partition { id: PartitionId { report: "other".into(), ..id }, ..partition };
+    first.reopen(std::slice::from_ref(&other)).await.unwrap();
+    let Claimed::Ours(dead) = first.claim(&other.id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    fs::remove_file(folder.path().join("moesync.db.holders/first")).unwrap();
+    assert!(second.adopt(&other, &object, 1).await.unwrap());
+    assert!(!first.is_ours(&dead).await.unwrap());
+    assert_eq!(second.note_interrupted().await.unwrap(), 0, "the stored partition counts as half fetched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_made_before_recovery_set_a_report_back_does_not_hide_its_dates() {
+    let folder = tempfile::tempdir().unwrap();
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let ledger = ledger::open(&folder.path().join("moesync.db"), "me", at).await.unwrap().0;
+    let id = partition(at).id.report_id();
+    let plan = |through| Plan { planned_through: vec![(id.clone(), through)], ..Plan::default() };
+    let planned = async || ledger.view(at).await.unwrap().planned_through.get(&id).copied();
+    ledger.extend(&plan(at), &ledger.view(at).await.unwrap()).await.unwrap();
+    let view = ledger.view(at).await.unwrap();
+    let earlier = at - SignedDuration::from_hours(72);
+    ledger.note_recovered(&id, Some(earlier)).await.unwrap();
+    ledger.extend(&plan(at + SignedDuration::from_hours(1)), &view).await.unwrap();
+    assert_eq!(planned().await, Some(earlier));
+    // Once is enough: what was planned since stays planned.
+    ledger.extend(&plan(at), &ledger.view(at).await.unwrap()).await.unwrap();
+    ledger.note_recovered(&id, Some(earlier)).await.unwrap();
+    assert_eq!(planned().await, Some(at));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_changes_while_it_is_read_at_rest_does_not_count_as_damaged() {
+    let (bench, _) = stored().await;
+    let ledger = ledger::open_read_only(&bench.ledger()).await.unwrap().unwrap();
+    // As a process that begins to write may leave it for a moment.
+    let mut bytes = fs::read(bench.ledger()).unwrap();
+    let whole = bytes.len();
+    bytes[4096..].fill(0xa5);
+    bytes.resize(whole + 4096, 0);
+    fs::write(bench.ledger(), bytes).unwrap();
+    let error = ledger.entries().await.unwrap_err();
+    assert!(matches!(error, LedgerError::File { .. }), "{error}");
+    assert!(error.to_string().contains("run the command again"), "{error}");
 }

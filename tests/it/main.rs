@@ -14,6 +14,7 @@ mod hunt;
 mod json_apis;
 mod ledger;
 mod notify;
+mod recover;
 mod restart;
 mod snapshot;
 mod store;

@@ -107,7 +107,8 @@ async fn month(bench: &Bench) {
                 planned_through: vec![(report.report_id(), now)],
                 ..Plan::default()
             };
-            ctx.ledger.extend(&plan).await.unwrap();
+            let view = ctx.ledger.view(now).await.unwrap();
+            ctx.ledger.extend(&plan, &view).await.unwrap();
             let fate = match (report.id.as_str(), ago) {
                 ("conversions", 13) => Settled::Lost,
                 ("conversions", 6) | ("campaigns", 0) | ("push-performance", 0..=1) => Settled::Open,

@@ -1,0 +1,136 @@
+//! Recovery: what dead processes left is cleared up, and what the destinations hold beyond the ledger is learned.
+//!
+//! This file owns when that happens: each destination by itself, beside the work on partitions, and again until all of it
+//! could be read. It must not know what makes a manifest believable; that is `rebuild`'s.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{
+    FutureExt,
+    future::{join_all, try_join_all},
+};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use super::{
+    Command, Context, jitter,
+    rebuild::{Rebuilt, rebuild},
+};
+use crate::{ledger::LedgerError, outcome, store::Destination, telemetry::Chain};
+
+/// How long a command waits for one destination before it goes on without what that could tell. What was learned by then
+/// is kept, and each partition is looked at before it is downloaded.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Clears up after processes that died and brings the ledger up to what the destinations hold, all of them at a time. A
+/// destination that cannot be reached is left for the next command, or for the daemon.
+///
+/// # Errors
+///
+/// When the ledger refuses.
+pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
+    ctx.ledger.note_interrupted().await?;
+    let mut each = Vec::new();
+    for destination in ctx.destinations.values() {
+        let recovered = tokio::time::timeout(PATIENCE, recover_from(ctx, destination)).boxed();
+        each.push(recovered.map(|recovered| match recovered {
+            Ok(recovered) => recovered.map(drop),
+            Err(_) => {
+                let destination = destination.name();
+                warn!(destination, "stopped looking for stored objects after {PATIENCE:?}; the next start goes on");
+                Ok(())
+            }
+        }));
+    }
+    join_all(each).await.into_iter().collect()
+}
+
+/// Recovers beside the daemon's loop, and again for each context that comes through `contexts`. A destination that is away
+/// is tried again with growing pauses until it could be read. The loop is woken where it has more to plan, and told where
+/// the ledger has to be opened again.
+pub async fn recover_continuously(mut contexts: watch::Receiver<Arc<Context>>, loop_: mpsc::Sender<Command>) {
+    loop {
+        let ctx = contexts.borrow_and_update().clone();
+        let recovering = async {
+            if let Err(error) = recover_until_whole(&ctx, &loop_).await {
+                // The loop is gone only when the process ends.
+                let _ = loop_.send(Command::Reopen { of: Arc::clone(&ctx), error }).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = recovering => {}
+            changed = contexts.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn recover_until_whole(ctx: &Context, loop_: &mpsc::Sender<Command>) -> Result<(), LedgerError> {
+    let mut number = 0;
+    while let Err(error) = ctx.ledger.note_interrupted().await {
+        pause(ctx, &mut number, Some(error)).await?;
+    }
+    let mut each = Vec::new();
+    for destination in ctx.destinations.values() {
+        each.push(recover_from_until_whole(ctx, destination, loop_).boxed());
+    }
+    try_join_all(each).await.map(drop)
+}
+
+async fn recover_from_until_whole(
+    ctx: &Context,
+    destination: &Destination,
+    loop_: &mpsc::Sender<Command>,
+) -> Result<(), LedgerError> {
+    let mut number = 0;
+    loop {
+        let refused = match recover_from(ctx, destination).await {
+            Ok(rebuilt) => {
+                if rebuilt.has_changed {
+                    // A full inbox means that the loop is about to look anyway.
+                    let _ = loop_.try_send(Command::Wake);
+                }
+                if rebuilt.is_whole {
+                    return Ok(());
+                }
+                None
+            }
+            Err(error) => Some(error),
+        };
+        pause(ctx, &mut number, refused).await?;
+    }
+}
+
+/// The pause before the next try, as of anything that is retried.
+///
+/// # Errors
+///
+/// What the ledger `refused`, where it has to be opened again.
+async fn pause(ctx: &Context, number: &mut u32, refused: Option<LedgerError>) -> Result<(), LedgerError> {
+    match refused {
+        Some(error) if error.needs_reopening() => return Err(error),
+        Some(error) => error!(alarm = "ledger", "the ledger refuses; it is tried again: {}", Chain(&error)),
+        None => {}
+    }
+    *number += 1;
+    ctx.clock.sleep(outcome::retry(*number, jitter()).unsigned_abs()).await;
+    Ok(())
+}
+
+async fn recover_from(ctx: &Context, destination: &Destination) -> Result<Rebuilt, LedgerError> {
+    let ((), rebuilt) = tokio::join!(sweep(ctx, destination), rebuild(ctx, destination));
+    rebuilt
+}
+
+/// Removes what processes of this ledger that died have left staged.
+async fn sweep(ctx: &Context, destination: &Destination) {
+    // Holders of other ledgers may share the destination. Nothing here tells whether they live, so they are left alone.
+    let is_alive = |holder: &str| !holder.starts_with(&ctx.place) || ctx.ledger.is_alive(holder);
+    match destination.sweep(is_alive).await {
+        Ok(0) => {}
+        Ok(removed) => {
+            info!(destination = destination.name(), removed, "removed unfinished uploads of a dead process")
+        }
+        Err(error) => warn!(destination = destination.name(), "could not look for unfinished uploads: {error}"),
+    }
+}

@@ -1,0 +1,215 @@
+//! A ledger that was lost, and destinations that are away, slow or damaged when it is learned again.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::fs;
+
+use jiff::{SignedDuration, ToSpan as _};
+use moesync::{
+    emulator::Campaigns,
+    sync::{self, Selection},
+};
+use tokio::net::TcpListener;
+
+use crate::support::{Bench, Daemon, Series, wait_until};
+
+/// The configuration without `start`: planned from the first sight on.
+fn without_start(bench: &Bench) -> String {
+    bench.config().lines().filter(|line| !line.starts_with("start")).map(|line| format!("{line}\n")).collect()
+}
+
+fn lose_ledger(bench: &Bench) {
+    fs::remove_dir_all(bench.path("ledger")).unwrap();
+}
+
+/// The destination as it is while its disk is away.
+fn take_away(bench: &Bench) {
+    fs::rename(bench.path("reports"), bench.path("reports-away")).unwrap();
+    fs::write(bench.path("reports"), "no folder").unwrap();
+}
+
+fn bring_back(bench: &Bench) {
+    fs::remove_file(bench.path("reports")).unwrap();
+    fs::rename(bench.path("reports-away"), bench.path("reports")).unwrap();
+}
+
+/// One process that recovers and makes a pass.
+async fn process(bench: &Bench) {
+    let ctx = bench.context().await;
+    sync::recover(&ctx).await.unwrap();
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    ctx.ledger.close().await;
+}
+
+fn requests_for(bench: &Bench, text: &str) -> usize {
+    bench.vendor.requests().iter().filter(|request| request.path.contains(text)).count()
+}
+
+const NOW: &str = "2026-11-21T12:00:00Z";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_away_at_the_first_start_of_a_new_ledger_leaves_no_gap_of_dumps() {
+    let bench = Bench::at(NOW, &[Series::dump(1)]).await;
+    bench.write_config(&without_start(&bench));
+    survives_a_first_start_without_destination(&bench).await;
+    for date in ["20261121", "20261122"] {
+        assert_eq!(requests_for(&bench, date), 1, "{date} was downloaded again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_away_at_the_first_start_of_a_new_ledger_leaves_no_gap_of_statistics() {
+    let bench = Bench::of_campaigns(NOW, Campaigns { count: 3, ..Campaigns::default() }).await;
+    let statistics = format!(
+        "\n[[reports]]\nworkspace = \"acme\"\nsource = \"campaign_stats\"\ndestination = \"disk\"\nmetric_type = \"TOTAL\"\n\
+         attribution_type = \"CLICK_THROUGH\"\nrefresh_days = 0\nschedule = {{ every = \"day\", at = \"{}\" }}\n",
+        bench.generated_at_time()
+    );
+    bench.write_config(&(bench.config() + &statistics));
+    survives_a_first_start_without_destination(&bench).await;
+}
+
+/// Two days are stored; then the ledger is lost, and three days later the destination is away at the first start.
+async fn survives_a_first_start_without_destination(bench: &Bench) {
+    let day = SignedDuration::from_hours(24);
+    process(bench).await;
+    bench.clock.advance(day);
+    process(bench).await;
+    let before = bench.landed();
+
+    lose_ledger(bench);
+    take_away(bench);
+    bench.clock.advance(day * 3);
+    process(bench).await;
+    // Nor does it lose what was planned while the destination was away.
+    bench.clock.advance(day * 2);
+    bring_back(bench);
+    process(bench).await;
+
+    let ctx = bench.context().await;
+    let entries = ctx.ledger.entries().await.unwrap();
+    let dates: Vec<_> = entries.iter().map(|entry| entry.partition.id.date.day()).collect();
+    assert_eq!(dates, [21, 22, 23, 24, 25, 26, 27]);
+    assert!(entries.iter().all(|entry| entry.object.is_some()), "{entries:#?}");
+    let after = bench.landed();
+    assert!(before.iter().all(|(key, landed)| after.get(key) == Some(landed)), "what was stored was replaced");
+    ctx.ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_recovers_from_a_destination_as_soon_as_it_is_back() {
+    let bench = Bench::new(&[Series::dump(4)]).await;
+    bench.sync(0).await;
+    bench.write_config(&without_start(&bench));
+    lose_ledger(&bench);
+    take_away(&bench);
+    let daemon = Daemon::start(&bench).await;
+    daemon.wait_for_log("could not look for stored objects").await;
+    bring_back(&bench);
+    let is_whole = async || {
+        let status = bench.status().await;
+        status.len() == 4 && status.iter().all(|partition| partition["state"] == "stored")
+    };
+    assert!(wait_until(is_whole).await, "{:#?}\n{}", bench.status().await, daemon.log().join("\n"));
+    for ago in 1..4 {
+        let date = bench.newest.checked_sub(ago.days()).unwrap().strftime("%Y%m%d").to_string();
+        assert_eq!(requests_for(&bench, &date), 1, "{date} was downloaded again");
+    }
+    daemon.stop(&bench).await;
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_hangs_keeps_neither_downloads_nor_recovery_of_others_waiting() {
+    let bench = Bench::new(&[Series::dump(5), Series::campaign("Report test", 3)]).await;
+    bench.run(&["sync", "--report", "dump"]).await.expect(0);
+    lose_ledger(&bench);
+    let asked = bench.requests();
+    // It accepts connections and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok(connection) = listener.accept().await {
+            held.push(connection);
+        }
+    });
+    let hanging = format!(
+        "\n[[destinations]]\nname = \"hanging\"\nurl = \"s3://bucket\"\n[destinations.options]\n\
+         aws_endpoint = \"http://{address}\"\naws_region = \"us-east-1\"\naws_access_key_id = \"somebody\"\n\
+         aws_secret_access_key = \"something\"\nallow_http = \"true\"\n\n[[reports]]\nworkspace = \"acme\"\n\
+         source = \"daily_dump\"\nid = \"far\"\ndestination = \"hanging\"\n\
+         schedule = {{ every = \"day\", at = \"00:00\" }}\n"
+    );
+    bench.write_config(&(bench.config() + &hanging));
+    let daemon = Daemon::start(&bench).await;
+    let are_stored = async || {
+        let status = bench.status().await;
+        status.iter().filter(|partition| partition["report"] != "far" && partition["state"] == "stored").count() == 8
+    };
+    assert!(wait_until(are_stored).await, "{}", daemon.log().join("\n"));
+    let downloads = requests_for(&bench, "Report_test");
+    assert_eq!((bench.requests() - asked - downloads, downloads), (0, 3), "a stored dump was downloaded again");
+    daemon.kill(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_that_cannot_be_read_is_a_warning_and_keeps_no_other_from_being_learned() {
+    let bench = Bench::new(&[Series::dump(5)]).await;
+    bench.sync(0).await;
+    bench.write_config(&without_start(&bench));
+    lose_ledger(&bench);
+    let (series, oldest) = bench.due()[0];
+    let (object, aside) = (bench.object(&series.key(oldest)), bench.path("aside"));
+    fs::rename(&object, &aside).unwrap();
+    fs::create_dir(&object).unwrap();
+    let asked = bench.requests();
+    let ran = bench.sync(1).await;
+    assert!(ran.stderr.contains("a manifest could not be read"), "{}", ran.stderr);
+    let states: Vec<_> = bench.status().await.iter().map(|partition| partition["state"].clone()).collect();
+    // The oldest is planned again by its key.
+    assert_eq!(states, ["pending", "stored", "stored", "stored", "stored"]);
+    assert_eq!(bench.requests(), asked);
+    fs::remove_dir(&object).unwrap();
+    fs::rename(&aside, &object).unwrap();
+    bench.sync(0).await;
+    assert_eq!(bench.requests(), asked);
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sighup_reaches_a_daemon_that_waits_for_its_ledgers_place() {
+    let both = [Series::dump(2), Series::campaign("Report test", 2)];
+    let bench = Bench::new(&both).await;
+    let whole = bench.config();
+    bench.write_config(&whole.replace(&bench.report(&both[1]), ""));
+    let daemon = Daemon::start(&bench).await;
+    let stored = async |count| bench.status().await.iter().filter(|it| it["state"] == "stored").count() == count;
+    assert!(wait_until(async || stored(2).await).await, "{}", daemon.log().join("\n"));
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(bench.path(&format!("ledger/moesync.db{suffix}")));
+    }
+    fs::create_dir(bench.ledger()).unwrap();
+    daemon.signal("HUP").await;
+    daemon.wait_for_log("could not go on").await;
+    fs::remove_dir(bench.ledger()).unwrap();
+    bench.write_config(&whole);
+    daemon.signal("HUP").await;
+    assert!(wait_until(async || stored(4).await).await, "{}", daemon.log().join("\n"));
+    assert_eq!(bench.requests(), 4);
+    daemon.stop(&bench).await;
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_refuses_a_ledger_that_run_refuses_with_the_same_words() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    let sqlite = format!("sqlite://{}", bench.ledger().display());
+    for url in ["postgres://db.example/moesync".to_owned(), format!("sqlite://{}", bench.folder.path().display())] {
+        bench.write_config(&bench.config().replace(&sqlite, &url));
+        let check = bench.run(&["check"]).await.expect(2).stderr;
+        let run = bench.run(&["run"]).await.expect(2).stderr;
+        let said = |stderr: &str| stderr.lines().find(|line| line.starts_with("error:")).unwrap().to_owned();
+        assert_eq!(said(&check), said(&run));
+    }
+}
