@@ -20,7 +20,7 @@ use crate::{
     alarm::{self, Change, Facts, Key, Phase, Standing, Told},
     config::{AlarmKind, Channel, Config, Events, Problem, Target},
     event::{Content, Event},
-    ledger::{LedgerError, Summarized},
+    ledger::{Delivery, LedgerError, Summarized},
     notify::{Client, Ping, Refusal},
     outcome::{self, Entry},
     plan::{self, Plan},
@@ -50,8 +50,14 @@ const TURN: SignedDuration = SignedDuration::from_secs(10);
 /// Nobody else sends an event for so long once it is being sent; longer than any request.
 const SENDING: SignedDuration = SignedDuration::from_secs(60);
 
-/// For how long an event is tried that the target itself refuses, and would be in the way of others.
+/// For how long an event is tried that the target itself refuses.
 const GIVE_UP_REFUSED_AFTER: SignedDuration = SignedDuration::from_hours(1);
+
+/// An alarm waits no longer for a target that asks for patience: one that asks for a day may be back in a minute.
+const LONGEST_ASKED: SignedDuration = SignedDuration::from_mins(15);
+
+/// So many events in a row that a target refuses mean that it refuses all of them.
+const REFUSES_ALL_AFTER: u32 = 3;
 
 /// For how long any other event is tried.
 const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
@@ -251,7 +257,7 @@ impl Dispatcher {
         Ok(Found { chosen: chosen.collect(), lasting: BTreeMap::new(), all, pending: pending(&plan, now), now })
     }
 
-    /// Sends what waits for `target`, in its order, until something does not arrive.
+    /// Sends what waits for `target` until the target fails. An event that is itself refused does not keep the others.
     async fn send(&self, ctx: &Context, target: &Target) -> Result<Option<Timestamp>, LedgerError> {
         let began_at = ctx.clock.now();
         for _ in 0..AT_ONCE {
@@ -267,38 +273,71 @@ impl Dispatcher {
                 ctx.ledger.delivered(&delivery).await?;
                 continue;
             };
-            let Refusal { retry_after, is_of_message, .. } = &refusal;
-            let age = now.duration_since(delivery.created_at);
-            let is_refused = *is_of_message && delivery.number >= outcome::QUICK_TRIES && age >= GIVE_UP_REFUSED_AFTER;
-            if is_refused || age > GIVE_UP_AFTER {
-                let why = if is_refused { "is refused" } else { "did not arrive" };
-                error!(
-                    target = target.name,
-                    event = delivery.event.id,
-                    attempts = delivery.number,
-                    "an event for notify target {} {why} and is given up after {age:#}, so that others get there; \
-                     a danger that lasts is told anew: {refusal}",
-                    target.name
-                );
-                ctx.ledger.given_up(&delivery).await?;
-                break;
+            let failures = ctx.ledger.note_failure(&target.name, now).await?;
+            let is_alarm = delivery.event.content.is_alarm();
+            let asked = |is_alarm: bool| match refusal.retry_after {
+                Some(asked) if is_alarm => Some(asked.min(LONGEST_ASKED)),
+                asked => asked,
+            };
+            // Where one event is refused, the others have their turn; where all are, the target is given time.
+            let pause = match refusal.is_of_message {
+                true if failures < REFUSES_ALL_AFTER => None,
+                true => Some(outcome::retry(failures.min(outcome::QUICK_TRIES), jitter())),
+                false => Some(outcome::retry(failures, jitter())),
+            };
+            let own = match pause {
+                // The quick tries of an event are those of its target.
+                Some(pause) if !refusal.is_of_message && delivery.number < outcome::QUICK_TRIES => pause,
+                _ => outcome::retry(delivery.number, jitter()),
+            };
+            self.put_back(ctx, target, &delivery, &refusal, asked(is_alarm).unwrap_or(own), now).await?;
+            if let Some(pause) = pause {
+                let until =
+                    |wait: Option<SignedDuration>| now.checked_add(wait.unwrap_or(pause)).unwrap_or(Timestamp::MAX);
+                ctx.ledger.pause(&target.name, until(asked(false)), until(asked(true))).await?;
+                return ctx.ledger.next_delivery(&target.name).await;
             }
-            let wait = retry_after.unwrap_or_else(|| outcome::retry(delivery.number, jitter()));
-            let next = now.checked_add(wait).unwrap_or(Timestamp::MAX);
-            if [1, outcome::QUICK_TRIES].contains(&delivery.number) {
-                warn!(
-                    target = target.name, event = delivery.event.id, attempts = delivery.number,
-                    next_attempt_at = %next,
-                    "an event for notify target {} did not arrive and is tried again: {refusal}", target.name
-                );
-            } else {
-                debug!(target = target.name, attempts = delivery.number, "did not arrive: {refusal}");
-            }
-            ctx.ledger.postpone(&delivery, next).await?;
-            return Ok(Some(next));
         }
         // There may be more.
         Ok(Some(ctx.clock.now()))
+    }
+
+    /// Keeps an event that has not arrived for another try after `wait`, or gives it up.
+    async fn put_back(
+        &self,
+        ctx: &Context,
+        target: &Target,
+        delivery: &Delivery,
+        refusal: &Refusal,
+        wait: SignedDuration,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let age = now.duration_since(delivery.created_at);
+        let is_refused =
+            refusal.is_of_message && delivery.number >= outcome::QUICK_TRIES && age >= GIVE_UP_REFUSED_AFTER;
+        if is_refused || age > GIVE_UP_AFTER {
+            let why = if is_refused { "is refused" } else { "did not arrive" };
+            error!(
+                target = target.name,
+                event = delivery.event.id,
+                attempts = delivery.number,
+                "an event for notify target {} {why} and is given up after {age:#}; a danger that lasts is told anew: \
+                 {refusal}",
+                target.name
+            );
+            return ctx.ledger.given_up(delivery).await;
+        }
+        let next = now.checked_add(wait).unwrap_or(Timestamp::MAX);
+        if [1, outcome::QUICK_TRIES].contains(&delivery.number) {
+            warn!(
+                target = target.name, event = delivery.event.id, attempts = delivery.number,
+                next_attempt_at = %next,
+                "an event for notify target {} did not arrive and is tried again: {refusal}", target.name
+            );
+        } else {
+            debug!(target = target.name, attempts = delivery.number, "did not arrive: {refusal}");
+        }
+        ctx.ledger.postpone(delivery, next).await
     }
 
     fn awake_since(&self, now: Timestamp) -> Timestamp {

@@ -168,6 +168,11 @@ impl Event {
 }
 
 impl Content {
+    /// Whether it tells of an alarm, and so is more urgent than anything else.
+    pub fn is_alarm(&self) -> bool {
+        matches!(self, Content::AlarmBegan(_) | Content::AlarmWorsened(_) | Content::AlarmEnded(_))
+    }
+
     /// Nothing but that it arrives.
     pub fn test() -> Self {
         Content::Test(TestData { message: "moesync was asked whether its messages arrive; nothing is wrong".into() })
@@ -213,7 +218,7 @@ impl Content {
                 match phase {
                     Phase::Began => (Content::AlarmBegan(data), keys),
                     Phase::Worsened => (Content::AlarmWorsened(data), keys),
-                    Phase::Ended => (Content::AlarmEnded(data), Vec::new()),
+                    Phase::Ended => (Content::AlarmEnded(data), keys),
                 }
             })
             .collect()

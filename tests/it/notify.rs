@@ -407,24 +407,78 @@ async fn a_danger_whose_beginning_was_given_up_is_told_anew_if_it_lasts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_a_receiver_refuses_for_an_hour_is_given_up_so_that_later_ones_arrive() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
-    receiver.answer(422, "what is this");
-    bench.fault("unauthorized");
+async fn a_refused_event_holds_back_only_those_of_its_alarm_and_is_given_up() {
+    for status in [400, 413, 422] {
+        let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+        receiver.answer_to("alarm.began", status, None);
+        bench.fault("unauthorized");
+        pass(&bench).await;
+        bench.vendor.clear_faults();
+        bench.clock.advance(hours(2));
+        pass(&bench).await;
+        let types = || receiver.events().iter().map(|event| event["type"].clone()).collect::<Vec<_>>();
+        assert_eq!(types(), ["stored"], "{status}");
+        for _ in 2..=moesync::outcome::QUICK_TRIES {
+            bench.clock.advance(hours(1));
+            look(&bench).await;
+        }
+        assert_eq!(types(), ["stored", "alarm.ended"], "{status}");
+    }
+}
+
+/// Two reports that are late one after the other, and a receiver that refuses all events of the first.
+async fn refused_first(status: u16, retry_after: Option<u32>) -> (Bench, Receiver) {
+    let (bench, receiver) = told(&[Series::campaign("First", 1), Series::campaign("Second", 1)]).await;
+    receiver.answer_to("acme/first", status, retry_after);
+    bench.fault("not-yet,path=First");
+    bench.clock.advance(hours(1));
     pass(&bench).await;
-    bench.vendor.clear_faults();
-    bench.clock.advance(hours(2));
+    (bench, receiver)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_always_fails_holds_later_alarms_back_for_its_quick_tries_only() {
+    let (bench, receiver) = refused_first(500, None).await;
+    assert_eq!(receiver.alarms(), [""; 0]);
+    // Another alarm, and what is less urgent, come to pass meanwhile.
+    bench.fault("not-yet,path=Second");
+    bench.clock.advance(hours(24));
     pass(&bench).await;
-    for _ in 2..moesync::outcome::QUICK_TRIES {
-        assert!(receiver.received().iter().all(|received| received.body.contains("alarm.began")), "tried but once");
-        bench.clock.advance(hours(1));
+    for _ in 0..moesync::outcome::QUICK_TRIES {
+        bench.clock.advance(SignedDuration::from_secs(70));
         look(&bench).await;
     }
-    receiver.answer(200, "ok");
-    bench.clock.advance(hours(1));
+    let second = |event: &serde_json::Value| event["data"]["message"].as_str().unwrap().contains("acme/second");
+    let alarms = || receiver.events().into_iter().filter(|event| event["data"]["alarm"] == "late").collect::<Vec<_>>();
+    assert!(alarms().len() == 1 && second(&alarms()[0]), "{:#?}", receiver.events());
+    assert!(receiver.events().iter().any(|event| event["type"] == "summary"), "{:#?}", receiver.events());
+
+    // What is over ends for the receiver after it began.
+    bench.vendor.clear_faults();
+    pass(&bench).await;
+    receiver.relent();
+    bench.clock.advance(hours(2));
     look(&bench).await;
-    let types: Vec<_> = receiver.events().iter().map(|event| event["type"].clone()).collect();
-    assert_eq!(types, ["alarm.ended", "stored"]);
+    let phases: Vec<_> =
+        receiver.events().iter().filter(|event| event["data"]["alarm"] == "late" && !second(event)).cloned().collect();
+    let phases: Vec<_> = phases.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["alarm.began", "alarm.ended"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_asks_to_wait_a_day_has_later_alarms_after_a_quarter_of_an_hour() {
+    let (bench, receiver) = refused_first(429, Some(86_400)).await;
+    bench.fault("not-yet,path=Second");
+    bench.clock.advance(SignedDuration::from_mins(10));
+    pass(&bench).await;
+    let asked = receiver.received().len();
+    receiver.relent();
+    bench.clock.advance(SignedDuration::from_mins(4));
+    look(&bench).await;
+    assert_eq!(receiver.received().len(), asked, "what it asked for was not kept");
+    bench.clock.advance(SignedDuration::from_mins(2));
+    look(&bench).await;
+    assert_eq!(receiver.alarms(), ["late began"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,6 +71,16 @@ macro_rules! is_news {
     };
 }
 
+/// Whether an event `o` that waits is behind none of the same alarm: what began must not end for its receiver before.
+macro_rules! is_first_of_its_alarms {
+    () => {
+        // In this order, because most events are of no alarm, and are done with at once.
+        "NOT EXISTS (SELECT 1 FROM json_each(o.alarms) mine CROSS JOIN outbox earlier CROSS JOIN json_each(earlier.alarms) theirs
+                     WHERE earlier.target = o.target AND earlier.id < o.id AND earlier.is_alarm
+                       AND theirs.value = mine.value)"
+    };
+}
+
 impl Ledger {
     /// Makes sure that the targets called `names` are known. A new one is told of what is stored from now on.
     pub async fn add_targets(&self, names: &[&str], now: Timestamp) -> Result<(), LedgerError> {
@@ -173,7 +183,7 @@ impl Ledger {
     }
 
     /// Lets `decide` compare what `target` knows with what is the case, and keeps what it returns: what is remembered
-    /// from now on of each alarm, and the events to send, each with the alarms that the target knows by it.
+    /// from now on of each alarm, and the events to send, each with the alarms that it is about.
     pub async fn tell(
         &self,
         target: &str,
@@ -364,27 +374,42 @@ impl Ledger {
         Ok(usize::try_from(count).unwrap_or(0))
     }
 
-    /// The first event that waits for `target`, if its time has come. Nobody else is given it before `until`; should
-    /// this process die with it, it is sent again after that.
+    /// The next event that waits for `target`, if there is one whose time has come. Nobody else is given it before `until`;
+    /// should this process die with it, it is sent again after that.
+    ///
+    /// Events go in their order as long as they arrive. One that was tried [`outcome::QUICK_TRIES`] times lets the others
+    /// pass; once as many sends in a row have failed, whichever the events, alarms go first, and among them those that were
+    /// tried the least. No event passes an earlier one of the same alarm.
     pub async fn take(&self, target: &str, now: Timestamp, until: Timestamp) -> Result<Option<Delivery>, LedgerError> {
         let row = sqlx::query(
             // Tried in the future: the clock has been set back since, and the wait means nothing.
-            "UPDATE outbox SET attempts = attempts + 1, tried_at = ?3, next_attempt_at = ?1
-             WHERE id = (SELECT min(id) FROM outbox WHERE target = ?2)
-               AND (attempts = 0 OR next_attempt_at <= ?3 OR tried_at > ?4)
-             RETURNING *",
+            concat!(
+                "UPDATE outbox SET attempts = attempts + 1, tried_at = ?3, next_attempt_at = ?1
+                 WHERE id = (
+                     SELECT o.id FROM outbox o JOIN targets t ON t.name = o.target
+                     WHERE o.target = ?2
+                       AND (o.attempts = 0 OR o.next_attempt_at <= ?3 OR o.tried_at > ?4)
+                       AND (iif(o.is_alarm, t.next_alarm_at, t.next_at) <= ?3 OR t.failed_at > ?4)
+                       AND ",
+                is_first_of_its_alarms!(),
+                "    ORDER BY CASE WHEN t.failures < ?5 THEN o.attempts >= ?5 ELSE NOT o.is_alarm END,
+                              CASE WHEN t.failures < ?5 THEN 0 ELSE o.attempts END, o.id
+                     LIMIT 1)
+                 RETURNING *",
+            ),
         )
         .bind(until.as_millisecond())
         .bind(target)
         .bind(now.as_millisecond())
         .bind(latest(now))
+        .bind(outcome::QUICK_TRIES)
         .fetch_optional(&self.pool)
         .await
         .map_err(|error| self.error("write", error))?;
         let Some(row) = row else { return Ok(None) };
         match self.delivery(&row) {
             Ok(delivery) => Ok(Some(delivery)),
-            // It would keep all others from arriving.
+            // It would keep all others of its alarms from arriving.
             Err(error) => {
                 error!(target, "an event that waits in the ledger cannot be read and is dropped: {error}");
                 let row: i64 = self.get(&row, "id")?;
@@ -394,19 +419,49 @@ impl Ledger {
         }
     }
 
-    /// When the first event that waits for `target` is tried again.
+    /// When the next event that waits for `target` may be sent.
     pub async fn next_delivery(&self, target: &str) -> Result<Option<Timestamp>, LedgerError> {
-        let row = sqlx::query("SELECT next_attempt_at FROM outbox WHERE target = ? ORDER BY id LIMIT 1")
-            .bind(target)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(|error| self.error("read", error))?;
-        row.map(|row| self.instant(&row, "next_attempt_at")).transpose()
+        let row = sqlx::query(concat!(
+            "SELECT min(max(o.next_attempt_at, iif(o.is_alarm, t.next_alarm_at, t.next_at))) AS next_at
+             FROM outbox o JOIN targets t ON t.name = o.target WHERE o.target = ? AND ",
+            is_first_of_its_alarms!(),
+        ))
+        .bind(target)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        self.instant_or_null(&row, "next_at")
     }
 
-    /// That an event has arrived.
+    /// That an event has arrived, and so that its target can be reached.
     pub async fn delivered(&self, delivery: &Delivery) -> Result<(), LedgerError> {
-        self.change(sqlx::query("DELETE FROM outbox WHERE id = ?").bind(delivery.row)).await
+        self.change(
+            sqlx::query(
+                "UPDATE targets SET failures = 0, failed_at = 0, next_at = 0, next_alarm_at = 0
+                 WHERE failures > 0 AND name = (SELECT target FROM outbox WHERE id = ?1);
+                 DELETE FROM outbox WHERE id = ?1",
+            )
+            .bind(delivery.row),
+        )
+        .await
+    }
+
+    /// That a send to `target` has failed at `now`. Returns how many in a row have, with this one.
+    pub async fn note_failure(&self, target: &str, now: Timestamp) -> Result<u32, LedgerError> {
+        let row =
+            sqlx::query("UPDATE targets SET failures = failures + 1, failed_at = ? WHERE name = ? RETURNING failures")
+                .bind(now.as_millisecond())
+                .bind(target)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(|error| self.error("write", error))?;
+        row.map_or(Ok(1), |row| Ok(self.natural(&row, "failures")?.unwrap_or(1)))
+    }
+
+    /// That nothing is sent to `target` before `until`, and no alarm before `alarms_until`.
+    pub async fn pause(&self, target: &str, until: Timestamp, alarms_until: Timestamp) -> Result<(), LedgerError> {
+        let query = sqlx::query("UPDATE targets SET next_at = ?, next_alarm_at = ? WHERE name = ?");
+        self.change(query.bind(until.as_millisecond()).bind(alarms_until.as_millisecond()).bind(target)).await
     }
 
     /// That an event has not arrived and is not tried again. The target then does not know of its alarms, unless a later
@@ -476,16 +531,19 @@ impl Ledger {
         let alarms: Vec<_> =
             alarms.iter().map(|(alarm, subject)| format!("{alarm} {}", subject_text(subject))).collect();
         // Text and numbers: they can always be written.
-        sqlx::query("INSERT INTO outbox (target, event, alarms, created_at, next_attempt_at) VALUES (?, ?, ?, ?, ?)")
-            .bind(target)
-            .bind(serde_json::to_string(event).unwrap_or_default())
-            .bind(serde_json::to_string(&alarms).unwrap_or_default())
-            .bind(now.as_millisecond())
-            .bind(now.as_millisecond())
-            .execute(connection)
-            .await
-            .map(drop)
-            .map_err(|error| self.error("write", error))
+        sqlx::query(
+            "INSERT INTO outbox (target, event, alarms, is_alarm, created_at, next_attempt_at) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(target)
+        .bind(serde_json::to_string(event).unwrap_or_default())
+        .bind(serde_json::to_string(&alarms).unwrap_or_default())
+        .bind(event.content.is_alarm())
+        .bind(now.as_millisecond())
+        .bind(now.as_millisecond())
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| self.error("write", error))
     }
 
     fn told_from(&self, rows: &[SqliteRow]) -> Result<BTreeMap<Key, Told>, LedgerError> {

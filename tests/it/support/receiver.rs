@@ -13,7 +13,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode, Uri},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header::RETRY_AFTER},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -69,6 +69,8 @@ impl Received {
 struct Memory {
     received: Vec<Received>,
     answer: Option<(StatusCode, String)>,
+    /// What bodies with a text in them are answered with, and how many seconds the answer asks to wait.
+    answers: Vec<(String, StatusCode, Option<u32>)>,
 }
 
 /// Listens for as long as the runtime lives.
@@ -83,10 +85,15 @@ impl Receiver {
         let memory: Arc<Mutex<Memory>> = Arc::default();
         let keep = async |State(memory): State<Arc<Mutex<Memory>>>, uri: Uri, headers: HeaderMap, body: Bytes| {
             let mut memory = memory.lock().unwrap();
-            let (status, text) = memory.answer.clone().unwrap_or((StatusCode::OK, "ok".to_owned()));
+            let (mut status, text) = memory.answer.clone().unwrap_or((StatusCode::OK, "ok".to_owned()));
             let body = String::from_utf8(body.to_vec()).unwrap();
+            let mut wait = HeaderMap::new();
+            if let Some((_, refusal, seconds)) = memory.answers.iter().find(|(text, ..)| body.contains(text)) {
+                status = *refusal;
+                wait.extend(seconds.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
+            }
             memory.received.push(Received { path: uri.path().to_owned(), headers, body, status });
-            (status, text)
+            (status, wait, text)
         };
         let app = Router::new().fallback(keep).with_state(Arc::clone(&memory));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -98,6 +105,17 @@ impl Receiver {
     /// Answers like this from now on.
     pub fn answer(&self, status: u16, body: &str) {
         self.memory.lock().unwrap().answer = Some((StatusCode::from_u16(status).unwrap(), body.to_owned()));
+    }
+
+    /// Answers bodies that contain `text` like this from now on.
+    pub fn answer_to(&self, text: &str, status: u16, retry_after: Option<u32>) {
+        let status = StatusCode::from_u16(status).unwrap();
+        self.memory.lock().unwrap().answers.push((text.to_owned(), status, retry_after));
+    }
+
+    /// Answers everything as usual again.
+    pub fn relent(&self) {
+        self.memory.lock().unwrap().answers.clear();
     }
 
     /// Everything that came.
