@@ -32,6 +32,8 @@ pub enum Alarm {
     Rejected,
     /// What comes is broken, again.
     Corrupt,
+    /// What comes is of a format that cannot be verified.
+    Unsupported,
     /// The destination refuses, again.
     StoreFailed,
     /// It is not stored long after it was due, whatever its attempts met.
@@ -40,7 +42,8 @@ pub enum Alarm {
 
 impl Alarm {
     /// The words of all alarms of partitions, the worst first.
-    pub const WORDS: [&str; 7] = ["lost", "expiring", "unauthorized", "rejected", "corrupt", "store_failed", "late"];
+    pub const WORDS: [&str; 8] =
+        ["lost", "expiring", "unauthorized", "rejected", "corrupt", "unsupported", "store_failed", "late"];
 
     /// The same without particulars.
     pub fn kind(self) -> AlarmKind {
@@ -50,6 +53,7 @@ impl Alarm {
             Alarm::Unauthorized => AlarmKind::Unauthorized,
             Alarm::Rejected => AlarmKind::Rejected,
             Alarm::Corrupt => AlarmKind::Corrupt,
+            Alarm::Unsupported => AlarmKind::Unsupported,
             Alarm::StoreFailed => AlarmKind::StoreFailed,
             Alarm::Late => AlarmKind::Late,
         }
@@ -104,6 +108,7 @@ fn failure(entry: &Entry) -> Option<Alarm> {
         Outcome::Unauthorized => Some(Alarm::Unauthorized),
         Outcome::Rejected => Some(Alarm::Rejected),
         Outcome::Corrupt if entry.repeats >= 2 => Some(Alarm::Corrupt),
+        Outcome::Unsupported => Some(Alarm::Unsupported),
         Outcome::StoreFailed if entry.repeats >= 2 => Some(Alarm::StoreFailed),
         _ => None,
     }
@@ -275,6 +280,7 @@ impl<'a> Survey<'a> {
             self.leave_open(AlarmKind::Unauthorized, of_report(entry));
             self.leave_open(AlarmKind::Rejected, of_report(entry));
             self.leave_open(AlarmKind::Corrupt, of_report(entry));
+            self.leave_open(AlarmKind::Unsupported, of_report(entry));
             self.leave_open(AlarmKind::StoreFailed, of_destination());
         }
         if matches!(item.decision, Decision::Held { outcome: Outcome::RateLimited, .. }) {
@@ -283,6 +289,7 @@ impl<'a> Survey<'a> {
         match failure(entry) {
             Some(Alarm::Rejected) => self.add(AlarmKind::Rejected, of_report(entry), entry, within),
             Some(Alarm::Corrupt) => self.add(AlarmKind::Corrupt, of_report(entry), entry, within),
+            Some(Alarm::Unsupported) => self.add(AlarmKind::Unsupported, of_report(entry), entry, within),
             Some(Alarm::Unauthorized) if !refused.contains(&id.workspace.as_str()) => {
                 self.add_refused(entry, within);
             }
@@ -320,6 +327,7 @@ impl<'a> Survey<'a> {
             Some(Alarm::Unauthorized) => self.add_refused(entry, None),
             Some(Alarm::Rejected) => self.add(AlarmKind::Rejected, of_report(entry), entry, None),
             Some(Alarm::Corrupt) => self.add(AlarmKind::Corrupt, of_report(entry), entry, None),
+            Some(Alarm::Unsupported) => self.add(AlarmKind::Unsupported, of_report(entry), entry, None),
             Some(Alarm::StoreFailed) => self.add(AlarmKind::StoreFailed, destination, entry, None),
             _ => {}
         }
@@ -509,6 +517,7 @@ mod tests {
         assert_eq!(at(entry(Outcome::Unavailable, 5)), None);
         assert_eq!(at(entry(Outcome::Corrupt, 1)), None);
         assert_eq!(at(entry(Outcome::Corrupt, 2)), Some(Alarm::Corrupt));
+        assert_eq!(at(entry(Outcome::Unsupported, 1)), Some(Alarm::Unsupported));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! Is this byte stream a complete, intact archive, and what is in it?
 //!
-//! This file owns the verdict on a zip or gzip archive, found in one forward pass with bounded memory while the bytes
+//! This file owns the verdict on a zip, gzip or tar archive, found in one forward pass with bounded memory while the bytes
 //! travel on elsewhere. It must not know where bytes come from or go to, and it never makes a path of an entry's name.
 //!
 //! Seeking readers trust the central directory and streaming readers the local headers; either alone accepts archives
 //! that the other finds broken. Here both are read and must agree, no byte may belong to nothing, and every checksum
-//! is computed. What a forward pass cannot see is a gzip archive cut exactly between two members: only the length
+//! is computed. Tar has no checksum of its data, only structure; a gzip around it has one. What a forward pass cannot see is a gzip archive cut exactly between two members: only the length
 //! announced by the sender shows that.
 
 mod gzip;
 mod names;
+mod tar;
 mod verifier;
 mod zip;
 
@@ -33,13 +34,15 @@ pub struct Limits {
     pub inflate_ratio: u64,
 }
 
-/// The two kinds of archive that MoEngage delivers.
+/// The kinds of archive that are verified, of those that MoEngage delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A zip archive (PKWARE's APPNOTE.TXT), stored or deflated.
     Zip,
-    /// One or more gzip members (RFC 1952).
+    /// One or more gzip members (RFC 1952), which may hold a tar together.
     Gzip,
+    /// A tar archive (POSIX ustar and pax, GNU, historic).
+    Tar,
 }
 
 impl Format {
@@ -48,8 +51,18 @@ impl Format {
         match self {
             Format::Zip => "zip",
             Format::Gzip => "gzip",
+            Format::Tar => "tar",
         }
     }
+}
+
+/// Whether `beginning` is enough to know that the archive cannot be verified, as with rar or an encrypted first entry.
+/// Looks at little, so that it may be called where nothing must block; an entry further on is found by a [`Pass`].
+pub fn is_unsupported(beginning: &[u8]) -> bool {
+    let beginning = &beginning[..beginning.len().min(16 * 1024)];
+    let limits = Limits { archive_bytes: u64::MAX, inflated_bytes: 256 * 1024, inflate_ratio: u64::MAX };
+    let judged = Verifier::new(limits).write(beginning);
+    judged.is_err_and(|rejection| rejection.kind == RejectedKind::Unsupported)
 }
 
 impl fmt::Display for Format {
@@ -58,7 +71,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// One file in an archive: a zip entry or a gzip member.
+/// One file in an archive: a zip or tar entry, or a gzip member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The name it carries, which may be anything at all, so it must not become a path. Empty for a gzip member
@@ -66,8 +79,8 @@ pub struct Entry {
     pub name: String,
     /// Bytes after inflating.
     pub size: u64,
-    /// CRC-32 of those bytes, as computed and as recorded in the archive.
-    pub crc32: u32,
+    /// CRC-32 of those bytes, as computed and as recorded in the archive; `None` in tar, which records none.
+    pub crc32: Option<u32>,
 }
 
 /// Proof that every byte of an archive was read and found right. Only a [`Pass`] makes one.
@@ -79,7 +92,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Zip or gzip, as its first bytes say.
+    /// Zip, gzip or tar, as its first bytes say: a tar within a gzip is a gzip.
     pub fn format(&self) -> Format {
         self.contents.format
     }
@@ -94,13 +107,14 @@ impl Verified {
         &self.sha256
     }
 
-    /// The entries in the order of their data. A gzip archive has one for each member.
+    /// The entries in the order of their data. A gzip archive has one for each member, or those of the tar in it.
     pub fn entries(&self) -> &[Entry] {
         &self.contents.entries
     }
 
     /// What is odd about an archive that is otherwise intact, one sentence each: names that would be dangerous as
-    /// paths, duplicate names, symbolic links. At most 100 and a count of the rest.
+    /// paths, duplicate names, links (at most 100 of these and a count of the rest), headers that disagree in what says
+    /// nothing of the data, zeros after the end.
     pub fn warnings(&self) -> &[String] {
         &self.contents.warnings
     }
@@ -126,9 +140,11 @@ pub enum RejectedKind {
     NotAnArchive,
     /// An archive that is cut short or damaged, or whose parts contradict each other: worth asking for again.
     Corrupt,
-    /// Asking again will not help: encrypted, split, a method other than stored or deflate, ambiguous, followed by
-    /// other data, or beyond a limit.
+    /// An archive on which programs disagree: ambiguous, followed by other data, or beyond a limit.
     Unverifiable,
+    /// A format that cannot be verified: rar, 7z and others, encrypted, split, a method other than stored or deflate,
+    /// sparse. Asking again does not help until the report's settings change.
+    Unsupported,
 }
 
 /// How a [`Pass`] ends.
@@ -138,6 +154,21 @@ pub enum Verdict {
     Verified(Verified),
     /// Anything else.
     Rejected(Rejected),
+}
+
+/// What the fuzz targets compare.
+#[cfg(fuzzing)]
+pub type Judgement = Result<(Format, Vec<Entry>, Vec<String>), (RejectedKind, String)>;
+
+/// Judges bytes that come in these pieces, as they are, without hash, threads and the blocks that a [`Pass`] makes of
+/// them: for the fuzz targets.
+#[cfg(fuzzing)]
+pub fn judge_pieces(limits: Limits, pieces: &[&[u8]]) -> Judgement {
+    let mut verifier = Verifier::new(limits);
+    let judged = pieces.iter().try_for_each(|piece| verifier.write(piece)).and_then(|()| verifier.finish());
+    judged
+        .map(|Contents { format, entries, warnings }| (format, entries, warnings))
+        .map_err(|Rejection { kind, message }| (kind, message))
 }
 
 /// More bytes came than `limits.archive_bytes` allows.

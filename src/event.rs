@@ -394,6 +394,7 @@ fn word(alarm: AlarmKind) -> &'static str {
         AlarmKind::Unauthorized => "MoEngage refuses the credentials",
         AlarmKind::Rejected => "MoEngage refuses the request",
         AlarmKind::Corrupt => "came broken again",
+        AlarmKind::Unsupported => "came in a format that cannot be verified",
         AlarmKind::StoreFailed => "the destination refuses",
         AlarmKind::OtherContent => "other content was there",
         AlarmKind::Ledger => "the ledger was damaged or taken away",

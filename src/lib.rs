@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod emulator;
 pub mod event;
 pub mod ledger;
+pub mod magic;
 pub mod moengage;
 pub mod ndjson;
 pub mod notify;

@@ -32,13 +32,15 @@ pub enum Outcome {
     Unavailable,
     /// What came is not the whole, intact archive.
     Corrupt,
+    /// What came is of a format that cannot be verified.
+    Unsupported,
     /// The destination refused.
     StoreFailed,
 }
 
 impl Outcome {
     /// Every outcome, in the table's order.
-    pub const ALL: [Outcome; 8] = [
+    pub const ALL: [Outcome; 9] = [
         Outcome::Stored,
         Outcome::NotPublished,
         Outcome::Rejected,
@@ -46,6 +48,7 @@ impl Outcome {
         Outcome::RateLimited,
         Outcome::Unavailable,
         Outcome::Corrupt,
+        Outcome::Unsupported,
         Outcome::StoreFailed,
     ];
 
@@ -59,6 +62,7 @@ impl Outcome {
             Outcome::RateLimited => "rate_limited",
             Outcome::Unavailable => "unavailable",
             Outcome::Corrupt => "corrupt",
+            Outcome::Unsupported => "unsupported",
             Outcome::StoreFailed => "store_failed",
         }
     }
@@ -75,6 +79,7 @@ impl Outcome {
             Outcome::NotPublished => Ladder::Poll,
             Outcome::Rejected | Outcome::Unauthorized => Ladder::Hourly,
             Outcome::RateLimited => Ladder::RateLimited,
+            Outcome::Unsupported => Ladder::Daily,
             Outcome::Unavailable | Outcome::Corrupt | Outcome::StoreFailed => Ladder::Tries,
         }
     }
@@ -419,6 +424,7 @@ enum Ladder {
     Done,
     Poll,
     Hourly,
+    Daily,
     RateLimited,
     Tries,
 }
@@ -429,6 +435,7 @@ const QUICK: Interval = (Duration::from_millis(500), Duration::from_secs(16));
 const SLOW: Interval = (Duration::from_secs(60), Duration::from_secs(3600));
 const POLL: Interval = (Duration::from_secs(60), Duration::from_secs(1800));
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// How long we wait of our own, if there were no expiry.
 fn delay(outcome: Outcome, streak: u32, jitter: f64) -> SignedDuration {
@@ -436,6 +443,8 @@ fn delay(outcome: Outcome, streak: u32, jitter: f64) -> SignedDuration {
         Ladder::Done => Duration::ZERO,
         // One probe an hour for a whole workspace: there are no others to keep apart from.
         Ladder::Hourly => HOUR,
+        // Until a person changes the report's settings, the same comes each time.
+        Ladder::Daily => DAY,
         Ladder::Poll => spread(step(POLL, streak), jitter),
         Ladder::RateLimited => spread(step(SLOW, streak), jitter),
         Ladder::Tries if streak < QUICK_TRIES => spread(step(QUICK, streak), jitter),
@@ -567,6 +576,14 @@ mod tests {
     }
 
     #[test]
+    fn an_unsupported_format_is_asked_for_daily_and_sooner_only_near_its_expiry() {
+        assert_eq!(delays(Outcome::Unsupported, 3), [86_400.0; 3]);
+        let near = attempt(Outcome::Unsupported, "2026-11-16T09:30:00Z");
+        let next = settle(&entry(Source::CampaignReport), NEVER, &near, 0.5).next_attempt_at;
+        assert_eq!(next, Some(utc("2026-11-16T15:30:00Z")), "a quarter of the day that is left");
+    }
+
+    #[test]
     fn an_unpublished_report_is_polled_each_minute_growing_to_half_an_hour() {
         assert_eq!(delays(Outcome::NotPublished, 7), [60.0, 120.0, 240.0, 480.0, 960.0, 1800.0, 1800.0]);
     }
@@ -661,7 +678,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_delay_of_ours_exceeds_a_quarter_of_the_time_left(
-            seconds_left in 1i64..700_000, streak in 0u32..40, jitter in 0.0..1.0f64, which in 1usize..8
+            seconds_left in 1i64..700_000, streak in 0u32..40, jitter in 0.0..1.0f64, which in 1usize..9
         ) {
             let outcome = Outcome::ALL[which];
             let mut entry = entry(Source::CampaignReport);

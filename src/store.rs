@@ -616,6 +616,11 @@ impl Upload {
     /// appears: whether the caller still holds the claim.
     ///
     /// After [`Commit::Taken`] with `kept`, the upload may be committed again, under another key.
+    /// Whether the bytes gather at their final key already and can go nowhere else.
+    pub fn is_bound(&self) -> bool {
+        self.direct.is_some() && matches!(self.state, State::Parts(_))
+    }
+
     ///
     /// # Errors
     ///

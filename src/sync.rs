@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    archive::{self, Limits, Pass, Verdict, Verified},
+    archive::{self, Limits, Pass, RejectedKind, Verdict, Verified},
     config::{Query, Report},
     ledger::{Claim, LedgerError},
     moengage::{self, Failure},
@@ -437,16 +437,16 @@ impl Work<'_> {
         let key = self.keys.object();
         // What may have to go elsewhere gathers where it still can.
         let broken_before = self.broken_before().await?;
-        let placement = if is_settled_place && !self.is_last_chance() && broken_before.is_empty() {
-            Placement::Direct(&key)
-        } else {
-            Placement::Staged
-        };
+        let mut next = delivery.chunk().await;
+        let may_be_kept = self.is_last_chance()
+            || !broken_before.is_empty()
+            || next.as_ref().is_ok_and(|first| first.as_deref().is_some_and(archive::is_unsupported));
+        let placement = if is_settled_place && !may_be_kept { Placement::Direct(&key) } else { Placement::Staged };
         let mut upload =
             destination.stage(placement, delivery.content_length()).map_err(|error| store_failed(error, delivery))?;
         let mut pass = Pass::start(limits(self.ctx, self.report));
         loop {
-            let chunk = match delivery.chunk().await {
+            let chunk = match next {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(failure) => {
@@ -462,6 +462,7 @@ impl Work<'_> {
                 return Err(Missed::seen(Outcome::Corrupt, too_large.to_string(), delivery).into());
             }
             upload.write(chunk).await.map_err(|error| store_failed(error, delivery))?;
+            next = delivery.chunk().await;
         }
         match pass.finish().await {
             Verdict::Verified(_) if delivery.is_packed() => {
@@ -517,7 +518,8 @@ impl Work<'_> {
         Ok(Placed { key: target.clone(), remark })
     }
 
-    /// What cannot be verified is evidence: kept whole once it has come twice alike, or when it may not come again.
+    /// What cannot be verified is evidence. A format that nobody can verify is kept whole at first sight; anything else
+    /// once it has come twice alike, or when it may not come again.
     async fn reject(
         &self,
         rejected: archive::Rejected,
@@ -526,21 +528,30 @@ impl Work<'_> {
         broken_before: &HashSet<String>,
     ) -> Missed {
         let mut message = delivery.redact(&rejected.message);
+        let is_unsupported = rejected.kind == RejectedKind::Unsupported;
         let is_repeated = broken_before.contains(&rejected.sha256);
-        if rejected.size > 0 && (self.is_last_chance() || is_repeated) {
+        let mut outcome = Outcome::Corrupt;
+        if is_unsupported && upload.is_bound() {
+            // The first bytes did not show it. Those of the next attempt can go anywhere.
+            upload.abort().await;
+            message = format!("{message}; it is fetched again to be kept");
+        } else if rejected.size > 0 && (is_unsupported || self.is_last_chance() || is_repeated) {
             let key = self.keys.quarantine(&rejected.sha256);
             match upload.keep(&rejected.sha256, &key).await {
-                Ok(_) => message = format!("{message}; all {} bytes are kept at `{key}`", rejected.size),
-                Err(error) => message = format!("{message}; and they could not be kept: {error}"),
+                Ok(_) => {
+                    message = format!("{message}; all {} bytes are kept at `{key}`", rejected.size);
+                    outcome = if is_unsupported { Outcome::Unsupported } else { Outcome::Corrupt };
+                }
+                Err(error) => {
+                    message = format!("{message}; and they could not be kept: {error}");
+                    // Until they are kept the next attempt must not be a day away.
+                    outcome = if is_unsupported { Outcome::StoreFailed } else { Outcome::Corrupt };
+                }
             }
         } else {
             upload.abort().await;
         }
-        Missed {
-            size: Some(rejected.size),
-            sha256: Some(rejected.sha256),
-            ..Missed::seen(Outcome::Corrupt, message, delivery)
-        }
+        Missed { size: Some(rejected.size), sha256: Some(rejected.sha256), ..Missed::seen(outcome, message, delivery) }
     }
 
     /// Whether the last two attempts ended at a damaged gzip around the archive. What was inside is then not all that
@@ -560,7 +571,8 @@ impl Work<'_> {
             return Ok(HashSet::new());
         }
         let attempts = self.ctx.ledger.attempts(&self.claim.entry.partition.id).await?;
-        let broken = attempts.into_iter().filter(|attempt| attempt.outcome == Outcome::Corrupt);
+        let is_broken = |outcome| matches!(outcome, Outcome::Corrupt | Outcome::Unsupported | Outcome::StoreFailed);
+        let broken = attempts.into_iter().filter(|attempt| is_broken(attempt.outcome));
         Ok(broken.filter_map(|attempt| attempt.sha256).collect())
     }
 
@@ -611,6 +623,7 @@ fn describe(ctx: &Context, report: &Report, entry: &Entry, key: &str, verified: 
         file_name: report.file_name(partition.id.date),
         format: match verified.format() {
             archive::Format::Zip => Format::Zip,
+            archive::Format::Tar => Format::Tar,
             archive::Format::Gzip if partition.source.is_archive() => Format::Gzip,
             archive::Format::Gzip => Format::NdjsonGz,
         },

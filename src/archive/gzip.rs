@@ -1,11 +1,14 @@
 //! Gzip archives (RFC 1952): one member after another, until nothing is left.
 //!
-//! This file owns the gzip format. It must not know that other formats exist.
+//! This file owns the gzip format. Of other formats it knows that what all members hold together may be a tar: then that
+//! is verified as well, and its entries are the archive's.
 
 use super::{
     Entry, Format, names,
-    verifier::{Contents, Inflater, Meter, Rejection, gather, u16_at, u32_at},
+    tar::Tar,
+    verifier::{Contents, Inflater, Meter, Padding, Rejection, gather, u16_at, u32_at},
 };
+use crate::magic::{self, HEAD_BYTES, Magic};
 
 /// Header flags (RFC 1952, 2.3.1). The lowest, FTEXT, only guesses at the content.
 const FLAG_HEADER_CRC: u8 = 1 << 1;
@@ -35,6 +38,18 @@ pub(super) struct Gzip {
     /// The name of the member being read.
     name: String,
     entries: Vec<Entry>,
+    inside: Inside,
+    padding: Padding,
+}
+
+/// What the members hold together.
+enum Inside {
+    /// So far too little to tell.
+    Unknown(Vec<u8>),
+    /// Anything, guarded by the members' checksums alone.
+    Data,
+    /// A tar, with the count of its own bytes.
+    Tar(Box<(Tar, Meter)>),
 }
 
 /// What the next byte belongs to.
@@ -47,6 +62,8 @@ enum Part {
     HeaderCrc,
     Data,
     Trailer,
+    /// Zeros after the last member.
+    Padding,
 }
 
 impl Gzip {
@@ -58,6 +75,8 @@ impl Gzip {
             field: 0,
             name: String::new(),
             entries: Vec::new(),
+            inside: Inside::Unknown(Vec::new()),
+            padding: Padding::default(),
         }
     }
 
@@ -71,10 +90,8 @@ impl Gzip {
 
     pub(super) fn finish(self, meter: &Meter) -> Result<Contents, Rejection> {
         let part = match self.part {
-            Part::FixedHeader if self.gathered.is_empty() => {
-                let warnings = names::warnings(&self.entries, |_| false);
-                return Ok(Contents { format: Format::Gzip, entries: self.entries, warnings });
-            }
+            Part::FixedHeader if self.gathered.is_empty() => return self.contents(),
+            Part::Padding => return self.contents(),
             Part::Data => "data",
             Part::Trailer => "trailer",
             _ => "header",
@@ -83,8 +100,27 @@ impl Gzip {
         Err(Rejection::corrupt(format!("cut short after {bytes} bytes, in the {part} of member {member}")))
     }
 
+    fn contents(self) -> Result<Contents, Rejection> {
+        let mut contents = match self.inside {
+            Inside::Tar(tar) => {
+                let (tar, meter) = *tar;
+                let contents = tar.finish(&meter).map_err(|rejection| rejection.within("the tar inside"))?;
+                Contents { format: Format::Gzip, ..contents }
+            }
+            Inside::Unknown(_) | Inside::Data => {
+                let warnings = names::warnings(&self.entries, |_| None);
+                Contents { format: Format::Gzip, entries: self.entries, warnings }
+            }
+        };
+        contents.warnings.extend(self.padding.warning());
+        Ok(contents)
+    }
+
     fn step(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<(), Rejection> {
         match self.part {
+            Part::FixedHeader if self.gathered.is_empty() && !self.entries.is_empty() && input.first() == Some(&0) => {
+                self.part = Part::Padding;
+            }
             Part::FixedHeader => self.fixed_header(input, meter)?,
             Part::Extra => {
                 let length_known = gather(&mut self.gathered, self.field + 2, input, meter);
@@ -126,11 +162,14 @@ impl Gzip {
                 }
             }
             Part::Data => {
-                if self.inflater.inflate(input, meter)? {
+                let inside = &mut self.inside;
+                let within = meter.within();
+                if self.inflater.inflate(input, meter, |bytes| inside.write(bytes, &within))? {
                     self.part = Part::Trailer;
                 }
             }
             Part::Trailer => self.trailer(input, meter)?,
+            Part::Padding => self.padding.read(input, meter)?,
         }
         Ok(())
     }
@@ -194,10 +233,39 @@ impl Gzip {
             )));
         }
         meter.remember(self.name.as_bytes())?;
-        self.entries.push(Entry { name: std::mem::take(&mut self.name), size, crc32 });
+        self.entries.push(Entry { name: std::mem::take(&mut self.name), size, crc32: Some(crc32) });
         self.gathered.clear();
         self.part = Part::FixedHeader;
         Ok(())
+    }
+}
+
+impl Inside {
+    /// Takes the next bytes that came out of the members; `meter` is a fresh one with the archive's limits.
+    fn write(&mut self, bytes: &[u8], meter: &Meter) -> Result<(), Rejection> {
+        match self {
+            Inside::Unknown(head) => {
+                let seen_before = head.len();
+                head.extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES - seen_before)]);
+                let head = std::mem::take(head);
+                *self = match magic::recognise(&head) {
+                    None => Inside::Unknown(head),
+                    Some(Magic::Tar) => {
+                        let mut tar = Inside::Tar(Box::new((Tar::new(), meter.within())));
+                        tar.write(&head[..seen_before], meter)?;
+                        tar.write(bytes, meter)?;
+                        tar
+                    }
+                    Some(_) => Inside::Data,
+                };
+                Ok(())
+            }
+            Inside::Data => Ok(()),
+            Inside::Tar(tar) => {
+                let (tar, meter) = &mut **tar;
+                tar.write(bytes, meter).map_err(|rejection| rejection.within("the tar inside"))
+            }
+        }
     }
 }
 

@@ -13,8 +13,8 @@ const MOST_WARNINGS: usize = 100;
 /// Characters of a name that are shown.
 const SHOWN_CHARS: usize = 120;
 
-/// Everything odd about the names of `entries`, and which of them are symbolic links.
-pub(super) fn warnings(entries: &[Entry], is_symlink: impl Fn(usize) -> bool) -> Vec<String> {
+/// Everything odd about the names of `entries`, and what `oddity` says of those that are no files.
+pub(super) fn warnings(entries: &[Entry], oddity: impl Fn(usize) -> Option<&'static str>) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut unlisted = 0_usize;
     let mut seen = HashSet::with_capacity(entries.len());
@@ -28,9 +28,9 @@ pub(super) fn warnings(entries: &[Entry], is_symlink: impl Fn(usize) -> bool) ->
             (has_drive_letter(name), "its name begins with a drive letter"),
             (name.contains(char::is_control), "its name has a control character"),
             (is_duplicate, "an earlier entry has the same name"),
-            (is_symlink(index), "it is a symbolic link"),
         ];
-        for (_, finding) in findings.into_iter().filter(|(found, _)| *found) {
+        let findings = findings.into_iter().filter_map(|(found, finding)| found.then_some(finding));
+        for finding in findings.chain(oddity(index)) {
             if warnings.len() < MOST_WARNINGS {
                 warnings.push(format!("{}: {finding}", entry(name)));
             } else {

@@ -1,11 +1,12 @@
 //! The verifier as a push parser: bytes in, in pieces of any length, and a judgement at the end.
 //!
-//! This file owns what both formats share: telling them apart, the limits, inflating. It must not know threads or
+//! This file owns what the formats share: the limits, inflating, zeros after the end. It must not know threads or
 //! where its bytes come from. How the bytes are cut into pieces never changes the judgement.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Entry, Format, Limits, RejectedKind, gzip::Gzip, zip::Zip};
+use super::{Entry, Format, Limits, RejectedKind, gzip::Gzip, tar::Tar, zip::Zip};
+use crate::magic::{self, HEAD_BYTES, Magic};
 
 /// What a verified archive holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +32,10 @@ impl Rejection {
         Rejection { kind: RejectedKind::Unverifiable, message: message.into() }
     }
 
+    pub(super) fn unsupported(message: impl Into<String>) -> Rejection {
+        Rejection { kind: RejectedKind::Unsupported, message: message.into() }
+    }
+
     /// Says in which part of the archive it was.
     pub(super) fn within(self, part: &str) -> Rejection {
         Rejection { kind: self.kind, message: format!("{part}: {}", self.message) }
@@ -44,16 +49,16 @@ pub(super) struct Verifier {
 }
 
 enum State {
-    /// The first bytes, while they may still become either format, and the evidence when they become neither.
+    /// The first bytes, while they may still become any format, and the evidence when they become none.
     Beginning(Vec<u8>),
     Zip(Zip),
     Gzip(Gzip),
+    Tar(Tar),
     Rejected(Rejection),
 }
 
-/// How much of something that is no archive is shown, in characters, and how many bytes that takes at most.
+/// How much of something that is no archive is shown, in characters. [`HEAD_BYTES`] hold as many.
 const SHOWN_CHARS: usize = 120;
-const SHOWN_BYTES: usize = SHOWN_CHARS * 4;
 
 impl Verifier {
     pub(super) fn new(limits: Limits) -> Verifier {
@@ -72,6 +77,7 @@ impl Verifier {
             State::Gzip(gzip) => {
                 gzip.write(bytes, &mut self.meter).map_err(|rejection| rejection.within("gzip archive"))
             }
+            State::Tar(tar) => tar.write(bytes, &mut self.meter).map_err(|rejection| rejection.within("tar archive")),
             State::Rejected(rejection) => Err(rejection.clone()),
         };
         if let Err(rejection) = &result {
@@ -86,29 +92,31 @@ impl Verifier {
             State::Beginning(head) => Err(not_an_archive(&head)),
             State::Zip(zip) => zip.finish(&self.meter).map_err(|rejection| rejection.within("zip archive")),
             State::Gzip(gzip) => gzip.finish(&self.meter).map_err(|rejection| rejection.within("gzip archive")),
+            State::Tar(tar) => tar.finish(&self.meter).map_err(|rejection| rejection.within("tar archive")),
             State::Rejected(rejection) => Err(rejection),
         }
     }
 
-    /// Decides the format by the first bytes alone: names and media types are known to be wrong.
+    /// Decides the format by the first bytes alone.
     fn begin(&mut self, bytes: &[u8]) -> Result<(), Rejection> {
         let State::Beginning(head) = &mut self.state else { return Ok(()) };
         let seen_before = head.len();
-        head.extend_from_slice(&bytes[..bytes.len().min(SHOWN_BYTES - seen_before)]);
+        head.extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES - seen_before)]);
         let head = std::mem::take(head);
-        self.state = match head[..] {
-            [0x1f, 0x8b, ..] => State::Gzip(Gzip::new()),
-            [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => State::Zip(Zip::new()),
-            [b'P', b'K', 7, 8, ..] | [b'P', b'K', b'0', b'0', ..] => {
-                return Err(Rejection::unverifiable(
-                    "zip archive: split into several files, of which this is the first",
-                ));
+        self.state = match magic::recognise(&head) {
+            Some(Magic::Zip) => State::Zip(Zip::new()),
+            Some(Magic::Gzip) => State::Gzip(Gzip::new()),
+            Some(Magic::Tar) => State::Tar(Tar::new()),
+            Some(Magic::Unsupported(name)) => {
+                return Err(Rejection::unsupported(format!(
+                    "{name} archive: moesync cannot verify this format; choose zip in the report's settings"
+                )));
             }
-            _ if head.len() < SHOWN_BYTES => {
+            Some(Magic::Unknown) => return Err(not_an_archive(&head)),
+            None => {
                 self.state = State::Beginning(head);
                 return Ok(());
             }
-            _ => return Err(not_an_archive(&head)),
         };
         self.write(&head[..seen_before])?;
         self.write(bytes)
@@ -117,14 +125,17 @@ impl Verifier {
 
 fn not_an_archive(head: &[u8]) -> Rejection {
     let message = if head.is_empty() {
-        "neither zip nor gzip: it is empty".to_owned()
+        "neither zip, gzip nor tar: it is empty".to_owned()
+    } else if head.iter().all(|byte| *byte == 0) {
+        // A tar archive of nothing is nothing but zeros; so is what a failing disk returns.
+        "neither zip, gzip nor tar: it begins with nothing but zeros".to_owned()
     } else {
         let shown: String = String::from_utf8_lossy(head)
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .take(SHOWN_CHARS)
             .collect();
-        format!("neither zip nor gzip: it begins with {shown:?}")
+        format!("neither zip, gzip nor tar: it begins with {shown:?}")
     };
     Rejection { kind: RejectedKind::NotAnArchive, message }
 }
@@ -152,6 +163,11 @@ impl Meter {
         Meter { limits, consumed: 0, inflated: 0, entries: 0, name_bytes: 0 }
     }
 
+    /// One for an archive within this one, with the same limits.
+    pub(super) fn within(&self) -> Meter {
+        Meter::new(self.limits)
+    }
+
     /// Bytes of the archive taken so far.
     pub(super) fn consumed(&self) -> u64 {
         self.consumed
@@ -160,6 +176,12 @@ impl Meter {
     /// Counts bytes of the archive that were taken.
     pub(super) fn consume(&mut self, bytes: usize) {
         self.consumed += bytes as u64;
+    }
+
+    /// How many of `bytes` that an entry yielded may still be looked at.
+    fn admitted(&self, bytes: usize) -> usize {
+        let left = self.limits.inflated_bytes.saturating_sub(self.inflated);
+        usize::try_from(left).map_or(bytes, |left| left.min(bytes))
     }
 
     /// Counts bytes that an entry yielded; call it after counting those that they came from.
@@ -190,6 +212,41 @@ impl Meter {
             return Err(Rejection::unverifiable(format!("its entries' names exceed {MOST_NAME_BYTES} bytes")));
         }
         Ok(())
+    }
+}
+
+/// Zeros after the end of an archive, as writers to pipes and tapes put them there to fill up their last block. Nothing
+/// can be hidden in them.
+#[derive(Default)]
+pub(super) struct Padding {
+    bytes: u64,
+}
+
+/// So much at the end of a file is searched for the end of a zip archive by readers that begin there: as long as its
+/// comment may be.
+const SEARCHED_BYTES: u64 = u16::MAX as u64;
+
+impl Padding {
+    /// Takes all of `input`, which must be zeros.
+    pub(super) fn read(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<(), Rejection> {
+        if let Some(at) = input.iter().position(|byte| *byte != 0) {
+            let at = meter.consumed() + at as u64;
+            return Err(Rejection::unverifiable(format!("other data follows its end, at byte {at}")));
+        }
+        self.bytes += input.len() as u64;
+        meter.consume(input.len());
+        *input = &[];
+        Ok(())
+    }
+
+    /// What to say of them.
+    pub(super) fn warning(&self) -> Option<String> {
+        let bytes = self.bytes;
+        match bytes {
+            0 => None,
+            1..=SEARCHED_BYTES => Some(format!("{bytes} zeros follow its end")),
+            _ => Some(format!("{bytes} zeros follow its end, so many that some programs do not find the end")),
+        }
     }
 }
 
@@ -261,30 +318,31 @@ impl Inflater {
         self.checksum = Checksum::default();
     }
 
-    /// Takes what it can off the front of `input`; whether the stream has ended, in which case the rest of `input` is
-    /// not its own. If it has not, all of `input` is taken.
-    pub(super) fn inflate(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<bool, Rejection> {
+    /// Takes what it can off the front of `input` and shows `see` what comes out; whether the stream has ended, in which
+    /// case the rest of `input` is not its own. If it has not, all of `input` is taken.
+    pub(super) fn inflate(
+        &mut self,
+        input: &mut &[u8],
+        meter: &mut Meter,
+        mut see: impl FnMut(&[u8]) -> Result<(), Rejection>,
+    ) -> Result<bool, Rejection> {
+        let damaged = || Rejection::corrupt("its deflate stream is damaged");
         loop {
             let (taken, given) = (self.decompress.total_in(), self.decompress.total_out());
-            let status = self
-                .decompress
-                .decompress(input, &mut self.output, FlushDecompress::None)
-                .map_err(|_| Rejection::corrupt("its deflate stream is damaged"))?;
+            let status = self.decompress.decompress(input, &mut self.output, FlushDecompress::None);
             // Both are at most the lengths of buffers in memory.
             let taken = (self.decompress.total_in() - taken) as usize;
             let given = (self.decompress.total_out() - given) as usize;
             *input = &input[taken..];
             self.checksum.update(&self.output[..given]);
             meter.consume(taken);
+            // What came before a limit was reached, or before the damage, is judged before that.
+            see(&self.output[..meter.admitted(given)])?;
             meter.inflate(given)?;
-            match status {
+            match status.map_err(|_| damaged())? {
                 Status::StreamEnd => return Ok(true),
                 Status::Ok | Status::BufError if taken == 0 && given == 0 => {
-                    return if input.is_empty() {
-                        Ok(false)
-                    } else {
-                        Err(Rejection::corrupt("its deflate stream is damaged"))
-                    };
+                    return if input.is_empty() { Ok(false) } else { Err(damaged()) };
                 }
                 Status::Ok | Status::BufError => {}
             }
@@ -315,7 +373,8 @@ mod tests {
         verifier.finish()
     }
 
-    /// Zips with known lengths, with descriptors, with zip64, and a gzip with every optional field but the CRC.
+    /// Zips with known lengths, with descriptors, with zip64, a gzip with every optional field but the CRC, a tar, and the
+    /// same within a gzip.
     fn archives() -> Vec<Vec<u8>> {
         let files =
             [("a.csv", "day,sent\n2026-11-21,7\n"), ("b.csv", ""), ("PK.csv", "PK\x03\x04PK\x01\x02PK\x07\x08")];
@@ -343,7 +402,32 @@ mod tests {
             encoder.finish().unwrap();
         }
         archives.push(gzip);
+        let tar = tar();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&tar).unwrap();
+        archives.extend([tar, gzip.finish().unwrap()]);
         archives
+    }
+
+    /// A file with a long name by GNU, and the end.
+    fn tar() -> Vec<u8> {
+        let mut archive = Vec::new();
+        for (kind, contents) in [(b'L', "long.csv"), (b'0', "day,sent\n")] {
+            let at = archive.len();
+            archive.resize(at + 512, 0);
+            let header = &mut archive[at..];
+            header[0] = b'a';
+            header[124..136].copy_from_slice(format!("{:011o}\0", contents.len()).as_bytes());
+            header[148..156].fill(b' ');
+            header[156] = kind;
+            header[257..265].copy_from_slice(b"ustar  \0");
+            let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+            header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            archive.extend(contents.as_bytes());
+            archive.resize(at + 1024, 0);
+        }
+        archive.resize(archive.len() + 1024, 0);
+        archive
     }
 
     #[test]

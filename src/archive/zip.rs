@@ -1,12 +1,16 @@
 //! Zip archives (PKWARE's APPNOTE.TXT 6.3), read forward only.
 //!
 //! This file owns the zip format: every entry's data is checked against its local header or data descriptor, the
-//! central directory against all that came before it, the end records against the central directory. It must not know
-//! that other formats exist. Section numbers in comments are APPNOTE's.
+//! central directory against all that came before it, the end records against the central directory. What bears on the
+//! data (name, method, CRC-32, sizes, offset) must agree everywhere; where headers disagree in anything that says nothing
+//! of the data, as those of some writers do, that is a warning. It must not know that other formats exist. Section
+//! numbers in comments are APPNOTE's.
+
+use std::collections::BTreeMap;
 
 use super::{
     Entry, Format, names,
-    verifier::{Checksum, Contents, Inflater, Meter, Rejection, gather, u16_at, u32_at, u64_at},
+    verifier::{Checksum, Contents, Inflater, Meter, Padding, Rejection, gather, u16_at, u32_at, u64_at},
 };
 
 /// The first four bytes of each structure.
@@ -19,6 +23,10 @@ mod signature {
     pub(super) const ZIP64_END: u32 = 0x0606_4b50;
     pub(super) const ZIP64_LOCATOR: u32 = 0x0706_4b50;
     pub(super) const END: u32 = 0x0605_4b50;
+    /// The first volume of a split archive, also of one that then needed no second (8.5.3), and what later writers put
+    /// there instead in that case (8.5.4).
+    pub(super) const SPLIT: u32 = DATA_DESCRIPTOR;
+    pub(super) const NOT_SPLIT: u32 = 0x3030_4b50;
 }
 
 /// Lengths without the fields of variable length.
@@ -34,7 +42,11 @@ const FLAG_ENCRYPTED: u16 = 1;
 const FLAG_DESCRIPTOR: u16 = 1 << 3;
 const FLAG_PATCH: u16 = 1 << 5;
 const FLAG_STRONG_ENCRYPTION: u16 = 1 << 6;
+const FLAG_UTF8: u16 = 1 << 11;
 const FLAG_MASKED_HEADERS: u16 = 1 << 13;
+
+/// The flags that say how the data is to be read.
+const FLAGS_OF_DATA: u16 = FLAG_ENCRYPTED | FLAG_PATCH | FLAG_STRONG_ENCRYPTION | FLAG_MASKED_HEADERS;
 
 const METHOD_STORED: u16 = 0;
 const METHOD_DEFLATED: u16 = 8;
@@ -57,10 +69,34 @@ pub(super) struct Zip {
     inflater: Inflater,
     entries: Vec<Local>,
     directory: Directory,
+    /// Whether the archive begins as the first volume of a split one does.
+    is_marked_split: bool,
+    oddities: Oddities,
+    padding: Padding,
+}
+
+/// What is odd about headers and says nothing of the data: for each sentence the first entry that it is true of, and of
+/// how many others it is.
+#[derive(Default)]
+struct Oddities(BTreeMap<&'static str, (String, u64)>);
+
+impl Oddities {
+    fn note(&mut self, sentence: &'static str, entry: impl FnOnce() -> String) {
+        self.0.entry(sentence).and_modify(|(_, others)| *others += 1).or_insert_with(|| (entry(), 0));
+    }
+
+    fn warnings(self) -> impl Iterator<Item = String> {
+        self.0.into_iter().map(|(sentence, (entry, others))| match others {
+            0 => format!("{entry}: {sentence}"),
+            others => format!("{entry} and {others} more: {sentence}"),
+        })
+    }
 }
 
 /// What the next byte belongs to.
 enum Part {
+    /// The first four bytes.
+    Beginning,
     /// A local header, or the first structure after the last entry.
     Entries,
     Data(Local, Data),
@@ -101,6 +137,8 @@ struct Local {
     crc32: u32,
     compressed_size: u64,
     size: u64,
+    /// Whether the local header says CRC-32 and sizes as they are.
+    is_described: bool,
     /// Whether the central directory has named it.
     listed: bool,
     symlink: bool,
@@ -117,11 +155,14 @@ struct Directory {
 impl Zip {
     pub(super) fn new() -> Zip {
         Zip {
-            part: Part::Entries,
+            part: Part::Beginning,
             gathered: Vec::new(),
             inflater: Inflater::new(),
             entries: Vec::new(),
             directory: Directory::default(),
+            is_marked_split: false,
+            oddities: Oddities::default(),
+            padding: Padding::default(),
         }
     }
 
@@ -135,8 +176,8 @@ impl Zip {
                 }
                 Part::Descriptor(local) => self.descriptor(local, &mut input, meter)?,
                 Part::Nothing => {
-                    let end = meter.consumed();
-                    return Err(Rejection::unverifiable(format!("other data follows its end at byte {end}")));
+                    self.padding.read(&mut input, meter)?;
+                    Part::Nothing
                 }
                 part => self.structure(&part, &mut input, meter)?.unwrap_or(part),
             };
@@ -145,9 +186,12 @@ impl Zip {
     }
 
     pub(super) fn finish(self, meter: &Meter) -> Result<Contents, Rejection> {
+        if self.is_marked_split && !matches!(self.part, Part::Nothing) {
+            return Err(split());
+        }
         let place = match self.part {
             Part::Nothing => return Ok(self.contents()),
-            Part::Entries => "a local header".to_owned(),
+            Part::Beginning | Part::Entries => "a local header".to_owned(),
             Part::Data(local, Data::StoredToDescriptor(_)) => {
                 format!("{}, whose data descriptor is missing or wrong", local.entry())
             }
@@ -167,10 +211,12 @@ impl Zip {
             .map(|Local { name, size, crc32, .. }| {
                 let name = String::from_utf8(name.into_vec())
                     .unwrap_or_else(|invalid| String::from_utf8_lossy(invalid.as_bytes()).into_owned());
-                Entry { name, size, crc32 }
+                Entry { name, size, crc32: Some(crc32) }
             })
             .collect();
-        let warnings = names::warnings(&entries, |index| symlinks[index]);
+        let mut warnings = names::warnings(&entries, |index| symlinks[index].then_some("it is a symbolic link"));
+        warnings.extend(self.oddities.warnings());
+        warnings.extend(self.padding.warning());
         Contents { format: Format::Zip, entries, warnings }
     }
 
@@ -181,6 +227,12 @@ impl Zip {
         }
         let offset = meter.consumed() - self.gathered.len() as u64;
         match (part, u32_at(&self.gathered, 0)) {
+            (Part::Beginning, marker @ (signature::SPLIT | signature::NOT_SPLIT)) => {
+                self.is_marked_split = marker == signature::SPLIT;
+                self.gathered.clear();
+                Ok(Some(Part::Entries))
+            }
+            (Part::Beginning, _) => Ok(Some(Part::Entries)),
             (Part::Entries, signature::LOCAL_HEADER) => self.local_header(offset, input, meter),
             (Part::Entries, signature::CENTRAL_HEADER | signature::ZIP64_END | signature::END) => {
                 self.directory.offset = offset;
@@ -193,7 +245,7 @@ impl Zip {
                 self.zip64_locator(*zip64_end, input, meter)
             }
             (Part::End { zip64 }, signature::END) => self.end(*zip64, input, meter),
-            (_, signature::ARCHIVE_EXTRA_DATA | signature::DIGITAL_SIGNATURE) => Err(Rejection::unverifiable(format!(
+            (_, signature::ARCHIVE_EXTRA_DATA | signature::DIGITAL_SIGNATURE) => Err(Rejection::unsupported(format!(
                 "encrypted or signed central directory (a record for that is at byte {offset})"
             ))),
             (part, _) => {
@@ -227,7 +279,11 @@ impl Zip {
         self.inflater.restart();
         let descriptor = local.flags & FLAG_DESCRIPTOR != 0;
         let data = match (local.method, descriptor) {
+            // Before a descriptor the size should be zero (4.4.4). A writer that knows it may say it all the same.
             (METHOD_STORED, false) => Data::Stored(local.compressed_size, Checksum::default()),
+            (METHOD_STORED, true) if local.compressed_size > 0 => {
+                Data::Stored(local.compressed_size, Checksum::default())
+            }
             (METHOD_STORED, true) => Data::StoredToDescriptor(DescriptorSearch::default()),
             (_, false) => Data::Deflated(Some(local.compressed_size)),
             (_, true) => Data::Deflated(None),
@@ -261,7 +317,7 @@ impl Zip {
             Data::Deflated(left) => {
                 let available = left.map_or(input.len(), |left| at_most(left, input.len()));
                 let mut rest = &input[..available];
-                let ended = self.inflater.inflate(&mut rest, meter)?;
+                let ended = self.inflater.inflate(&mut rest, meter, |_| Ok(()))?;
                 let taken = available - rest.len();
                 *input = &input[taken..];
                 match (ended, left.map(|left| left - taken as u64)) {
@@ -302,10 +358,16 @@ impl Zip {
                 self.gathered.starts_with(descriptor) && is_header(u32_at(&self.gathered, descriptor.len()))
             })
             .map(|descriptor| descriptor.len());
-        let Some(length) = length else {
-            return Err(Rejection::corrupt("its data descriptor contradicts its data").within(&local.entry()));
-        };
-        self.gathered.drain(..length);
+        match length {
+            Some(length) => drop(self.gathered.drain(..length)),
+            // The data is what its local header says, and the next header follows at once.
+            None if local.is_described && is_header(u32_at(&self.gathered, 0)) => {
+                self.oddities.note("a data descriptor is announced, and there is none", || local.entry());
+            }
+            None => {
+                return Err(Rejection::corrupt("its data descriptor contradicts its data").within(&local.entry()));
+            }
+        }
         self.entries.push(local);
         Ok(Part::Entries)
     }
@@ -323,8 +385,9 @@ impl Zip {
         }
         let (header, rest) = self.gathered.split_at(name_end);
         let name = &header[CENTRAL_HEADER_BYTES..];
-        list(&mut self.entries, header, &rest[..extra_end - name_end])
-            .map_err(|rejection| rejection.within(&names::entry(&String::from_utf8_lossy(name))))?;
+        let entry = || names::entry(&String::from_utf8_lossy(name));
+        list(&mut self.entries, header, &rest[..extra_end - name_end], |oddity| self.oddities.note(oddity, entry))
+            .map_err(|rejection| rejection.within(&entry()))?;
         self.directory.headers += 1;
         self.directory.bytes += comment_end as u64;
         self.gathered.clear();
@@ -372,7 +435,8 @@ impl Zip {
         }
         let record = &self.gathered;
         let (disk, disks) = (u32_at(record, 4), u32_at(record, 16));
-        if disk != 0 || disks != 1 {
+        // Some writers count from zero.
+        if disk != 0 || disks > 1 {
             return Err(split());
         }
         same("offset of the zip64 end of central directory record", "its zip64 locator", u64_at(record, 8), zip64_end)?;
@@ -425,13 +489,19 @@ impl Local {
     fn parse(offset: u64, header: &[u8], extra: &[u8]) -> Result<Local, Rejection> {
         let (flags, method) = (u16_at(header, 6), u16_at(header, 8));
         if flags & (FLAG_ENCRYPTED | FLAG_STRONG_ENCRYPTION | FLAG_MASKED_HEADERS) != 0 {
-            return Err(Rejection::unverifiable("encrypted"));
+            return Err(Rejection::unsupported(
+                "encrypted, so that nothing shows whether it is whole; have the report delivered without a password",
+            ));
         }
         if flags & FLAG_PATCH != 0 {
-            return Err(Rejection::unverifiable("holds a patch, not a file"));
+            return Err(Rejection::unsupported(
+                "holds a patch, not a file; have the report delivered as an ordinary zip",
+            ));
         }
         if ![METHOD_STORED, METHOD_DEFLATED].contains(&method) {
-            return Err(Rejection::unverifiable(format!("unsupported compression method {method}")));
+            return Err(Rejection::unsupported(format!(
+                "unsupported compression method {method}; have the report delivered as an ordinary zip, deflated or stored"
+            )));
         }
         let wide = zip64_extra(extra)?;
         let mut wide_fields = wide;
@@ -448,6 +518,7 @@ impl Local {
             crc32: u32_at(header, 14),
             compressed_size,
             size,
+            is_described: false,
             listed: false,
             symlink: false,
         })
@@ -456,6 +527,7 @@ impl Local {
     /// Checks the header against the data, and keeps what the data is.
     fn with_data(self, compressed_size: u64, checksum: &Checksum) -> Result<Local, Rejection> {
         let (size, crc32) = (checksum.size, checksum.crc32());
+        let is_described = (self.crc32, self.compressed_size, self.size) == (crc32, compressed_size, size);
         for (field, recorded, found) in [
             ("compressed size", self.compressed_size, compressed_size),
             ("size", self.size, size),
@@ -466,7 +538,7 @@ impl Local {
                 same(field, "its local header", recorded, found)?;
             }
         }
-        Ok(Local { compressed_size, size, crc32, ..self })
+        Ok(Local { compressed_size, size, crc32, is_described, ..self })
     }
 
     fn entry(&self) -> String {
@@ -476,7 +548,14 @@ impl Local {
 
 /// Finds the entry that a central header names, and checks that it says the same: `header` up to the end of the name,
 /// then the extra fields.
-fn list(entries: &mut [Local], header: &[u8], extra: &[u8]) -> Result<(), Rejection> {
+///
+/// What they say differently and says nothing of the data is handed to `note`.
+fn list(
+    entries: &mut [Local],
+    header: &[u8],
+    extra: &[u8],
+    mut note: impl FnMut(&'static str),
+) -> Result<(), Rejection> {
     let wide = zip64_extra(extra)?;
     let mut wide_fields = wide;
     let size = widen(u32_at(header, 24), &mut wide_fields)?;
@@ -498,8 +577,11 @@ fn list(entries: &mut [Local], header: &[u8], extra: &[u8]) -> Result<(), Reject
     if header[CENTRAL_HEADER_BYTES..] != *local.name {
         return Err(Rejection::corrupt(format!("its local header calls it {}", local.entry())));
     }
+    // Only of a name beyond ASCII does a flag say what it is.
+    let bearing = if local.name.is_ascii() { FLAGS_OF_DATA } else { FLAGS_OF_DATA | FLAG_UTF8 };
+    let flags = u16_at(header, 8);
     for (field, recorded, found) in [
-        ("flags", u64::from(u16_at(header, 8)), u64::from(local.flags)),
+        ("flags", u64::from(flags & bearing), u64::from(local.flags & bearing)),
         ("compression method", u64::from(u16_at(header, 10)), u64::from(local.method)),
         ("modification time", u64::from(u32_at(header, 12)), u64::from(local.modified)),
         ("CRC-32", u64::from(u32_at(header, 16)), u64::from(local.crc32)),
@@ -517,8 +599,13 @@ fn list(entries: &mut [Local], header: &[u8], extra: &[u8]) -> Result<(), Reject
         }
         _ => false,
     };
-    if !widened {
-        same("version needed", "the central directory", u64::from(versions[1].0), u64::from(local.version))?;
+    if !widened && versions[0].0 != versions[1].0 {
+        note("the version needed is another in the central directory than in its local header");
+    }
+    match (flags ^ local.flags) & !bearing {
+        0 => {}
+        FLAG_DESCRIPTOR => note("only one of its headers announces a data descriptor"),
+        _ => note("the flags in the central directory are others than those in its local header"),
     }
     local.symlink = (u32_at(header, 38) >> 16) & MODE_TYPE == MODE_SYMLINK;
     Ok(())
@@ -649,6 +736,10 @@ fn zip64_extra(extra: &[u8]) -> Result<Option<&[u8]>, Rejection> {
     let (mut rest, mut zip64) = (extra, None);
     while !rest.is_empty() {
         let damaged = || Rejection::corrupt("its extra fields are damaged");
+        // Too short for a field: some writers align the data so.
+        if rest.len() < 4 && rest.iter().all(|byte| *byte == 0) {
+            break;
+        }
         let (head, tail) = rest.split_at_checked(4).ok_or_else(damaged)?;
         let (field, after) = tail.split_at_checked(usize::from(u16_at(head, 2))).ok_or_else(damaged)?;
         if u16_at(head, 0) == EXTRA_ZIP64 && zip64.replace(field).is_some() {
@@ -685,7 +776,7 @@ fn same(field: &str, place: &str, recorded: u64, found: u64) -> Result<(), Rejec
 }
 
 fn split() -> Rejection {
-    Rejection::unverifiable("split into several files, of which this is one")
+    Rejection::unsupported("split into several files, of which this is one; have the report delivered in one file")
 }
 
 fn at_most(wanted: u64, available: usize) -> usize {

@@ -15,6 +15,7 @@ use crate::{
     config::{CampaignsQuery, Config, NamedFile, Problem, Query, Report, SecretSource, Target},
     dispatch,
     event::Content,
+    magic,
     moengage::{self, Question, RequestId},
     notify,
     outcome::Outcome,
@@ -31,9 +32,6 @@ pub(super) struct Options {
     #[arg(long)]
     online: bool,
 }
-
-/// So many bytes show whether something is an archive.
-const MAGIC_BYTES: usize = 4;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
@@ -224,7 +222,7 @@ async fn answers(
         match client.open(report, *date, secret).await {
             Ok(mut download) => match begins_as_archive(limits, &mut download).await {
                 Ok(()) => available.push(*date),
-                Err(found) => return (false, format!("{} is no archive: {found}", report.file_name(*date))),
+                Err(found) => return (false, format!("{} {found}", report.file_name(*date))),
             },
             Err(failure) if failure.outcome == Outcome::NotPublished => refusal = Some(failure.message),
             Err(failure) => return (false, failure.message),
@@ -250,15 +248,23 @@ async fn answers(
 async fn begins_as_archive(limits: archive::Limits, download: &mut moengage::Download) -> Result<(), String> {
     let mut pass = archive::Pass::start(limits);
     let mut seen = 0;
-    while seen < MAGIC_BYTES {
-        let Some(chunk) = download.chunk().await.map_err(|failure| failure.message)? else { break };
+    while seen < magic::HEAD_BYTES {
+        let Some(chunk) = download.chunk().await.map_err(|failure| format!("did not come: {}", failure.message))?
+        else {
+            break;
+        };
         seen += chunk.len();
         if pass.feed(chunk).await.is_err() {
             break;
         }
     }
     match pass.finish().await {
-        Verdict::Rejected(Rejected { kind: RejectedKind::NotAnArchive, message, .. }) => Err(download.redact(&message)),
+        Verdict::Rejected(Rejected { kind: RejectedKind::NotAnArchive, message, .. }) => {
+            Err(format!("is no archive: {}", download.redact(&message)))
+        }
+        Verdict::Rejected(Rejected { kind: RejectedKind::Unsupported, message, .. }) => {
+            Err(format!("cannot be verified: {}", download.redact(&message)))
+        }
         Verdict::Verified(_) | Verdict::Rejected(_) => Ok(()),
     }
 }

@@ -75,6 +75,8 @@ pub enum AlarmKind {
     Rejected,
     /// What comes is broken, again.
     Corrupt,
+    /// What comes is of a format that cannot be verified.
+    Unsupported,
     /// The destination refuses, again.
     StoreFailed,
     /// Other content was at a report's place.
@@ -91,13 +93,14 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind.
-    pub const ALL: [AlarmKind; 12] = [
+    pub const ALL: [AlarmKind; 13] = [
         AlarmKind::Lost,
         AlarmKind::Expiring,
         AlarmKind::Late,
         AlarmKind::Unauthorized,
         AlarmKind::Rejected,
         AlarmKind::Corrupt,
+        AlarmKind::Unsupported,
         AlarmKind::StoreFailed,
         AlarmKind::OtherContent,
         AlarmKind::Ledger,
@@ -115,6 +118,7 @@ impl AlarmKind {
             AlarmKind::Unauthorized => "unauthorized",
             AlarmKind::Rejected => "rejected",
             AlarmKind::Corrupt => "corrupt",
+            AlarmKind::Unsupported => "unsupported",
             AlarmKind::StoreFailed => "store_failed",
             AlarmKind::OtherContent => "other_content",
             AlarmKind::Ledger => "ledger",

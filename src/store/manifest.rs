@@ -71,9 +71,12 @@ pub enum Format {
     /// A zip archive, as the vendor made it.
     #[serde(rename = "zip")]
     Zip,
-    /// A gzip file, as the vendor made it.
+    /// A gzip file, as the vendor made it. A tar within it is listed by its entries.
     #[serde(rename = "gzip")]
     Gzip,
+    /// A tar archive, as the vendor made it.
+    #[serde(rename = "tar")]
+    Tar,
     /// Lines of JSON, compressed by moesync.
     #[serde(rename = "ndjson.gz")]
     NdjsonGz,
@@ -86,9 +89,9 @@ pub struct ManifestEntry {
     pub name: String,
     /// Inflated size in bytes.
     pub size: u64,
-    /// CRC-32 of the inflated bytes, written as 8 lower-case hex digits.
+    /// CRC-32 of the inflated bytes, written as 8 lower-case hex digits; `null` in tar, which records none.
     #[serde(with = "crc32_hex")]
-    pub crc32: u32,
+    pub crc32: Option<u32>,
 }
 
 /// First and last day of a window, both included.
@@ -122,16 +125,16 @@ impl Manifest {
 }
 
 mod crc32_hex {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-    pub fn serialize<S: Serializer>(crc32: &u32, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("{crc32:08x}"))
+    pub fn serialize<S: Serializer>(crc32: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
+        crc32.map(|crc32| format!("{crc32:08x}")).serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-        let digits = String::deserialize(deserializer)?;
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+        let Some(digits) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
         let well_formed = digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
         let value = well_formed.then(|| u32::from_str_radix(&digits, 16).ok()).flatten();
-        value.ok_or_else(|| D::Error::custom(format!("`{digits}` is not a CRC-32 of 8 hex digits")))
+        value.map(Some).ok_or_else(|| D::Error::custom(format!("`{digits}` is not a CRC-32 of 8 hex digits")))
     }
 }

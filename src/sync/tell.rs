@@ -77,6 +77,7 @@ fn headline(alarm: Alarm) -> String {
         Alarm::Unauthorized => "cannot be fetched, the vendor refuses the credentials".into(),
         Alarm::Rejected => "cannot be fetched, the vendor refuses the request".into(),
         Alarm::Corrupt => "came broken again".into(),
+        Alarm::Unsupported => "came in a format that cannot be verified".into(),
         Alarm::StoreFailed => "could not be stored again".into(),
         Alarm::Late => "is late".into(),
     }

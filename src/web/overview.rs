@@ -69,7 +69,8 @@ pub struct Danger {
     /// The partition.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// The worst that is to be said of it: lost, expiring, unauthorized, rejected, corrupt, store_failed or late.
+    /// The worst that is to be said of it: lost, expiring, unauthorized, rejected, corrupt, unsupported, store_failed
+    /// or late.
     pub alarm: String,
     /// Seconds left to its expiry, negative once that has passed; null where it never expires, is lost, or is
     /// stored and fails to be fetched again.

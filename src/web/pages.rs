@@ -254,6 +254,7 @@ fn why(alarm: &str) -> &'static str {
         "unauthorized" => "MoEngage refuses the key",
         "rejected" => "MoEngage refuses the request",
         "corrupt" => "What comes is broken, again",
+        "unsupported" => "What comes is of a format that cannot be verified",
         "store_failed" => "The destination refuses, again",
         _ => "Not stored long after it was due",
     }

@@ -1,8 +1,10 @@
 //! Archives of every common writer are verified, and nothing that is broken, hidden or hostile is.
 //!
-//! Archives come from the real tools, or from [`Sketch`], which writes zips that no tool would.
+//! Archives come from the real tools, or from [`Sketch`], which writes zips that no tool would. Tars are in `tar`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy.toml allows only in the tests themselves")]
+
+mod tar;
 
 use std::{
     path::Path,
@@ -94,8 +96,10 @@ fn assert_holds_the_files(tool: &str, archive: &[u8]) {
     let entries = verified.entries().iter().filter(|entry| !entry.name.ends_with('/'));
     let mut found: Vec<_> = entries.map(|entry| (entry.name.clone(), entry.size, entry.crc32)).collect();
     found.sort();
-    let expected: Vec<_> =
-        files().into_iter().map(|(name, content)| (name, content.len() as u64, crc32fast::hash(&content))).collect();
+    let expected: Vec<_> = files()
+        .into_iter()
+        .map(|(name, content)| (name, content.len() as u64, Some(crc32fast::hash(&content))))
+        .collect();
     assert_eq!(found, expected, "{tool}");
     assert_eq!(verified.warnings(), &[] as &[String], "{tool}");
 }
@@ -163,7 +167,7 @@ fn zips_of_info_zip_are_verified_whether_to_a_file_or_a_pipe() {
     }
     let piped = run("zip", folder.path(), &["sh", "-c", "cat Email.csv | zip -q - - | cat"]);
     let table = &files()[0].1;
-    let entry = Entry { name: "-".to_owned(), size: table.len() as u64, crc32: crc32fast::hash(table) };
+    let entry = Entry { name: "-".to_owned(), size: table.len() as u64, crc32: Some(crc32fast::hash(table)) };
     assert_eq!(verified(&piped).entries(), [entry]);
 }
 
@@ -220,7 +224,7 @@ class Make {
 }
 
 #[test]
-fn what_cannot_be_read_without_a_password_another_method_or_another_file_is_unverifiable_and_says_so() {
+fn what_cannot_be_read_without_a_password_another_method_or_another_file_is_unsupported_and_says_so() {
     let folder = folder_of_files();
     let (path, seven_zip) = (folder.path(), seven_zip());
     run("zip", path, &["zip", "-q", "-P", "password", "zip-encrypted", "Email.csv"]);
@@ -235,7 +239,7 @@ fn what_cannot_be_read_without_a_password_another_method_or_another_file_is_unve
         ("deflate64.zip", "unsupported compression method 9"),
         ("split.z01", "split into several files"),
     ] {
-        let rejected = rejected_as(RejectedKind::Unverifiable, &read(path, file));
+        let rejected = rejected_as(RejectedKind::Unsupported, &read(path, file));
         assert!(rejected.message.contains(said), "{}", rejected.message);
     }
 }
@@ -422,7 +426,9 @@ fn one_flipped_bit_is_rejected_wherever_a_checksum_or_a_structure_covers_it() {
             let Verdict::Verified(verified) = judge(&flipped) else { continue };
             let at = bit / 8;
             // Version made by, internal and external attributes are in the central directory alone.
-            let uncovered = [4..6, 36..42].into_iter().any(|field| at >= central && field.contains(&(at - central)));
+            // Versions needed, and flags but for those of the data, may differ.
+            let uncovered = (4..8).contains(&at)
+                || [4..10, 36..42].into_iter().any(|field| at >= central && field.contains(&(at - central)));
             // The last bits of the last byte of a deflate stream mean nothing.
             let padding = form.deflated && at == data.end - 1;
             // An empty stored entry's unsigned 64-bit descriptor is twenty zeros. If the extra field's length takes the
@@ -435,7 +441,7 @@ fn one_flipped_bit_is_rejected_wherever_a_checksum_or_a_structure_covers_it() {
                 uncovered || padding || (all_zeros && at == 28) || (truth && at == compressed_size),
                 "byte {at} of {archive:02x?}"
             );
-            assert_eq!(verified.entries()[0].crc32, crc32fast::hash(&form.content));
+            assert_eq!(verified.entries()[0].crc32, Some(crc32fast::hash(&form.content)));
         }
     }
 }
@@ -497,8 +503,6 @@ fn hidden_entries_gaps_and_overlaps_are_corrupt() {
 fn a_central_header_that_says_otherwise_is_corrupt_and_the_message_names_the_field() {
     let entry = sketch("a.csv", b"day,sent\n");
     for (at, field) in [
-        (6, "version needed"),
-        (8, "flags"),
         (10, "compression method"),
         (12, "modification time"),
         (14, "modification time"),
@@ -513,6 +517,169 @@ fn a_central_header_that_says_otherwise_is_corrupt_and_the_message_names_the_fie
         let rejected = rejected_as(RejectedKind::Corrupt, &assemble(&[entry.local()], &[central]));
         assert!(rejected.message.contains(field), "{field}: {}", rejected.message);
     }
+    for (at, bit) in [(8, 1), (8, 32), (8, 64), (9, 32)] {
+        let mut central = entry.central(0);
+        central[at] ^= bit;
+        let rejected = rejected_as(RejectedKind::Corrupt, &assemble(&[entry.local()], &[central]));
+        assert!(rejected.message.contains("flags"), "{}", rejected.message);
+    }
+    // How the bytes of a name are to be read is a part of the name, where it matters.
+    let entry = sketch("año.csv", b"day,sent\n");
+    let mut central = entry.central(0);
+    central[9] ^= 8;
+    rejected_as(RejectedKind::Corrupt, &assemble(&[entry.local()], &[central]));
+}
+
+#[test]
+fn headers_that_differ_in_what_says_nothing_of_the_data_are_verified_with_a_warning() {
+    let entry = sketch("a.csv", b"day,sent\n");
+    for (at, bits, warning) in [
+        (6, 30, "version needed"),
+        (6, 20 ^ 45, "version needed"),
+        (8, 2, "flags"),
+        (8, 6, "flags"),
+        (9, 8, "flags"),
+        (8, 8, "only one of its headers announces a data descriptor"),
+    ] {
+        let mut central = entry.central(0);
+        central[at] ^= bits;
+        let verified = verified(&assemble(&[entry.local()], &[central]));
+        assert_eq!(verified.entries()[0].size, 9);
+        assert_eq!(verified.warnings().len(), 1);
+        assert!(verified.warnings()[0].contains(warning), "{at}: {:?}", verified.warnings());
+    }
+    for deflated in [true, false] {
+        let described = Sketch { descriptor: Some((true, false)), deflated, ..entry.clone() };
+        let mut central = described.central(0);
+        central[8] ^= 8;
+        let verified = verified(&assemble(&[described.local()], &[central]));
+        assert!(verified.warnings()[0].contains("announces a data descriptor"), "{:?}", verified.warnings());
+        // Announced by both, with the truth in the local header, and not there.
+        let mut local = Sketch { deflated, ..entry.clone() }.local();
+        local[6] ^= 8;
+        let central = described.central(0);
+        let warnings = self::verified(&assemble(&[local.clone()], std::slice::from_ref(&central))).warnings().to_vec();
+        assert_eq!(warnings, ["entry \"a.csv\": a data descriptor is announced, and there is none"]);
+        local[14] ^= 1;
+        rejected_as(RejectedKind::Corrupt, &assemble(&[local], &[central]));
+    }
+    let (mut locals, mut centrals, mut offset) = (Vec::new(), Vec::new(), 0);
+    for name in ["a.csv", "b.csv", "c.csv"] {
+        let entry = sketch(name, b"1");
+        let mut central = entry.central(offset);
+        central[8] ^= 2;
+        offset += entry.local().len();
+        locals.push(entry.local());
+        centrals.push(central);
+    }
+    let verified = verified(&assemble(&locals, &centrals));
+    assert_eq!(verified.warnings().len(), 1);
+    assert!(verified.warnings()[0].starts_with("entry \"a.csv\" and 2 more: "), "{:?}", verified.warnings());
+}
+
+/// `header` with so many bytes behind its extra fields, whose length is at `at`; `end` is that of the fields.
+fn with_padding(mut header: Vec<u8>, at: usize, end: usize, padding: &[u8]) -> Vec<u8> {
+    header[at] += padding.len() as u8;
+    header.splice(end..end, padding.iter().copied());
+    header
+}
+
+#[test]
+fn zeros_that_pad_extra_fields_are_verified_and_other_bytes_there_are_corrupt() {
+    for entry in [sketch("a.csv", b"1"), Sketch { zip64: true, ..sketch("a.csv", b"1") }] {
+        let end = if entry.zip64 { 35 + 20 } else { 35 };
+        let (local, central) = (entry.local(), entry.central(0));
+        let central_end = central.len();
+        for zeros in 1..=20 {
+            let padding = vec![0; zeros];
+            let local = with_padding(local.clone(), 28, end, &padding);
+            let central = with_padding(central.clone(), 30, central_end, &padding);
+            assert_eq!(verified(&assemble(&[local], &[central])).warnings(), [""; 0], "{zeros}");
+        }
+        let local = with_padding(local, 28, end, b"\0x");
+        let rejected = rejected_as(RejectedKind::Corrupt, &assemble(&[local], &[central]));
+        assert!(rejected.message.contains("extra fields"), "{}", rejected.message);
+    }
+}
+
+#[test]
+fn zeros_after_the_end_are_verified_with_a_warning_and_anything_else_is_not() {
+    for archive in [zip(&[sketch("a.csv", b"1")]), gzip("a.csv", b"1")] {
+        for zeros in [1, 10_240, 8 * MIB as usize] {
+            let padded = [archive.clone(), vec![0; zeros]].concat();
+            let warnings = verified(&padded).warnings().to_vec();
+            assert!(warnings[0].starts_with(&format!("{zeros} zeros follow its end")), "{warnings:?}");
+            assert_eq!(warnings[0].contains("do not find the end"), zeros > 65_535);
+            let rejected = rejected_as(RejectedKind::Unverifiable, &[&padded[..], b"x"].concat());
+            let at = padded.len();
+            assert!(rejected.message.contains(&format!("at byte {at}")), "{}", rejected.message);
+        }
+    }
+    let folder = folder_of_files();
+    let pack = "bsdtar --format zip -cf - Email.csv Empty.csv 'Push – año.xlsx' | cat";
+    let piped = run("libarchive-tools", folder.path(), &["sh", "-c", pack]);
+    let piped = verified(&piped);
+    assert_eq!(
+        piped.entries().iter().map(|entry| entry.size).sum::<u64>(),
+        files().iter().map(|(_, c)| c.len() as u64).sum::<u64>()
+    );
+}
+
+#[test]
+fn the_marker_of_a_split_archive_before_one_that_is_whole_is_verified() {
+    let entry = sketch("a.csv", b"1");
+    for marker in [b"PK\x07\x08", b"PK00"] {
+        let archive = assemble(&[marker.to_vec(), entry.local()], &[entry.central(4)]);
+        assert_eq!(verified(&archive).warnings(), [""; 0]);
+        for length in 4..archive.len() {
+            let Verdict::Rejected(rejected) = judge(&archive[..length]) else { panic!("verified") };
+            let is_split = marker == b"PK\x07\x08";
+            assert_eq!(rejected.kind, if is_split { RejectedKind::Unsupported } else { RejectedKind::Corrupt });
+        }
+    }
+}
+
+#[test]
+fn a_zip64_locator_that_counts_no_disks_is_verified() {
+    let entry = sketch("a.csv", b"1");
+    let (local, central) = (entry.local(), entry.central(0));
+    for (disks, kind) in [(0, None), (1, None), (2, Some(RejectedKind::Unsupported))] {
+        let mut archive = [local.clone(), central.clone()].concat();
+        let end = archive.len() as u64;
+        archive.extend(b"PK\x06\x06");
+        archive.extend(44_u64.to_le_bytes());
+        archive.extend([45, 0, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        archive.extend([1, 1, central.len() as u64, local.len() as u64].into_iter().flat_map(u64::to_le_bytes));
+        archive.extend(b"PK\x06\x07\0\0\0\0");
+        archive.extend(end.to_le_bytes());
+        archive.extend([disks, 0, 0, 0]);
+        archive.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+        archive.extend([central.len() as u32, local.len() as u32].into_iter().flat_map(u32::to_le_bytes));
+        archive.extend([0, 0]);
+        match kind {
+            None => drop(verified(&archive)),
+            Some(kind) => drop(rejected_as(kind, &archive)),
+        }
+    }
+}
+
+#[test]
+fn formats_that_nobody_can_verify_are_unsupported_and_the_message_says_what_to_choose() {
+    for (head, name) in [
+        (b"Rar!\x1a\x07\x00".as_slice(), "rar"),
+        (b"Rar!\x1a\x07\x01\x00", "rar"),
+        (b"7z\xbc\xaf\x27\x1c", "7z"),
+        (b"\xfd7zXZ\x00", "xz"),
+        (b"BZh91AY&SY", "bzip2"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+    ] {
+        let rejected = rejected_as(RejectedKind::Unsupported, &[head, &[7; 1000]].concat());
+        assert!(rejected.message.starts_with(&format!("{name} archive: ")), "{}", rejected.message);
+        assert!(rejected.message.contains("choose zip in the report's settings"), "{}", rejected.message);
+    }
+    let folder = folder_of_files();
+    run("7zip", folder.path(), &[seven_zip(), "a", "out.7z", "Email.csv"]);
+    rejected_as(RejectedKind::Unsupported, &read(folder.path(), "out.7z"));
 }
 
 #[test]
@@ -568,7 +735,7 @@ fn a_gzip_archive_is_verified_with_an_entry_for_each_member() {
     let entry = |name: &str, content: &[u8]| Entry {
         name: name.to_owned(),
         size: content.len() as u64,
-        crc32: crc32fast::hash(content),
+        crc32: Some(crc32fast::hash(content)),
     };
     assert_eq!(verified.entries(), [entry("a.csv", b"first"), entry("", b"second"), entry("c.csv", b"")]);
 }
@@ -580,7 +747,7 @@ fn a_gzip_archive_is_rejected_if_it_is_cut_within_a_member_or_goes_on_as_somethi
     for length in (2..archive.len()).filter(|length| *length != first.len()) {
         rejected_as(RejectedKind::Corrupt, &archive[..length]);
     }
-    for trailing in [b"\0".as_slice(), b"\n", b"\x1f\x00", b"PK\x03\x04"] {
+    for trailing in [b"\0x".as_slice(), b"\n", b"\x1f\x00", b"PK\x03\x04"] {
         rejected_as(RejectedKind::Unverifiable, &[&archive[..], trailing].concat());
     }
 }
@@ -608,7 +775,7 @@ fn what_is_no_archive_is_shown_in_the_message() {
         (b"{\"error\": {\"message\": \"no\"}}", "error"),
         (b"day,sent\r\n1,2\r\n", "day,sent  1,2"),
         (b"\n\nPK\x03\x04", "PK"),
-        (b"7z\xbc\xaf\x27\x1c", "7z"),
+        (b"\0\0\0\0", "zeros"),
     ] {
         let rejected = rejected_as(RejectedKind::NotAnArchive, content);
         assert!(rejected.message.contains(shown), "{}", rejected.message);
@@ -731,7 +898,7 @@ proptest! {
         });
         let Verdict::Verified(verified) = verdict else { panic!("{verdict:?}") };
         let found: Vec<_> = verified.entries().iter().map(|entry| (entry.size, entry.crc32)).collect();
-        let expected: Vec<_> = files.iter().map(|(_, content, ..)| (content.len() as u64, crc32fast::hash(content))).collect();
+        let expected: Vec<_> = files.iter().map(|(_, content, ..)| (content.len() as u64, Some(crc32fast::hash(content)))).collect();
         prop_assert_eq!(found, expected);
     }
 }

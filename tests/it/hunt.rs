@@ -54,7 +54,7 @@ async fn a_check_finds_out_that_what_is_served_is_no_archive() {
     emulator.add_fault(Fault::Html.into());
     let output = check_online(&folder, &[]).await;
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("is no archive: neither zip nor gzip: it begins with"), "{said}");
+    assert!(said.contains("is no archive: neither zip, gzip nor tar: it begins with"), "{said}");
     assert_eq!(output.status.code(), Some(1));
 }
 

@@ -1102,7 +1102,7 @@ fn manifest(key: &str) -> Manifest {
         size: 1234,
         sha256: "3f9c2a71d0be".repeat(5) + "3f9c",
         content_type: Some("application/zip".to_owned()),
-        entries: Some(vec![ManifestEntry { name: "../report.csv".to_owned(), size: 5678, crc32: 0x00ab_cdef }]),
+        entries: Some(vec![ManifestEntry { name: "../report.csv".to_owned(), size: 5678, crc32: Some(0x00ab_cdef) }]),
         records: None,
         pages: None,
         requests: None,

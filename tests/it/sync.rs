@@ -7,7 +7,7 @@ use std::{
     fs,
     io::Write as _,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,6 +16,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use jiff::SignedDuration;
 use moesync::{
+    alarm::{self, Alarm},
     config::{AlarmKind, Source},
     emulator::Fault,
     ledger,
@@ -346,6 +347,76 @@ async fn a_damaged_gzip_around_the_archive_is_kept_as_it_came_and_once_whole_it_
         sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
         assert!(fs::read(bench.object(&series.key(date))).unwrap() == bench.truth(series, date).await);
     }
+}
+
+/// A vendor that answers every request with the body that is in the returned place.
+async fn answering(bench: &Bench, body: Vec<u8>) -> Arc<Mutex<Vec<u8>>> {
+    let body = Arc::new(Mutex::new(body));
+    let served = Arc::clone(&body);
+    let clock = bench.clock.clone();
+    let app = axum::Router::new().fallback(move || {
+        let date = clock.read().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        std::future::ready(([("date", date)], served.lock().unwrap().clone()))
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    bench.write_config(&bench.config().replace(bench.vendor.url().as_str().trim_end_matches('/'), &url));
+    body
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_one_can_verify_is_kept_whole_at_first_sight_and_asked_for_daily() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+    let (series, date) = bench.due()[0];
+    let rar = [b"Rar!\x1a\x07\x01\x00".as_slice(), &vec![7; 300_000]].concat();
+    let body = answering(&bench, rar.clone()).await;
+    let ctx = bench.context().await;
+    for attempts in [1, 2] {
+        sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+        let entry = only_entry(&bench, &ctx).await;
+        assert_eq!((entry.settled, entry.outcome), (Settled::Open, Some(Outcome::Unsupported)));
+        assert_eq!(entry.attempts, attempts);
+        assert_eq!(entry.next_attempt_at.unwrap(), bench.clock.read() + SignedDuration::from_hours(24));
+        let message = entry.message.as_deref().unwrap();
+        assert!(message.contains("rar") && message.contains("choose zip in the report's settings"), "{message}");
+        assert_eq!(alarm::of(&entry, &ctx.config.alarms, bench.clock.read()), Some(Alarm::Unsupported));
+        assert!(alarm::begins(&entry) == (attempts == 1), "one alert");
+        // By the second time the next date has come, too.
+        let kept = bench.kept_in("_quarantine");
+        let [kept] = kept.iter().filter(|key| key.contains(&date.to_string())).collect::<Vec<_>>().try_into().unwrap();
+        assert!(fs::read(bench.object(kept)).unwrap() == rar, "not whole");
+        assert!(message.contains(kept.as_str()), "{message}");
+        bench.clock.advance(SignedDuration::from_hours(25));
+    }
+    *body.lock().unwrap() = bench.truth(series, date).await;
+    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    assert!(summary.is_complete(), "{:?}", summary.entries);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tar_is_stored_and_its_manifest_has_its_format_its_entries_and_its_warnings() {
+    let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+    let (series, date) = bench.due()[0];
+    let script = r#"
+import io, sys, tarfile
+with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+    for name in ["push.csv", "../evil.csv"]:
+        entry = tarfile.TarInfo(name)
+        entry.size = 9
+        archive.addfile(entry, io.BytesIO(b"day,sent\n"))
+"#;
+    let made = std::process::Command::new("python3").args(["-c", script]).output().unwrap();
+    let _body = answering(&bench, made.stdout.clone()).await;
+    let ctx = bench.context().await;
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    let key = series.key(date);
+    assert!(fs::read(bench.object(&key)).unwrap() == made.stdout);
+    let manifest: Value = serde_json::from_slice(&fs::read(bench.object(&manifest_key(&key))).unwrap()).unwrap();
+    assert_eq!(manifest["format"], "tar");
+    assert_eq!(manifest["entries"][0], serde_json::json!({ "name": "push.csv", "size": 9, "crc32": null }));
+    let warnings = manifest["warnings"].as_array().unwrap();
+    assert!(warnings[0].as_str().unwrap().contains("\"..\" component"), "{warnings:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
