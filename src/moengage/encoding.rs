@@ -1,14 +1,16 @@
-//! `Content-Encoding: gzip`, which a server may mean in two ways: that it packed the archive for the journey, or that
-//! the archive is itself a gzip.
+//! `Content-Encoding: gzip`, and `Transfer-Encoding: gzip`, which a server may mean in two ways: that it packed the archive
+//! for the journey, or that the archive is itself a gzip.
 //!
-//! This file owns telling them apart: the layer is taken off only if another archive is inside. It must not know
-//! where the bytes come from.
+//! This file owns telling them apart: each layer that is announced is taken off if it is there and another archive is
+//! inside. It must not know where the bytes come from.
 
 use std::{collections::VecDeque, io, io::Write, mem};
 
 use bytes::{Buf, Bytes};
 use flate2::write::MultiGzDecoder;
-use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+use reqwest::header::{CONTENT_ENCODING, HeaderMap, TRANSFER_ENCODING};
+
+use crate::magic::{self, Magic};
 
 /// Output is handed on from this many bytes; one more step of the decoder adds at most its own 32 KiB buffer.
 const ENOUGH: usize = 192 * 1024;
@@ -19,9 +21,123 @@ const PROBE_STEP: usize = 512;
 /// A gzip that shows nothing of its inside within so many bytes is left as it is.
 const PROBE_LIMIT: usize = 256 * 1024;
 
-/// The bytes of a body on their way through: [`feed`](Layer::feed) what came, take [`next`](Layer::next) until it is
-/// empty, and [`end`](Layer::end) when nothing more comes.
-pub(super) enum Layer {
+/// Most layers that are taken off. Servers and proxies in a row have been seen to add two.
+const MOST_LAYERS: usize = 4;
+
+/// The bytes of a body on their way through: [`feed`](Layers::feed) what came, take [`next`](Layers::next) until it is
+/// empty, and [`end`](Layers::end) when nothing more comes.
+pub(super) struct Layers {
+    /// The outermost first; what comes out of one goes into the next. The last one's are the archive's.
+    layers: Vec<Layer>,
+    /// How many of them have been told that nothing more comes.
+    ended: usize,
+    /// Whether nothing more comes to the first.
+    body_ended: bool,
+}
+
+impl Layers {
+    /// The layers that an answer's headers announce. Other encodings than gzip were not asked for and are not known to be
+    /// used: what has one around it stays as it is, for the verifier to judge.
+    ///
+    /// # Errors
+    ///
+    /// The number of layers, where it is absurd.
+    pub(super) fn announced_by(headers: &HeaderMap) -> Result<Self, usize> {
+        // In the order in which they were put around the archive (RFC 9110, 8.4; RFC 9112, 6.1).
+        let values = headers.get_all(CONTENT_ENCODING).iter().chain(headers.get_all(TRANSFER_ENCODING));
+        let encodings: Vec<_> = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(|name| name.trim().to_ascii_lowercase())
+            .filter(|name| !matches!(name.as_str(), "" | "identity" | "chunked"))
+            .collect();
+        let layers = encodings.iter().rev().take_while(|name| matches!(name.as_str(), "gzip" | "x-gzip")).count();
+        match layers {
+            0 => Ok(Self::as_received()),
+            1..=MOST_LAYERS => Ok(Self::of((0..layers).map(|_| Layer::announced()).collect())),
+            _ => Err(layers),
+        }
+    }
+
+    /// None that would be taken off.
+    pub(super) fn as_received() -> Self {
+        Self::of(vec![Layer::AsReceived(VecDeque::new())])
+    }
+
+    fn of(layers: Vec<Layer>) -> Self {
+        Self { layers, ended: 0, body_ended: false }
+    }
+
+    /// Whether more must be fed before anything can be taken.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.layers.iter().any(Layer::is_undecided)
+    }
+
+    /// Whether the bytes taken are others than those fed.
+    pub(super) fn is_stripped(&self) -> bool {
+        self.layers.iter().any(Layer::is_stripped)
+    }
+
+    /// Takes in what was received. An error if a layer that is being taken off is damaged.
+    pub(super) fn feed(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.layers[0].feed(bytes);
+        self.settle()
+    }
+
+    /// Nothing more comes. An error if a layer that was taken off is not whole, here or when its last bytes are taken.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        self.body_ended = true;
+        self.settle()
+    }
+
+    /// The next bytes, at most 256 KiB of inflated ones; `None` when more must be fed first, or nothing more comes. An
+    /// error if a layer that is being taken off is damaged.
+    pub(super) fn next(&mut self) -> io::Result<Option<Bytes>> {
+        self.next_of(self.layers.len() - 1)
+    }
+
+    /// Lets every layer see enough to know whether it is there, as far as what was fed reaches.
+    fn settle(&mut self) -> io::Result<()> {
+        for inner in 0..self.layers.len() {
+            while self.layers[inner].is_undecided() {
+                let outer = if inner == 0 { None } else { self.next_of(inner - 1)? };
+                match outer {
+                    Some(bytes) => self.layers[inner].feed(bytes),
+                    None if self.is_last_word_to(inner) => self.end_of(inner)?,
+                    None => return Ok(()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next_of(&mut self, layer: usize) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.layers[layer].next()? {
+                return Ok(Some(bytes));
+            }
+            let outer = if layer == 0 { None } else { self.next_of(layer - 1)? };
+            match outer {
+                Some(bytes) => self.layers[layer].feed(bytes),
+                None if self.is_last_word_to(layer) => self.end_of(layer)?,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether nothing more comes to this layer, which it has not been told.
+    fn is_last_word_to(&self, layer: usize) -> bool {
+        self.ended == layer && self.body_ended
+    }
+
+    fn end_of(&mut self, layer: usize) -> io::Result<()> {
+        self.ended = layer + 1;
+        self.layers[layer].end()
+    }
+}
+
+/// One layer, which may not be there.
+enum Layer {
     /// The body is the archive.
     AsReceived(VecDeque<Bytes>),
     /// Labelled gzip, and what is inside is not seen yet.
@@ -31,42 +147,23 @@ pub(super) enum Layer {
 }
 
 impl Layer {
-    /// The layer that an answer's headers announce. Other encodings than one gzip were not asked for and are not
-    /// known to be used: such bodies stay as they came, for the verifier to judge.
-    pub(super) fn announced_by(headers: &HeaderMap) -> Self {
-        let encodings: Vec<_> = headers
-            .get_all(CONTENT_ENCODING)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(|name| name.trim().to_ascii_lowercase())
-            .filter(|name| !name.is_empty() && name != "identity")
-            .collect();
-        match encodings.as_slice() {
-            [only] if only == "gzip" || only == "x-gzip" => {
-                Layer::Undecided { received: VecDeque::new(), probe: Box::new(MultiGzDecoder::new(Vec::new())) }
-            }
-            _ => Layer::as_received(),
-        }
-    }
-
-    /// None that would be taken off.
-    pub(super) fn as_received() -> Self {
-        Layer::AsReceived(VecDeque::new())
+    /// One of which it is to be seen whether it is there.
+    fn announced() -> Self {
+        Layer::Undecided { received: VecDeque::new(), probe: Box::new(MultiGzDecoder::new(Vec::new())) }
     }
 
     /// Whether more must be fed before anything can be taken.
-    pub(super) fn is_undecided(&self) -> bool {
+    fn is_undecided(&self) -> bool {
         matches!(self, Layer::Undecided { .. })
     }
 
     /// Whether the bytes taken are others than those fed.
-    pub(super) fn is_stripped(&self) -> bool {
+    fn is_stripped(&self) -> bool {
         matches!(self, Layer::Gzip { .. })
     }
 
     /// Takes in what was received.
-    pub(super) fn feed(&mut self, bytes: Bytes) {
+    fn feed(&mut self, bytes: Bytes) {
         match self {
             Layer::AsReceived(received) | Layer::Gzip { received, .. } => received.push_back(bytes),
             Layer::Undecided { received, probe } => {
@@ -82,7 +179,7 @@ impl Layer {
     }
 
     /// Nothing more comes. An error if the layer that was taken off is not whole.
-    pub(super) fn end(&mut self) -> io::Result<()> {
+    fn end(&mut self) -> io::Result<()> {
         match self {
             Layer::AsReceived(_) => Ok(()),
             // Too short to hold any archive.
@@ -96,7 +193,7 @@ impl Layer {
 
     /// The next bytes, at most 256 KiB of inflated ones; `None` when more must be fed first. An error if the layer
     /// that is being taken off is damaged.
-    pub(super) fn next(&mut self) -> io::Result<Option<Bytes>> {
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
         match self {
             Layer::AsReceived(received) => Ok(received.pop_front()),
             Layer::Undecided { .. } => Ok(None),
@@ -142,10 +239,10 @@ fn look(probe: &mut MultiGzDecoder<Vec<u8>>, mut bytes: &[u8]) -> Option<bool> {
             Ok(taken) => taken,
         };
         bytes = &bytes[taken..];
-        match probe.get_ref().as_slice() {
-            [] | [0x1f] | [b'P'] | [b'P', b'K'] | [b'P', b'K', 3 | 5] => {}
-            [0x1f, 0x8b, ..] | [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => return Some(true),
-            _ => return Some(false),
+        match magic::recognise(probe.get_ref()) {
+            None => {}
+            Some(Magic::Zip | Magic::Gzip | Magic::Tar | Magic::Unsupported(_)) => return Some(true),
+            Some(Magic::Unknown) => return Some(false),
         }
     }
     None

@@ -29,7 +29,7 @@ use url::Url;
 
 use self::{
     answer::Explanation,
-    encoding::Layer,
+    encoding::Layers,
     failure::Redactor,
     transport::{Answer, Body, Fault, Request, Transport, spoken},
 };
@@ -68,7 +68,7 @@ pub struct Download {
     /// Whether the server announced a gzip that [`Client::open_packed`] left as it is.
     pub is_packed: bool,
     body: Body,
-    layer: Layer,
+    layers: Layers,
     body_ended: bool,
     failed: Option<Failure>,
     redactor: Redactor,
@@ -154,23 +154,34 @@ impl Download {
         if let Some(query) = &answer.presigned {
             redactor.withhold_query(query.expose_secret());
         }
-        let announced = Layer::announced_by(&answer.headers);
+        let announced = Layers::announced_by(&answer.headers).map_err(|layers| Failure {
+            http_status: Some(answer.status.as_u16()),
+            vendor_date: answer.vendor_date,
+            request_id: request_id(&answer.headers, &redactor),
+            seen: true,
+            ..Failure::new(
+                Outcome::Corrupt,
+                format!(
+                    "the server announced {layers} layers of gzip around the archive, more than any server puts there"
+                ),
+            )
+        })?;
         let mut download = Download {
             content_length: answer.body.announced_length(),
             content_type: text(&answer.headers, CONTENT_TYPE.as_str(), &redactor),
             vendor_date: answer.vendor_date,
             request_id: request_id(&answer.headers, &redactor),
             is_packed: stays_packed && announced.is_undecided(),
-            layer: if stays_packed { Layer::as_received() } else { announced },
+            layers: if stays_packed { Layers::as_received() } else { announced },
             body: answer.body,
             body_ended: false,
             failed: None,
             redactor,
         };
-        while download.layer.is_undecided() {
+        while download.layers.is_undecided() {
             download.receive().await?;
         }
-        if download.layer.is_stripped() {
+        if download.layers.is_stripped() {
             download.content_length = None;
         }
         Ok(download)
@@ -194,7 +205,7 @@ impl Download {
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
-            if let Some(bytes) = self.layer.next().map_err(|error| self.badly_packed(error))? {
+            if let Some(bytes) = self.layers.next().map_err(|error| self.badly_packed(error))? {
                 return Ok(Some(bytes));
             }
             if self.body_ended {
@@ -211,10 +222,10 @@ impl Download {
 
     async fn receive(&mut self) -> Result<(), Failure> {
         match self.body.chunk().await {
-            Ok(Some(bytes)) => self.layer.feed(bytes),
+            Ok(Some(bytes)) => self.layers.feed(bytes).map_err(|error| self.badly_packed(error))?,
             Ok(None) => {
                 self.body_ended = true;
-                self.layer.end().map_err(|error| self.badly_packed(error))?;
+                self.layers.end().map_err(|error| self.badly_packed(error))?;
             }
             Err(fault) => return Err(self.failure(fault)),
         }

@@ -576,6 +576,9 @@ async fn gzip_for_the_journey_is_taken_off_and_an_archive_labelled_gzip_is_kept(
     let zip = b"PK\x03\x04 a zip with some more bytes, so that cutting it hurts".as_slice();
     let empty_zip = b"PK\x05\x06\0\0".as_slice();
     let csv = b"campaign,sent\n1,2\n".as_slice();
+    let rar = b"Rar!\x1a\x07\x01\0 and more".as_slice();
+    let mut tar = vec![b'0'; 1024];
+    tar[257..263].copy_from_slice(b"ustar\0");
     let mut two_members = gzip(&zip[..20]);
     two_members.extend(gzip(&zip[20..]));
     let mut named = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff".to_vec();
@@ -595,8 +598,16 @@ async fn gzip_for_the_journey_is_taken_off_and_an_archive_labelled_gzip_is_kept(
         ("gzip", b"\x1f".to_vec(), &[]),
         ("gzip", gzip(zip)[..8].to_vec(), &[]),
         ("br", gzip(zip), &[]),
-        ("gzip, gzip", gzip(&gzip(zip)), &[]),
+        ("gzip, gzip", gzip(&gzip(zip)), zip),
         ("identity", gzip(zip), &[]),
+        ("gzip, x-gzip, gzip", gzip(&gzip(&gzip(zip))), zip),
+        ("gzip, gzip", gzip(zip), zip),
+        ("gzip, gzip", zip.to_vec(), &[]),
+        ("gzip, gzip", gzip(csv), &[]),
+        ("gzip, br", gzip(&gzip(zip)), &[]),
+        ("br, gzip", gzip(zip), zip),
+        ("gzip", gzip(&tar), &tar),
+        ("gzip", gzip(rar), rar),
     ];
     for (at, (encoding, sent, inside)) in cases.into_iter().enumerate() {
         let body = sent.clone();
@@ -622,6 +633,31 @@ async fn gzip_for_the_journey_is_taken_off_and_an_archive_labelled_gzip_is_kept(
 }
 
 #[tokio::test]
+async fn a_gzip_of_the_transfer_is_taken_off_and_absurdly_many_layers_are_refused() {
+    let zip = b"PK\x03\x04 a zip with some more bytes, so that cutting it hurts".as_slice();
+    let packed = gzip(&gzip(zip));
+    let server = Server::start(move |_| {
+        let mut body =
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: gzip, chunked\r\n\r\n".to_vec();
+        for chunk in packed.chunks(7) {
+            body.extend(format!("{:x}\r\n", chunk.len()).as_bytes());
+            body.extend(chunk);
+            body.extend(b"\r\n");
+        }
+        body.extend(b"0\r\n\r\n");
+        vec![Step::Send(body)]
+    })
+    .await;
+    assert_eq!(read(open(&report(&server.url())).await.unwrap()).await.unwrap(), zip);
+    let sent = gzip(zip);
+    let server =
+        Server::start(move |_| answer("200 OK", "Content-Encoding: gzip, gzip, gzip, gzip, gzip", &sent)).await;
+    let failure = fetch(&report(&server.url())).await.unwrap_err();
+    assert_eq!((failure.outcome, failure.seen), (Outcome::Corrupt, true), "{failure}");
+    assert!(failure.message.contains("5 layers"), "{failure}");
+}
+
+#[tokio::test]
 async fn a_gzip_for_the_journey_that_is_damaged_or_short_is_corrupt() {
     let zip: Vec<u8> = b"PK\x03\x04"
         .iter()
@@ -634,8 +670,11 @@ async fn a_gzip_for_the_journey_that_is_damaged_or_short_is_corrupt() {
     flipped[checksum] ^= 1;
     let mut followed = packed.clone();
     followed.extend(b"more");
-    for sent in [flipped, followed, packed[..packed.len() - 1].to_vec(), packed[..2000].to_vec()] {
-        let server = Server::start(move |_| answer("200 OK", "Content-Encoding: gzip", &sent)).await;
+    let damaged = [flipped, followed, packed[..packed.len() - 1].to_vec(), packed[..2000].to_vec()];
+    let twice = damaged.iter().map(|damaged| ("gzip, gzip", gzip(damaged)));
+    for (encoding, sent) in damaged.iter().map(|damaged| ("gzip", damaged.clone())).chain(twice) {
+        let header = format!("Content-Encoding: {encoding}");
+        let server = Server::start(move |_| answer("200 OK", &header, &sent)).await;
         let failure = fetch(&report(&server.url())).await.unwrap_err();
         assert_eq!((failure.outcome, failure.seen), (Outcome::Corrupt, true), "{failure}");
         assert!(failure.message.contains("gzip"), "{failure}");
