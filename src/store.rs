@@ -19,6 +19,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream, stream::BoxStream};
 use object_store::path::Path as Key;
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{
@@ -493,6 +494,8 @@ impl Destination {
             direct,
             expected_size,
             written: 0,
+            hash: Sha256::new(),
+            sha256: None,
             part: None,
             state: State::Gathering,
         };
@@ -560,6 +563,10 @@ pub struct Upload {
     direct: Option<Key>,
     expected_size: Option<u64>,
     written: u64,
+    /// Of the bytes before `part`. Taken along by the threads that write, so that hashing delays nobody.
+    hash: Sha256,
+    /// Of all the bytes, in lower-case hex, once they are to get a name.
+    sha256: Option<String>,
     /// The part being filled.
     part: Option<Part>,
     state: State,
@@ -609,6 +616,11 @@ impl Upload {
         Ok(())
     }
 
+    /// Whether the bytes gather at their final key already and can go nowhere else.
+    pub fn is_bound(&self) -> bool {
+        self.direct.is_some() && matches!(self.state, State::Parts(_))
+    }
+
     /// Gives the bytes their final name, if that is free. `verified` proves that they are worth it. They are safe with
     /// their manifest: see [`Destination::put_manifest`].
     ///
@@ -616,11 +628,6 @@ impl Upload {
     /// appears: whether the caller still holds the claim.
     ///
     /// After [`Commit::Taken`] with `kept`, the upload may be committed again, under another key.
-    /// Whether the bytes gather at their final key already and can go nowhere else.
-    pub fn is_bound(&self) -> bool {
-        self.direct.is_some() && matches!(self.state, State::Parts(_))
-    }
-
     ///
     /// # Errors
     ///
@@ -637,6 +644,7 @@ impl Upload {
             let (verified, written) = (verified.size(), self.written);
             return Err(self.fail(format!("{verified} bytes were verified, but {written} came to be stored")));
         }
+        self.check_hash(verified.sha256()).await?;
         self.place(verified.sha256(), key, still_ours).await
     }
 
@@ -652,6 +660,7 @@ impl Upload {
         if verified.size() != self.written || self.direct.is_some() {
             return Err(self.fail("these are not the bytes that were verified, or they cannot go there".to_owned()));
         }
+        self.check_hash(verified.sha256()).await?;
         let part = self.part.take();
         let inner = Arc::clone(&self.destination.inner);
         match (&inner.backend, mem::replace(&mut self.state, State::Over)) {
@@ -682,12 +691,14 @@ impl Upload {
         }
     }
 
-    /// Keeps bytes that cannot be verified, at a key under `_quarantine/`. Overwrites nothing, as [`Upload::commit`].
+    /// Keeps bytes that cannot be verified and have this hash, at a key under `_quarantine/`. Overwrites nothing, as
+    /// [`Upload::commit`].
     ///
     /// # Errors
     ///
     /// As of [`Upload::commit`]; also when the upload gathers at its final key, [`Placement::Direct`].
     pub async fn keep(mut self, sha256: &str, key: &str) -> Result<Commit, StoreError> {
+        self.check_hash(sha256).await?;
         // No claim is asked for: the key has the content's hash in it, so whoever else writes there writes the same.
         let kept = self.place(sha256, key, async { true }).await?;
         let destination = &self.destination;
@@ -707,6 +718,43 @@ impl Upload {
             State::Object(object) => object.delete().await,
             // Dropping a staged file removes it.
             State::File(_) | State::Gathering | State::Whole(..) | State::Over => {}
+        }
+    }
+
+    /// Refuses the bytes unless they have this hash.
+    async fn check_hash(&mut self, expected: &str) -> Result<(), StoreError> {
+        if self.sha256.is_none() {
+            if let Some(part) = self.part.take() {
+                self.part = Some(self.hashed(part).await?);
+            }
+            self.sha256 = Some(hex::encode(mem::take(&mut self.hash).finalize()));
+        }
+        match self.sha256.as_deref() {
+            Some(sha256) if sha256 != expected => {
+                let cause = format!("the bytes verified have the sha256 {expected}, those to be stored {sha256}");
+                self.state = State::Over;
+                Err(self.fail(cause))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a part in, on a thread that may be kept busy.
+    async fn hashed(&mut self, part: Part) -> Result<Part, StoreError> {
+        let mut hash = mem::take(&mut self.hash);
+        let step = move || {
+            hash.update(&part.bytes);
+            Ok((hash, part))
+        };
+        match self.destination.blocking("hash", STAGING, step).await {
+            Ok((hash, part)) => {
+                self.hash = hash;
+                Ok(part)
+            }
+            Err(error) => {
+                self.state = State::Over;
+                Err(error)
+            }
         }
     }
 
@@ -781,19 +829,23 @@ impl Upload {
             (Backend::Local(directory), state @ (State::Gathering | State::File(_))) => {
                 let staged = if let State::File(staged) = state { Some(staged) } else { None };
                 let directory = Arc::clone(directory);
+                let mut hash = mem::take(&mut self.hash);
                 let step = move || {
+                    hash.update(&part.bytes);
                     let staged = directory.append(staged, &part.bytes)?;
                     part.share.recycle(part.bytes);
-                    Ok(staged)
+                    Ok((staged, hash))
                 };
-                State::File(self.destination.blocking("stage", STAGING, step).await?)
+                let (staged, hash) = self.destination.blocking("stage", STAGING, step).await?;
+                self.hash = hash;
+                State::File(staged)
             }
             (Backend::Remote(bucket), state @ (State::Gathering | State::Parts(_))) => {
                 let mut multipart = match state {
                     State::Parts(multipart) => multipart,
                     _ => bucket.start_multipart(self.direct.as_ref()).await?,
                 };
-                multipart.push(part).await?;
+                multipart.push(self.hashed(part).await?).await?;
                 State::Parts(multipart)
             }
             _ => return Err(self.fail("the upload is over".to_owned())),

@@ -301,6 +301,20 @@ async fn bytes_that_are_not_those_verified_are_refused(place: &Place) {
     let mut longer = upload(&destination, Placement::Direct(KEY), &zip(1, LARGE)).await;
     longer.commit(&verified(&zip(1, SMALL)).await, KEY, ours()).await.expect_err("other bytes were verified");
     drop(longer);
+    // Of the same length, whichever way they are to get a name; to the last part or well before it.
+    for size in [SMALL, LARGE] {
+        let (bytes, proof) = (zip(1, size), verified(&zip(2, size)).await);
+        assert_eq!(bytes.len() as u64, proof.size());
+        let mut other = upload(&destination, Placement::Direct(KEY), &bytes).await;
+        let error = other.commit(&proof, KEY, ours()).await.expect_err("other bytes were verified");
+        assert!(error.to_string().contains(proof.sha256()), "{error}");
+        other.commit(&verified(&bytes).await, KEY, ours()).await.expect_err("an upload is over when it is refused");
+        drop(other);
+        let other = upload(&destination, Placement::Staged, &bytes).await;
+        other.replace(&proof, KEY).await.expect_err("other bytes were verified");
+        let other = upload(&destination, Placement::Staged, &bytes).await;
+        other.keep(proof.sha256(), "_quarantine/a").await.expect_err("other bytes have that hash");
+    }
     let mut upload = destination.stage(Placement::Direct(KEY), Some(3)).unwrap();
     upload.write(Bytes::from_static(b"abcd")).await.expect_err("more bytes than announced");
     drop(upload);
