@@ -1,5 +1,6 @@
 # make test   installs what the tests need and is missing (Debian), then runs them all
 # make lint   formatting, clippy, documentation, dependencies
+# make fuzz   looks for archives that the verifier judges wrongly, for a minute (FUZZ_SECONDS for each target)
 # make bench  speed and memory against the promises; takes an hour and a half, and a quiet machine
 # make deb    the Debian package, into target/debian/
 # make demo   everything against a pretend MoEngage, into ./moesync-demo/
@@ -15,7 +16,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 TOOLS := bsdtar:libarchive-tools c++:build-essential cc:build-essential chromedriver:chromium-driver chromium:chromium curl:curl java:default-jdk-headless javac:default-jdk-headless mount:mount ps:procps \
     promtool:prometheus python3:python3 strace:strace systemd-analyze:systemd time:time unzip:unzip zip:zip
 
-.PHONY: test lint bench deb demo tools cargo-deb cargo-deny
+.PHONY: test lint fuzz bench deb demo tools cargo-deb cargo-deny
 
 test: tools
 	$(AS_ROOT) cargo test --locked --no-fail-fast
@@ -28,6 +29,27 @@ lint: cargo-deny
 # Advisories come from a database on the network, which not every build machine may reach. With one, run
 # `cargo deny check advisories` now and then.
 	cargo deny --offline check --hide-inclusion-graph bans licenses sources
+
+# What cargo-fuzz does, without it: libFuzzer and coverage counters on the stable toolchain, no sanitizer (the code is
+# safe Rust). What is found stays in fuzz/artifacts/.
+FUZZ_SECONDS := 20
+FUZZ_TARGETS := tar zip gzip
+FUZZ_HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_FLAGS := --cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares
+
+fuzz: tools
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --release --manifest-path fuzz/Cargo.toml --target-dir fuzz/target \
+	    --target $(FUZZ_HOST)
+	fuzz/seeds.py
+	for target in $(FUZZ_TARGETS); do \
+	    mkdir -p fuzz/artifacts/$$target && \
+	    fuzz/target/$(FUZZ_HOST)/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=10 \
+	        -rss_limit_mb=512 -print_final_stats=1 -verbosity=0 -artifact_prefix=fuzz/artifacts/$$target/ \
+	        fuzz/corpus/$$target || exit 1; \
+	done
 
 bench: tools
 	cargo build --locked --release

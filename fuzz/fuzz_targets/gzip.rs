@@ -1,0 +1,19 @@
+//! Gzip archives: the bytes of a gzip, and the same bytes as what a whole gzip holds, which may be a tar.
+
+#![no_main]
+
+use std::io::Write as _;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let Some((at, bytes)) = moesync_fuzz::cut(input) else { return };
+    moesync_fuzz::check(bytes, at);
+    let mut held = bytes.to_vec();
+    moesync_fuzz::sum_headers(&mut held);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    // Neither fails: it is all in memory.
+    if encoder.write_all(&held).is_ok()
+        && let Ok(packed) = encoder.finish()
+    {
+        moesync_fuzz::check(&packed, at);
+    }
+});

@@ -1,0 +1,1 @@
+../../src/archive.rs
