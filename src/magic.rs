@@ -58,8 +58,7 @@ pub fn recognise(head: &[u8]) -> Option<Magic> {
     Some(if is_tar(head) { Magic::Tar } else { Magic::Unknown })
 }
 
-/// Where a tar header has the mode, the size, the checksum, the magic.
-const TAR_MODE: usize = 100;
+/// Where a tar header has the size, the checksum, the magic.
 const TAR_SIZE: usize = 124;
 const TAR_CHECKSUM: std::ops::Range<usize> = 148..156;
 const TAR_MAGIC: usize = 257;
@@ -76,15 +75,16 @@ fn is_tar(head: &[u8]) -> bool {
 /// The checksum that the tar header at the beginning of `header` records; `None` where it has no form that is in use.
 ///
 /// Every writer fills the field in one way: six digits, NUL, space; six digits, space, NUL; or seven digits and NUL.
-/// Historic ones pad all their numbers with spaces instead of zeros. No other is taken, so that the field itself is
-/// as well guarded as all that it guards.
+/// Historic ones and Perl's pad it with spaces instead of zeros, and the size as well, which then shows it unless it has
+/// all its digits. No other form is taken, so that the field itself is as well guarded as all that it guards.
 pub fn tar_checksum(header: &[u8]) -> Option<u32> {
     let digits = match header.get(TAR_CHECKSUM)? {
         [digits @ .., 0, b' '] | [digits @ .., b' ', 0] | [digits @ .., 0] => digits,
         _ => return None,
     };
     let padding = digits.iter().take_while(|byte| **byte == b' ').count();
-    if padding == digits.len() || (padding > 0 && header[TAR_MODE] != b' ') {
+    let may_be_padded = matches!(header[TAR_SIZE], b' ' | b'1'..=b'7');
+    if padding == digits.len() || (padding > 0 && !may_be_padded) {
         return None;
     }
     digits[padding..].iter().try_fold(0_u32, |value, digit| match digit {
@@ -121,9 +121,9 @@ mod tests {
 
     #[test]
     fn a_checksum_of_tar_has_one_of_the_forms_that_writers_use() {
-        let checksum = |field: &[u8; 8], mode: u8| {
+        let checksum = |field: &[u8; 8], size: u8| {
             let mut header = [0; HEAD_BYTES];
-            header[TAR_MODE] = mode;
+            header[TAR_SIZE] = size;
             header[TAR_CHECKSUM].copy_from_slice(field);
             tar_checksum(&header)
         };

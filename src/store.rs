@@ -563,7 +563,7 @@ pub struct Upload {
     direct: Option<Key>,
     expected_size: Option<u64>,
     written: u64,
-    /// Of the bytes before `part`. Taken along by the threads that write, so that hashing delays nobody.
+    /// Of the bytes before `part`. The threads that write compute it, so that the tasks of the runtime do not wait for it.
     hash: Sha256,
     /// Of all the bytes, in lower-case hex, once they are to get a name.
     sha256: Option<String>,

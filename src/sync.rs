@@ -518,7 +518,7 @@ impl Work<'_> {
         Ok(Placed { key: target.clone(), remark })
     }
 
-    /// What cannot be verified is evidence. A format that nobody can verify is kept whole at first sight; anything else
+    /// What cannot be verified is evidence. An unsupported format is kept whole at first sight; anything else
     /// once it has come twice alike, or when it may not come again.
     async fn reject(
         &self,

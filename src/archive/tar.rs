@@ -49,7 +49,7 @@ pub(super) struct Tar {
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Header,
-    /// Contents of the last entry, with so many bytes to come, and of how many zeros come then.
+    /// Contents of the last entry: bytes left, and the zeros that fill up its last block.
     Data {
         left: u64,
         zeros: usize,
@@ -59,7 +59,7 @@ enum Part {
         kind: Extension,
         size: usize,
     },
-    /// So many zeros, up to the next block.
+    /// The zeros left up to the next block.
     Zeros(usize),
     /// The second of the two blocks of zeros that end an archive.
     SecondZeroBlock,
@@ -75,7 +75,7 @@ enum Extension {
     LongLink,
 }
 
-/// What extensions say of the next entry. Targets of links are nobody's business here.
+/// What extensions say of the next entry. Targets of links are not kept.
 #[derive(Default)]
 struct Extended {
     long_name: Option<Vec<u8>>,
@@ -318,7 +318,7 @@ impl Extended {
 }
 
 impl Part {
-    /// What comes after the contents of a member, with so many zeros still to come.
+    /// What comes after the contents of a member, whose last block is filled up by `zeros` bytes.
     fn after_data(zeros: usize) -> Part {
         if zeros == 0 { Part::Header } else { Part::Zeros(zeros) }
     }

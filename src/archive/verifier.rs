@@ -245,7 +245,7 @@ impl Padding {
         match bytes {
             0 => None,
             1..=SEARCHED_BYTES => Some(format!("{bytes} zeros follow its end")),
-            _ => Some(format!("{bytes} zeros follow its end, so many that some programs do not find the end")),
+            _ => Some(format!("{bytes} zeros follow its end: too many for programs that search for it from behind")),
         }
     }
 }

@@ -224,7 +224,7 @@ class Make {
 }
 
 #[test]
-fn what_cannot_be_read_without_a_password_another_method_or_another_file_is_unsupported_and_says_so() {
+fn an_encrypted_a_split_or_an_otherwise_compressed_zip_is_unsupported_and_says_so() {
     let folder = folder_of_files();
     let (path, seven_zip) = (folder.path(), seven_zip());
     run("zip", path, &["zip", "-q", "-P", "password", "zip-encrypted", "Email.csv"]);
@@ -531,7 +531,7 @@ fn a_central_header_that_says_otherwise_is_corrupt_and_the_message_names_the_fie
 }
 
 #[test]
-fn headers_that_differ_in_what_says_nothing_of_the_data_are_verified_with_a_warning() {
+fn headers_that_differ_in_no_matter_of_data_are_verified_with_a_warning() {
     let entry = sketch("a.csv", b"day,sent\n");
     for (at, bits, warning) in [
         (6, 30, "version needed"),
@@ -577,7 +577,7 @@ fn headers_that_differ_in_what_says_nothing_of_the_data_are_verified_with_a_warn
     assert!(verified.warnings()[0].starts_with("entry \"a.csv\" and 2 more: "), "{:?}", verified.warnings());
 }
 
-/// `header` with so many bytes behind its extra fields, whose length is at `at`; `end` is that of the fields.
+/// `header` with `padding` behind its extra fields, which end at `end` and whose length is at `at`.
 fn with_padding(mut header: Vec<u8>, at: usize, end: usize, padding: &[u8]) -> Vec<u8> {
     header[at] += padding.len() as u8;
     header.splice(end..end, padding.iter().copied());
@@ -609,7 +609,7 @@ fn zeros_after_the_end_are_verified_with_a_warning_and_anything_else_is_not() {
             let padded = [archive.clone(), vec![0; zeros]].concat();
             let warnings = verified(&padded).warnings().to_vec();
             assert!(warnings[0].starts_with(&format!("{zeros} zeros follow its end")), "{warnings:?}");
-            assert_eq!(warnings[0].contains("do not find the end"), zeros > 65_535);
+            assert_eq!(warnings[0].contains("too many for programs"), zeros > 65_535);
             let rejected = rejected_as(RejectedKind::Unverifiable, &[&padded[..], b"x"].concat());
             let at = padded.len();
             assert!(rejected.message.contains(&format!("at byte {at}")), "{}", rejected.message);
@@ -664,7 +664,7 @@ fn a_zip64_locator_that_counts_no_disks_is_verified() {
 }
 
 #[test]
-fn formats_that_nobody_can_verify_are_unsupported_and_the_message_says_what_to_choose() {
+fn unsupported_formats_are_named_and_the_message_says_what_to_choose() {
     for (head, name) in [
         (b"Rar!\x1a\x07\x00".as_slice(), "rar"),
         (b"Rar!\x1a\x07\x01\x00", "rar"),

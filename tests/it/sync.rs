@@ -366,7 +366,7 @@ async fn answering(bench: &Bench, body: Vec<u8>) -> Arc<Mutex<Vec<u8>>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_one_can_verify_is_kept_whole_at_first_sight_and_asked_for_daily() {
+async fn an_unsupported_format_is_kept_whole_at_first_sight_and_asked_for_daily() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     let rar = [b"Rar!\x1a\x07\x01\x00".as_slice(), &vec![7; 300_000]].concat();
