@@ -1030,7 +1030,7 @@ fn a_target_that_could_not_be_told_is_refused_and_its_address_not_shown() {
     moesync.toml:20: notify[0].url: only one of url_env, url may be given; remove the others
     moesync.toml:21: notify[0].secret_env: a target of kind "slack" has none; remove it
     moesync.toml:21: notify[0].events: must not be empty; leave it out for the default
-    moesync.toml:21: notify[0].events[0]: expected "alarms", "stored", "summary", "lost", "expiring", "late", "unauthorized", "rejected", "corrupt", "store_failed", "other_content", "ledger", "configuration", "clock" or "panic", found "lots"; did you mean "lost"?
+    moesync.toml:21: notify[0].events[0]: expected "alarms", "stored", "summary", "lost", "expiring", "late", "unauthorized", "rejected", "corrupt", "unsupported", "store_failed", "other_content", "ledger", "configuration", "clock" or "panic", found "lots"; did you mean "lost"?
     moesync.toml:21: notify[0].every: a target of kind "slack" has none; remove it
     moesync.toml:17: notify[0]: no secret; give exactly one of secret_file, secret_env and secret
     moesync.toml:21: notify[0].secret: expected "whsec_" and 24 to 64 bytes in base64; `echo whsec_$(openssl rand -base64 32)` makes one
