@@ -217,6 +217,14 @@ async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
         seen.extend([kind]);
     }
 
+    let (kind, _, receiver) = brought_about(AlarmKind::Unsupported, async |bench: &Bench| {
+        bench.answer_with([b"Rar!\x1a\x07\x01\x00".as_slice(), &[7; 1000]].concat()).await;
+    })
+    .await;
+    let message = receiver.events()[0]["data"]["message"].to_string();
+    assert!(message.contains("choose zip in the report's settings"), "{message}");
+    seen.extend([kind]);
+
     // Seen once, never whole, and denied after its expiry.
     let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
     bench.fault("truncate=50%,times=1");

@@ -7,7 +7,7 @@ use std::{
     fs,
     io::Write as _,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -349,28 +349,12 @@ async fn a_damaged_gzip_around_the_archive_is_kept_as_it_came_and_once_whole_it_
     }
 }
 
-/// A vendor that answers every request with the body that is in the returned place.
-async fn answering(bench: &Bench, body: Vec<u8>) -> Arc<Mutex<Vec<u8>>> {
-    let body = Arc::new(Mutex::new(body));
-    let served = Arc::clone(&body);
-    let clock = bench.clock.clone();
-    let app = axum::Router::new().fallback(move || {
-        let date = clock.read().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        std::future::ready(([("date", date)], served.lock().unwrap().clone()))
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    bench.write_config(&bench.config().replace(bench.vendor.url().as_str().trim_end_matches('/'), &url));
-    body
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsupported_format_is_kept_whole_at_first_sight_and_asked_for_daily() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     let rar = [b"Rar!\x1a\x07\x01\x00".as_slice(), &vec![7; 300_000]].concat();
-    let body = answering(&bench, rar.clone()).await;
+    let body = bench.answer_with(rar.clone()).await;
     let ctx = bench.context().await;
     for attempts in [1, 2] {
         sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
@@ -407,7 +391,7 @@ with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
         archive.addfile(entry, io.BytesIO(b"day,sent\n"))
 "#;
     let made = std::process::Command::new("python3").args(["-c", script]).output().unwrap();
-    let _body = answering(&bench, made.stdout.clone()).await;
+    let _body = bench.answer_with(made.stdout.clone()).await;
     let ctx = bench.context().await;
     sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
     let key = series.key(date);

@@ -227,6 +227,22 @@ impl Bench {
         (self.clock.read_at_start() - SignedDuration::from_hours(6)).strftime("%H:%M").to_string()
     }
 
+    /// From now on a vendor is configured that answers every request with the body that is in the returned place.
+    pub async fn answer_with(&self, body: Vec<u8>) -> Arc<Mutex<Vec<u8>>> {
+        let body = Arc::new(Mutex::new(body));
+        let (served, clock) = (Arc::clone(&body), self.clock.clone());
+        let app = axum::Router::new().fallback(move || {
+            let date = clock.read().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            std::future::ready(([("date", date)], served.lock().unwrap().clone()))
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let config = fs::read_to_string(self.path("moesync.toml")).unwrap();
+        self.write_config(&config.replace(self.vendor.url().as_str().trim_end_matches('/'), &url));
+        body
+    }
+
     pub fn write_config(&self, text: &str) {
         fs::write(self.path("moesync.toml"), text).unwrap();
     }
