@@ -226,6 +226,8 @@ pub struct Destination {
     pub options: BTreeMap<String, SecretString>,
     /// Whether files are forced to disk before they count as stored (`file://` only).
     pub fsync: bool,
+    /// PEM file with extra certificate authorities, as of [`Network::ca_file`].
+    pub ca_file: Option<NamedFile>,
     /// Where the configuration describes it, for whoever has to correct it.
     pub place: String,
 }

@@ -4,6 +4,7 @@
 //! them, or what is recorded about them: of the verifier it knows the proof that an upload is worth its name, of the
 //! ledger nothing. Names of objects are made in [`crate::report`]; here they are keys.
 
+mod credentials;
 mod error;
 mod local;
 mod manifest;
@@ -194,6 +195,10 @@ pub struct Capabilities {
     pub refuses_overwrite: bool,
     /// Whether what is staged can be removed again. If not, reports are stored all the same and leftovers stay.
     pub deletes: bool,
+    /// Whether the names of new objects survive a power cut. If not, the newest may be missing after one.
+    pub forces_names: bool,
+    /// Whether it is a directory of this machine.
+    pub is_directory: bool,
 }
 
 impl fmt::Display for Capabilities {
@@ -202,9 +207,18 @@ impl fmt::Display for Capabilities {
             true => "written, read and deleted",
             false => "written and read; what is staged there cannot be deleted and will stay",
         })?;
-        f.write_str(match self.refuses_overwrite {
-            true => "; refuses to overwrite",
-            false => "; ignores conditional puts: let one moesync at a time write to it, and switch on versioning",
+        f.write_str(match (self.refuses_overwrite, self.is_directory) {
+            (true, _) => "; refuses to overwrite",
+            (false, true) => {
+                "; has no hard links, so a name is looked at before it is given: let one moesync at a time write to it"
+            }
+            (false, false) => {
+                "; ignores conditional puts: let one moesync at a time write to it, and switch on versioning"
+            }
+        })?;
+        f.write_str(match self.forces_names {
+            true => "",
+            false => "; cannot force the names of new files to disk, so a power cut may lose the newest (`fsync = false` accepts that)",
         })
     }
 }
@@ -270,7 +284,7 @@ impl Destination {
             let root = destination.url.to_file_path().map_err(|()| {
                 fail("a file:// URL needs an absolute path and no host, as in file:///srv/reports".to_owned())
             })?;
-            let directory = Directory::open(root, holder, destination.fsync);
+            let directory = Directory::open(&destination.name, root, holder, destination.fsync);
             Backend::Local(Arc::new(directory.map_err(|error| reporter.io("open", "", &error))?))
         } else {
             Backend::Remote(Arc::new(Bucket::open(destination, Arc::clone(&reporter), holder)?))
@@ -292,8 +306,9 @@ impl Destination {
         match &self.inner.backend {
             Backend::Local(directory) => {
                 let directory = Arc::clone(directory);
-                let refuses_overwrite = self.blocking("probe", STAGING, move || directory.probe()).await?;
-                Ok(Capabilities { refuses_overwrite, deletes: true })
+                let local::Abilities { refuses_overwrite, forces_names } =
+                    self.blocking("probe", STAGING, move || directory.probe()).await?;
+                Ok(Capabilities { refuses_overwrite, deletes: true, forces_names, is_directory: true })
             }
             Backend::Remote(bucket) => bucket.probe().await,
         }

@@ -39,7 +39,8 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env) -> Result<C
     let network = network(&raw.network, &root.key("network"), env)?;
     let workspaces =
         each(&raw.workspaces, &root.key("workspaces"), |raw, at| workspace(raw, at, &network, env).map(Arc::new))?;
-    let destinations = each(&raw.destinations, &root.key("destinations"), |raw, at| destination(raw, at, env))?;
+    let destinations =
+        each(&raw.destinations, &root.key("destinations"), |raw, at| destination(raw, at, &network, env))?;
     unique(workspaces.iter().map(|w| w.name.as_str()), &root.key("workspaces"))?;
     unique(destinations.iter().map(|d| d.name.as_str()), &root.key("destinations"))?;
     if raw.reports.is_empty() {
@@ -374,7 +375,12 @@ fn events(raw: &raw::Notify, at: &Place<'_>, default: Events) -> Result<Events, 
     Ok(events)
 }
 
-fn destination(raw: &raw::Destination, at: &Place<'_>, env: &Env) -> Result<Destination, Problem> {
+fn destination(
+    raw: &raw::Destination,
+    at: &Place<'_>,
+    network: &Network,
+    env: &Env,
+) -> Result<Destination, Problem> {
     let url = destination_url(&raw.url, &at.key("url"), env)?;
     if raw.fsync.is_some() && url.scheme() != "file" {
         return Err(at
@@ -386,6 +392,7 @@ fn destination(raw: &raw::Destination, at: &Place<'_>, env: &Env) -> Result<Dest
         url,
         options: raw.options.iter().map(|(key, raw::Secret(value))| (key.clone(), value.clone())).collect(),
         fsync: raw.fsync.unwrap_or(true),
+        ca_file: network.ca_file.clone(),
         place: at.shown(),
     })
 }

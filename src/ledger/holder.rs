@@ -90,30 +90,27 @@ pub(super) async fn alone(ledger: &Path) -> io::Result<File> {
 pub fn place(ledger: &Path, candidate: &str) -> io::Result<String> {
     let folder = folder(ledger);
     fs::create_dir_all(&folder)?;
+    // The first process names it. A lock decides which one is the first, because not every file system has hard links,
+    // and the file appears whole by a rename.
+    let lock = File::create(folder.join(".placing"))?;
+    lock.lock()?;
     let path = folder.join(".place");
-    // Whoever comes first names it; a link appears whole or not at all.
-    let draft = folder.join(format!(".place-{candidate}"));
+    if let Some(name) = named(&path)? {
+        return Ok(name);
+    }
+    let draft = folder.join(".place-new");
     let mut file = File::create(&draft)?;
     write!(file, "{candidate} {}", which(&file.metadata()?))?;
-    match fs::hard_link(&draft, &path) {
-        Ok(()) => {
-            fs::remove_file(&draft)?;
-            Ok(candidate.to_owned())
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match named(&path)? {
-            Some(name) => fs::remove_file(&draft).map(|()| name),
-            None => fs::rename(&draft, &path).map(|()| candidate.to_owned()),
-        },
-        Err(error) => {
-            fs::remove_file(&draft)?;
-            Err(error)
-        }
-    }
+    fs::rename(&draft, &path)?;
+    Ok(candidate.to_owned())
 }
 
 /// The name in the file at `path`; `None` when there is none, or it was copied there from another place.
 fn named(path: &Path) -> io::Result<Option<String>> {
-    let text = fs::read_to_string(path)?;
+    let text = match fs::read_to_string(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => return Ok(None),
+        read => read?,
+    };
     let (name, file) = text.split_once(' ').unwrap_or((&text, ""));
     let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
     // Earlier versions wrote the name alone.

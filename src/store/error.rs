@@ -7,6 +7,7 @@ use std::{error::Error, fmt, io};
 
 use secrecy::ExposeSecret;
 
+use super::credentials::NoCredentials;
 use crate::config;
 
 /// Longest cause that is passed on, in characters.
@@ -92,7 +93,8 @@ impl Reporter {
     }
 
     pub(super) fn remote(&self, operation: &'static str, key: &str, error: &object_store::Error) -> StoreError {
-        let hint = match error {
+        let cause = causes(error);
+        let hint = hint_of_code(&cause).or(match error {
             object_store::Error::Unauthenticated { .. } => {
                 Some("check the credentials in its `options` or environment")
             }
@@ -101,17 +103,15 @@ impl Reporter {
             }
             object_store::Error::NotFound { .. } => Some("check that the bucket exists"),
             _ => None,
-        };
-        let mut cause = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            let text = error.to_string();
-            if !cause.contains(&text) {
-                cause = format!("{cause}: {text}");
-            }
-            source = error.source();
-        }
+        });
         self.error(operation, key, &cause, hint)
+    }
+
+    /// A refusal of what takes the permission to list.
+    pub(super) fn unlisted(&self, operation: &'static str, key: &str, error: &object_store::Error) -> StoreError {
+        let hint = "its credentials may write and read, so it is listing that is not allowed: allow s3:ListBucket on the \
+                    bucket (storage.objects.list at Google)";
+        self.error(operation, key, &causes(error), Some(hint))
     }
 
     fn error(&self, operation: &'static str, key: &str, cause: &str, hint: Option<&'static str>) -> StoreError {
@@ -126,6 +126,41 @@ impl Reporter {
         }
         cause.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CAUSE_CHARS).collect()
     }
+}
+
+/// An error with everything below it. Where there are no credentials, just that.
+fn causes(error: &object_store::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if error.is::<NoCredentials>() {
+            return cause;
+        }
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// What to do about an error that the store, or TLS, names in its own words.
+fn hint_of_code(cause: &str) -> Option<&'static str> {
+    const HINTS: [(&str, &str); 4] = [
+        (
+            "<Code>RequestTimeTooSkewed</Code>",
+            "set this machine's clock (`timedatectl`): the store's shows another time",
+        ),
+        ("<Code>ExpiredToken</Code>", "its credentials have expired: renew them"),
+        (
+            "x-amz-checksum-",
+            "a bucket with Object Lock wants a checksum with each object: set options = { checksum_algorithm = \"sha256\" } \
+             on this destination",
+        ),
+        ("UnknownIssuer", "if its certificate authority is a private one, name it in network.ca_file"),
+    ];
+    HINTS.iter().find(|(code, _)| cause.contains(code)).map(|(_, hint)| *hint)
 }
 
 /// Of an XML error document only code and message: the rest may repeat the signed request, tokens included.
@@ -171,6 +206,7 @@ mod tests {
                 .map(|(name, value)| (name.to_owned(), value.into()))
                 .into(),
             fsync: true,
+            ca_file: None,
             place: String::new(),
         })
     }

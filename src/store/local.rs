@@ -14,10 +14,11 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+use object_store::path::Path as Key;
 use sha2::{Digest, Sha256};
 
 use super::{Commit, STAGING};
@@ -31,17 +32,47 @@ const DURABLE_DIRECTORIES: usize = 10_000;
 /// Numbers staged files; process-wide, so that two destinations over one directory don't meet.
 static NEXT_STAGED: AtomicU64 = AtomicU64::new(0);
 
-/// Serialises check-then-rename where the file system has no hard links.
-static RENAMING: Mutex<()> = Mutex::new(());
+/// Begins the hidden name of a file beside its target, where `_staging/` is on another device.
+const HIDDEN: &str = ".moesync-";
+
+/// Ends the name of the note under `_staging/` that says which hidden file is in use.
+const NOTE: &str = ".hidden";
 
 /// The directory of a `file://` destination.
 pub(super) struct Directory {
+    /// The destination's name in the configuration.
+    name: String,
     root: PathBuf,
     /// `_staging/{holder}`.
     staging: PathBuf,
     fsync: bool,
     /// Directories known to survive a power cut, so that each costs its fsync once.
     durable: Mutex<HashSet<PathBuf>>,
+    /// Serialises check-then-rename where the file system has no hard links.
+    renaming: Mutex<()>,
+    /// Whether the log says already that names cannot be forced to disk.
+    warned: AtomicBool,
+}
+
+/// What the file system can do.
+pub(super) struct Abilities {
+    /// Whether it refuses a name that is taken, by hard links.
+    pub(super) refuses_overwrite: bool,
+    /// Whether it forces names to disk, or was not asked to.
+    pub(super) forces_names: bool,
+}
+
+/// A hidden name beside a target. Its file, if there is one, is removed when this is dropped; the note has another
+/// process remove it should this one die.
+struct Hidden {
+    path: PathBuf,
+    _note: Staged,
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// A file under `_staging/`, removed when dropped. Once it has another name too, or was renamed, that is just the
@@ -60,7 +91,7 @@ impl Drop for Staged {
 
 impl Directory {
     /// Opens `root`, making it where missing.
-    pub(super) fn open(root: PathBuf, holder: &str, fsync: bool) -> io::Result<Self> {
+    pub(super) fn open(name: &str, root: PathBuf, holder: &str, fsync: bool) -> io::Result<Self> {
         let missing: Vec<&Path> = root.ancestors().take_while(|directory| !directory.exists()).collect();
         for directory in missing.iter().rev() {
             match fs::create_dir(directory) {
@@ -68,16 +99,17 @@ impl Directory {
                 _ => {}
             }
             if fsync && let Some(parent) = directory.parent() {
-                File::open(parent)?.sync_all()?;
+                force_names(parent)?;
             }
         }
         let staging = root.join(STAGING).join(holder);
         let durable = Mutex::new(HashSet::from([root.clone()]));
-        Ok(Directory { root, staging, fsync, durable })
+        let (renaming, warned) = (Mutex::new(()), AtomicBool::new(false));
+        Ok(Directory { name: name.to_owned(), root, staging, fsync, durable, renaming, warned })
     }
 
     /// Where `key` is on disk.
-    pub(super) fn path(&self, key: &object_store::path::Path) -> PathBuf {
+    pub(super) fn path(&self, key: &Key) -> PathBuf {
         self.root.join(key.as_ref())
     }
 
@@ -141,7 +173,7 @@ impl Directory {
         if self.fsync {
             staged.file.sync_all()?;
         }
-        self.with_directory(target, || fs::rename(&staged.path, target))
+        self.with_directory(target, || self.rename(&staged.path, target))
     }
 
     /// Gives the file at `from` the name `to` as well, which must be free or hold the same bytes.
@@ -149,16 +181,13 @@ impl Directory {
         let linked = self.with_directory(to, || match fs::hard_link(from, to) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            // A file system without links: what stays under its name has to be copied.
-            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+            Err(error) if no_other_way(&error) => Err(error),
+            // No link: what stays under its name has to be copied.
+            Err(_) => {
                 let mut copy = self.stage()?;
-                io::copy(&mut File::open(from)?, &mut copy.file)?;
-                if self.fsync {
-                    copy.file.sync_all()?;
-                }
-                self.link(&copy.path, to)
+                self.copy(from, &mut copy.file)?;
+                self.name_if_free(&copy.path, to)
             }
-            Err(error) => Err(error),
         })?;
         if !linked {
             let (size, sha256) = digest(from)?;
@@ -272,29 +301,63 @@ impl Directory {
         let directory = self.root.join(STAGING).join(holder);
         let mut removed = 0;
         for entry in fs::read_dir(&directory)? {
-            fs::remove_file(entry?.path())?;
+            let path = entry?.path();
+            // The hidden file first: without its note nothing would find it.
+            if let Some(hidden) = self.noted(&path)? {
+                match fs::remove_file(hidden) {
+                    Err(error) if !is_absent(&error) => return Err(error),
+                    _ => {}
+                }
+            }
+            fs::remove_file(path)?;
             removed += 1;
         }
         fs::remove_dir(&directory)?;
         Ok(removed)
     }
 
-    /// Writes, reads and removes a probe; `true` when the file system itself refuses a name that is taken.
-    pub(super) fn probe(&self) -> io::Result<bool> {
-        let staged = self.append(None, b"probe")?;
+    /// Writes, reads and removes a probe, by the steps that a commit takes.
+    pub(super) fn probe(&self) -> io::Result<Abilities> {
+        // Objects go to other folders than `_staging/`, maybe on another device.
+        match self.probe_in(&self.root) {
+            // The folders for objects may have been made by somebody who owns the root.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => self.probe_in(&self.staging),
+            probed => probed,
+        }
+    }
+
+    fn probe_in(&self, folder: &Path) -> io::Result<Abilities> {
+        let [first, second] = [b"probe", b"other"].map(|bytes| self.append(None, bytes));
+        let (first, second) = (first?, second?);
         if self.fsync {
-            staged.file.sync_all()?;
+            first.file.sync_all()?;
         }
-        if fs::read(&staged.path)? != b"probe" {
-            return Err(io::Error::other("what was read back is not what was written"));
+        let hidden = self.hidden_beside(&folder.join("probe"))?;
+        let expect = |bytes: &[u8]| match fs::read(&hidden.path)? == bytes {
+            true => Ok(()),
+            false => Err(io::Error::other("what was read back is not what was written")),
+        };
+        // A link to a name that is taken is refused before the file system is asked; so the name is free.
+        let refuses_overwrite = fs::hard_link(&first.path, &hidden.path).is_ok()
+            && matches!(fs::hard_link(&second.path, &hidden.path), Err(error) if error.kind() == ErrorKind::AlreadyExists);
+        if !refuses_overwrite {
+            let _ = fs::remove_file(&hidden.path);
+            self.name_if_free(&first.path, &hidden.path)?;
         }
-        let second = self.append(None, b"other")?;
-        Ok(matches!(fs::hard_link(&staged.path, &second.path), Err(error) if error.kind() == ErrorKind::AlreadyExists))
+        expect(b"probe")?;
+        self.rename(&second.path, &hidden.path)?;
+        expect(b"other")?;
+        let forces_names = !self.fsync || force_names(folder)?;
+        Ok(Abilities { refuses_overwrite, forces_names })
     }
 
     fn stage(&self) -> io::Result<Staged> {
+        self.stage_as("")
+    }
+
+    fn stage_as(&self, suffix: &str) -> io::Result<Staged> {
         loop {
-            let path = self.staging.join(NEXT_STAGED.fetch_add(1, Ordering::Relaxed).to_string());
+            let path = self.staging.join(format!("{}{suffix}", NEXT_STAGED.fetch_add(1, Ordering::Relaxed)));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok(Staged { file, path }),
                 // Left by an earlier process that had our holder's name.
@@ -308,22 +371,95 @@ impl Directory {
         }
     }
 
-    /// Gives the file at `from` the name `to` as well; `false` when that is taken.
+    /// Gives the file at `from` the name `to`, as well or instead; `false` when that is taken.
     fn link(&self, from: &Path, to: &Path) -> io::Result<bool> {
-        self.with_directory(to, || match fs::hard_link(from, to) {
+        self.with_directory(to, || self.name_if_free(from, to))
+    }
+
+    /// As [`Directory::link`], where the directory of `to` exists: by a link, else by a rename, else by a copy beside
+    /// `to` that is linked or renamed.
+    fn name_if_free(&self, from: &Path, to: &Path) -> io::Result<bool> {
+        match self.link_or_rename(from, to) {
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                let copy = self.copy_beside(from, to)?;
+                self.link_or_rename(&copy.path, to)
+            }
+            named => named,
+        }
+    }
+
+    fn link_or_rename(&self, from: &Path, to: &Path) -> io::Result<bool> {
+        match fs::hard_link(from, to) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            // FAT says "not permitted", some network file systems "not supported". Where it was our permission after
-            // all, the rename fails alike. Two processes could collide here; claims keep them apart.
-            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
-                let _renaming = RENAMING.lock().unwrap_or_else(PoisonError::into_inner);
-                if fs::symlink_metadata(to).is_ok() {
-                    return Ok(false);
+            Err(error) if no_other_way(&error) => Err(error),
+            // What refuses a link says many things: "not permitted" (FAT), "not supported" (network file systems),
+            // "input/output error" (rclone, Docker Desktop), "cross-device link" (mergerfs). Where the cause is another
+            // one, the rename fails alike. Two processes could collide here; claims keep them apart.
+            Err(_) => {
+                let _renaming = self.renaming.lock().unwrap_or_else(PoisonError::into_inner);
+                match fs::symlink_metadata(to) {
+                    Ok(_) => Ok(false),
+                    Err(error) if error.kind() == ErrorKind::NotFound => fs::rename(from, to).map(|()| true),
+                    Err(error) => Err(error),
                 }
-                fs::rename(from, to).map(|()| true)
             }
-            Err(error) => Err(error),
-        })
+        }
+    }
+
+    /// Gives the file at `from` the name `to` instead of its own, in one step, whatever has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match fs::rename(from, to) {
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                let copy = self.copy_beside(from, to)?;
+                fs::rename(&copy.path, to)
+            }
+            renamed => renamed,
+        }
+    }
+
+    /// A copy of the file at `from`, forced to disk, in the directory of `to`: what is on another device can get its
+    /// final name in one step only from there.
+    fn copy_beside(&self, from: &Path, to: &Path) -> io::Result<Hidden> {
+        let hidden = self.hidden_beside(to)?;
+        let mut copy = OpenOptions::new().write(true).create_new(true).open(&hidden.path)?;
+        self.copy(from, &mut copy)?;
+        Ok(hidden)
+    }
+
+    fn copy(&self, from: &Path, copy: &mut File) -> io::Result<()> {
+        io::copy(&mut File::open(from)?, copy)?;
+        if self.fsync {
+            copy.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// A free hidden name in the directory of `target`, with its note.
+    fn hidden_beside(&self, target: &Path) -> io::Result<Hidden> {
+        let directory = target.parent().unwrap_or(&self.root);
+        let holder = self.staging.file_name().unwrap_or_default().to_string_lossy();
+        let path = loop {
+            let number = NEXT_STAGED.fetch_add(1, Ordering::Relaxed);
+            let path = directory.join(format!("{HIDDEN}{holder}-{number}"));
+            if fs::symlink_metadata(&path).is_err() {
+                break path;
+            }
+        };
+        let mut note = self.stage_as(NOTE)?;
+        let key = path.strip_prefix(&self.root).ok().and_then(Path::to_str);
+        note.file.write_all(key.ok_or_else(|| io::Error::other("a key that is not UTF-8"))?.as_bytes())?;
+        Ok(Hidden { path, _note: note })
+    }
+
+    /// The hidden file that the note at `path` names; `None` for what is no note of ours.
+    fn noted(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        if !path.to_str().is_some_and(|path| path.ends_with(NOTE)) {
+            return Ok(None);
+        }
+        let key = fs::read_to_string(path).ok().and_then(|key| Key::parse(key).ok());
+        let key = key.filter(|key| key.filename().is_some_and(|name| name.starts_with(HIDDEN)));
+        Ok(key.map(|key| self.path(&key)))
     }
 
     /// Does `step`, for which the directory of `path` must exist.
@@ -356,13 +492,13 @@ impl Directory {
         if !self.fsync {
             return Ok(());
         }
-        File::open(directory)?.sync_all()?;
+        self.force_directory(directory)?;
         let unknown: Vec<&Path> =
             directory.ancestors().take_while(|directory| !self.durable().contains(*directory)).collect();
         // From above, so that what is known to be durable stands on what is.
         for directory in unknown.into_iter().rev() {
             if let Some(parent) = directory.parent() {
-                File::open(parent)?.sync_all()?;
+                self.force_directory(parent)?;
             }
             let mut durable = self.durable();
             if durable.len() >= DURABLE_DIRECTORIES {
@@ -373,10 +509,43 @@ impl Directory {
         Ok(())
     }
 
+    fn force_directory(&self, directory: &Path) -> io::Result<()> {
+        if !force_names(directory)? && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                destination = self.name,
+                "this file system cannot force the names of new files to disk, so a power cut may lose the newest \
+                 objects, which `moesync verify` then finds; `fsync = false` on this destination accepts that"
+            );
+        }
+        Ok(())
+    }
+
     fn durable(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
         // A set is whole between any two calls, so a panic elsewhere leaves it usable.
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Forces the names in `directory` to disk; `false` where the file system has no such thing for directories: SMB and
+/// DrvFs say "invalid argument", FUSE "not implemented" or "not supported".
+fn force_names(directory: &Path) -> io::Result<bool> {
+    match File::open(directory)?.sync_all() {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(false),
+        forced => forced.map(|()| true),
+    }
+}
+
+/// Whether a link failed for a reason that a rename or a copy would meet as well.
+fn no_other_way(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidFilename
+    )
 }
 
 /// Whether the file at `path` has this size and hash.

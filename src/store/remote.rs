@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     future::Future,
     sync::{
         Arc,
@@ -16,7 +17,8 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    BackoffConfig, CopyOptions, Error, MultipartId, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
+    BackoffConfig, Certificate, ClientOptions, CopyOptions, Error, MultipartId, ObjectStore, ObjectStoreExt, PutMode,
+    PutPayload, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
@@ -31,7 +33,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Budget, Capabilities, Commit, Part, STAGING, StoreError, error::Reporter, part_bytes};
+use super::{
+    Budget, Capabilities, Commit, Part, STAGING, StoreError,
+    credentials::{AWS, AZURE, Cloud, GOOGLE, OfMachine, metadata_retry},
+    error::Reporter,
+    part_bytes,
+};
 use crate::config;
 
 /// Parts of one upload in flight, besides the one being filled.
@@ -85,16 +92,29 @@ enum Found {
 }
 
 macro_rules! open {
-    ($builder:ty, $option:ty, $environment:literal, $destination:expr, $fail:expr) => {{
-        let mut builder = <$builder>::from_env().with_url($destination.url.as_str()).with_retry(retry());
+    ($builder:ty, $option:ty, $cloud:expr, $destination:expr, $client:expr, $fail:expr) => {{
+        let cloud: &'static Cloud = $cloud;
+        let mut builder =
+            <$builder>::from_env().with_client_options($client).with_url($destination.url.as_str()).with_retry(retry());
+        // Again, because these client options have replaced those that the environment sets.
+        for (name, value) in cloud.variables() {
+            if let Ok(option) = name.parse::<$option>() {
+                builder = builder.with_config(option, value);
+            }
+        }
         for (name, value) in CLIENT_DEFAULTS {
-            if std::env::var_os(format!("{}{}", $environment, name.to_ascii_uppercase())).is_none() {
+            if std::env::var_os(format!("{}{}", cloud.environment, name.to_ascii_uppercase())).is_none() {
                 builder = builder.with_config(name.parse::<$option>().map_err(|error| $fail(&error))?, value);
             }
         }
         for (name, value) in &$destination.options {
             let option = name.to_ascii_lowercase().parse::<$option>().map_err(|error| $fail(&error))?;
             builder = builder.with_config(option, value.expose_secret());
+        }
+        let value = |name: &str| builder.get_config_value(&name.parse::<$option>().ok()?);
+        if cloud.has_no_source(value) {
+            let machine = builder.clone().with_retry(metadata_retry()).build().map_err(|error| $fail(&error))?;
+            builder = builder.with_credentials(Arc::new(OfMachine::new(Arc::clone(machine.credentials()), cloud)));
         }
         Arc::new(builder.build().map_err(|error| $fail(&error))?)
     }};
@@ -118,18 +138,28 @@ impl Bucket {
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
             return Err(refuse("its URL must not hold credentials or a query; those belong into `options`"));
         }
+        let mut client = ClientOptions::default();
+        if let Some(file) = &destination.ca_file {
+            let authorities = fs::read(&file.path)
+                .map_err(|error| error.to_string())
+                .and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string()));
+            let authorities = authorities.map_err(|error| {
+                refuse(&file.problem(format_args!("{} cannot be used: {error}", file.path.display())).to_string())
+            })?;
+            client = authorities.into_iter().fold(client, ClientOptions::with_root_certificate);
+        }
         let folder = Key::from_url_path(url.path()).map_err(|error| refuse(&error.to_string()))?;
         let (objects, multiparts): (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>) = match url.scheme() {
             "s3" => {
-                let store = open!(AmazonS3Builder, AmazonS3ConfigKey, "AWS_", destination, fail);
+                let store = open!(AmazonS3Builder, AmazonS3ConfigKey, &AWS, destination, client, fail);
                 (Arc::clone(&store) as _, store)
             }
             "gs" => {
-                let store = open!(GoogleCloudStorageBuilder, GoogleConfigKey, "GOOGLE_", destination, fail);
+                let store = open!(GoogleCloudStorageBuilder, GoogleConfigKey, &GOOGLE, destination, client, fail);
                 (Arc::clone(&store) as _, store)
             }
             "az" => {
-                let store = open!(MicrosoftAzureBuilder, AzureConfigKey, "AZURE_", destination, fail);
+                let store = open!(MicrosoftAzureBuilder, AzureConfigKey, &AZURE, destination, client, fail);
                 (Arc::clone(&store) as _, store)
             }
             scheme => return Err(refuse(&format!("`{scheme}://` is not one of file://, s3://, gs://, az://"))),
@@ -156,7 +186,7 @@ impl Bucket {
         }
     }
 
-    /// Writes, reads and deletes a probe. Always the same one, and never over what is there where that can be helped: where
+    /// Writes, reads, lists and deletes a probe, and reads what is not there. Always the same one, and never over what is there where that can be helped: where
     /// nothing may be deleted or overwritten, each process leaves one and can go on.
     pub(super) async fn probe(&self) -> Result<Capabilities, StoreError> {
         let key = join([STAGING, &self.holder, "probe"]);
@@ -167,7 +197,7 @@ impl Bucket {
         };
         match create(b"probe").await {
             Ok(_) | Err(Error::AlreadyExists { .. }) => {}
-            Err(error) if is_unsupported(&error) => {
+            Err(error) if knows_no_conditions(&error) => {
                 self.objects.put(&self.at(&key), PutPayload::from_static(b"probe")).await.map_err(fail)?;
             }
             Err(error) => return Err(fail(error)),
@@ -177,17 +207,44 @@ impl Bucket {
             if read.as_ref() != b"probe" {
                 return Err(self.reporter.text("probe", key.as_ref(), "other bytes were read than written".to_owned()));
             }
+            self.may_list(&key).await?;
             match create(b"other").await {
                 Ok(_) => Ok(false),
                 // Written a moment ago, so it is overwriting that is not permitted.
                 Err(Error::AlreadyExists { .. } | Error::PermissionDenied { .. }) => Ok(true),
-                Err(error) if is_unsupported(&error) => Ok(false),
+                Err(error) if knows_no_conditions(&error) => Ok(false),
                 Err(error) => Err(fail(error)),
             }
         };
         let result = result.await;
         let deletes = self.delete("delete", &key).await.is_ok();
-        Ok(Capabilities { refuses_overwrite: result?, deletes })
+        Ok(Capabilities { refuses_overwrite: result?, deletes, forces_names: true, is_directory: false })
+    }
+
+    /// Lists what is beside `key` and looks for what is not there: where listing is not allowed, S3 answers 403 to that
+    /// rather than 404, so that no report could be found missing.
+    async fn may_list(&self, key: &Key) -> Result<(), StoreError> {
+        // What refuses to list has no kind of its own in the library.
+        let is_refusal = |error: &Error| {
+            matches!(error, Error::PermissionDenied { .. }) || error.to_string().contains("403 Forbidden")
+        };
+        let refused = |operation, key: &Key, error: &Error| match is_refusal(error) {
+            true => self.reporter.unlisted(operation, key.as_ref(), error),
+            false => self.fail(operation, key, error),
+        };
+        let missing = join([STAGING, &self.holder, "none"]);
+        match self.objects.head(&self.at(&missing)).await {
+            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(refused("look for", &missing, &error)),
+        }
+        let folder = join([STAGING, &self.holder]);
+        let mut listing = self.objects.list(Some(&self.at(&folder)));
+        while let Some(found) = listing.next().await {
+            if found.map_err(|error| refused("list", &folder, &error))?.location == self.at(key) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
@@ -530,6 +587,13 @@ fn is_unsupported(error: &Error) -> bool {
     }
 }
 
+/// Whether a conditional put may have been refused for its condition: not supported, or, by some stores, called an invalid
+/// argument. Whether it was shows the same put without one.
+fn knows_no_conditions(error: &Error) -> bool {
+    is_unsupported(error)
+        || matches!(error, Error::Generic { .. }) && error.to_string().contains("<Code>InvalidArgument</Code>")
+}
+
 /// A multipart upload under way. It is aborted when dropped, and a note under `_staging/` has it aborted by another
 /// process should this one die.
 pub(super) struct Multipart {
@@ -789,6 +853,13 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_says_where_credentials_are_is_an_option_of_its_cloud() {
+        assert!(AWS.sources.iter().all(|name| name.parse::<AmazonS3ConfigKey>().is_ok()));
+        assert!(GOOGLE.sources.iter().all(|name| name.parse::<GoogleConfigKey>().is_ok()));
+        assert!(AZURE.sources.iter().all(|name| name.parse::<AzureConfigKey>().is_ok()));
+    }
+
     #[tokio::test]
     async fn an_object_too_large_to_be_copied_by_the_store_is_copied_through_this_process() {
         let store = Arc::new(InMemory::new());
@@ -797,6 +868,7 @@ mod tests {
             url: "s3://reports".parse().unwrap(),
             options: Default::default(),
             fsync: true,
+            ca_file: None,
             place: String::new(),
         }));
         let mut bucket = Bucket::over(Arc::clone(&store) as _, store, Key::from("folder"), reporter, "me");

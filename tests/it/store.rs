@@ -1,5 +1,5 @@
-//! What a destination promises, tried on each kind: a directory, an S3 server in this process, the same server when it
-//! ignores `If-None-Match`, and a folder of a bucket.
+//! What a destination promises, tried on each kind: a directory, one with another device under `_staging/`, an S3 server in
+//! this process, the same server when it ignores or refuses `If-None-Match`, and a folder of a bucket.
 //!
 //! To try the last on a real S3, set `MOESYNC_TEST_S3_ENDPOINT` to its URL, `AWS_BUCKET` to an existing bucket, and
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`. Everything is written below a folder `moesync-test/`.
@@ -46,6 +46,8 @@ use s3s::{
 };
 use tempfile::TempDir;
 
+use crate::vendor::{self, server::Authority};
+
 const KEY: &str = "acme/daily/date=2026-11-21/Report_test_20261121.zip";
 const VERSION_KEY: &str = "acme/daily/_versions/date=2026-11-21/Report_test_20261121.3f9c2a71d0be.zip";
 pub const BUCKET: &str = "reports";
@@ -61,6 +63,10 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() { super::$promise(&super::Place::directory()).await })*
         }
+        mod a_directory_with_another_device_under_staging {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() { super::$promise(&super::Place::two_devices()).await })*
+        }
         mod an_s3_server {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() { super::$promise(&super::Place::server(super::Server::start(false).await)).await })*
@@ -68,6 +74,10 @@ macro_rules! contract {
         mod an_s3_server_that_ignores_if_none_match {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() { super::$promise(&super::Place::server(super::Server::start(true).await)).await })*
+        }
+        mod an_s3_server_that_refuses_if_none_match {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() { super::$promise(&super::Place::server(super::Server::without_conditions().await)).await })*
         }
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn a_folder_of_a_bucket_keeps_the_contract() {
@@ -373,6 +383,25 @@ async fn a_full_disk_is_an_error_that_says_so_and_leaves_nothing() {
     assert_eq!(files(disk.path()), [KEY]);
 }
 
+#[tokio::test]
+async fn a_copy_left_beside_its_target_is_swept_and_nothing_that_others_have_there() {
+    let place = Place::directory();
+    for (key, bytes) in [
+        ("acme/daily/.moesync-dead-7", "half a copy"),
+        ("acme/daily/.hidden-file", "foreign"),
+        ("acme/daily/x.zip", "an object"),
+        ("_staging/dead/7.hidden", "acme/daily/.moesync-dead-7"),
+        ("_staging/dead/8.hidden", "acme/daily/.moesync-dead-8"),
+        ("_staging/dead/9.hidden", "acme/daily/x.zip"),
+        ("_staging/dead/10.hidden", "../../acme/.moesync-dead-10"),
+        ("_staging/alive/11.hidden", "acme/daily/.hidden-file"),
+    ] {
+        place.put(key, bytes.as_bytes()).await;
+    }
+    place.open("me").sweep(|holder| holder == "alive").await.unwrap();
+    assert_eq!(place.keys().await, ["_staging/alive/11.hidden", "acme/daily/.hidden-file", "acme/daily/x.zip"]);
+}
+
 #[test]
 fn a_manifest_is_written_as_the_design_says() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -558,6 +587,71 @@ async fn where_nothing_may_be_deleted_reports_are_stored_all_the_same_and_one_pr
     assert_eq!(crate::support::files(&staged).len(), 1);
 }
 
+#[tokio::test]
+async fn a_check_notices_that_listing_is_not_allowed_and_names_the_permission() {
+    let missing: When = |method, uri| method == Method::HEAD && uri.path().ends_with("/none");
+    let listing: When = |_, uri| uri.query().is_some_and(|query| query.contains("list-type=2"));
+    for when in [missing, listing] {
+        let server = Server::start(false).await;
+        server.next(when, Fault::RefuseSaying(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
+        let error = Place::server(Arc::clone(&server)).open("me").check().await.unwrap_err().to_string();
+        assert!(server.all_happened() && error.contains("s3:ListBucket"), "{error}");
+        assert_eq!(files(&server.root.path().join(BUCKET)), Vec::<String>::new(), "the probe is deleted all the same");
+    }
+}
+
+#[tokio::test]
+async fn what_a_store_refuses_for_comes_with_what_to_do() {
+    for (status, code, message, hint) in [
+        (
+            StatusCode::BAD_REQUEST,
+            "InvalidRequest",
+            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
+            "options = { checksum_algorithm = \"sha256\" }",
+        ),
+        (
+            StatusCode::FORBIDDEN,
+            "RequestTimeTooSkewed",
+            "The difference between the request time and the current time is too large.",
+            "clock (`timedatectl`)",
+        ),
+        (StatusCode::BAD_REQUEST, "ExpiredToken", "The provided token has expired.", "renew them"),
+    ] {
+        let server = Server::start(false).await;
+        server.next(|method, _| method == Method::PUT, Fault::RefuseSaying(status, code, message));
+        let error = Place::server(server).open("me").check().await.unwrap_err().to_string();
+        assert!(error.contains(code) && error.contains(message) && error.contains(hint), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_at_a_destination_too() {
+    let authority = Authority::new();
+    let server =
+        vendor::server::Server::tls(authority.acceptor(), |_| vendor::server::answer("404 Not Found", "", b"")).await;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(authority.pem.as_bytes()).unwrap();
+    let named =
+        |path: &Path| config::NamedFile { path: path.to_owned(), place: "moesync.toml:9: network.ca_file".to_owned() };
+    let config = |ca_file| {
+        let options = [
+            ("aws_endpoint", server.url()),
+            ("aws_access_key_id", "canary-access-key".to_owned()),
+            ("aws_secret_access_key", SECRET.to_owned()),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.into())).into();
+        let url = format!("s3://{BUCKET}").parse().unwrap();
+        config::Destination { name: "lake".to_owned(), url, options, fsync: true, ca_file, place: String::new() }
+    };
+    let open = |ca_file| Destination::open(&config(ca_file), Budget::new(), "me");
+
+    assert_eq!(open(Some(named(file.path()))).unwrap().size(KEY).await.unwrap(), None);
+    let missing = open(Some(named(Path::new("/nowhere.pem")))).err().unwrap().to_string();
+    assert!(missing.contains("network.ca_file: /nowhere.pem cannot be used"), "{missing}");
+    let error = open(None).unwrap().size(KEY).await.unwrap_err().to_string();
+    assert!(error.contains("name it in network.ca_file"), "{error}");
+}
+
 #[test]
 fn a_destination_that_is_not_understood_is_refused_with_the_reason() {
     let open = |url: &str, options: &[(&str, &str)]| {
@@ -567,6 +661,7 @@ fn a_destination_that_is_not_understood_is_refused_with_the_reason() {
             url: url.parse().unwrap(),
             options,
             fsync: true,
+            ca_file: None,
             place: String::new(),
         };
         Destination::open(&config, Budget::new(), "me").err().expect("it is not understood").to_string()
@@ -582,6 +677,8 @@ fn a_destination_that_is_not_understood_is_refused_with_the_reason() {
 /// A destination that can be looked into.
 enum Place {
     Directory(TempDir),
+    /// The second is mounted at `_staging/` of the first.
+    TwoDevices(TempDir, #[expect(dead_code, reason = "held until the end")] SmallDisk),
     Server(Arc<Server>),
     Endpoint(Endpoint),
 }
@@ -589,6 +686,14 @@ enum Place {
 impl Place {
     fn directory() -> Self {
         Place::Directory(TempDir::new().unwrap())
+    }
+
+    fn two_devices() -> Self {
+        let root = TempDir::new().unwrap();
+        let staging = root.path().join("_staging");
+        fs::create_dir(&staging).unwrap();
+        let disk = SmallDisk::mount_at(staging, "128m");
+        Place::TwoDevices(root, disk)
     }
 
     fn server(server: Arc<Server>) -> Self {
@@ -604,7 +709,7 @@ impl Place {
 
     fn open(&self, holder: &str) -> Destination {
         let config = match self {
-            Place::Directory(root) => config_of(root.path()),
+            Place::Directory(root) | Place::TwoDevices(root, _) => config_of(root.path()),
             Place::Server(server) => server.config(),
             Place::Endpoint(endpoint) => endpoint.config(),
         };
@@ -614,7 +719,7 @@ impl Place {
     /// Where the objects are on this machine's disk.
     fn root(&self) -> PathBuf {
         match self {
-            Place::Directory(root) => root.path().to_owned(),
+            Place::Directory(root) | Place::TwoDevices(root, _) => root.path().to_owned(),
             Place::Server(server) => server.root.path().join(BUCKET),
             Place::Endpoint(_) => panic!("an endpoint is not on this disk"),
         }
@@ -624,7 +729,11 @@ impl Place {
     fn refuses_overwrite(&self) -> Option<bool> {
         match self {
             Place::Directory(_) => Some(true),
-            Place::Server(server) => Some(!server.ignores_if_none_match),
+            // No link leads to another device.
+            Place::TwoDevices(..) => Some(false),
+            Place::Server(server) => {
+                Some(!server.ignores_if_none_match && !server.refuses_if_none_match.load(Ordering::Relaxed))
+            }
             Place::Endpoint(_) => None,
         }
     }
@@ -708,7 +817,14 @@ async fn eventually(condition: impl AsyncFn() -> bool) {
 
 fn config_of(root: &Path) -> config::Destination {
     let url = url::Url::from_directory_path(root).unwrap();
-    config::Destination { name: "lake".to_owned(), url, options: BTreeMap::new(), fsync: true, place: String::new() }
+    config::Destination {
+        name: "lake".to_owned(),
+        url,
+        options: BTreeMap::new(),
+        fsync: true,
+        ca_file: None,
+        place: String::new(),
+    }
 }
 
 fn files(root: &Path) -> Vec<String> {
@@ -780,6 +896,8 @@ pub struct Server {
     pub root: TempDir,
     pub url: String,
     ignores_if_none_match: bool,
+    /// Whether a condition is answered "invalid argument".
+    refuses_if_none_match: AtomicBool,
     service: S3Service,
     faults: Mutex<Vec<(When, Fault)>>,
     silence: Silence,
@@ -808,6 +926,8 @@ pub enum Fault {
     DoAndRefuse(StatusCode),
     /// The request is done and the connection closed without an answer.
     LoseReply,
+    /// The request is not done, for the reason with this code and message.
+    RefuseSaying(StatusCode, &'static str, &'static str),
     /// The request is not done; the answer is a 200 with this error in its body.
     ErrorInSuccess(&'static str),
 }
@@ -824,10 +944,17 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (service, faults) = (service.build(), Mutex::default());
-        let silence = Silence::default();
-        let server = Arc::new(Server { root, url, ignores_if_none_match, service, faults, silence });
+        let (silence, refuses_if_none_match) = (Silence::default(), AtomicBool::new(false));
+        let server = Server { root, url, ignores_if_none_match, refuses_if_none_match, service, faults, silence };
+        let server = Arc::new(server);
         let router = Router::new().fallback(answer).with_state(Arc::clone(&server));
         tokio::spawn(async { axum::serve(listener, router).await });
+        server
+    }
+
+    async fn without_conditions() -> Arc<Self> {
+        let server = Self::start(false).await;
+        server.refuses_if_none_match.store(true, Ordering::Relaxed);
         server
     }
 
@@ -850,7 +977,7 @@ impl Server {
         ];
         let options = options.map(|(name, value)| (name.to_owned(), value.into())).into();
         let url = format!("s3://{BUCKET}").parse().unwrap();
-        config::Destination { name: "lake".to_owned(), url, options, fsync: true, place: String::new() }
+        config::Destination { name: "lake".to_owned(), url, options, fsync: true, ca_file: None, place: String::new() }
     }
 
     /// Counts requests from 0 again; the one with this number is done and gets no answer.
@@ -943,8 +1070,16 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
     if request.method() == Method::DELETE && server.knows_nothing_of(request.uri()) {
         return (StatusCode::NOT_FOUND, error("NoSuchUpload")).into_response();
     }
+    if server.refuses_if_none_match.load(Ordering::Relaxed) && request.headers().contains_key("if-none-match") {
+        drained(request).await;
+        return (StatusCode::BAD_REQUEST, error("InvalidArgument")).into_response();
+    }
     match fault {
         None => serve(request).await,
+        Some(Fault::RefuseSaying(status, code, message)) => {
+            drained(request).await;
+            (status, error(code).replace("As scripted.", message)).into_response()
+        }
         Some(Fault::Refuse(status)) => {
             drained(request).await;
             (status, error("SlowDown")).into_response()
@@ -1011,7 +1146,7 @@ impl Endpoint {
         }
         let options = options.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         let url = format!("s3://{}/{}", self.bucket, self.folder).parse().unwrap();
-        config::Destination { name: "lake".to_owned(), url, options, fsync: true, place: String::new() }
+        config::Destination { name: "lake".to_owned(), url, options, fsync: true, ca_file: None, place: String::new() }
     }
 
     fn store(&self) -> object_store::prefix::PrefixStore<object_store::aws::AmazonS3> {

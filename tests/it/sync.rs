@@ -6,6 +6,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::Write as _,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -29,7 +30,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use serde_json::Value;
 use tokio::{net::TcpListener, process::Command};
 
-use crate::support::{Bench, Daemon, PATIENCE, Series, oracle::hash, oracle::manifest_key, wait_until};
+use crate::support::{Bench, Daemon, PATIENCE, Ran, Series, oracle::hash, oracle::manifest_key, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_a_503_a_truncated_body_and_html_once_each_and_everything_is_stored_as_the_vendor_made_it() {
@@ -173,6 +174,88 @@ async fn a_disk_that_fails_at_fsync_is_never_a_success() {
 
     bench.sync(0).await;
     bench.oracle().await;
+}
+
+/// What `strace` is to do to each call of `syscalls`, and only to those at one of `paths` if there are any.
+fn failing(syscalls: &str, error: &str, paths: &[PathBuf]) -> Vec<String> {
+    let (trace, inject) = (format!("trace={syscalls}"), format!("inject={syscalls}:error={error}"));
+    let mut arguments = ["-f", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(str::to_owned).to_vec();
+    for path in paths {
+        arguments.extend(["-P".to_owned(), path.display().to_string()]);
+    }
+    arguments
+}
+
+async fn run_failing(bench: &Bench, strace: &[String], arguments: &[&str]) -> Ran {
+    let strace: Vec<_> = strace.iter().map(String::as_str).collect();
+    bench.finish(bench.command_under("strace", &strace, arguments)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_without_hard_links_serves_ledger_and_destination() {
+    need_strace().await;
+    for error in ["EPERM", "EOPNOTSUPP", "ENOSYS", "EXDEV", "EIO", "EMLINK"] {
+        let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
+        let strace = failing("linkat", error, &[]);
+        let ran = run_failing(&bench, &strace, &["sync"]).await;
+        assert_eq!(ran.code, Some(0), "{error}: {}", ran.stderr);
+        assert_eq!(bench.requests(), 2, "{error}");
+        bench.oracle().await;
+        let checked = run_failing(&bench, &strace, &["check", "--online"]).await.expect(0).stdout;
+        assert!(
+            checked.contains("has no hard links") && !checked.contains("refuses to overwrite"),
+            "{error}: {checked}"
+        );
+        assert_eq!(bench.kept_in("_staging"), [""; 0], "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_that_cannot_fsync_folders_is_told_of_once_and_serves() {
+    need_strace().await;
+    for error in ["EINVAL", "EOPNOTSUPP", "ENOSYS"] {
+        let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
+        let strace = failing("fsync", error, &folders(&bench));
+        let ran = run_failing(&bench, &strace, &["sync"]).await;
+        assert_eq!(ran.code, Some(0), "{error}: {}", ran.stderr);
+        assert_eq!(ran.stderr.matches("cannot force the names of new files to disk").count(), 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains("`fsync = false`"), "{}", ran.stderr);
+        bench.oracle().await;
+        let checked = run_failing(&bench, &strace, &["check", "--online"]).await.expect(0).stdout;
+        assert!(checked.contains("a power cut may lose the newest (`fsync = false` accepts that)"), "{checked}");
+    }
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let checked =
+        run_failing(&bench, &failing("fsync", "EIO", &folders(&bench)), &["check", "--online"]).await.expect(1);
+    assert!(checked.stdout.contains("Input/output error"), "{}", checked.stdout);
+}
+
+/// All folders of the destination that objects come to lie in, and those above.
+fn folders(bench: &Bench) -> Vec<PathBuf> {
+    let mut folders = vec![bench.folder.path().to_owned(), bench.path("reports"), bench.object("acme")];
+    for (series, date) in bench.due() {
+        let date = bench.object(&series.key(date)).parent().unwrap().to_owned();
+        folders.extend([date.parent().unwrap().to_owned(), date]);
+    }
+    folders
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_credentials_for_a_store_is_said_soon_and_in_words() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let folder = format!("file://{}/reports", bench.folder.path().display());
+    bench.write_config(&bench.config().replace(&folder, "s3://reports"));
+    // Without a network, so that no cloud's machine answers.
+    let mut command = bench.command_under("unshare", &["--net"], &["check", "--online"]);
+    command.env("AWS_PROFILE", "reports").env("HOME", bench.folder.path());
+    let started = tokio::time::Instant::now();
+    let checked = bench.finish(command).await.expect(1).stdout;
+    let line = checked.lines().find(|line| line.contains("destination disk")).unwrap();
+    assert!(
+        line.contains("no credentials") && line.contains("AWS_ACCESS_KEY_ID") && line.contains("~/.aws are not read"),
+        "{line}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 async fn need_strace() {

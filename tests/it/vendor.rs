@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test, which is all it should do")]
 
-mod server;
+pub mod server;
 
 use std::{
     io::Write,
