@@ -362,6 +362,10 @@ fn meaning(
         ),
         Outcome::NotPublished => format!("MoEngage has no {source_url} ({answered})"),
         Outcome::RateLimited => format!("MoEngage wants fewer requests ({answered} for {source_url})"),
+        Outcome::Corrupt if status == StatusCode::NON_AUTHORITATIVE_INFORMATION => format!(
+            "a proxy changed what MoEngage sent for {source_url} ({answered}), so it is not stored; have the proxy pass on \
+             MoEngage's answers as they are"
+        ),
         Outcome::Corrupt => format!("MoEngage answered {answered} without an archive for {source_url}"),
         _ if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             format!("the proxy wants other credentials ({answered} for {source_url}); see network.proxy")

@@ -11,7 +11,10 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Certificate, Proxy, StatusCode,
-    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION,
+        TRANSFER_ENCODING,
+    },
     redirect,
 };
 use secrecy::SecretString;
@@ -29,6 +32,9 @@ const MAX_REDIRECTS: usize = 3;
 
 /// Longest time from the request to the headers of the last answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Most header lines of an answer. Firewalls add dozens; the HTTP library's own limit is 100.
+const MAX_HEADERS: usize = 1_000;
 
 /// How much time spent waiting for the vendor is judged at once by the minimum rate.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
@@ -87,10 +93,10 @@ pub(super) struct Fault {
 
 #[derive(Clone)]
 pub(super) struct Transport {
-    http: reqwest::Client,
+    http: Clients,
     /// For loopback addresses, where no proxy is configured: a proxy that the environment names for the world has
     /// another loopback. Go's HTTP client has the same exception.
-    direct: Option<reqwest::Client>,
+    direct: Option<Clients>,
     /// The configured proxy, as scheme and host.
     proxy: Option<String>,
     allow_http: bool,
@@ -102,11 +108,20 @@ pub(super) struct Transport {
 impl Transport {
     pub(super) fn new(network: &Network, limits: &Limits) -> Result<Self, ClientError> {
         let certificates = network.ca_file.as_ref().map(certificates).transpose()?.unwrap_or_default();
-        let http = builder(limits, certificates.clone());
-        let build = |builder| build(builder, network.ca_file.as_ref());
+        let clients = |through: &dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder| {
+            let client = |is_lenient: bool| {
+                let builder =
+                    builder(limits, certificates.clone()).http1_ignore_invalid_headers_in_responses(is_lenient);
+                build(through(builder), network.ca_file.as_ref())
+            };
+            Ok::<_, ClientError>(Clients { strict: client(false)?, lenient: client(true)? })
+        };
         let (http, direct) = match &network.proxy {
-            Some(url) => (build(http.proxy(proxy(url)?))?, None),
-            None => (build(http)?, Some(build(builder(limits, certificates).no_proxy())?)),
+            Some(url) => {
+                let proxy = proxy(url)?;
+                (clients(&|builder| builder.proxy(proxy.clone()))?, None)
+            }
+            None => (clients(&|builder| builder)?, Some(clients(&reqwest::ClientBuilder::no_proxy)?)),
         };
         Ok(Transport {
             http,
@@ -194,13 +209,25 @@ impl Transport {
         let mut headers = credentials.cloned().unwrap_or_default();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let http = self.direct.as_ref().filter(|_| is_loopback(url)).unwrap_or(&self.http);
-        let request = match json {
+        let clients = self.direct.as_ref().filter(|_| is_loopback(url)).unwrap_or(&self.http);
+        let request = |http: &reqwest::Client| match json {
             None => http.get(url.clone()),
             Some(json) => http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(json.clone()),
         };
-        match timeout_at(answer_by, request.headers(headers).send()).await {
-            Ok(Ok(response)) => Ok(response),
+        let send = |http| request(http).headers(headers.clone()).send();
+        let answer = async {
+            match send(&clients.strict).await {
+                Err(error) if is_unreadable(&error) => Ok((send(&clients.lenient).await?, true)),
+                answer => answer.map(|response| (response, false)),
+            }
+        };
+        match timeout_at(answer_by, answer).await {
+            Ok(Ok((response, true))) if response.status().is_success() && !has_length(&response) => Err(format!(
+                "{} answered with header lines that are not HTTP and without a length, so the end of its body cannot be \
+                 known",
+                place(url)
+            )),
+            Ok(Ok((response, _))) => Ok(response),
             Ok(Err(error)) => Err(self.unreachable(error, &place(url))),
             Err(_) => {
                 let limit = self.attempt_timeout.min(ANSWER_TIMEOUT);
@@ -281,6 +308,30 @@ impl Transport {
         }
         format!("the connection to {place}{through} was lost before the answer: {root}")
     }
+}
+
+/// Two ways to read the head of an HTTP/1 answer. Both read a folded line as one, and a space before the colon as none
+/// (RFC 9112, section 5.2, asks the former of every client).
+#[derive(Clone)]
+struct Clients {
+    /// A line that is no header spoils the answer.
+    strict: reqwest::Client,
+    /// Such a line is passed over. It may have been the one that says how long the body is, so this client is asked only
+    /// after the strict one, and believed only about bodies whose length is known.
+    lenient: reqwest::Client,
+}
+
+/// Whether an answer came whose head is not HTTP.
+fn is_unreadable(error: &reqwest::Error) -> bool {
+    find::<hyper::Error>(error).is_some_and(|error| error.is_parse() && !error.is_parse_too_large())
+}
+
+/// Whether the end of the body shows by itself, rather than by the end of the connection.
+fn has_length(response: &reqwest::Response) -> bool {
+    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_chunked =
+        codings.next_back().is_some_and(|coding| coding.as_bytes().to_ascii_lowercase().ends_with(b"chunked"));
+    is_chunked || response.headers().contains_key(CONTENT_LENGTH)
 }
 
 /// The body of an answer, as it comes.
@@ -440,6 +491,9 @@ fn builder(limits: &Limits, certificates: Vec<Certificate>) -> reqwest::ClientBu
         .connect_timeout(limits.connect_timeout)
         .tls_version_min(reqwest::tls::Version::TLS_1_2)
         .tls_certs_merge(certificates)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_max_headers(MAX_HEADERS)
         // One connection carries all downloads from a host: with less, a slow consumer of one would stall the
         // others, and they would seem slow to the minimum rate. 2^31 - 1 is the protocol's limit.
         .http2_initial_stream_window_size(HTTP2_WINDOW)

@@ -1022,3 +1022,68 @@ impl Write for Log {
         Ok(())
     }
 }
+
+/// An answer whose head is `head`, as it is, with this body.
+fn raw_answer(head: &str, body: &[u8]) -> Vec<Step> {
+    let mut bytes = format!("HTTP/1.1 200 OK\r\n{head}Connection: close\r\n\r\n").into_bytes();
+    bytes.extend_from_slice(body);
+    vec![Step::Send(bytes)]
+}
+
+#[tokio::test]
+async fn header_lines_that_are_folded_malformed_or_many_do_not_spoil_an_answer() {
+    let many: String = (0..500).map(|number| format!("X-Cookie-{number}: {number}\r\n")).collect();
+    for odd in [
+        "Content-Security-Policy: default-src 'self';\r\n\tscript-src 'self';\r\n img-src *\r\n",
+        "X-Powered-By : PHP/5.3\r\n",
+        "X-Powered By: PHP\r\n",
+        "a line without a colon\r\n",
+        "X-Control: a\x01b\r\n",
+        "(comment): x\r\n folded after it\r\n",
+        &many,
+    ] {
+        for framing in ["Content-Length: 9\r\n", "Content-Length : 9\r\n", "Content-Length:\r\n 9\r\n"] {
+            for head in [format!("{odd}{framing}"), format!("{framing}{odd}")] {
+                let sent = head.clone();
+                let server = Server::start(move |_| raw_answer(&sent, b"PK\x05\x06whole")).await;
+                assert_eq!(
+                    fetch(&report(&server.url())).await.as_deref(),
+                    Ok(b"PK\x05\x06whole".as_slice()),
+                    "{head:?}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_never_looks_whole_because_its_length_was_written_oddly() {
+    for (head, body) in [
+        ("Content-Length : 90\r\n", "PK cut"),
+        ("Content-Length:\r\n 90\r\n", "PK cut"),
+        ("Content-Length: 9\r\n 0\r\n", "PK cut"),
+        ("Content-Length\t: 90\r\n", "PK cut"),
+        ("Content Length: 90\r\n", "PK cut"),
+        ("Content-Length: 90\x01\r\n", "PK cut"),
+        ("\"Content-Length\": 90\r\n", "PK cut"),
+        ("(x): y\r\nContent-Length: 90\r\n", "PK cut"),
+        ("Transfer-Encoding : chunked\r\n", "6\r\nPK cut\r\n"),
+        ("Transfer-Encoding:\r\n chunked\r\n", "6\r\nPK cut\r\n"),
+        ("Transfer Encoding: chunked\r\n", "6\r\nPK cut\r\n"),
+        ("Transfer-Encoding: chunked\x01\r\n", "6\r\nPK cut\r\n"),
+        ("(x): y\r\nTransfer-Encoding: identity\r\n", "PK cut"),
+    ] {
+        let server = Server::start(move |_| raw_answer(head, body.as_bytes())).await;
+        let fetched = fetch(&report(&server.url())).await;
+        let failure = fetched.expect_err(head);
+        assert!(matches!(failure.outcome, Outcome::Corrupt | Outcome::Unavailable), "{head:?}: {failure}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_proxy_says_it_changed_is_not_an_archive() {
+    let server = Server::start(|_| answer("203 Non-Authoritative Information", "", b"PK\x05\x06")).await;
+    let failure = fetch(&report(&server.url())).await.unwrap_err();
+    assert_eq!(failure.outcome, Outcome::Corrupt);
+    assert!(failure.message.starts_with("a proxy changed what MoEngage sent for "), "{failure}");
+}
