@@ -6,10 +6,12 @@
 
 mod check;
 mod load;
+mod oddities;
 mod place;
 mod raw;
 mod secret;
 mod target;
+mod zones;
 
 pub use self::{
     load::{load, locate},
@@ -46,6 +48,10 @@ pub struct Config {
     pub reports: Vec<Arc<Report>>,
     /// Whom to tell what, in the file's order.
     pub notify: Vec<Target>,
+    /// Version and place of the time zone database that gave the zones.
+    pub tzdata: String,
+    /// What is valid and most likely not meant, in the configuration and the environment.
+    pub warnings: Vec<Problem>,
 }
 
 /// Which database holds the ledger.
@@ -195,7 +201,7 @@ pub struct Workspace {
 /// Where a secret is to be found. Resolved by [`SecretSource::resolve`] only when the vendor is spoken to.
 #[derive(Debug, Clone)]
 pub enum SecretSource {
-    /// The file's text, less trailing line ends.
+    /// The file's text, less a byte order mark and trailing line ends.
     File {
         /// The file.
         file: NamedFile,

@@ -1,10 +1,11 @@
 //! `moesync check`: the configuration, and with `--online` what it points to.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use clap::Args;
 use jiff::{ToSpan, civil::Date};
 use secrecy::SecretString;
+use tokio::time::timeout;
 
 use super::{
     Ended, Failure, Result, Shell,
@@ -33,6 +34,12 @@ pub(super) struct Options {
     online: bool,
 }
 
+/// Longest time to probe a destination: what takes longer will not keep up with reports.
+const DESTINATION_TIME: Duration = Duration::from_secs(60);
+
+/// Longest time to ask for one report's dates or first page.
+const REPORT_TIME: Duration = Duration::from_secs(180);
+
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     ledger_file(&config)?;
@@ -59,12 +66,24 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             config.reports.len()
         ),
     }];
+    checks.push(Check { subject: "time zones".into(), ok: true, message: format!("tzdata {}", config.tzdata) });
+    checks.extend(config.warnings.iter().map(|warning| warn("configuration", warning)));
     checks.extend(missing_secrets(&config).map(|problem| Check {
         subject: "secrets".into(),
         // They may well be there for the service.
         ok: true,
         message: format!("{problem}, as seen from here; `run` and `sync` need it"),
     }));
+    // What is elsewhere than in the configuration is read only where the vendor is spoken to.
+    let is_read = |secret: &SecretSource| options.online || matches!(secret, SecretSource::Value(_));
+    for workspace in &config.workspaces {
+        let keys = [("secret key", &workspace.secret_key), ("API key", &workspace.api_key)];
+        let odd = keys.into_iter().filter(|(_, secret)| is_read(secret));
+        let mut odd: Vec<_> = odd.filter_map(|(what, secret)| Some((what, secret.oddity()?))).collect();
+        // The API key is the secret key where it is not given.
+        odd.dedup_by(|(_, later), (_, earlier)| later == earlier);
+        checks.extend(odd.iter().map(|(what, oddity)| warn(&format!("{what} of {}", workspace.name), oddity)));
+    }
     if options.online {
         destinations(&config, &mut checks).await;
         targets(shell, &config, &mut checks).await?;
@@ -79,6 +98,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         text
     })?;
     Ok(if is_ok { Ended::Done } else { Ended::Incomplete })
+}
+
+/// What is most likely not meant, and may be.
+fn warn(subject: &str, warning: &Problem) -> Check {
+    Check { subject: subject.to_owned(), ok: true, message: format!("warning: {warning}") }
 }
 
 /// Looks at a secret's file without reading it: this command may run where the secrets are out of reach.
@@ -106,15 +130,20 @@ async fn destinations(config: &Config, checks: &mut Vec<Check>) {
     let budget = Budget::new();
     for destination in &config.destinations {
         let checked = match Destination::open(destination, budget.clone(), "check") {
-            Ok(opened) => opened.check().await,
-            Err(error) => Err(error),
+            Ok(opened) => timeout(DESTINATION_TIME, opened.check()).await,
+            Err(error) => Ok(Err(error)),
         };
         let (ok, message) = match checked {
-            Ok(capabilities) => (true, capabilities.to_string()),
-            Err(error) => (false, error.to_string()),
+            Ok(Ok(capabilities)) => (true, capabilities.to_string()),
+            Ok(Err(error)) => (false, error.to_string()),
+            Err(_) => (false, no_answer(DESTINATION_TIME)),
         };
         checks.push(Check { subject: format!("destination {}", destination.name), ok, message });
     }
+}
+
+fn no_answer(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs())
 }
 
 /// Tells each target that it is a test: whether messages arrive is better known before there is something to tell.
@@ -141,17 +170,20 @@ async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Res
     };
     let secrets = Secrets::default();
     for report in &config.reports {
-        let (ok, message) = if report.source.is_archive() {
-            match secrets.secret_key(&report.workspace) {
-                Ok(secret) => answers(shell, &client, limits, report, &secret).await,
-                Err(problem) => (false, problem),
-            }
-        } else {
-            match secrets.api_key(&report.workspace) {
-                Ok(api_key) => first_page(shell, &client, report, &api_key).await,
-                Err(problem) => (false, problem),
+        let checked = async {
+            if report.source.is_archive() {
+                match secrets.secret_key(&report.workspace) {
+                    Ok(secret) => answers(shell, &client, limits, report, &secret).await,
+                    Err(problem) => (false, problem),
+                }
+            } else {
+                match secrets.api_key(&report.workspace) {
+                    Ok(api_key) => first_page(shell, &client, report, &api_key).await,
+                    Err(problem) => (false, problem),
+                }
             }
         };
+        let (ok, message) = timeout(REPORT_TIME, checked).await.unwrap_or_else(|_| (false, no_answer(REPORT_TIME)));
         checks.push(Check { subject: format!("report {}", report.report_id()), ok, message });
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, ops::RangeInclusive, sync
 use jiff::{
     SignedDuration, Span, SpanRelativeTo,
     civil::{self, Weekday},
-    tz::{TimeZone, TimeZoneDatabase},
+    tz::TimeZone,
 };
 use secrecy::ExposeSecret as _;
 use url::{Host, Url};
@@ -16,12 +16,16 @@ use url::{Host, Url};
 use super::{
     AlarmKind, Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, Listing, MonthDay,
     NamedFile, Network, Problem, Query, Report, Schedule, SecretSource, Shape, Source, StatsQuery, Target, Web,
-    Workspace, key_part,
+    Workspace, key_part, oddities,
     place::{Place, alternatives, did_you_mean},
     raw, target,
+    zones::Zones,
 };
 
 type Env = BTreeMap<String, String>;
+
+/// How the paths of the vendor's APIs begin, as its documents print them.
+const ENDPOINTS: [&str; 3] = ["campaign_reports", "dailyCampaignReportDump", "core-services"];
 
 /// File systems allow 255 bytes; this leaves room for what moesync adds to a name (date, hash, manifest).
 const LONGEST_NAME: usize = 200;
@@ -35,10 +39,11 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 const YEAR: SignedDuration = SignedDuration::from_hours(366 * 24);
 const PEBIBYTE: u64 = 1 << 50;
 
-pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env) -> Result<Config, Problem> {
+pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env, zones: &Zones) -> Result<Config, Problem> {
     let network = network(&raw.network, &root.key("network"), env)?;
-    let workspaces =
-        each(&raw.workspaces, &root.key("workspaces"), |raw, at| workspace(raw, at, &network, env).map(Arc::new))?;
+    let workspaces = each(&raw.workspaces, &root.key("workspaces"), |raw, at| {
+        workspace(raw, at, &network, env, zones).map(Arc::new)
+    })?;
     let destinations =
         each(&raw.destinations, &root.key("destinations"), |raw, at| destination(raw, at, &network, env))?;
     unique(workspaces.iter().map(|w| w.name.as_str()), &root.key("workspaces"))?;
@@ -47,7 +52,7 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env) -> Result<C
         return Err(root.problem("there is nothing to keep; add at least one [[reports]] table"));
     }
     let reports = each(&raw.reports, &root.key("reports"), |raw, at| {
-        report(raw, at, &workspaces, &destinations, &network).map(Arc::new)
+        report(raw, at, &workspaces, &destinations, &network, zones).map(Arc::new)
     })?;
     apart(&reports, &destinations, &root.key("reports"))?;
     let notify = each(&raw.notify, &root.key("notify"), |raw, at| told(raw, at, &network, env))?;
@@ -62,6 +67,8 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env) -> Result<C
         destinations,
         reports,
         notify,
+        tzdata: zones.name().to_owned(),
+        warnings: oddities::all(raw, root, env),
     })
 }
 
@@ -172,7 +179,13 @@ fn alarms(raw: &raw::Alarms, at: &Place<'_>) -> Result<Alarms, Problem> {
     Ok(Alarms { late_after: duration(&raw.late_after, SignedDuration::ZERO..=YEAR, &at.key("late_after"))?, expiry })
 }
 
-fn workspace(raw: &raw::Workspace, at: &Place<'_>, network: &Network, env: &Env) -> Result<Workspace, Problem> {
+fn workspace(
+    raw: &raw::Workspace,
+    at: &Place<'_>,
+    network: &Network,
+    env: &Env,
+    zones: &Zones,
+) -> Result<Workspace, Problem> {
     let name = name(&raw.name, &at.key("name"))?;
     if raw.app_id.is_empty() || raw.app_id.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
         // A Basic user name ends at the first colon (RFC 7617).
@@ -197,7 +210,7 @@ fn workspace(raw: &raw::Workspace, at: &Place<'_>, network: &Network, env: &Env)
         name,
         app_id: raw.app_id.clone(),
         base_url,
-        timezone: timezone(&raw.timezone, &at.key("timezone"))?,
+        timezone: timezone(&raw.timezone, &at.key("timezone"), zones)?,
         api_key: api_key.unwrap_or_else(|| secret_key.clone()),
         secret_key,
     })
@@ -242,16 +255,26 @@ fn base_url(text: &str, at: &Place<'_>, network: &Network) -> Result<Url, Proble
              [network]",
         ));
     }
+    let is_endpoint = |segment: &&str| ENDPOINTS.contains(segment);
+    if let Some(endpoint) = url.path_segments().into_iter().flatten().find(is_endpoint) {
+        return Err(at.problem(format_args!(
+            "the address ends before \"/{endpoint}\": moesync adds the path of each API itself"
+        )));
+    }
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
 }
 
-fn timezone(text: &str, at: &Place<'_>) -> Result<TimeZone, Problem> {
-    // The bundled database: a zone must not mean something else on another machine.
-    let zones = TimeZoneDatabase::bundled();
-    zones.get(text).ok().filter(|zone| !zone.is_unknown()).ok_or_else(|| {
-        let names: Vec<_> = zones.available().map(|name| name.as_str().to_owned()).collect();
+fn timezone(text: &str, at: &Place<'_>, zones: &Zones) -> Result<TimeZone, Problem> {
+    zones.get(text).ok_or_else(|| {
+        if text.contains(|c: char| c.is_ascii_digit()) && text.contains(['+', '-', ':']) {
+            return at.problem(format_args!(
+                "{text:?} is an offset, which says nothing of clock changes; expected an IANA name such as \
+                 \"Europe/Berlin\" or \"Asia/Kolkata\""
+            ));
+        }
+        let names = zones.names();
         // "Berlin" is meant to be Europe/Berlin.
         let city = |name: &&String| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(text));
         let nearest = match names.iter().find(city) {
@@ -375,12 +398,7 @@ fn events(raw: &raw::Notify, at: &Place<'_>, default: Events) -> Result<Events, 
     Ok(events)
 }
 
-fn destination(
-    raw: &raw::Destination,
-    at: &Place<'_>,
-    network: &Network,
-    env: &Env,
-) -> Result<Destination, Problem> {
+fn destination(raw: &raw::Destination, at: &Place<'_>, network: &Network, env: &Env) -> Result<Destination, Problem> {
     let url = destination_url(&raw.url, &at.key("url"), env)?;
     if raw.fsync.is_some() && url.scheme() != "file" {
         return Err(at
@@ -436,6 +454,7 @@ fn report(
     workspaces: &[Arc<Workspace>],
     destinations: &[Destination],
     network: &Network,
+    zones: &Zones,
 ) -> Result<Report, Problem> {
     only_for_its_source(raw, at)?;
     let workspace = named(workspaces, raw.workspace.as_deref(), |w| &w.name, &at.key("workspace"))?;
@@ -458,7 +477,7 @@ fn report(
             .problem(format_args!("must have at most {LONGEST_SUFFIX} bytes and no control characters")));
     }
     let give_up_after = raw.give_up_after.clone().unwrap_or_else(|| raw::Duration(raw::GIVE_UP_AFTER.to_owned()));
-    let timezone = raw.timezone.as_deref().map(|text| timezone(text, &at.key("timezone"))).transpose()?;
+    let timezone = raw.timezone.as_deref().map(|text| timezone(text, &at.key("timezone"), zones)).transpose()?;
     let base_url = raw.base_url.as_deref().map(|text| base_url(text, &at.key("base_url"), network)).transpose()?;
     let schedule = schedule(&raw.schedule, &at.key("schedule"))?;
     let buffer = duration(&raw.buffer, SignedDuration::ZERO..=DAY * 6, &at.key("buffer"))?;

@@ -22,6 +22,7 @@ use super::{
     Config, Problem, check,
     place::{Document, alternatives, did_you_mean},
     raw,
+    zones::Zones,
 };
 
 /// What every environment variable that overrides a setting begins with.
@@ -74,7 +75,8 @@ pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
     })?;
     let document = Document::parse(&file, &text, overrides(&env)?)?;
     let raw = merge(&document, &env)?;
-    check::config(&raw, &document.root(), &env)
+    let zones = Zones::find(env.get("TZDIR").map(String::as_str));
+    check::config(&raw, &document.root(), &env, &zones)
 }
 
 /// The names, in upper case, of the variables in `env` that override a setting; each must name one that exists.

@@ -194,7 +194,8 @@ impl Default for Limits {
 pub(super) struct Network {
     /// HTTP proxy for requests to MoEngage, such as `http://proxy.example:3128`; default: what `HTTPS_PROXY` says.
     pub(super) proxy: Option<String>,
-    /// PEM file with certificate authorities to trust besides the usual ones.
+    /// PEM file with certificate authorities to trust besides the usual ones: at MoEngage, notify targets and
+    /// destinations.
     pub(super) ca_file: Option<String>,
     /// Whether a `base_url` may begin with `http://`. For loopback addresses it always may.
     pub(super) allow_http: bool,
@@ -228,8 +229,10 @@ pub(super) struct Workspace {
     /// The workspace's data centre. Either this or `base_url` is required.
     pub(super) data_center: Option<DataCenter>,
     /// The API's address, where it is not a data centre's own: a proxy, a test server, a data centre added later.
+    /// Without the path of an endpoint.
     pub(super) base_url: Option<String>,
-    /// IANA time zone in which schedules are meant and files are dated, such as `Europe/Berlin`.
+    /// IANA time zone in which schedules are meant and files are dated, such as `Europe/Berlin`. It is taken from the
+    /// system's database (`TZDIR`, else `/usr/share/zoneinfo`) if that is newer than the one in moesync.
     pub(super) timezone: String,
     /// File that holds the key by which archive requests are signed. Exactly one of `secret_key_file`, `secret_key_env`
     /// and `secret_key` is required.
@@ -258,10 +261,12 @@ pub(super) struct Destination {
     /// `file:///PATH`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`. A relative path is
     /// written `file://./PATH`.
     pub(super) url: String,
-    /// Options of the object store, by object_store's own names, such as `aws_region`. All values are strings.
+    /// Options of the object store, by object_store's own names, such as `aws_region`. All values are strings. What is
+    /// not given here is taken from the environment (`AWS_REGION`).
     #[serde(default)]
     pub(super) options: BTreeMap<String, Secret>,
-    /// Whether files are forced to disk before they count as stored. Only for `file://`.
+    /// Whether files are forced to disk before they count as stored. Only for `file://`. Where a file system cannot do
+    /// that to the names of files, a warning says so.
     #[schemars(extend("default" = true))]
     pub(super) fsync: Option<bool>,
 }

@@ -18,7 +18,7 @@ use super::{Problem, SecretSource};
 const LONGEST: u64 = 64 * 1024;
 
 impl SecretSource {
-    /// The secret as it is now, less trailing line ends.
+    /// The secret as it is now, less a byte order mark and trailing line ends.
     ///
     /// # Errors
     /// When it is not there, empty, of several lines, not UTF-8, longer than 64 KiB, or in a file that every user may read although that
@@ -39,6 +39,26 @@ impl SecretSource {
             }
             SecretSource::Value(secret) => trimmed(secret.expose_secret(), "the configuration"),
         }
+    }
+
+    /// What about the secret is most likely not meant, if it can be read: a key has neither spaces around it nor quotes.
+    pub fn oddity(&self) -> Option<Problem> {
+        let secret = self.resolve().ok()?;
+        let secret = secret.expose_secret();
+        let is_quoted = |quote: char| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
+        let found = if secret.trim() != secret {
+            "a space before or behind it"
+        } else if is_quoted('"') || is_quoted('\'') {
+            "quotes around it"
+        } else {
+            return None;
+        };
+        let what = format!("the secret has {found}, which is taken for a part of it; remove it if it is none");
+        Some(match self {
+            SecretSource::File { file, .. } => file.problem(what),
+            SecretSource::Env { place, .. } => Problem(format!("{place}: {what}")),
+            SecretSource::Unset(_) | SecretSource::Value(_) => Problem(what),
+        })
     }
 
     /// Whether every user may read the secret although that is not allowed, as far as can be seen without reading it.
@@ -95,10 +115,14 @@ fn from_file(path: &Path, allow_world_readable: bool) -> Result<SecretString, Pr
 }
 
 fn trimmed(text: &str, what: &str) -> Result<SecretString, Problem> {
-    match text.trim_end_matches(['\r', '\n']) {
+    // Some editors begin every UTF-8 file with a byte order mark.
+    match text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches(['\r', '\n']) {
         "" => Err(Problem(format!("the secret in {what} is empty"))),
         secret if secret.contains(['\r', '\n']) => {
             Err(Problem(format!("the secret in {what} has several lines; a key has one")))
+        }
+        secret if secret.contains('\0') => {
+            Err(Problem(format!("the secret in {what} holds NUL characters, as UTF-16 text does; save it as UTF-8")))
         }
         secret => Ok(secret.into()),
     }

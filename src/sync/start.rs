@@ -41,6 +41,7 @@ pub async fn start(
     progress: Arc<dyn Progress>,
 ) -> Result<Context, StartError> {
     let path = ledger_file(&config)?;
+    tell_warnings(&config);
     let secrets = resolve(&config)?;
     let vendor = client(&config)?;
     let place = ledger::place(path, &random()).map_err(|source| LedgerError::File {
@@ -90,6 +91,7 @@ pub async fn start(
 ///
 /// [`StartError::Configuration`]; `old` stays usable.
 pub fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError> {
+    tell_warnings(&config);
     Ok(Context {
         ledger: old.ledger.clone(),
         vendor: client(&config)?,
@@ -121,6 +123,12 @@ pub fn ledger_file(config: &Config) -> Result<&Path, StartError> {
         }
         Ledger::Sqlite(path) => Ok(path),
         Ledger::Postgres(_) => Err(StartError::Configuration(POSTGRES_UNSUPPORTED.into())),
+    }
+}
+
+fn tell_warnings(config: &Config) {
+    for warning in &config.warnings {
+        warn!("{warning}");
     }
 }
 

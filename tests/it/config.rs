@@ -541,7 +541,7 @@ fn an_impossible_zone_is_told_with_the_nearest() {
     moesync.toml:5: workspaces[0].timezone: no zone is called "Europe/Berln"; did you mean "Europe/Berlin"?
     moesync.toml:5: workspaces[0].timezone: no zone is called "Berlin"; did you mean "Europe/Berlin"?
     moesync.toml:5: workspaces[0].timezone: no zone is called "kolkata"; did you mean "Asia/Kolkata"?
-    moesync.toml:5: workspaces[0].timezone: no zone is called "+05:30"; expected an IANA name such as "Europe/Berlin"
+    moesync.toml:5: workspaces[0].timezone: "+05:30" is an offset, which says nothing of clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
     moesync.toml:5: workspaces[0].timezone: no zone is called ""; expected an IANA name such as "Europe/Berlin"
     moesync.toml:5: workspaces[0].timezone: no zone is called "Etc/Unknown"; did you mean "Etc/UTC"?
     moesync.toml:16: reports[0].timezone: no zone is called "Asia/Calcuta"; did you mean "Asia/Calcutta"?
@@ -1039,4 +1039,147 @@ fn a_target_that_could_not_be_told_is_refused_and_its_address_not_shown() {
     moesync.toml:21: notify[0].channel: unknown key; known here: name, kind, url_file, url_env, url, secret_file, secret_env, secret, events, every, allow_world_readable
     moesync.toml:22: notify[1].name: "hook" is taken already, at moesync.toml:18
     "#);
+}
+
+/// A time zone database of this version that has one zone, at UTC+5:30.
+fn zone_database(version: &str, zone: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("tzdata.zi"), format!("# version {version}\n# more\n")).unwrap();
+    let block = [
+        b"TZif2".as_slice(),
+        &[0; 15],
+        // Counts: UT and standard indicators, leap seconds, transitions, types, bytes of names.
+        &[0_u32, 0, 0, 0, 1, 4].map(u32::to_be_bytes).concat(),
+        &19_800_i32.to_be_bytes(),
+        &[0, 0],
+        b"XST\0",
+    ]
+    .concat();
+    let file = folder.path().join(zone);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, [&block, &block, b"\nXST-5:30\n".as_slice()].concat()).unwrap();
+    folder
+}
+
+#[test]
+fn the_newer_time_zone_database_counts_and_a_name_only_in_the_other_is_found() {
+    let havana = changed("Europe/Berlin", "America/Havana");
+    let offset = |version: &str, text: &str| {
+        let database = zone_database(version, "America/Havana");
+        let config = load_bytes(text.as_bytes(), &[("TZDIR", database.path().to_str().unwrap())]).unwrap();
+        let instant = "2026-01-15T12:00:00Z".parse().unwrap();
+        (config.workspaces[0].timezone.to_offset(instant).seconds(), config.tzdata)
+    };
+    let (seconds, name) = offset("2099a", &havana);
+    assert_eq!(seconds, 19_800);
+    assert!(name.starts_with("2099a, of /"), "{name}");
+    assert_eq!(offset("2099a", GOOD).0, 3600, "Berlin is not in that database");
+    for old in ["2020a", "local", ""] {
+        let (seconds, name) = offset(old, &havana);
+        assert_eq!(seconds, -5 * 3600, "{old}");
+        assert!(name.ends_with(", of this program"), "{name}");
+    }
+}
+
+#[test]
+fn an_offset_instead_of_a_zone_is_refused_without_a_guess() {
+    insta::assert_snapshot!(complaints(&[("Europe/Berlin", "GMT+5:30"), ("Europe/Berlin", "UTC-3")]), @r#"
+    moesync.toml:5: workspaces[0].timezone: "GMT+5:30" is an offset, which says nothing of clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
+    moesync.toml:5: workspaces[0].timezone: "UTC-3" is an offset, which says nothing of clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
+    "#);
+}
+
+#[test]
+fn a_base_url_with_the_path_of_an_endpoint_is_refused() {
+    let base_url = |path: &str| {
+        let url = format!("base_url = \"https://api-01.moengage.com/{path}\"");
+        load(&changed("data_center = \"01\"", &url))
+    };
+    let refusals = ["campaign_reports/rest_api/APP-1", "dailyCampaignReportDump", "core-services/v1/campaigns"]
+        .map(|path| base_url(path).unwrap_err());
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    moesync.toml:4: workspaces[0].base_url: the address ends before "/campaign_reports": moesync adds the path of each API itself
+    moesync.toml:4: workspaces[0].base_url: the address ends before "/dailyCampaignReportDump": moesync adds the path of each API itself
+    moesync.toml:4: workspaces[0].base_url: the address ends before "/core-services": moesync adds the path of each API itself
+    "#);
+    assert!(base_url("moengage").is_ok(), "a proxy may have a path of its own");
+}
+
+fn warnings(text: &str, env: &[(&str, &str)]) -> String {
+    let config = load_bytes(text.as_bytes(), env).unwrap();
+    let lines: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    lines
+        .iter()
+        .map(|line| line.rsplit_once("/moesync.toml").map_or(line.as_str(), |(_, rest)| rest))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn an_invisible_character_in_a_report_name_is_a_warning() {
+    assert_eq!(warnings(GOOD, &[]), "");
+    for plain in ["Año nuevo 50% off", "日報 🎉", "کمپین\u{200c}ها"] {
+        assert_eq!(warnings(&changed("Report test", plain), &[]), "", "{plain}");
+    }
+    insta::assert_snapshot!(warnings(&changed("Report test", "Report\u{a0}test"), &[]), @r#":14: reports[0].name: "Report\u{a0}test" has U+00A0 as its character 7, which looks like a space or like nothing and often comes from a web page; MoEngage finds the report only if its name in the dashboard has it too"#);
+    assert!(warnings(&changed("Report test", "Report test\u{200b}"), &[]).contains("U+200B as its character 12"));
+}
+
+#[test]
+fn proxy_variables_that_mean_nothing_are_a_warning() {
+    let good = [
+        ("HTTP_PROXY", "proxy.example:3128"),
+        ("HTTPS_PROXY", "http://user:canary-5d41402a@proxy.example"),
+        ("https_proxy", ""),
+        ("NO_PROXY", "localhost, .example.com,10.0.0.0/8,::1,*"),
+    ];
+    assert_eq!(warnings(GOOD, &good), "");
+    let bad = [
+        ("HTTP_PROXY", "not an address canary-5d41402a"),
+        ("https_proxy", "http://"),
+        ("no_proxy", "minio:9000,*.internal.test,[::1]:80,fine.test"),
+    ];
+    let said = warnings(GOOD, &bad);
+    assert!(!said.contains(CANARY), "{said}");
+    insta::assert_snapshot!(said, @r#"
+    environment variable HTTP_PROXY: it is no address such as "http://proxy.example:3128", so no proxy is used for it
+    environment variable https_proxy: it is no address such as "http://proxy.example:3128", so no proxy is used for it
+    environment variable no_proxy: "minio:9000" excepts nothing from the proxy; write "minio"
+    environment variable no_proxy: "*.internal.test" excepts nothing from the proxy; write ".internal.test"
+    environment variable no_proxy: "[::1]:80" excepts nothing from the proxy; write "::1"
+    "#);
+}
+
+#[test]
+fn a_key_file_may_begin_with_a_byte_order_mark_and_odd_keys_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, config) = (folder.path().join("key"), folder.path().join("moesync.toml"));
+    fs::write(
+        &config,
+        changed("secret_key = \"canary-5d41402a\"", "secret_key_file = \"KEY\"").replace("KEY", key.to_str().unwrap()),
+    )
+    .unwrap();
+    fs::write(&key, "").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let config = config::load(&config, []).unwrap();
+    let secret = |bytes: &[u8]| {
+        fs::write(&key, bytes).unwrap();
+        let source = &config.workspaces[0].secret_key;
+        let text =
+            source.resolve().map(|secret| secret.expose_secret().to_owned()).map_err(|problem| problem.to_string());
+        (text, source.oddity().map(|problem| problem.to_string()))
+    };
+    assert_eq!(secret(b"\xef\xbb\xbfcanary-5d41402a\r\n"), (Ok(CANARY.to_owned()), None));
+    for (bytes, odd) in
+        [("canary-5d41402a \n", "a space"), ("\"canary-5d41402a\"\n", "quotes"), ("'canary-5d41402a'", "quotes")]
+    {
+        let (text, oddity) = secret(bytes.as_bytes());
+        assert_eq!(text.unwrap(), bytes.trim_end_matches('\n'), "it is taken as it is");
+        let oddity = oddity.expect(bytes);
+        assert!(oddity.contains("secret_key_file") && oddity.contains(odd) && !oddity.contains(CANARY), "{oddity}");
+    }
+    for utf_16 in [b"k\0e\0y\0".as_slice(), b"\xff\xfek\0e\0y\0"] {
+        let (text, _) = secret(utf_16);
+        assert!(text.clone().unwrap_err().contains("UTF-"), "{text:?}");
+    }
 }

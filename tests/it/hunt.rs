@@ -65,3 +65,22 @@ async fn a_proxy_of_the_environment_is_not_asked_for_what_is_on_this_machine() {
     let output = check_online(&folder, &[("HTTP_PROXY", nobody), ("http_proxy", nobody), ("NO_PROXY", "")]).await;
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
 }
+
+#[tokio::test]
+async fn a_check_warns_of_what_is_valid_and_most_likely_not_meant() {
+    let (_emulator, folder) = vendor().await;
+    let (key, configuration) = (folder.path().join("key"), folder.path().join("moesync.toml"));
+    fs::write(&key, format!("\"{}\"\n", fs::read_to_string(&key).unwrap())).unwrap();
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("\"daily_dump\"\n", "\"daily_dump\"\nname = \"daily\u{a0}dump\"\n"))
+        .unwrap();
+
+    let output = check_online(&folder, &[("HTTP_PROXY", "no address")]).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    for warning in ["U+00A0", "environment variable HTTP_PROXY: it is no address", "the secret has quotes around it"] {
+        let line = said.lines().find(|line| line.contains(warning)).unwrap_or_else(|| panic!("{warning}: {said}"));
+        assert!(line.starts_with("ok ") && line.contains(": warning: "), "{line}");
+    }
+    assert!(said.contains("time zones: tzdata 2"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "the vendor refuses a key in quotes: {said}");
+}
