@@ -82,6 +82,10 @@ impl Client {
                 .timeout(TIMEOUT)
                 .tls_version_min(reqwest::tls::Version::TLS_1_2)
                 .tls_certs_merge(certificates.clone())
+                // Of an answer only the status counts, so its other lines may be anything.
+                .http1_allow_obsolete_multiline_headers_in_responses(true)
+                .http1_allow_spaces_after_header_name_in_responses(true)
+                .http1_ignore_invalid_headers_in_responses(true)
         };
         let build = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|error| refusal(format!("cannot set up HTTP to notify: {}", reasons(error))))

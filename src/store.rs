@@ -297,17 +297,29 @@ impl Destination {
         self.inner.reporter.destination()
     }
 
-    /// Writes, reads back and deletes a probe under `_staging/`.
+    /// Writes, reads back and deletes a probe.
     ///
     /// # Errors
     ///
     /// The destination cannot be reached or refuses.
     pub async fn check(&self) -> Result<Capabilities, StoreError> {
+        self.check_for(&[]).await
+    }
+
+    /// The same, in a directory also where objects with these prefixes go (see [`crate::config::Report::key_prefix`]): a
+    /// folder may be another device than those beside it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Destination::check`].
+    pub async fn check_for(&self, prefixes: &[String]) -> Result<Capabilities, StoreError> {
         match &self.inner.backend {
             Backend::Local(directory) => {
                 let directory = Arc::clone(directory);
+                let keys = prefixes.iter().map(|prefix| self.key("probe", prefix));
+                let folders: Vec<_> = keys.map(|key| Ok(directory.path(&key?))).collect::<Result<_, StoreError>>()?;
                 let local::Abilities { refuses_overwrite, forces_names } =
-                    self.blocking("probe", STAGING, move || directory.probe()).await?;
+                    self.blocking("probe", STAGING, move || directory.probe(&folders)).await?;
                 Ok(Capabilities { refuses_overwrite, deletes: true, forces_names, is_directory: true })
             }
             Backend::Remote(bucket) => bucket.probe().await,

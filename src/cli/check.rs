@@ -130,7 +130,11 @@ async fn destinations(config: &Config, checks: &mut Vec<Check>) {
     let budget = Budget::new();
     for destination in &config.destinations {
         let checked = match Destination::open(destination, budget.clone(), "check") {
-            Ok(opened) => timeout(DESTINATION_TIME, opened.check()).await,
+            Ok(opened) => {
+                let reports = config.reports.iter().filter(|report| report.destination == destination.name);
+                let prefixes: Vec<_> = reports.map(|report| report.key_prefix()).collect();
+                timeout(DESTINATION_TIME, opened.check_for(&prefixes)).await
+            }
             Err(error) => Ok(Err(error)),
         };
         let (ok, message) = match checked {

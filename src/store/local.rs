@@ -8,7 +8,7 @@
 //! `name#1` beside the final name.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
@@ -31,6 +31,9 @@ const DURABLE_DIRECTORIES: usize = 10_000;
 
 /// Numbers staged files; process-wide, so that two destinations over one directory don't meet.
 static NEXT_STAGED: AtomicU64 = AtomicU64::new(0);
+
+/// Most folders that one probe looks into.
+const PROBED_FOLDERS: usize = 32;
 
 /// Begins the hidden name of a file beside its target, where `_staging/` is on another device.
 const HIDDEN: &str = ".moesync-";
@@ -316,14 +319,22 @@ impl Directory {
         Ok(removed)
     }
 
-    /// Writes, reads and removes a probe, by the steps that a commit takes.
-    pub(super) fn probe(&self) -> io::Result<Abilities> {
-        // Objects go to other folders than `_staging/`, maybe on another device.
-        match self.probe_in(&self.root) {
+    /// Writes, reads and removes a probe, by the steps that a commit takes: at the root, and in those of `folders` that
+    /// exist, because each may be on another device than `_staging/`.
+    pub(super) fn probe(&self, folders: &[PathBuf]) -> io::Result<Abilities> {
+        let mut abilities = match self.probe_in(&self.root) {
             // The folders for objects may have been made by somebody who owns the root.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => self.probe_in(&self.staging),
-            probed => probed,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => self.probe_in(&self.staging)?,
+            probed => probed?,
+        };
+        let existing = folders.iter().filter_map(|folder| folder.ancestors().find(|folder| folder.is_dir()));
+        let existing: BTreeSet<&Path> = existing.filter(|folder| *folder != self.root).collect();
+        for folder in existing.into_iter().take(PROBED_FOLDERS) {
+            let found = self.probe_in(folder)?;
+            abilities.refuses_overwrite &= found.refuses_overwrite;
+            abilities.forces_names &= found.forces_names;
         }
+        Ok(abilities)
     }
 
     fn probe_in(&self, folder: &Path) -> io::Result<Abilities> {

@@ -113,6 +113,10 @@ macro_rules! open {
         }
         let value = |name: &str| builder.get_config_value(&name.parse::<$option>().ok()?);
         if cloud.has_no_source(value) {
+            tracing::info!(
+                destination = $destination.name,
+                "no credentials in its options or the environment: this machine's metadata address will be asked"
+            );
             let machine = builder.clone().with_retry(metadata_retry()).build().map_err(|error| $fail(&error))?;
             builder = builder.with_credentials(Arc::new(OfMachine::new(Arc::clone(machine.credentials()), cloud)));
         }

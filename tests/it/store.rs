@@ -342,6 +342,18 @@ async fn a_check_leaves_nothing_and_tells_whether_the_store_refuses_to_overwrite
 // What only a directory can show.
 
 #[tokio::test]
+async fn a_check_tries_the_folders_that_reports_go_to() {
+    let place = Place::directory();
+    fs::create_dir_all(place.root().join("acme")).unwrap();
+    let _disk = SmallDisk::mount_at(place.root().join("acme"), "4m");
+    let destination = place.open("me");
+    assert!(destination.check().await.unwrap().refuses_overwrite);
+    let prefixes = ["acme/daily".to_owned(), "other/daily".to_owned()];
+    assert!(!destination.check_for(&prefixes).await.unwrap().refuses_overwrite, "no link leads to another device");
+    place.holds(0).await;
+}
+
+#[tokio::test]
 async fn a_missing_directory_is_made_and_its_url_may_hold_spaces_and_escapes() {
     let parent = TempDir::new().unwrap();
     let root = parent.path().join("daily reports/año 100%");

@@ -30,7 +30,10 @@ use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use serde_json::Value;
 use tokio::{net::TcpListener, process::Command};
 
-use crate::support::{Bench, Daemon, PATIENCE, Ran, Series, oracle::hash, oracle::manifest_key, wait_until};
+use crate::{
+    store::SmallDisk,
+    support::{Bench, Daemon, PATIENCE, Ran, Series, oracle::hash, oracle::manifest_key, wait_until},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_a_503_a_truncated_body_and_html_once_each_and_everything_is_stored_as_the_vendor_made_it() {
@@ -145,6 +148,45 @@ async fn killed_at_each_fsync_rename_and_link_it_harms_nothing() {
         bench.oracle().await;
         assert!(deaths > 0, "there is no {step} to be killed at");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_copying_to_another_device_it_leaves_nothing_half() {
+    need_strace().await;
+    let bench = Bench::new(&[Series::campaign("Report test", 1).bytes(1024 * 1024)]).await;
+    fs::create_dir_all(bench.path("reports/_staging")).unwrap();
+    let _device = SmallDisk::mount_at(bench.path("reports/_staging"), "32m");
+    let mut left_behind = 0;
+    for step in ["linkat", "copy_file_range", "rename"] {
+        let mut deaths = 0;
+        loop {
+            let _ = fs::remove_dir_all(bench.path("reports/acme"));
+            let _ = fs::remove_dir_all(bench.path("ledger"));
+            let (trace, inject) =
+                (format!("trace={step}"), format!("inject={step}:signal=SIGKILL:when={}", deaths + 1));
+            let arguments = ["-f", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+            let ran = bench.finish(bench.command_under("strace", &arguments, &["sync"])).await;
+            bench.check_landed().await;
+            left_behind += hidden(&bench);
+            bench.sync(0).await;
+            bench.check_landed().await;
+            assert_eq!(bench.kept_in("_staging"), [""; 0], "leftovers of death {deaths} at {step}");
+            assert_eq!(hidden(&bench), 0, "a copy of death {deaths} at {step}");
+            if ran.code == Some(0) {
+                break;
+            }
+            deaths += 1;
+            assert!(deaths < 100, "it never survives {step}");
+        }
+        bench.oracle().await;
+    }
+    assert!(left_behind > 0, "no death fell into a copy");
+}
+
+/// How many copies lie beside their target.
+fn hidden(bench: &Bench) -> usize {
+    let names = bench.kept_in("acme");
+    names.iter().filter(|name| name.contains("/.moesync-")).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,9 +59,10 @@ impl Bench {
     pub fn landed(&self) -> BTreeMap<String, Vec<u8>> {
         let root = &self.root;
         let keys = files(root).into_iter().map(|path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
-        keys.filter(|key| !key.starts_with("_staging/") && !key.starts_with("_quarantine/"))
-            .map(|key| (key.clone(), fs::read(root.join(&key)).unwrap()))
-            .collect()
+        let is_final = |key: &String| {
+            !key.starts_with("_staging/") && !key.starts_with("_quarantine/") && !key.contains("/.moesync-")
+        };
+        keys.filter(is_final).map(|key| (key.clone(), fs::read(root.join(&key)).unwrap())).collect()
     }
 
     /// What lies in a folder of the destination, such as `_quarantine`.
