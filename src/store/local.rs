@@ -323,7 +323,7 @@ impl Directory {
     /// exist, because each may be on another device than `_staging/`.
     pub(super) fn probe(&self, folders: &[PathBuf]) -> io::Result<Abilities> {
         let mut abilities = match self.probe_in(&self.root) {
-            // The folders for objects may have been made by somebody who owns the root.
+            // The root may belong to another user, who made the folders for objects.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => self.probe_in(&self.staging)?,
             probed => probed?,
         };
@@ -446,21 +446,23 @@ impl Directory {
         Ok(())
     }
 
-    /// A free hidden name in the directory of `target`, with its note.
+    /// A free hidden name in the directory of `target`, with its note. The note's number is in it, so no other process
+    /// takes the same name while the note exists.
     fn hidden_beside(&self, target: &Path) -> io::Result<Hidden> {
         let directory = target.parent().unwrap_or(&self.root);
         let holder = self.staging.file_name().unwrap_or_default().to_string_lossy();
-        let path = loop {
-            let number = NEXT_STAGED.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let mut note = self.stage_as(NOTE)?;
+            let number = note.path.file_stem().unwrap_or_default().to_string_lossy();
             let path = directory.join(format!("{HIDDEN}{holder}-{number}"));
-            if fs::symlink_metadata(&path).is_err() {
-                break path;
+            // Left by an earlier process that had our holder's name.
+            if fs::symlink_metadata(&path).is_ok() {
+                continue;
             }
-        };
-        let mut note = self.stage_as(NOTE)?;
-        let key = path.strip_prefix(&self.root).ok().and_then(Path::to_str);
-        note.file.write_all(key.ok_or_else(|| io::Error::other("a key that is not UTF-8"))?.as_bytes())?;
-        Ok(Hidden { path, _note: note })
+            let key = path.strip_prefix(&self.root).ok().and_then(Path::to_str);
+            note.file.write_all(key.ok_or_else(|| io::Error::other("a key that is not UTF-8"))?.as_bytes())?;
+            return Ok(Hidden { path, _note: note });
+        }
     }
 
     /// The hidden file that the note at `path` names; `None` for what is no note of ours.
