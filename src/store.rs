@@ -210,7 +210,7 @@ impl fmt::Display for Capabilities {
         f.write_str(match (self.refuses_overwrite, self.is_directory) {
             (true, _) => "; refuses to overwrite",
             (false, true) => {
-                "; has no hard links, so a name is looked at before it is given: let one moesync at a time write to it"
+                "; cannot link a file to its final name, so it looks before it renames: let one moesync at a time write to it"
             }
             (false, false) => {
                 "; ignores conditional puts: let one moesync at a time write to it, and switch on versioning"

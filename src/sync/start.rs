@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Bulletin, Clock, Context, Progress, Pulse, Secrets, context::Skews};
 use crate::{
