@@ -340,10 +340,10 @@ pub enum Schedule {
         /// Local time of generation.
         at: civil::Time,
     },
-    /// One day a week.
+    /// Some days of each week.
     Weekly {
-        /// Day of the week.
-        on: civil::Weekday,
+        /// The days, each once and at least one, from Monday on.
+        on: Vec<civil::Weekday>,
         /// Local time of generation.
         at: civil::Time,
     },

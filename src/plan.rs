@@ -437,7 +437,7 @@ mod tests {
     fn after_a_week_asleep_the_nearest_to_expiry_come_first_across_reports() {
         let mut weekly = report(
             Source::CampaignReport,
-            Schedule::Weekly { on: civil::Weekday::Monday, at: time(7, 0, 0, 0) },
+            Schedule::Weekly { on: vec![civil::Weekday::Monday], at: time(7, 0, 0, 0) },
             "UTC",
         );
         weekly.id = "weekly".into();

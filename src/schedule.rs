@@ -17,14 +17,14 @@ pub struct Occurrence {
 
 /// The generation scheduled on `date`; `None` when the schedule has none then, or the zone skipped that day.
 pub fn on(schedule: &Schedule, timezone: &TimeZone, date: Date) -> Option<Occurrence> {
-    let at = match *schedule {
-        Schedule::Daily { at } => at,
-        Schedule::Weekly { on, at } => (date.weekday() == on).then_some(at)?,
-        Schedule::Monthly { on: MonthDay::Day(day), at } => (date.day() == day).then_some(at)?,
-        Schedule::Monthly { on: MonthDay::Last, at } => (date == date.last_of_month()).then_some(at)?,
-        Schedule::Once { date: only, at } => (date == only).then_some(at.unwrap_or(civil::Time::midnight()))?,
+    let is_on = match schedule {
+        Schedule::Daily { .. } => true,
+        Schedule::Weekly { on, .. } => on.contains(&date.weekday()),
+        Schedule::Monthly { on: MonthDay::Day(day), .. } => date.day() == *day,
+        Schedule::Monthly { on: MonthDay::Last, .. } => date == date.last_of_month(),
+        Schedule::Once { date: only, .. } => date == *only,
     };
-    at_time(timezone, date, at)
+    is_on.then(|| on_any_day(schedule, timezone, date))?
 }
 
 /// What [`on`] would say if the schedule had a generation every day at its time: for a backfill of days that the
@@ -137,12 +137,24 @@ mod tests {
         assert_eq!(all("2026-11-21T09:30:00Z"), []);
     }
 
+    fn weekday(number: i8) -> civil::Weekday {
+        civil::Weekday::from_monday_one_offset(number).unwrap()
+    }
+
+    #[test]
+    fn a_week_can_have_several_days() {
+        let schedule = Schedule::Weekly { on: vec![weekday(1), weekday(4)], at: time(9, 30, 0, 0) };
+        let dates: Vec<_> =
+            after(&schedule, &TimeZone::UTC, utc("2026-11-21T12:00:00Z")).take(3).map(|o| o.date).collect();
+        assert_eq!(dates, [date(2026, 11, 23), date(2026, 11, 26), date(2026, 11, 30)]);
+    }
+
     fn any_schedule() -> impl Strategy<Value = Schedule> {
         let at = (0i8..24, 0i8..60).prop_map(|(hour, minute)| time(hour, minute, 0, 0));
         prop_oneof![
             at.clone().prop_map(|at| Schedule::Daily { at }),
-            (1i8..=7, at.clone())
-                .prop_map(|(on, at)| Schedule::Weekly { on: civil::Weekday::from_monday_one_offset(on).unwrap(), at }),
+            (proptest::sample::subsequence((1i8..=7).collect::<Vec<_>>(), 1..=7), at.clone())
+                .prop_map(|(on, at)| Schedule::Weekly { on: on.into_iter().map(weekday).collect(), at }),
             (1i8..=31, at.clone()).prop_map(|(on, at)| Schedule::Monthly { on: MonthDay::Day(on), at }),
             at.prop_map(|at| Schedule::Monthly { on: MonthDay::Last, at }),
         ]

@@ -168,7 +168,8 @@ fn schedule(schedule: &Schedule) -> String {
     match schedule {
         Schedule::Daily { at } => format!("{{ every = \"day\", at = \"{}\" }}", time(at)),
         Schedule::Weekly { on, at } => {
-            format!("{{ every = \"week\", on = \"{}\", at = \"{}\" }}", format!("{on:?}").to_lowercase(), time(at))
+            let days: Vec<_> = on.iter().map(|day| format!("\"{day:?}\"").to_lowercase()).collect();
+            format!("{{ every = \"week\", on = [{}], at = \"{}\" }}", days.join(", "), time(at))
         }
         Schedule::Monthly { on: MonthDay::Last, at } => {
             format!("{{ every = \"month\", on = \"last\", at = \"{}\" }}", time(at))

@@ -3,7 +3,14 @@
 //! This file owns the rules of a valid configuration. It must not look at anything outside the configuration and the
 //! variables it is given.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, ops::RangeInclusive, sync::Arc, time};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    sync::Arc,
+    time,
+};
 
 use jiff::{
     SignedDuration, Span, SpanRelativeTo,
@@ -631,11 +638,35 @@ fn schedule(raw: &raw::Schedule, at: &Place<'_>) -> Result<Schedule, Problem> {
         (raw::Every::Week, None) => {
             return Err(on.problem("missing, but required with every = \"week\", such as on = \"monday\""));
         }
-        (raw::Every::Week, Some(day)) => Schedule::Weekly { on: weekday(&day.0, &on)?, at: time },
+        (raw::Every::Week, Some(days)) => Schedule::Weekly { on: weekdays(days, &on)?, at: time },
         (raw::Every::Month, None) => {
             return Err(on.problem("missing, but required with every = \"month\", such as on = 1 or on = \"last\""));
         }
-        (raw::Every::Month, Some(day)) => Schedule::Monthly { on: month_day(&day.0, &on)?, at: time },
+        (raw::Every::Month, Some(raw::On::Day(day))) => Schedule::Monthly { on: month_day(day, &on)?, at: time },
+        (raw::Every::Month, Some(raw::On::Days(_))) => {
+            return Err(on.problem("expected one day; with every = \"week\" it may be a list"));
+        }
+    })
+}
+
+/// The days in the order of the week, each once.
+fn weekdays(raw: &raw::On, at: &Place<'_>) -> Result<Vec<Weekday>, Problem> {
+    let list = match raw {
+        raw::On::Day(day) => return Ok(vec![weekday(day, at)?]),
+        raw::On::Days(list) if list.is_empty() => return Err(at.problem("must name at least one day")),
+        raw::On::Days(list) => list,
+    };
+    let mut named = BTreeSet::new();
+    let days = each(list, at, |name, at| {
+        let day = weekday(name, at)?;
+        match named.insert(day.to_monday_one_offset()) {
+            true => Ok(day),
+            false => Err(at.problem(format_args!("{name:?} is in the list already"))),
+        }
+    });
+    days.map(|mut days| {
+        days.sort_by_key(|day| day.to_monday_one_offset());
+        days
     })
 }
 

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, generate::SchemaSettings, transform::RecursiveTransfo
 use secrecy::SecretString;
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{Error, Visitor},
+    de::{Error, SeqAccess, Visitor},
 };
 
 use super::{AlarmKind, ApiVersion, Open, Shape, Source};
@@ -285,8 +285,8 @@ pub(super) struct Report {
     /// Name of the destination its objects go to; may be left out where there is only one.
     pub(super) destination: Option<String>,
     /// When MoEngage generates it, as chosen in the dashboard: `{ every = "day", at = "09:30" }`,
-    /// `{ every = "week", on = "monday", at = "09:30" }`, `{ every = "month", on = 1, at = "09:30" }` or
-    /// `{ once = "2026-11-21", at = "09:30" }`.
+    /// `{ every = "week", on = "monday", at = "09:30" }` (or a list of days, `["monday", "thursday"]`),
+    /// `{ every = "month", on = 1, at = "09:30" }` or `{ once = "2026-11-21", at = "09:30" }`.
     pub(super) schedule: Schedule,
     /// How long after its generation it is first asked for.
     #[serde(default = "default_buffer")]
@@ -350,9 +350,9 @@ fn default_buffer() -> Duration {
 pub(super) struct Schedule {
     /// How often it is generated. Either this or `once` is required.
     pub(super) every: Option<Every>,
-    /// With `every = "week"` the day's English name, with `every = "month"` a number from 1 to 31 or `"last"`. Months
-    /// without that day are skipped.
-    pub(super) on: Option<Day>,
+    /// With `every = "week"` the day's English name or a list of names, with `every = "month"` a number from 1 to 31 or
+    /// `"last"`. Months without that day are skipped.
+    pub(super) on: Option<On>,
     /// Time of generation, in the report's time zone. Only with `once` it may be left out, for "as soon as possible".
     pub(super) at: Option<Time>,
     /// The only date of generation.
@@ -493,12 +493,6 @@ written!(Date, "a date such as \"2026-11-21\"", integer: false, schema: { "type"
 written!(Time, "a time such as \"09:30\"", integer: false, schema: {
     "type": "string", "pattern": "^([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$", "examples": ["09:30"]
 });
-written!(Day, "a day such as \"monday\", 1 or \"last\"", integer: true, schema: {
-    "anyOf": [
-        { "enum": ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "last"] },
-        { "type": "integer", "minimum": 1, "maximum": 31 }
-    ]
-});
 written!(DataCenter, "a data centre in quotes, such as \"01\"", integer: false, schema: {
     "type": "string", "enum": DATA_CENTERS
 });
@@ -510,6 +504,62 @@ written!(EventWord, "an event such as \"alarms\"", integer: false, schema: {
 /// What can be told: all alarms together, what is no alarm, each alarm.
 pub(super) fn event_words() -> Vec<&'static str> {
     ["alarms", "stored", "summary"].into_iter().chain(AlarmKind::ALL.map(AlarmKind::as_str)).collect()
+}
+
+/// On which day, or on which days, as written.
+#[derive(Debug)]
+pub(super) enum On {
+    Day(String),
+    Days(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for On {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WrittenOn)
+    }
+}
+
+impl JsonSchema for On {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "On".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let days = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+        schemars::json_schema!({
+            "anyOf": [
+                { "enum": days.into_iter().chain(["last"]).collect::<Vec<_>>() },
+                { "type": "integer", "minimum": 1, "maximum": 31 },
+                { "type": "array", "items": { "enum": days }, "minItems": 1, "uniqueItems": true }
+            ]
+        })
+    }
+}
+
+struct WrittenOn;
+
+impl<'de> Visitor<'de> for WrittenOn {
+    type Value = On;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a day such as \"monday\", 1 or \"last\", or a list of days")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<On, E> {
+        Ok(On::Day(text.to_owned()))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<On, E> {
+        Ok(On::Day(number.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<On, A::Error> {
+        let mut days = Vec::new();
+        while let Some(day) = list.next_element()? {
+            days.push(day);
+        }
+        Ok(On::Days(days))
+    }
 }
 
 struct Written {

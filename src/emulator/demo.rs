@@ -27,7 +27,7 @@ pub fn demo_account(timezone: TimeZone) -> Account {
         csv: Csv::default(),
     };
     let daily = |at: Time| Schedule::Daily { at };
-    let monday = Schedule::Weekly { on: Weekday::Monday, at: time(7, 0, 0, 0) };
+    let monday = Schedule::Weekly { on: vec![Weekday::Monday], at: time(7, 0, 0, 0) };
     Account {
         app_id: "DEMO-APP-ID".to_owned(),
         secret_key: "demo-secret-key-of-no-account".into(),

@@ -301,7 +301,10 @@ fn describe(schedule: &Schedule) -> String {
     let time = |at: &jiff::civil::Time| at.strftime("%H:%M").to_string();
     match schedule {
         Schedule::Daily { at } => format!("daily at {}", time(at)),
-        Schedule::Weekly { on, at } => format!("{on:?}s at {}", time(at)),
+        Schedule::Weekly { on, at } => {
+            let days: Vec<_> = on.iter().map(|day| format!("{day:?}s")).collect();
+            format!("{} at {}", days.join(", "), time(at))
+        }
         Schedule::Monthly { on: MonthDay::Day(day), at } => format!("monthly on day {day} at {}", time(at)),
         Schedule::Monthly { on: MonthDay::Last, at } => format!("monthly on the last day at {}", time(at)),
         Schedule::Once { date, at: Some(at) } => format!("once, on {date} at {}", time(at)),

@@ -767,8 +767,12 @@ fn a_schedule_is_daily_weekly_monthly_or_once() {
         load(&text).unwrap().reports[0].schedule.clone()
     };
     let at = time(9, 30, 15, 0);
-    let friday = Schedule::Weekly { on: Weekday::Friday, at };
+    let weekly = |on: &[Weekday]| Schedule::Weekly { on: on.to_vec(), at };
+    let friday = weekly(&[Weekday::Friday]);
     assert_eq!(schedule("{ every = \"week\", on = \"Friday\", at = \"09:30:15\" }"), friday);
+    assert_eq!(schedule("{ every = \"week\", on = [\"friday\"], at = \"09:30:15\" }"), friday);
+    let two = weekly(&[Weekday::Monday, Weekday::Thursday]);
+    assert_eq!(schedule("{ every = \"week\", on = [\"thursday\", \"monday\"], at = \"09:30:15\" }"), two);
     let third = Schedule::Monthly { on: MonthDay::Day(3), at };
     assert_eq!(schedule("{ every = \"month\", on = 3, at = 09:30:15 }"), third);
     let last = Schedule::Monthly { on: MonthDay::Last, at };
@@ -789,6 +793,11 @@ fn a_schedule_that_makes_no_sense_is_told_why() {
         "{ every = \"day\", on = \"monday\", at = \"09:30\" }",
         "{ every = \"week\", at = \"09:30\" }",
         "{ every = \"week\", on = \"mondya\", at = \"09:30\" }",
+        "{ every = \"week\", on = [], at = \"09:30\" }",
+        "{ every = \"week\", on = [\"monday\", \"friday\", \"Monday\"], at = \"09:30\" }",
+        "{ every = \"week\", on = [\"monday\", \"fryday\"], at = \"09:30\" }",
+        "{ every = \"week\", on = [1], at = \"09:30\" }",
+        "{ every = \"month\", on = [\"last\"], at = \"09:30\" }",
         "{ every = \"month\", at = \"09:30\" }",
         "{ every = \"month\", on = 32, at = \"09:30\" }",
         "{ every = \"month\", on = \"first\", at = \"09:30\" }",
@@ -807,6 +816,11 @@ fn a_schedule_that_makes_no_sense_is_told_why() {
     moesync.toml:15: reports[0].schedule.on: only with every = "week" or "month"
     moesync.toml:15: reports[0].schedule.on: missing, but required with every = "week", such as on = "monday"
     moesync.toml:15: reports[0].schedule.on: expected a day of the week such as "monday", found "mondya"; did you mean "monday"?
+    moesync.toml:15: reports[0].schedule.on: must name at least one day
+    moesync.toml:15: reports[0].schedule.on[2]: "Monday" is in the list already
+    moesync.toml:15: reports[0].schedule.on[1]: expected a day of the week such as "monday", found "fryday"; did you mean "friday"?
+    moesync.toml:15: reports[0].schedule.on[0]: expected a string, found an integer
+    moesync.toml:15: reports[0].schedule.on: expected one day; with every = "week" it may be a list
     moesync.toml:15: reports[0].schedule.on: missing, but required with every = "month", such as on = 1 or on = "last"
     moesync.toml:15: reports[0].schedule.on: expected a day of the month from 1 to 31, or "last", found "32"
     moesync.toml:15: reports[0].schedule.on: expected a day of the month from 1 to 31, or "last", found "first"

@@ -343,7 +343,7 @@ async fn an_unknown_app_id_is_400_whatever_the_signature() {
 #[tokio::test]
 async fn a_name_that_no_report_has_is_400() {
     let weekly = EmulatedReport {
-        schedule: Schedule::Weekly { on: Weekday::Monday, at: time(7, 0, 0, 0) },
+        schedule: Schedule::Weekly { on: vec![Weekday::Monday], at: time(7, 0, 0, 0) },
         suffix: String::new(),
         ..report("Weekly")
     };
