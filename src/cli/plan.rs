@@ -1,5 +1,7 @@
 //! `moesync plan`: what would be done, when and why.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use comfy_table::Cell;
 use jiff::{SignedDuration, Timestamp};
@@ -27,19 +29,14 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         Some(ledger) => ledger.view(now).await?,
         None => LedgerView::default(),
     };
-    let mut partitions: Vec<_> =
-        plan::plan(&config.reports, &view, now).items.iter().map(|item| PlannedPartition::new(item, now)).collect();
+    let items = plan::plan(&config.reports, &view, now).items;
+    let planned: HashSet<_> = items.iter().map(|item| &item.entry.partition.id).collect();
+    let mut partitions: Vec<_> = items.iter().map(|item| PlannedPartition::new(item, now)).collect();
     if let Some(days) = options.days {
         let until = now.checked_add(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MAX);
-        for partition in plan::upcoming(&config.reports, now, until) {
-            let is_shown = partitions.iter().any(|shown: &PlannedPartition| {
-                let PartitionStatus { workspace, report, date, .. } = &shown.status;
-                (workspace, report, date) == (&partition.id.workspace, &partition.id.report, &partition.id.date)
-            });
-            if !is_shown {
-                partitions.push(PlannedPartition::upcoming(partition, now));
-            }
-        }
+        let upcoming = plan::upcoming(&config.reports, now, until).into_iter();
+        let further = upcoming.filter(|partition| !planned.contains(&partition.id));
+        partitions.extend(further.map(|partition| PlannedPartition::upcoming(partition, now)));
     }
     partitions.retain(|partition| {
         let PartitionStatus { workspace, report, .. } = &partition.status;

@@ -180,6 +180,17 @@ async fn an_unknown_report_is_refused_with_the_nearest_known_and_an_ambiguous_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_refuses_a_ledger_that_run_cannot_open() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let sqlite = format!("sqlite://{}", bench.ledger().display());
+    bench.write_config(&bench.config().replace(&sqlite, "postgres://db/moesync"));
+    for command in ["check", "sync"] {
+        let refused = bench.run(&[command]).await.expect(2);
+        assert!(refused.stderr.contains("use sqlite://PATH"), "{command}: {}", refused.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_is_not_understood_is_refused() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     for arguments in [&["synch"] as &[&str], &["sync", "--all"], &["backfill", "--report", "report-test"], &[]] {
