@@ -85,9 +85,10 @@ pub fn of_planned(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<Alar
     }
 }
 
-/// The smallest configured time that is left to the expiry of a pending partition; zero once that has passed.
+/// The smallest configured time that is left to the expiry of a pending partition; zero once that has passed. Nothing is
+/// left to lose of what a person first asked for after its end.
 fn within(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<SignedDuration> {
-    let expires_at = entry.partition.expires_at?;
+    let expires_at = entry.partition.expires_at.filter(|_| !entry.asked_late)?;
     let left = expires_at.duration_since(now);
     // A live listing lasts a day: what is longer than a partition's whole life says nothing of it.
     let life = expires_at.duration_since(entry.partition.generated_at);
@@ -99,7 +100,7 @@ fn within(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<SignedDurati
 }
 
 fn is_late(entry: &Entry, alarms: &Alarms, now: Timestamp) -> bool {
-    now.duration_since(entry.partition.due_at) >= alarms.late_after
+    !entry.asked_late && now.duration_since(entry.partition.due_at) >= alarms.late_after
 }
 
 /// What the last attempt met, if that is an alarm by itself.
@@ -518,6 +519,18 @@ mod tests {
         assert_eq!(at(entry(Outcome::Corrupt, 1)), None);
         assert_eq!(at(entry(Outcome::Corrupt, 2)), Some(Alarm::Corrupt));
         assert_eq!(at(entry(Outcome::Unsupported, 1)), Some(Alarm::Unsupported));
+    }
+
+    #[test]
+    fn what_a_person_asked_for_after_its_end_is_neither_late_nor_expiring() {
+        let at = |entry: &Entry| of(entry, &alarms(), utc("2026-11-20T00:00:00Z"));
+        let late = Entry { asked_late: true, ..entry(Outcome::Unavailable, 9) };
+        assert_eq!(at(&late), None);
+        assert_eq!(
+            at(&Entry { asked_late: false, ..late.clone() }),
+            Some(Alarm::Expiring { within: SignedDuration::ZERO })
+        );
+        assert_eq!(at(&Entry { outcome: Some(Outcome::StoreFailed), ..late }), Some(Alarm::StoreFailed));
     }
 
     #[test]

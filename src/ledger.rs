@@ -106,6 +106,8 @@ pub enum Found {
 pub struct Claim {
     /// What the ledger knew when the claim was made.
     pub entry: Entry,
+    /// When an archive of the partition's workspace last came whole, by the vendor's clock.
+    pub archive_seen_at: Option<Timestamp>,
     row: i64,
     token: i64,
 }

@@ -26,10 +26,11 @@ pub struct LedgerView {
     pub entries: Vec<Entry>,
     /// The workspaces that are left alone, by name.
     pub holds: HashMap<String, Hold>,
-    /// How far the local clock is ahead of those of the vendor's servers that have said so lately, by
-    /// [`Report::server`].
+    /// How far the local clock is ahead of those of the vendor's servers, by [`Report::server`], as far as several answers
+    /// have confirmed it lately.
     pub clock_ahead: HashMap<String, SignedDuration>,
-    /// Whether a plan that caught up in part has had no answer from the vendor yet: then it goes no further.
+    /// Whether a plan that caught up in part has had no answer from the vendor yet that shows the present: then it goes no
+    /// further.
     pub awaits_answer: bool,
 }
 
@@ -48,7 +49,7 @@ pub struct Plan {
     /// First those to fetch, the nearest to expiry in front; then the others in order of time.
     pub items: Vec<Item>,
     /// Partitions that the ledger does not know yet; part of `items` too.
-    pub new: Vec<Partition>,
+    pub new: Vec<Entry>,
     /// Up to which generation time each report is now planned.
     pub planned_through: Vec<(ReportId, Timestamp)>,
     /// Whether more would come to light by planning again once the vendor has answered.
@@ -128,6 +129,7 @@ pub const MARK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let known: HashSet<&PartitionId> = ledger.entries.iter().map(|entry| &entry.partition.id).collect();
+    let newest = newest_known(&ledger.entries);
     let by_id: HashMap<ReportId, &Arc<Report>> = reports.iter().map(|report| (report.report_id(), report)).collect();
 
     for entry in ledger.entries.iter().filter(|entry| entry.settled == Settled::Open) {
@@ -163,16 +165,24 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
                 && (report.start.is_none() || report.source.is_live_listing())
                 && partition.expires_at.is_some_and(|expiry| expiry <= present);
             if !known.contains(&partition.id) && !is_gone_at_first_sight {
-                let entry = Entry::new(partition.clone());
+                // A `start` in the past asks for what had its end before. What comes after a partition that the ledger
+                // knows was to be fetched by an earlier process.
+                let is_first_asked_for = !ledger.planned_through.contains_key(&id)
+                    && newest.get(&id).is_none_or(|at| partition.generated_at < *at);
+                let has_ended = partition.end(report.give_up_after).is_some_and(|end| end <= present);
+                let entry = match is_first_asked_for && has_ended {
+                    true => Entry::late(partition.clone()),
+                    false => Entry::new(partition.clone()),
+                };
                 let decision = match is_new {
                     true => decide(&entry, ledger.holds.get(&partition.id.workspace), now),
                     // By the local clock, which is what will be waited by.
                     false => Decision::NotDue { until: partition.due_at.checked_add(ahead).unwrap_or(Timestamp::MAX) },
                 };
-                plan.items.push(Item { entry, report: Some(Arc::clone(report)), decision });
                 if is_new {
-                    plan.new.push(partition);
+                    plan.new.push(entry.clone());
                 }
+                plan.items.push(Item { entry, report: Some(Arc::clone(report)), decision });
             }
             // The first one still to come is shown too, and ends the search.
             if !is_new {
@@ -186,6 +196,15 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
 
     sort(&mut plan.items, ledger, now);
     plan
+}
+
+/// When the newest partition of each report was generated.
+fn newest_known(entries: &[Entry]) -> HashMap<ReportId, Timestamp> {
+    let mut newest: HashMap<ReportId, Timestamp> = HashMap::new();
+    for Partition { id, generated_at, .. } in entries.iter().map(|entry| &entry.partition) {
+        newest.entry(id.report_id()).and_modify(|at| *at = (*at).max(*generated_at)).or_insert(*generated_at);
+    }
+    newest
 }
 
 /// By urgency. In a workspace whose key was refused, what was asked for longest ago goes first, in the place of the most
@@ -241,20 +260,19 @@ pub fn upcoming(reports: &[Arc<Report>], now: Timestamp, until: Timestamp) -> Ve
 }
 
 /// The past partitions of `report` that a backfill of `from..=to` asks for: the schedule's dates, or every day. `start`
-/// does not matter. Dates that are not generated yet at `now` are left out.
-pub fn backfill(
-    report: &Report,
-    from: civil::Date,
-    to: civil::Date,
-    every_day: bool,
-    now: Timestamp,
-) -> Vec<Partition> {
+/// does not matter. Dates that are not generated yet at `now` are left out; those that have ended at `now` are asked for
+/// late.
+pub fn backfill(report: &Report, from: civil::Date, to: civil::Date, every_day: bool, now: Timestamp) -> Vec<Entry> {
+    let asked = |partition: Partition| match partition.end(report.give_up_after) {
+        Some(end) if end <= now => Entry::late(partition),
+        _ => Entry::new(partition),
+    };
     let on = if every_day { schedule::on_any_day } else { schedule::on };
     from.series(jiff::Span::new().days(1))
         .take_while(|date| *date <= to)
         .filter_map(|date| on(&report.schedule, &report.timezone, date))
         .filter(|occurrence| occurrence.generated_at <= now)
-        .map(|occurrence| report.partition(occurrence))
+        .map(|occurrence| asked(report.partition(occurrence)))
         .collect()
 }
 
@@ -393,7 +411,7 @@ mod tests {
 
     /// What the ledger would hold after `plan` was recorded.
     fn recorded(mut view: LedgerView, plan: &Plan) -> LedgerView {
-        view.entries.extend(plan.new.iter().cloned().map(Entry::new));
+        view.entries.extend(plan.new.iter().cloned());
         view.planned_through.extend(plan.planned_through.iter().cloned());
         view
     }
@@ -441,11 +459,15 @@ mod tests {
             "UTC",
         );
         weekly.id = "weekly".into();
-        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC")), Arc::new(weekly)];
+        let mut listing = report(Source::Campaigns, daily(6, 0), "UTC");
+        listing.id = "listing".into();
+        let daily = report(Source::CampaignReport, daily(9, 30), "UTC");
+        let reports = [Arc::new(daily), Arc::new(weekly), Arc::new(listing)];
         let plan = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
-        let expiries: Vec<_> = plan.items.iter().take(8).map(|item| item.entry.partition.expires_at).collect();
+        let expiries: Vec<_> = plan.items.iter().take(9).map(|item| item.entry.partition.expires_at).collect();
         assert!(expiries.is_sorted());
-        assert_eq!(plan.items[1].entry.partition.id.report, "weekly");
+        let first: Vec<_> = plan.items.iter().take(3).map(|item| item.entry.partition.id.report.as_str()).collect();
+        assert_eq!(first, ["listing", "daily", "weekly"], "the listing was made last and expires first");
     }
 
     #[test]
@@ -465,9 +487,49 @@ mod tests {
         let changed = [Arc::new(report(Source::CampaignReport, daily(11, 0), "UTC"))];
         let plan = plan(&changed, &view, utc("2026-11-22T12:00:00Z"));
         assert_eq!(plan.new.len(), 1);
-        assert_eq!(plan.new[0].generated_at, utc("2026-11-22T11:00:00Z"));
+        assert_eq!(plan.new[0].partition.generated_at, utc("2026-11-22T11:00:00Z"));
         let old = plan.items.iter().find(|item| item.entry.partition.id.date == date(2026, 11, 20)).unwrap();
         assert_eq!(old.entry.partition.generated_at, utc("2026-11-20T09:30:00Z"));
+    }
+
+    fn late_dates(entries: &[Entry]) -> Vec<civil::Date> {
+        entries.iter().filter(|entry| entry.asked_late).map(|entry| entry.partition.id.date).collect()
+    }
+
+    #[test]
+    fn a_start_in_the_past_asks_late_for_what_had_expired() {
+        let now = utc("2026-11-21T12:00:00Z");
+        let mut wanted = report(Source::CampaignReport, daily(9, 30), "UTC");
+        wanted.start = Some(date(2026, 11, 12));
+        let reports = [Arc::new(wanted)];
+        let first = plan(&reports, &LedgerView::default(), now);
+        assert_eq!(
+            (first.new.len(), late_dates(&first.new)),
+            (10, vec![date(2026, 11, 12), date(2026, 11, 13), date(2026, 11, 14)])
+        );
+        // Ten days of downtime are no first sight.
+        let later = plan(&reports, &recorded(LedgerView::default(), &first), utc("2026-12-01T12:00:00Z"));
+        assert_eq!((later.new.len(), late_dates(&later.new)), (10, vec![]));
+    }
+
+    #[test]
+    fn after_a_lost_ledger_only_what_precedes_the_newest_stored_counts_as_asked_late() {
+        let mut wanted = report(Source::CampaignReport, daily(9, 30), "UTC");
+        wanted.start = Some(date(2026, 11, 1));
+        let adopted = wanted.partition(schedule::on(&wanted.schedule, &wanted.timezone, date(2026, 11, 3)).unwrap());
+        let view = LedgerView { entries: vec![Entry::new(adopted)], ..LedgerView::default() };
+        let plan = plan(&[Arc::new(wanted)], &view, utc("2026-11-21T12:00:00Z"));
+        assert_eq!(late_dates(&plan.new), [date(2026, 11, 1), date(2026, 11, 2)]);
+    }
+
+    #[test]
+    fn a_backfill_marks_what_had_ended_before_it_was_asked_for() {
+        let now = utc("2026-11-21T12:00:00Z");
+        for (source, late) in [(Source::CampaignReport, 2), (Source::DailyDump, 2), (Source::CampaignStats, 0)] {
+            let report = report(source, daily(9, 30), "UTC");
+            let asked = backfill(&report, date(2026, 11, 13), date(2026, 11, 20), false, now);
+            assert_eq!((asked.len(), late_dates(&asked).len()), (8, late), "{source}");
+        }
     }
 
     #[test]
@@ -491,7 +553,7 @@ mod tests {
         let mut view = recorded(LedgerView::default(), &before);
         view.clock_ahead = [("https://api-99.moengage.com".to_owned(), SignedDuration::from_hours(48))].into();
         let next_day = plan(&reports, &view, utc("2026-11-22T10:00:00Z"));
-        let new: Vec<_> = next_day.new.iter().map(|partition| partition.id.date).collect();
+        let new: Vec<_> = next_day.new.iter().map(|entry| entry.partition.id.date).collect();
         assert_eq!(new, [date(2026, 11, 22)]);
     }
 
@@ -619,7 +681,7 @@ mod tests {
         let asked = |every_day| {
             backfill(&report, date(2026, 9, 29), date(2026, 12, 31), every_day, now)
                 .into_iter()
-                .map(|partition| partition.id.date)
+                .map(|entry| entry.partition.id.date)
                 .collect::<Vec<_>>()
         };
         assert_eq!(asked(false), [date(2026, 9, 30), date(2026, 10, 31)]);

@@ -72,6 +72,16 @@ pub struct Partition {
     pub expires_at: Option<Timestamp>,
 }
 
+impl Partition {
+    /// When the vendor's "no such file" is final: its expiry; of a `daily_dump`, `give_up_after` its generation.
+    pub fn end(&self, give_up_after: SignedDuration) -> Option<Timestamp> {
+        match self.source {
+            Source::DailyDump => self.generated_at.checked_add(give_up_after).ok(),
+            _ => self.expires_at,
+        }
+    }
+}
+
 impl Report {
     /// What this report is called.
     pub fn report_id(&self) -> ReportId {

@@ -19,8 +19,8 @@ use crate::{
     config::{Query, Report},
     ledger::{Claim, LedgerError},
     moengage::{self, Failure},
-    outcome::{self, Attempt, Entry, OTHER_CONTENT, Outcome, Settled, StoredObject},
-    report::{Keys, PartitionId, manifest_key},
+    outcome::{self, Attempt, Entry, Grounds, OTHER_CONTENT, Outcome, Settled, StoredObject, Timing},
+    report::{Keys, Partition, PartitionId, manifest_key},
     store::{Commit, Destination, Format, Found, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
 };
 
@@ -48,9 +48,6 @@ pub use pulse::Pulse;
 pub use recover::{recover, recover_continuously};
 use spool::LineCount;
 pub use start::{StartError, ledger_file, reload, start};
-
-/// Bytes that can't be verified are quarantined at first sight when less than this is left to expiry.
-const LAST_CHANCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// How work on one partition ended.
 #[derive(Debug, Clone)]
@@ -86,16 +83,20 @@ pub async fn sync_one(
     let work = Work { ctx, report, claim: &claim, keys: report.keys(id.date), started_at, answered: &answered };
     let ended = work.attempt().await;
 
-    let (attempt, object) = match ended {
+    ctx.progress.end(&id);
+    let (mut attempt, object) = match ended {
         Ok(landed) => (landed.attempt(started_at, ctx.clock.now()), Some(landed.object())),
         Err(Ended::Missed(missed)) => (missed.attempt(started_at, ctx.clock.now()), None),
         Err(Ended::Ledger(error)) => return Err(error),
     };
-    ctx.progress.end(&id, attempt.outcome);
     if attempt.outcome == Outcome::Unauthorized {
         ctx.secrets.forget(&id.workspace);
     }
-    let settlement = outcome::settle(&claim.entry, report.give_up_after, &attempt, jitter());
+    let grounds = Grounds { give_up_after: report.give_up_after, archive_seen_at: claim.archive_seen_at };
+    let settlement = outcome::settle(&claim.entry, grounds, &attempt, jitter());
+    if let Some(remark) = settlement.remark {
+        attempt.message = format!("{}; {remark}", attempt.message);
+    }
     let entry = Entry {
         settled: settlement.settled,
         outcome: Some(attempt.outcome),
@@ -146,12 +147,12 @@ impl Landed {
     }
 
     fn object(&self) -> StoredObject {
-        let Manifest { key, size, sha256, fetched_at, generated_at, .. } = &self.manifest;
+        let manifest = &self.manifest;
         StoredObject {
-            key: key.clone(),
-            size: *size,
-            sha256: sha256.clone(),
-            stored_at: fetched_at.unwrap_or(*generated_at),
+            key: manifest.key.clone(),
+            size: manifest.size,
+            sha256: manifest.sha256.clone(),
+            stored_at: manifest.stored_at(),
         }
     }
 
@@ -389,6 +390,15 @@ impl Work<'_> {
             Ok(download) => {
                 self.ctx.note_vendor_date(self.report, download.vendor_date);
                 (self.answered)();
+                let is_skew_confirmed = self.ctx.is_skew_confirmed(self.report);
+                match outcome::timing(partition, self.ctx.clock.now(), download.vendor_date, is_skew_confirmed) {
+                    Timing::Timely | Timing::LastChance => {}
+                    Timing::TooEarly | Timing::Over | Timing::Unclear => {
+                        let message = not_reached(partition, download.vendor_date);
+                        let delivery = Delivery::Archive(Box::new(download));
+                        return Err(Missed::seen(Outcome::Unavailable, message, &delivery).into());
+                    }
+                }
                 self.ctx.progress.begin(&partition.id, download.content_length);
                 Ok(Delivery::Archive(Box::new(download)))
             }
@@ -577,13 +587,18 @@ impl Work<'_> {
     }
 
     fn is_last_chance(&self) -> bool {
-        let left = self.claim.entry.partition.expires_at.map(|expiry| expiry.duration_since(self.started_at));
-        left.is_some_and(|left| left < LAST_CHANCE)
+        outcome::is_last_chance(&self.claim.entry.partition, self.started_at)
     }
 
     fn manifest_of(&self, delivery: &Delivery, key: &str, verified: &Verified) -> Manifest {
         let mut manifest = self.manifest(key, verified);
+        manifest.fetched_at = Some(self.ctx.clock.now());
         manifest.content_type = delivery.content_type().map(str::to_owned);
+        let partition = &self.claim.entry.partition;
+        // Nothing else of that time comes as far as here: see `open`.
+        if delivery.vendor_date().is_some_and(|date| date < partition.generated_at) {
+            manifest.warnings.push(not_reached(partition, delivery.vendor_date()));
+        }
         if let Delivery::Snapshot(snapshot) = delivery {
             manifest.records = Some(snapshot.records);
             manifest.pages = Some(snapshot.pages);
@@ -594,7 +609,7 @@ impl Work<'_> {
     }
 
     fn manifest(&self, key: &str, verified: &Verified) -> Manifest {
-        describe(self.ctx, self.report, &self.claim.entry, key, verified)
+        describe(self.report, &self.claim.entry, key, verified)
     }
 }
 
@@ -609,8 +624,17 @@ fn store_failed(error: StoreError, delivery: &Delivery) -> Missed {
     Missed::seen(Outcome::StoreFailed, error.to_string(), delivery)
 }
 
-/// The manifest of a verified object that the next attempt at `entry` has put, or found, at `key`.
-fn describe(ctx: &Context, report: &Report, entry: &Entry, key: &str, verified: &Verified) -> Manifest {
+fn not_reached(partition: &Partition, vendor_date: Option<Timestamp>) -> String {
+    let date = vendor_date.map_or("absent".to_owned(), |date| date.to_string());
+    format!(
+        "MoEngage's clock has not reached the generation time, {}: the Date of its answer is {date}",
+        partition.generated_at
+    )
+}
+
+/// The manifest of a verified object that the next attempt at `entry` has put, or found, at `key`; as found there, not
+/// fetched.
+fn describe(report: &Report, entry: &Entry, key: &str, verified: &Verified) -> Manifest {
     let partition = &entry.partition;
     let entries = verified.entries().iter();
     Manifest {
@@ -645,7 +669,7 @@ fn describe(ctx: &Context, report: &Report, entry: &Entry, key: &str, verified: 
         .map(|(from, to)| Window { from, to }),
         generated_at: partition.generated_at,
         due_at: partition.due_at,
-        fetched_at: Some(ctx.clock.now()),
+        fetched_at: None,
         expires_at: partition.expires_at,
         attempts: entry.attempts.saturating_add(1),
         source_url: Some(moengage::source_url(report, partition.id.date).to_string()),

@@ -223,6 +223,43 @@ pub struct Planned {
     pub partitions: Vec<PlannedPartition>,
 }
 
+/// One date that a backfill names, and whether it would be asked for.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct BackfillPartition {
+    /// The partition.
+    #[serde(flatten)]
+    pub status: PartitionStatus,
+    /// Whether it would be asked for: what is stored is not.
+    pub asked: bool,
+    /// Why, for people.
+    pub reason: String,
+}
+
+impl BackfillPartition {
+    /// What a backfill at `now` would do about `asked`, of which the ledger knows `known`.
+    pub fn new(asked: Entry, known: Option<Entry>, now: Timestamp) -> Self {
+        let has_ended = asked.asked_late;
+        let entry = known.unwrap_or(asked);
+        let status = PartitionStatus::new(&entry, true, now);
+        let reason = match status.state {
+            State::Stored => "stored already",
+            State::Absent | State::Lost if has_ended => "opened again; MoEngage has probably deleted it",
+            State::Absent | State::Lost => "opened again",
+            State::Scheduled => "not due yet: asked for once it is",
+            State::Pending if has_ended => "MoEngage has probably deleted it: ends as absent if it is denied",
+            State::Pending => "due and not stored",
+        };
+        Self { asked: status.state != State::Stored, reason: reason.into(), status }
+    }
+}
+
+/// What `backfill --dry-run` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct BackfillPreview {
+    /// Every date that is named, in order.
+    pub partitions: Vec<BackfillPartition>,
+}
+
 /// One attempt of a partition's history.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PastAttempt {

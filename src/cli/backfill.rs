@@ -1,10 +1,14 @@
 //! `moesync backfill`: past partitions, asked for by hand.
 
 use clap::Args;
-use jiff::civil::Date;
+use comfy_table::Cell;
+use jiff::{Timestamp, civil::Date};
 
-use super::{Failure, Result, Shell, Which, date, sync};
-use crate::{plan, sync::Selection};
+use super::{
+    Ended, Failure, Result, Shell, Which, date, sync, table,
+    words::{BackfillPartition, BackfillPreview},
+};
+use crate::{config::Config, outcome::Entry, plan, sync::Selection};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -19,12 +23,18 @@ pub(super) struct Options {
     /// Every day, rather than the schedule's dates.
     #[arg(long)]
     every_day: bool,
+    /// Shows what would be asked for; touches nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Also dates that MoEngage has probably deleted. Those that it denies end as absent, without an alert.
+    #[arg(long)]
+    ask_anyway: bool,
 }
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let report = options.which.one(&config)?;
-    let Options { from, to, every_day, .. } = options;
+    let Options { from, to, every_day, dry_run, ask_anyway, .. } = options;
     if report.source.is_live_listing() {
         return Err(Failure::Usage(format!(
             "report `{}` is a live listing ({}): MoEngage shows only its present state, so a past one cannot be had",
@@ -35,17 +45,69 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         return Err(Failure::Usage(format!("--from {from} is after --to {to}")));
     }
     let now = shell.clock.now();
-    let partitions = plan::backfill(&report, from, to, every_day, now);
-    if partitions.is_empty() {
+    let asked = plan::backfill(&report, from, to, every_day, now);
+    if asked.is_empty() {
         return Err(Failure::Usage(format!(
             "report `{}` has no scheduled date from {from} to {to} that has come yet{}",
             report.id,
             if every_day { "" } else { "; --every-day asks for every date" }
         )));
     }
+    if !ask_anyway {
+        refuse_expired(&report.id, &asked, now)?;
+    }
+    if dry_run {
+        return preview(shell, &config, asked, now).await;
+    }
     let ctx = shell.context(config).await?;
-    ctx.ledger.reopen(&partitions).await?;
-    let partitions = partitions.into_iter().map(|partition| partition.id).collect();
+    ctx.ledger.reopen(&asked).await?;
+    let partitions = asked.into_iter().map(|entry| entry.partition.id).collect();
     let selection = Selection { partitions: Some(partitions), ..Selection::default() };
     sync::pass(shell, &ctx, &selection).await
+}
+
+/// Refuses dates that MoEngage has deleted by now, and names them.
+fn refuse_expired(report: &str, asked: &[Entry], now: Timestamp) -> Result<()> {
+    let is_expired = |entry: &&Entry| entry.partition.expires_at.is_some_and(|expiry| expiry <= now);
+    let dates: Vec<_> = asked.iter().filter(is_expired).map(|entry| entry.partition.id.date.to_string()).collect();
+    if dates.is_empty() {
+        return Ok(());
+    }
+    let first_kept = asked.iter().find(|entry| !is_expired(entry)).map(|entry| entry.partition.id.date);
+    let advice = first_kept.map(|date| format!("use --from {date}, or ")).unwrap_or_default();
+    Err(Failure::Usage(format!(
+        "MoEngage keeps a campaign report for seven days, so these dates of report `{report}` are past its retention: {}; \
+         {advice}ask for them all the same with --ask-anyway (what MoEngage denies ends as absent)",
+        dates.join(", ")
+    )))
+}
+
+async fn preview(shell: &Shell, config: &Config, asked: Vec<Entry>, now: Timestamp) -> Result {
+    let ledger = shell.ledger(config).await?;
+    let mut partitions = Vec::new();
+    for entry in asked {
+        let known = match &ledger {
+            Some(ledger) => ledger.entry_of(&entry.partition.id).await?,
+            None => None,
+        };
+        partitions.push(BackfillPartition::new(entry, known, now));
+    }
+    shell.print(&BackfillPreview { partitions }, |preview| show(preview, now))?;
+    Ok(Ended::Done)
+}
+
+fn show(preview: &BackfillPreview, now: Timestamp) -> String {
+    let mut rows = table::table(["WORKSPACE", "REPORT", "DATE", "STATE", "EXPIRES IN", "WHY"]);
+    for BackfillPartition { status, reason, .. } in &preview.partitions {
+        rows.add_row([
+            Cell::new(&status.workspace),
+            Cell::new(&status.report),
+            Cell::new(status.date),
+            Cell::new(status.state.as_str()),
+            Cell::new(table::left(status.expires_at, now)),
+            Cell::new(reason),
+        ]);
+    }
+    let asked = preview.partitions.iter().filter(|partition| partition.asked).count();
+    format!("{}\n{asked} would be asked for\n", table::text(&rows))
 }

@@ -9,7 +9,7 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{outcome::Outcome, report::PartitionId, sync::Progress};
+use crate::{report::PartitionId, sync::Progress};
 
 /// The bars of all downloads under way. Nothing is drawn where standard error is no terminal.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ impl Progress for Bars {
         }
     }
 
-    fn end(&self, partition: &PartitionId, _: Outcome) {
+    fn end(&self, partition: &PartitionId) {
         if let Some(bar) = self.each.lock().unwrap_or_else(PoisonError::into_inner).remove(partition) {
             bar.finish_and_clear();
         }

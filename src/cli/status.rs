@@ -52,7 +52,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             None => LedgerView::default(),
         };
         let unplanned = plan::plan(&config.reports, &view, now).new;
-        partitions.extend(unplanned.into_iter().map(|partition| PartitionStatus::upcoming(partition, now)));
+        partitions.extend(unplanned.iter().map(|entry| PartitionStatus::new(entry, true, now)));
     }
     partitions.retain(|partition| {
         options.which.workspace.as_ref().is_none_or(|name| *name == partition.workspace)

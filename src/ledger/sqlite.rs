@@ -253,8 +253,8 @@ impl Ledger {
             return Ok(());
         }
         let mut transaction = self.begin().await?;
-        for partition in &plan.new {
-            self.insert(&mut transaction, partition).await?;
+        for entry in &plan.new {
+            self.insert(&mut transaction, &entry.partition, entry.asked_late).await?;
         }
         for (id, through) in &plan.planned_through {
             self.set_planned_through(&mut transaction, id, view.planned_through.get(id).copied(), *through).await?;
@@ -296,11 +296,12 @@ impl Ledger {
         transaction.commit().await.map_err(failed)
     }
 
-    /// Records partitions asked for by hand; those that ended as absent or lost are opened again.
-    pub async fn reopen(&self, partitions: &[Partition]) -> Result<(), LedgerError> {
+    /// Records partitions asked for by hand; those that ended as absent or lost are opened again. Of one that the ledger
+    /// knows already, when it was first asked for stays as it is.
+    pub async fn reopen(&self, asked: &[Entry]) -> Result<(), LedgerError> {
         let mut transaction = self.begin().await?;
-        for partition in partitions {
-            self.insert(&mut transaction, partition).await?;
+        for Entry { partition, asked_late, .. } in asked {
+            self.insert(&mut transaction, partition, *asked_late).await?;
             sqlx::query(
                 "UPDATE partitions SET settled = 'open', next_attempt_at = NULL
                  WHERE workspace = ? AND report = ? AND date = ? AND settled IN ('absent', 'lost')",
@@ -358,7 +359,7 @@ impl Ledger {
             return Ok(false);
         }
         self.note_found(&mut transaction, partition, object).await?;
-        self.insert(&mut transaction, partition).await?;
+        self.insert(&mut transaction, partition, false).await?;
         let adopted = sqlx::query(
             "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = max(attempts, ?), seen = 1,
                     next_attempt_at = NULL, message = NULL, object_key = ?, size = ?, sha256 = ?, stored_at = ?
@@ -402,7 +403,8 @@ impl Ledger {
             "INSERT INTO claims (partition_id, holder, token)
              SELECT id, ?1, 1 FROM partitions WHERE workspace = ?2 AND report = ?3 AND date = ?4 AND settled = ?5
              ON CONFLICT (partition_id) DO UPDATE SET token = token + 1 WHERE holder = excluded.holder;
-             SELECT p.*, c.holder, c.token FROM partitions p LEFT JOIN claims c ON c.partition_id = p.id
+             SELECT p.*, c.holder, c.token, w.archive_seen_at FROM partitions p
+             LEFT JOIN claims c ON c.partition_id = p.id LEFT JOIN workspaces w ON w.workspace = p.workspace
              WHERE p.workspace = ?2 AND p.report = ?3 AND p.date = ?4",
         )
         .bind(self.holder_name())
@@ -420,7 +422,8 @@ impl Ledger {
         }
         // Another process may have given it back just now; then it is there for the asking next time.
         let Some(holder) = self.get::<Option<String>>(&row, "holder")? else { return Ok(Claimed::Theirs) };
-        let mut claim = Claim { entry, row: self.get(&row, "id")?, token: self.get(&row, "token")? };
+        let archive_seen_at = self.instant_or_null(&row, "archive_seen_at")?;
+        let mut claim = Claim { entry, archive_seen_at, row: self.get(&row, "id")?, token: self.get(&row, "token")? };
         if holder != self.holder_name() {
             if self.is_alive(&holder) || !self.take_over(&claim, &holder).await? {
                 return Ok(Claimed::Theirs);
@@ -445,12 +448,12 @@ impl Ledger {
         Ok(taken.rows_affected() == 1)
     }
 
-    /// Notes of every stored partition that a dead process had claimed, to fetch it again, that this was left half done.
-    /// Returns how many.
+    /// Ends the claims of dead processes on stored partitions. Where one had begun to replace the object, notes that this
+    /// was left half done. Returns how many of those there were.
     pub async fn note_interrupted(&self) -> Result<u64, LedgerError> {
         let claims = self
             .read(
-                "SELECT c.partition_id, c.holder FROM claims c JOIN partitions p ON p.id = c.partition_id
+                "SELECT c.partition_id, c.holder, c.replaces FROM claims c JOIN partitions p ON p.id = c.partition_id
                  WHERE p.settled = 'stored'",
             )
             .await?;
@@ -460,11 +463,12 @@ impl Ledger {
             if holder == self.holder_name() || self.is_alive(&holder) {
                 continue;
             }
-            let done = sqlx::query(
+            let is_half_done: bool = self.get(claim, "replaces")?;
+            sqlx::query(
                 "UPDATE partitions SET outcome = 'store_failed', streak = 0, repeats = 1, next_attempt_at = NULL,
-                        message = 'a process died while it was fetched again'
+                        message = 'a process died while it replaced the object'
                  WHERE id = ?1 AND settled = 'stored'
-                   AND EXISTS (SELECT 1 FROM claims WHERE partition_id = ?1 AND holder = ?2);
+                   AND EXISTS (SELECT 1 FROM claims WHERE partition_id = ?1 AND holder = ?2 AND replaces);
                  DELETE FROM claims WHERE partition_id = ?1 AND holder = ?2",
             )
             .bind(partition)
@@ -472,7 +476,7 @@ impl Ledger {
             .execute(&self.pool)
             .await
             .map_err(|error| self.error("write", error))?;
-            noted += u64::from(done.rows_affected() > 0);
+            noted += u64::from(is_half_done);
         }
         Ok(noted)
     }
@@ -505,6 +509,18 @@ impl Ledger {
         Ok(holder.as_deref() == Some(self.holder_name()))
     }
 
+    /// Notes that the object of a stored partition is about to be replaced; says whether the claim is still ours.
+    pub async fn begin_replacing(&self, claim: &Claim) -> Result<bool, LedgerError> {
+        let begun = sqlx::query("UPDATE claims SET replaces = 1 WHERE partition_id = ? AND holder = ? AND token = ?")
+            .bind(claim.row)
+            .bind(self.holder_name())
+            .bind(claim.token)
+            .execute(&self.pool)
+            .await
+            .map_err(|error| self.error("write", error))?;
+        Ok(begun.rows_affected() == 1)
+    }
+
     /// Records an attempt and what follows from it, and ends the claim, all at once. Returns the hold that is now on the
     /// workspace, if the attempt calls for one: this one or a longer one.
     ///
@@ -518,7 +534,7 @@ impl Ledger {
         settlement: &Settlement,
         object: Option<&StoredObject>,
     ) -> Result<Option<Hold>, LedgerError> {
-        let workspace = &claim.entry.partition.id.workspace;
+        let Partition { id: PartitionId { workspace, .. }, source, .. } = &claim.entry.partition;
         let mut transaction = self.begin().await?;
         self.end_claim(&mut transaction, &claim).await?;
         sqlx::query(
@@ -527,10 +543,13 @@ impl Ledger {
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
              UPDATE partitions SET settled = ?, outcome = ?, attempts = attempts + 1, streak = ?, repeats = ?,
                     last_attempt_at = ?,
-                    next_attempt_at = ?, seen = ?, denied_at = ?, message = ?,
+                    next_attempt_at = ?, seen = ?, denied_at = ?, asked_late = ?, message = ?,
                     object_key = ?, size = ?, sha256 = ?, stored_at = ?
              WHERE id = ?;
-             DELETE FROM holds WHERE workspace = ? AND since <= ?",
+             DELETE FROM holds WHERE workspace = ? AND since <= ?;
+             INSERT INTO workspaces (workspace, archive_seen_at)
+             SELECT workspace, seen_at FROM (SELECT ? AS workspace, ? AS seen_at) WHERE seen_at IS NOT NULL
+             ON CONFLICT (workspace) DO UPDATE SET archive_seen_at = max(archive_seen_at, excluded.archive_seen_at)",
         )
         .bind(claim.row)
         .bind(attempt.started_at.as_millisecond())
@@ -550,6 +569,7 @@ impl Ledger {
         .bind(settlement.next_attempt_at.map(Timestamp::as_millisecond))
         .bind(settlement.seen)
         .bind(settlement.denied_at.map(Timestamp::as_millisecond))
+        .bind(settlement.asked_late)
         .bind(Some(&attempt.message).filter(|message| !message.is_empty()))
         .bind(object.map(|object| &object.key))
         .bind(object.map(|object| to_integer(object.size)))
@@ -559,6 +579,8 @@ impl Ledger {
         // An answer about the file, to a request made after the hold began, shows that it is over. Null ends none.
         .bind(workspace)
         .bind(attempt.was_admitted().then(|| attempt.started_at.as_millisecond()))
+        .bind(workspace)
+        .bind(attempt.archive_seen_at(*source).map(Timestamp::as_millisecond))
         .execute(&mut *transaction)
         .await
         .map_err(|error| self.error("write", error))?;
@@ -599,10 +621,15 @@ impl Ledger {
         Ok(hold)
     }
 
-    async fn insert(&self, connection: &mut SqliteConnection, partition: &Partition) -> Result<(), LedgerError> {
+    async fn insert(
+        &self,
+        connection: &mut SqliteConnection,
+        partition: &Partition,
+        asked_late: bool,
+    ) -> Result<(), LedgerError> {
         sqlx::query(
-            "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, expires_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace, report, date) DO NOTHING",
+            "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, expires_at, asked_late)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace, report, date) DO NOTHING",
         )
         .bind(&partition.id.workspace)
         .bind(&partition.id.report)
@@ -611,6 +638,7 @@ impl Ledger {
         .bind(partition.generated_at.as_millisecond())
         .bind(partition.due_at.as_millisecond())
         .bind(partition.expires_at.map(Timestamp::as_millisecond))
+        .bind(asked_late)
         .execute(connection)
         .await
         .map_err(|error| self.error("write", error))?;
@@ -766,6 +794,7 @@ impl Ledger {
             next_attempt_at: self.instant_or_null(row, "next_attempt_at")?,
             seen: self.get(row, "seen")?,
             denied_at: self.instant_or_null(row, "denied_at")?,
+            asked_late: self.get(row, "asked_late")?,
             message: self.get(row, "message")?,
             object,
         })

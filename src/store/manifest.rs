@@ -116,6 +116,11 @@ impl Manifest {
         is_of && self.key == key && is_hash
     }
 
+    /// When the object was stored, as far as the manifest tells: it was not fetched before it was due.
+    pub fn stored_at(&self) -> Timestamp {
+        self.fetched_at.unwrap_or(self.due_at)
+    }
+
     /// As it is written at the destination: indented JSON with a final newline.
     pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut json = serde_json::to_vec_pretty(self)?;

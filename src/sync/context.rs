@@ -19,7 +19,7 @@ use crate::{
     config::{AlarmKind, Config, Report, Workspace},
     ledger::{Ledger, LedgerError},
     moengage,
-    outcome::Outcome,
+    outcome::CLOCK_TOLERANCE,
     plan::LedgerView,
     report::PartitionId,
     store::{Budget, Destination},
@@ -54,15 +54,15 @@ pub trait Progress: Send + Sync {
     fn begin(&self, partition: &PartitionId, total: Option<u64>);
     /// `bytes` more have come.
     fn advance(&self, partition: &PartitionId, bytes: u64);
-    /// The attempt is over.
-    fn end(&self, partition: &PartitionId, outcome: Outcome);
+    /// The attempt is over, however it ended.
+    fn end(&self, partition: &PartitionId);
 }
 
 /// Nobody watches.
 impl Progress for () {
     fn begin(&self, _: &PartitionId, _: Option<u64>) {}
     fn advance(&self, _: &PartitionId, _: u64) {}
-    fn end(&self, _: &PartitionId, _: Outcome) {}
+    fn end(&self, _: &PartitionId) {}
 }
 
 /// Everything that work on partitions needs, wired once.
@@ -86,7 +86,7 @@ pub struct Context {
     pub pulse: Pulse,
     /// What the process has to say of itself.
     pub bulletin: Arc<Bulletin>,
-    pub(super) skews: Skews,
+    pub(super) skews: Arc<Skews>,
     pub(super) budget: Budget,
     pub(super) holder: String,
     /// Names the ledger's place among all that share a destination.
@@ -94,7 +94,7 @@ pub struct Context {
 }
 
 /// Skew against the vendor's `Date` beyond this is reported.
-const REPORTED_SKEW: SignedDuration = SignedDuration::from_mins(1);
+const REPORTED_SKEW: SignedDuration = CLOCK_TOLERANCE;
 
 /// Skew below this is over.
 const MENDED_SKEW: SignedDuration = SignedDuration::from_secs(30);
@@ -102,14 +102,43 @@ const MENDED_SKEW: SignedDuration = SignedDuration::from_secs(30);
 /// For how long an answer tells of the clocks.
 const LONGEST_TRUST: SignedDuration = SignedDuration::from_hours(1);
 
+/// A skew is confirmed by an answer that shows it again this long after the first, with none in between that shows
+/// another. One answer with an odd `Date` must not change what is planned.
+const CONFIRMED_AFTER: SignedDuration = SignedDuration::from_mins(1);
+
 /// What the clocks of the vendor's servers showed, by the server's URL: one that goes wrong says nothing of the others.
 pub(super) type Skews = Mutex<HashMap<String, Skew>>;
 
-/// What a server's last answer showed of the clocks.
+/// What a server's last answers showed of the clocks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Skew {
+    /// By the first of the answers that showed this skew, one after the other.
+    since: Timestamp,
+    /// By the last one.
     noted_at: Timestamp,
     ahead: SignedDuration,
+}
+
+impl Skew {
+    /// What is known after an answer at `now`.
+    fn next(before: Option<Skew>, now: Timestamp, ahead: SignedDuration) -> Skew {
+        let is_again = |before: &Skew| {
+            before.is_recent(now) && before.noted_at <= now && (before.ahead - ahead).abs() <= CLOCK_TOLERANCE
+        };
+        Skew { since: before.filter(is_again).map_or(now, |before| before.since), noted_at: now, ahead }
+    }
+
+    fn is_recent(&self, now: Timestamp) -> bool {
+        now.duration_since(self.noted_at).abs() <= LONGEST_TRUST
+    }
+
+    fn is_reported(&self) -> bool {
+        self.ahead.abs() > REPORTED_SKEW
+    }
+
+    fn is_confirmed(&self) -> bool {
+        self.noted_at.duration_since(self.since) >= CONFIRMED_AFTER
+    }
 }
 
 impl fmt::Display for Skew {
@@ -125,23 +154,38 @@ impl Context {
     /// Compares the clocks by the `Date` of an answer to a request of `report`.
     pub(super) fn note_vendor_date(&self, report: &Report, vendor_date: Option<Timestamp>) {
         let Some(vendor_date) = vendor_date else { return };
-        let noted_at = self.clock.now();
-        let ahead = noted_at.duration_since(vendor_date);
-        let (skew, server) = (Skew { noted_at, ahead }, report.server());
-        let before = self.skews.lock().unwrap_or_else(PoisonError::into_inner).insert(server.clone(), skew);
-        if ahead.abs() > REPORTED_SKEW && before.is_none_or(|before| before.ahead.abs() <= REPORTED_SKEW) {
+        let now = self.clock.now();
+        let ahead = now.duration_since(vendor_date);
+        let server = report.server();
+        let mut skews = self.skews.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = skews.get(&server).copied();
+        let skew = Skew::next(before, now, ahead);
+        skews.insert(server.clone(), skew);
+        drop(skews);
+        if skew.is_reported() && before.is_none_or(|before| !before.is_reported()) {
             warn!(
                 skew_seconds = ahead.as_secs(),
-                server, "{skew}; nothing is given up by it, but downloads may come late"
+                server, "{skew}; no partition ends as absent or lost while they differ, and downloads may come late"
             );
         }
+    }
+
+    /// Whether the difference between the clocks that the last answer from the server of `report` showed was confirmed.
+    pub(super) fn is_skew_confirmed(&self, report: &Report) -> bool {
+        let skews = self.skews.lock().unwrap_or_else(PoisonError::into_inner);
+        skews.get(&report.server()).is_some_and(|skew| skew.is_recent(self.clock.now()) && skew.is_confirmed())
+    }
+
+    /// Whether the last answer of some server showed a difference between the clocks that was not confirmed yet: what
+    /// the present is will be known by the next ones.
+    pub(super) fn is_present_in_doubt(&self) -> bool {
+        self.recent_skews().iter().any(|(_, skew)| skew.is_reported() && !skew.is_confirmed())
     }
 
     fn recent_skews(&self) -> Vec<(String, Skew)> {
         let now = self.clock.now();
         let skews = self.skews.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_recent = |skew: &Skew| now.duration_since(skew.noted_at).abs() <= LONGEST_TRUST;
-        skews.iter().filter(|(_, skew)| is_recent(skew)).map(|(server, skew)| (server.clone(), *skew)).collect()
+        skews.iter().filter(|(_, skew)| skew.is_recent(now)).map(|(server, skew)| (server.clone(), *skew)).collect()
     }
 
     /// What is wrong with the process itself; nothing is said of what is not known at present.
@@ -149,7 +193,7 @@ impl Context {
         let raised = self.bulletin.incidents().into_iter().map(|(kind, message)| (kind, Some(message)));
         let mut incidents: BTreeMap<_, _> = raised.collect();
         match self.recent_skews().into_iter().max_by_key(|(_, skew)| skew.ahead.abs()) {
-            Some((server, skew)) if skew.ahead.abs() > REPORTED_SKEW => {
+            Some((server, skew)) if skew.is_reported() => {
                 incidents.insert(AlarmKind::Clock, Some(format!("{skew} ({server})")));
             }
             // Near the threshold it would begin and end with every answer.
@@ -164,15 +208,16 @@ impl Context {
         incidents
     }
 
-    /// What a plan depends on, at `now`: what `ledger` knows, and by how much the local clock is ahead of the servers that
-    /// have shown it lately. The clock may have been set since.
+    /// What a plan depends on, at `now`: what `ledger` knows, and by how much the local clock is ahead of the servers whose
+    /// answers have confirmed it lately. The clock may have been set since.
     ///
     /// # Errors
     ///
     /// When the ledger refuses.
     pub async fn view(&self, ledger: &Ledger, now: Timestamp) -> Result<LedgerView, LedgerError> {
-        let recent = self.recent_skews().into_iter().map(|(server, skew)| (server, skew.ahead));
-        let clock_ahead: HashMap<_, _> = recent.filter(|(_, ahead)| *ahead > REPORTED_SKEW).collect();
+        let confirmed = self.recent_skews().into_iter().filter(|(_, skew)| skew.is_confirmed());
+        let ahead = confirmed.map(|(server, skew)| (server, skew.ahead));
+        let clock_ahead: HashMap<_, _> = ahead.filter(|(_, ahead)| *ahead > REPORTED_SKEW).collect();
         let most = clock_ahead.values().max().copied().unwrap_or_default();
         let earliest = now.checked_sub(most).unwrap_or(now);
         Ok(LedgerView { clock_ahead, ..ledger.view(earliest).await? })

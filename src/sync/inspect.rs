@@ -175,7 +175,7 @@ async fn describe_again(
     destination: &Destination,
 ) -> Result<bool, StoreError> {
     let Some((verified, records)) = reread(ctx, report, destination, &object.key).await? else { return Ok(false) };
-    let mut manifest = describe(ctx, report, entry, &object.key, &verified);
+    let mut manifest = describe(report, entry, &object.key, &verified);
     manifest.records = records;
     manifest.fetched_at = Some(object.stored_at);
     manifest.attempts = entry.attempts;

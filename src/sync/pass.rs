@@ -57,9 +57,13 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Whether every selected partition that is due is stored, and what was to be fetched again was.
+    /// Whether every selected partition that is due is stored or was never published, and what was to be fetched again was.
     pub fn is_complete(&self) -> bool {
-        let is_done = |entry: &Entry| entry.settled == Settled::Stored && entry.outcome == Some(Outcome::Stored);
+        let is_done = |entry: &Entry| match entry.settled {
+            Settled::Stored => entry.outcome == Some(Outcome::Stored),
+            Settled::Absent => true,
+            Settled::Open | Settled::Lost => false,
+        };
         self.is_whole && self.entries.iter().all(is_done)
     }
 }
@@ -220,7 +224,7 @@ pub async fn once(
         // A long absence is caught up with in steps, each once the vendor has confirmed the time; a step that had nothing
         // to ask for is none.
         crew.has_answered |= selected.len() == before;
-        if !plan.is_partial || !crew.has_answered {
+        if !plan.is_partial || !crew.has_answered || ctx.is_present_in_doubt() {
             summary.is_whole = !plan.is_partial;
             break;
         }
@@ -347,7 +351,7 @@ async fn replan(crew: &Crew, is_first: bool) -> Result<Plan, LedgerError> {
     ctx.ledger.check_in_place()?;
     let now = ctx.clock.now();
     let mut view = ctx.view(&ctx.ledger, now).await?;
-    view.awaits_answer = !is_first && !crew.has_answered;
+    view.awaits_answer = !is_first && (!crew.has_answered || ctx.is_present_in_doubt());
     let plan = plan::plan(&ctx.config.reports, &view, now);
     ctx.ledger.extend(&plan, &view).await?;
     ctx.bulletin.note_plan(now);

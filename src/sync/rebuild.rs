@@ -226,12 +226,8 @@ impl Search<'_> {
             }
             false => manifest,
         };
-        let object = StoredObject {
-            key,
-            size: manifest.size,
-            sha256: manifest.sha256,
-            stored_at: manifest.fetched_at.unwrap_or(manifest.generated_at),
-        };
+        let object =
+            StoredObject { key, stored_at: manifest.stored_at(), size: manifest.size, sha256: manifest.sha256 };
         Ok(Examined::Whole(Box::new((partition, object, manifest.attempts))))
     }
 
@@ -258,7 +254,7 @@ impl Search<'_> {
         }
         // Under a claim, because the loop replaces such objects.
         let (ledger, id) = (&self.ctx.ledger, &partition.id);
-        ledger.reopen(std::slice::from_ref(partition)).await?;
+        ledger.reopen(&[Entry::new(partition.clone())]).await?;
         let Claimed::Ours(_) = ledger.claim(id, Settled::Open).await? else {
             return Ok(Described::Otherwise(Examined::Nothing));
         };
@@ -267,7 +263,7 @@ impl Search<'_> {
                 return Ok(None);
             };
             let entry = Entry::new(partition.clone());
-            let manifest = Manifest { records, ..describe(self.ctx, report, &entry, key, &verified) };
+            let manifest = Manifest { records, ..describe(report, &entry, key, &verified) };
             self.destination.put_manifest(&manifest).await?;
             Ok(Some(manifest))
         };

@@ -62,7 +62,7 @@ impl Work<'_> {
                 "its object was gone".into()
             }
         };
-        if !self.ctx.ledger.is_ours(self.claim).await? {
+        if !self.ctx.ledger.begin_replacing(self.claim).await? {
             upload.abort().await;
             return Err(LedgerError::Fenced { what: self.claim.entry.partition.id.to_string() }.into());
         }

@@ -16,12 +16,12 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::{Context, jitter, spool::Spool};
+use super::{Context, jitter, not_reached, spool::Spool};
 use crate::{
     config::{CampaignsQuery, Query, Report, StatsQuery},
     moengage::{self, Failure, Oddity, Page, Question, Record, RequestId},
     ndjson::{self, Lines},
-    outcome::{self, ABSURD_RETRY_AFTER, Outcome, QUICK_TRIES},
+    outcome::{self, ABSURD_RETRY_AFTER, Outcome, QUICK_TRIES, Timing},
     report::Partition,
 };
 
@@ -90,7 +90,6 @@ pub(super) async fn gather(
     api_key: &SecretString,
     answered: &(dyn Fn() + Send + Sync),
 ) -> Result<Snapshot, Failure> {
-    let expires_at = partition.expires_at.filter(|_| partition.source.is_live_listing());
     let folder = ctx.ledger.path().parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| ".".into(), |folder| folder.to_owned());
     let spool = blocking(move || Spool::create(&folder)).await.map_err(|error| spool_failure("make", &error))?;
@@ -98,7 +97,6 @@ pub(super) async fn gather(
         ctx,
         report,
         partition,
-        expires_at,
         api_key,
         answered,
         spool: Some(spool),
@@ -136,8 +134,6 @@ struct Reader<'a> {
     ctx: &'a Context,
     report: &'a Report,
     partition: &'a Partition,
-    /// Of a live listing.
-    expires_at: Option<Timestamp>,
     api_key: &'a SecretString,
     answered: &'a (dyn Fn() + Send + Sync),
     /// Lent to the thread that writes.
@@ -444,18 +440,23 @@ impl Reader<'_> {
         if !self.is_answered {
             self.is_answered = true;
             (self.answered)();
-            match (page.vendor_date, self.expires_at) {
-                (Some(date), Some(expires_at)) if date >= expires_at => return Err(over(expires_at, date)),
-                // Neither to be stored under a date that may be over, nor to be given up by the local clock alone.
-                (None, Some(expires_at)) if self.ctx.clock.now() >= expires_at => {
-                    let message = "MoEngage's answer has no Date, which would tell whether this listing's time is over";
-                    return Err(Failure::new(Outcome::Unavailable, message.into()));
-                }
-                _ => {}
-            }
+            self.check_time(page.vendor_date)?;
         }
         self.vendor_date = page.vendor_date.or(self.vendor_date);
         Ok(())
+    }
+
+    /// Judges the first answer by the clocks; the pages that follow were read after it.
+    fn check_time(&self, vendor_date: Option<Timestamp>) -> Result<(), Failure> {
+        let (partition, now) = (self.partition, self.ctx.clock.now());
+        let (outcome, message) =
+            match outcome::timing(partition, now, vendor_date, self.ctx.is_skew_confirmed(self.report)) {
+                Timing::Timely | Timing::LastChance => return Ok(()),
+                Timing::TooEarly => (Outcome::Unavailable, not_reached(partition, vendor_date)),
+                Timing::Over => (Outcome::NotPublished, over(partition)),
+                Timing::Unclear => (Outcome::Unavailable, unclear(partition, now, vendor_date)),
+            };
+        Err(Failure { vendor_date, ..Failure::new(outcome, message) })
     }
 
     /// Forgets what was read.
@@ -781,11 +782,24 @@ impl Refusals {
     }
 }
 
-fn over(expires_at: Timestamp, vendor_date: Timestamp) -> Failure {
-    let message = format!(
-        "a live listing shows only the present, and this one was to be read before {expires_at}; it can't be had any more"
-    );
-    Failure { vendor_date: Some(vendor_date), ..Failure::new(Outcome::NotPublished, message) }
+fn expiry(partition: &Partition) -> String {
+    partition.expires_at.map_or("its expiry".to_owned(), |expiry| expiry.to_string())
+}
+
+fn over(partition: &Partition) -> String {
+    let expiry = expiry(partition);
+    format!(
+        "a live listing shows only the present, and this one was to be read before {expiry}; it can't be had any more"
+    )
+}
+
+fn unclear(partition: &Partition, now: Timestamp, vendor_date: Option<Timestamp>) -> String {
+    let expiry = expiry(partition);
+    let date = vendor_date.map_or("is absent".to_owned(), |date| format!("says {date}"));
+    format!(
+        "this listing was to be read before {expiry}; the local clock says {now}, while the Date of MoEngage's answer \
+         {date}: it is neither stored nor given up until the two agree"
+    )
 }
 
 fn spool_failure(action: &str, error: &io::Error) -> Failure {

@@ -7,7 +7,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use tracing::{error, info, warn};
 
-use super::{Bulletin, Clock, Context, Progress, Pulse, Secrets, context::Skews};
+use super::{Bulletin, Clock, Context, Progress, Pulse, Secrets};
 use crate::{
     config::{AlarmKind, Config, Ledger},
     ledger::{self, Found, LedgerError},
@@ -65,7 +65,7 @@ pub async fn start(
             bulletin.raise(AlarmKind::Ledger, message);
         }
     }
-    let (pace, pulse, skews) = (Arc::default(), Pulse::new(), Skews::default());
+    let (pace, pulse, skews) = (Arc::default(), Pulse::new(), Arc::default());
     Ok(Context {
         config,
         ledger,
@@ -102,7 +102,7 @@ pub fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError>
         pace: Arc::clone(&old.pace),
         pulse: old.pulse.clone(),
         bulletin: Arc::clone(&old.bulletin),
-        skews: Skews::default(),
+        skews: Arc::clone(&old.skews),
         place: old.place.clone(),
         budget: old.budget.clone(),
         holder: old.holder.clone(),

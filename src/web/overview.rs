@@ -248,7 +248,7 @@ impl Standing {
         let figures = ctx.config.reports.iter().map(|report| {
             let id = report.report_id();
             let mut figures = recorded.remove(&id).unwrap_or_else(|| ReportFigures::nothing(id.clone(), report.source));
-            for partition in plan.new.iter().filter(|partition| partition.id.report_id() == id) {
+            for Entry { partition, .. } in plan.new.iter().filter(|new| new.partition.id.report_id() == id) {
                 figures.add_unrecorded(partition, now);
             }
             figures

@@ -129,20 +129,20 @@ async fn status_check_fails_while_anything_is_pending_past_due() {
 #[tokio::test(flavor = "multi_thread")]
 async fn status_check_fails_for_what_is_lost_and_not_for_what_is_absent() {
     for (fault, state, code) in [(Fault::Html, "lost", 1), (Fault::NotYet, "absent", 0)] {
-        let bench = Bench::at("2025-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+        let bench = Bench::at("2025-11-21T12:00:00Z", &[Series::campaign("Report test", 1), Series::dump(1)]).await;
         let once = bench.config().replace("every = \"day\"", &format!("once = \"{}\"", bench.newest));
         bench.write_config(&once);
-        let (series, date) = bench.due()[0];
-        bench.fault_at(&series.file_name(date), fault, 6);
-        bench.fault("not-yet");
+        // The dump comes, and so shows that the workspace works.
+        bench.fault_at(&bench.series[0].file_name(bench.newest), fault, 6);
+        bench.fault("not-yet,path=Report_test");
         let ctx = bench.context().await;
         for _ in 0..9 {
             sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
             bench.clock.advance(SignedDuration::from_hours(24));
         }
         let status = bench.run(&["status", "--json", "--check"]).await.expect(code).partitions();
-        assert_eq!(status[0]["state"], state);
-        assert_eq!(status[0]["next_attempt_at"], Value::Null);
+        let of_report = status.iter().find(|partition| partition["report"] == "report-test").unwrap();
+        assert_eq!((&of_report["state"], &of_report["next_attempt_at"]), (&state.into(), &Value::Null));
     }
 }
 
@@ -217,6 +217,50 @@ async fn backfill_of_a_live_listing_is_refused_and_of_an_archive_ignores_start()
     // Once more is nothing more.
     bench.run(&["backfill", "--report", "dump", "--from", &from, "--to", &to]).await.expect(0);
     assert_eq!(bench.requests(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_past_the_retention_is_refused_unless_asked_anyway_and_alerts_nobody() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let date = |ago: i64| bench.newest.checked_sub(ago.days()).unwrap().to_string();
+    let (from, to) = (date(9), date(5));
+    let backfill = ["backfill", "--report", "report-test", "--from", &from, "--to", &to, "--json"];
+    let before = listing(&bench);
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let refused = bench.run(&[&backfill[..], dry_run].concat()).await.expect(2);
+        for named in [&date(9), &date(8), &date(7), &format!("--from {}", date(6)), "--ask-anyway"] {
+            assert!(refused.stderr.contains(named), "{named}: {}", refused.stderr);
+        }
+        assert!(!refused.stderr.contains(&date(5)), "{}", refused.stderr);
+    }
+    let shown = bench.run(&[&backfill[..], &["--dry-run", "--ask-anyway"]].concat()).await.expect(0).partitions();
+    let dates: Vec<_> = shown.iter().map(|partition| partition["date"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(dates, [9, 8, 7, 6, 5].map(date));
+    assert!(shown.iter().all(|partition| partition["asked"] == true && partition["state"] == "pending"));
+    assert_eq!((listing(&bench), bench.requests()), (before, 0), "something was touched");
+
+    let ran = bench.run(&[&backfill[..], &["--ask-anyway"]].concat()).await.expect(0);
+    let states: Vec<_> = ran.partitions().iter().map(|p| p["state"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(states, ["absent", "absent", "absent", "stored", "stored"]);
+    assert_eq!(ran.alarms(), [""; 0], "{}", ran.stderr);
+    bench.sync(0).await;
+    bench.run(&["status", "--check"]).await.expect(0);
+    let (from, to) = (date(7), date(6));
+    let again = ["backfill", "--report", "report-test", "--from", &from, "--to", &to, "--ask-anyway", "--dry-run"];
+    let again = bench.run(&[&again[..], &["--json"]].concat()).await.expect(0).partitions();
+    let asked: Vec<_> = again.iter().map(|p| (p["state"].as_str().unwrap(), p["asked"].as_bool().unwrap())).collect();
+    assert_eq!(asked, [("absent", true), ("stored", false)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_without_expiry_is_backfilled_however_long_ago() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    let date = bench.newest.checked_sub(400.days()).unwrap().to_string();
+    let backfill = ["backfill", "--report", "dump", "--from", &date, "--to", &date, "--json"];
+    let states = async |code| bench.run(&backfill).await.expect(code).partitions()[0]["state"].clone();
+    bench.fault("not-yet,times=1");
+    assert_eq!(states(0).await, "absent", "it was never seen, and past the time to give it up");
+    assert_eq!(states(0).await, "stored", "and it can be asked for again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use moesync::{
     cli::Arguments,
     config::AlarmKind,
     event::Event,
-    words::{Checked, Explanation, Health, Partitions, Planned, Signed, Verification},
+    words::{BackfillPreview, Checked, Explanation, Health, Partitions, Planned, Signed, Verification},
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
@@ -184,6 +184,7 @@ fn published(command: &str) -> Value {
 fn the_published_schemas_are_those_of_the_types_that_commands_print() {
     let schemas = [
         ("backfill", schema_of::<Partitions>()),
+        ("backfill-dry-run", schema_of::<BackfillPreview>()),
         ("check", schema_of::<Checked>()),
         ("demo", schema_of::<Partitions>()),
         ("event", schema_of::<Event>()),
@@ -239,6 +240,10 @@ fn what_commands_print_is_as_their_schemas_say() {
         ("plan", with(&["plan", "--days", "8"])),
         ("explain", with(&["explain", "--report", "daily-campaigns", "--date", last])),
         ("backfill", with(&["backfill", "--report", "daily-campaigns", "--from", first, "--to", last])),
+        (
+            "backfill-dry-run",
+            with(&["backfill", "--dry-run", "--report", "daily-campaigns", "--from", first, "--to", last]),
+        ),
         ("sync", with(&["sync"])),
         ("verify", with(&["verify"])),
         ("check", with(&["check"])),

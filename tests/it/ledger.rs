@@ -2,13 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use moesync::{
     config::Source,
     ledger::{self, Claim, Claimed, Ledger, LedgerError},
-    outcome::{self, Attempt, Outcome, Settled, StoredObject},
+    outcome::{self, Attempt, Entry, Grounds, Outcome, Settled, StoredObject},
     plan::Plan,
     report::{Partition, PartitionId},
     telemetry::Chain,
@@ -201,6 +204,7 @@ async fn what_no_version_writes_is_damage() {
         assert_eq!(kept_aside(&bench).len(), 1, "{statement}");
     }
 }
+const GROUNDS: Grounds = Grounds { give_up_after: SignedDuration::from_hours(1), archive_seen_at: None };
 
 fn partition(at: Timestamp) -> Partition {
     let id = PartitionId { workspace: "acme".into(), report: "daily".into(), date: "2026-11-21".parse().unwrap() };
@@ -232,11 +236,11 @@ async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_lat
     let (first, second, third) = (open("first").await, open("second").await, open("third").await);
     let partition = partition(at);
     let id = partition.id.clone();
-    first.reopen(&[partition]).await.unwrap();
+    first.reopen(&[Entry::new(partition)]).await.unwrap();
     let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
     let record = async |ledger: &Ledger, claim: Claim| {
         let attempt = stored_at(at);
-        let settlement = outcome::settle(&claim.entry, SignedDuration::from_hours(1), &attempt, 0.5);
+        let settlement = outcome::settle(&claim.entry, GROUNDS, &attempt, 0.5);
         ledger.record(claim, &attempt, &settlement, Some(&object)).await
     };
 
@@ -256,6 +260,89 @@ async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_lat
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_ends_a_dead_holders_claim_and_is_left_to_a_live_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("moesync.db");
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let open = async |holder| ledger::open(&path, holder, at).await.unwrap().0;
+    let (first, second) = (open("first").await, open("second").await);
+    let partition = partition(at);
+    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
+    first.reopen(&[Entry::new(partition.clone())]).await.unwrap();
+    let Claimed::Ours(claim) = first.claim(&partition.id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    assert!(!second.adopt(&partition, &object, 1).await.unwrap());
+    assert!(!first.adopt(&partition, &object, 1).await.unwrap(), "its own attempt is under way");
+    assert_eq!(second.attempts(&partition.id).await.unwrap(), []);
+
+    fs::remove_file(folder.path().join("moesync.db.holders/first")).unwrap();
+    assert!(second.adopt(&partition, &object, 1).await.unwrap());
+    assert!(!first.is_ours(&claim).await.unwrap());
+    assert_eq!(second.note_interrupted().await.unwrap(), 0);
+    let entry = second.entry_of(&partition.id).await.unwrap().unwrap();
+    assert_eq!((entry.settled, entry.outcome), (Settled::Stored, Some(Outcome::Stored)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_ledgers_attempts_show_which_workspaces_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, at) = (folder.path().join("moesync.db"), "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap());
+    let migrations = tempfile::tempdir().unwrap();
+    for name in ["0001_ledger.sql", "0002_notify.sql"] {
+        let of_before = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations").join(name);
+        fs::copy(of_before, migrations.path().join(name)).unwrap();
+    }
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let pool = SqlitePool::connect_with(options).await.unwrap();
+    sqlx::migrate::Migrator::new(migrations.path()).await.unwrap().run(&pool).await.unwrap();
+    for (id, workspace, outcome, date) in [
+        (1, "acme", "stored", at),
+        (2, "acme", "not_published", at + SignedDuration::from_hours(1)),
+        (3, "other", "stored", at + SignedDuration::from_hours(240)),
+    ] {
+        let statements = format!(
+            "INSERT INTO partitions (id, workspace, report, date, source, generated_at, due_at)
+             VALUES ({id}, '{workspace}', 'daily', '2026-11-2{id}', 'daily_dump', 0, 0);
+             INSERT INTO attempts (partition_id, started_at, finished_at, outcome, http_status, message, vendor_date)
+             VALUES ({id}, {0}, {0}, '{outcome}', 200, '', {1})",
+            at.as_millisecond(),
+            date.as_millisecond()
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&pool).await.unwrap();
+    }
+    pool.close().await;
+    let ledger = ledger::open(&path, "me", at).await.unwrap().0;
+    for entry in ledger.entries().await.unwrap() {
+        let id = entry.partition.id;
+        let Claimed::Ours(claim) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
+        assert_eq!(claim.archive_seen_at, (id.workspace == "acme").then_some(at), "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_manifest_and_record_and_restarted_twice_it_stays_stored() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("status=404,times=1");
+    bench.sync(1).await;
+    let open = fs::read(bench.ledger()).unwrap();
+    bench.sync(0).await;
+    // The ledger as the process that died left it: open, and claimed.
+    fs::write(bench.ledger(), open).unwrap();
+    let dead = ledger::open(&bench.ledger(), "dead", bench.clock.read()).await.unwrap().0;
+    let id = dead.entries().await.unwrap().remove(0).partition.id;
+    assert!(matches!(dead.claim(&id, Settled::Open).await.unwrap(), Claimed::Ours(_)));
+    fs::remove_file(bench.path("ledger/moesync.db.holders/dead")).unwrap();
+    dead.close().await;
+    let requests = bench.requests();
+    for restart in 1..=3 {
+        bench.sync(0).await;
+        let status = bench.status().await;
+        assert_eq!((&status[0]["state"], &status[0]["outcome"]), (&"stored".into(), &"stored".into()), "{restart}");
+    }
+    assert_eq!(bench.requests(), requests);
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_was_full_for_a_moment_is_written_to_again() {
     let folder = tempfile::tempdir().unwrap();
     let (path, at) = (folder.path().join("moesync.db"), "2026-11-21T12:00:00Z".parse().unwrap());
@@ -265,12 +352,12 @@ async fn a_disk_that_was_full_for_a_moment_is_written_to_again() {
     let full = "CREATE TRIGGER full BEFORE INSERT ON partitions BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
     sqlx::query(full).execute(&beside).await.unwrap();
     for _ in 0..3 {
-        let refused = ledger.reopen(&[partition(at)]).await.unwrap_err();
+        let refused = ledger.reopen(&[Entry::new(partition(at))]).await.unwrap_err();
         let refused = Chain(&refused).to_string();
         assert_eq!(refused.matches("the disk is full").count(), 1, "{refused}");
     }
     sqlx::query("DROP TRIGGER full").execute(&beside).await.unwrap();
-    ledger.reopen(&[partition(at)]).await.unwrap();
+    ledger.reopen(&[Entry::new(partition(at))]).await.unwrap();
     assert_eq!(ledger.entries().await.unwrap().len(), 1);
 }
 
@@ -281,7 +368,7 @@ async fn a_claim_made_again_by_its_own_holder_voids_the_one_before() {
     let ledger = ledger::open(&folder.path().join("moesync.db"), "me", at).await.unwrap().0;
     let partition = partition(at);
     let id = partition.id.clone();
-    ledger.reopen(&[partition]).await.unwrap();
+    ledger.reopen(&[Entry::new(partition)]).await.unwrap();
 
     let Claimed::Ours(before) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
     let Claimed::Ours(after) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it is our own") };
@@ -291,7 +378,7 @@ async fn a_claim_made_again_by_its_own_holder_voids_the_one_before() {
     let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
     let record = async |claim: Claim| {
         let attempt = stored_at(at);
-        let settlement = outcome::settle(&claim.entry, SignedDuration::from_hours(1), &attempt, 0.5);
+        let settlement = outcome::settle(&claim.entry, GROUNDS, &attempt, 0.5);
         ledger.record(claim, &attempt, &settlement, Some(&object)).await
     };
     assert!(matches!(record(*before).await, Err(LedgerError::Fenced { .. })), "a claim that is void was recorded by");
@@ -310,20 +397,20 @@ async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one
     let partition = partition(at);
     let id = partition.id.clone();
     let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
-    first.reopen(std::slice::from_ref(&partition)).await.unwrap();
+    first.reopen(&[Entry::new(partition.clone())]).await.unwrap();
     let Claimed::Ours(claim) = first.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
     for ledger in [&first, &second] {
         assert!(!ledger.adopt(&partition, &object, 1).await.unwrap(), "it is in flight");
     }
     assert_eq!(first.entry_of(&id).await.unwrap().unwrap().settled, Settled::Open);
     let attempt = stored_at(at);
-    let settlement = outcome::settle(&claim.entry, SignedDuration::from_hours(1), &attempt, 0.5);
+    let settlement = outcome::settle(&claim.entry, GROUNDS, &attempt, 0.5);
     first.record(*claim, &attempt, &settlement, Some(&object)).await.unwrap();
     assert!(!second.adopt(&partition, &object, 1).await.unwrap(), "it is stored");
     assert_eq!(second.attempts(&id).await.unwrap().len(), 1, "one attempt was recorded twice");
 
     let other = Partition { id: PartitionId { report: "other".into(), ..id }, ..partition };
-    first.reopen(std::slice::from_ref(&other)).await.unwrap();
+    first.reopen(&[Entry::new(other.clone())]).await.unwrap();
     let Claimed::Ours(dead) = first.claim(&other.id, Settled::Open).await.unwrap() else { panic!("it was free") };
     fs::remove_file(folder.path().join("moesync.db.holders/first")).unwrap();
     assert!(second.adopt(&other, &object, 1).await.unwrap());

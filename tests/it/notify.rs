@@ -9,7 +9,7 @@ use moesync::{
     config::{self, AlarmKind},
     dispatch::Dispatcher,
     ledger::{self, Claimed},
-    outcome::{self, Attempt, Outcome, Settled},
+    outcome::{self, Attempt, Grounds, Outcome, Settled},
     report::PartitionId,
     sync::{self, Context, Progress, Selection},
 };
@@ -174,7 +174,7 @@ impl Progress for Broken {
         panic!("a fault of ours");
     }
     fn advance(&self, _: &PartitionId, _: u64) {}
-    fn end(&self, _: &PartitionId, _: Outcome) {}
+    fn end(&self, _: &PartitionId) {}
 }
 
 /// Whatever is told once an alarm was brought about; it must begin once, and nothing else with it.
@@ -266,7 +266,8 @@ async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
             panic!("somebody else has it")
         };
         let attempt = attempt(ctx, Outcome::Rejected);
-        let settlement = outcome::settle(&claim.entry, hours(24), &attempt, 0.5);
+        let grounds = Grounds { give_up_after: hours(24), archive_seen_at: None };
+        let settlement = outcome::settle(&claim.entry, grounds, &attempt, 0.5);
         ctx.ledger.record(*claim, &attempt, &settlement, None).await.unwrap();
     })
     .await;

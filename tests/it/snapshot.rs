@@ -14,7 +14,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flate2::read::MultiGzDecoder;
 use jiff::{SignedDuration, civil::date};
 use moesync::{
-    config::Source,
+    config::{AlarmKind, Source},
     emulator::{Campaigns, DeliveryType},
     ledger::{self, Claimed},
     outcome::{Outcome, Settled},
@@ -332,41 +332,93 @@ async fn a_wrong_date_in_an_answer_about_something_else_loses_no_listing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_local_clock_ahead_loses_no_listing() {
-    let bench = bench(evergreen(5), &["\"campaigns\""]).await;
+async fn nothing_is_final_while_the_vendors_clock_is_two_days_behind() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"", "\"campaigns\"", "\"executions\""]).await;
     bench.fault("wrong-date=-2d");
-    store(&bench).await;
-    bench.clock.advance(SignedDuration::from_hours(24));
     let summary = pass(&bench).await;
-    assert_eq!(summary.entries.len(), 1, "{:#?}", summary.entries);
-    assert!(summary.entries.iter().all(|entry| entry.settled != Settled::Lost), "{:#?}", summary.entries);
+    assert_eq!(summary.entries.len(), 3);
+    for entry in &summary.entries {
+        assert_eq!((entry.settled, entry.outcome), (Settled::Open, Some(Outcome::Unavailable)), "{entry:#?}");
+        let message = entry.message.as_ref().unwrap();
+        assert!(message.contains("MoEngage's clock has not reached the generation time"), "{message}");
+    }
+    assert_eq!(bench.landed().len(), 0);
+    bench.vendor.clear_faults();
+    store(&bench).await;
+    assert_eq!(bench.landed().len(), 6, "three objects with their manifests");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_clock_of_another_workspaces_server_loses_no_listing() {
-    let (bench, other) = (bench(evergreen(5), &["\"campaigns\""]).await, Bench::at(NOW, &[]).await);
-    other.fault("wrong-date=3d");
-    let workspace = format!(
-        "[[workspaces]]\nname = \"other\"\napp_id = \"{APP}\"\nbase_url = \"{}\"\ntimezone = \"UTC\"\nsecret_key_file = \"{}\"\n",
-        other.vendor.url(),
-        bench.path("secret-key").display()
-    );
-    let listing = format!(
-        "\n[[reports]]\nworkspace = \"other\"\ndestination = \"disk\"\nschedule = {{ every = \"day\", at = \"{}\" }}\nsource = \"campaigns\"\n",
-        bench.generated_at_time()
-    );
-    let config = fs::read_to_string(bench.path("moesync.toml")).unwrap();
-    bench.write_config(&(config.replacen("[[workspaces]]", &format!("{workspace}\n[[workspaces]]"), 1) + &listing));
-
+async fn a_listing_in_hand_is_kept_whatever_one_date_says_and_the_clocks_are_an_alarm() {
+    let bench = bench(evergreen(5), &["\"campaigns\""]).await;
+    bench.fault("wrong-date=10d");
     let ctx = bench.context().await;
-    for name in ["other", "acme"] {
-        let selection = Selection { workspace: Some(name.into()), ..Selection::default() };
-        sync::once(&ctx, &selection, std::future::pending()).await.unwrap();
-    }
-    let entries = ctx.ledger.entries().await.unwrap();
-    let states: Vec<_> = entries.iter().map(|entry| (entry.partition.id.workspace.as_str(), entry.settled)).collect();
-    assert_eq!(states, [("acme", Settled::Stored), ("other", Settled::Lost)]);
+    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    assert!(summary.is_complete(), "{:#?}", summary.entries);
     manifest(&bench, LISTING);
+    let told = ctx.incidents().remove(&AlarmKind::Clock).unwrap();
+    assert!(told.is_some_and(|told| told.contains("behind")));
+    // What the answers showed outlives a new configuration.
+    let reloaded = sync::reload(&ctx, std::sync::Arc::clone(&ctx.config)).unwrap();
+    assert!(reloaded.incidents()[&AlarmKind::Clock].is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_past_its_time_by_the_local_clock_alone_is_neither_stored_nor_lost() {
+    let bench = bench(evergreen(5), &["\"campaigns\""]).await;
+    bench.fault("status=503");
+    pass(&bench).await;
+    bench.vendor.clear_faults();
+    bench.clock.advance(SignedDuration::from_hours(24));
+    // Ten hours before the next listing is made: within the time of the first.
+    bench.fault("wrong-date=-16h");
+    let of_first_day = |summary: &Summary| {
+        let entry = summary.entries.iter().find(|entry| entry.partition.id.date == date(2026, 11, 21)).unwrap();
+        (entry.settled, entry.outcome.unwrap())
+    };
+    assert_eq!(of_first_day(&pass(&bench).await), (Settled::Open, Outcome::Unavailable));
+    assert_eq!(bench.landed().len(), 0);
+    bench.vendor.clear_faults();
+    let summary = pass(&bench).await;
+    assert_eq!(of_first_day(&summary), (Settled::Lost, Outcome::NotPublished), "both clocks are past it");
+    assert_eq!(bench.landed().len(), 2, "the listing of the second day");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_clock_ahead_that_later_answers_confirm_loses_no_listing() {
+    let bench = bench(evergreen(5), &["\"campaigns\""]).await;
+    bench.fault("status=503");
+    pass(&bench).await;
+    bench.vendor.clear_faults();
+    bench.clock.advance(SignedDuration::from_hours(24));
+    bench.fault("wrong-date=-16h");
+    let ctx = bench.context().await;
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    assert_eq!(bench.landed().len(), 0, "one moment's answers confirm nothing");
+    bench.clock.advance(SignedDuration::from_mins(2));
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    manifest(&bench, LISTING);
+    assert_eq!(bench.landed().len(), 2, "and none under the date that is yet to come");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_died_while_it_replaced_statistics_leaves_them_to_be_fetched_again() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\""]).await;
+    store(&bench).await;
+    for replaces in [false, true] {
+        let dead = ledger::open(&bench.ledger(), "dead", bench.clock.read()).await.unwrap().0;
+        let claimed = dead.claim(&partition_of("2026-11-21"), Settled::Stored).await.unwrap();
+        let Claimed::Ours(claim) = claimed else { panic!("{claimed:?}") };
+        assert!(!replaces || dead.begin_replacing(&claim).await.unwrap());
+        fs::remove_file(bench.path("ledger/moesync.db.holders/dead")).unwrap();
+        dead.close().await;
+        let ctx = bench.context().await;
+        assert_eq!(ctx.ledger.note_interrupted().await.unwrap(), u64::from(replaces));
+        let entry = ctx.ledger.entry_of(&partition_of("2026-11-21")).await.unwrap().unwrap();
+        let expected = if replaces { Outcome::StoreFailed } else { Outcome::Stored };
+        assert_eq!((entry.settled, entry.outcome), (Settled::Stored, Some(expected)));
+        ctx.ledger.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

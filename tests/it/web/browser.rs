@@ -5,7 +5,7 @@ use std::fs;
 use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date};
 use moesync::{
     ledger::Claimed,
-    outcome::{Attempt, Outcome, Settled, Settlement, StoredObject},
+    outcome::{Attempt, Entry, Outcome, Settled, Settlement, StoredObject},
     plan::Plan,
     sync,
 };
@@ -103,7 +103,7 @@ async fn month(bench: &Bench) {
             let partition = report.partition(occurrence);
             let ago = (occurrence.date.until(now.to_zoned(report.timezone.clone()).date()).unwrap()).get_days();
             let plan = Plan {
-                new: vec![partition.clone()],
+                new: vec![Entry::new(partition.clone())],
                 planned_through: vec![(report.report_id(), now)],
                 ..Plan::default()
             };
@@ -171,6 +171,8 @@ fn lived(
         next_attempt_at: is_open.then_some(now + SignedDuration::from_mins(53)),
         seen: true,
         denied_at: None,
+        asked_late: false,
+        remark: None,
         hold: None,
     };
     (attempt, settlement, (fate == Settled::Stored).then_some(object))
