@@ -4,6 +4,7 @@
 //! them, or what is recorded about them: of the verifier it knows the proof that an upload is worth its name, of the
 //! ledger nothing. Names of objects are made in [`crate::report`]; here they are keys.
 
+mod budget;
 mod credentials;
 mod error;
 mod local;
@@ -14,16 +15,21 @@ use std::{
     fmt,
     future::Future,
     io, mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use object_store::path::Path as Key;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
+pub use self::budget::Budget;
 use self::{
+    budget::{BLOCK_BYTES, Frozen, Part, Share},
     error::Reporter,
     local::{Directory, Staged},
     remote::{Bucket, Multipart, StagedObject},
@@ -47,127 +53,13 @@ const LARGE_PART_BYTES: u64 = 8 * MIB;
 /// Most parts in one multipart upload (S3's limit).
 const MAX_PARTS: u64 = 10_000;
 
-/// How much is gathered before it is written to a file.
-const FILE_PART_BYTES: u64 = MIB / 4;
-
 /// Largest manifest that is read. A manifest of as many entries as the verifier admits is well below it.
 const MANIFEST_BYTES: u64 = 64 * MIB;
 
+/// How many steps of one directory are under way at once. Each takes a thread, which a mount that hangs keeps.
+const STEPS_AT_ONCE: usize = 16;
+
 const MIB: u64 = 1024 * 1024;
-
-/// The process's memory for parts in flight, 32 MiB, shared by all uploads to all destinations.
-///
-/// It cannot deadlock, because whoever waits for a share of it holds no share that depends on the waiting:
-///
-/// - An upload takes the share for a part before it fills it, and never a second one for a part being filled. While it
-///   waits, its other shares are with parts being sent by tasks of their own, which end by the network's time limits.
-/// - A part being filled waits only for the caller's bytes, a whole object held after a commit only for the caller's
-///   next step. What such a step may need (copying an object that the store can't copy itself) has a share of its own,
-///   taken part by part by copies and by nobody else.
-///
-/// Buffers of the usual sizes are filled again rather than freed: an allocator that is given large buffers back by
-/// many threads keeps half as much again as is in use.
-#[derive(Debug, Clone)]
-pub struct Budget {
-    parts: Arc<Semaphore>,
-    copying: Arc<Semaphore>,
-    /// Empty buffers. With those in use they are never more than the budget.
-    idle: Arc<Mutex<Vec<BytesMut>>>,
-}
-
-/// What all parts but copies' may have in memory.
-const PARTS_BYTES: usize = (32 * MIB - LARGE_PART_BYTES) as usize;
-
-impl Budget {
-    /// A full budget. A process makes one.
-    pub fn new() -> Self {
-        Budget {
-            parts: Arc::new(Semaphore::new(PARTS_BYTES)),
-            copying: Arc::new(Semaphore::new(1)),
-            idle: Arc::default(),
-        }
-    }
-
-    /// Room for a part of `capacity` bytes, at most [`LARGE_PART_BYTES`].
-    async fn part(&self, capacity: u64) -> Part {
-        let permit = acquire(&self.parts, capacity as u32).await;
-        let capacity = capacity as usize;
-        let share = Share { _permit: permit, idle: Some(Arc::clone(&self.idle)) };
-        Part { bytes: self.buffer(capacity), capacity, share }
-    }
-
-    /// Room for the one part that copies may have in memory, whatever its size.
-    async fn copying(&self, capacity: u64) -> Part {
-        let share = Share { _permit: acquire(&self.copying, 1).await, idle: None };
-        let capacity = capacity as usize;
-        Part { bytes: BytesMut::with_capacity(capacity), capacity, share }
-    }
-
-    /// A buffer whose share was taken before.
-    fn buffer(&self, capacity: usize) -> BytesMut {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let buffer = match idle.iter().position(|buffer| buffer.capacity() == capacity) {
-            Some(fitting) => idle.swap_remove(fitting),
-            None => BytesMut::with_capacity(capacity),
-        };
-        let room = self.parts.available_permits();
-        while idle.iter().map(BytesMut::capacity).sum::<usize>() > room {
-            idle.pop();
-        }
-        buffer
-    }
-}
-
-/// A share of the budget; free again when dropped.
-struct Share {
-    _permit: OwnedSemaphorePermit,
-    idle: Option<Arc<Mutex<Vec<BytesMut>>>>,
-}
-
-impl Share {
-    /// Gives the share back with the buffer that it was for.
-    fn recycle(self, mut buffer: BytesMut) {
-        buffer.clear();
-        let is_usual = [FILE_PART_BYTES, PART_BYTES, LARGE_PART_BYTES].contains(&(buffer.capacity() as u64));
-        if let Some(idle) = self.idle.as_ref().filter(|_| is_usual) {
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-        }
-    }
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-async fn acquire(semaphore: &Arc<Semaphore>, permits: u32) -> OwnedSemaphorePermit {
-    #[expect(clippy::expect_used, reason = "the budget's semaphores are never closed")]
-    Arc::clone(semaphore).acquire_many_owned(permits).await.expect("the budget is open")
-}
-
-/// Bytes on their way, with their share of the budget.
-struct Part {
-    bytes: BytesMut,
-    capacity: usize,
-    share: Share,
-}
-
-impl Part {
-    fn is_full(&self) -> bool {
-        self.bytes.len() >= self.capacity
-    }
-
-    /// Moves what fits from the front of `chunk` into the part.
-    fn fill(&mut self, chunk: &mut Bytes) {
-        let room = self.capacity.saturating_sub(self.bytes.len());
-        self.bytes.extend_from_slice(&chunk.split_to(room.min(chunk.len())));
-    }
-
-    fn freeze(self) -> (Bytes, Share) {
-        (self.bytes.freeze(), self.share)
-    }
-}
 
 /// An opened destination. Clones are the same destination.
 #[derive(Clone)]
@@ -178,7 +70,9 @@ pub struct Destination {
 struct Inner {
     reporter: Arc<Reporter>,
     holder: String,
-    budget: Budget,
+    memory: Share,
+    /// Steps of a directory that may be under way at once.
+    steps: Arc<Semaphore>,
     backend: Backend,
 }
 
@@ -280,16 +174,19 @@ impl Destination {
         if holder.contains('/') || Key::parse(holder).map_or(true, |key| key.is_root()) {
             return Err(fail(format!("`{holder}` cannot name a holder of staged files")));
         }
-        let backend = if destination.url.scheme() == "file" {
+        let (memory, backend) = if destination.url.scheme() == "file" {
             let root = destination.url.to_file_path().map_err(|()| {
                 fail("a file:// URL needs an absolute path and no host, as in file:///srv/reports".to_owned())
             })?;
             let directory = Directory::open(&destination.name, root, holder, destination.fsync);
-            Backend::Local(Arc::new(directory.map_err(|error| reporter.io("open", "", &error))?))
+            let directory = directory.map_err(|error| reporter.io("open", "", &error))?;
+            (budget.of_directory(), Backend::Local(Arc::new(directory)))
         } else {
-            Backend::Remote(Arc::new(Bucket::open(destination, Arc::clone(&reporter), holder)?))
+            let bucket = Bucket::open(destination, Arc::clone(&reporter), holder)?;
+            (budget.of_store(), Backend::Remote(Arc::new(bucket)))
         };
-        Ok(Destination { inner: Arc::new(Inner { reporter, holder: holder.to_owned(), budget, backend }) })
+        let steps = Arc::new(Semaphore::new(STEPS_AT_ONCE));
+        Ok(Destination { inner: Arc::new(Inner { reporter, holder: holder.to_owned(), memory, steps, backend }) })
     }
 
     /// The destination's name in the configuration.
@@ -481,7 +378,7 @@ impl Destination {
                 let step = move || directory.move_aside(&source, &target);
                 self.blocking("move", &format!("{from}` to `{to}"), step).await
             }
-            Backend::Remote(bucket) => bucket.move_aside(&from, &to, &self.inner.budget).await,
+            Backend::Remote(bucket) => bucket.move_aside(&from, &to, &self.inner.memory).await,
         }
     }
 
@@ -500,7 +397,7 @@ impl Destination {
                 let step = move || directory.keep_as(&source, &target);
                 self.blocking("copy", &format!("{from}` to `{to}"), step).await
             }
-            Backend::Remote(bucket) => bucket.keep_as("copy", &from, &to, &self.inner.budget).await,
+            Backend::Remote(bucket) => bucket.keep_as("copy", &from, &to, &self.inner.memory).await,
         }
     }
 
@@ -525,6 +422,7 @@ impl Destination {
             sha256: None,
             part: None,
             state: State::Gathering,
+            waits_for_memory: Arc::default(),
         };
         if let (Backend::Remote(_), Some(size)) = (&self.inner.backend, expected_size)
             && size > MAX_PARTS * LARGE_PART_BYTES
@@ -573,6 +471,14 @@ impl Destination {
         key: &str,
         step: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        // The thread keeps its place though nobody may wait for it any more: a mount that hangs keeps these threads, and
+        // takes no others.
+        let place = Arc::clone(&self.inner.steps).acquire_owned().await;
+        let step = move || {
+            let done = step();
+            drop(place);
+            done
+        };
         let result = match tokio::task::spawn_blocking(step).await {
             Ok(result) => result,
             Err(failure) => Err(io::Error::other(failure)),
@@ -597,6 +503,7 @@ pub struct Upload {
     /// The part being filled.
     part: Option<Part>,
     state: State,
+    waits_for_memory: Arc<AtomicBool>,
 }
 
 /// Where the bytes before `part` are.
@@ -608,7 +515,7 @@ enum State {
     /// In parts at an object store, not yet an object.
     Parts(Multipart),
     /// All there are, in memory, after a first commit.
-    Whole(Bytes, Share),
+    Whole(Frozen),
     /// All there are, in an object under `_staging/`, after a first commit.
     Object(StagedObject),
     /// Nowhere: stored, aborted or failed.
@@ -631,14 +538,31 @@ impl Upload {
             if self.part.as_ref().is_some_and(Part::is_full) {
                 self.flush().await?;
             }
-            let part = match &mut self.part {
+            let mut part = match self.part.take() {
                 Some(part) => part,
                 None => {
                     let capacity = self.next_capacity(self.written - chunk.len() as u64)?;
-                    self.part.insert(self.destination.inner.budget.part(capacity).await)
+                    self.destination.inner.memory.part(capacity)
                 }
             };
             part.fill(&mut chunk);
+            if !chunk.is_empty() && !part.is_full() {
+                if part.is_empty()
+                    && let Backend::Local(directory) = &self.destination.inner.backend
+                {
+                    // A file takes any number of bytes at once.
+                    let directory = Arc::clone(directory);
+                    let step = move |staged, hash: &mut Sha256| {
+                        hash.update(&chunk);
+                        directory.append(staged, &chunk)
+                    };
+                    return self.append(step).await;
+                }
+                self.waits_for_memory.store(true, Ordering::Relaxed);
+                part.grow().await;
+                self.waits_for_memory.store(false, Ordering::Relaxed);
+            }
+            self.part = Some(part);
         }
         Ok(())
     }
@@ -646,6 +570,20 @@ impl Upload {
     /// Whether the bytes gather at their final key already and can go nowhere else.
     pub fn is_bound(&self) -> bool {
         self.direct.is_some() && matches!(self.state, State::Parts(_))
+    }
+
+    /// Whether [`Upload::write`] waits for memory at the moment, rather than for the destination.
+    pub fn waits_for_memory(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.waits_for_memory)
+    }
+
+    /// Returns once the upload has to end for the sake of others: it holds the last memory that the destination has for
+    /// uploads, takes long to fill it, and others wait for it.
+    pub async fn overstays(&self) {
+        match &self.part {
+            Some(part) => part.overstays().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Gives the bytes their final name, if that is free. `verified` proves that they are worth it. They are safe with
@@ -695,22 +633,19 @@ impl Upload {
                 let staged = if let State::File(staged) = state { Some(staged) } else { None };
                 let (directory, target) = (Arc::clone(directory), directory.path(&key));
                 let step = move || {
-                    let rest = part.as_ref().map_or(&[][..], |part| &part.bytes);
+                    let rest = part.as_ref().map_or(&[][..], Part::bytes);
                     directory.replace(staged, rest, &target)
                 };
                 self.destination.blocking("replace", key.as_ref(), step).await
             }
             (Backend::Remote(bucket), State::Gathering) => {
-                let (bytes, _share) = match part {
-                    Some(part) => part.freeze(),
-                    None => inner.budget.part(0).await.freeze(),
-                };
-                bucket.replace(&key, bytes).await
+                let whole = part.unwrap_or_else(|| inner.memory.part(0)).freeze();
+                bucket.replace(&key, whole.payload()).await
             }
             (Backend::Remote(_), State::Parts(mut multipart)) => {
                 multipart.push_last(part).await?;
                 let object = multipart.complete_staged(self.written).await?;
-                let replaced = object.replace(&key, self.written, &inner.budget).await;
+                let replaced = object.replace(&key, self.written, &inner.memory).await;
                 object.delete().await;
                 replaced
             }
@@ -743,8 +678,8 @@ impl Upload {
         match mem::replace(&mut self.state, State::Over) {
             State::Parts(multipart) => multipart.abort().await,
             State::Object(object) => object.delete().await,
-            // Dropping a staged file removes it.
-            State::File(_) | State::Gathering | State::Whole(..) | State::Over => {}
+            State::File(staged) => remove(self.destination.clone(), staged).await,
+            State::Gathering | State::Whole(_) | State::Over => {}
         }
     }
 
@@ -770,7 +705,7 @@ impl Upload {
     async fn hashed(&mut self, part: Part) -> Result<Part, StoreError> {
         let mut hash = mem::take(&mut self.hash);
         let step = move || {
-            hash.update(&part.bytes);
+            part.blocks().for_each(|block| hash.update(block));
             Ok((hash, part))
         };
         match self.destination.blocking("hash", STAGING, step).await {
@@ -804,21 +739,20 @@ impl Upload {
                 };
                 let (directory, target, sha256) = (Arc::clone(directory), directory.path(&key), sha256.to_owned());
                 let step = move || {
-                    let rest = part.as_ref().map_or(&[][..], |part| &part.bytes);
+                    let rest = part.as_ref().map_or(&[][..], Part::bytes);
                     directory.commit(staged, rest, &target, size, &sha256)
                 };
                 let (commit, staged) = self.destination.blocking("store", key.as_ref(), step).await?;
                 (commit, staged.map_or(State::Over, State::File))
             }
             Backend::Remote(bucket) => match state {
-                State::Gathering | State::Whole(..) => {
-                    let (bytes, share) = match (state, part) {
-                        (State::Whole(bytes, share), _) => (bytes, share),
-                        (_, Some(part)) => part.freeze(),
-                        (_, None) => inner.budget.part(0).await.freeze(),
+                State::Gathering | State::Whole(_) => {
+                    let whole = match state {
+                        State::Whole(whole) => whole,
+                        _ => part.unwrap_or_else(|| inner.memory.part(0)).freeze(),
                     };
-                    let commit = bucket.put_new(&key, bytes.clone(), sha256, still_ours).await?;
-                    (commit, State::Whole(bytes, share))
+                    let commit = bucket.put_new(&key, whole.payload(), sha256, still_ours).await?;
+                    (commit, State::Whole(whole))
                 }
                 State::Parts(mut multipart) if multipart.is_at(&key) => {
                     multipart.push_last(part).await?;
@@ -830,11 +764,11 @@ impl Upload {
                 State::Parts(mut multipart) => {
                     multipart.push_last(part).await?;
                     let object = multipart.complete_staged(size).await?;
-                    let commit = object.copy_to(&key, size, sha256, still_ours, &inner.budget).await?;
+                    let commit = object.copy_to(&key, size, sha256, still_ours, &inner.memory).await?;
                     (commit, State::Object(object))
                 }
                 State::Object(object) => {
-                    let commit = object.copy_to(&key, size, sha256, still_ours, &inner.budget).await?;
+                    let commit = object.copy_to(&key, size, sha256, still_ours, &inner.memory).await?;
                     (commit, State::Object(object))
                 }
                 State::File(_) | State::Over => return Err(self.fail("the upload is over".to_owned())),
@@ -852,31 +786,44 @@ impl Upload {
     async fn flush(&mut self) -> Result<(), StoreError> {
         let Some(part) = self.part.take() else { return Ok(()) };
         let inner = Arc::clone(&self.destination.inner);
-        self.state = match (&inner.backend, mem::replace(&mut self.state, State::Over)) {
-            (Backend::Local(directory), state @ (State::Gathering | State::File(_))) => {
-                let staged = if let State::File(staged) = state { Some(staged) } else { None };
+        let bucket = match &inner.backend {
+            Backend::Local(directory) => {
                 let directory = Arc::clone(directory);
-                let mut hash = mem::take(&mut self.hash);
-                let step = move || {
-                    hash.update(&part.bytes);
-                    let staged = directory.append(staged, &part.bytes)?;
-                    part.share.recycle(part.bytes);
-                    Ok((staged, hash))
+                let step = move |staged, hash: &mut Sha256| {
+                    hash.update(part.bytes());
+                    let staged = directory.append(staged, part.bytes())?;
+                    part.recycle();
+                    Ok(staged)
                 };
-                let (staged, hash) = self.destination.blocking("stage", STAGING, step).await?;
-                self.hash = hash;
-                State::File(staged)
+                return self.append(step).await;
             }
-            (Backend::Remote(bucket), state @ (State::Gathering | State::Parts(_))) => {
-                let mut multipart = match state {
-                    State::Parts(multipart) => multipart,
-                    _ => bucket.start_multipart(self.direct.as_ref()).await?,
-                };
-                multipart.push(self.hashed(part).await?).await?;
-                State::Parts(multipart)
-            }
+            Backend::Remote(bucket) => bucket,
+        };
+        let part = self.hashed(part).await?;
+        let mut multipart = match mem::replace(&mut self.state, State::Over) {
+            State::Gathering => bucket.start_multipart(self.direct.as_ref()).await?,
+            State::Parts(multipart) => multipart,
             _ => return Err(self.fail("the upload is over".to_owned())),
         };
+        multipart.push(part).await?;
+        self.state = State::Parts(multipart);
+        Ok(())
+    }
+
+    /// Writes behind what is staged in a directory, and adds it to the hash.
+    async fn append(
+        &mut self,
+        step: impl FnOnce(Option<Staged>, &mut Sha256) -> io::Result<Staged> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let staged = match mem::replace(&mut self.state, State::Over) {
+            State::Gathering => None,
+            State::File(staged) => Some(staged),
+            _ => return Err(self.fail("the upload is over".to_owned())),
+        };
+        let mut hash = mem::take(&mut self.hash);
+        let step = move || Ok((step(staged, &mut hash)?, hash));
+        let (staged, hash) = self.destination.blocking("stage", STAGING, step).await?;
+        (self.state, self.hash) = (State::File(staged), hash);
         Ok(())
     }
 
@@ -884,7 +831,7 @@ impl Upload {
     /// some stores want that.
     fn next_capacity(&self, position: u64) -> Result<u64, StoreError> {
         let part = match &self.destination.inner.backend {
-            Backend::Local(_) => FILE_PART_BYTES,
+            Backend::Local(_) => BLOCK_BYTES,
             Backend::Remote(_) => part_bytes(position, self.expected_size).ok_or_else(|| self.too_large())?,
         };
         Ok(self.expected_size.map_or(part, |expected| part.min(expected - position)))
@@ -896,6 +843,28 @@ impl Upload {
 
     fn fail(&self, cause: String) -> StoreError {
         self.destination.inner.reporter.text("store", self.direct.as_ref().map_or("", Key::as_ref), cause)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // The rest cleans up after itself. A directory may hang, and its file is removed where that keeps no other work.
+        if let (State::File(staged), Ok(runtime)) =
+            (mem::replace(&mut self.state, State::Over), tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(remove(self.destination.clone(), staged));
+        }
+    }
+}
+
+/// Removes a staged file. What cannot be removed now is swept at the next start.
+async fn remove(destination: Destination, staged: Staged) {
+    let removed = destination.blocking("remove", STAGING, move || {
+        drop(staged);
+        Ok(())
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!("{error}");
     }
 }
 
@@ -916,28 +885,6 @@ fn part_bytes(position: u64, expected: Option<u64>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn buffers_that_wait_to_be_filled_again_are_part_of_the_budget() {
-        let budget = Budget::new();
-        let idle_bytes = || budget.idle.lock().unwrap().iter().map(BytesMut::capacity).sum::<usize>();
-        let all = async |size| {
-            let mut parts = Vec::new();
-            for _ in 0..PARTS_BYTES as u64 / size {
-                parts.push(budget.part(size).await);
-            }
-            assert!(idle_bytes() <= budget.parts.available_permits(), "{} idle bytes", idle_bytes());
-            for Part { bytes, share, .. } in parts {
-                share.recycle(bytes);
-            }
-        };
-
-        all(PART_BYTES).await;
-        assert_eq!(idle_bytes() as u64, PARTS_BYTES as u64 / PART_BYTES * PART_BYTES);
-        all(LARGE_PART_BYTES).await;
-        all(MIB).await;
-        assert_eq!(idle_bytes(), 0, "odd sizes are not kept, and leave no room for others");
-    }
 
     #[test]
     fn no_object_that_is_admitted_needs_more_parts_than_a_store_takes() {

@@ -34,7 +34,8 @@ use tokio::{
 };
 
 use super::{
-    Budget, Capabilities, Commit, Part, STAGING, StoreError,
+    Capabilities, Commit, STAGING, StoreError,
+    budget::{Frozen, Part, Share},
     credentials::{AWS, AZURE, Cloud, GOOGLE, OfMachine, metadata_retry},
     error::Reporter,
     part_bytes,
@@ -297,8 +298,8 @@ impl Bucket {
         Ok(keys)
     }
 
-    pub(super) async fn replace(&self, key: &Key, bytes: Bytes) -> Result<(), StoreError> {
-        let put = self.objects.put(&self.at(key), bytes.into()).await;
+    pub(super) async fn replace(&self, key: &Key, bytes: PutPayload) -> Result<(), StoreError> {
+        let put = self.objects.put(&self.at(key), bytes).await;
         put.map(drop).map_err(|error| self.fail("write", key, &error))
     }
 
@@ -319,11 +320,11 @@ impl Bucket {
     pub(super) async fn put_new(
         &self,
         key: &Key,
-        bytes: Bytes,
+        bytes: PutPayload,
         sha256: &str,
         still_ours: impl Future<Output = bool> + Send,
     ) -> Result<Commit, StoreError> {
-        let size = bytes.len() as u64;
+        let size = bytes.content_length() as u64;
         let refuses = self.capabilities().await?.refuses_overwrite;
         let _writing = self.writing(key).lock().await;
         if !refuses {
@@ -338,7 +339,7 @@ impl Bucket {
         let mut tries = 0;
         loop {
             tries += 1;
-            let error = match self.objects.put_opts(&self.at(key), bytes.clone().into(), mode.clone().into()).await {
+            let error = match self.objects.put_opts(&self.at(key), bytes.clone(), mode.clone().into()).await {
                 Ok(_) => return Ok(Commit::Stored),
                 Err(error) => error,
             };
@@ -363,11 +364,11 @@ impl Bucket {
     }
 
     /// Moves an object to a key that must be free or hold the same bytes.
-    pub(super) async fn move_aside(self: &Arc<Self>, from: &Key, to: &Key, budget: &Budget) -> Result<(), StoreError> {
+    pub(super) async fn move_aside(self: &Arc<Self>, from: &Key, to: &Key, memory: &Share) -> Result<(), StoreError> {
         match self.size(from).await? {
             None if self.size(to).await?.is_some() => Ok(()),
             _ => {
-                self.keep_as("move", from, to, budget).await?;
+                self.keep_as("move", from, to, memory).await?;
                 self.delete("move", from).await
             }
         }
@@ -379,13 +380,13 @@ impl Bucket {
         operation: &'static str,
         from: &Key,
         to: &Key,
-        budget: &Budget,
+        memory: &Share,
     ) -> Result<(), StoreError> {
         let fail = |cause: &str| self.reporter.text(operation, &format!("{from}` to `{to}"), cause.to_owned());
         let Some(size) = self.size(from).await? else { return Err(fail("there is no such object")) };
         let _writing = self.writing(to).lock().await;
         if self.size(to).await?.is_none() {
-            self.copy(from, to, size, budget).await
+            self.copy(from, to, size, memory).await
         } else if self.digest(from).await? != self.digest(to).await? {
             Err(fail("the new key holds other content"))
         } else {
@@ -449,25 +450,19 @@ impl Bucket {
     }
 
     /// Copies to a key that was free a moment ago. The caller holds [`Bucket::writing`] of `to`.
-    async fn copy(self: &Arc<Self>, from: &Key, to: &Key, size: u64, budget: &Budget) -> Result<(), StoreError> {
+    async fn copy(self: &Arc<Self>, from: &Key, to: &Key, size: u64, memory: &Share) -> Result<(), StoreError> {
         if size > self.copy_bytes {
-            return self.copy_through(from, to, size, budget).await;
+            return self.copy_through(from, to, size, memory).await;
         }
         match self.objects.copy_opts(&self.at(from), &self.at(to), CopyOptions::new()).await {
             Ok(()) => self.expect_size(to, size).await,
-            Err(error) if is_unsupported(&error) => self.copy_through(from, to, size, budget).await,
+            Err(error) if is_unsupported(&error) => self.copy_through(from, to, size, memory).await,
             Err(error) => Err(self.fail("copy to", to, &error)),
         }
     }
 
     /// Copies by reading and writing, where the store can't.
-    async fn copy_through(
-        self: &Arc<Self>,
-        from: &Key,
-        to: &Key,
-        size: u64,
-        budget: &Budget,
-    ) -> Result<(), StoreError> {
+    async fn copy_through(self: &Arc<Self>, from: &Key, to: &Key, size: u64, memory: &Share) -> Result<(), StoreError> {
         let mut multipart = Multipart::start(self, to.clone(), self.staged_key(NOTE)).await?;
         let Some(mut chunks) = self.read(from).await? else {
             return Err(self.reporter.text("copy", from.as_ref(), "there is no such object".to_owned()));
@@ -479,7 +474,7 @@ impl Bucket {
                 let capacity = part_bytes(position, Some(size)).unwrap_or(super::PART_BYTES);
                 let filling = match &mut part {
                     Some(filling) => filling,
-                    None => part.insert(budget.copying(capacity).await),
+                    None => part.insert(memory.copying(capacity).await),
                 };
                 let before = chunk.len();
                 filling.fill(&mut chunk);
@@ -633,7 +628,7 @@ impl Multipart {
         self.key == *key
     }
 
-    /// Sends a part. It goes on in a task of its own, whatever the caller waits for next; its share of the budget is
+    /// Sends a part. It goes on in a task of its own, whatever the caller waits for next; its memory is
     /// free when it has arrived.
     pub(super) async fn push(&mut self, part: Part) -> Result<(), StoreError> {
         while self.sending.len() >= PARTS_IN_FLIGHT {
@@ -645,13 +640,10 @@ impl Multipart {
         let (multiparts, at, number) =
             (Arc::clone(&self.bucket.multiparts), self.bucket.at(&self.key), self.parts.len());
         self.parts.push(None);
-        let (bytes, share) = part.freeze();
+        let part: Frozen = part.freeze();
         self.sending.spawn(async move {
-            let sent = multiparts.put_part(&at, &upload, number, bytes.clone().into()).await;
-            // Whoever sent it may not have let go of it yet; then it is freed with that.
-            if let Ok(buffer) = bytes.try_into_mut() {
-                share.recycle(buffer);
-            }
+            let sent = multiparts.put_part(&at, &upload, number, part.payload()).await;
+            part.recycle();
             sent.map(|id| (number, id))
         });
         Ok(())
@@ -808,7 +800,7 @@ impl StagedObject {
         size: u64,
         sha256: &str,
         still_ours: impl Future<Output = bool> + Send,
-        budget: &Budget,
+        memory: &Share,
     ) -> Result<Commit, StoreError> {
         let Some(bucket) = &self.bucket else { return Ok(Commit::Taken { kept: false }) };
         let _writing = bucket.writing(to).lock().await;
@@ -818,15 +810,15 @@ impl StagedObject {
         if !still_ours.await {
             return Ok(Commit::NotOurs);
         }
-        bucket.copy(&self.key, to, size, budget).await?;
+        bucket.copy(&self.key, to, size, memory).await?;
         Ok(Commit::Stored)
     }
 
     /// Copies it to a key whatever is there.
-    pub(super) async fn replace(&self, to: &Key, size: u64, budget: &Budget) -> Result<(), StoreError> {
+    pub(super) async fn replace(&self, to: &Key, size: u64, memory: &Share) -> Result<(), StoreError> {
         let Some(bucket) = &self.bucket else { return Ok(()) };
         let _writing = bucket.writing(to).lock().await;
-        bucket.copy(&self.key, to, size, budget).await
+        bucket.copy(&self.key, to, size, memory).await
     }
 
     pub(super) async fn delete(mut self) {
@@ -856,6 +848,7 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
+    use crate::store::Budget;
 
     #[test]
     fn what_says_where_credentials_are_is_an_option_of_its_cloud() {
@@ -880,9 +873,9 @@ mod tests {
         let bucket = Arc::new(bucket);
         let bytes = Bytes::from_iter((0..12 * 1024 * 1024_u32).map(|number| (number / 7) as u8));
         let (from, to) = (Key::from("from.zip"), Key::from("to.zip"));
-        bucket.replace(&from, bytes.clone()).await.unwrap();
+        bucket.replace(&from, bytes.clone().into()).await.unwrap();
 
-        bucket.move_aside(&from, &to, &Budget::new()).await.unwrap();
+        bucket.move_aside(&from, &to, &Budget::new().of_store()).await.unwrap();
 
         let copy: Vec<Bytes> = bucket.read(&to).await.unwrap().unwrap().try_collect().await.unwrap();
         assert!(copy.concat() == bytes, "the copy differs");
