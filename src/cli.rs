@@ -198,7 +198,7 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
         Command::Verify(options) => verify::run(&shell, options).await,
         Command::Health => health::run(&shell).await,
         Command::Check(options) => check::run(&shell, options).await,
-        Command::Sign(options) => sign::run(&shell, options),
+        Command::Sign(options) => sign::run(&shell, options).await,
         Command::Demo(options) => demo::run(&shell, options).await,
         Command::Emulate(options) => emulate::run(&shell, options).await,
         Command::Schema => schema::run(),

@@ -136,13 +136,16 @@ pub struct Limits {
     pub concurrency: usize,
     /// Downloads at once from one workspace; at least 1.
     pub concurrency_per_workspace: usize,
+    /// Attempts at once at one destination, those that it lets wait included; at least 1.
+    pub concurrency_per_destination: usize,
     /// Largest archive accepted, in bytes as received.
     pub archive_bytes: u64,
     /// Most bytes inflated from one archive.
     pub inflated_bytes: u64,
     /// Most inflated bytes for each byte of archive.
     pub inflate_ratio: u64,
-    /// Longest time for one attempt, from the request to the last byte.
+    /// Longest time for one attempt, from claim to record. Of a snapshot, from one page to the next, without the time spent
+    /// waiting for a turn under MoEngage's rates.
     pub attempt_timeout: Duration,
     /// Longest time for TCP and TLS to connect.
     pub connect_timeout: Duration,
@@ -236,6 +239,18 @@ pub struct Destination {
     pub ca_file: Option<NamedFile>,
     /// Where the configuration describes it, for whoever has to correct it.
     pub place: String,
+}
+
+impl Destination {
+    /// Whether it is a directory of this machine.
+    pub fn is_directory(&self) -> bool {
+        self.url.scheme() == "file"
+    }
+
+    /// Whether `other` is the same directory under the same name, wherever it is written.
+    pub fn is_same_directory(&self, other: &Self) -> bool {
+        self.is_directory() && (&self.name, &self.url, self.fsync) == (&other.name, &other.url, other.fsync)
+    }
 }
 
 /// One of the vendor's six APIs.

@@ -3,16 +3,16 @@
 //! This file owns signals and the service manager. It must not know what is to be done on waking: what a missed, late or
 //! repeated wake leads to follows from the plan alone.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::interval,
 };
-use tokio_cron_scheduler::{Job, JobScheduler};
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -28,6 +28,9 @@ use crate::{
 /// When the scheduler wakes the loop: each minute, in UTC. Only a wake-up; a schedule in a zone of its own would be an
 /// hour off after a clock change.
 const WAKES: &str = "0 * * * * *";
+
+/// A scheduler that has not woken the loop for this long is started again.
+const LONGEST_SILENCE: Duration = Duration::from_secs(180);
 
 /// How long the daemon waits before it tries again what it needs to go on.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -80,19 +83,29 @@ pub async fn run(
     dispatcher.begin(&ctx).await.map_err(StartError::from)?;
     let current = watch::Sender::new(Arc::clone(&ctx));
     let url = listener.as_ref().map(web::Listener::url);
-    let mut beside = JoinSet::new();
-    if let Some(listener) = listener {
-        beside.spawn(listener.serve(current.subscribe()));
+    let (commands, mut inbox) = mpsc::channel(8);
+    let (stop_telling, told) = watch::channel(false);
+    let mut beside = Beside { tasks: JoinSet::new(), contexts: current.subscribe() };
+    if let Some(listener) = listener.map(Arc::new) {
+        beside.spawn("the status page", move |contexts| {
+            let listener = Arc::clone(&listener);
+            async move { listener.serve(contexts).await }
+        });
     }
     if let Some(period) = sd_notify::watchdog_enabled() {
-        beside.spawn(feed_watchdog(current.subscribe(), period / 3));
+        beside.spawn("the watchdog's feeder", move |contexts| feed_watchdog(contexts, period / 3));
     }
-    let (stop_telling, told) = oneshot::channel::<()>();
-    let telling = tokio::spawn(dispatch::continuously(current.subscribe(), async { drop(told.await) }));
-    let (commands, mut inbox) = mpsc::channel(8);
+    let waker = commands.clone();
+    beside.spawn("the scheduler", move |_| wake_each_minute(waker.clone()));
+    let looping = commands.clone();
     // Beside the loop: what is near its expiry does not wait for it.
-    beside.spawn(sync::recover_continuously(current.subscribe(), commands.clone()));
-    let mut scheduler = wake_each_minute(commands.clone()).await?;
+    beside.spawn("the recovery", move |contexts| sync::recover_continuously(contexts, looping.clone()));
+    let mut telling = Beside { tasks: JoinSet::new(), contexts: current.subscribe() };
+    telling.spawn("the dispatcher", move |contexts| {
+        let mut told = told.clone();
+        // Gone is told, too.
+        dispatch::continuously(contexts, async move { drop(told.wait_for(|told| *told).await) })
+    });
     tell(&[NotifyState::Ready]);
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -151,14 +164,11 @@ pub async fn run(
         }
     }
     // It ends by itself when told to; should it have failed, there is nothing left to wait for.
-    drop(stop_telling);
-    let _ = telling.await;
+    stop_telling.send_replace(true);
+    telling.tasks.join_all().await;
     // Before the ledger is closed: the last one to do so leaves a single file.
-    beside.shutdown().await;
+    beside.tasks.shutdown().await;
     ctx.ledger.close().await;
-    if let Err(error) = scheduler.shutdown().await {
-        warn!("could not stop the scheduler: {error}");
-    }
     info!("stopped");
     Ok(())
 }
@@ -203,19 +213,58 @@ fn listen(kind: SignalKind) -> Result<Signal, DaemonError> {
     signal(kind).map_err(|error| DaemonError::System { what: "listen for signals", reason: error.to_string() })
 }
 
-async fn wake_each_minute(commands: mpsc::Sender<Command>) -> Result<JobScheduler, DaemonError> {
-    let failed = |error: tokio_cron_scheduler::JobSchedulerError| DaemonError::System {
-        what: "start the scheduler",
-        reason: error.to_string(),
-    };
-    let scheduler = JobScheduler::new().await.map_err(failed)?;
+/// The tasks beside the loop. One that panics is an alarm, and is started again.
+struct Beside {
+    tasks: JoinSet<()>,
+    contexts: watch::Receiver<Arc<Context>>,
+}
+
+impl Beside {
+    fn spawn<F>(
+        &mut self,
+        name: &'static str,
+        task: impl Fn(watch::Receiver<Arc<Context>>) -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let contexts = self.contexts.clone();
+        self.tasks.spawn(async move {
+            let bulletin = || Arc::clone(&contexts.borrow().bulletin);
+            sync::supervised(name, bulletin, || task(contexts.clone())).await;
+        });
+    }
+}
+
+/// Wakes the loop by the scheduler's clock. The loop also wakes by itself, so this is a second clock and no condition.
+async fn wake_each_minute(commands: mpsc::Sender<Command>) {
+    loop {
+        let (wake, mut wakes) = mpsc::channel(1);
+        match schedule(wake).await {
+            Ok(mut scheduler) => {
+                while let Ok(Some(())) = tokio::time::timeout(LONGEST_SILENCE, wakes.recv()).await {
+                    // A full inbox means that a wake is waiting already.
+                    let _ = commands.try_send(Command::Wake);
+                }
+                warn!("the scheduler has not woken the loop for {LONGEST_SILENCE:?}; it is started again");
+                if let Err(error) = scheduler.shutdown().await {
+                    warn!("could not stop the scheduler: {error}");
+                }
+            }
+            Err(error) => {
+                error!("could not start the scheduler, retries in {PAUSE:?}: {error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn schedule(wake: mpsc::Sender<()>) -> Result<JobScheduler, JobSchedulerError> {
+    let scheduler = JobScheduler::new().await?;
     let job = Job::new(WAKES, move |_, _| {
-        // A full inbox means that a wake is waiting already.
-        let _ = commands.try_send(Command::Wake);
-    })
-    .map_err(failed)?;
-    scheduler.add(job).await.map_err(failed)?;
-    scheduler.start().await.map_err(failed)?;
+        let _ = wake.try_send(());
+    })?;
+    scheduler.add(job).await?;
+    scheduler.start().await?;
     Ok(scheduler)
 }
 
@@ -226,7 +275,7 @@ async fn reload(load: impl Fn() -> Result<Config, Problem>, old: &Context) -> Op
     let loaded = async {
         let config = Arc::new(load()?);
         Dispatcher::new(&config, old.clock.now()).map_err(StartError::Configuration)?;
-        Ok::<_, DaemonError>(sync::reload(old, config)?)
+        Ok::<_, DaemonError>(sync::reload(old, config).await?)
     }
     .await;
     tell(&[NotifyState::Ready]);

@@ -78,6 +78,9 @@ const ABSENCE: SignedDuration = SignedDuration::from_mins(5);
 /// A ping that tells something else than the last comes no sooner after that.
 const SHORTEST_PING: SignedDuration = SignedDuration::from_mins(1);
 
+/// How long the daemon waits before it tries again to read the targets' secrets.
+const PAUSE: Duration = Duration::from_secs(5);
+
 /// How long a command that is done with its work stays to tell of it.
 const LAST_WORDS: Duration = Duration::from_secs(20);
 
@@ -405,6 +408,7 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
     let started_at = contexts.borrow().clock.now();
     let mut current: Option<(Arc<Context>, Dispatcher)> = None;
     let mut surveyed_at: Option<Timestamp> = None;
+    let mut unusable = String::new();
     loop {
         let ctx = contexts.borrow_and_update().clone();
         let is_same = current.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &ctx));
@@ -416,19 +420,27 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
                     if let Err(error) = ctx.ledger.forget_other_targets(&names(&ctx.config)).await {
                         warn!("what was told to targets that are gone is not forgotten yet: {}", Chain(&error));
                     }
+                    ctx.bulletin.clear_if(AlarmKind::Configuration, &unusable);
+                    unusable.clear();
                     Some((Arc::clone(&ctx), dispatcher))
                 }
-                // Whoever made the context has made sure that there is nothing wrong.
+                // It was whole when the context was made: a file is away for a moment.
                 Err(problem) => {
-                    error!("nobody can be told: {problem}");
+                    let message = format!("notifications cannot be sent; retries in {PAUSE:?}: {problem}");
+                    if message != unusable {
+                        error!(alarm = "configuration", "{message}");
+                        ctx.bulletin.raise(AlarmKind::Configuration, message.clone());
+                        unusable = message;
+                    }
                     None
                 }
             };
         }
         let told = async {
-            let Some((ctx, dispatcher)) = current.as_ref().filter(|(ctx, _)| !ctx.config.notify.is_empty()) else {
+            let Some((ctx, dispatcher)) = &current else { return ctx.clock.sleep(PAUSE).await };
+            if ctx.config.notify.is_empty() {
                 return std::future::pending().await;
-            };
+            }
             let now = ctx.clock.now();
             let is_time = surveyed_at.is_none_or(|at| now.duration_since(at).unsigned_abs() >= ROUND);
             let told = if is_time { dispatcher.round(ctx).await } else { dispatcher.deliver(ctx).await };

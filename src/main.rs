@@ -5,6 +5,10 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser;
 use moesync::{cli, telemetry};
 
+/// Threads for blocking work: two for each of 1,024 downloads, the most that limits.concurrency allows, and 16 for each of
+/// 128 destinations that hang. A thread is made when it is needed.
+const BLOCKING_THREADS: usize = 4096;
+
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     let bars = cli::Bars::new();
@@ -13,7 +17,8 @@ fn main() -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: could not start the runtime: {error}");

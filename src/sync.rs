@@ -7,18 +7,20 @@
 use std::{
     collections::HashSet,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     archive::{self, Limits, Pass, RejectedKind, Verdict, Verified},
     config::{Query, Report},
     ledger::{Claim, LedgerError},
-    moengage::{self, Failure},
+    moengage::{self, Download, Failure},
     outcome::{self, Attempt, Entry, Grounds, OTHER_CONTENT, Outcome, Settled, StoredObject, Timing},
     report::{Keys, Partition, PartitionId, manifest_key},
     store::{Commit, Destination, Format, Found, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
@@ -27,6 +29,7 @@ use crate::{
 mod bulletin;
 mod context;
 mod delivery;
+mod frame;
 mod inspect;
 mod pace;
 mod pass;
@@ -37,17 +40,23 @@ mod refresh;
 mod snapshot;
 mod spool;
 mod start;
+mod supervise;
 mod tell;
+mod workers;
 
 pub use bulletin::Bulletin;
+use context::Purpose;
 pub use context::{Clock, Context, Progress, Secrets, SystemClock};
 use delivery::Delivery;
+pub use frame::Frame;
+use frame::{Overdue, Shown, Step, WaitsOn};
 pub use inspect::{Damage, Inspected, Mend, inspect, mend};
 pub use pass::{Command, Selection, Summary, continuously, once};
 pub use pulse::Pulse;
 pub use recover::{recover, recover_continuously};
 use spool::LineCount;
 pub use start::{StartError, ledger_file, reload, start};
+pub use supervise::{report as report_panic, supervised};
 
 /// How work on one partition ended.
 #[derive(Debug, Clone)]
@@ -64,9 +73,20 @@ pub struct Done {
     pub hold: Option<outcome::Hold>,
     /// See [`Attempt::was_admitted`].
     pub was_admitted: bool,
+    /// Whether the destination did not answer before the attempt's time was over.
+    pub is_unanswered: bool,
 }
 
-/// Works on one claimed partition, once. `answered` is called as soon as the vendor's answer shows that the workspace's
+/// All pages of a snapshot come within this, at MoEngage's rates: what takes longer is not the listing of one day.
+const LONGEST_GATHERING: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the removal of an unfinished upload is waited for; it goes on without that.
+const LONGEST_REMOVAL: Duration = Duration::from_secs(10);
+
+/// How often one request is repeated with a key that has just been replaced.
+const MOST_RENEWALS: usize = 3;
+
+/// Works on one claimed partition, once, within the time of `frame`. `answered` is called as soon as the vendor's answer shows that the workspace's
 /// credentials are good.
 ///
 /// # Errors
@@ -76,12 +96,21 @@ pub async fn sync_one(
     ctx: &Context,
     report: &Report,
     claim: Claim,
+    frame: &Frame,
     answered: impl Fn() + Send + Sync,
 ) -> Result<Done, LedgerError> {
     let started_at = ctx.clock.now();
     let id = claim.entry.partition.id.clone();
-    let work = Work { ctx, report, claim: &claim, keys: report.keys(id.date), started_at, answered: &answered };
-    let ended = work.attempt().await;
+    let work = Work { ctx, report, claim: &claim, keys: report.keys(id.date), started_at, frame, answered: &answered };
+    let mut is_unanswered = false;
+    let ended = tokio::select! {
+        biased;
+        ended = work.attempt() => ended,
+        overdue = frame.deadline() => {
+            is_unanswered = matches!(overdue.waits_on, WaitsOn::Destination(_));
+            Err(work.overdue(overdue).into())
+        }
+    };
 
     ctx.progress.end(&id);
     let (mut attempt, object) = match ended {
@@ -116,6 +145,7 @@ pub async fn sync_one(
         next_attempt_at: settlement.next_attempt_at,
         hold,
         was_admitted: attempt.was_admitted(),
+        is_unanswered,
     })
 }
 
@@ -276,6 +306,7 @@ struct Work<'a> {
     claim: &'a Claim,
     keys: Keys,
     started_at: Timestamp,
+    frame: &'a Frame,
     answered: &'a (dyn Fn() + Send + Sync),
 }
 
@@ -287,7 +318,7 @@ impl Work<'_> {
         if let Some(object) = &self.claim.entry.object {
             return self.refresh(destination, object).await;
         }
-        let (is_taken, gone) = match self.look(destination).await? {
+        let (is_taken, gone) = match self.frame.at(Step::Look, self.look(destination)).await? {
             Occupant::Ours(manifest) => {
                 return Ok(Landed {
                     remark: outcome::found_at(&manifest.key),
@@ -315,7 +346,8 @@ impl Work<'_> {
         if !remark.is_empty() {
             manifest.warnings.push(remark.clone());
         }
-        destination.put_manifest(&manifest).await.map_err(|error| store_failed(error, &delivery))?;
+        let put = self.frame.at(Step::Manifest, destination.put_manifest(&manifest)).await;
+        put.map_err(|error| store_failed(error, &delivery))?;
         Ok(Landed::fetched(manifest, remark, &delivery))
     }
 
@@ -355,7 +387,7 @@ impl Work<'_> {
 
     /// The manifest of the object at `key`, as far as the object itself tells; `None` when it is not whole.
     async fn described_again(&self, destination: &Destination, key: &str) -> Result<Option<Manifest>, StoreError> {
-        let reread = reread(self.ctx, self.report, destination, key).await?;
+        let reread = reread_noting(self.ctx, self.report, destination, key, || self.frame.note_progress()).await?;
         Ok(reread.map(|(verified, records)| Manifest { records, ..self.manifest(key, &verified) }))
     }
 
@@ -369,24 +401,24 @@ impl Work<'_> {
     /// Asks for an archive, or reads a whole listing.
     async fn open(&self, destination: &Destination) -> Result<Delivery, Ended> {
         let (secrets, partition) = (&self.ctx.secrets, &self.claim.entry.partition);
-        let workspace = &self.report.workspace;
-        let refused = |message| Missed::new(Outcome::Unauthorized, message);
+        let (workspace, purpose) = (&self.report.workspace, Purpose::of(self.report.source));
+        // A key that is away for a moment is no refusal.
+        let key = secrets.key(workspace, purpose).await;
+        let key = key.map_err(|problem| Missed::new(Outcome::Unavailable, problem))?;
         if !self.report.source.is_archive() {
             self.ctx.progress.begin(&partition.id, None);
-            let api_key = secrets.api_key(workspace).map_err(refused)?;
-            let gathered = snapshot::gather(self.ctx, self.report, partition, &api_key, self.answered).await;
-            return match gathered {
-                Ok(snapshot) => Ok(Delivery::Snapshot(snapshot)),
-                Err(failure) => Err(self.unread(destination, failure).await?.into()),
+            let gathering = snapshot::gather(self.ctx, self.report, partition, key, self.frame, self.answered);
+            let gathered = match tokio::time::timeout(LONGEST_GATHERING, gathering).await {
+                Ok(Ok(snapshot)) => snapshot,
+                Ok(Err(failure)) => return Err(self.unread(destination, failure).await?.into()),
+                Err(_) => {
+                    let message = format!("MoEngage's pages did not all come within {LONGEST_GATHERING:?}");
+                    return Err(Missed::new(Outcome::Unavailable, message).into());
+                }
             };
+            return Ok(self.shown(Delivery::Snapshot(gathered)));
         }
-        let secret = secrets.secret_key(workspace).map_err(refused)?;
-        let vendor = &self.ctx.vendor;
-        let opened = match self.was_badly_packed().await? {
-            true => vendor.open_packed(self.report, partition.id.date, &secret).await,
-            false => vendor.open(self.report, partition.id.date, &secret).await,
-        };
-        match opened {
+        match self.ask(key).await? {
             Ok(download) => {
                 self.ctx.note_vendor_date(self.report, download.vendor_date);
                 (self.answered)();
@@ -400,13 +432,75 @@ impl Work<'_> {
                     }
                 }
                 self.ctx.progress.begin(&partition.id, download.content_length);
-                Ok(Delivery::Archive(Box::new(download)))
+                Ok(self.shown(Delivery::Archive(Box::new(download))))
             }
             Err(failure) => {
                 self.ctx.note_vendor_date(self.report, failure.vendor_date);
                 Err(self.missed(failure).into())
             }
         }
+    }
+
+    /// Asks for an archive, again with another key where `key` was replaced meanwhile.
+    async fn ask(&self, mut key: SecretString) -> Result<Result<Download, Failure>, LedgerError> {
+        let (vendor, workspace) = (&self.ctx.vendor, &self.report.workspace);
+        let date = self.claim.entry.partition.id.date;
+        let is_packed = self.was_badly_packed().await?;
+        let mut renewals = 0;
+        loop {
+            let opened = match is_packed {
+                true => vendor.open_packed(self.report, date, &key).await,
+                false => vendor.open(self.report, date, &key).await,
+            };
+            let refusal = match opened {
+                Err(failure) if failure.outcome == Outcome::Unauthorized && renewals < MOST_RENEWALS => failure,
+                opened => return Ok(opened),
+            };
+            renewals += 1;
+            match self.ctx.secrets.renewed(workspace, Purpose::Archives, &key).await {
+                Ok(Some(renewed)) => key = renewed,
+                Ok(None) => return Ok(Err(refusal)),
+                Err(problem) => return Ok(Err(context::unreadable(refusal, &problem))),
+            }
+        }
+    }
+
+    /// Remembers what MoEngage has shown, whatever becomes of the attempt.
+    fn shown(&self, delivery: Delivery) -> Delivery {
+        let request_id = delivery.request_id().map(str::to_owned);
+        self.frame.note_shown(Shown { seen: true, vendor_date: delivery.vendor_date(), request_id });
+        delivery
+    }
+
+    /// The time was over.
+    fn overdue(&self, Overdue { waits_on, is_short_of_memory, shown }: Overdue) -> Missed {
+        let (limit, destination) = (self.frame.limit(), &self.report.destination);
+        let (outcome, what) = match waits_on {
+            WaitsOn::MoEngage if shown.seen => (Outcome::Unavailable, "the download from MoEngage".to_owned()),
+            WaitsOn::MoEngage => (Outcome::Unavailable, "the request to MoEngage".to_owned()),
+            WaitsOn::Destination(_) if is_short_of_memory => (
+                Outcome::StoreFailed,
+                format!("waiting for memory that other uploads to destination `{destination}` take"),
+            ),
+            WaitsOn::Destination(step) => (Outcome::StoreFailed, format!("{step} at destination `{destination}`")),
+        };
+        let message =
+            format!("{what} did not finish within {limit:?}, the time for an attempt; see limits.attempt_timeout");
+        Missed {
+            http_status: shown.seen.then_some(200),
+            seen: shown.seen,
+            vendor_date: shown.vendor_date,
+            request_id: shown.request_id,
+            ..Missed::new(outcome, message)
+        }
+    }
+
+    /// Removes an unfinished upload. A destination that hangs is not waited for, nor does the time it takes change what
+    /// becomes of the attempt.
+    async fn abandon(&self, upload: Upload) {
+        let removal = tokio::spawn(upload.abort());
+        let removal = self.frame.at(Step::Remove, tokio::time::timeout(LONGEST_REMOVAL, removal));
+        let _ = self.frame.uncounted(removal).await;
     }
 
     fn missed(&self, failure: Failure) -> Missed {
@@ -428,7 +522,7 @@ impl Work<'_> {
         let mut missed = self.missed(failure);
         if self.is_last_chance() || self.broken_before().await?.contains(&sha256) {
             let key = self.keys.quarantined_page(&sha256);
-            missed.message = match keep_page(destination, *page, &sha256, &key).await {
+            missed.message = match self.frame.at(Step::Keep, keep_page(destination, *page, &sha256, &key)).await {
                 Ok(()) => format!("{}; all {size} bytes of the page are kept at `{key}`", missed.message),
                 Err(error) => format!("{}; and the page could not be kept: {error}", missed.message),
             };
@@ -454,13 +548,14 @@ impl Work<'_> {
         let placement = if is_settled_place && !may_be_kept { Placement::Direct(&key) } else { Placement::Staged };
         let mut upload =
             destination.stage(placement, delivery.content_length()).map_err(|error| store_failed(error, delivery))?;
+        self.frame.note_memory(upload.waits_for_memory());
         let mut pass = Pass::start(limits(self.ctx, self.report));
         loop {
             let chunk = match next {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(failure) => {
-                    upload.abort().await;
+                    self.abandon(upload).await;
                     return Err(self.missed(failure).into());
                 }
             };
@@ -468,15 +563,27 @@ impl Work<'_> {
                 self.ctx.progress.advance(id, chunk.len() as u64);
             }
             if let Err(too_large) = pass.feed(chunk.clone()).await {
-                upload.abort().await;
+                self.abandon(upload).await;
                 return Err(Missed::seen(Outcome::Corrupt, too_large.to_string(), delivery).into());
             }
-            upload.write(chunk).await.map_err(|error| store_failed(error, delivery))?;
-            next = delivery.chunk().await;
+            let written = self.frame.at(Step::Write, upload.write(chunk)).await;
+            written.map_err(|error| store_failed(error, delivery))?;
+            next = tokio::select! {
+                biased;
+                chunk = delivery.chunk() => chunk,
+                () = upload.overstays() => {
+                    self.abandon(upload).await;
+                    let message = format!(
+                        "MoEngage sends too slowly for the memory that uploads to destination `{}` share, and others wait for it",
+                        destination.name()
+                    );
+                    return Err(Missed::seen(Outcome::Unavailable, message, delivery).into());
+                }
+            };
         }
         match pass.finish().await {
             Verdict::Verified(_) if delivery.is_packed() => {
-                upload.abort().await;
+                self.abandon(upload).await;
                 let message = "the gzip around the archive came whole this time; it is taken off at the next attempt";
                 Err(Missed::seen(Outcome::Corrupt, message.into(), delivery).into())
             }
@@ -504,17 +611,17 @@ impl Work<'_> {
         let version = self.keys.version(verified.sha256());
         let mut target = if is_taken { &version } else { &key };
         loop {
-            let committed = upload.commit(verified, target, still_ours()).await;
+            let committed = self.frame.at(Step::Store, upload.commit(verified, target, still_ours())).await;
             match committed.map_err(|error| store_failed(error, delivery))? {
                 Commit::Stored | Commit::AlreadyThere => break,
                 Commit::Taken { kept: true } if *target == key => target = &version,
                 Commit::Taken { .. } => {
-                    upload.abort().await;
+                    self.abandon(upload).await;
                     let message = format!("other content appeared at `{target}` during the download");
                     return Err(Missed::seen(Outcome::StoreFailed, message, delivery).into());
                 }
                 Commit::NotOurs => {
-                    upload.abort().await;
+                    self.abandon(upload).await;
                     let error = unknown.into_inner().unwrap_or_else(PoisonError::into_inner);
                     let what = self.claim.entry.partition.id.to_string();
                     return Err(error.unwrap_or(LedgerError::Fenced { what }).into());
@@ -543,11 +650,11 @@ impl Work<'_> {
         let mut outcome = Outcome::Corrupt;
         if is_unsupported && upload.is_bound() {
             // The first bytes did not show it. Those of the next attempt can go anywhere.
-            upload.abort().await;
+            self.abandon(upload).await;
             message = format!("{message}; it is fetched again to be kept");
         } else if rejected.size > 0 && (is_unsupported || self.is_last_chance() || is_repeated) {
             let key = self.keys.quarantine(&rejected.sha256);
-            match upload.keep(&rejected.sha256, &key).await {
+            match self.frame.at(Step::Keep, upload.keep(&rejected.sha256, &key)).await {
                 Ok(_) => {
                     message = format!("{message}; all {} bytes are kept at `{key}`", rejected.size);
                     outcome = if is_unsupported { Outcome::Unsupported } else { Outcome::Corrupt };
@@ -559,7 +666,7 @@ impl Work<'_> {
                 }
             }
         } else {
-            upload.abort().await;
+            self.abandon(upload).await;
         }
         Missed { size: Some(rejected.size), sha256: Some(rejected.sha256), ..Missed::seen(outcome, message, delivery) }
     }
@@ -685,11 +792,23 @@ async fn reread(
     destination: &Destination,
     key: &str,
 ) -> Result<Option<(Verified, Option<u64>)>, StoreError> {
+    reread_noting(ctx, report, destination, key, || ()).await
+}
+
+/// The same; `went_on` is called with each chunk.
+async fn reread_noting(
+    ctx: &Context,
+    report: &Report,
+    destination: &Destination,
+    key: &str,
+    went_on: impl Fn(),
+) -> Result<Option<(Verified, Option<u64>)>, StoreError> {
     let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
     let mut pass = Pass::start(limits(ctx, report));
     let mut lines = (!report.source.is_archive()).then(LineCount::default);
     while let Some(chunk) = bytes.next().await {
         let chunk = chunk?;
+        went_on();
         if lines.as_mut().is_some_and(|lines| lines.feed(&chunk).is_err()) || pass.feed(chunk).await.is_err() {
             return Ok(None);
         }

@@ -176,12 +176,12 @@ async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Res
     for report in &config.reports {
         let checked = async {
             if report.source.is_archive() {
-                match secrets.secret_key(&report.workspace) {
+                match secrets.secret_key(&report.workspace).await {
                     Ok(secret) => answers(shell, &client, limits, report, &secret).await,
                     Err(problem) => (false, problem),
                 }
             } else {
-                match secrets.api_key(&report.workspace) {
+                match secrets.api_key(&report.workspace).await {
                     Ok(api_key) => first_page(shell, &client, report, &api_key).await,
                     Err(problem) => (false, problem),
                 }

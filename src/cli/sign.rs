@@ -16,7 +16,7 @@ pub(super) struct Options {
     filename: String,
 }
 
-pub(super) fn run(shell: &Shell, options: Options) -> Result {
+pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let Options { workspace, filename } = options;
     known("workspace", &workspace, config.workspaces.iter().map(|known| known.name.as_str()))?;
@@ -25,7 +25,7 @@ pub(super) fn run(shell: &Shell, options: Options) -> Result {
         .iter()
         .find(|known| known.name == workspace)
         .ok_or_else(|| Failure::Usage(format!("no workspace is called `{workspace}`")))?;
-    let secret = Secrets::default().secret_key(workspace).map_err(Failure::Usage)?;
+    let secret = Secrets::default().secret_key(workspace).await.map_err(Failure::Usage)?;
     // The two APIs have names of two forms.
     let is_dump =
         filename.strip_suffix(".zip").is_some_and(|day| day.len() == 8 && day.bytes().all(|b| b.is_ascii_digit()));

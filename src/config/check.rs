@@ -152,6 +152,11 @@ fn limits(raw: &raw::Limits, at: &Place<'_>) -> Result<Limits, Problem> {
             1..=1024,
             &at.key("concurrency_per_workspace"),
         )?,
+        concurrency_per_destination: integer(
+            raw.concurrency_per_destination,
+            1..=1024,
+            &at.key("concurrency_per_destination"),
+        )?,
         archive_bytes: bytes(&raw.archive_bytes, &at.key("archive_bytes"))?,
         inflated_bytes: bytes(&raw.inflated_bytes, &at.key("inflated_bytes"))?,
         inflate_ratio: integer(raw.inflate_ratio, 1..=1_000_000, &at.key("inflate_ratio"))?,

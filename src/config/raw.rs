@@ -159,6 +159,9 @@ pub(super) struct Limits {
     /// Downloads at once from one workspace.
     #[schemars(range(min = 1, max = 1024))]
     pub(super) concurrency_per_workspace: i64,
+    /// Downloads at once to one destination. One that does not answer takes no other places than these.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(super) concurrency_per_destination: i64,
     /// Largest archive accepted, as received, and largest snapshot, as stored.
     pub(super) archive_bytes: ByteSize,
     /// Most bytes inflated from one archive, and most bytes of the lines of one snapshot.
@@ -166,7 +169,8 @@ pub(super) struct Limits {
     /// Most inflated bytes for each byte of archive.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) inflate_ratio: i64,
-    /// Longest time for one attempt, from the request to the last byte; of the JSON sources, for one page.
+    /// Longest time for one attempt: looking, fetching, verifying, storing. Of the JSON sources, from one page to the next
+    /// without the time spent waiting for a turn under MoEngage's rates; all pages have 24 hours.
     pub(super) attempt_timeout: Duration,
     /// Longest time to connect.
     pub(super) connect_timeout: Duration,
@@ -179,6 +183,7 @@ impl Default for Limits {
         Limits {
             concurrency: 16,
             concurrency_per_workspace: 4,
+            concurrency_per_destination: 8,
             archive_bytes: ByteSize("20 GiB".to_owned()),
             inflated_bytes: ByteSize("200 GiB".to_owned()),
             inflate_ratio: 500,

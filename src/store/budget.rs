@@ -58,7 +58,7 @@ impl Budget {
 
     /// Of a process with these destinations.
     pub fn for_destinations(destinations: &[config::Destination]) -> Self {
-        let directories = destinations.iter().filter(|destination| destination.url.scheme() == "file").count();
+        let directories = destinations.iter().filter(|destination| destination.is_directory()).count();
         Self::of(directories as u64, (destinations.len() - directories) as u64)
     }
 
@@ -68,9 +68,9 @@ impl Budget {
         Budget { store_bytes, copying: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Whether it divides the memory as `other` does.
-    pub fn divides_like(&self, other: &Self) -> bool {
-        self.store_bytes == other.store_bytes
+    /// Of the same process, with these destinations in place of those that it had. What is under way there keeps its share.
+    pub fn redivided(&self, destinations: &[config::Destination]) -> Self {
+        Budget { copying: Arc::clone(&self.copying), ..Self::for_destinations(destinations) }
     }
 
     /// The share of a directory.

@@ -36,6 +36,13 @@ impl Bulletin {
         self.news.notify_one();
     }
 
+    /// It is no longer wrong, if it was raised with this message.
+    pub fn clear_if(&self, kind: AlarmKind, message: &str) {
+        if self.incidents().get(&kind).is_some_and(|raised| raised == message) {
+            self.clear(kind);
+        }
+    }
+
     /// What is wrong.
     pub fn incidents(&self) -> BTreeMap<AlarmKind, String> {
         self.incidents.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -11,15 +11,15 @@ use std::{
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tracing::warn;
 
 use super::{Bulletin, Pulse, pace::Pace};
 use crate::{
-    config::{AlarmKind, Config, Report, Workspace},
+    config::{AlarmKind, Config, Report, Source, Workspace},
     ledger::{Ledger, LedgerError},
-    moengage,
-    outcome::CLOCK_TOLERANCE,
+    moengage::{self, Failure},
+    outcome::{CLOCK_TOLERANCE, Outcome},
     plan::LedgerView,
     report::PartitionId,
     store::{Budget, Destination},
@@ -224,16 +224,34 @@ impl Context {
     }
 }
 
-/// The workspaces' keys, read when first needed and again after the vendor refused one: a mended key heals by itself.
+/// The workspaces' keys. One is read when it is first needed, and again after MoEngage has refused it: a key that is
+/// replaced, or corrected, takes effect without a restart.
 #[derive(Default)]
 pub struct Secrets {
-    known: Mutex<HashMap<(String, Purpose), SecretString>>,
+    known: Mutex<HashMap<(String, Purpose), Slot>>,
 }
 
+/// One key.
+#[derive(Default)]
+struct Slot {
+    secret: Option<SecretString>,
+    /// Held while it is read: a file that hangs keeps one thread, and of many attempts that were refused one reads.
+    reading: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Purpose {
+pub(super) enum Purpose {
+    /// It signs requests for archives.
     Archives,
+    /// It is the password of the JSON APIs.
     Apis,
+}
+
+impl Purpose {
+    pub(super) fn of(source: Source) -> Self {
+        if source.is_archive() { Purpose::Archives } else { Purpose::Apis }
+    }
 }
 
 impl Secrets {
@@ -242,8 +260,8 @@ impl Secrets {
     /// # Errors
     ///
     /// What is wrong with its file or variable.
-    pub fn secret_key(&self, workspace: &Workspace) -> Result<SecretString, String> {
-        self.read(workspace, Purpose::Archives)
+    pub async fn secret_key(&self, workspace: &Workspace) -> Result<SecretString, String> {
+        self.key(workspace, Purpose::Archives).await
     }
 
     /// The password of `workspace` for the JSON APIs.
@@ -251,27 +269,85 @@ impl Secrets {
     /// # Errors
     ///
     /// What is wrong with its file or variable.
-    pub fn api_key(&self, workspace: &Workspace) -> Result<SecretString, String> {
-        self.read(workspace, Purpose::Apis)
+    pub async fn api_key(&self, workspace: &Workspace) -> Result<SecretString, String> {
+        self.key(workspace, Purpose::Apis).await
     }
 
-    fn read(&self, workspace: &Workspace, purpose: Purpose) -> Result<SecretString, String> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (workspace.name.clone(), purpose);
-        if let Some(secret) = known.get(&key) {
-            return Ok(secret.clone());
+    pub(super) async fn key(&self, workspace: &Workspace, purpose: Purpose) -> Result<SecretString, String> {
+        self.read(workspace, purpose, |_| true).await
+    }
+
+    /// The key in place of `refused`, which MoEngage has refused; `None` when its source still says the same.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with its file or variable: that it cannot be read is no refusal, a key is being replaced.
+    pub(super) async fn renewed(
+        &self,
+        workspace: &Workspace,
+        purpose: Purpose,
+        refused: &SecretString,
+    ) -> Result<Option<SecretString>, String> {
+        let is_another = |secret: &SecretString| secret.expose_secret() != refused.expose_secret();
+        let secret = self.read(workspace, purpose, is_another).await?;
+        Ok(Some(secret).filter(is_another))
+    }
+
+    /// The key that is known, if it is good enough, else what its source says.
+    async fn read(
+        &self,
+        workspace: &Workspace,
+        purpose: Purpose,
+        is_good: impl Fn(&SecretString) -> bool,
+    ) -> Result<SecretString, String> {
+        let known = || {
+            self.with_slot(workspace, purpose, |slot| {
+                (slot.secret.clone().filter(|secret| is_good(secret)), Arc::clone(&slot.reading))
+            })
+        };
+        let (secret, reading) = known();
+        if let Some(secret) = secret {
+            return Ok(secret);
+        }
+        let reading = reading.lock_owned().await;
+        // Another attempt may have read it meanwhile.
+        if let (Some(secret), _) = known() {
+            return Ok(secret);
         }
         let (source, what) = match purpose {
-            Purpose::Archives => (&workspace.secret_key, "secret key"),
-            Purpose::Apis => (&workspace.api_key, "API key"),
+            Purpose::Archives => (workspace.secret_key.clone(), "secret key"),
+            Purpose::Apis => (workspace.api_key.clone(), "API key"),
         };
-        let secret =
-            source.resolve().map_err(|problem| format!("the {what} of workspace `{}`: {problem}", workspace.name))?;
-        known.insert(key, secret.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let read = source.resolve();
+            drop(reading);
+            read
+        });
+        let problem = |problem: String| format!("the {what} of workspace `{}`: {problem}", workspace.name);
+        let secret = match read.await {
+            Ok(read) => read.map_err(|error| problem(error.to_string()))?,
+            Err(failure) => return Err(problem(failure.to_string())),
+        };
+        self.with_slot(workspace, purpose, |slot| slot.secret = Some(secret.clone()));
         Ok(secret)
     }
 
     pub(super) fn forget(&self, workspace: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _), _| name != workspace);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, slot) in known.iter_mut().filter(|((name, _), _)| name == workspace) {
+            slot.secret = None;
+        }
     }
+
+    fn with_slot<T>(&self, workspace: &Workspace, purpose: Purpose, act: impl FnOnce(&mut Slot) -> T) -> T {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        act(known.entry((workspace.name.clone(), purpose)).or_default())
+    }
+}
+
+/// A refusal of a key that could not be read again: it is being replaced, most likely, so it is no refusal of the
+/// workspace.
+pub(super) fn unreadable(refusal: Failure, problem: &str) -> Failure {
+    let message = format!("{}; and the key cannot be read again at the moment: {problem}", refusal.message);
+    Failure { outcome: Outcome::Unavailable, message, ..refusal }
 }

@@ -6,7 +6,7 @@
 
 use tracing::warn;
 
-use super::{Ended, Landed, LedgerError, Work, inspect::digest, store_failed};
+use super::{Ended, Landed, LedgerError, Step, Work, inspect::digest, store_failed};
 use crate::{
     outcome::StoredObject,
     store::{Destination, Manifest},
@@ -18,19 +18,19 @@ impl Work<'_> {
         let mut delivery = self.open(destination).await?;
         let (verified, upload) = self.fetch(destination, &mut delivery, false).await?;
         let fail = |error| store_failed(error, &delivery);
-        let present = digest(destination, key).await.map_err(fail)?;
-        let described = destination.manifest(key).await.map_err(fail)?;
+        let present = self.frame.at(Step::Look, digest(destination, key)).await.map_err(fail)?;
+        let described = self.frame.at(Step::Look, destination.manifest(key)).await.map_err(fail)?;
         let new = self.manifest_of(&delivery, key, &verified);
         let is_right = |manifest: &Manifest| {
             manifest.names(&self.claim.entry.partition.id, key) && manifest.sha256 == verified.sha256()
         };
 
         if present.as_deref() == Some(verified.sha256()) {
-            upload.abort().await;
+            self.abandon(upload).await;
             let manifest = match described.filter(is_right) {
                 Some(manifest) => manifest,
                 None => {
-                    destination.put_manifest(&new).await.map_err(fail)?;
+                    self.frame.at(Step::Manifest, destination.put_manifest(&new)).await.map_err(fail)?;
                     new
                 }
             };
@@ -40,20 +40,22 @@ impl Work<'_> {
             // Something else has the partition's own name, and ours is among the versions already: one more of them.
             let placed = self.place(&delivery, &verified, upload, true).await?;
             let manifest = Manifest { key: placed.key, ..new };
-            destination.put_manifest(&manifest).await.map_err(fail)?;
+            self.frame.at(Step::Manifest, destination.put_manifest(&manifest)).await.map_err(fail)?;
             return Ok(Landed::fetched(manifest, "restated".into(), &delivery));
         }
         let remark = match &present {
             Some(sha256) => {
                 let version = self.keys.version(sha256);
-                destination.keep_as(key, &version).await.map_err(fail)?;
+                self.frame.at(Step::Keep, destination.keep_as(key, &version)).await.map_err(fail)?;
                 let manifest = match described.filter(|manifest| manifest.sha256 == *sha256) {
                     Some(manifest) => Some(Manifest { key: version.clone(), ..manifest }),
                     // A process died when it had replaced the object and not yet the manifest.
-                    None => self.described_again(destination, &version).await.map_err(fail)?,
+                    None => {
+                        self.frame.at(Step::Keep, self.described_again(destination, &version)).await.map_err(fail)?
+                    }
                 };
                 if let Some(manifest) = manifest {
-                    destination.put_manifest(&manifest).await.map_err(fail)?;
+                    self.frame.at(Step::Manifest, destination.put_manifest(&manifest)).await.map_err(fail)?;
                 }
                 format!("restated; what was there is kept at `{version}`")
             }
@@ -63,11 +65,11 @@ impl Work<'_> {
             }
         };
         if !self.ctx.ledger.begin_replacing(self.claim).await? {
-            upload.abort().await;
+            self.abandon(upload).await;
             return Err(LedgerError::Fenced { what: self.claim.entry.partition.id.to_string() }.into());
         }
-        upload.replace(&verified, key).await.map_err(fail)?;
-        destination.put_manifest(&new).await.map_err(fail)?;
+        self.frame.at(Step::Store, upload.replace(&verified, key)).await.map_err(fail)?;
+        self.frame.at(Step::Manifest, destination.put_manifest(&new)).await.map_err(fail)?;
         Ok(Landed::fetched(new, remark, &delivery))
     }
 }

@@ -16,7 +16,12 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::{Context, jitter, not_reached, spool::Spool};
+use super::{
+    Context, Frame,
+    context::{self, Purpose},
+    jitter, not_reached,
+    spool::Spool,
+};
 use crate::{
     config::{CampaignsQuery, Query, Report, StatsQuery},
     moengage::{self, Failure, Oddity, Page, Question, Record, RequestId},
@@ -87,7 +92,8 @@ pub(super) async fn gather(
     ctx: &Context,
     report: &Report,
     partition: &Partition,
-    api_key: &SecretString,
+    api_key: SecretString,
+    frame: &Frame,
     answered: &(dyn Fn() + Send + Sync),
 ) -> Result<Snapshot, Failure> {
     let folder = ctx.ledger.path().parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -98,6 +104,7 @@ pub(super) async fn gather(
         report,
         partition,
         api_key,
+        frame,
         answered,
         spool: Some(spool),
         is_answered: false,
@@ -134,7 +141,9 @@ struct Reader<'a> {
     ctx: &'a Context,
     report: &'a Report,
     partition: &'a Partition,
-    api_key: &'a SecretString,
+    api_key: SecretString,
+    /// The time for waiting one's turn does not count.
+    frame: &'a Frame,
     answered: &'a (dyn Fn() + Send + Sync),
     /// Lent to the thread that writes.
     spool: Option<Spool>,
@@ -398,12 +407,13 @@ impl Reader<'_> {
         let mut number = 0;
         loop {
             number += 1;
-            ctx.pace.turn(clock, &self.report.workspace.app_id, source).await;
+            self.frame.uncounted(ctx.pace.turn(clock, &self.report.workspace.app_id, source)).await;
             self.requests += 1;
-            let asked = ctx.vendor.page(self.report, question, self.api_key, &request_id()).await;
+            let asked = ctx.vendor.page(self.report, question, &self.api_key, &request_id()).await;
             let failure = match asked {
                 Ok(page) => {
                     self.pages += 1;
+                    self.frame.restart();
                     self.arrived(&page)?;
                     self.count_ids(&page)?;
                     return Ok(page);
@@ -411,6 +421,16 @@ impl Reader<'_> {
                 Err(failure) => failure,
             };
             ctx.note_vendor_date(self.report, failure.vendor_date);
+            if failure.outcome == Outcome::Unauthorized && number < QUICK_TRIES {
+                match ctx.secrets.renewed(&self.report.workspace, Purpose::Apis, &self.api_key).await {
+                    Ok(Some(key)) => {
+                        self.api_key = key;
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(problem) => return Err(context::unreadable(failure, &problem)),
+                }
+            }
             let is_patient = self.is_answered && number < QUICK_TRIES;
             if failure.outcome == Outcome::RateLimited {
                 let asked =

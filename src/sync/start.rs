@@ -42,15 +42,15 @@ pub async fn start(
 ) -> Result<Context, StartError> {
     let path = ledger_file(&config)?;
     tell_warnings(&config);
-    let secrets = resolve(&config)?;
+    let secrets = resolve(&config).await?;
     let vendor = client(&config)?;
     let place = ledger::place(path, &random()).map_err(|source| LedgerError::File {
         message: format!("could not write beside the ledger {}", path.display()),
         source: Some(source),
     })?;
     let holder = format!("{place}-{}-{}", std::process::id(), random());
-    let budget = Budget::new();
-    let destinations = open(&config, &budget, &holder)?;
+    let budget = Budget::for_destinations(&config.destinations);
+    let destinations = open(&config, &budget, &holder, None)?;
     let (ledger, found) = ledger::open(path, &holder, clock.now()).await?;
     let bulletin = Arc::new(Bulletin::default());
     match &found {
@@ -90,13 +90,14 @@ pub async fn start(
 /// # Errors
 ///
 /// [`StartError::Configuration`]; `old` stays usable.
-pub fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError> {
+pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError> {
     tell_warnings(&config);
+    let budget = old.budget.redivided(&config.destinations);
     Ok(Context {
         ledger: old.ledger.clone(),
         vendor: client(&config)?,
-        destinations: open(&config, &old.budget, &old.holder)?,
-        secrets: resolve(&config)?,
+        destinations: open(&config, &budget, &old.holder, Some(old))?,
+        secrets: resolve(&config).await?,
         clock: Arc::clone(&old.clock),
         progress: Arc::clone(&old.progress),
         pace: Arc::clone(&old.pace),
@@ -104,7 +105,7 @@ pub fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError>
         bulletin: Arc::clone(&old.bulletin),
         skews: Arc::clone(&old.skews),
         place: old.place.clone(),
-        budget: old.budget.clone(),
+        budget,
         holder: old.holder.clone(),
         config,
     })
@@ -132,13 +133,13 @@ fn tell_warnings(config: &Config) {
     }
 }
 
-fn resolve(config: &Config) -> Result<Secrets, StartError> {
+async fn resolve(config: &Config) -> Result<Secrets, StartError> {
     let secrets = Secrets::default();
     for workspace in &config.workspaces {
-        secrets.secret_key(workspace).map_err(StartError::Configuration)?;
+        secrets.secret_key(workspace).await.map_err(StartError::Configuration)?;
     }
     for report in config.reports.iter().filter(|report| !report.source.is_archive()) {
-        secrets.api_key(&report.workspace).map_err(StartError::Configuration)?;
+        secrets.api_key(&report.workspace).await.map_err(StartError::Configuration)?;
     }
     Ok(secrets)
 }
@@ -148,8 +149,21 @@ fn client(config: &Config) -> Result<moengage::Client, StartError> {
         .map_err(|error| StartError::Configuration(Chain(&error).to_string()))
 }
 
-fn open(config: &Config, budget: &Budget, holder: &str) -> Result<HashMap<String, Destination>, StartError> {
+/// Opens the destinations. A directory that is open in `old` and has not changed stays so: a mount that hangs must neither
+/// keep a reload waiting nor take threads anew.
+fn open(
+    config: &Config,
+    budget: &Budget,
+    holder: &str,
+    old: Option<&Context>,
+) -> Result<HashMap<String, Destination>, StartError> {
     let opened = config.destinations.iter().map(|destination| {
+        if let Some(old) = old
+            && old.config.destinations.iter().any(|known| known.is_same_directory(destination))
+            && let Some(opened) = old.destinations.get(&destination.name)
+        {
+            return Ok((destination.name.clone(), opened.clone()));
+        }
         let opened = Destination::open(destination, budget.clone(), holder)
             .map_err(|error| StartError::Configuration(format!("{}: {error}", destination.place)))?;
         Ok((destination.name.clone(), opened))

@@ -22,7 +22,7 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{State, overview::Standing, read_ledger};
 use crate::{
     alarm::Alarm,
-    config::Source,
+    config::{AlarmKind, Source},
     ledger::{AttemptFigures, DURATION_BOUNDS, LedgerError, ReportFigures},
     outcome::Outcome,
     report::ReportId,
@@ -35,6 +35,10 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// How long an answer counts: making one takes a look at every attempt there was.
 const SCRAPE_AGE: Duration = Duration::from_secs(5);
+
+/// What may be wrong with the process itself, or with what it needs.
+const INCIDENTS: [AlarmKind; 5] =
+    [AlarmKind::StoreFailed, AlarmKind::Ledger, AlarmKind::Configuration, AlarmKind::Clock, AlarmKind::Panic];
 
 /// What was last answered, under which context, and when.
 #[derive(Default)]
@@ -90,6 +94,16 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
         "When the loop last planned and wrote that to the ledger; before the first time, when it began.",
     );
     text.sample("moesync_last_plan_timestamp_seconds", &[], planned_at.as_second());
+    text.family(
+        "moesync_incident",
+        "gauge",
+        "Whether something is wrong with the process itself, or with what it needs, by the alarm for it.",
+    );
+    let incidents = ctx.incidents();
+    for kind in INCIDENTS {
+        let is_so = matches!(incidents.get(&kind), Some(Some(_)));
+        text.sample("moesync_incident", &[("alarm", kind.as_str())], u8::from(is_so));
+    }
     text.family(
         "moesync_workspace_held",
         "gauge",

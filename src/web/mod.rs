@@ -37,7 +37,7 @@ use jiff::Timestamp;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinError, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::{debug, error, info, warn};
@@ -47,7 +47,7 @@ use self::{guard::Guard, health::Probes, metrics::Scrape, partitions::Places};
 use crate::{
     config,
     ledger::{self, Ledger, LedgerError},
-    sync::Context,
+    sync::{Context, report_panic},
 };
 
 /// Most connections at once. For one more, the oldest that is not being answered ends, so that whoever only occupies
@@ -85,7 +85,7 @@ pub enum WebError {
 pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
-    guard: Guard,
+    guard: Arc<Guard>,
     config: config::Web,
 }
 
@@ -108,7 +108,7 @@ impl Listener {
         let failed = |reason| WebError::Listen { address, reason };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let guard = Guard::new(address, config, token);
+        let guard = Arc::new(Guard::new(address, config, token));
         Ok(Some(Self { listener, address, guard, config: config.clone() }))
     }
 
@@ -118,20 +118,20 @@ impl Listener {
     }
 
     /// Answers until cancelled, which ends all connections too. `contexts` is what is shown, always the latest; with each
-    /// new one the token is read anew.
-    pub async fn serve(self, contexts: watch::Receiver<Arc<Context>>) {
-        let guard = Arc::new(self.guard);
+    /// new one the token is read anew. May be called again after a panic.
+    pub async fn serve(&self, contexts: watch::Receiver<Arc<Context>>) {
         let began_at = contexts.borrow().clock.now();
-        let renewing = renew(Arc::clone(&guard), self.config, contexts.clone());
+        let renewing = renew(Arc::clone(&self.guard), self.config.clone(), contexts.clone());
+        let panicked = || report_panic(&contexts.borrow().bulletin, "an answer of the status page");
         let state = State {
-            contexts,
+            contexts: contexts.clone(),
             began_at,
             probes: Probes::default(),
             scrape: Scrape::default(),
             places: Places::default(),
         };
         tokio::select! {
-            () = accept(self.listener, router(Arc::new(state), guard)) => {}
+            () = accept(&self.listener, router(Arc::new(state), Arc::clone(&self.guard)), panicked) => {}
             () = renewing => {}
         }
     }
@@ -157,12 +157,26 @@ async fn renew(guard: Arc<Guard>, config: config::Web, mut contexts: watch::Rece
     std::future::pending().await
 }
 
-async fn accept(listener: TcpListener, router: Router) {
+/// Accepts connections. `panicked` is called for each that ended by a fault of moesync.
+async fn accept(listener: &TcpListener, router: Router, panicked: impl Fn()) {
     let mut connections = JoinSet::new();
+    let note = |ended: Result<(), JoinError>| {
+        if ended.is_err_and(|error| error.is_panic()) {
+            panicked();
+        }
+    };
     // The oldest first.
     let mut places: Vec<Place> = Vec::new();
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next() => {
+                note(ended);
+                places.retain(|place: &Place| !place.connection.is_finished());
+                continue;
+            }
+        };
+        match accepted {
             Ok((stream, _)) => {
                 let is_busy = Arc::new(AtomicBool::new(false));
                 let connection = connections.spawn(converse(stream, router.clone(), Arc::clone(&is_busy)));
@@ -174,7 +188,9 @@ async fn accept(listener: TcpListener, router: Router) {
                 sleep(Duration::from_millis(100)).await;
             }
         }
-        while connections.try_join_next().is_some() {}
+        while let Some(ended) = connections.try_join_next() {
+            note(ended);
+        }
         places.retain(|place| !place.connection.is_finished());
         while places.len() > MOST_CONNECTIONS {
             // The last has only just come.
@@ -182,7 +198,9 @@ async fn accept(listener: TcpListener, router: Router) {
                 Some(idle) => places.remove(idle).connection.abort(),
                 // All are being answered, which takes its time and no more.
                 None => {
-                    connections.join_next().await;
+                    if let Some(ended) = connections.join_next().await {
+                        note(ended);
+                    }
                     places.retain(|place| !place.connection.is_finished());
                 }
             }

@@ -38,6 +38,8 @@ pub struct Overview {
     pub partitions: Counts,
     /// Bytes of all their stored objects.
     pub stored_bytes: u64,
+    /// What is wrong with the process itself, or with what it needs.
+    pub incidents: Vec<Incident>,
     /// What is in danger, the nearest to its expiry first; then what was lost lately.
     pub dangers: Vec<Danger>,
     /// What is done next, in order.
@@ -46,6 +48,16 @@ pub struct Overview {
     pub unconfigured: u64,
     /// The configured reports, in the order of the configuration.
     pub reports: Vec<ReportOverview>,
+}
+
+/// Something that is wrong, and of no partition alone.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Incident {
+    /// What is wrong: ledger, configuration, clock, panic, or store_failed where a destination has not answered for
+    /// minutes.
+    pub alarm: String,
+    /// All of it in a line, for people.
+    pub message: String,
 }
 
 /// How many partitions are in which state.
@@ -144,12 +156,20 @@ impl Overview {
             now: *now,
             partitions,
             stored_bytes: reports.iter().map(|report| report.stored_bytes).sum(),
+            incidents: incidents(ctx),
             dangers: standing.dangers(ctx).map(|(entry, alarm)| Danger::new(entry, alarm, *now)).collect(),
             next: standing.next(),
             unconfigured: standing.unconfigured,
             reports,
         })
     }
+}
+
+fn incidents(ctx: &Context) -> Vec<Incident> {
+    let incidents = ctx.incidents().into_iter();
+    incidents
+        .filter_map(|(kind, message)| Some(Incident { alarm: kind.as_str().to_owned(), message: message? }))
+        .collect()
 }
 
 impl ReportOverview {

@@ -118,6 +118,14 @@ fn show(overview: &Overview) -> Page {
     let more = dangers.len().saturating_sub(MOST_IN_DANGER);
     let content = html! {
         (verdict(overview))
+        @if !overview.incidents.is_empty() {
+            section aria-labelledby="incidents" {
+                h2 #incidents { "Wrong with moesync itself" }
+                ul.incidents {
+                    @for incident in &overview.incidents { li { strong { (incident.alarm) } " " (incident.message) } }
+                }
+            }
+        }
         @if !dangers.is_empty() {
             section aria-labelledby="danger" {
                 h2 #danger { "In danger" }

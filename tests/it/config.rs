@@ -113,6 +113,7 @@ fn what_is_left_out_has_the_default_of_the_design() {
     assert!(config.web.open.is_empty() && config.web.hosts.is_empty());
     let limits = &config.limits;
     assert_eq!((limits.concurrency, limits.concurrency_per_workspace), (16, 4));
+    assert_eq!(limits.concurrency_per_destination, 8);
     assert_eq!((limits.archive_bytes, limits.inflated_bytes, limits.inflate_ratio), (20 << 30, 200 << 30, 500));
     assert_eq!(limits.attempt_timeout, Duration::from_secs(3600));
     assert_eq!((limits.connect_timeout, limits.min_rate), (Duration::from_secs(10), 1024));
@@ -706,6 +707,7 @@ fn a_quantity_out_of_range_is_told_with_the_range() {
         "[web]\ntoken_file = \"\"",
         "[limits]\nconcurrency = 0",
         "[limits]\nconcurrency_per_workspace = -1",
+        "[limits]\nconcurrency_per_destination = 1025",
         "[limits]\ninflate_ratio = 0",
         "[limits]\narchive_bytes = 0",
         "[limits]\narchive_bytes = -5",
@@ -728,6 +730,7 @@ fn a_quantity_out_of_range_is_told_with_the_range() {
     moesync.toml:2: web.token_file: expected the path of a file, found nothing
     moesync.toml:2: limits.concurrency: must be from 1 to 1024, found 0
     moesync.toml:2: limits.concurrency_per_workspace: must be from 1 to 1024, found -1
+    moesync.toml:2: limits.concurrency_per_destination: must be from 1 to 1024, found 1025
     moesync.toml:2: limits.inflate_ratio: must be from 1 to 1000000, found 0
     moesync.toml:2: limits.archive_bytes: must be from 1 B to 1 PiB, found "0"
     moesync.toml:2: limits.archive_bytes: expected a size such as "20 GiB", "500 MB" or a number of bytes, found "-5"

@@ -4,6 +4,7 @@ mod archive;
 mod bucket;
 mod commands;
 mod config;
+mod contain;
 mod daemon;
 mod deploy;
 mod disk;

@@ -359,7 +359,7 @@ async fn a_listing_in_hand_is_kept_whatever_one_date_says_and_the_clocks_are_an_
     let told = ctx.incidents().remove(&AlarmKind::Clock).unwrap();
     assert!(told.is_some_and(|told| told.contains("behind")));
     // What the answers showed outlives a new configuration.
-    let reloaded = sync::reload(&ctx, std::sync::Arc::clone(&ctx.config)).unwrap();
+    let reloaded = sync::reload(&ctx, std::sync::Arc::clone(&ctx.config)).await.unwrap();
     assert!(reloaded.incidents()[&AlarmKind::Clock].is_some());
 }
 

@@ -568,6 +568,32 @@ async fn more_uploads_than_the_memory_budget_holds_all_end() {
     place.holds(8).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_uploads_that_crawl_do_not_delay_a_fifth() {
+    let place = Place::server(Server::start(false).await);
+    let destination = place.open("me");
+    // One byte each; then so much that they leave less than a part.
+    for held in [1, 7 * 1024 * 1024 / 2] {
+        let mut crawling = Vec::new();
+        for _ in 0..4 {
+            let mut upload = destination.stage(Placement::Staged, None).unwrap();
+            upload.write(Bytes::from(vec![7; held])).await.unwrap();
+            crawling.push(upload);
+        }
+        let bytes = zip(held as u64, LARGE);
+        let storing = async {
+            let mut upload = destination.stage(Placement::Staged, None).unwrap();
+            for chunk in bytes.chunks(64 * 1024) {
+                upload.write(Bytes::copy_from_slice(chunk)).await.unwrap();
+            }
+            upload.commit(&verified(&bytes).await, &format!("{held}.zip"), ours()).await.unwrap()
+        };
+        let stored =
+            tokio::time::timeout(Duration::from_secs(60), storing).await.expect("the fifth waits for the four");
+        assert_eq!(stored, Commit::Stored);
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_names_what_was_done_and_no_secret() {
     let server = Server::start(false).await;

@@ -32,6 +32,7 @@ fn limits() -> Limits {
     Limits {
         concurrency: 16,
         concurrency_per_workspace: 4,
+        concurrency_per_destination: 8,
         archive_bytes: u64::MAX,
         inflated_bytes: u64::MAX,
         inflate_ratio: 500,

@@ -103,7 +103,8 @@ impl InProcess {
         let url = listener.url().trim_end_matches('/').to_owned();
         let address = url.strip_prefix("http://").unwrap().parse().unwrap();
         let contexts = watch::Sender::new(Arc::clone(&ctx));
-        let serving = tokio::spawn(listener.serve(contexts.subscribe()));
+        let shown = contexts.subscribe();
+        let serving = tokio::spawn(async move { listener.serve(shown).await });
         (Self { url, address, _contexts: contexts, serving }, ctx)
     }
 

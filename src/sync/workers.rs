@@ -1,0 +1,339 @@
+//! The attempts under way, and which of those that wait may start.
+//!
+//! This file owns how many there are at once: over all, from one workspace, at one destination. It must not know why a
+//! partition is attempted, nor what is done in an attempt.
+//!
+//! A destination that does not answer delays only what goes there. An attempt that is stuck there counts for that
+//! destination alone, and what else goes there starts last, one attempt at a time until it is stuck as well.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::FutureExt as _;
+use tokio::{sync::mpsc, task::JoinSet};
+use tracing::{debug, error, info, warn};
+
+use super::{Context, Done, Frame, sync_one};
+use crate::{
+    config::{AlarmKind, Report},
+    ledger::{Claimed, LedgerError},
+    outcome::{Outcome, Settled},
+    plan::Item,
+    report::PartitionId,
+    telemetry::Chain,
+};
+
+/// How long attempts under way may take to end once the process is told to stop.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// What became of one item that was started.
+pub(super) struct Finished {
+    pub(super) item: Item,
+    pub(super) ended: Ended,
+}
+
+pub(super) enum Ended {
+    /// Another process had it and settled it, or it never was.
+    Settled,
+    /// Another process has it.
+    Theirs,
+    Done(Done),
+    Failed(LedgerError),
+    /// A fault of moesync.
+    Panicked,
+}
+
+/// An attempt under way.
+struct Running {
+    workspace: String,
+    destination: String,
+    frame: Arc<Frame>,
+}
+
+/// The work under way and the work that waits to start.
+pub(super) struct Workers {
+    pub(super) ctx: Arc<Context>,
+    pub(super) queue: VecDeque<Item>,
+    under_way: HashMap<PartitionId, Running>,
+    /// What ended in a panic: left alone until a restart, rather than driven into the same panic again.
+    panicked: HashSet<PartitionId>,
+    running: JoinSet<Finished>,
+    /// Workspaces whose credentials the vendor has accepted. The first request of all others goes alone, so that a
+    /// wrong key is one refused request and not many.
+    accepted: HashSet<String>,
+    /// Destinations that let the last attempt that ended there wait beyond its time.
+    unanswering: HashSet<String>,
+    /// The destinations that are reported, and what was said.
+    reported: BTreeMap<String, String>,
+    answers: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
+    /// Whether the vendor has answered since that was last reset, and so shown its time.
+    pub(super) has_answered: bool,
+}
+
+/// How many attempts take a place where.
+#[derive(Default)]
+struct Places {
+    all: usize,
+    workspaces: HashMap<String, usize>,
+    /// Also those that are stuck.
+    destinations: HashMap<String, usize>,
+    /// Those that are not stuck.
+    going_on: HashMap<String, usize>,
+    /// Destinations with an attempt that is stuck, or that was until its time was over.
+    suspects: HashSet<String>,
+}
+
+impl Places {
+    fn add(&mut self, workspace: &str, destination: &str) {
+        self.all += 1;
+        *self.workspaces.entry(workspace.to_owned()).or_default() += 1;
+        *self.destinations.entry(destination.to_owned()).or_default() += 1;
+        *self.going_on.entry(destination.to_owned()).or_default() += 1;
+    }
+}
+
+fn count(places: &HashMap<String, usize>, name: &str) -> usize {
+    places.get(name).copied().unwrap_or(0)
+}
+
+impl Workers {
+    pub(super) fn new(ctx: Arc<Context>) -> Self {
+        Self {
+            ctx,
+            queue: VecDeque::new(),
+            under_way: HashMap::new(),
+            panicked: HashSet::new(),
+            running: JoinSet::new(),
+            accepted: HashSet::new(),
+            unanswering: HashSet::new(),
+            reported: BTreeMap::new(),
+            answers: mpsc::unbounded_channel(),
+            has_answered: false,
+        }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Whether something waits for what is under way.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.is_busy() && !self.queue.is_empty()
+    }
+
+    /// Whether a partition is not to be started now: it is under way, or ended in a panic.
+    pub(super) fn has(&self, id: &PartitionId) -> bool {
+        self.under_way.contains_key(id) || self.panicked.contains(id)
+    }
+
+    fn places(&self) -> Places {
+        let mut places = Places { suspects: self.unanswering.clone(), ..Places::default() };
+        for Running { workspace, destination, frame } in self.under_way.values() {
+            if frame.is_stuck() {
+                *places.destinations.entry(destination.clone()).or_default() += 1;
+                places.suspects.insert(destination.clone());
+            } else {
+                places.add(workspace, destination);
+            }
+        }
+        places
+    }
+
+    /// Starts queued items as far as the limits allow: in order, but what goes to a suspect destination last.
+    pub(super) fn start_ready(&mut self) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let mut places = self.places();
+        let mut queue: Vec<Option<Item>> = self.queue.drain(..).map(Some).collect();
+        for goes_to_suspect in [false, true] {
+            for slot in &mut queue {
+                if places.all >= self.ctx.config.limits.concurrency {
+                    break;
+                }
+                let Some(item) = slot.take() else { continue };
+                let Some(report) = item.report.clone() else { continue };
+                let is_suspect = places.suspects.contains(&report.destination);
+                if is_suspect == goes_to_suspect && self.has_place(&item, &report, is_suspect, &places) {
+                    places.add(&item.entry.partition.id.workspace, &report.destination);
+                    self.start(item, report);
+                } else {
+                    *slot = Some(item);
+                }
+            }
+        }
+        self.queue = queue.into_iter().flatten().collect();
+    }
+
+    fn has_place(&self, item: &Item, report: &Report, is_suspect: bool, places: &Places) -> bool {
+        let limits = &self.ctx.config.limits;
+        let (workspace, destination) = (&item.entry.partition.id.workspace, &report.destination);
+        let each = if self.accepted.contains(workspace) { limits.concurrency_per_workspace } else { 1 };
+        let is_first = count(&places.going_on, destination) == 0;
+        count(&places.workspaces, workspace) < each
+            && count(&places.destinations, destination) < limits.concurrency_per_destination
+            && (is_first || !is_suspect)
+    }
+
+    fn start(&mut self, item: Item, report: Arc<Report>) {
+        let id = item.entry.partition.id.clone();
+        let frame = Arc::new(Frame::new(self.ctx.config.limits.attempt_timeout));
+        let running = Running {
+            workspace: id.workspace.clone(),
+            destination: report.destination.clone(),
+            frame: Arc::clone(&frame),
+        };
+        self.under_way.insert(id.clone(), running);
+        let ctx = Arc::clone(&self.ctx);
+        let answers = self.answers.0.clone();
+        self.running.spawn(async move {
+            // No one receives it once the pass is over.
+            let answered = || drop(answers.send(id.workspace.clone()));
+            let work = attempt(&ctx, &report, &item, &frame, answered);
+            let ended = AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Ended::Panicked);
+            if matches!(ended, Ended::Failed(_) | Ended::Panicked)
+                && let Err(error) = ctx.ledger.release(&id).await
+            {
+                // This process may claim it again; others have to wait until it has.
+                debug!("the claim on {id} could not be given back: {}", Chain(&error));
+            }
+            Finished { item, ended }
+        });
+    }
+
+    /// The next item to finish; `None` when something else changed that may let more start. May be dropped at any time.
+    pub(super) async fn next(&mut self) -> Option<Finished> {
+        tokio::select! {
+            biased;
+            Some(workspace) = self.answers.1.recv() => {
+                self.accepted.insert(workspace);
+                self.has_answered = true;
+                None
+            }
+            Some(joined) = self.running.join_next() => match joined {
+                Ok(finished) => self.finished(finished),
+                Err(error) => {
+                    debug!("an attempt was ended: {error}");
+                    None
+                }
+            },
+            else => None,
+        }
+    }
+
+    fn finished(&mut self, finished: Finished) -> Option<Finished> {
+        let id = &finished.item.entry.partition.id;
+        let running = self.under_way.remove(id);
+        match &finished.ended {
+            Ended::Panicked => {
+                let message = format!("an attempt at {id} ended by a fault of moesync; please report it");
+                error!(alarm = "panic", partition = id.to_string(), "{message}");
+                self.ctx.bulletin.raise(AlarmKind::Panic, message);
+                self.panicked.insert(id.clone());
+                return None;
+            }
+            Ended::Done(done) => {
+                if done.outcome == Outcome::Unauthorized {
+                    self.accepted.remove(&id.workspace);
+                } else if done.was_admitted {
+                    self.accepted.insert(id.workspace.clone());
+                }
+                self.has_answered |= done.was_admitted;
+                if let Some(Running { destination, .. }) = running {
+                    match done.is_unanswered {
+                        true => self.unanswering.insert(destination),
+                        false => self.unanswering.remove(&destination),
+                    };
+                }
+            }
+            Ended::Settled | Ended::Theirs | Ended::Failed(_) => {}
+        }
+        Some(finished)
+    }
+
+    /// Raises the alarm for each destination that has not answered for minutes, and clears it once all answer.
+    pub(super) fn report_unanswered(&mut self) {
+        let unanswered: BTreeMap<_, _> = self
+            .under_way
+            .values()
+            .filter_map(|running| Some((running.destination.clone(), running.frame.unanswered()?)))
+            .collect();
+        let is_same = self.reported.keys().eq(unanswered.keys());
+        if is_same {
+            return;
+        }
+        for (destination, (step, waited)) in &unanswered {
+            if !self.reported.contains_key(destination) {
+                let message =
+                    format!("destination {destination} has not answered for {} minutes: {step}", waited.as_secs() / 60);
+                error!(alarm = "store_failed", destination, "{message}");
+                self.reported.insert(destination.clone(), message);
+            }
+        }
+        self.reported.retain(|destination, _| unanswered.contains_key(destination));
+        match self.reported.is_empty() {
+            true => self.ctx.bulletin.clear(AlarmKind::StoreFailed),
+            false => {
+                let all: Vec<_> = self.reported.values().map(String::as_str).collect();
+                self.ctx.bulletin.raise(AlarmKind::StoreFailed, all.join("; "));
+            }
+        }
+    }
+
+    /// Takes a workspace's items out of the queue.
+    pub(super) fn unqueue(&mut self, workspace: &str) -> Vec<Item> {
+        let (held, kept) = self.queue.drain(..).partition(|item| item.entry.partition.id.workspace == workspace);
+        self.queue = kept;
+        Vec::from_iter::<VecDeque<Item>>(held)
+    }
+
+    /// Lets what is under way end, and ends what does not within the grace period. Staged uploads clean up after
+    /// themselves; claims end with the process.
+    pub(super) async fn drain(&mut self) {
+        self.queue.clear();
+        if self.running.is_empty() {
+            return;
+        }
+        info!(downloads = self.running.len(), "stopping; downloads under way may end within {GRACE:?}");
+        let all = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, all).await.is_err() {
+            warn!(downloads = self.running.len(), "downloads that did not end are given up; they begin anew next time");
+            self.running.shutdown().await;
+        }
+    }
+}
+
+/// One attempt at one partition, if it can be claimed.
+async fn attempt(
+    ctx: &Context,
+    report: &Report,
+    item: &Item,
+    frame: &Frame,
+    answered: impl Fn() + Send + Sync,
+) -> Ended {
+    let id = &item.entry.partition.id;
+    match ctx.ledger.claim(id, item.entry.settled).await {
+        Ok(Claimed::Settled) => Ended::Settled,
+        Ok(Claimed::Theirs) => Ended::Theirs,
+        // Another process was quicker to fetch it again.
+        Ok(Claimed::Ours(claim))
+            if claim.entry.settled == Settled::Stored
+                && claim.entry.outcome == Some(Outcome::Stored)
+                && claim.entry.last_attempt_at != item.entry.last_attempt_at =>
+        {
+            match ctx.ledger.release(id).await {
+                Ok(()) => Ended::Settled,
+                Err(error) => Ended::Failed(error),
+            }
+        }
+        Ok(Claimed::Ours(claim)) => match sync_one(ctx, report, *claim, frame, answered).await {
+            Ok(done) => Ended::Done(done),
+            Err(error) => Ended::Failed(error),
+        },
+        Err(error) => Ended::Failed(error),
+    }
+}
