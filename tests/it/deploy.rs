@@ -68,7 +68,7 @@ fn pods() -> Vec<Pod> {
 
 /// How long downloads may take to end once the daemon is told to stop.
 fn grace() -> Duration {
-    let source = read("src/sync/pass.rs");
+    let source = read("src/sync/workers.rs");
     let seconds = source.split("const GRACE: Duration = Duration::from_secs(").nth(1).unwrap();
     Duration::from_secs(seconds.split(')').next().unwrap().parse().unwrap())
 }
