@@ -38,7 +38,7 @@ pub struct Config {
     pub limits: Limits,
     /// How to reach the vendor.
     pub network: Network,
-    /// When to become loud.
+    /// When to raise alarms.
     pub alarms: Alarms,
     /// The MoEngage accounts, in the file's order.
     pub workspaces: Vec<Arc<Workspace>>,
@@ -180,7 +180,7 @@ impl fmt::Debug for Network {
 pub struct Alarms {
     /// How long after due a partition may be unpublished before it is an alarm.
     pub late_after: SignedDuration,
-    /// Times left to expiry at which an unstored partition alarms anew, longest first.
+    /// Times left to expiry at which an unstored partition raises an alarm again, longest first.
     pub expiry: Vec<SignedDuration>,
 }
 

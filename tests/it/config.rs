@@ -147,7 +147,7 @@ fn what_is_left_out_has_the_default_of_the_design() {
         attribution_type: "IN_SESSION".into(),
         campaign_ids: vec![],
         window_days: 1,
-        refresh_days: 0,
+        refresh_days: 3,
         shape: Shape::Raw,
     };
     assert_eq!(stats.reports[0].query, Query::Stats(expected));
