@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::{Problem, place::Place, raw};
+use super::{Problem, place::Place, raw, secret::PLACEHOLDER};
 
 /// The variables that name a proxy.
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
@@ -27,7 +27,16 @@ pub(super) fn all(raw: &raw::Config, root: &Place<'_>, env: &BTreeMap<String, St
             position + 1
         )))
     });
-    names.chain(proxies(env)).collect()
+    let workspaces = root.key("workspaces");
+    let placeholders =
+        raw.workspaces.iter().enumerate().filter(|(_, workspace)| workspace.app_id.starts_with(PLACEHOLDER));
+    let app_ids = placeholders.map(|(index, workspace)| {
+        workspaces.index(index).key("app_id").problem(format_args!(
+            "{:?} is the placeholder of an example; put MoEngage's workspace id in its place",
+            workspace.app_id
+        ))
+    });
+    names.chain(app_ids).chain(proxies(env)).collect()
 }
 
 fn looks_like_a_space_or_nothing(c: char) -> bool {

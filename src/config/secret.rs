@@ -46,14 +46,16 @@ impl SecretSource {
         let secret = self.resolve().ok()?;
         let secret = secret.expose_secret();
         let is_quoted = |quote: char| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
-        let found = if secret.trim() != secret {
-            "a space before or behind it"
+        let part = |found| format!("the secret has {found}, which is taken for a part of it; remove it if it is none");
+        let what = if secret.trim() != secret {
+            part("a space before or behind it")
         } else if is_quoted('"') || is_quoted('\'') {
-            "quotes around it"
+            part("quotes around it")
+        } else if secret.starts_with(PLACEHOLDER) {
+            "the secret is the placeholder of an example; put MoEngage's key in its place".to_owned()
         } else {
             return None;
         };
-        let what = format!("the secret has {found}, which is taken for a part of it; remove it if it is none");
         Some(match self {
             SecretSource::File { file, .. } => file.problem(what),
             SecretSource::Env { place, .. } => Problem(format!("{place}: {what}")),
@@ -68,6 +70,9 @@ impl SecretSource {
         Some(file.problem(problem))
     }
 }
+
+/// How the placeholders of our examples begin.
+pub(super) const PLACEHOLDER: &str = "YOUR-";
 
 /// Shorter tokens can be guessed by trying.
 const SHORTEST_TOKEN: usize = 16;

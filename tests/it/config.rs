@@ -1140,6 +1140,8 @@ fn an_invisible_character_in_a_report_name_is_a_warning() {
     }
     insta::assert_snapshot!(warnings(&changed("Report test", "Report\u{a0}test"), &[]), @r#":14: reports[0].name: "Report\u{a0}test" has U+00A0 as its character 7, which looks like a space or like nothing and often comes from a web page; MoEngage finds the report only if its name in the dashboard has it too"#);
     assert!(warnings(&changed("Report test", "Report test\u{200b}"), &[]).contains("U+200B as its character 12"));
+    let placeholder = warnings(&changed("APP-1", "YOUR-APP-ID"), &[]);
+    assert!(placeholder.contains("workspaces[0].app_id: \"YOUR-APP-ID\" is the placeholder"), "{placeholder}");
 }
 
 #[test]
@@ -1195,6 +1197,8 @@ fn a_key_file_may_begin_with_a_byte_order_mark_and_odd_keys_are_named() {
         let oddity = oddity.expect(bytes);
         assert!(oddity.contains("secret_key_file") && oddity.contains(odd) && !oddity.contains(CANARY), "{oddity}");
     }
+    let (_, oddity) = secret(b"YOUR-SECRET-KEY\n");
+    assert!(oddity.is_some_and(|oddity| oddity.to_string().contains("placeholder")));
     for utf_16 in [b"k\0e\0y\0".as_slice(), b"\xff\xfek\0e\0y\0"] {
         let (text, _) = secret(utf_16);
         assert!(text.clone().unwrap_err().contains("UTF-"), "{text:?}");
