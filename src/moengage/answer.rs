@@ -19,6 +19,9 @@ use crate::outcome::Outcome;
 /// Most of an error body that is read, in bytes.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
+/// Longest beginning of an answer of unknown form that is quoted, in characters.
+const MAX_BEGINNING: usize = 80;
+
 /// The outcome of an archive request that was answered so; `None` for the archive itself.
 pub(super) fn outcome(status: StatusCode, redirected: bool) -> Option<Outcome> {
     match status.as_u16() {
@@ -101,6 +104,8 @@ enum Said {
     Text(String),
     /// By a web page, of a firewall or a proxy on the way.
     Title(String),
+    /// In a form that is not known: its beginning.
+    Beginning(String),
 }
 
 impl Explanation {
@@ -109,6 +114,7 @@ impl Explanation {
         match self.said {
             Some(Said::Text(text)) => format!("{sentence}; it says: {text}"),
             Some(Said::Title(title)) => format!("{sentence}; what came is a web page with the title `{title}`"),
+            Some(Said::Beginning(text)) => format!("{sentence}; the answer begins with `{text}`"),
             None => sentence,
         }
     }
@@ -116,7 +122,8 @@ impl Explanation {
 
 /// Reads an error body in any of the vendor's forms: `{"error": {code or type, message, target, request_id}}` (seed
 /// documents 001 and 003, and v5), `{title, description, code}` (002), `{"error": "text", "message": "text"}` (the API
-/// firewall). Of a web page it takes the title. Anything else explains nothing: the status was judged already.
+/// firewall). Of a web page it takes the title, of other text and unknown JSON the beginning. Anything else explains
+/// nothing: the status was judged already.
 pub(super) async fn explanation(body: &mut Body, redactor: &Redactor) -> Explanation {
     let mut read = Vec::new();
     while read.len() < MAX_ERROR_BODY {
@@ -130,8 +137,10 @@ pub(super) async fn explanation(body: &mut Body, redactor: &Redactor) -> Explana
 
 fn explain(body: &[u8], redactor: &Redactor) -> Explanation {
     let cleaned = |text: String| Some(redactor.clean(&text)).filter(|text| !text.is_empty());
+    let beginning = || beginning(body, redactor).map(Said::Beginning);
     let Ok(json) = serde_json::from_slice::<Value>(body) else {
-        return Explanation { said: title(body).and_then(cleaned).map(Said::Title), request_id: None };
+        let said = title(body).and_then(cleaned).map(Said::Title).or_else(beginning);
+        return Explanation { said, request_id: None };
     };
     let nested = json.get("error").filter(|error| error.is_object());
     let text_of = |object: &Value, name: &str| match object.get(name) {
@@ -146,12 +155,36 @@ fn explain(body: &[u8], redactor: &Redactor) -> Explanation {
         .filter(|text| !text.trim().is_empty())
         .collect();
     let target = field("target").filter(|target| !target.trim().is_empty());
-    let text = match target.filter(|_| !parts.is_empty()) {
+    let mut text = match target.filter(|_| !parts.is_empty()) {
         Some(target) => format!("{} (about {target})", parts.join(": ")),
         None => parts.join(": "),
     };
+    let details = nested.and_then(|error| error.get("details")).and_then(Value::as_array);
+    for detail in details.into_iter().flatten() {
+        let message = text_of(detail, "message").or_else(|| detail.as_str().map(str::to_owned));
+        let Some(message) = message.filter(|message| !text.contains(message.as_str())) else { continue };
+        let target = text_of(detail, "target").map(|target| format!("{target}: ")).unwrap_or_default();
+        text = [text, format!("{target}{message}")]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("; ");
+    }
     let request_id = field("request_id").filter(|id| !id.is_empty()).or_else(|| text_of(&json, "response_id"));
-    Explanation { said: cleaned(text).map(Said::Text), request_id: request_id.and_then(cleaned) }
+    let is_unknown = json.as_object().is_some_and(|object| !object.is_empty());
+    let said = cleaned(text).map(Said::Text).or_else(|| beginning().filter(|_| is_unknown));
+    Explanation { said, request_id: request_id.and_then(cleaned) }
+}
+
+/// The beginning of a text that is neither a web page nor binary. Secrets go before the cut.
+fn beginning(body: &[u8], redactor: &Redactor) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let is_odd = |c: char| c == '\u{fffd}' || (c.is_control() && !c.is_whitespace());
+    if text.trim_start().starts_with('<') || text.chars().take(MAX_BEGINNING).any(is_odd) {
+        return None;
+    }
+    let text: String = redactor.clean(&text).chars().take(MAX_BEGINNING).collect();
+    Some(text.trim_end().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// The title of a web page.
@@ -201,8 +234,21 @@ mod tests {
                 r#"{"error": "IP Validation Required", "message": "IP Validation Failed for secret-key"}"#,
                 "no; it says: IP Validation Required: IP Validation Failed for [redacted]",
             ),
+            (
+                r#"{"response_id": "r", "error": {"code": "VALIDATION_FAILED", "message": "invalid", "details": [
+                    {"target": "channels", "message": "no such channel"}, {"message": "invalid"}, "too many"]}}"#,
+                "no; it says: VALIDATION_FAILED: invalid; channels: no such channel; too many",
+            ),
+            ("default backend - 404\n", "no; the answer begins with `default backend - 404`"),
+            ("Bad key secret-key", "no; the answer begins with `Bad key [redacted]`"),
+            (
+                r#"{"errors": [{"message": "bad"}]}"#,
+                "no; the answer begins with `{\"errors\": [{\"message\": \"bad\"}]}`",
+            ),
             ("", "no"),
+            ("{}", "no"),
             ("[1]", "no"),
+            ("\u{1}\u{2}binary", "no"),
             (
                 "<html><HEAD><TITLE lang=en>\nAttention Required! | Tom &amp; Jerry</TITLE>",
                 "no; what came is a web page with the title `Attention Required! | Tom & Jerry`",

@@ -183,7 +183,9 @@ impl Transport {
             }
             let target = match json {
                 None => self.target(&response, &way, redactor),
-                Some(_) => Err("only downloads are handed on; if the API has moved, change base_url".to_owned()),
+                Some(_) => {
+                    Err("redirects are followed only for archives; if the API has moved, change base_url".to_owned())
+                }
             };
             let target = target.map_err(|reason| Fault {
                 outcome: Outcome::Unavailable,
