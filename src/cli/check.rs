@@ -17,7 +17,7 @@ use crate::{
     dispatch,
     event::Content,
     magic,
-    moengage::{self, Question, RequestId},
+    moengage::{self, Page, Question, RequestId},
     notify,
     outcome::Outcome,
     schedule,
@@ -39,6 +39,9 @@ const DESTINATION_TIME: Duration = Duration::from_secs(60);
 
 /// Longest time to ask for one report's dates or first page.
 const REPORT_TIME: Duration = Duration::from_secs(180);
+
+/// Most campaigns whose executions are asked for.
+const MOST_PARENTS: usize = 5;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
@@ -115,8 +118,8 @@ fn refuse_readable_by_all(what: &str, secret: &SecretSource) -> Result<()> {
 
 fn missing_secrets(config: &Config) -> impl Iterator<Item = Problem> {
     let keys = config.workspaces.iter().flat_map(|workspace| [&workspace.secret_key, &workspace.api_key]);
-    let told = config.notify.iter().flat_map(Target::secrets);
-    let files = keys.chain(told).filter_map(|secret| match secret {
+    let of_targets = config.notify.iter().flat_map(Target::secrets);
+    let files = keys.chain(of_targets).filter_map(|secret| match secret {
         SecretSource::File { file, .. } => Some(file),
         SecretSource::Unset(_) | SecretSource::Env { .. } | SecretSource::Value(_) => None,
     });
@@ -201,37 +204,75 @@ async fn first_page(
     api_key: &SecretString,
 ) -> (bool, String) {
     let today = report.timezone.to_datetime(shell.clock.now()).date();
-    let every_campaign = CampaignsQuery::default();
-    let mut recurring = None;
-    if matches!(&report.query, Query::Executions { campaign_ids } if campaign_ids.is_empty()) {
-        let question = Question::Campaigns { query: &every_campaign, page: 1 };
-        match client.page(report, &question, api_key, &request_id()).await {
-            Ok(page) => recurring = page.records.iter().find_map(|record| moengage::executions_parent(&record.json)),
-            Err(failure) => return (false, failure.message),
-        }
-    }
     let question = match &report.query {
         Query::Stats(query) => {
             let campaign_ids = &query.campaign_ids[..query.campaign_ids.len().min(Question::CAMPAIGN_IDS)];
             Question::Stats { query, window: query.window(today), campaign_ids, offset: 0 }
         }
         Query::Campaigns(query) => Question::Campaigns { query, page: 1 },
-        Query::Executions { campaign_ids } => match campaign_ids.first().or(recurring.as_ref()) {
-            Some(parent) => Question::Executions { parent, page: 1 },
-            None => Question::Campaigns { query: &every_campaign, page: 1 },
-        },
+        Query::Executions { campaign_ids } => return executions(client, report, api_key, campaign_ids).await,
         Query::Archive => return (false, format!("{} has no pages", report.source)),
     };
     match client.page(report, &question, api_key, &request_id()).await {
-        Ok(page) => match page.total {
-            Some(total) => (true, format!("its first page came; there are {total} in all")),
-            None => (true, format!("its first page came, with {} campaigns", page.items)),
-        },
-        // Most campaigns that are made in the dashboard are refused; others may not be.
-        Err(failure) if failure.outcome == Outcome::Rejected && recurring.is_some() => {
-            (true, format!("the listing of campaigns came; of the first recurring one, {}", failure.message))
-        }
+        Ok(page) => (true, arrived(&page)),
         Err(failure) => (false, failure.message),
+    }
+}
+
+fn arrived(page: &Page) -> String {
+    match page.total {
+        Some(total) => format!("its first page came; there are {total} in all"),
+        None => format!("its first page came, with {} campaigns", page.items),
+    }
+}
+
+/// Asks for the executions of one campaign after the other, until one is not refused.
+async fn executions(
+    client: &moengage::Client,
+    report: &Report,
+    api_key: &SecretString,
+    campaign_ids: &[String],
+) -> (bool, String) {
+    let mut parents = campaign_ids.to_vec();
+    if campaign_ids.is_empty() {
+        let every_campaign = CampaignsQuery::default();
+        let question = Question::Campaigns { query: &every_campaign, page: 1 };
+        match client.page(report, &question, api_key, &request_id()).await {
+            Ok(page) => {
+                parents = page.records.iter().filter_map(|record| moengage::executions_parent(&record.json)).collect();
+            }
+            Err(failure) => return (false, failure.message),
+        }
+        if parents.is_empty() {
+            return (true, "the listing of campaigns came; no campaign on its first page has executions".into());
+        }
+    }
+    // Of the listing only the first page is known.
+    let is_all = !campaign_ids.is_empty() && parents.len() <= MOST_PARENTS;
+    parents.truncate(MOST_PARENTS);
+    let (mut refused, mut is_forbidden) = (None, true);
+    for parent in &parents {
+        match client.page(report, &Question::Executions { parent, page: 1 }, api_key, &request_id()).await {
+            Ok(page) => return (true, arrived(&page)),
+            Err(failure) if failure.outcome == Outcome::Rejected || failure.http_status == Some(403) => {
+                is_forbidden &= failure.http_status == Some(403);
+                refused.get_or_insert(failure.message);
+            }
+            Err(failure) => return (false, failure.message),
+        }
+    }
+    let (count, refusal) = (parents.len(), refused.unwrap_or_default());
+    match is_all || is_forbidden {
+        true => {
+            (false, format!("MoEngage refused the executions of all {count} campaigns asked for; the first: {refusal}"))
+        }
+        false => (
+            true,
+            format!(
+                "warning: MoEngage refused the executions of the first {count} recurring campaigns, which is usual for those made \
+                 in the dashboard; others were not asked for; the first: {refusal}"
+            ),
+        ),
     }
 }
 

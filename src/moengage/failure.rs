@@ -38,7 +38,7 @@ pub struct Failure {
     pub request_id: Option<String>,
     /// Whether an answer was 2xx, so that the file was there.
     pub seen: bool,
-    /// The page of a JSON API that could not be read, unpacked and otherwise as it came: evidence.
+    /// The page of a JSON API that could not be read, unpacked, without secrets and otherwise as it came: evidence.
     pub page: Option<Box<Bytes>>,
 }
 
@@ -110,20 +110,40 @@ impl Redactor {
 
     /// The text without the secrets; case does not matter, because hexadecimal digits come in both.
     pub(super) fn redact(&self, text: &str) -> String {
-        let mut found: Vec<_> = self.secrets.iter().flat_map(|secret| find(text, secret.expose_secret())).collect();
-        found.sort_unstable_by_key(|range| (range.start, Reverse(range.end)));
-        let mut kept = String::with_capacity(text.len());
-        let mut from = 0;
-        for range in found {
-            if range.start >= from {
-                kept.push_str(&text[from..range.start]);
-                kept.push_str("[redacted]");
-            }
-            from = from.max(range.end);
-        }
-        kept.push_str(&text[from..]);
-        kept
+        let found = self.secrets.iter().flat_map(|secret| find(text, secret.expose_secret())).collect();
+        String::from_utf8_lossy(&without(text.as_bytes(), found)).into_owned()
     }
+
+    /// A whole page without the secrets that a server wrote into it, byte for byte the same otherwise.
+    pub(super) fn redact_page(&self, page: &Bytes) -> Bytes {
+        let folded = page.to_ascii_lowercase();
+        let found: Vec<_> = self
+            .secrets
+            .iter()
+            .map(|secret| secret.expose_secret().to_ascii_lowercase())
+            .flat_map(|secret| memmem::find_iter(&folded, &secret).map(|at| at..at + secret.len()).collect::<Vec<_>>())
+            .collect();
+        match found.is_empty() {
+            true => page.clone(),
+            false => without(page, found).into(),
+        }
+    }
+}
+
+/// The text with `[redacted]` in place of what was found, which may overlap.
+fn without(text: &[u8], mut found: Vec<Range<usize>>) -> Vec<u8> {
+    found.sort_unstable_by_key(|range| (range.start, Reverse(range.end)));
+    let mut kept = Vec::with_capacity(text.len());
+    let mut from = 0;
+    for range in found {
+        if range.start >= from {
+            kept.extend_from_slice(&text[from..range.start]);
+            kept.extend_from_slice(b"[redacted]");
+        }
+        from = from.max(range.end);
+    }
+    kept.extend_from_slice(&text[from..]);
+    kept
 }
 
 /// Where a secret is in a text, or what a cut left of one. ASCII folding keeps every byte's place, so what is found in

@@ -346,11 +346,12 @@ impl Client {
         }
         let (bytes, body) = (body.len() as u64, Bytes::from(body));
         let unreadable = |page: &Bytes, what: String| Failure {
-            page: (!page.is_empty()).then(|| Box::new(page.clone())),
+            page: (!page.is_empty()).then(|| Box::new(redactor.redact_page(page))),
             ..corrupt(Outcome::Corrupt, format!("MoEngage answered 200 OK for {source_url} {what}"))
         };
-        let page = repair::unpack(&body, MAX_PAGE)
-            .map_err(|error| unreadable(&body, format!("with a damaged gzip ({}): {error}", question.place())))?;
+        let page = repair::unpack(&body, MAX_PAGE).map_err(|error| {
+            unreadable(&body, format!("with a gzip that cannot be unpacked ({}): {error}", question.place()))
+        })?;
         let Parsed { records, total, is_followed, repairs } = parse(question, &page).map_err(|error| {
             let beginning = redactor.clean(&String::from_utf8_lossy(&page[..page.len().min(MAX_QUOTE)]));
             let (error, place) = (redactor.clean(&error), question.place());

@@ -45,6 +45,9 @@ const TELLING_REFUSALS: usize = 10;
 /// So many refused parents are named one by one in a manifest.
 const MOST_NAMED: usize = 50;
 
+/// Why most parents are refused (seed 004).
+const ONLY_OF_THE_API: &str = "MoEngage lists executions only of campaigns that were created through its API";
+
 /// Most warnings of one snapshot.
 const MOST_WARNINGS: usize = 100;
 
@@ -355,12 +358,27 @@ impl Reader<'_> {
         let mut offset = 0;
         loop {
             let question = Question::Stats { query, window, campaign_ids, offset };
-            let page = self.ask(&question).await?;
+            let page = match self.ask(&question).await {
+                Ok(page) => page,
+                // The page after all that MoEngage counts need not exist.
+                Err(failure) if totals.is_reached(offset) && says_nothing_of_the_rest(&failure) => {
+                    if failure.outcome != Outcome::Rejected {
+                        reading.remarks.push(format!(
+                            "{}, after all that MoEngage counts, could not be read: {failure}",
+                            question.place()
+                        ));
+                    }
+                    break;
+                }
+                Err(failure) => return Err(failure),
+            };
             oddities.add(&page, &question);
             totals.add(&page);
             offset += question.limit();
-            // A request that names campaigns names no more than fit on one page.
-            let is_last = !campaign_ids.is_empty() || (!page.is_followed && totals.is_reached(offset));
+            let is_full = page.items >= question.limit();
+            // A request that names campaigns names no more than fit on one page. A total that a full page reaches may count
+            // that page alone, or be too small.
+            let is_last = !campaign_ids.is_empty() || (!page.is_followed && !is_full && totals.is_reached(offset));
             let is_promised = page.is_followed && page.total.is_none();
             let (is_empty, before) = (page.items == 0, seen.len());
             seen.extend(page.records.iter().map(|record| record.id.clone()));
@@ -371,7 +389,11 @@ impl Reader<'_> {
             };
             self.keep(page, lines).await?;
             if is_promised && seen.len() == before {
-                reading.changed = Some("a page of statistics says that more follow, and brought nothing new".into());
+                let odd = "a page of statistics says that more follow, and brought nothing new".to_owned();
+                match is_empty {
+                    true => reading.doubts.push(odd),
+                    false => reading.changed = Some(odd),
+                }
                 break;
             }
             if is_last || is_empty || seen.len() == before {
@@ -752,6 +774,11 @@ fn is_refusal(failure: &Failure) -> bool {
         || (failure.outcome == Outcome::Unauthorized && failure.http_status == Some(403))
 }
 
+/// Whether a failure to read one page more than MoEngage counts may be due to there being none.
+fn says_nothing_of_the_rest(failure: &Failure) -> bool {
+    matches!(failure.outcome, Outcome::Rejected | Outcome::Unavailable | Outcome::Corrupt)
+}
+
 /// Parents of executions that were refused.
 #[derive(Default)]
 struct Refusals {
@@ -787,8 +814,11 @@ impl Refusals {
     fn of_all(&self) -> Option<Failure> {
         let of_a_parent = self.of_a_parent.clone().map(|failure| Failure {
             message: match self.count {
-                1 => failure.message,
-                count => format!("all {count} parents of executions were refused; the first: {}", failure.message),
+                1 => format!("the only parent of executions was refused ({ONLY_OF_THE_API}): {}", failure.message),
+                count => format!(
+                    "all {count} parents of executions were refused ({ONLY_OF_THE_API}); the first: {}",
+                    failure.message
+                ),
             },
             ..failure
         });

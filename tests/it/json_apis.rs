@@ -25,7 +25,7 @@ use moesync::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::AbortHandle};
 
-use crate::support::{Bench, TestClock, files, oracle::manifest_key};
+use crate::support::{Bench, CANARY, TestClock, files, oracle::manifest_key};
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 const STATS: &str = "\"campaign_stats\"\nmetric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"";
@@ -271,6 +271,58 @@ async fn a_total_of_statistics_that_promises_more_than_comes_is_a_warning() {
     assert_eq!(desk.requests(), 6, "two readings that agree");
 }
 
+/// Statistics of 25 campaigns, with a total and what else stands beside it.
+async fn statistics(total: u64, beside: &'static str) -> Desk {
+    Desk::new(STATS, move |asked| {
+        let (from, to) = ((asked.page() - 1) * 10, (asked.page() * 10).min(25));
+        let data: serde_json::Map<_, _> = (from..to).map(|number| (format!("c{number}"), json!([{}]))).collect();
+        match beside {
+            "" => ok(&json!({ "total_campaigns": total, "data": data })),
+            _ => ok(&json!({ "current_page": 1, "total_pages": 99, "data": data })),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_total_of_statistics_that_is_too_small_or_counts_one_page_ends_nothing() {
+    for total in [10, 20] {
+        let desk = statistics(total, "").await;
+        desk.store().await;
+        assert_eq!(desk.lines().len(), 25, "{total}");
+        assert!(desk.warning().contains(&format!("25 of {total} ")), "{}", desk.warning());
+    }
+    let desk = statistics(25, "").await;
+    desk.store().await;
+    assert_eq!((desk.lines().len(), desk.requests()), (25, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_of_pages_that_never_comes_is_a_warning() {
+    let desk = statistics(0, "pages").await;
+    desk.store().await;
+    assert_eq!(desk.lines().len(), 25);
+    assert!(desk.warning().contains("says that more follow"), "{}", desk.warning());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_after_all_that_is_counted_may_be_refused_or_fail() {
+    for (status, warnings) in [(400, 0), (404, 0), (500, 1)] {
+        let desk = Desk::new(STATS, move |asked| match asked.page() {
+            1 | 2 => {
+                let from = (asked.page() - 1) * 10;
+                let data: serde_json::Map<_, _> =
+                    (from..from + 10).map(|number| (format!("c{number}"), json!([{}]))).collect();
+                ok(&json!({ "total_campaigns": 20, "data": data }))
+            }
+            _ => reply(status, ""),
+        })
+        .await;
+        desk.store().await;
+        assert_eq!((desk.lines().len(), desk.warnings().len()), (20, warnings), "{status}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_campaign_without_statistics_is_a_warning_that_names_it() {
     let desk = Desk::new(&format!("{STATS}\ncampaign_ids = [\"a\", \"b\", \"c\"]"), |_| {
@@ -333,7 +385,7 @@ async fn one_refused_parent_in_ten_leaves_nine_stored_and_is_named() {
 async fn all_parents_refused_is_rejected_or_a_403_of_the_api() {
     let desk = executions(ten(), |_, _| reply(400, "")).await;
     let message = desk.miss(Outcome::Rejected).await;
-    assert!(message.contains("all 10 parents"), "{message}");
+    assert!(message.contains("all 10 parents") && message.contains("created through its API"), "{message}");
     let desk = executions(ten(), |_, _| reply(403, "")).await;
     desk.miss(Outcome::Unauthorized).await;
     let desk = executions(ten(), |parent, _| reply(if parent == "p3" { 404 } else { 403 }, "")).await;
@@ -344,6 +396,29 @@ async fn all_parents_refused_is_rejected_or_a_403_of_the_api() {
     })
     .await;
     desk.miss(Outcome::Unauthorized).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_further_parents_when_the_first_are_refused() {
+    let checked = async |desk: &Desk, code| desk.bench.run(&["check", "--online"]).await.expect(code).stdout;
+    let desk = executions(ten(), |parent, _| match parent {
+        "p0" => reply(403, ""),
+        "p1" => reply(404, ""),
+        parent => one_execution(parent),
+    })
+    .await;
+    let said = checked(&desk, 0).await;
+    assert!(said.contains("its first page came; there are 1 in all"), "{said}");
+    let desk = executions(ten(), |_, _| reply(400, "")).await;
+    let said = checked(&desk, 0).await;
+    assert!(said.contains("warning: MoEngage refused the executions of the first 5 recurring campaigns"), "{said}");
+    assert_eq!(desk.requests(), 6);
+    let desk = executions(ten(), |_, _| reply(403, "")).await;
+    let said = checked(&desk, 1).await;
+    assert!(said.contains("API firewall"), "{said}");
+    let desk = executions(Vec::new(), |_, _| reply(500, "")).await;
+    let said = checked(&desk, 0).await;
+    assert!(said.contains("no campaign on its first page has executions") && desk.requests() == 1, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -495,6 +570,15 @@ async fn a_page_that_cannot_be_read_is_placed_and_kept_under_quarantine() {
         "{message}"
     );
     assert_eq!(desk.quarantined(), [page.to_vec()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_echoes_the_api_key_is_kept_without_it() {
+    let key = CANARY;
+    let desk = listing(format!("<html>{key} caf\u{e9}</html>").leak().as_bytes()).await;
+    let message = desk.miss(Outcome::Corrupt).await;
+    assert!(!message.contains(key), "{message}");
+    assert_eq!(desk.quarantined(), ["<html>[redacted] caf\u{e9}</html>".as_bytes().to_vec()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

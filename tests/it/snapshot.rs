@@ -109,8 +109,9 @@ fn requests(bench: &Bench, api: Source) -> usize {
 async fn a_thousand_campaigns_are_a_thousand_lines_in_as_few_requests_as_prove_it() {
     let bench = bench(evergreen(1000), &["\"campaigns\"", "\"campaign_stats\""]).await;
     store(&bench).await;
-    // 67 pages, two empty ones that end them, and the last once more, in case that campaigns have gone meanwhile.
-    for (key, source, pages) in [(LISTING, Source::Campaigns, 70), (STATS, Source::CampaignStats, 100)] {
+    // 67 pages, two empty ones that end them, and the last once more, in case that campaigns have gone meanwhile. Of the
+    // statistics 100 full pages, and an empty one: their total may be too small.
+    for (key, source, pages) in [(LISTING, Source::Campaigns, 70), (STATS, Source::CampaignStats, 101)] {
         let lines = lines(&bench, key);
         assert_eq!((lines.len(), ids(&lines).len()), (1000, 1000));
         let traffic = bench.vendor.traffic(source);
@@ -135,7 +136,7 @@ async fn all_reports_of_a_workspace_and_a_restart_keep_the_vendors_rate_together
     configure(&bench, &reports);
     store(&bench).await;
     let traffic = bench.vendor.traffic(Source::CampaignStats);
-    assert_eq!((traffic.requests, traffic.rate_limited), (150, 0));
+    assert_eq!((traffic.requests, traffic.rate_limited), (153, 0));
     let at: Vec<_> = bench.vendor.requests().iter().map(|request| request.at).collect();
     let window = SignedDuration::from_secs(60);
     let most = at.iter().map(|first| at.iter().filter(|at| (*first..*first + window).contains(at)).count()).max();
