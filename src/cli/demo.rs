@@ -151,7 +151,7 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
         );
     }
     // The numbers that MoEngage only shows live: the listings of today, and a week of statistics.
-    for source in [Source::Campaigns, Source::Executions, Source::CampaignStats] {
+    for source in [Source::Campaigns, Source::CampaignMeta, Source::Executions, Source::CampaignStats] {
         text += &format!(
             "\n[[reports]]\nworkspace = \"demo\"\nsource = \"{source}\"\ndestination = \"disk\"\n\
              schedule = {{ every = \"day\", at = \"00:00\" }}\nbuffer = \"0s\"\nstart = \"{}\"\n",

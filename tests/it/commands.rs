@@ -539,7 +539,7 @@ async fn the_demo_lands_seven_dates_of_each_daily_report_at_any_hour() {
     for report in ["daily-campaigns", "daily-conversions", "daily-dump", "campaign_stats"] {
         assert_eq!(stored(report), 7, "{report}");
     }
-    for report in ["weekly-summary", "campaigns", "executions"] {
+    for report in ["weekly-summary", "campaigns", "campaign_meta", "executions"] {
         assert_eq!(stored(report), 1, "{report}");
     }
 }
