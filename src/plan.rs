@@ -167,7 +167,7 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
             if !known.contains(&partition.id) && !is_gone_at_first_sight {
                 // A `start` in the past asks for what had its end before. What comes after a partition that the ledger
                 // knows was to be fetched by an earlier process.
-                let is_first_asked_for = !ledger.planned_through.contains_key(&id)
+                let is_first_asked_for = is_first_look(report, ledger.planned_through.get(&id).copied())
                     && newest.get(&id).is_none_or(|at| partition.generated_at < *at);
                 let has_ended = partition.end(report.give_up_after).is_some_and(|end| end <= present);
                 let entry = match is_first_asked_for && has_ended {
@@ -196,6 +196,16 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
 
     sort(&mut plan.items, ledger, now);
     plan
+}
+
+/// Whether `report`, planned through `planned`, is being planned from its `start` on for the first time. That may take
+/// several steps: only these end a whole number of steps after `start`, to the millisecond.
+fn is_first_look(report: &Report, planned: Option<Timestamp>) -> bool {
+    planned.is_none_or(|planned| {
+        // The ledger keeps milliseconds.
+        let since_start = planned.as_millisecond() - before_start(report).as_millisecond();
+        report.start.is_some() && since_start > 0 && i128::from(since_start) % LONGEST_STEP.as_millis() == 0
+    })
 }
 
 /// When the newest partition of each report was generated.
@@ -507,9 +517,31 @@ mod tests {
             (first.new.len(), late_dates(&first.new)),
             (10, vec![date(2026, 11, 12), date(2026, 11, 13), date(2026, 11, 14)])
         );
-        // Ten days of downtime are no first sight.
+        // Ten days of downtime are not the first look.
         let later = plan(&reports, &recorded(LedgerView::default(), &first), utc("2026-12-01T12:00:00Z"));
         assert_eq!((later.new.len(), late_dates(&later.new)), (10, vec![]));
+    }
+
+    #[test]
+    fn every_step_from_a_start_long_ago_asks_late_for_what_had_expired() {
+        let now = utc("2026-11-21T12:00:00Z");
+        let mut wanted = report(Source::CampaignReport, daily(9, 30), "UTC");
+        wanted.start = Some(date(2026, 8, 1));
+        let reports = [Arc::new(wanted)];
+        let (mut view, mut new, mut late) = (LedgerView::default(), 0, 0);
+        for _ in 0..4 {
+            let step = plan(&reports, &view, now);
+            new += step.new.len();
+            late += late_dates(&step.new).len();
+            // As the ledger holds it: in milliseconds, and without what has ended.
+            view = LedgerView { entries: vec![], ..recorded(view, &step) };
+            for through in view.planned_through.values_mut() {
+                *through = Timestamp::from_millisecond(through.as_millisecond()).unwrap();
+            }
+        }
+        assert_eq!((new, late), (113, 106));
+        let later = plan(&reports, &view, utc("2026-12-05T12:00:00Z"));
+        assert_eq!((later.new.len(), late_dates(&later.new).len()), (14, 0), "two weeks of downtime");
     }
 
     #[test]

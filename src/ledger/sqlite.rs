@@ -47,12 +47,12 @@ pub struct Ledger {
     path: Arc<PathBuf>,
     identity: Option<(u64, u64)>,
     holder: Option<Arc<Holder>>,
-    /// Where it is read as a file that nobody writes.
+    /// Where it is read as a file that no process writes.
     rest: Option<Rest>,
 }
 
-/// A ledger that no process has open for writing: it has no journal beside it, and the file alone is the whole truth. It is
-/// read as it is, because SQLite would make files of its own beside it, or fail where it may not.
+/// A ledger that no process has open for writing: it has no journal beside it, and the file alone holds everything. It
+/// is read as it is, because SQLite would make files of its own beside it, or fail where it may not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rest {
     size: u64,
@@ -66,7 +66,7 @@ impl Rest {
         Some(Self { size: metadata.len(), modified: metadata.modified().ok() })
     }
 
-    /// Whether nobody has begun to write to it since.
+    /// Whether no process has begun to write to it since.
     fn lasts(&self, path: &Path) -> bool {
         Self::of(path).as_ref() == Some(self)
     }
@@ -269,9 +269,12 @@ impl Ledger {
         rows.iter().map(of).collect()
     }
 
-    /// Notes that the objects of `report` from before this ledger began are known to it. The first time, the report counts
-    /// as planned no further than `mark`: until its objects were known, planning could not see how far it had been planned.
-    pub async fn note_recovered(&self, report: &ReportId, mark: Option<Timestamp>) -> Result<(), LedgerError> {
+    /// Notes that the objects of `report` from before this ledger began are known to it. The first time, the report
+    /// counts as planned no further than `mark`: until its objects were known, planning could not see how far it had
+    /// been planned. Nor could it see what an earlier process was to fetch: what was generated after the newest of
+    /// those objects was not asked for late, and opens again where it has ended as absent for that. Returns how many
+    /// partitions that were.
+    pub async fn note_recovered(&self, report: &ReportId, mark: Option<Timestamp>) -> Result<u64, LedgerError> {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
         let noted = sqlx::query("INSERT INTO recovered (workspace, report) VALUES (?, ?) ON CONFLICT DO NOTHING")
@@ -280,7 +283,10 @@ impl Ledger {
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
-        if let Some(mark) = mark.filter(|_| noted.rows_affected() == 1) {
+        if noted.rows_affected() == 0 {
+            return Ok(0);
+        }
+        if let Some(mark) = mark {
             sqlx::query(
                 "INSERT INTO reports (workspace, report, planned_through) VALUES (?, ?, ?)
                  ON CONFLICT (workspace, report) DO UPDATE
@@ -293,7 +299,24 @@ impl Ledger {
             .await
             .map_err(failed)?;
         }
-        transaction.commit().await.map_err(failed)
+        // An object that was fetched before any attempt of this ledger at it is from before this ledger.
+        let corrected = sqlx::query(
+            "UPDATE partitions SET asked_late = 0,
+                    next_attempt_at = CASE settled WHEN 'absent' THEN NULL ELSE next_attempt_at END,
+                    settled = CASE settled WHEN 'absent' THEN 'open' ELSE settled END
+             WHERE workspace = ?1 AND report = ?2 AND asked_late AND settled IN ('open', 'absent')
+               AND generated_at > (
+                   SELECT max(p.generated_at) FROM partitions p
+                   WHERE p.workspace = ?1 AND p.report = ?2 AND p.settled = 'stored' AND NOT EXISTS
+                       (SELECT 1 FROM attempts a WHERE a.partition_id = p.id AND a.started_at <= p.stored_at))",
+        )
+        .bind(&report.workspace)
+        .bind(&report.report)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(corrected.rows_affected())
     }
 
     /// Records partitions asked for by hand; those that ended as absent or lost are opened again. Of one that the ledger
