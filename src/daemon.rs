@@ -84,7 +84,7 @@ pub async fn run(
     let current = watch::Sender::new(Arc::clone(&ctx));
     let url = listener.as_ref().map(web::Listener::url);
     let (commands, mut inbox) = mpsc::channel(8);
-    let (stop_telling, told) = watch::channel(false);
+    let (stop_dispatcher, stopping) = watch::channel(false);
     let mut beside = Beside { tasks: JoinSet::new(), contexts: current.subscribe() };
     if let Some(listener) = listener.map(Arc::new) {
         beside.spawn("the status page", move |contexts| {
@@ -100,11 +100,11 @@ pub async fn run(
     let looping = commands.clone();
     // Beside the loop: what is near its expiry does not wait for it.
     beside.spawn("the recovery", move |contexts| sync::recover_continuously(contexts, looping.clone()));
-    let mut telling = Beside { tasks: JoinSet::new(), contexts: current.subscribe() };
-    telling.spawn("the dispatcher", move |contexts| {
-        let mut told = told.clone();
-        // Gone is told, too.
-        dispatch::continuously(contexts, async move { drop(told.wait_for(|told| *told).await) })
+    let mut notifying = Beside { tasks: JoinSet::new(), contexts: current.subscribe() };
+    notifying.spawn("the dispatcher", move |contexts| {
+        let mut stopping = stopping.clone();
+        // Also once the sender is gone.
+        dispatch::continuously(contexts, async move { drop(stopping.wait_for(|stopping| *stopping).await) })
     });
     tell(&[NotifyState::Ready]);
     info!(
@@ -149,13 +149,13 @@ pub async fn run(
                 let open = async |config| sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await;
                 let hangup = async || hangups.recv().await.is_some();
                 let opened = tokio::select! {
-                    opened = ctx.pulse.beat_during(open_anew(&ctx, open, &load, hangup)) => opened?,
+                    opened = ctx.pulse.beat_during(reopened(&ctx, open, &load, hangup)) => opened?,
                     () = told_to_stop(&mut interrupts, &mut terminations) => break,
                 };
                 ctx = Arc::new(opened);
                 // Of a damaged one it has been said already, and where that is now.
                 if let Some(message) = replaced {
-                    ctx.bulletin.raise(AlarmKind::Ledger, message);
+                    ctx.bulletin.raise(AlarmKind::Ledger, "the file", message);
                 }
                 dispatcher.begin(&ctx).await.map_err(StartError::from)?;
                 current.send_replace(Arc::clone(&ctx));
@@ -164,8 +164,8 @@ pub async fn run(
         }
     }
     // It ends by itself when told to; should it have failed, there is nothing left to wait for.
-    stop_telling.send_replace(true);
-    telling.tasks.join_all().await;
+    stop_dispatcher.send_replace(true);
+    notifying.tasks.join_all().await;
     // Before the ledger is closed: the last one to do so leaves a single file.
     beside.tasks.shutdown().await;
     ctx.ledger.close().await;
@@ -173,9 +173,9 @@ pub async fn run(
     Ok(())
 }
 
-/// Opens everything again under the configuration in force. A file that it names and that is away for a moment is waited
-/// for; a SIGHUP meanwhile has the configuration read again.
-async fn open_anew(
+/// Opens everything again under the configuration in force. A file that it names and that is away for a moment is
+/// waited for; a SIGHUP meanwhile has the configuration read again.
+async fn reopened(
     old: &Context,
     open: impl AsyncFn(Arc<Config>) -> Result<Context, StartError>,
     load: impl Fn() -> Result<Config, Problem>,
@@ -281,14 +281,14 @@ async fn reload(load: impl Fn() -> Result<Config, Problem>, old: &Context) -> Op
     tell(&[NotifyState::Ready]);
     match loaded {
         Ok(new) => {
-            new.bulletin.clear(AlarmKind::Configuration);
+            new.bulletin.clear(AlarmKind::Configuration, "reload");
             describe(&new, old).await;
             Some(new)
         }
         Err(error) => {
             let message = format!("the new configuration is not used, the old one stays in force: {error}");
             error!(alarm = "configuration", "{message}");
-            old.bulletin.raise(AlarmKind::Configuration, message);
+            old.bulletin.raise(AlarmKind::Configuration, "reload", message);
             None
         }
     }

@@ -53,10 +53,10 @@ const SENDING: SignedDuration = SignedDuration::from_secs(60);
 /// For how long an event is tried that the target itself refuses.
 const GIVE_UP_REFUSED_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
-/// An alarm waits no longer for a target that asks for patience: one that asks for a day may be back in a minute.
+/// Longest wait of an alarm for a target that asks to wait: one that asks for a day may be back in a minute.
 const LONGEST_ASKED: SignedDuration = SignedDuration::from_mins(15);
 
-/// So many events in a row that a target refuses mean that it refuses all of them.
+/// How many refused events in a row mean that a target refuses all of them.
 const REFUSES_ALL_AFTER: u32 = 3;
 
 /// For how long any other event is tried.
@@ -237,7 +237,7 @@ impl Dispatcher {
         let mut incidents = ctx.incidents();
         if ctx.ledger.is_shared() {
             // What is wrong with another process is for that one to say.
-            for kind in [AlarmKind::Ledger, AlarmKind::Configuration, AlarmKind::Panic] {
+            for kind in [AlarmKind::StoreFailed, AlarmKind::Ledger, AlarmKind::Configuration, AlarmKind::Panic] {
                 incidents.entry(kind).or_insert(None);
             }
         }
@@ -324,7 +324,7 @@ impl Dispatcher {
                 target = target.name,
                 event = delivery.event.id,
                 attempts = delivery.number,
-                "an event for notify target {} {why} and is given up after {age:#}; a danger that lasts is told anew: \
+                "an event for notify target {} {why} and is given up after {age:#}; a danger that lasts is sent again: \
                  {refusal}",
                 target.name
             );
@@ -420,7 +420,7 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
                     if let Err(error) = ctx.ledger.forget_other_targets(&names(&ctx.config)).await {
                         warn!("what was told to targets that are gone is not forgotten yet: {}", Chain(&error));
                     }
-                    ctx.bulletin.clear_if(AlarmKind::Configuration, &unusable);
+                    ctx.bulletin.clear(AlarmKind::Configuration, "notifications");
                     unusable.clear();
                     Some((Arc::clone(&ctx), dispatcher))
                 }
@@ -429,7 +429,7 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
                     let message = format!("notifications cannot be sent; retries in {PAUSE:?}: {problem}");
                     if message != unusable {
                         error!(alarm = "configuration", "{message}");
-                        ctx.bulletin.raise(AlarmKind::Configuration, message.clone());
+                        ctx.bulletin.raise(AlarmKind::Configuration, "notifications", message.clone());
                         unusable = message;
                     }
                     None

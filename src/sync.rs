@@ -385,10 +385,9 @@ impl Work<'_> {
         Ok(Occupant::Somebody)
     }
 
-    /// The manifest of the object at `key`, as far as the object itself tells; `None` when it is not whole.
     async fn described_again(&self, destination: &Destination, key: &str) -> Result<Option<Manifest>, StoreError> {
-        let reread = reread_noting(self.ctx, self.report, destination, key, || self.frame.note_progress()).await?;
-        Ok(reread.map(|(verified, records)| Manifest { records, ..self.manifest(key, &verified) }))
+        let went_on = || self.frame.note_progress();
+        describe_again(self.ctx, self.report, &self.claim.entry, destination, key, went_on).await
     }
 
     /// A manifest without its object must not be there when the next object comes, lest it be taken for that one's.
@@ -698,7 +697,7 @@ impl Work<'_> {
     }
 
     fn manifest_of(&self, delivery: &Delivery, key: &str, verified: &Verified) -> Manifest {
-        let mut manifest = self.manifest(key, verified);
+        let mut manifest = describe(self.report, &self.claim.entry, key, verified);
         manifest.fetched_at = Some(self.ctx.clock.now());
         manifest.content_type = delivery.content_type().map(str::to_owned);
         let partition = &self.claim.entry.partition;
@@ -713,10 +712,6 @@ impl Work<'_> {
             manifest.warnings.extend(snapshot.warnings.iter().cloned());
         }
         manifest
-    }
-
-    fn manifest(&self, key: &str, verified: &Verified) -> Manifest {
-        describe(self.report, &self.claim.entry, key, verified)
     }
 }
 
@@ -785,24 +780,20 @@ fn describe(report: &Report, entry: &Entry, key: &str, verified: &Verified) -> M
     }
 }
 
-/// Re-reads an object through the verifier, and counts the lines of a snapshot; `None` when it is not whole.
-async fn reread(
-    ctx: &Context,
-    report: &Report,
-    destination: &Destination,
-    key: &str,
-) -> Result<Option<(Verified, Option<u64>)>, StoreError> {
-    reread_noting(ctx, report, destination, key, || ()).await
-}
+/// In the warnings of a manifest that was made from its object alone.
+const MADE_AGAIN: &str =
+    "this manifest was made again from the object: how its download went, and what that warned of, is not known";
 
-/// The same; `went_on` is called with each chunk.
-async fn reread_noting(
+/// The manifest of the object at `key`, read through the verifier again, as far as the object itself shows; `None` when
+/// it is not whole. `went_on` is called with each chunk.
+async fn describe_again(
     ctx: &Context,
     report: &Report,
+    entry: &Entry,
     destination: &Destination,
     key: &str,
     went_on: impl Fn(),
-) -> Result<Option<(Verified, Option<u64>)>, StoreError> {
+) -> Result<Option<Manifest>, StoreError> {
     let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
     let mut pass = Pass::start(limits(ctx, report));
     let mut lines = (!report.source.is_archive()).then(LineCount::default);
@@ -813,11 +804,12 @@ async fn reread_noting(
             return Ok(None);
         }
     }
-    match pass.finish().await {
-        // Decoded twice over and found whole by the verifier: the count cannot fail.
-        Verdict::Verified(verified) => Ok(Some((verified, lines.and_then(|lines| lines.total().ok())))),
-        Verdict::Rejected(_) => Ok(None),
-    }
+    let Verdict::Verified(verified) = pass.finish().await else { return Ok(None) };
+    let mut manifest = describe(report, entry, key, &verified);
+    // Decoded twice and found whole by the verifier: the count cannot fail.
+    manifest.records = lines.and_then(|lines| lines.total().ok());
+    manifest.warnings.push(MADE_AGAIN.to_owned());
+    Ok(Some(manifest))
 }
 
 /// What bounds the work on what comes from the vendor. The ratio of a snapshot is of our own making.

@@ -16,7 +16,8 @@ use crate::config::AlarmKind;
 /// Shared by everything that works with the same ledger.
 #[derive(Debug, Default)]
 pub struct Bulletin {
-    incidents: Mutex<BTreeMap<AlarmKind, String>>,
+    /// By kind and subject.
+    incidents: Mutex<BTreeMap<(AlarmKind, String), String>>,
     planned_at: Mutex<Option<Timestamp>>,
     refusal: Mutex<Option<String>>,
     news: Notify,
@@ -24,28 +25,34 @@ pub struct Bulletin {
 }
 
 impl Bulletin {
-    /// Something is wrong until it is cleared, or the process ends.
-    pub fn raise(&self, kind: AlarmKind, message: String) {
-        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, message);
+    /// Something is wrong with `subject` until it is cleared, or the process ends.
+    pub fn raise(&self, kind: AlarmKind, subject: &str, message: String) {
+        self.with_incidents(|incidents| incidents.insert((kind, subject.to_owned()), message));
         self.alarm.notify_one();
     }
 
     /// It is no longer wrong.
-    pub fn clear(&self, kind: AlarmKind) {
-        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).remove(&kind);
+    pub fn clear(&self, kind: AlarmKind, subject: &str) {
+        self.with_incidents(|incidents| incidents.remove(&(kind, subject.to_owned())));
         self.news.notify_one();
     }
 
-    /// It is no longer wrong, if it was raised with this message.
-    pub fn clear_if(&self, kind: AlarmKind, message: &str) {
-        if self.incidents().get(&kind).is_some_and(|raised| raised == message) {
-            self.clear(kind);
-        }
+    /// What is wrong: one message a kind, of all its subjects.
+    pub fn incidents(&self) -> BTreeMap<AlarmKind, String> {
+        let mut all: BTreeMap<AlarmKind, String> = BTreeMap::new();
+        self.with_incidents(|incidents| {
+            for ((kind, _), message) in incidents.iter() {
+                let text = all.entry(*kind).or_default();
+                let separator = if text.is_empty() { "" } else { "; " };
+                text.push_str(separator);
+                text.push_str(message);
+            }
+        });
+        all
     }
 
-    /// What is wrong.
-    pub fn incidents(&self) -> BTreeMap<AlarmKind, String> {
-        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn with_incidents<T>(&self, act: impl FnOnce(&mut BTreeMap<(AlarmKind, String), String>) -> T) -> T {
+        act(&mut self.incidents.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An attempt was recorded.

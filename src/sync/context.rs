@@ -208,8 +208,13 @@ impl Context {
         incidents
     }
 
-    /// What a plan depends on, at `now`: what `ledger` knows, and by how much the local clock is ahead of the servers whose
-    /// answers have confirmed it lately. The clock may have been set since.
+    /// Whether both have the ledger as it was opened once; each opening has a holder of its own.
+    pub(super) fn has_ledger_of(&self, other: &Context) -> bool {
+        self.holder == other.holder
+    }
+
+    /// What a plan depends on, at `now`: what `ledger` knows, and by how much the local clock is ahead of the servers
+    /// whose answers have confirmed it lately. The clock may have been set since.
     ///
     /// # Errors
     ///

@@ -173,7 +173,7 @@ impl Frame {
         done
     }
 
-    /// Counts anew from here: one page of many has come.
+    /// Counts from zero again: one page of many has come.
     pub(super) fn restart(&self) {
         self.with(|state| {
             state.spent = Duration::ZERO;
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_page_begins_the_count_anew() {
+    async fn each_page_restarts_the_count() {
         let frame = Frame::new(LIMIT);
         let work = async {
             for _ in 0..10 {

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use tracing::warn;
 
-use super::{Context, describe, reread};
+use super::{Context, describe_again};
 use crate::{
     config::{Report, Source},
     ledger::{Claimed, LedgerError},
@@ -156,7 +156,7 @@ async fn mend_claimed(
         Damage::Missing | Damage::Altered { .. } if is_expired => return Ok(Mend::Impossible),
         Damage::Missing => Ok(()),
         Damage::Altered { sha256 } => destination.move_aside(&object.key, &keys.quarantine(sha256)).await,
-        Damage::Manifest => return Ok(Mend::from(describe_again(ctx, report, entry, object, destination).await)),
+        Damage::Manifest => return Ok(Mend::from(restore_manifest(ctx, report, entry, object, destination).await)),
     };
     if let Err(error) = moved {
         warn!("could not make way for a repair: {error}");
@@ -166,19 +166,18 @@ async fn mend_claimed(
     Ok(Mend::Opened)
 }
 
-/// Writes the manifest of a whole object anew; says whether the verifier agrees that it is one.
-async fn describe_again(
+/// Writes the manifest of a whole object again; says whether the verifier agrees that it is one.
+async fn restore_manifest(
     ctx: &Context,
     report: &Report,
     entry: &Entry,
     object: &StoredObject,
     destination: &Destination,
 ) -> Result<bool, StoreError> {
-    let Some((verified, records)) = reread(ctx, report, destination, &object.key).await? else { return Ok(false) };
-    let mut manifest = describe(report, entry, &object.key, &verified);
-    manifest.records = records;
-    manifest.fetched_at = Some(object.stored_at);
-    manifest.attempts = entry.attempts;
+    let Some(manifest) = describe_again(ctx, report, entry, destination, &object.key, || ()).await? else {
+        return Ok(false);
+    };
+    let manifest = Manifest { fetched_at: Some(object.stored_at), attempts: entry.attempts, ..manifest };
     destination.put_manifest(&manifest).await?;
     Ok(true)
 }

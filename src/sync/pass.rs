@@ -77,11 +77,11 @@ pub enum Command {
     Wake,
     /// Go on with this context; downloads under way end with the one they have.
     Reload(Arc<Context>),
-    /// End with this error, for which the ledger has to be opened again. Void under another context than `of`.
+    /// End with this error, for which the ledger has to be opened again. Ignored where that was done since.
     Reopen {
-        /// The context whose ledger it is.
+        /// A context with the ledger that failed.
         of: Arc<Context>,
-        /// What the ledger said.
+        /// How the ledger failed.
         error: LedgerError,
     },
 }
@@ -331,7 +331,7 @@ async fn turn(
                 match command {
                     Some(Command::Reload(context)) => workers.ctx = context,
                     Some(Command::Wake) => {}
-                    Some(Command::Reopen { of, error }) if Arc::ptr_eq(&of, &workers.ctx) => {
+                    Some(Command::Reopen { of, error }) if of.has_ledger_of(&workers.ctx) => {
                         workers.drain().await;
                         return Err(error);
                     }

@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp, civil::Date};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
-use super::{Context, describe, inspect::digest, reread};
+use super::{Context, describe_again, inspect::digest};
 use crate::{
     config::{AlarmKind, Report, Source},
     ledger::{Claimed, LedgerError},
@@ -28,13 +28,13 @@ use crate::{
     store::{Destination, Found, Manifest, StoreError},
 };
 
-/// So many keys of objects that are gone are named.
+/// How many keys of objects that are gone are named.
 const NAMED: usize = 10;
 
-/// So many requests are made to one destination at a time, and so many manifests of it are in memory.
+/// Most requests to one destination at a time, and most manifests of it in memory.
 const AT_ONCE: usize = 32;
 
-/// So many reads that fail one after the other mean that the destination is away, rather than that they are damaged.
+/// How many failed reads in a row mean that the destination is away, rather than that objects are damaged.
 const AWAY_AFTER: usize = AT_ONCE;
 
 /// What came of looking through one destination.
@@ -48,9 +48,9 @@ pub(super) struct Rebuilt {
 
 /// Adopts every object of a configured report at `destination` that has its manifest and is not in the ledger.
 ///
-/// What only a manifest is left of, and no plan will fetch again, raises an alarm: no row of the ledger speaks for it. What
-/// cannot be read is logged and left for the next time: until then the report may miss objects, but no date, because the
-/// keys alone tell from when on it was planned.
+/// What only a manifest is left of, and no plan will fetch again, raises an alarm: the ledger has no row of it. What
+/// cannot be read is logged and left for the next time: until then the report may miss objects, but no date, because
+/// the keys alone tell from when on it was planned.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ pub(super) async fn rebuild(ctx: &Context, destination: &Destination) -> Result<
         warn!(destination, unread, "{unread} manifests could not be read; they are read again later");
     }
     if !gone.is_empty() {
-        raise_gone(ctx, gone).await?;
+        raise_gone(ctx, destination, gone).await?;
     }
     Ok(Rebuilt { has_changed: adopted > 0 || has_resumed, is_whole: is_listed && unread == 0 })
 }
@@ -103,18 +103,18 @@ struct Search<'a> {
     failures: AtomicUsize,
 }
 
-/// What the manifests of one report have told.
+/// What the manifests of one report have shown.
 #[derive(Default)]
 struct Learned {
     adopted: usize,
     unread: usize,
-    /// Whether the report is now planned from an earlier time on than before.
+    /// Whether the report is now planned from an earlier time on than before, or something of it is open again.
     has_resumed: bool,
     /// What only a manifest tells of.
     gone: Vec<(Partition, String)>,
 }
 
-/// What one manifest has told.
+/// What one manifest has shown.
 enum Examined {
     Whole(Box<(Partition, StoredObject, u32)>),
     /// Only the manifest is left.
@@ -191,8 +191,8 @@ impl Search<'_> {
         learned.gone.retain(|(partition, _)| !settled.contains(&partition.id.date));
         if is_first {
             let mark = resumes_at(report, planned, self.ctx.clock.now());
-            learned.has_resumed = mark.is_some();
-            self.ctx.ledger.note_recovered(&report.report_id(), mark).await?;
+            let corrected = self.ctx.ledger.note_recovered(&report.report_id(), mark).await?;
+            learned.has_resumed = mark.is_some() || corrected > 0;
         }
         Ok(Some(learned))
     }
@@ -259,11 +259,10 @@ impl Search<'_> {
             return Ok(Described::Otherwise(Examined::Nothing));
         };
         let described = async {
-            let Some((verified, records)) = reread(self.ctx, report, self.destination, key).await? else {
+            let entry = Entry::new(partition.clone());
+            let Some(manifest) = describe_again(self.ctx, report, &entry, self.destination, key, || ()).await? else {
                 return Ok(None);
             };
-            let entry = Entry::new(partition.clone());
-            let manifest = Manifest { records, ..describe(report, &entry, key, &verified) };
             self.destination.put_manifest(&manifest).await?;
             Ok(Some(manifest))
         };
@@ -321,7 +320,7 @@ fn resumes_at(report: &Report, planned: Vec<Timestamp>, now: Timestamp) -> Optio
 }
 
 /// Raises an alarm about objects that only a manifest tells of, but for what the ledger or the plan looks after.
-async fn raise_gone(ctx: &Context, gone: Vec<(Partition, String)>) -> Result<(), LedgerError> {
+async fn raise_gone(ctx: &Context, destination: &str, gone: Vec<(Partition, String)>) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
     let entries = ctx.ledger.entries().await?;
     let plan = plan::plan(&ctx.config.reports, &ctx.ledger.view(now).await?, now);
@@ -345,12 +344,8 @@ async fn raise_gone(ctx: &Context, gone: Vec<(Partition, String)>) -> Result<(),
          {}{more}; put them back from a copy, or run `moesync backfill` for what MoEngage still has",
         named.join(", ")
     );
-    error!(alarm = "ledger", objects, "{message}");
-    match ctx.bulletin.incidents().remove(&AlarmKind::Ledger) {
-        Some(known) if known.contains(&message) => {}
-        Some(known) => ctx.bulletin.raise(AlarmKind::Ledger, format!("{known}; {message}")),
-        None => ctx.bulletin.raise(AlarmKind::Ledger, message),
-    }
+    error!(alarm = "ledger", destination, objects, "{message}");
+    ctx.bulletin.raise(AlarmKind::Ledger, &format!("objects at {destination}"), message);
     Ok(())
 }
 

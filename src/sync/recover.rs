@@ -45,9 +45,9 @@ pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
     join_all(each).await.into_iter().collect()
 }
 
-/// Recovers beside the daemon's loop, and again for each context that comes through `contexts`. A destination that is away
-/// is tried again with growing pauses until it could be read. The loop is woken where it has more to plan, and told where
-/// the ledger has to be opened again.
+/// Recovers beside the daemon's loop, and again for each context that comes through `contexts`. A destination that is
+/// away is tried again with growing pauses until it could be read. The loop is woken where it has more to plan, and
+/// gets [`Command::Reopen`] where the ledger has to be opened again.
 pub async fn recover_continuously(mut contexts: watch::Receiver<Arc<Context>>, loop_: mpsc::Sender<Command>) {
     loop {
         let ctx = contexts.borrow_and_update().clone();

@@ -1,8 +1,9 @@
 //! A listing, read page by page until it is whole.
 //!
-//! This file owns which page comes next, when a listing is complete, and what of it is odd and stored all the same: that
-//! becomes a warning in the manifest. A snapshot is whole or absent: a page that fails for good fails the attempt, and the
-//! next one begins anew. It must not know what a request looks like, nor where the snapshot goes.
+//! This file owns which page comes next, when a listing is complete, and what of it is odd and stored all the same:
+//! that becomes a warning in the manifest. A snapshot is whole or absent: a page that fails for good fails the attempt,
+//! and the next one starts from the first page. It must not know what a request looks like, nor where the snapshot
+//! goes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -36,13 +37,13 @@ const MOST_PAGES: u64 = 100_000;
 /// How often a listing that changes while it is read is begun anew.
 const MOST_READINGS: usize = 5;
 
-/// So many empty pages in a row end a listing that says no total: one alone may be a hole in it.
+/// How many empty pages in a row end a listing without a total: one alone may be a hole in it.
 const EMPTY_PAGES_AT_END: u32 = 2;
 
-/// When so many parents were answered 403 and none otherwise, the API itself is refused.
+/// How many parents answered with 403, and none otherwise, mean that the API itself is refused.
 const TELLING_REFUSALS: usize = 10;
 
-/// So many refused parents are named one by one in a manifest.
+/// How many refused parents a manifest names.
 const MOST_NAMED: usize = 50;
 
 /// Why most parents are refused (seed 004).
@@ -719,7 +720,7 @@ impl Totals {
         self.own += u64::from(page.total == Some(page.items));
     }
 
-    /// Whether so many are all that were ever said.
+    /// Whether `count` reaches the largest total of any page.
     fn is_reached(&self, count: u64) -> bool {
         self.said.last().is_some_and(|most| count >= *most)
     }

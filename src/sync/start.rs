@@ -62,7 +62,7 @@ pub async fn start(
                 kept_at.display()
             );
             error!(alarm = "ledger", ledger = %path.display(), kept_at = %kept_at.display(), "{message}");
-            bulletin.raise(AlarmKind::Ledger, message);
+            bulletin.raise(AlarmKind::Ledger, "the file", message);
         }
     }
     let (pace, pulse, skews) = (Arc::default(), Pulse::new(), Arc::default());
@@ -149,8 +149,8 @@ fn client(config: &Config) -> Result<moengage::Client, StartError> {
         .map_err(|error| StartError::Configuration(Chain(&error).to_string()))
 }
 
-/// Opens the destinations. A directory that is open in `old` and has not changed stays so: a mount that hangs must neither
-/// keep a reload waiting nor take threads anew.
+/// Opens the destinations. A directory that is open in `old` and has not changed stays so: a mount that hangs must
+/// neither delay a reload nor take more threads.
 fn open(
     config: &Config,
     budget: &Budget,

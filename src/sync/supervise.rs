@@ -40,7 +40,7 @@ pub async fn supervised<T, F: Future<Output = T>>(
 pub fn report(bulletin: &Bulletin, name: &str) {
     let message = format!("{name} ended by a fault of moesync and was restarted; please report it, with the log");
     error!(alarm = "panic", task = name, "{message}");
-    bulletin.raise(AlarmKind::Panic, message);
+    bulletin.raise(AlarmKind::Panic, name, message);
 }
 
 /// The pauses of one task.

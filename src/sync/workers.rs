@@ -7,7 +7,7 @@
 //! destination alone, and what else goes there starts last, one attempt at a time until it is stuck as well.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
@@ -27,7 +27,7 @@ use crate::{
     telemetry::Chain,
 };
 
-/// How long attempts under way may take to end once the process is told to stop.
+/// How long attempts under way may take to end once the process is to stop.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// What became of one item that was started.
@@ -67,8 +67,8 @@ pub(super) struct Workers {
     accepted: HashSet<String>,
     /// Destinations that let the last attempt that ended there wait beyond its time.
     unanswering: HashSet<String>,
-    /// The destinations that are reported, and what was said.
-    reported: BTreeMap<String, String>,
+    /// The destinations for which an alarm is raised.
+    reported: BTreeSet<String>,
     answers: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
     /// Whether the vendor has answered since that was last reset, and so shown its time.
     pub(super) has_answered: bool,
@@ -110,7 +110,7 @@ impl Workers {
             running: JoinSet::new(),
             accepted: HashSet::new(),
             unanswering: HashSet::new(),
-            reported: BTreeMap::new(),
+            reported: BTreeSet::new(),
             answers: mpsc::unbounded_channel(),
             has_answered: false,
         }
@@ -232,7 +232,7 @@ impl Workers {
             Ended::Panicked => {
                 let message = format!("an attempt at {id} ended by a fault of moesync; please report it");
                 error!(alarm = "panic", partition = id.to_string(), "{message}");
-                self.ctx.bulletin.raise(AlarmKind::Panic, message);
+                self.ctx.bulletin.raise(AlarmKind::Panic, "attempts", message);
                 self.panicked.insert(id.clone());
                 return None;
             }
@@ -255,32 +255,23 @@ impl Workers {
         Some(finished)
     }
 
-    /// Raises the alarm for each destination that has not answered for minutes, and clears it once all answer.
+    /// Raises the alarm for each destination that has not answered for minutes, and clears it once it answers.
     pub(super) fn report_unanswered(&mut self) {
         let unanswered: BTreeMap<_, _> = self
             .under_way
             .values()
             .filter_map(|running| Some((running.destination.clone(), running.frame.unanswered()?)))
             .collect();
-        let is_same = self.reported.keys().eq(unanswered.keys());
-        if is_same {
-            return;
-        }
         for (destination, (step, waited)) in &unanswered {
-            if !self.reported.contains_key(destination) {
+            if self.reported.insert(destination.clone()) {
                 let message =
                     format!("destination {destination} has not answered for {} minutes: {step}", waited.as_secs() / 60);
                 error!(alarm = "store_failed", destination, "{message}");
-                self.reported.insert(destination.clone(), message);
+                self.ctx.bulletin.raise(AlarmKind::StoreFailed, destination, message);
             }
         }
-        self.reported.retain(|destination, _| unanswered.contains_key(destination));
-        match self.reported.is_empty() {
-            true => self.ctx.bulletin.clear(AlarmKind::StoreFailed),
-            false => {
-                let all: Vec<_> = self.reported.values().map(String::as_str).collect();
-                self.ctx.bulletin.raise(AlarmKind::StoreFailed, all.join("; "));
-            }
+        for destination in self.reported.extract_if(.., |destination| !unanswered.contains_key(destination)) {
+            self.ctx.bulletin.clear(AlarmKind::StoreFailed, &destination);
         }
     }
 
@@ -301,7 +292,10 @@ impl Workers {
         info!(downloads = self.running.len(), "stopping; downloads under way may end within {GRACE:?}");
         let all = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {
-            warn!(downloads = self.running.len(), "downloads that did not end are given up; they begin anew next time");
+            warn!(
+                downloads = self.running.len(),
+                "downloads that did not end are aborted; the next start repeats them"
+            );
             self.running.shutdown().await;
         }
     }

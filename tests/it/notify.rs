@@ -961,16 +961,17 @@ async fn a_clock_that_is_set_back_silences_nobody() {
 async fn what_is_wrong_with_the_daemon_is_not_over_because_of_a_command_beside_it() {
     let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
     let daemon = bench.context().await;
-    daemon.bulletin.raise(AlarmKind::Configuration, "a comma is missing".into());
-    daemon.bulletin.raise(AlarmKind::Ledger, "it was rebuilt".into());
+    daemon.bulletin.raise(AlarmKind::Configuration, "reload", "a comma is missing".into());
+    daemon.bulletin.raise(AlarmKind::Ledger, "the file", "it was rebuilt".into());
+    daemon.bulletin.raise(AlarmKind::StoreFailed, "disk", "it has not answered".into());
     let dispatcher = Dispatcher::new(&daemon.config, daemon.clock.now()).unwrap();
     dispatcher.round(&daemon).await.unwrap();
     pass(&bench).await;
-    let began = ["ledger began", "configuration began"];
+    let began = ["store_failed began", "ledger began", "configuration began"];
     assert_eq!(receiver.alarms(), began);
-    daemon.bulletin.clear(AlarmKind::Configuration);
+    daemon.bulletin.clear(AlarmKind::Configuration, "reload");
     dispatcher.round(&daemon).await.unwrap();
-    assert_eq!(receiver.alarms()[2..], ["configuration ended"]);
+    assert_eq!(receiver.alarms()[3..], ["configuration ended"]);
     daemon.ledger.close().await;
 }
 

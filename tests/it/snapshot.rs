@@ -403,7 +403,7 @@ async fn a_local_clock_ahead_that_later_answers_confirm_loses_no_listing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_died_while_it_replaced_statistics_leaves_them_to_be_fetched_again() {
+async fn statistics_whose_replacement_was_interrupted_are_fetched_again() {
     let bench = bench(evergreen(5), &["\"campaign_stats\""]).await;
     store(&bench).await;
     for replaces in [false, true] {
@@ -561,7 +561,10 @@ async fn an_object_without_a_manifest_is_given_one_with_its_lines_counted() {
     let before = bench.requests();
     store(&bench).await;
     assert_eq!(bench.requests(), before);
-    assert_eq!(manifest(&bench, LISTING)["records"], 5);
+    let manifest = manifest(&bench, LISTING);
+    assert_eq!(manifest["records"], 5);
+    let warning = manifest["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("made again from the object"), "what its download warned of is lost: {warning}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
