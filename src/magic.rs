@@ -1,6 +1,6 @@
 //! Which format begins with these bytes: the magic numbers of archives.
 //!
-//! This file owns how formats are told apart. Names and media types are known to be wrong, so nothing else decides. It
+//! This file owns how formats are recognized. Names and media types are known to be wrong, so nothing else decides. It
 //! must not know what is then done with the bytes.
 
 /// What begins with some bytes.
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_known_format_is_told_by_its_first_bytes_and_a_table_by_none() {
+    fn every_known_format_is_recognized_by_its_first_bytes_and_a_table_by_none() {
         for (head, magic) in [
             (b"\x1f\x8b".as_slice(), Magic::Gzip),
             (b"PK\x03\x04", Magic::Zip),

@@ -598,7 +598,7 @@ mod tests {
     use jiff::civil::date;
     use proptest::prelude::*;
 
-    /// The workspace works, as far as anybody has seen.
+    /// Evidence that the workspace works.
     const PROVEN: Grounds =
         Grounds { give_up_after: SignedDuration::from_hours(24 * 7), archive_seen_at: Some(Timestamp::MAX) };
 

@@ -471,7 +471,7 @@ impl Destination {
         key: &str,
         step: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        // The thread keeps its place though nobody may wait for it any more: a mount that hangs keeps these threads, and
+        // The thread keeps its place even when its caller no longer waits: a mount that hangs keeps these threads, and
         // takes no others.
         let place = Arc::clone(&self.inner.steps).acquire_owned().await;
         let step = move || {

@@ -377,7 +377,7 @@ fn number(field: &[u8]) -> Result<u64, Rejection> {
         let (high, low) = field.split_at(field.len() - 8);
         let is_small = high[0] == 0x80 && high[1..].iter().all(|byte| *byte == 0);
         let low = low.try_into().map(u64::from_be_bytes).map_err(|_| wrong())?;
-        // Room for arithmetic, and more than there is storage in the world.
+        // Leaves room for arithmetic; no archive is that large.
         return Some(low).filter(|low| is_small && *low <= u64::MAX / 4).ok_or_else(wrong);
     }
     let begin = field.iter().position(|byte| *byte != b' ').unwrap_or(field.len());

@@ -44,7 +44,7 @@ fn looks_like_a_space_or_nothing(c: char) -> bool {
         || matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
-/// What the HTTP client passes over without a word.
+/// What the HTTP client ignores without an error.
 fn proxies(env: &BTreeMap<String, String>) -> Vec<Problem> {
     let of = |name: &'static str| Some((name, env.get(name)?.trim())).filter(|(_, value)| !value.is_empty());
     let unusable = PROXIES.into_iter().filter_map(of).filter(|(_, value)| !is_address(value)).map(|(name, _)| {

@@ -23,9 +23,11 @@ pub struct Campaigns {
     pub created_before: Date,
     /// How much text each one has, in bytes.
     pub content_bytes: usize,
-    /// Beside these, so many nodes of flows, below 2^21: a search lists them with the children, and statistics have them.
+    /// How many nodes of flows there are beside these, below 2^21: a search lists them with the children, and
+    /// statistics have them.
     pub flow_nodes: u32,
-    /// Beside these, so many in channels that a search doesn't cover, below 2^21: metadata and statistics have them.
+    /// How many there are beside these in channels that a search doesn't cover, below 2^21: metadata and statistics
+    /// have them.
     pub other_channels: u32,
     /// How many in a hundred of those that recur were made in the dashboard: their executions are refused. The others were
     /// made through the Create Campaign API, which makes recurring ones by email and push.

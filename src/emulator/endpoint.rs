@@ -21,7 +21,7 @@ pub(super) enum Api {
     Executions,
 }
 
-/// Which dialect of headers, fields and errors is spoken.
+/// Which form of headers, fields and errors is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Version {
     V1,
@@ -44,7 +44,7 @@ impl Endpoint {
         Endpoint { api, version: Version::V5 }
     }
 
-    /// That of a decoded path.
+    /// The endpoint at a decoded path.
     pub(super) fn of(path: &str) -> Option<Endpoint> {
         Some(match path {
             STATS => Endpoint::v1(Api::Stats),

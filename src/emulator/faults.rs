@@ -41,7 +41,7 @@ use crate::config::Source;
 /// | `wrong-date=-8d` | [`Fault::WrongDate`] |
 /// | `content-encoding=gzip` or `content-encoding=label` | [`Fault::ContentEncoding`] |
 /// | `repeat`, `shrink` | [`Fault::Repeat`], [`Fault::Shrink`] |
-/// | `hide` or `hide=3` | [`Fault::Hide`], all rows of a page or so many |
+/// | `hide` or `hide=3` | [`Fault::Hide`], all rows of a page, or this number |
 /// | `extra-total=5` | [`Fault::ExtraTotal`] |
 /// | `odd-json=nan` (or `bom`, `utf8`, `duplicate`, `number`, `surrogate`) | [`Fault::OddJson`] |
 ///
@@ -166,7 +166,7 @@ pub enum Fault {
     },
     /// The total names more than there are. Pages are counted by it. Only for statistics and executions.
     ExtraTotal {
-        /// So many more.
+        /// By how many.
         by: NonZeroU32,
     },
     /// The first row of the page has one more field, `extra`, that JSON forbids or readers stumble over.

@@ -112,7 +112,7 @@ impl Page {
         self.standing
     }
 
-    /// What its request asks for in vain.
+    /// Fields of its request that the API ignores.
     pub(super) fn oddities(&self) -> &[String] {
         &self.oddities
     }

@@ -87,7 +87,7 @@ pub enum Container {
     Tar,
     /// The same, gzipped.
     TarGz,
-    /// What begins like a RAR 5 archive and goes on at random: nothing that anybody could unpack.
+    /// The signature of a RAR 5 archive and random bytes: no program can unpack it.
     Rar,
 }
 

@@ -16,8 +16,8 @@ use super::{endpoint::Api, server::lock};
 /// The window that the headers speak of, in seconds, unless another one is used up.
 const MINUTE: i64 = 60;
 
-/// So many requests within so many seconds, of a workspace to an API in all its versions. Statistics: document 002; the
-/// others: "10 a second, 100 a minute, 6,000 an hour".
+/// How many requests within how many seconds, of a workspace to an API in all its versions. Statistics: document 002;
+/// the others: "10 a second, 100 a minute, 6,000 an hour".
 const fn limits(api: Api) -> &'static [(u32, i64)] {
     match api {
         Api::Stats => &[(100, MINUTE)],

@@ -1,6 +1,6 @@
 //! Errors of the JSON APIs, each in the words of its API and version.
 //!
-//! This file owns statuses' bodies and headers. It must not know why something is refused.
+//! This file owns bodies and headers of refusals. It must not know why something is refused.
 
 use axum::{
     http::{StatusCode, header},

@@ -71,7 +71,7 @@ pub struct LoggedRequest {
     /// The word of the fault that struck it, [`Fault::WrongDate`] aside.
     pub fault: Option<&'static str>,
     /// What a JSON API was asked for in vain: fields that its documents don't name, and forms of older documents. The
-    /// real ones ignore these without a word.
+    /// real ones ignore these without an error.
     pub oddities: Vec<String>,
 }
 

@@ -82,7 +82,7 @@ pub(super) async fn alone(ledger: &Path) -> io::Result<File> {
 
 /// The name of the place where the ledger at `ledger` is, `candidate` if it has none yet. It stays with the ledger's
 /// folder, so that it is the same in the next container and another on another machine. A copy of the folder is another
-/// place: the file that holds the name also says which file it is. (A clone of the whole disk cannot be told apart.)
+/// place: the file that holds the name also says which file it is. (A clone of the whole disk has the same name.)
 ///
 /// # Errors
 ///

@@ -109,7 +109,7 @@ enum Said {
 }
 
 impl Explanation {
-    /// A sentence of ours, and what the vendor says behind it.
+    /// `sentence`, followed by the vendor's own text.
     pub(super) fn follow(self, sentence: String) -> String {
         match self.said {
             Some(Said::Text(text)) => format!("{sentence}; it says: {text}"),

@@ -1,7 +1,7 @@
-//! `Content-Encoding: gzip`, and `Transfer-Encoding: gzip`, which a server may mean in two ways: that it packed the archive
-//! for the journey, or that the archive is itself a gzip.
+//! `Content-Encoding: gzip`, and `Transfer-Encoding: gzip`, which a server may mean in two ways: that it packed the
+//! archive for transport, or that the archive is itself a gzip.
 //!
-//! This file owns telling them apart: each layer that is announced is taken off if it is there and another archive is
+//! This file owns that distinction: each layer that is announced is taken off if it is there and another archive is
 //! inside. It must not know where the bytes come from.
 
 use std::{collections::VecDeque, io, io::Write, mem};
@@ -29,7 +29,7 @@ const MOST_LAYERS: usize = 4;
 pub(super) struct Layers {
     /// The outermost first; what comes out of one goes into the next. The last one's are the archive's.
     layers: Vec<Layer>,
-    /// How many of them have been told that nothing more comes.
+    /// How many of them have been ended.
     ended: usize,
     /// Whether nothing more comes to the first.
     body_ended: bool,
@@ -103,7 +103,7 @@ impl Layers {
                 let outer = if inner == 0 { None } else { self.next_of(inner - 1)? };
                 match outer {
                     Some(bytes) => self.layers[inner].feed(bytes),
-                    None if self.is_last_word_to(inner) => self.end_of(inner)?,
+                    None if self.is_to_end(inner) => self.end_of(inner)?,
                     None => return Ok(()),
                 }
             }
@@ -119,14 +119,14 @@ impl Layers {
             let outer = if layer == 0 { None } else { self.next_of(layer - 1)? };
             match outer {
                 Some(bytes) => self.layers[layer].feed(bytes),
-                None if self.is_last_word_to(layer) => self.end_of(layer)?,
+                None if self.is_to_end(layer) => self.end_of(layer)?,
                 None => return Ok(None),
             }
         }
     }
 
-    /// Whether nothing more comes to this layer, which it has not been told.
-    fn is_last_word_to(&self, layer: usize) -> bool {
+    /// Whether nothing more comes to this layer, and it has not been ended.
+    fn is_to_end(&self, layer: usize) -> bool {
         self.ended == layer && self.body_ended
     }
 
@@ -142,7 +142,7 @@ enum Layer {
     AsReceived(VecDeque<Bytes>),
     /// Labelled gzip, and what is inside is not seen yet.
     Undecided { received: VecDeque<Bytes>, probe: Box<MultiGzDecoder<Vec<u8>>> },
-    /// Packed for the journey.
+    /// Packed for transport.
     Gzip { received: VecDeque<Bytes>, decoder: Box<MultiGzDecoder<Vec<u8>>> },
 }
 

@@ -117,8 +117,8 @@ impl Listener {
         format!("http://{}/", self.address)
     }
 
-    /// Answers until cancelled, which ends all connections too. `contexts` is what is shown, always the latest; with each
-    /// new one the token is read anew. May be called again after a panic.
+    /// Answers until cancelled, which ends all connections too. `contexts` is what is shown, always the latest; with
+    /// each new one the token is read again. May be called again after a panic.
     pub async fn serve(&self, contexts: watch::Receiver<Arc<Context>>) {
         let began_at = contexts.borrow().clock.now();
         let renewing = renew(Arc::clone(&self.guard), self.config.clone(), contexts.clone());

@@ -220,7 +220,7 @@ async fn backfill_of_a_live_listing_is_refused_and_of_an_archive_ignores_start()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_past_the_retention_is_refused_unless_asked_anyway_and_alerts_nobody() {
+async fn a_backfill_past_the_retention_is_refused_unless_asked_anyway() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let date = |ago: i64| bench.newest.checked_sub(ago.days()).unwrap().to_string();
     let (from, to) = (date(9), date(5));

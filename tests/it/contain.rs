@@ -118,7 +118,7 @@ async fn a_disk_that_hangs_ends_its_own_attempts_alone() {
     fs::create_dir(&root).unwrap();
     let hung = format!("\n[[destinations]]\nname = \"hung\"\nurl = \"file://{}\"\n", root.display());
     bench.write_config(&with_hung(&bench, &hung, 3));
-    // Whoever looks for one of its objects does not come back for a minute.
+    // A look for one of its objects takes a minute.
     let keys = bench.due().into_iter().map(|(series, date)| series.key(date));
     let objects: Vec<_> = keys.map(|key| root.join(key).display().to_string()).collect();
     let mut arguments = vec!["-f", "-o", "/dev/null", "-e", "trace=statx", "-e", "inject=statx:delay_enter=60000000"];

@@ -182,7 +182,7 @@ async fn no_single_fsync_that_fails_is_ever_a_success() {
     assert_eq!(kinds, BTreeSet::from(["object", "manifest", "folder", "folder above", "ledger"]));
 }
 
-/// A daemon with a page and someone who is told.
+/// A daemon with a page and a receiver of its alarms.
 async fn start(bench: &Bench) -> (Daemon, Receiver) {
     let receiver = Receiver::start().await;
     let config = bench.config().replace("listen = \"\"", "listen = \"127.0.0.1:0\"") + &receiver.webhook();

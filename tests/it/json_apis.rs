@@ -192,7 +192,7 @@ fn campaigns(from: u64, to: u64) -> Vec<Value> {
     (from..to).map(|number| json!({ "campaign_id": format!("c{number:05}") })).collect()
 }
 
-/// A page of so many campaigns in all.
+/// A page of campaigns, with their number in all.
 fn page_of(count: u64, page: u64) -> Vec<Value> {
     campaigns((page - 1) * 15, (page * 15).min(count).max((page - 1) * 15))
 }

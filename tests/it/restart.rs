@@ -172,7 +172,7 @@ async fn a_process_that_wakes_after_its_claim_has_passed_on_records_nothing() {
     let is_fetching = async || !bench.kept_in("_staging").is_empty();
     assert!(wait_until(is_fetching).await, "{}", late.log().join("\n"));
     late.signal("STOP").await;
-    // As a file system does that loses a lock: the process is there, and nobody sees it.
+    // As a file system does that loses a lock: the process is there, and others see no lock.
     for holder in holders(&bench) {
         fs::remove_file(holder).unwrap();
     }

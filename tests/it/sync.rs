@@ -253,7 +253,7 @@ async fn a_file_system_without_hard_links_serves_ledger_and_destination() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_system_that_cannot_fsync_folders_is_told_of_once_and_serves() {
+async fn a_file_system_that_cannot_fsync_folders_serves_with_one_warning() {
     need_strace().await;
     for error in ["EINVAL", "EOPNOTSUPP", "ENOSYS"] {
         let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
@@ -554,7 +554,7 @@ async fn once(ctx: &Arc<sync::Context>) -> sync::Summary {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_never_published_is_absent_once_denied_before_and_after_expiry_by_a_vendor_that_serves_others() {
+async fn a_report_denied_before_and_after_expiry_while_others_come_is_absent() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1), Series::dump(1)]).await;
     bench.fault("not-yet,path=Report_test");
     let ctx = bench.context().await;
@@ -606,7 +606,7 @@ async fn no_archive_is_final_while_the_vendors_clock_is_two_days_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_its_last_day_an_archive_is_stored_with_a_warning_whatever_the_vendors_clock_says() {
+async fn in_its_last_day_an_archive_is_stored_whatever_the_vendors_clock_says() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     bench.clock.advance(SignedDuration::from_hours(6 * 24 + 1));
@@ -621,7 +621,7 @@ async fn in_its_last_day_an_archive_is_stored_with_a_warning_whatever_the_vendor
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_date_ten_days_ahead_on_a_404_ends_nothing_and_the_next_good_answer_is_stored() {
+async fn a_404_dated_ten_days_ahead_ends_nothing_and_the_next_archive_is_stored() {
     for series in [Series::campaign("Report test", 1), Series::dump(1)] {
         let bench = Bench::at("2026-11-21T12:00:00Z", &[series]).await;
         bench.fault("status=404,times=1");

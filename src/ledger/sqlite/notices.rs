@@ -374,8 +374,8 @@ impl Ledger {
         Ok(usize::try_from(count).unwrap_or(0))
     }
 
-    /// The next event that waits for `target`, if there is one whose time has come. Nobody else is given it before `until`;
-    /// should this process die with it, it is sent again after that.
+    /// The next event that waits for `target`, if there is one whose time has come. No other process takes it before
+    /// `until`; should this process die with it, it is sent again after that.
     ///
     /// Events go in their order as long as they arrive. One that was tried [`outcome::QUICK_TRIES`] times lets the others
     /// pass; once as many sends in a row have failed, whichever the events, alarms go first, and among them those that were
@@ -464,8 +464,8 @@ impl Ledger {
         self.change(query.bind(until.as_millisecond()).bind(alarms_until.as_millisecond()).bind(target)).await
     }
 
-    /// That an event has not arrived and is not tried again. The target then does not know of its alarms, unless a later
-    /// event tells of them: should they last, they are told anew.
+    /// That an event has not arrived and is not tried again. The target then does not know of its alarms, unless a
+    /// later event tells of them: should they last, they are sent again.
     pub async fn given_up(&self, delivery: &Delivery) -> Result<(), LedgerError> {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
