@@ -5,8 +5,8 @@
 //!
 //! Seeking readers trust the central directory and streaming readers the local headers; either alone accepts archives
 //! that the other finds broken. Here both are read and must agree, no byte may belong to nothing, and every checksum
-//! is computed. Tar has no checksum of its data, only structure; a gzip around it has one. What a forward pass cannot see is a gzip archive cut exactly between two members: only the length
-//! announced by the sender shows that.
+//! is computed. Tar has no checksum of its data, only structure; a gzip around it has one. What a forward pass cannot see
+//! is a gzip archive cut exactly between two members: only the length announced by the sender shows that.
 
 mod gzip;
 mod names;

@@ -86,8 +86,8 @@ const LONGEST_REMOVAL: Duration = Duration::from_secs(10);
 /// How often one request is repeated with a key that has just been replaced.
 const MOST_RENEWALS: usize = 3;
 
-/// Works on one claimed partition, once, within the time of `frame`. `answered` is called as soon as the vendor's answer shows that the workspace's
-/// credentials are good.
+/// Works on one claimed partition, once, within the time of `frame`. `answered` is called as soon as the vendor's answer
+/// shows that the workspace's credentials are good.
 ///
 /// # Errors
 ///
@@ -390,7 +390,7 @@ impl Work<'_> {
         describe_again(self.ctx, self.report, &self.claim.entry, destination, key, went_on).await
     }
 
-    /// A manifest without its object must not be there when the next object comes, lest it be taken for that one's.
+    /// A manifest without its object must not be there when the next object comes: it would be taken for that one's.
     async fn retire_manifest(&self, destination: &Destination, key: &str) -> Result<(), StoreError> {
         let manifest = manifest_key(key);
         let unique = format!("{:012x}", self.started_at.as_millisecond());

@@ -15,9 +15,11 @@ use std::{
 
 use jiff::{Timestamp, civil};
 use sqlx::{
-    Connection as _, Row, SqliteConnection, SqlitePool,
+    Connection as _, Row, Sqlite, SqliteConnection, SqlitePool,
     migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 
 use super::{Claim, Claimed, LedgerError, holder, holder::Holder, identity};
@@ -31,6 +33,26 @@ use crate::{
 mod notices;
 
 pub use notices::{Delivery, StoredNews, Summarized, Waiting};
+
+type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+
+/// Queries about one partition.
+trait BindId<'q> {
+    /// Binds workspace, report and date, in this order.
+    fn bind_id(self, id: &'q PartitionId) -> Self;
+}
+
+impl<'q> BindId<'q> for Query<'q> {
+    fn bind_id(self, id: &'q PartitionId) -> Self {
+        self.bind(&id.workspace).bind(&id.report).bind(id.date.to_string())
+    }
+}
+
+impl<'q, T> BindId<'q> for sqlx::query::QueryScalar<'q, Sqlite, T, SqliteArguments> {
+    fn bind_id(self, id: &'q PartitionId) -> Self {
+        self.bind(&id.workspace).bind(&id.report).bind(id.date.to_string())
+    }
+}
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 
@@ -222,9 +244,7 @@ impl Ledger {
     /// One partition.
     pub async fn entry_of(&self, id: &PartitionId) -> Result<Option<Entry>, LedgerError> {
         let row = sqlx::query("SELECT * FROM partitions WHERE workspace = ? AND report = ? AND date = ?")
-            .bind(&id.workspace)
-            .bind(&id.report)
-            .bind(id.date.to_string())
+            .bind_id(id)
             .fetch_optional(&self.pool)
             .await
             .map_err(|error| self.error("read", error))?;
@@ -237,9 +257,7 @@ impl Ledger {
             "SELECT a.* FROM attempts a JOIN partitions p ON p.id = a.partition_id
              WHERE p.workspace = ? AND p.report = ? AND p.date = ? ORDER BY a.id",
         )
-        .bind(&id.workspace)
-        .bind(&id.report)
-        .bind(id.date.to_string())
+        .bind_id(id)
         .fetch_all(&self.pool)
         .await
         .map_err(|error| self.error("read", error))?;
@@ -299,7 +317,7 @@ impl Ledger {
             .await
             .map_err(failed)?;
         }
-        // An object that was fetched before any attempt of this ledger at it is from before this ledger.
+        // What was found and not fetched is from before this ledger: MoEngage gave no status for it.
         let corrected = sqlx::query(
             "UPDATE partitions SET asked_late = 0,
                     next_attempt_at = CASE settled WHEN 'absent' THEN NULL ELSE next_attempt_at END,
@@ -308,7 +326,8 @@ impl Ledger {
                AND generated_at > (
                    SELECT max(p.generated_at) FROM partitions p
                    WHERE p.workspace = ?1 AND p.report = ?2 AND p.settled = 'stored' AND NOT EXISTS
-                       (SELECT 1 FROM attempts a WHERE a.partition_id = p.id AND a.started_at <= p.stored_at))",
+                       (SELECT 1 FROM attempts a
+                        WHERE a.partition_id = p.id AND a.outcome = 'stored' AND a.http_status IS NOT NULL))",
         )
         .bind(&report.workspace)
         .bind(&report.report)
@@ -329,9 +348,7 @@ impl Ledger {
                 "UPDATE partitions SET settled = 'open', next_attempt_at = NULL
                  WHERE workspace = ? AND report = ? AND date = ? AND settled IN ('absent', 'lost')",
             )
-            .bind(&partition.id.workspace)
-            .bind(&partition.id.report)
-            .bind(partition.id.date.to_string())
+            .bind_id(&partition.id)
             .execute(&mut *transaction)
             .await
             .map_err(|error| self.error("write", error))?;
@@ -341,20 +358,12 @@ impl Ledger {
 
     /// Opens a stored partition again whose object was found damaged or missing.
     pub async fn reopen_damaged(&self, id: &PartitionId, message: &str) -> Result<(), LedgerError> {
-        let mut transaction = self.begin().await?;
-        sqlx::query(
+        let query = sqlx::query(
             "UPDATE partitions SET settled = 'open', outcome = 'corrupt', streak = 0, repeats = 1,
                     next_attempt_at = NULL, message = ?
              WHERE workspace = ? AND report = ? AND date = ? AND settled = 'stored'",
-        )
-        .bind(message)
-        .bind(&id.workspace)
-        .bind(&id.report)
-        .bind(id.date.to_string())
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| self.error("write", error))?;
-        transaction.commit().await.map_err(|error| self.error("write", error))
+        );
+        self.change(query.bind(message).bind_id(id)).await
     }
 
     /// Records a partition whose object and manifest were found at the destination; says whether that was news.
@@ -372,9 +381,7 @@ impl Ledger {
             "SELECT c.holder FROM claims c JOIN partitions p ON p.id = c.partition_id
              WHERE p.workspace = ? AND p.report = ? AND p.date = ?",
         )
-        .bind(&partition.id.workspace)
-        .bind(&partition.id.report)
-        .bind(partition.id.date.to_string())
+        .bind_id(&partition.id)
         .fetch_optional(&mut *transaction)
         .await
         .map_err(|error| self.error("read", error))?;
@@ -393,9 +400,7 @@ impl Ledger {
         .bind(to_integer(object.size))
         .bind(&object.sha256)
         .bind(object.stored_at.as_millisecond())
-        .bind(&partition.id.workspace)
-        .bind(&partition.id.report)
-        .bind(partition.id.date.to_string())
+        .bind_id(&partition.id)
         .execute(&mut *transaction)
         .await
         .map_err(|error| self.error("write", error))?;
@@ -405,9 +410,7 @@ impl Ledger {
                 "DELETE FROM claims WHERE partition_id IN
                      (SELECT id FROM partitions WHERE workspace = ? AND report = ? AND date = ?)",
             )
-            .bind(&partition.id.workspace)
-            .bind(&partition.id.report)
-            .bind(partition.id.date.to_string())
+            .bind_id(&partition.id)
             .execute(&mut *transaction)
             .await
             .map_err(|error| self.error("write", error))?;
@@ -431,9 +434,7 @@ impl Ledger {
              WHERE p.workspace = ?2 AND p.report = ?3 AND p.date = ?4",
         )
         .bind(self.holder_name())
-        .bind(&id.workspace)
-        .bind(&id.report)
-        .bind(id.date.to_string())
+        .bind_id(id)
         .bind(settled_word(believed))
         .fetch_optional(&self.pool)
         .await
@@ -506,18 +507,11 @@ impl Ledger {
 
     /// Gives back this process's claim on a partition, if it has one, without an attempt.
     pub async fn release(&self, id: &PartitionId) -> Result<(), LedgerError> {
-        sqlx::query(
+        let query = sqlx::query(
             "DELETE FROM claims WHERE holder = ? AND partition_id IN
                  (SELECT id FROM partitions WHERE workspace = ? AND report = ? AND date = ?)",
-        )
-        .bind(self.holder_name())
-        .bind(&id.workspace)
-        .bind(&id.report)
-        .bind(id.date.to_string())
-        .execute(&self.pool)
-        .await
-        .map_err(|error| self.error("write", error))?;
-        Ok(())
+        );
+        self.change(query.bind(self.holder_name()).bind_id(id)).await
     }
 
     /// Whether the claim is still ours: asked before something is made final that cannot be undone.
@@ -654,9 +648,7 @@ impl Ledger {
             "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, expires_at, asked_late)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace, report, date) DO NOTHING",
         )
-        .bind(&partition.id.workspace)
-        .bind(&partition.id.report)
-        .bind(partition.id.date.to_string())
+        .bind_id(&partition.id)
         .bind(partition.source.as_str())
         .bind(partition.generated_at.as_millisecond())
         .bind(partition.due_at.as_millisecond())

@@ -2,8 +2,8 @@
 //!
 //! This folder owns everything MoEngage's servers can do to us: `transport` the network, `encoding` a gzip around
 //! the archive, `answer` what a status means, `page` what the JSON APIs have in common, `repair` what of a page is not
-//! JSON, and one file an API where it is found and what a request looks like. It must not know what is in an archive, where it goes, which page is next,
-//! or when to try again.
+//! JSON, and one file an API where it is found and what a request looks like. It must not know what is in an archive,
+//! where it goes, which page is next, or when to try again.
 
 mod answer;
 mod campaign_report;

@@ -191,8 +191,8 @@ impl Bucket {
         }
     }
 
-    /// Writes, reads, lists and deletes a probe, and reads what is not there. Always the same one, and never over what is there where that can be helped: where
-    /// nothing may be deleted or overwritten, each process leaves one and can go on.
+    /// Writes, reads, lists and deletes a probe, and reads what is not there. Always the same one, written over only where
+    /// the store cannot refuse that: where nothing may be deleted or overwritten, each process leaves one and can go on.
     pub(super) async fn probe(&self) -> Result<Capabilities, StoreError> {
         let key = join([STAGING, &self.holder, "probe"]);
         let _writing = self.writing(&key).lock().await;

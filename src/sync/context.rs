@@ -236,6 +236,9 @@ pub struct Secrets {
     known: Mutex<HashMap<(String, Purpose), Slot>>,
 }
 
+/// How long the reading of a key may take. An attempt that waits for a file that hangs takes a place of its workspace.
+const LONGEST_READING: Duration = Duration::from_secs(10);
+
 /// One key.
 #[derive(Default)]
 struct Slot {
@@ -314,27 +317,31 @@ impl Secrets {
         if let Some(secret) = secret {
             return Ok(secret);
         }
-        let reading = reading.lock_owned().await;
-        // Another attempt may have read it meanwhile.
-        if let (Some(secret), _) = known() {
-            return Ok(secret);
-        }
         let (source, what) = match purpose {
             Purpose::Archives => (workspace.secret_key.clone(), "secret key"),
             Purpose::Apis => (workspace.api_key.clone(), "API key"),
         };
-        let read = tokio::task::spawn_blocking(move || {
-            let read = source.resolve();
-            drop(reading);
-            read
-        });
-        let problem = |problem: String| format!("the {what} of workspace `{}`: {problem}", workspace.name);
-        let secret = match read.await {
-            Ok(read) => read.map_err(|error| problem(error.to_string()))?,
-            Err(failure) => return Err(problem(failure.to_string())),
+        let read = async {
+            let reading = reading.lock_owned().await;
+            // Another attempt may have read it meanwhile.
+            if let (Some(secret), _) = known() {
+                return Ok(secret);
+            }
+            let read = tokio::task::spawn_blocking(move || {
+                let read = source.resolve();
+                drop(reading);
+                read
+            });
+            let secret = match read.await {
+                Ok(read) => read.map_err(|error| error.to_string())?,
+                Err(failure) => return Err(failure.to_string()),
+            };
+            self.with_slot(workspace, purpose, |slot| slot.secret = Some(secret.clone()));
+            Ok(secret)
         };
-        self.with_slot(workspace, purpose, |slot| slot.secret = Some(secret.clone()));
-        Ok(secret)
+        let read = tokio::time::timeout(LONGEST_READING, read).await;
+        let read = read.unwrap_or_else(|_| Err(format!("it could not be read within {LONGEST_READING:?}")));
+        read.map_err(|problem| format!("the {what} of workspace `{}`: {problem}", workspace.name))
     }
 
     pub(super) fn forget(&self, workspace: &str) {

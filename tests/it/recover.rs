@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use std::fs;
+use std::{collections::HashSet, fs};
 
 use jiff::{SignedDuration, ToSpan as _};
 use moesync::{
@@ -99,23 +99,25 @@ async fn survives_a_first_start_without_destination(bench: &Bench) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_expired_while_nothing_ran_is_lost_though_planned_before_recovery() {
-    let bench = Bench::at(NOW, &[Series::campaign("Report test", 3)]).await;
-    process(&bench).await;
-    lose_ledger(&bench);
-    bench.clock.advance(SignedDuration::from_hours(10 * 24));
-    let ctx = bench.context().await;
-    let pass = async || sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
-    // As the daemon does: its loop plans while the recovery reads.
-    pass().await;
-    sync::recover(&ctx).await.unwrap();
-    pass().await;
-    let entries = ctx.ledger.entries().await.unwrap();
-    let settled: Vec<_> = entries.iter().map(|entry| entry.settled).collect();
-    let (known, rest) = settled.split_at(3);
-    assert_eq!(known, [Settled::Stored; 3]);
-    assert_eq!(rest[..3], [Settled::Lost; 3], "{entries:#?}");
-    assert!(!rest.contains(&Settled::Absent));
-    ctx.ledger.close().await;
+    // As the daemon does: its loop plans, and works, while the recovery reads.
+    let planned_only = Selection { partitions: Some(HashSet::new()), ..Selection::default() };
+    for before in [Selection::default(), planned_only] {
+        let bench = Bench::at(NOW, &[Series::campaign("Report test", 3)]).await;
+        process(&bench).await;
+        lose_ledger(&bench);
+        bench.clock.advance(SignedDuration::from_hours(10 * 24));
+        let ctx = bench.context().await;
+        sync::once(&ctx, &before, std::future::pending()).await.unwrap();
+        sync::recover(&ctx).await.unwrap();
+        sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+        let entries = ctx.ledger.entries().await.unwrap();
+        let settled: Vec<_> = entries.iter().map(|entry| entry.settled).collect();
+        let (known, rest) = settled.split_at(3);
+        assert_eq!(known, [Settled::Stored; 3]);
+        assert_eq!(rest[..3], [Settled::Lost; 3], "{entries:#?}");
+        assert!(!rest.contains(&Settled::Absent));
+        ctx.ledger.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

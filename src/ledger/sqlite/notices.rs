@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use tracing::error;
 
-use super::{Ledger, LedgerError};
+use super::{BindId as _, Ledger, LedgerError, Query};
 use crate::{
     alarm::{Key, Subject, Told},
     config::AlarmKind,
@@ -504,19 +504,14 @@ impl Ledger {
         .bind(object.stored_at.as_millisecond())
         .bind(outcome::found_at(&object.key))
         .bind(&object.sha256)
-        .bind(&partition.id.workspace)
-        .bind(&partition.id.report)
-        .bind(partition.id.date.to_string())
+        .bind_id(&partition.id)
         .execute(connection)
         .await
         .map(drop)
         .map_err(|error| self.error("write", error))
     }
 
-    async fn change(
-        &self,
-        query: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
-    ) -> Result<(), LedgerError> {
+    pub(super) async fn change(&self, query: Query<'_>) -> Result<(), LedgerError> {
         query.execute(&self.pool).await.map(drop).map_err(|error| self.error("write", error))
     }
 
