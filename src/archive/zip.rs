@@ -150,6 +150,8 @@ struct Directory {
     offset: u64,
     bytes: u64,
     headers: u64,
+    /// Whether the last header ends with what may be read as a zip64 locator.
+    ends_like_zip64: bool,
 }
 
 impl Zip {
@@ -390,6 +392,8 @@ impl Zip {
             .map_err(|rejection| rejection.within(&entry()))?;
         self.directory.headers += 1;
         self.directory.bytes += comment_end as u64;
+        self.directory.ends_like_zip64 =
+            self.gathered[comment_end - ZIP64_LOCATOR_BYTES..].starts_with(&signature::ZIP64_LOCATOR.to_le_bytes());
         self.gathered.clear();
         Ok(Some(Part::Directory))
     }
@@ -407,7 +411,7 @@ impl Zip {
                 "unsupported extensible data in its zip64 end of central directory record",
             ));
         }
-        let Directory { offset: directory, bytes, headers } = self.directory;
+        let Directory { offset: directory, bytes, headers, .. } = self.directory;
         if u32_at(record, 16) != 0 || u32_at(record, 20) != 0 {
             return Err(split());
         }
@@ -461,7 +465,7 @@ impl Zip {
         if [u16_at(4), u16_at(6)].into_iter().any(|disk| disk != 0 && !deferred(disk, most16)) {
             return Err(split());
         }
-        let Directory { offset: directory, bytes, headers } = self.directory;
+        let Directory { offset: directory, bytes, headers, .. } = self.directory;
         for (field, recorded, most, found) in [
             ("number of entries on this disk", u16_at(8), most16, headers),
             ("number of entries", u16_at(10), most16, headers),
@@ -475,9 +479,15 @@ impl Zip {
         if let Some(hidden) = self.entries.iter().find(|local| !local.listed) {
             return Err(Rejection::corrupt("it is not in the central directory").within(&hidden.entry()));
         }
-        // Whoever searches for the end from behind would find that one.
-        if memchr::memmem::find(&record[END_BYTES..], &signature::END.to_le_bytes()).is_some() {
-            return Err(Rejection::unverifiable("ambiguous: its comment has an end of central directory record in it"));
+        // A reader that searches from behind finds that one, also where it begins in the last fields of this record.
+        if memchr::memmem::find(&record[SIGNATURE_BYTES..], &signature::END.to_le_bytes()).is_some() {
+            return Err(Rejection::unverifiable(
+                "ambiguous: its end of central directory record has another one in it",
+            ));
+        }
+        // Python and Info-ZIP look for the locator before this record, whatever the record says.
+        if !zip64 && self.directory.ends_like_zip64 {
+            return Err(Rejection::unverifiable("ambiguous: its last central header ends like a zip64 locator"));
         }
         self.gathered.clear();
         Ok(Some(Part::Nothing))

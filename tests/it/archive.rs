@@ -473,6 +473,44 @@ fn data_after_the_end_is_unverifiable_and_a_comment_is_not_after_the_end() {
     assert!(rejected_as(RejectedKind::Unverifiable, &ambiguous).message.contains("ambiguous"));
 }
 
+/// `header` with a comment.
+fn with_comment(mut header: Vec<u8>, comment: &[u8]) -> Vec<u8> {
+    header[32..34].copy_from_slice(&(comment.len() as u16).to_le_bytes());
+    header.extend(comment);
+    header
+}
+
+#[test]
+fn a_second_end_within_the_fields_of_the_end_is_ambiguous() {
+    // The length of the comment, 0x4b50, and its first bytes are a signature. Python and Info-ZIP read the end that begins
+    // there, whose directory is in the comment of the first entry's header.
+    let file = sketch("public.csv", b"1");
+    let quoted = sketch("hidden.csv", b"2");
+    let holding = Sketch { deflated: false, ..sketch("public.csv", &quoted.local()) };
+    let inner = holding.local().len() - quoted.local().len();
+    let directory = with_comment(holding.central(0), &quoted.central(inner));
+    for archive in [zip(&[file]), assemble(&[holding.local()], &[directory])] {
+        let mut archive = archive;
+        let end = archive.len();
+        archive[end - 2..].copy_from_slice(b"PK");
+        archive.extend(b"\x05\x06\0\0\0\0\x01\0\x01\0");
+        archive.resize(end + 0x4b50, 0);
+        let rejected = rejected_as(RejectedKind::Unverifiable, &archive);
+        assert!(rejected.message.contains("has another one in it"), "{}", rejected.message);
+    }
+}
+
+#[test]
+fn a_zip64_locator_in_the_comment_of_the_last_central_header_is_ambiguous() {
+    // Python and Info-ZIP look for it in front of the end, whether or not the end refers to it, and read another directory.
+    let file = sketch("public.csv", b"1");
+    let locator = [b"PK\x06\x07".as_slice(), &[0; 16]].concat();
+    let disguised = |comment: &[u8]| assemble(&[file.local()], &[with_comment(file.central(0), comment)]);
+    let rejected = rejected_as(RejectedKind::Unverifiable, &disguised(&locator));
+    assert!(rejected.message.contains("zip64 locator"), "{}", rejected.message);
+    verified(&disguised(&[&locator[..], b" "].concat()));
+}
+
 #[test]
 fn hidden_entries_gaps_and_overlaps_are_corrupt() {
     let (first, second) = (sketch("a.csv", b"1"), sketch("b.csv", b"2"));
