@@ -58,18 +58,21 @@ pub fn recognise(head: &[u8]) -> Option<Magic> {
     Some(if is_tar(head) { Magic::Tar } else { Magic::Unknown })
 }
 
-/// Where a tar header has the size, the checksum, the magic.
+/// Where a tar header has the size, the checksum, the type, the magic.
 const TAR_SIZE: usize = 124;
 const TAR_CHECKSUM: std::ops::Range<usize> = 148..156;
+const TAR_TYPE: usize = 156;
 const TAR_MAGIC: usize = 257;
 
 /// Either sign of a tar is enough, so that a header with one of them damaged is known for a damaged tar: the magic of
-/// POSIX or GNU, or a checksum in the form of one. Both have a NUL in them, which no table of text has.
+/// POSIX or GNU, or a checksum in the form of one. Both have a NUL in them, which no table of text has. The label of a
+/// volume, which GNU tar puts first, has neither magic nor size.
 fn is_tar(head: &[u8]) -> bool {
     let magic = &head[TAR_MAGIC..];
     magic.starts_with(b"ustar\0")
         || magic.starts_with(b"ustar  \0")
-        || (tar_checksum(head).is_some() && matches!(head[TAR_SIZE], b'0'..=b'7' | b' ' | 0x80))
+        || (tar_checksum(head).is_some()
+            && (matches!(head[TAR_SIZE], b'0'..=b'7' | b' ' | 0x80) || head[TAR_TYPE] == b'V'))
 }
 
 /// The checksum that the tar header at the beginning of `header` records; `None` where it has no form that is in use.

@@ -227,6 +227,9 @@ impl Tar {
         let is_extended = self.extended.is_some();
         let Extended { long_name, pax, .. } = std::mem::take(&mut self.extended);
         let Pax { path, size, is_sparse } = pax.unwrap_or_default();
+        if long_name.as_ref().zip(path.as_ref()).is_some_and(|(long, path)| long != path) {
+            return Err(Rejection::unverifiable("ambiguous: an entry has one long name by GNU and another by pax"));
+        }
         let name = path.or(long_name).or_else(|| self.global_path.clone()).unwrap_or_else(|| name(header));
         let shown = String::from_utf8_lossy(&name).into_owned();
         let within = |rejection: Rejection| rejection.within(&names::entry(&shown));

@@ -94,6 +94,19 @@ fn tars_of_gnu_tar_and_bsdtar_are_verified_in_each_format_to_a_file_and_a_pipe()
 }
 
 #[test]
+fn tars_of_gnu_tar_that_begin_with_the_label_of_a_volume_are_verified() {
+    let folder = folder_of_tar_files();
+    let names = names().iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(" ");
+    for format in ["gnu", "oldgnu", "posix"] {
+        for (letters, expected) in [("-cf", Format::Tar), ("-czf", Format::Gzip)] {
+            let command = format!("tar --format={format} --label=reports {letters} - {names} | cat");
+            let archive = run("tar", folder.path(), &["sh", "-c", &command]);
+            assert_holds_the_files_of_tar(&command, expected, &archive);
+        }
+    }
+}
+
+#[test]
 fn tars_of_perl_and_7_zip_are_verified() {
     let folder = folder_of_files();
     let script = "use Archive::Tar; Archive::Tar->create_archive('perl.tar', 0, 'Email.csv', 'Empty.csv')";
@@ -319,6 +332,7 @@ fn where_readers_of_tar_disagree_the_archive_is_ambiguous() {
     for (case, members) in [
         ("two extended headers", vec![extended.clone(), extended.clone(), file.clone()]),
         ("an extended header of a long name", vec![extended.clone(), long.clone(), file.clone()]),
+        ("a long name by GNU and one by pax", vec![long.clone(), extended.clone(), file.clone()]),
         ("two long names", vec![long.clone(), long.clone(), file.clone()]),
         ("a long name that goes on", vec![member(b'L', "././@LongLink", b"a\0b"), file.clone()]),
         ("a directory with contents", vec![member(b'5', "folder", b"1")]),
