@@ -198,7 +198,7 @@ schedule = {{ every = "day", at = "00:00" }}
     first = datetime.date(2024, 1, 1)
     last = first + datetime.timedelta(days=count - 1)
     command = ["time", "-q", "-f", "%M", "-o", "peak", MOESYNC, "--config", "moesync.toml", "backfill"]
-    command += ["--report", "bench", "--from", str(first), "--to", str(last)]
+    command += ["--report", "bench", "--from", str(first), "--to", str(last), "--ask-anyway"]
     started = time.monotonic()
     environment = os.environ | {"BENCH_SECRET": "s"}
     done = subprocess.run(
