@@ -4,10 +4,9 @@ use std::{fs, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, ToSpan as _};
 use moesync::{outcome::Settled, sync};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::support::{Bench, Daemon, Series, wait_until};
+use crate::support::{Bench, Daemon, Series, database, wait_until};
 
 /// How long downloads may take to end after SIGTERM, as docs/troubleshooting.md says.
 const GRACE: Duration = Duration::from_secs(20);
@@ -143,7 +142,7 @@ async fn a_ledger_deleted_under_it_is_noticed_and_rebuilt_without_a_download() {
 async fn a_ledger_that_refuses_for_a_moment_after_it_runs_does_not_end_it() {
     let bench = Bench::new(&[Series::dump(2)]).await;
     bench.sync(0).await;
-    let ledger = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    let ledger = database(&bench.ledger()).await;
     // Everything is to be learned from the manifests, and nothing can be written.
     for statement in [
         "DELETE FROM partitions",

@@ -17,9 +17,8 @@ use moesync::{
     telemetry::Chain,
 };
 use serde_json::Value;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
-use crate::support::{Bench, Ran, Series, files};
+use crate::support::{Bench, Ran, Series, database, files};
 
 /// A bench with everything stored, by the binary.
 async fn stored() -> (Bench, Vec<Value>) {
@@ -142,7 +141,7 @@ async fn reading_commands_say_that_a_ledger_is_damaged_and_leave_it_as_it_is() {
 
 /// Runs statements on the bench's ledger, as another version or a person may.
 async fn edit(bench: &Bench, statements: &[&str]) {
-    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    let pool = database(&bench.ledger()).await;
     let mut connection = pool.acquire().await.unwrap();
     for statement in statements {
         sqlx::query(sqlx::AssertSqlSafe((*statement).to_owned())).execute(&mut *connection).await.unwrap();
@@ -291,8 +290,7 @@ async fn an_older_ledgers_attempts_show_which_workspaces_work() {
         let of_before = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations").join(name);
         fs::copy(of_before, migrations.path().join(name)).unwrap();
     }
-    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let pool = database(&path).await;
     sqlx::migrate::Migrator::new(migrations.path()).await.unwrap().run(&pool).await.unwrap();
     for (id, workspace, outcome, date) in [
         (1, "acme", "stored", at),
@@ -347,7 +345,7 @@ async fn a_disk_that_was_full_for_a_moment_is_written_to_again() {
     let folder = tempfile::tempdir().unwrap();
     let (path, at) = (folder.path().join("moesync.db"), "2026-11-21T12:00:00Z".parse().unwrap());
     let ledger = ledger::open(&path, "me", at).await.unwrap().0;
-    let beside = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
+    let beside = database(&path).await;
     // As SQLite does when the disk is full: the whole transaction is undone before anybody asks for it.
     let full = "CREATE TRIGGER full BEFORE INSERT ON partitions BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
     sqlx::query(full).execute(&beside).await.unwrap();

@@ -13,12 +13,11 @@ use moesync::{
     report::PartitionId,
     sync::{self, Context, Progress, Selection},
 };
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::process::Command;
 
 use crate::{
     docs::blocks,
-    support::{Bench, CANARY, Daemon, Receiver, Series, receiver::KEY, wait_until},
+    support::{Bench, CANARY, Daemon, Receiver, Series, database, receiver::KEY, wait_until},
 };
 
 const NOW: &str = "2026-11-21T12:00:00Z";
@@ -550,7 +549,7 @@ async fn other_content_is_told_of_though_the_process_died_before_it_could_record
     Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap().begin(&ctx).await.unwrap();
     sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
     ctx.ledger.close().await;
-    let ledger = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    let ledger = database(&bench.ledger()).await;
     let forget = "DELETE FROM attempts; UPDATE partitions SET settled = 'open', outcome = NULL, object_key = NULL";
     sqlx::query(forget).execute(&ledger).await.unwrap();
     ledger.close().await;
@@ -738,7 +737,7 @@ async fn with_nobody_to_tell_the_ledger_holds_nothing_for_anybody() {
     bench.sync(1).await;
     bench.vendor.clear_faults();
     bench.sync(0).await;
-    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    let pool = database(&bench.ledger()).await;
     for count in ["SELECT count(*) FROM targets", "SELECT count(*) FROM told", "SELECT count(*) FROM outbox"] {
         assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&pool).await.unwrap(), 0, "{count}");
     }
@@ -752,8 +751,7 @@ async fn a_ledger_of_the_first_version_is_brought_up_to_date_by_those_who_write_
     let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations/0001_ledger.sql");
     fs::copy(first, migrations.path().join("0001_ledger.sql")).unwrap();
     fs::create_dir_all(bench.ledger().parent().unwrap()).unwrap();
-    let options = SqliteConnectOptions::new().filename(bench.ledger()).create_if_missing(true);
-    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let pool = database(&bench.ledger()).await;
     sqlx::migrate::Migrator::new(migrations.path()).await.unwrap().run(&pool).await.unwrap();
     sqlx::query(
         "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled)
@@ -820,7 +818,7 @@ async fn a_command_with_other_targets_forgets_nothing_of_those_of_the_daemon_and
     assert_eq!(receiver.alarms().len(), 2, "{:?}", receiver.alarms());
 
     let daemon = Daemon::start(&bench).await;
-    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    let pool = database(&bench.ledger()).await;
     let known = async || sqlx::query_scalar::<_, String>("SELECT name FROM targets").fetch_all(&pool).await.unwrap();
     assert!(wait_until(async || known().await == ["hook"]).await, "{:?}", known().await);
     pool.close().await;
@@ -1012,7 +1010,7 @@ async fn an_event_that_cannot_be_read_any_more_keeps_no_other_from_arriving() {
     let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
     receiver.answer(503, "closed");
     pass(&bench).await;
-    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    let pool = database(&bench.ledger()).await;
     sqlx::query("UPDATE outbox SET event = 'of a later version'").execute(&pool).await.unwrap();
     pool.close().await;
     receiver.answer(200, "ok");

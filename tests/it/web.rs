@@ -17,10 +17,9 @@ use std::{
 use moesync::{config, sync::Context, web};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::{net::UnixDatagram, sync::watch, task::JoinHandle};
 
-use crate::support::{Bench, Daemon, PATIENCE, Series, wait_until};
+use crate::support::{Bench, Daemon, PATIENCE, Series, database, wait_until};
 
 /// A token as a careful operator makes it.
 const TOKEN: &str = "6f1c9e0d2b7a48e5-of-a-careful-operator";
@@ -184,7 +183,7 @@ async fn all_partitions_of_a_long_ledger_are_told_as_status_prints_them_and_neve
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     // What is before and after the configured report, which has one to come.
-    let ledger = SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap();
+    let ledger = database(&bench.ledger()).await;
     sqlx::query(
         "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 4999)
          INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled, message)

@@ -11,10 +11,10 @@ use std::{
 use moesync::sync;
 use reqwest::StatusCode;
 use serde_json::Value;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sqlx::sqlite::SqlitePool;
 
 use super::{InProcess, Served, all_stored, client, root, with_web};
-use crate::support::{Bench, Daemon, Receiver, Series, wait_until};
+use crate::support::{Bench, Daemon, Receiver, Series, database, wait_until};
 
 #[tokio::test]
 async fn livez_fails_once_the_loop_does_not_turn_any_more() {
@@ -121,7 +121,7 @@ async fn readyz_and_the_pages_say_so_when_the_ledger_cannot_be_read() {
 
 /// Somebody who writes to the ledger beside the daemon.
 async fn beside(bench: &Bench) -> SqlitePool {
-    SqlitePool::connect_with(SqliteConnectOptions::new().filename(bench.ledger())).await.unwrap()
+    database(&bench.ledger()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
