@@ -352,7 +352,8 @@ async fn turn(
         let Some(Finished { item, ended }) = finished else { continue };
         let now = workers.ctx.clock.now();
         let soon = match ended {
-            Ended::Settled | Ended::Panicked => None,
+            Ended::Settled => None,
+            Ended::Panicked => workers.retried_at(&item.entry.partition.id),
             Ended::Theirs => Some(now + OTHERS_INTERVAL),
             Ended::Done(done) => {
                 if done.hold.is_some() {

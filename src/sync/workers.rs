@@ -14,14 +14,15 @@ use std::{
 };
 
 use futures::FutureExt as _;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{debug, error, info, warn};
 
-use super::{Context, Done, Frame, sync_one};
+use super::{Context, Done, Frame, jitter, sync_one};
 use crate::{
     config::{AlarmKind, Report},
     ledger::{Claimed, LedgerError},
-    outcome::{Outcome, Settled},
+    outcome::{self, Outcome, Settled},
     plan::Item,
     report::PartitionId,
     telemetry::Chain,
@@ -29,6 +30,9 @@ use crate::{
 
 /// How long attempts under way may take to end once the process is to stop.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// No pause after a panic is longer.
+const LONGEST_PANIC_PAUSE: SignedDuration = SignedDuration::from_mins(75);
 
 /// What became of one item that was started.
 pub(super) struct Finished {
@@ -43,8 +47,29 @@ pub(super) enum Ended {
     Theirs,
     Done(Done),
     Failed(LedgerError),
-    /// A fault of moesync.
+    /// By a fault of moesync.
     Panicked,
+}
+
+/// A partition whose last attempts ended in a panic.
+struct Panicked {
+    /// How many did.
+    times: u32,
+    retried_at: Timestamp,
+}
+
+impl Panicked {
+    /// Retried like anything else that fails, but never within seconds: the same panic is likely to come again.
+    fn next(before: Option<&Panicked>, now: Timestamp) -> Self {
+        let times = before.map_or(1, |before| before.times.saturating_add(1));
+        let pause = outcome::retry(times.saturating_add(outcome::QUICK_TRIES - 1), jitter());
+        Self { times, retried_at: now.checked_add(pause).unwrap_or(now) }
+    }
+
+    /// A wait that is longer than any was written before the clock was set back.
+    fn waits(&self, now: Timestamp) -> bool {
+        now < self.retried_at && self.retried_at.duration_since(now) <= LONGEST_PANIC_PAUSE
+    }
 }
 
 /// An attempt under way.
@@ -59,8 +84,8 @@ pub(super) struct Workers {
     pub(super) ctx: Arc<Context>,
     pub(super) queue: VecDeque<Item>,
     under_way: HashMap<PartitionId, Running>,
-    /// What ended in a panic: left alone until a restart, rather than driven into the same panic again.
-    panicked: HashSet<PartitionId>,
+    /// What ended in a panic the last time, and when it is retried.
+    panicked: HashMap<PartitionId, Panicked>,
     running: JoinSet<Finished>,
     /// Workspaces whose credentials the vendor has accepted. The first request of all others goes alone, so that a
     /// wrong key is one refused request and not many.
@@ -106,7 +131,7 @@ impl Workers {
             ctx,
             queue: VecDeque::new(),
             under_way: HashMap::new(),
-            panicked: HashSet::new(),
+            panicked: HashMap::new(),
             running: JoinSet::new(),
             accepted: HashSet::new(),
             unanswering: HashSet::new(),
@@ -125,9 +150,15 @@ impl Workers {
         self.is_busy() && !self.queue.is_empty()
     }
 
-    /// Whether a partition is not to be started now: it is under way, or ended in a panic.
+    /// Whether a partition is not to be started now: it is under way, or waits after a panic.
     pub(super) fn has(&self, id: &PartitionId) -> bool {
-        self.under_way.contains_key(id) || self.panicked.contains(id)
+        let waits = |panicked: &Panicked| panicked.waits(self.ctx.clock.now());
+        self.under_way.contains_key(id) || self.panicked.get(id).is_some_and(waits)
+    }
+
+    /// When a partition that ended in a panic is retried.
+    pub(super) fn retried_at(&self, id: &PartitionId) -> Option<Timestamp> {
+        self.panicked.get(id).map(|panicked| panicked.retried_at)
     }
 
     fn places(&self) -> Places {
@@ -230,13 +261,15 @@ impl Workers {
         let running = self.under_way.remove(id);
         match &finished.ended {
             Ended::Panicked => {
-                let message = format!("an attempt at {id} ended by a fault of moesync; please report it");
-                error!(alarm = "panic", partition = id.to_string(), "{message}");
+                let panicked = Panicked::next(self.panicked.get(id), self.ctx.clock.now());
+                let at = panicked.retried_at;
+                let message = format!("an attempt at {id} ended by a fault of moesync; please report it, with the log");
+                error!(alarm = "panic", partition = id.to_string(), next_attempt_at = %at, "{message}");
                 self.ctx.bulletin.raise(AlarmKind::Panic, "attempts", message);
-                self.panicked.insert(id.clone());
-                return None;
+                self.panicked.insert(id.clone(), panicked);
             }
             Ended::Done(done) => {
+                self.panicked.remove(id);
                 if done.outcome == Outcome::Unauthorized {
                     self.accepted.remove(&id.workspace);
                 } else if done.was_admitted {

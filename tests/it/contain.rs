@@ -15,9 +15,10 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use moesync::{
-    config, daemon,
+    config::{self, AlarmKind},
+    daemon,
     dispatch::Dispatcher,
     emulator::Campaigns,
     ledger,
@@ -28,7 +29,7 @@ use moesync::{
 use tokio::{
     net::{TcpListener, TcpStream},
     process::Command,
-    sync::oneshot,
+    sync::{mpsc, oneshot},
 };
 
 use crate::support::{Bench, CANARY, Daemon, Receiver, Series, TestClock, wait_until};
@@ -352,4 +353,30 @@ async fn a_panic_in_the_page_is_an_alarm_and_the_page_goes_on() {
         client.get(format!("{url}/")).send().await.unwrap_err();
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_an_attempt_is_an_alarm_and_the_attempt_is_retried() {
+    let bench = Bench::at(NOW, &series(1)).await;
+    let clock = Arc::new(PanickingClock {
+        clock: bench.clock.clone(),
+        victim: Mutex::new(Some("sync::sync_one")),
+        has_panicked: AtomicBool::new(false),
+    });
+    let config = Arc::new(config::load(&bench.path("moesync.toml"), std::iter::empty()).unwrap());
+    let ctx = Arc::new(sync::start(config, Arc::clone(&clock) as _, Arc::new(())).await.unwrap());
+    let (_commands, mut inbox) = mpsc::channel(1);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let working = {
+        let ctx = Arc::clone(&ctx);
+        tokio::spawn(async move { sync::continuously(ctx, &mut inbox, async { stopped.await.unwrap() }).await })
+    };
+    assert!(wait_until(async || outcomes(&ctx).await.0 >= 1).await);
+    stop.send(()).unwrap();
+    working.await.unwrap().unwrap();
+    assert!(clock.has_panicked.load(Ordering::Relaxed));
+    assert!(ctx.bulletin.incidents()[&AlarmKind::Panic].contains("an attempt at acme/report-0"));
+    let first = ctx.ledger.entries().await.unwrap().remove(0);
+    let waited = first.last_attempt_at.unwrap().duration_since(bench.clock.read_at_start());
+    assert!(waited >= SignedDuration::from_secs(45), "it is retried within seconds: {waited:#}");
 }
