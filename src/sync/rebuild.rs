@@ -14,7 +14,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp, civil::Date};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tracing::{error, info, warn};
 
 use super::{Context, describe_again, inspect::digest};
@@ -50,14 +50,18 @@ pub(super) struct Rebuilt {
 ///
 /// What only a manifest is left of, and no plan will fetch again, raises an alarm: the ledger has no row of it. What
 /// cannot be read is logged and left for the next time: until then the report may miss objects, but no date, because
-/// the keys alone tell from when on it was planned.
+/// the keys alone tell from when on it was planned. `answered` is notified of each answer of the destination.
 ///
 /// # Errors
 ///
 /// When the ledger refuses.
-pub(super) async fn rebuild(ctx: &Context, destination: &Destination) -> Result<Rebuilt, LedgerError> {
+pub(super) async fn rebuild(
+    ctx: &Context,
+    destination: &Destination,
+    answered: &Notify,
+) -> Result<Rebuilt, LedgerError> {
     let recovered = ctx.ledger.recovered().await?;
-    let search = Search { ctx, destination, places: Semaphore::new(AT_ONCE), failures: AtomicUsize::new(0) };
+    let search = Search { ctx, destination, answered, places: Semaphore::new(AT_ONCE), failures: AtomicUsize::new(0) };
     let mut reports = Vec::new();
     for report in ctx.config.reports.iter().filter(|report| report.destination == destination.name()) {
         reports.push((Arc::clone(report), !recovered.contains(&report.report_id())));
@@ -98,6 +102,8 @@ pub(super) async fn rebuild(ctx: &Context, destination: &Destination) -> Result<
 struct Search<'a> {
     ctx: &'a Context,
     destination: &'a Destination,
+    /// Told of each answer.
+    answered: &'a Notify,
     places: Semaphore,
     /// How many reads have failed since the last one that did not.
     failures: AtomicUsize,
@@ -283,6 +289,7 @@ impl Search<'_> {
             return None;
         }
         let answer = request.await;
+        self.answered.notify_one();
         match &answer {
             Ok(_) => self.failures.store(0, Ordering::Relaxed),
             Err(_) => drop(self.failures.fetch_add(1, Ordering::Relaxed)),

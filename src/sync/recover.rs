@@ -3,13 +3,20 @@
 //! This file owns when that happens: each destination by itself, beside the work on partitions, and again until all of it
 //! could be read. It must not know what makes a manifest believable; that is `rebuild`'s.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{
     FutureExt,
     future::{join_all, try_join_all},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::timeout,
+};
 use tracing::{error, info, warn};
 
 use super::{
@@ -22,6 +29,9 @@ use crate::{ledger::LedgerError, outcome, store::Destination, telemetry::Chain};
 /// is kept, and each partition is looked at before it is downloaded.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How long a command waits for the first answer of a destination. One that hangs must not delay what goes elsewhere.
+const LONGEST_SILENCE: Duration = Duration::from_secs(15);
+
 /// Clears up after processes that died and brings the ledger up to what the destinations hold, all of them at a time. A
 /// destination that cannot be reached is left for the next command, or for the daemon.
 ///
@@ -30,19 +40,39 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// When the ledger refuses.
 pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
     ctx.ledger.note_interrupted().await?;
-    let mut each = Vec::new();
-    for destination in ctx.destinations.values() {
-        let recovered = tokio::time::timeout(PATIENCE, recover_from(ctx, destination)).boxed();
-        each.push(recovered.map(|recovered| match recovered {
-            Ok(recovered) => recovered.map(drop),
-            Err(_) => {
-                let destination = destination.name();
-                warn!(destination, "stopped looking for stored objects after {PATIENCE:?}; the next start goes on");
-                Ok(())
+    let each = ctx.destinations.values().map(|destination| {
+        async move {
+            let answered = Notify::new();
+            match within_patience(&answered, recover_from(ctx, destination, &answered)).await {
+                Ok(recovered) => recovered.map(drop),
+                Err(waited) => {
+                    let destination = destination.name();
+                    warn!(destination, "stopped looking for stored objects after {waited:?}; the next start goes on");
+                    Ok(())
+                }
             }
-        }));
-    }
+        }
+        .boxed()
+    });
     join_all(each).await.into_iter().collect()
+}
+
+/// Does `work` at a destination; `answered` is notified of its first answer.
+///
+/// # Errors
+///
+/// How long the destination has not answered.
+async fn within_patience<T>(answered: &Notify, work: impl Future<Output = T>) -> Result<T, Duration> {
+    let silence = async {
+        if timeout(LONGEST_SILENCE, answered.notified()).await.is_ok() {
+            pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = timeout(PATIENCE, work) => done.map_err(|_| PATIENCE),
+        () = silence => Err(LONGEST_SILENCE),
+    }
 }
 
 /// Recovers beside the daemon's loop, and again for each context that comes through `contexts`. A destination that is
@@ -56,7 +86,7 @@ pub async fn recover_continuously(mut contexts: watch::Receiver<Arc<Context>>, l
                 // The loop is gone only when the process ends.
                 let _ = loop_.send(Command::Reopen { of: Arc::clone(&ctx), error }).await;
             }
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         };
         tokio::select! {
             () = recovering => {}
@@ -84,7 +114,9 @@ async fn recover_from_until_whole(
 ) -> Result<(), LedgerError> {
     let mut number = 0;
     loop {
-        let refused = match recover_from(ctx, destination).await {
+        // The daemon waits for it beside its work.
+        let answered = Notify::new();
+        let refused = match recover_from(ctx, destination, &answered).await {
             Ok(rebuilt) => {
                 if rebuilt.has_changed {
                     // A full inbox means that the loop is about to look anyway.
@@ -117,8 +149,8 @@ async fn pause(ctx: &Context, number: &mut u32, refused: Option<LedgerError>) ->
     Ok(())
 }
 
-async fn recover_from(ctx: &Context, destination: &Destination) -> Result<Rebuilt, LedgerError> {
-    let ((), rebuilt) = tokio::join!(sweep(ctx, destination), rebuild(ctx, destination));
+async fn recover_from(ctx: &Context, destination: &Destination, answered: &Notify) -> Result<Rebuilt, LedgerError> {
+    let ((), rebuilt) = tokio::join!(sweep(ctx, destination), rebuild(ctx, destination, answered));
     rebuilt
 }
 
@@ -132,5 +164,25 @@ async fn sweep(ctx: &Context, destination: &Destination) {
             info!(destination = destination.name(), removed, "removed unfinished uploads of a dead process")
         }
         Err(error) => warn!(destination = destination.name(), "could not look for unfinished uploads: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_waits_briefly_for_silence_and_longer_for_an_answering_destination() {
+        let answered = Notify::new();
+        assert_eq!(within_patience(&answered, pending::<()>()).await, Err(LONGEST_SILENCE));
+        let answers_then = async |rest| {
+            sleep(LONGEST_SILENCE / 2).await;
+            answered.notify_one();
+            sleep(rest).await;
+        };
+        assert_eq!(within_patience(&answered, answers_then(PATIENCE / 2)).await, Ok(()));
+        assert_eq!(within_patience(&answered, answers_then(PATIENCE)).await, Err(PATIENCE));
     }
 }
