@@ -16,6 +16,7 @@ use crate::{
     config::{CampaignsQuery, Config, NamedFile, Problem, Query, Report, SecretSource, Target},
     dispatch,
     event::Content,
+    ledger::{self, LedgerError},
     magic,
     moengage::{self, Page, Question, RequestId},
     notify,
@@ -45,7 +46,7 @@ const MOST_PARENTS: usize = 5;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
-    ledger_file(&config)?;
+    let path = ledger_file(&config)?;
     for workspace in &config.workspaces {
         for (what, secret) in [("secret key", &workspace.secret_key), ("API key", &workspace.api_key)] {
             refuse_readable_by_all(&format!("the {what} of workspace `{}`", workspace.name), secret)?;
@@ -71,6 +72,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     }];
     checks.push(Check { subject: "time zones".into(), ok: true, message: format!("tzdata {}", config.tzdata) });
     checks.extend(config.warnings.iter().map(|warning| warn("configuration", warning)));
+    // Whatever else keeps it from being read here may not keep the service's user from it.
+    if let Err(error @ LedgerError::TooNew { .. }) = ledger::open_read_only(path).await {
+        checks.push(Check { subject: "ledger".into(), ok: false, message: Chain(&error).to_string() });
+    }
     checks.extend(missing_secrets(&config).map(|problem| Check {
         subject: "secrets".into(),
         // They may well be there for the service.

@@ -167,3 +167,42 @@ async fn a_zip_bomb_goes_to_quarantine_whole_in_flat_memory() {
     assert!(fs::read(bench.object(&kept)).unwrap() == bomb, "not all of it");
     assert_eq!(bench.status().await[0]["state"], "pending");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_refused_to_the_end_of_every_expiry_never_ends_silently() {
+    for (rule, is_lost) in [
+        ("not-yet", true),
+        ("firewall=400", true),
+        ("status=404", true),
+        ("status=410", true),
+        ("firewall=403", false),
+        ("unauthorized", false),
+    ] {
+        let bench = Bench::at(NOW, &[Series::campaign("Report test", 2), Series::dump(1)]).await;
+        bench.fault(rule);
+        let ctx = bench.context().await;
+        for _ in 0..20 {
+            sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+            bench.clock.advance(SignedDuration::from_hours(12));
+        }
+        let now = bench.clock.read();
+        let mut entries = ctx.ledger.entries().await.unwrap();
+        assert!(entries.iter().all(|entry| entry.settled != Settled::Absent), "{rule}: {entries:#?}");
+        let has_ended = |entry: &Entry| {
+            entry
+                .partition
+                .end(SignedDuration::from_hours(7 * 24))
+                .is_some_and(|end| end + SignedDuration::from_hours(24) < now)
+        };
+        entries.retain(has_ended);
+        assert!(entries.len() >= 3, "{rule}: {entries:#?}");
+        for entry in entries {
+            let alarm = moesync::alarm::of(&entry, &ctx.config.alarms, now);
+            assert!(alarm.is_some(), "{rule}: {entry:#?}");
+            assert_eq!(entry.settled == Settled::Lost, is_lost, "{rule}: {entry:#?}");
+            let message = entry.message.unwrap();
+            assert!(message.contains("firewall"), "{rule}: {message}");
+        }
+        ctx.ledger.close().await;
+    }
+}

@@ -178,6 +178,9 @@ async fn a_newer_schema_or_an_unknown_word_is_refused_by_name_and_nothing_is_cha
         assert!(fs::read(bench.ledger()).unwrap() == edited, "{statement}: the ledger was changed");
         assert!(kept_aside(&bench).is_empty(), "{statement}: the ledger was taken for damaged");
     }
+    // It is the last one that is in place: `check` names what `run` would refuse.
+    let ran = bench.run(&["check"]).await.expect(1);
+    assert!(ran.stdout.contains("FAILED ledger") && ran.stdout.contains("migration 9000"), "{}", ran.stdout);
     // Where only readers would meet it, they name it too.
     fs::write(bench.ledger(), &whole).unwrap();
     edit(&bench, &["UPDATE partitions SET outcome = 'evaporated'"]).await;
