@@ -17,7 +17,8 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-/// An attempt that has waited for its destination for this long, in one step, takes no place of attempts at others.
+/// An attempt that has waited for its destination for this long, in one step, takes no place of attempts at others; where
+/// attempts may take less than four times that, a quarter of what they may take.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// A destination that has let an attempt wait for this long, in one step, is reported.
@@ -213,7 +214,7 @@ impl Frame {
 
     /// Whether it has waited for its destination for so long that it takes no place of attempts at others.
     pub(super) fn is_stuck(&self) -> bool {
-        self.with(|state| state.waited()).is_some_and(|(_, waited)| waited >= STUCK_AFTER)
+        self.with(|state| state.waited()).is_some_and(|(_, waited)| waited >= STUCK_AFTER.min(self.limit / 4))
     }
 
     /// For how long it has waited for its destination, and in which step, where that is to be reported.

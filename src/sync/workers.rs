@@ -174,7 +174,8 @@ impl Workers {
         places
     }
 
-    /// Starts queued items as far as the limits allow: in order, but what goes to a suspect destination last.
+    /// Starts queued items as far as the limits allow: in order, but what goes to a suspect destination last, and of that
+    /// first what was tried longest ago, so that retries of one partition keep no other from its first attempt.
     pub(super) fn start_ready(&mut self) {
         if self.queue.is_empty() {
             return;
@@ -182,6 +183,9 @@ impl Workers {
         let mut places = self.places();
         let mut queue: Vec<Option<Item>> = self.queue.drain(..).map(Some).collect();
         for goes_to_suspect in [false, true] {
+            if goes_to_suspect {
+                queue.sort_by_key(|slot| slot.as_ref().and_then(|item| item.entry.last_attempt_at));
+            }
             for slot in &mut queue {
                 if places.all >= self.ctx.config.limits.concurrency {
                     break;

@@ -111,6 +111,23 @@ async fn eight_reports_of_a_destination_that_never_answers_do_not_delay_two_of_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_tries_each_report_of_a_hung_destination_before_it_retries_one() {
+    let bench = Bench::new(&series(10)).await;
+    bench.write_config(&with_hung(&bench, &hung_store().await, 8));
+    let daemon = Daemon::start(&bench).await;
+    let all_have_failed = async || {
+        let status = bench.status().await;
+        let of = |outcome: &str| status.iter().filter(|partition| partition["outcome"] == outcome).count();
+        (of("stored"), of("store_failed")) == (2, 8)
+    };
+    assert!(wait_until(all_have_failed).await);
+    let attempts: Vec<_> =
+        bench.status().await.iter().map(|partition| partition["attempts"].as_u64().unwrap()).collect();
+    assert!(attempts.iter().all(|attempts| *attempts <= 3), "{attempts:?}");
+    assert!(daemon.stop(&bench).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_hangs_ends_its_own_attempts_alone() {
     let found = Command::new("strace").arg("-V").output().await;
     assert!(found.is_ok_and(|output| output.status.success()), "strace is missing: apt-get install strace");
@@ -119,10 +136,10 @@ async fn a_disk_that_hangs_ends_its_own_attempts_alone() {
     fs::create_dir(&root).unwrap();
     let hung = format!("\n[[destinations]]\nname = \"hung\"\nurl = \"file://{}\"\n", root.display());
     bench.write_config(&with_hung(&bench, &hung, 3));
-    // A look for one of its objects takes a minute.
+    // A look for one of its objects takes 15 seconds.
     let keys = bench.due().into_iter().map(|(series, date)| series.key(date));
     let objects: Vec<_> = keys.map(|key| root.join(key).display().to_string()).collect();
-    let mut arguments = vec!["-f", "-o", "/dev/null", "-e", "trace=statx", "-e", "inject=statx:delay_enter=60000000"];
+    let mut arguments = vec!["-f", "-o", "/dev/null", "-e", "trace=statx", "-e", "inject=statx:delay_enter=15000000"];
     for object in &objects {
         arguments.extend(["-P", object]);
     }
