@@ -62,6 +62,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a ledger at rest is opened for reading before it counts as one that is written to.
 const OPENINGS: usize = 3;
 
+/// How often, and after which pause, a reader looks again whether another process has brought the schema up to date.
+const MIGRATION_LOOKS: u32 = 40;
+const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
+
 /// An open ledger. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Ledger {
@@ -164,7 +168,16 @@ impl Ledger {
         if !has_table(path, &ledger.pool, "partitions").await? {
             return Ok(None);
         }
-        if refuse_newer_schema(path, &ledger.pool).await? != newest_migration() {
+        let mut version = refuse_newer_schema(path, &ledger.pool).await?;
+        // Where a process writes, it may be bringing the schema up to date: each migration is a transaction of its own.
+        for _ in 0..MIGRATION_LOOKS {
+            if version == newest_migration() || ledger.rest.is_some() {
+                break;
+            }
+            tokio::time::sleep(MIGRATION_PAUSE).await;
+            version = refuse_newer_schema(path, &ledger.pool).await?;
+        }
+        if version != newest_migration() {
             return Err(LedgerError::File {
                 message: format!(
                     "the ledger {} was made by an older version of moesync; `moesync sync` or `moesync run` bring it up \
