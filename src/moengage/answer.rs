@@ -149,11 +149,10 @@ fn explain(body: &[u8], redactor: &Redactor) -> Explanation {
         _ => None,
     };
     let field = |name: &str| text_of(nested.unwrap_or(&json), name);
-    let parts: Vec<_> = ["error", "type", "code", "title", "message", "description"]
-        .into_iter()
-        .filter_map(field)
-        .filter(|text| !text.trim().is_empty())
-        .collect();
+    let known: Vec<_> =
+        ["error", "type", "code", "title", "message", "description"].into_iter().filter_map(field).collect();
+    let is_unknown = known.is_empty() && json.as_object().is_some_and(|object| !object.is_empty());
+    let parts: Vec<_> = known.into_iter().filter(|text| !text.trim().is_empty()).collect();
     let target = field("target").filter(|target| !target.trim().is_empty());
     let mut text = match target.filter(|_| !parts.is_empty()) {
         Some(target) => format!("{} (about {target})", parts.join(": ")),
@@ -171,7 +170,6 @@ fn explain(body: &[u8], redactor: &Redactor) -> Explanation {
             .join("; ");
     }
     let request_id = field("request_id").filter(|id| !id.is_empty()).or_else(|| text_of(&json, "response_id"));
-    let is_unknown = json.as_object().is_some_and(|object| !object.is_empty());
     let said = cleaned(text).map(Said::Text).or_else(|| beginning().filter(|_| is_unknown));
     Explanation { said, request_id: request_id.and_then(cleaned) }
 }
