@@ -141,7 +141,7 @@ pub async fn run(
         };
         match ended {
             Ok(()) => break,
-            Err(error @ (LedgerError::Replaced { .. } | LedgerError::Damaged { .. })) => {
+            Err(error) if error.needs_reopening() => {
                 error!(alarm = "ledger", "{}; it is opened anew", Chain(&error));
                 let replaced = matches!(error, LedgerError::Replaced { .. }).then(|| Chain(&error).to_string());
                 // Before there is another under the same name: SQLite removes its journal by name.

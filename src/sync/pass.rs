@@ -304,7 +304,7 @@ async fn turn(
                         .filter(|item| !workers.has(&item.entry.partition.id))
                         .collect();
                 }
-                Err(error @ (LedgerError::Replaced { .. } | LedgerError::Damaged { .. })) => {
+                Err(error) if error.needs_reopening() => {
                     workers.drain().await;
                     return Err(error);
                 }
@@ -365,7 +365,7 @@ async fn turn(
                 debug!("{what} was taken over by another process");
                 Some(now + OTHERS_INTERVAL)
             }
-            Ended::Failed(error @ (LedgerError::Replaced { .. } | LedgerError::Damaged { .. })) => {
+            Ended::Failed(error) if error.needs_reopening() => {
                 workers.drain().await;
                 return Err(error);
             }

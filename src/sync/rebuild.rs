@@ -102,7 +102,7 @@ pub(super) async fn rebuild(
 struct Search<'a> {
     ctx: &'a Context,
     destination: &'a Destination,
-    /// Told of each answer.
+    /// Notified of each answer.
     answered: &'a Notify,
     places: Semaphore,
     /// How many reads have failed since the last one that did not.

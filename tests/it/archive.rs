@@ -87,8 +87,9 @@ fn folder_of_files() -> tempfile::TempDir {
     folder
 }
 
+/// What `tool` archived, by its verified archive: the proof, and name, size and CRC-32 of each file, sorted.
 #[track_caller]
-fn assert_holds_the_files(tool: &str, archive: &[u8]) {
+fn verified_files(tool: &str, archive: &[u8]) -> (Verified, Vec<(String, u64, Option<u32>)>) {
     let verified = match judge(archive) {
         Verdict::Verified(verified) => verified,
         Verdict::Rejected(rejected) => panic!("{tool}: rejected: {}", rejected.message),
@@ -96,6 +97,12 @@ fn assert_holds_the_files(tool: &str, archive: &[u8]) {
     let entries = verified.entries().iter().filter(|entry| !entry.name.ends_with('/'));
     let mut found: Vec<_> = entries.map(|entry| (entry.name.clone(), entry.size, entry.crc32)).collect();
     found.sort();
+    (verified, found)
+}
+
+#[track_caller]
+fn assert_holds_the_files(tool: &str, archive: &[u8]) {
+    let (verified, found) = verified_files(tool, archive);
     let expected: Vec<_> = files()
         .into_iter()
         .map(|(name, content)| (name, content.len() as u64, Some(crc32fast::hash(&content))))

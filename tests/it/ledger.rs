@@ -262,29 +262,6 @@ async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_lat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_found_ends_a_dead_holders_claim_and_is_left_to_a_live_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("moesync.db");
-    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-    let open = async |holder| ledger::open(&path, holder, at).await.unwrap().0;
-    let (first, second) = (open("first").await, open("second").await);
-    let partition = partition(at);
-    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
-    first.reopen(&[Entry::new(partition.clone())]).await.unwrap();
-    let Claimed::Ours(claim) = first.claim(&partition.id, Settled::Open).await.unwrap() else { panic!("it was free") };
-    assert!(!second.adopt(&partition, &object, 1).await.unwrap());
-    assert!(!first.adopt(&partition, &object, 1).await.unwrap(), "its own attempt is under way");
-    assert_eq!(second.attempts(&partition.id).await.unwrap(), []);
-
-    fs::remove_file(folder.path().join("moesync.db.holders/first")).unwrap();
-    assert!(second.adopt(&partition, &object, 1).await.unwrap());
-    assert!(!first.is_ours(&claim).await.unwrap());
-    assert_eq!(second.note_interrupted().await.unwrap(), 0);
-    let entry = second.entry_of(&partition.id).await.unwrap().unwrap();
-    assert_eq!((entry.settled, entry.outcome), (Settled::Stored, Some(Outcome::Stored)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_older_ledgers_attempts_show_which_workspaces_work() {
     let folder = tempfile::tempdir().unwrap();
     let (path, at) = (folder.path().join("moesync.db"), "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap());
@@ -403,6 +380,7 @@ async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one
     for ledger in [&first, &second] {
         assert!(!ledger.adopt(&partition, &object, 1).await.unwrap(), "it is in flight");
     }
+    assert_eq!(second.attempts(&id).await.unwrap(), []);
     assert_eq!(first.entry_of(&id).await.unwrap().unwrap().settled, Settled::Open);
     let attempt = stored_at(at);
     let settlement = outcome::settle(&claim.entry, GROUNDS, &attempt, 0.5);
@@ -417,6 +395,8 @@ async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one
     assert!(second.adopt(&other, &object, 1).await.unwrap());
     assert!(!first.is_ours(&dead).await.unwrap());
     assert_eq!(second.note_interrupted().await.unwrap(), 0, "the stored partition counts as half fetched");
+    let adopted = second.entry_of(&other.id).await.unwrap().unwrap();
+    assert_eq!((adopted.settled, adopted.outcome), (Settled::Stored, Some(Outcome::Stored)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

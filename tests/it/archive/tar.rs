@@ -5,13 +5,7 @@ use super::*;
 /// Name, size and nothing else: tar has no checksum of its data.
 #[track_caller]
 fn assert_holds_the_files_of_tar(tool: &str, format: Format, archive: &[u8]) {
-    let verified = match judge(archive) {
-        Verdict::Verified(verified) => verified,
-        Verdict::Rejected(rejected) => panic!("{tool}: rejected: {}", rejected.message),
-    };
-    let entries = verified.entries().iter().filter(|entry| !entry.name.ends_with('/'));
-    let mut found: Vec<_> = entries.map(|entry| (entry.name.clone(), entry.size, entry.crc32)).collect();
-    found.sort();
+    let (verified, found) = verified_files(tool, archive);
     let expected: Vec<_> = tar_files().into_iter().map(|(name, content)| (name, content.len() as u64, None)).collect();
     assert_eq!(found, expected, "{tool}");
     assert_eq!(verified.format(), format, "{tool}");
