@@ -482,7 +482,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Source,
+        config::SourceKind,
         outcome::Hold,
         report::{Partition, PartitionId},
     };
@@ -504,7 +504,7 @@ mod tests {
         let id = PartitionId { workspace: "acme".into(), report: "daily".into(), date: "2026-11-10".parse().unwrap() };
         let partition = Partition {
             id,
-            source: Source::CampaignReport,
+            source: SourceKind::CampaignReport,
             generated_at,
             due_at: utc("2026-11-10T10:30:00Z"),
             expires_at: Some(utc("2026-11-17T10:00:00Z")),

@@ -253,10 +253,11 @@ impl Destination {
     }
 }
 
-/// One of the vendor's six APIs.
+/// One of MoEngage's six APIs, as a plain word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "a source such as \"campaign_report\"")]
-pub enum Source {
+#[schemars(rename = "Source")]
+pub enum SourceKind {
     /// Named report archives, signed in a header, deleted seven days after generation.
     CampaignReport,
     /// The deprecated account-wide daily archive, signed in the query, never deleted.
@@ -271,26 +272,26 @@ pub enum Source {
     Executions,
 }
 
-impl Source {
+impl SourceKind {
     /// Every source.
-    pub const ALL: [Source; 6] = [
-        Source::CampaignReport,
-        Source::DailyDump,
-        Source::CampaignStats,
-        Source::Campaigns,
-        Source::CampaignMeta,
-        Source::Executions,
+    pub const ALL: [SourceKind; 6] = [
+        SourceKind::CampaignReport,
+        SourceKind::DailyDump,
+        SourceKind::CampaignStats,
+        SourceKind::Campaigns,
+        SourceKind::CampaignMeta,
+        SourceKind::Executions,
     ];
 
     /// The word used in the configuration, the ledger and manifests.
     pub fn as_str(self) -> &'static str {
         match self {
-            Source::CampaignReport => "campaign_report",
-            Source::DailyDump => "daily_dump",
-            Source::CampaignStats => "campaign_stats",
-            Source::Campaigns => "campaigns",
-            Source::CampaignMeta => "campaign_meta",
-            Source::Executions => "executions",
+            SourceKind::CampaignReport => "campaign_report",
+            SourceKind::DailyDump => "daily_dump",
+            SourceKind::CampaignStats => "campaign_stats",
+            SourceKind::Campaigns => "campaigns",
+            SourceKind::CampaignMeta => "campaign_meta",
+            SourceKind::Executions => "executions",
         }
     }
 
@@ -301,16 +302,16 @@ impl Source {
 
     /// Whether the vendor serves a finished archive, rather than JSON pages.
     pub fn is_archive(self) -> bool {
-        matches!(self, Source::CampaignReport | Source::DailyDump)
+        matches!(self, SourceKind::CampaignReport | SourceKind::DailyDump)
     }
 
     /// Whether the vendor only shows the present state, so that a missed date cannot be had later.
     pub fn is_live_listing(self) -> bool {
-        matches!(self, Source::Campaigns | Source::CampaignMeta | Source::Executions)
+        matches!(self, SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions)
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SourceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -322,7 +323,7 @@ pub struct Report {
     /// The account it belongs to.
     pub workspace: Arc<Workspace>,
     /// Which API it is fetched from.
-    pub source: Source,
+    pub source: SourceKind,
     /// Its name in keys and commands, unique in the workspace.
     pub id: String,
     /// Its name in MoEngage's dashboard (`campaign_report`); elsewhere a label.

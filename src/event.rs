@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     alarm::{Change, Key, Phase},
-    config::{AlarmKind, Source},
+    config::{AlarmKind, SourceKind},
     outcome::{Attempt, Entry, OTHER_CONTENT, Outcome},
 };
 
@@ -118,7 +118,7 @@ pub struct StoredData {
     /// The report's id.
     pub report: String,
     /// Which API it came from.
-    pub source: Source,
+    pub source: SourceKind,
     /// The partition's date.
     #[schemars(with = "String", extend("format" = "date"))]
     pub date: Date,

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::Source,
+    config::SourceKind,
     report::{self, Partition},
 };
 
@@ -279,7 +279,7 @@ impl Attempt {
 
     /// When the vendor's clock showed that it serves archives of the workspace: a verified one came. A page of HTML with
     /// status 200 may come from a firewall and proves nothing.
-    pub fn archive_seen_at(&self, source: Source) -> Option<Timestamp> {
+    pub fn archive_seen_at(&self, source: SourceKind) -> Option<Timestamp> {
         let is_archive_from_vendor =
             source.is_archive() && self.outcome == Outcome::Stored && self.http_status == Some(200);
         self.vendor_date.filter(|_| is_archive_from_vendor && self.clocks_agree())
@@ -484,7 +484,7 @@ pub fn settle(entry: &Entry, grounds: Grounds, attempt: &Attempt, jitter: f64) -
             left.is_positive() && left <= LAST_LOOK
         };
         let denied_shortly_before =
-            partition.source == Source::DailyDump || denied_at.zip(end).is_some_and(is_shortly_before);
+            partition.source == SourceKind::DailyDump || denied_at.zip(end).is_some_and(is_shortly_before);
         let workspace_works = grounds.archive_seen_at.is_some_and(|seen_at| seen_at >= partition.due_at);
         match (denied_shortly_before, workspace_works) {
             (true, true) => (Settled::Absent, None),
@@ -606,14 +606,14 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn entry(source: Source) -> Entry {
+    fn entry(source: SourceKind) -> Entry {
         let generated_at = utc("2026-11-10T09:30:00Z");
         Entry::new(Partition {
             id: PartitionId { workspace: "acme".into(), report: "daily".into(), date: date(2026, 11, 10) },
             source,
             generated_at,
             due_at: utc("2026-11-10T10:00:00Z"),
-            expires_at: (source == Source::CampaignReport).then(|| generated_at + SignedDuration::from_hours(168)),
+            expires_at: (source == SourceKind::CampaignReport).then(|| generated_at + SignedDuration::from_hours(168)),
         })
     }
 
@@ -667,7 +667,7 @@ mod tests {
     }
 
     fn delays(outcome: Outcome, count: usize) -> Vec<f64> {
-        let mut entry = entry(Source::DailyDump);
+        let mut entry = entry(SourceKind::DailyDump);
         let attempt = attempt(outcome, "2026-11-10T10:00:00Z");
         (0..count)
             .map(|_| {
@@ -689,7 +689,7 @@ mod tests {
     fn an_unsupported_format_is_asked_for_daily_and_sooner_only_near_its_expiry() {
         assert_eq!(delays(Outcome::Unsupported, 3), [86_400.0; 3]);
         let near = attempt(Outcome::Unsupported, "2026-11-16T09:30:00Z");
-        let next = settle(&entry(Source::CampaignReport), PROVEN, &near, 0.5).next_attempt_at;
+        let next = settle(&entry(SourceKind::CampaignReport), PROVEN, &near, 0.5).next_attempt_at;
         assert_eq!(next, Some(utc("2026-11-16T15:30:00Z")), "a quarter of the day that is left");
     }
 
@@ -703,7 +703,7 @@ mod tests {
         let wait = |seconds: Option<i64>| {
             let mut attempt = attempt(Outcome::RateLimited, "2026-11-10T10:00:00Z");
             attempt.retry_after = seconds.map(SignedDuration::from_secs);
-            let settlement = settle(&entry(Source::DailyDump), PROVEN, &attempt, 0.5);
+            let settlement = settle(&entry(SourceKind::DailyDump), PROVEN, &attempt, 0.5);
             let hold = settlement.hold.unwrap();
             assert_eq!(Some(hold.until), settlement.next_attempt_at, "nothing expires here");
             hold.until.duration_since(hold.since).as_secs()
@@ -716,7 +716,7 @@ mod tests {
 
     #[test]
     fn a_report_denied_shortly_before_and_again_after_expiry_is_absent() {
-        let mut entry = entry(Source::CampaignReport);
+        let mut entry = entry(SourceKind::CampaignReport);
         let before = follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T03:00:00Z"));
         assert_eq!(before.settled, Settled::Open);
         let after = follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T09:30:00Z"));
@@ -725,7 +725,7 @@ mod tests {
 
     #[test]
     fn a_report_that_nobody_asked_for_in_its_last_day_is_lost() {
-        let mut entry = entry(Source::CampaignReport);
+        let mut entry = entry(SourceKind::CampaignReport);
         follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-15T03:00:00Z"));
         let after = follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-18T00:00:00Z"));
         assert_eq!(after.settled, Settled::Lost);
@@ -733,7 +733,7 @@ mod tests {
 
     #[test]
     fn a_report_that_was_seen_and_is_gone_is_lost() {
-        let mut entry = entry(Source::CampaignReport);
+        let mut entry = entry(SourceKind::CampaignReport);
         let mut broken = attempt(Outcome::StoreFailed, "2026-11-17T03:00:00Z");
         broken.seen = true;
         follow(&mut entry, &broken);
@@ -744,7 +744,7 @@ mod tests {
 
     #[test]
     fn nothing_ends_by_one_clock_alone() {
-        let entry = entry(Source::CampaignReport);
+        let entry = entry(SourceKind::CampaignReport);
         let mut ahead = attempt(Outcome::NotPublished, "2106-01-01T00:00:00Z");
         for vendor_date in [None, Some(utc("2026-11-12T00:00:00Z")), Some(utc("2026-12-01T00:00:00Z"))] {
             ahead.vendor_date = vendor_date;
@@ -758,10 +758,10 @@ mod tests {
 
     #[test]
     fn a_denial_with_a_date_of_another_time_ends_nothing_and_is_no_evidence() {
-        for source in [Source::CampaignReport, Source::DailyDump, Source::Campaigns] {
+        for source in [SourceKind::CampaignReport, SourceKind::DailyDump, SourceKind::Campaigns] {
             let mut entry = entry(source);
             entry.partition.expires_at = entry.partition.expires_at.or(match source {
-                Source::Campaigns => Some(utc("2026-11-11T09:30:00Z")),
+                SourceKind::Campaigns => Some(utc("2026-11-11T09:30:00Z")),
                 _ => None,
             });
             let mut odd = attempt(Outcome::NotPublished, "2026-11-10T20:00:00Z");
@@ -776,7 +776,7 @@ mod tests {
         for (seconds, settled) in
             [(-61, Settled::Open), (-60, Settled::Absent), (60, Settled::Absent), (61, Settled::Open)]
         {
-            let mut entry = entry(Source::CampaignReport);
+            let mut entry = entry(SourceKind::CampaignReport);
             follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T03:00:00Z"));
             let mut last = attempt(Outcome::NotPublished, "2026-11-18T00:00:00Z");
             last.vendor_date = Some(last.finished_at + SignedDuration::from_secs(seconds));
@@ -786,7 +786,7 @@ mod tests {
 
     #[test]
     fn without_evidence_that_the_workspace_works_a_denied_report_is_lost_with_the_causes() {
-        for source in [Source::CampaignReport, Source::DailyDump] {
+        for source in [SourceKind::CampaignReport, SourceKind::DailyDump] {
             let due_at = entry(source).partition.due_at;
             for archive_seen_at in [None, Some(due_at - SignedDuration::from_secs(1)), Some(due_at)] {
                 let grounds = Grounds { archive_seen_at, ..PROVEN };
@@ -807,21 +807,21 @@ mod tests {
     fn what_a_person_asked_for_after_its_end_is_absent_without_evidence() {
         let nothing_known = Grounds { archive_seen_at: None, ..PROVEN };
         let denied = attempt(Outcome::NotPublished, "2026-12-01T00:00:00Z");
-        for source in [Source::CampaignReport, Source::DailyDump] {
+        for source in [SourceKind::CampaignReport, SourceKind::DailyDump] {
             let late = Entry::late(entry(source).partition);
             let after = settle(&late, nothing_known, &denied, 0.5);
             assert_eq!((after.settled, after.remark), (Settled::Absent, Some(ASKED_LATE)), "{source}");
         }
-        let expired_unattended = settle(&entry(Source::CampaignReport), PROVEN, &denied, 0.5);
+        let expired_unattended = settle(&entry(SourceKind::CampaignReport), PROVEN, &denied, 0.5);
         assert_eq!(expired_unattended.settled, Settled::Lost);
-        let mut seen = Entry::late(entry(Source::CampaignReport).partition);
+        let mut seen = Entry::late(entry(SourceKind::CampaignReport).partition);
         seen.seen = true;
         assert_eq!(settle(&seen, nothing_known, &denied, 0.5).settled, Settled::Lost);
     }
 
     #[test]
     fn an_answer_before_the_end_shows_that_the_person_was_not_late() {
-        let mut entry = Entry::late(entry(Source::CampaignReport).partition);
+        let mut entry = Entry::late(entry(SourceKind::CampaignReport).partition);
         let in_time = follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-12T00:00:00Z"));
         assert_eq!((in_time.settled, in_time.asked_late), (Settled::Open, false));
         assert_eq!(follow(&mut entry, &attempt(Outcome::NotPublished, "2026-12-01T00:00:00Z")).settled, Settled::Lost);
@@ -830,13 +830,13 @@ mod tests {
     #[test]
     fn only_an_archive_that_came_whole_shows_that_the_workspace_works() {
         let stored = Attempt { http_status: Some(200), ..attempt(Outcome::Stored, "2026-11-17T03:00:00Z") };
-        assert_eq!(stored.archive_seen_at(Source::DailyDump), stored.vendor_date);
-        assert_eq!(stored.archive_seen_at(Source::CampaignStats), None);
+        assert_eq!(stored.archive_seen_at(SourceKind::DailyDump), stored.vendor_date);
+        assert_eq!(stored.archive_seen_at(SourceKind::CampaignStats), None);
         let html = Attempt { outcome: Outcome::Corrupt, ..stored.clone() };
         let found = Attempt { http_status: None, ..stored.clone() };
         let odd = Attempt { vendor_date: Some(utc("2026-12-01T00:00:00Z")), ..stored };
         for unproven in [html, found, odd] {
-            assert_eq!(unproven.archive_seen_at(Source::CampaignReport), None, "{unproven:?}");
+            assert_eq!(unproven.archive_seen_at(SourceKind::CampaignReport), None, "{unproven:?}");
         }
     }
 
@@ -844,28 +844,30 @@ mod tests {
     fn content_is_final_once_the_vendors_clock_has_reached_its_time() {
         let timing = |source, now: &str, date: Option<&str>, is_skew_confirmed| {
             let mut partition = entry(source).partition;
-            if source == Source::Campaigns {
+            if source == SourceKind::Campaigns {
                 partition.expires_at = Some(utc("2026-11-11T09:30:00Z"));
             }
             super::timing(&partition, utc(now), date.map(utc), is_skew_confirmed)
         };
         let (before, in_time, past) = ("2026-11-10T09:29:59Z", "2026-11-10T10:00:00Z", "2026-11-12T00:00:00Z");
-        for source in [Source::CampaignReport, Source::DailyDump, Source::CampaignStats, Source::Campaigns] {
+        for source in
+            [SourceKind::CampaignReport, SourceKind::DailyDump, SourceKind::CampaignStats, SourceKind::Campaigns]
+        {
             assert_eq!(timing(source, in_time, Some(before), true), Timing::TooEarly, "{source}");
             assert_eq!(timing(source, in_time, Some(in_time), false), Timing::Timely, "{source}");
             assert_eq!(timing(source, in_time, Some(past), true), Timing::Timely, "{source}");
             assert_eq!(timing(source, in_time, None, false), Timing::Timely, "{source}");
         }
         let last_day = "2026-11-16T09:30:01Z";
-        assert_eq!(timing(Source::CampaignReport, last_day, Some(before), false), Timing::LastChance);
-        assert_eq!(timing(Source::CampaignReport, "2026-11-16T09:30:00Z", Some(before), false), Timing::TooEarly);
-        assert_eq!(timing(Source::DailyDump, last_day, Some(before), false), Timing::TooEarly);
-        assert_eq!(timing(Source::Campaigns, "2026-11-11T09:00:00Z", Some(before), false), Timing::TooEarly);
+        assert_eq!(timing(SourceKind::CampaignReport, last_day, Some(before), false), Timing::LastChance);
+        assert_eq!(timing(SourceKind::CampaignReport, "2026-11-16T09:30:00Z", Some(before), false), Timing::TooEarly);
+        assert_eq!(timing(SourceKind::DailyDump, last_day, Some(before), false), Timing::TooEarly);
+        assert_eq!(timing(SourceKind::Campaigns, "2026-11-11T09:00:00Z", Some(before), false), Timing::TooEarly);
     }
 
     #[test]
     fn a_listing_past_its_time_by_one_clock_alone_waits_for_the_other() {
-        let mut partition = entry(Source::Campaigns).partition;
+        let mut partition = entry(SourceKind::Campaigns).partition;
         partition.expires_at = Some(utc("2026-11-11T09:30:00Z"));
         let past = utc("2026-11-12T00:00:00Z");
         let judged = |date: Option<&str>, is_skew_confirmed| timing(&partition, past, date.map(utc), is_skew_confirmed);
@@ -878,7 +880,7 @@ mod tests {
 
     #[test]
     fn a_refusal_that_is_no_denial_settles_nothing() {
-        let mut entry = entry(Source::CampaignReport);
+        let mut entry = entry(SourceKind::CampaignReport);
         follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T03:00:00Z"));
         let mut conflict = attempt(Outcome::NotPublished, "2026-11-18T00:00:00Z");
         conflict.http_status = Some(409);
@@ -887,7 +889,7 @@ mod tests {
 
     #[test]
     fn a_daily_dump_is_given_up_as_absent_after_its_time() {
-        let mut entry = entry(Source::DailyDump);
+        let mut entry = entry(SourceKind::DailyDump);
         assert_eq!(follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T09:29:59Z")).settled, Settled::Open);
         assert_eq!(
             follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T09:30:00Z")).settled,
@@ -898,7 +900,7 @@ mod tests {
     #[test]
     fn a_refused_key_is_probed_hourly_and_what_is_near_expiry_does_not_wait_for_it() {
         let settlement = settle(
-            &entry(Source::CampaignReport),
+            &entry(SourceKind::CampaignReport),
             PROVEN,
             &attempt(Outcome::Unauthorized, "2026-11-17T08:30:00Z"),
             0.9,
@@ -913,7 +915,7 @@ mod tests {
     fn a_wait_asked_for_leaves_time_before_the_expiry() {
         let mut limited = attempt(Outcome::RateLimited, "2026-11-16T23:30:00Z");
         limited.retry_after = Some(SignedDuration::from_hours(24));
-        let settlement = settle(&entry(Source::CampaignReport), PROVEN, &limited, 0.5);
+        let settlement = settle(&entry(SourceKind::CampaignReport), PROVEN, &limited, 0.5);
         assert_eq!(settlement.next_attempt_at, Some(utc("2026-11-17T04:30:00Z")), "half of ten hours");
     }
 
@@ -924,7 +926,7 @@ mod tests {
             outcome in proptest::sample::select(Outcome::ALL[1..].to_vec()),
             asked in proptest::option::of(-10i64..200_000),
         ) {
-            let mut entry = entry(Source::CampaignReport);
+            let mut entry = entry(SourceKind::CampaignReport);
             entry.streak = streak;
             entry.outcome = Some(outcome);
             let expiry = entry.partition.expires_at.unwrap();

@@ -11,7 +11,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp, ToSpan, civil};
 
 use crate::{
-    config::{Query, Report, Source, StatsQuery},
+    config::{Query, Report, SourceKind, StatsQuery},
     outcome::{CLOCK_TOLERANCE, Entry, Hold, Outcome, Settled},
     report::{Partition, PartitionId, ReportId},
     schedule,
@@ -352,7 +352,7 @@ fn first_sight(report: &Report, now: Timestamp) -> Timestamp {
     }
     match report.source {
         // A long day more than the retention, for "as soon as possible"; what is gone already is left out.
-        Source::CampaignReport => now.checked_sub(SignedDuration::from_hours(8 * 24 + 1)).unwrap_or(Timestamp::MIN),
+        SourceKind::CampaignReport => now.checked_sub(SignedDuration::from_hours(8 * 24 + 1)).unwrap_or(Timestamp::MIN),
         _ => start_of_day(report, report.timezone.to_datetime(now).date()),
     }
 }
@@ -379,7 +379,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn report(source: Source, schedule: Schedule, zone: &str) -> Report {
+    fn report(source: SourceKind, schedule: Schedule, zone: &str) -> Report {
         let timezone = TimeZone::get(zone).unwrap();
         let base_url: url::Url = "https://api-01.moengage.com".parse().unwrap();
         let key = SecretSource::Env { name: "KEY".into(), place: "here".into() };
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_report_first_seen_starts_with_what_the_vendor_still_has() {
-        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let reports = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
         let plan = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
         assert_eq!(dates_to_fetch(&plan), (15..=21).map(|day| date(2026, 11, day)).collect::<Vec<_>>());
         let next = plan.items.last().unwrap();
@@ -439,7 +439,7 @@ mod tests {
     #[test]
     fn a_daily_dump_first_seen_starts_today_or_where_it_is_told() {
         let now = utc("2026-11-21T12:00:00Z");
-        let mut dump = report(Source::DailyDump, daily(8, 0), "UTC");
+        let mut dump = report(SourceKind::DailyDump, daily(8, 0), "UTC");
         let first = plan(&[Arc::new(dump.clone())], &LedgerView::default(), now);
         assert_eq!(dates_to_fetch(&first), [date(2026, 11, 21)]);
         dump.start = Some(date(2026, 11, 19));
@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_late_evening_report_is_fetched_the_next_day_under_its_own_date() {
-        let reports = [Arc::new(report(Source::CampaignReport, daily(23, 50), "Asia/Kolkata"))];
+        let reports = [Arc::new(report(SourceKind::CampaignReport, daily(23, 50), "Asia/Kolkata"))];
         let before = plan(&reports, &LedgerView::default(), utc("2026-11-21T18:49:00Z"));
         let view = recorded(LedgerView::default(), &before);
         let item = |now| {
@@ -464,14 +464,14 @@ mod tests {
     #[test]
     fn after_a_week_asleep_the_nearest_to_expiry_come_first_across_reports() {
         let mut weekly = report(
-            Source::CampaignReport,
+            SourceKind::CampaignReport,
             Schedule::Weekly { on: vec![civil::Weekday::Monday], at: time(7, 0, 0, 0) },
             "UTC",
         );
         weekly.id = "weekly".into();
-        let mut listing = report(Source::Campaigns, daily(6, 0), "UTC");
+        let mut listing = report(SourceKind::Campaigns, daily(6, 0), "UTC");
         listing.id = "listing".into();
-        let daily = report(Source::CampaignReport, daily(9, 30), "UTC");
+        let daily = report(SourceKind::CampaignReport, daily(9, 30), "UTC");
         let reports = [Arc::new(daily), Arc::new(weekly), Arc::new(listing)];
         let plan = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
         let expiries: Vec<_> = plan.items.iter().take(9).map(|item| item.entry.partition.expires_at).collect();
@@ -482,7 +482,7 @@ mod tests {
 
     #[test]
     fn planning_twice_invents_nothing() {
-        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let reports = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
         let now = utc("2026-11-21T12:00:00Z");
         let first = plan(&reports, &LedgerView::default(), now);
         let second = plan(&reports, &recorded(LedgerView::default(), &first), now);
@@ -492,9 +492,9 @@ mod tests {
     #[test]
     fn a_changed_schedule_applies_from_now_on_and_leaves_the_past_alone() {
         let now = utc("2026-11-21T12:00:00Z");
-        let before = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let before = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
         let view = recorded(LedgerView::default(), &plan(&before, &LedgerView::default(), now));
-        let changed = [Arc::new(report(Source::CampaignReport, daily(11, 0), "UTC"))];
+        let changed = [Arc::new(report(SourceKind::CampaignReport, daily(11, 0), "UTC"))];
         let plan = plan(&changed, &view, utc("2026-11-22T12:00:00Z"));
         assert_eq!(plan.new.len(), 1);
         assert_eq!(plan.new[0].partition.generated_at, utc("2026-11-22T11:00:00Z"));
@@ -509,7 +509,7 @@ mod tests {
     #[test]
     fn a_start_in_the_past_asks_late_for_what_had_expired() {
         let now = utc("2026-11-21T12:00:00Z");
-        let mut wanted = report(Source::CampaignReport, daily(9, 30), "UTC");
+        let mut wanted = report(SourceKind::CampaignReport, daily(9, 30), "UTC");
         wanted.start = Some(date(2026, 11, 12));
         let reports = [Arc::new(wanted)];
         let first = plan(&reports, &LedgerView::default(), now);
@@ -525,7 +525,7 @@ mod tests {
     #[test]
     fn every_step_from_a_start_long_ago_asks_late_for_what_had_expired() {
         let now = utc("2026-11-21T12:00:00Z");
-        let mut wanted = report(Source::CampaignReport, daily(9, 30), "UTC");
+        let mut wanted = report(SourceKind::CampaignReport, daily(9, 30), "UTC");
         wanted.start = Some(date(2026, 8, 1));
         let reports = [Arc::new(wanted)];
         let (mut view, mut new, mut late) = (LedgerView::default(), 0, 0);
@@ -546,7 +546,7 @@ mod tests {
 
     #[test]
     fn after_a_lost_ledger_only_what_precedes_the_newest_stored_counts_as_asked_late() {
-        let mut wanted = report(Source::CampaignReport, daily(9, 30), "UTC");
+        let mut wanted = report(SourceKind::CampaignReport, daily(9, 30), "UTC");
         wanted.start = Some(date(2026, 11, 1));
         let adopted = wanted.partition(schedule::on(&wanted.schedule, &wanted.timezone, date(2026, 11, 3)).unwrap());
         let view = LedgerView { entries: vec![Entry::new(adopted)], ..LedgerView::default() };
@@ -557,7 +557,9 @@ mod tests {
     #[test]
     fn a_backfill_marks_what_had_ended_before_it_was_asked_for() {
         let now = utc("2026-11-21T12:00:00Z");
-        for (source, late) in [(Source::CampaignReport, 2), (Source::DailyDump, 2), (Source::CampaignStats, 0)] {
+        for (source, late) in
+            [(SourceKind::CampaignReport, 2), (SourceKind::DailyDump, 2), (SourceKind::CampaignStats, 0)]
+        {
             let report = report(source, daily(9, 30), "UTC");
             let asked = backfill(&report, date(2026, 11, 13), date(2026, 11, 20), false, now);
             assert_eq!((asked.len(), late_dates(&asked).len()), (8, late), "{source}");
@@ -567,7 +569,7 @@ mod tests {
     #[test]
     fn a_removed_report_is_neither_fetched_nor_forgotten() {
         let now = utc("2026-11-21T12:00:00Z");
-        let before = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let before = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
         let view = recorded(LedgerView::default(), &plan(&before, &LedgerView::default(), now));
         let plan = plan(&[], &view, now);
         assert_eq!(plan.items.len(), 7);
@@ -580,7 +582,7 @@ mod tests {
 
     #[test]
     fn the_clock_of_another_server_invents_no_past_and_delays_nothing() {
-        let reports = [Arc::new(report(Source::Campaigns, daily(9, 30), "UTC"))];
+        let reports = [Arc::new(report(SourceKind::Campaigns, daily(9, 30), "UTC"))];
         let before = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
         let mut view = recorded(LedgerView::default(), &before);
         view.clock_ahead = [("https://api-99.moengage.com".to_owned(), SignedDuration::from_hours(48))].into();
@@ -591,7 +593,7 @@ mod tests {
 
     #[test]
     fn a_clock_in_2106_fills_no_ledger() {
-        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let reports = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
         let view =
             recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z")));
         let wild = utc("2106-01-01T00:00:00Z");
@@ -610,7 +612,7 @@ mod tests {
 
     #[test]
     fn a_report_first_seen_by_a_clock_far_ahead_is_looked_at_again_once_that_is_known() {
-        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let reports = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
         for (wild, now) in
             [("2026-11-29T12:00:00Z", "2026-11-21T12:00:00Z"), ("2106-01-01T00:00:00Z", "2026-11-21T12:00:00Z")]
         {
@@ -626,7 +628,7 @@ mod tests {
 
     #[test]
     fn a_clock_an_hour_ahead_wakes_nobody_for_nothing() {
-        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let reports = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
         let mut view =
             recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z")));
         view.entries.clear();
@@ -638,7 +640,7 @@ mod tests {
 
     #[test]
     fn a_wait_written_by_a_clock_since_set_back_is_void() {
-        let reports = [Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let reports = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
         let now = utc("2026-11-21T12:00:00Z");
         let mut view = recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), now));
         let future = utc("2106-01-01T00:00:00Z");
@@ -660,7 +662,7 @@ mod tests {
 
     #[test]
     fn a_held_workspace_waits_and_a_failed_partition_backs_off() {
-        let reports = [Arc::new(report(Source::DailyDump, daily(8, 0), "UTC"))];
+        let reports = [Arc::new(report(SourceKind::DailyDump, daily(8, 0), "UTC"))];
         let now = utc("2026-11-21T12:00:00Z");
         let mut view = recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), now));
         let until = utc("2026-11-21T12:05:00Z");
@@ -680,9 +682,9 @@ mod tests {
     #[test]
     fn after_a_refusal_what_was_asked_for_longest_ago_is_the_probe() {
         let now = utc("2026-11-21T12:00:00Z");
-        let mut listing = report(Source::Campaigns, daily(6, 0), "UTC");
+        let mut listing = report(SourceKind::Campaigns, daily(6, 0), "UTC");
         listing.id = "listing".into();
-        let reports = [Arc::new(listing), Arc::new(report(Source::CampaignReport, daily(9, 30), "UTC"))];
+        let reports = [Arc::new(listing), Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
         let mut view = recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), now));
         assert_eq!(plan(&reports, &view, now).items[0].entry.partition.id.report, "listing", "the first to expire");
         let refused = now - SignedDuration::from_hours(1);
@@ -697,7 +699,7 @@ mod tests {
     #[test]
     fn a_report_made_as_soon_as_possible_is_due_from_its_morning_and_expires_late() {
         let once = Schedule::Once { date: date(2026, 11, 14), at: None };
-        let reports = [Arc::new(report(Source::CampaignReport, once, "UTC"))];
+        let reports = [Arc::new(report(SourceKind::CampaignReport, once, "UTC"))];
         let plan = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
         let partition = &plan.items[0].entry.partition;
         assert_eq!(plan.items[0].decision, Decision::Fetch);
@@ -708,7 +710,7 @@ mod tests {
     #[test]
     fn a_backfill_keeps_to_the_schedule_unless_told_otherwise() {
         let monthly = Schedule::Monthly { on: MonthDay::Last, at: time(7, 0, 0, 0) };
-        let report = report(Source::DailyDump, monthly, "UTC");
+        let report = report(SourceKind::DailyDump, monthly, "UTC");
         let now = utc("2026-11-21T12:00:00Z");
         let asked = |every_day| {
             backfill(&report, date(2026, 9, 29), date(2026, 12, 31), every_day, now)

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Report, Schedule, Source, StatsQuery, key_part},
+    config::{Report, Schedule, SourceKind, StatsQuery, key_part},
     schedule::{self, Occurrence},
 };
 
@@ -63,7 +63,7 @@ pub struct Partition {
     #[serde(flatten)]
     pub id: PartitionId,
     /// Which API it comes from.
-    pub source: Source,
+    pub source: SourceKind,
     /// The scheduled instant at which MoEngage makes it.
     pub generated_at: Timestamp,
     /// From then on it is fetched.
@@ -76,7 +76,7 @@ impl Partition {
     /// When the vendor's "no such file" is final: its expiry; of a `daily_dump`, `give_up_after` its generation.
     pub fn end(&self, give_up_after: SignedDuration) -> Option<Timestamp> {
         match self.source {
-            Source::DailyDump => self.generated_at.checked_add(give_up_after).ok(),
+            SourceKind::DailyDump => self.generated_at.checked_add(give_up_after).ok(),
             _ => self.expires_at,
         }
     }
@@ -92,14 +92,16 @@ impl Report {
     pub fn partition(&self, occurrence: Occurrence) -> Partition {
         let Occurrence { date, generated_at } = occurrence;
         let expires_at = match self.source {
-            Source::CampaignReport => self.retention_end(generated_at),
+            SourceKind::CampaignReport => self.retention_end(generated_at),
             // A live listing shows the present: once the next one is made, this one cannot be had.
-            Source::Campaigns | Source::CampaignMeta | Source::Executions => match schedule::next(self, generated_at) {
-                Some(next) => Some(next.generated_at),
-                // Of a listing that is wanted once: a day, lest it be read under a date long past.
-                None => generated_at.checked_add(SignedDuration::from_hours(24)).ok(),
-            },
-            Source::DailyDump | Source::CampaignStats => None,
+            SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
+                match schedule::next(self, generated_at) {
+                    Some(next) => Some(next.generated_at),
+                    // Of a listing that is wanted once: a day, lest it be read under a date long past.
+                    None => generated_at.checked_add(SignedDuration::from_hours(24)).ok(),
+                }
+            }
+            SourceKind::DailyDump | SourceKind::CampaignStats => None,
         };
         Partition {
             id: PartitionId { workspace: self.workspace.name.clone(), report: self.id.clone(), date },
@@ -117,9 +119,9 @@ impl Report {
     pub fn file_name(&self, date: Date) -> String {
         let day = date.strftime("%Y%m%d");
         match self.source {
-            Source::CampaignReport => format!("{}_{day}{}", self.name.replace(' ', "_"), self.suffix),
-            Source::DailyDump => format!("{day}.zip"),
-            Source::CampaignStats | Source::Campaigns | Source::CampaignMeta | Source::Executions => {
+            SourceKind::CampaignReport => format!("{}_{day}{}", self.name.replace(' ', "_"), self.suffix),
+            SourceKind::DailyDump => format!("{day}.zip"),
+            SourceKind::CampaignStats | SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
                 format!("{}_{day}.ndjson.gz", key_part(&self.id))
             }
         }
@@ -128,9 +130,11 @@ impl Report {
     /// The names of all objects of the partition of `date`.
     pub fn keys(&self, date: Date) -> Keys {
         let suffix = match self.source {
-            Source::CampaignReport => &self.suffix,
-            Source::DailyDump => ".zip",
-            Source::CampaignStats | Source::Campaigns | Source::CampaignMeta | Source::Executions => ".ndjson.gz",
+            SourceKind::CampaignReport => &self.suffix,
+            SourceKind::DailyDump => ".zip",
+            SourceKind::CampaignStats | SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
+                ".ndjson.gz"
+            }
         };
         let file = key_part(&self.file_name(date));
         // The suffix passes through the same rule as the rest of the name, so its length in characters is kept.

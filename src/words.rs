@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    config::{Config, Report, Schedule, Source},
+    config::{Config, Report, Schedule, SourceKind},
     outcome::{Attempt, Entry, Outcome, State},
     plan::{self, Decision, Item},
     report::{Partition, manifest_key},
@@ -25,7 +25,7 @@ pub struct PartitionStatus {
     /// Id of the report.
     pub report: String,
     /// Which API it comes from.
-    pub source: Source,
+    pub source: SourceKind,
     /// Civil date of generation in the report's zone.
     #[schemars(with = "String", extend("format" = "date"))]
     pub date: Date,

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::{Ended, Failure, Result, Shell, emulate, print, stop_signal, table, words::PartitionStatus};
 use crate::{
-    config::{self, MonthDay, Schedule, Source},
+    config::{self, MonthDay, Schedule, SourceKind},
     daemon,
     emulator::{self, Account, Campaigns},
     outcome::Settled,
@@ -135,7 +135,7 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
     // Without a buffer seven dates are there at any time of the day: one is due when the one of a week ago expires.
     for report in &account.reports {
         let name = match (report.source, &report.schedule) {
-            (Source::CampaignReport, _) => format!("name = \"{}\"\n", report.name),
+            (SourceKind::CampaignReport, _) => format!("name = \"{}\"\n", report.name),
             // Before its time of the day, today's is still to come, and the week began a day earlier.
             (_, Schedule::Daily { at }) if now.time() < *at => {
                 format!("start = \"{}\"\n", week_ago.saturating_sub(1.days()))
@@ -151,7 +151,7 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
         );
     }
     // The numbers that MoEngage only shows live: the listings of today, and a week of statistics.
-    for source in [Source::Campaigns, Source::CampaignMeta, Source::Executions, Source::CampaignStats] {
+    for source in [SourceKind::Campaigns, SourceKind::CampaignMeta, SourceKind::Executions, SourceKind::CampaignStats] {
         text += &format!(
             "\n[[reports]]\nworkspace = \"demo\"\nsource = \"{source}\"\ndestination = \"disk\"\n\
              schedule = {{ every = \"day\", at = \"00:00\" }}\nbuffer = \"0s\"\nstart = \"{}\"\n",

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::{Ended, Failure, Result, Shell, print, stop_signal};
 use crate::{
-    config::{Config, Source},
+    config::{Config, SourceKind},
     emulator::{self, Account, Campaigns, Container, Csv, EmulatedReport, Emulator, Rule},
 };
 
@@ -174,7 +174,7 @@ fn accounts(config: &Config) -> Result<Vec<Account>> {
             .reports
             .iter()
             .filter(|report| report.workspace.name == workspace.name)
-            .filter(|report| matches!(report.source, Source::CampaignReport | Source::DailyDump))
+            .filter(|report| matches!(report.source, SourceKind::CampaignReport | SourceKind::DailyDump))
             .map(|report| EmulatedReport {
                 source: report.source,
                 name: report.name.clone(),

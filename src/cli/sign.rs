@@ -4,7 +4,7 @@ use clap::Args;
 use secrecy::ExposeSecret;
 
 use super::{Ended, Failure, Result, Shell, known, words::Signed};
-use crate::{config::Source, moengage, signature, sync::Secrets};
+use crate::{config::SourceKind, moengage, signature, sync::Secrets};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -29,7 +29,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     // The two APIs have names of two forms.
     let is_dump =
         filename.strip_suffix(".zip").is_some_and(|day| day.len() == 8 && day.bytes().all(|b| b.is_ascii_digit()));
-    let source = if is_dump { Source::DailyDump } else { Source::CampaignReport };
+    let source = if is_dump { SourceKind::DailyDump } else { SourceKind::CampaignReport };
     // A report of this kind may have a base URL of its own.
     let base_url = config
         .reports

@@ -22,7 +22,7 @@ use url::{Host, Url};
 
 use super::{
     AlarmKind, Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, Listing, MonthDay,
-    NamedFile, Network, Problem, Query, Report, Schedule, SecretSource, Shape, Source, StatsQuery, Target, Web,
+    NamedFile, Network, Problem, Query, Report, Schedule, SecretSource, Shape, SourceKind, StatsQuery, Target, Web,
     Workspace, key_part, oddities,
     place::{Place, alternatives, did_you_mean},
     raw, target,
@@ -473,7 +473,7 @@ fn report(
     let destination = named(destinations, raw.destination.as_deref(), |d| &d.name, &at.key("destination"))?;
     let name = match &raw.name {
         Some(given) => self::name(given, &at.key("name"))?,
-        None if raw.source == Source::CampaignReport => {
+        None if raw.source == SourceKind::CampaignReport => {
             return Err(at.key("name").problem("missing, but required: the report's name in MoEngage's dashboard"));
         }
         None => raw.source.to_string(),
@@ -543,8 +543,8 @@ fn named<'t, T>(
 
 /// Refuses keys that would do nothing for the report's source.
 fn only_for_its_source(raw: &raw::Report, at: &Place<'_>) -> Result<(), Problem> {
-    use Source::{CampaignMeta, CampaignReport, CampaignStats, Campaigns, DailyDump, Executions};
-    let rules: [(&str, bool, &[Source]); 17] = [
+    use SourceKind::{CampaignMeta, CampaignReport, CampaignStats, Campaigns, DailyDump, Executions};
+    let rules: [(&str, bool, &[SourceKind]); 17] = [
         ("suffix", raw.suffix.is_some(), &[CampaignReport]),
         ("give_up_after", raw.give_up_after.is_some(), &[DailyDump]),
         ("metric_type", raw.metric_type.is_some(), &[CampaignStats]),
@@ -577,8 +577,8 @@ fn query(raw: &raw::Report, at: &Place<'_>) -> Result<Query, Problem> {
     let required = |key: &str| at.key(key).problem("missing, but required for the source \"campaign_stats\"");
     let list = |key: &str, list: &Option<Vec<String>>| words(list.as_deref().unwrap_or_default(), &at.key(key));
     Ok(match raw.source {
-        Source::CampaignReport | Source::DailyDump => Query::Archive,
-        Source::CampaignStats => Query::Stats(StatsQuery {
+        SourceKind::CampaignReport | SourceKind::DailyDump => Query::Archive,
+        SourceKind::CampaignStats => Query::Stats(StatsQuery {
             metric_type: raw.metric_type.ok_or_else(|| required("metric_type"))?.as_str().to_owned(),
             attribution_type: raw.attribution_type.ok_or_else(|| required("attribution_type"))?.as_str().to_owned(),
             campaign_ids: list("campaign_ids", &raw.campaign_ids)?,
@@ -586,8 +586,8 @@ fn query(raw: &raw::Report, at: &Place<'_>) -> Result<Query, Problem> {
             refresh_days: integer(raw.refresh_days.unwrap_or(raw::REFRESH_DAYS), 0..=366, &at.key("refresh_days"))?,
             shape: raw.shape.unwrap_or(Shape::Raw),
         }),
-        Source::Campaigns | Source::CampaignMeta => Query::Campaigns(CampaignsQuery {
-            listing: if raw.source == Source::CampaignMeta { Listing::Meta } else { Listing::Search },
+        SourceKind::Campaigns | SourceKind::CampaignMeta => Query::Campaigns(CampaignsQuery {
+            listing: if raw.source == SourceKind::CampaignMeta { Listing::Meta } else { Listing::Search },
             api: raw.api.unwrap_or_default(),
             channels: list("channels", &raw.channels)?,
             created_by: list("created_by", &raw.created_by)?,
@@ -598,7 +598,7 @@ fn query(raw: &raw::Report, at: &Place<'_>) -> Result<Query, Problem> {
             include_child_campaigns: raw.include_child_campaigns,
             include_archive_campaigns: raw.include_archive_campaigns,
         }),
-        Source::Executions => Query::Executions { campaign_ids: list("campaign_ids", &raw.campaign_ids)? },
+        SourceKind::Executions => Query::Executions { campaign_ids: list("campaign_ids", &raw.campaign_ids)? },
     })
 }
 

@@ -12,7 +12,7 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-use super::{AlarmKind, ApiVersion, Open, Shape, Source};
+use super::{AlarmKind, ApiVersion, Open, Shape, SourceKind};
 
 /// MoEngage's data centres (https://api-{dc}.moengage.com).
 pub(super) const DATA_CENTERS: [&str; 7] = ["01", "02", "03", "04", "05", "06", "101"];
@@ -282,7 +282,7 @@ pub(super) struct Report {
     /// Name of the workspace it belongs to; may be left out where there is only one.
     pub(super) workspace: Option<String>,
     /// The API it is fetched from.
-    pub(super) source: Source,
+    pub(super) source: SourceKind,
     /// Name in keys and commands, unique in the workspace; default: `name`.
     pub(super) id: Option<String>,
     /// For `campaign_report` the name in MoEngage's dashboard, and required. Else a label; default: the source.

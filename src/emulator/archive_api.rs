@@ -22,7 +22,7 @@ use super::{
     server::{self, archive, bad_request, get_only, json_error, lock, query_value, unauthorized},
 };
 use crate::{
-    config::{Schedule, Source},
+    config::{Schedule, SourceKind},
     schedule::{self, Occurrence},
 };
 
@@ -44,12 +44,12 @@ pub(super) fn routes() -> Router<Arc<server::State>> {
 }
 
 /// The API of a decoded path, if it is one of these.
-pub(super) fn serves(path: &str) -> Option<Source> {
+pub(super) fn serves(path: &str) -> Option<SourceKind> {
     let dump = path.strip_prefix("/v1").unwrap_or(path);
     if path.starts_with("/campaign_reports/") {
-        Some(Source::CampaignReport)
+        Some(SourceKind::CampaignReport)
     } else {
-        dump.starts_with("/dailyCampaignReportDump/").then_some(Source::DailyDump)
+        dump.starts_with("/dailyCampaignReportDump/").then_some(SourceKind::DailyDump)
     }
 }
 
@@ -62,7 +62,7 @@ async fn campaign_report(State(state): State<Arc<server::State>>, names: Names, 
     if given != Some(signature(account, &file_name).as_bytes()) {
         return unauthorized();
     }
-    serve(&state, account, Source::CampaignReport, file_name)
+    serve(&state, account, SourceKind::CampaignReport, file_name)
 }
 
 async fn daily_dump(State(state): State<Arc<server::State>>, names: Names, RawQuery(query): RawQuery) -> Response {
@@ -74,7 +74,7 @@ async fn daily_dump(State(state): State<Arc<server::State>>, names: Names, RawQu
         // Document 000 promises JSON for every failure.
         return json_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Invalid signature");
     }
-    serve(&state, account, Source::DailyDump, file_name)
+    serve(&state, account, SourceKind::DailyDump, file_name)
 }
 
 /// The account and the decoded file name that a path speaks of, or why it speaks of none.
@@ -91,7 +91,7 @@ fn signature(account: &Account, file_name: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-fn serve(state: &server::State, account: &Account, source: Source, file_name: String) -> Response {
+fn serve(state: &server::State, account: &Account, source: SourceKind, file_name: String) -> Response {
     let mut reports = account.reports.iter().filter(|report| report.source == source);
     let Some((report, Occurrence { date, generated_at })) =
         reports.find_map(|report| generation(report, &file_name).map(|generation| (report, generation)))
@@ -102,7 +102,7 @@ fn serve(state: &server::State, account: &Account, source: Source, file_name: St
     if report.first_date.is_some_and(|first| date < first) {
         return bad_request("No campaign report for this date");
     }
-    if source == Source::CampaignReport && age >= KEPT {
+    if source == SourceKind::CampaignReport && age >= KEPT {
         return bad_request("The requested report is older than 7 days");
     }
     if age < report.publish_delay.max(SignedDuration::ZERO) {
@@ -119,7 +119,7 @@ fn serve(state: &server::State, account: &Account, source: Source, file_name: St
     }
     let EmulatedReport { bytes, container, csv, .. } = *report;
     let contents = Contents {
-        name: (source == Source::CampaignReport).then(|| report.name.replace(' ', "_")),
+        name: (source == SourceKind::CampaignReport).then(|| report.name.replace(' ', "_")),
         days: match report.schedule {
             Schedule::Weekly { .. } => 7,
             Schedule::Monthly { .. } => 30,
@@ -136,7 +136,7 @@ fn serve(state: &server::State, account: &Account, source: Source, file_name: St
 fn generation(report: &EmulatedReport, file_name: &str) -> Option<Occurrence> {
     let date = match report.source {
         // Document 001: the name "with space replaced by underscores", the date, "compression format such as .zip".
-        Source::CampaignReport => {
+        SourceKind::CampaignReport => {
             file_name.strip_prefix(&report.name.replace(' ', "_"))?.strip_prefix('_')?.strip_suffix(&report.suffix)?
         }
         // Document 000: "The file name is in the format YYYYMMDD.zip".

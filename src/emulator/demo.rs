@@ -9,7 +9,7 @@ use jiff::{
 };
 
 use super::{Account, Campaigns, Container, Csv, EmulatedReport};
-use crate::config::{Schedule, Source};
+use crate::config::{Schedule, SourceKind};
 
 /// An account with three campaign reports, the second of them always late, and the daily dump, all in `timezone`.
 pub fn demo_account(timezone: TimeZone) -> Account {
@@ -33,10 +33,10 @@ pub fn demo_account(timezone: TimeZone) -> Account {
         secret_key: "demo-secret-key-of-no-account".into(),
         api_key: "demo-api-key-of-no-account".into(),
         reports: vec![
-            report(Source::CampaignReport, "Daily campaigns", daily(time(9, 30, 0, 0)), 1),
-            report(Source::CampaignReport, "Daily - conversions", daily(time(6, 15, 0, 0)), 3),
-            report(Source::CampaignReport, "Weekly summary", monday, 1),
-            report(Source::DailyDump, "Daily dump", daily(time(8, 0, 0, 0)), 1),
+            report(SourceKind::CampaignReport, "Daily campaigns", daily(time(9, 30, 0, 0)), 1),
+            report(SourceKind::CampaignReport, "Daily - conversions", daily(time(6, 15, 0, 0)), 3),
+            report(SourceKind::CampaignReport, "Weekly summary", monday, 1),
+            report(SourceKind::DailyDump, "Daily dump", daily(time(8, 0, 0, 0)), 1),
         ],
         campaigns: Campaigns::default(),
     }

@@ -2,7 +2,7 @@
 //!
 //! This file owns paths. It must not know requests or answers.
 
-use crate::config::Source;
+use crate::config::SourceKind;
 
 /// Campaign statistics. There is no other version of them.
 pub(super) const STATS: &str = "/core-services/v1/campaign-stats";
@@ -61,12 +61,12 @@ impl Endpoint {
     }
 
     /// The source that reads it.
-    pub(super) fn source(self) -> Source {
+    pub(super) fn source(self) -> SourceKind {
         match self.api {
-            Api::Stats => Source::CampaignStats,
-            Api::Search => Source::Campaigns,
-            Api::Meta => Source::CampaignMeta,
-            Api::Executions => Source::Executions,
+            Api::Stats => SourceKind::CampaignStats,
+            Api::Search => SourceKind::Campaigns,
+            Api::Meta => SourceKind::CampaignMeta,
+            Api::Executions => SourceKind::Executions,
         }
     }
 }

@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use url::Url;
 
-use crate::config::Source;
+use crate::config::SourceKind;
 
 /// One misbehaviour and the requests that it strikes.
 ///
@@ -59,7 +59,7 @@ pub struct Rule {
     /// Strikes only requests whose decoded path contains this; `None` is every request.
     pub path_contains: Option<String>,
     /// Strikes only requests to this API; `None` is every request.
-    pub api: Option<Source>,
+    pub api: Option<SourceKind>,
     /// Strikes only requests for this page of JSON, from 1: for statistics it follows from offset and limit. `None` is
     /// every request.
     pub page: Option<u64>,
@@ -353,7 +353,7 @@ impl Rules {
     }
 
     /// Decides and counts what strikes a request for the decoded `path` of `api`.
-    pub(super) fn strike(&self, path: &str, api: Option<Source>, gets: Gets) -> Struck {
+    pub(super) fn strike(&self, path: &str, api: Option<SourceKind>, gets: Gets) -> Struck {
         let mut struck = Struck::default();
         for (rule, met) in self.lock().iter_mut() {
             let taken = match rule.fault {
@@ -451,7 +451,7 @@ impl FromStr for Rule {
         }
         Ok(Rule {
             path_contains: words.value("path", "a part of the path")?,
-            api: words.parsed("api", SOURCES, Source::parse)?,
+            api: words.parsed("api", SOURCES, SourceKind::parse)?,
             page: words.parsed("page", "a whole number from 1", |n| n.parse().ok().filter(|n| *n > 0))?,
             times: words.parsed("times", "a whole number from 1", |n| n.parse().ok().filter(|n| *n > 0))?,
             skip: words.parsed("skip", "a whole number", |n| n.parse().ok())?.unwrap_or(0),

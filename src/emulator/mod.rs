@@ -27,7 +27,7 @@ use secrecy::SecretString;
 use tokio::{net::TcpListener, task::JoinHandle};
 use url::Url;
 
-use crate::config::{Schedule, Source};
+use crate::config::{Schedule, SourceKind};
 
 pub use campaigns::{Campaigns, DeliveryType};
 pub use demo::demo_account;
@@ -53,7 +53,7 @@ pub struct Account {
 #[derive(Debug, Clone)]
 pub struct EmulatedReport {
     /// Which API serves it.
-    pub source: Source,
+    pub source: SourceKind,
     /// The name in the dashboard (`campaign_report`); elsewhere a label.
     pub name: String,
     /// When it is generated. "As soon as possible" is taken as the first instant of the day.
@@ -179,7 +179,7 @@ impl Emulator {
     }
 
     /// What has come for `api` so far, of the newest 100,000 requests.
-    pub fn traffic(&self, api: Source) -> Traffic {
+    pub fn traffic(&self, api: SourceKind) -> Traffic {
         self.state.traffic(api)
     }
 

@@ -41,7 +41,7 @@ use super::{
     storage,
     wire::{Breaker, Wire},
 };
-use crate::config::Source;
+use crate::config::SourceKind;
 
 /// The newest requests that are remembered.
 const LOGGED: usize = 100_000;
@@ -57,7 +57,7 @@ pub struct LoggedRequest {
     /// The path as it was sent, percent-encoded, without the query: that may hold a signature.
     pub path: String,
     /// Which API it was for, if any.
-    pub api: Option<Source>,
+    pub api: Option<SourceKind>,
     /// Which page of JSON it would have been given, from 1.
     pub page: Option<u64>,
     /// The status of the answer; `None` where the connection was reset instead.
@@ -154,7 +154,7 @@ impl State {
         lock(&self.requests).iter().cloned().collect()
     }
 
-    pub(super) fn traffic(&self, api: Source) -> Traffic {
+    pub(super) fn traffic(&self, api: SourceKind) -> Traffic {
         let requests = lock(&self.requests);
         let requests = requests.iter().filter(|request| request.api == Some(api));
         requests.fold(Traffic::default(), |sum, request| Traffic {

@@ -9,7 +9,7 @@ use jiff::{Timestamp, civil::Date};
 
 use super::{Ledger, LedgerError};
 use crate::{
-    config::Source,
+    config::SourceKind,
     outcome::{Attempt, Entry, Outcome},
     report::{Partition, PartitionId, ReportId},
 };
@@ -23,7 +23,7 @@ pub struct ReportFigures {
     /// Which report.
     pub id: ReportId,
     /// Which API it comes from.
-    pub source: Source,
+    pub source: SourceKind,
     /// Partitions that are not due yet.
     pub scheduled: u64,
     /// Partitions that are due and not stored.
@@ -48,7 +48,7 @@ pub struct ReportFigures {
 
 impl ReportFigures {
     /// A report of which nothing is recorded.
-    pub fn nothing(id: ReportId, source: Source) -> Self {
+    pub fn nothing(id: ReportId, source: SourceKind) -> Self {
         Self {
             id,
             source,
@@ -84,7 +84,7 @@ pub struct AttemptFigures {
     /// Which report.
     pub id: ReportId,
     /// Which API it comes from.
-    pub source: Source,
+    pub source: SourceKind,
     /// How they ended.
     pub outcome: Outcome,
     /// How many there were.
@@ -264,7 +264,7 @@ impl Ledger {
         figures.collect()
     }
 
-    fn source(&self, word: &str) -> Result<Source, LedgerError> {
-        self.known("source", word, Source::parse)
+    fn source(&self, word: &str) -> Result<SourceKind, LedgerError> {
+        self.known("source", word, SourceKind::parse)
     }
 }

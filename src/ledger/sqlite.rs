@@ -24,7 +24,7 @@ use sqlx::{
 
 use super::{Claim, Claimed, LedgerError, holder, holder::Holder, identity};
 use crate::{
-    config::{AlarmKind, Source},
+    config::{AlarmKind, SourceKind},
     outcome::{Attempt, Entry, Hold, Outcome, Settled, Settlement, StoredObject},
     plan::{LedgerView, MARK_TOLERANCE, Plan},
     report::{Partition, PartitionId, ReportId},
@@ -808,7 +808,7 @@ impl Ledger {
                     report: self.text(row, "report")?,
                     date: date.parse::<civil::Date>().map_err(|_| self.nonsense("date", &date))?,
                 },
-                source: self.known("source", &source, Source::parse)?,
+                source: self.known("source", &source, SourceKind::parse)?,
                 generated_at: self.instant(row, "generated_at")?,
                 due_at: self.instant(row, "due_at")?,
                 expires_at: self.instant_or_null(row, "expires_at")?,
@@ -919,7 +919,7 @@ type IsKnown = fn(&str) -> bool;
 /// Every column that holds one of a fixed set of words: table, column, and which words it may hold.
 const VOCABULARY: [(&str, &str, IsKnown); 7] = [
     ("partitions", "settled", |word| settled_from(word).is_some()),
-    ("partitions", "source", |word| Source::parse(word).is_some()),
+    ("partitions", "source", |word| SourceKind::parse(word).is_some()),
     ("partitions", "outcome", |word| Outcome::parse(word).is_some()),
     ("attempts", "outcome", |word| Outcome::parse(word).is_some()),
     ("holds", "outcome", |word| Outcome::parse(word).is_some()),

@@ -41,7 +41,7 @@ pub use self::{
     transport::ClientError,
 };
 use crate::{
-    config::{Limits, Network, Query, Report, Source},
+    config::{Limits, Network, Query, Report, SourceKind},
     outcome::Outcome,
     signature,
 };
@@ -252,21 +252,21 @@ impl Download {
 pub fn source_url(report: &Report, date: civil::Date) -> Url {
     let (app_id, file_name) = (&report.workspace.app_id, &report.file_name(date));
     match report.source {
-        Source::CampaignReport => campaign_report::url(&report.base_url, app_id, file_name),
-        Source::DailyDump => daily_dump::url(&report.base_url, app_id, file_name),
-        Source::CampaignStats => campaign_stats::url(&report.base_url),
-        Source::Campaigns | Source::CampaignMeta => match &report.query {
+        SourceKind::CampaignReport => campaign_report::url(&report.base_url, app_id, file_name),
+        SourceKind::DailyDump => daily_dump::url(&report.base_url, app_id, file_name),
+        SourceKind::CampaignStats => campaign_stats::url(&report.base_url),
+        SourceKind::Campaigns | SourceKind::CampaignMeta => match &report.query {
             Query::Campaigns(query) => campaigns::url(&report.base_url, query),
             _ => report.base_url.clone(),
         },
-        Source::Executions => transport::below(&report.base_url, &["core-services", "v1", "campaigns"]),
+        SourceKind::Executions => transport::below(&report.base_url, &["core-services", "v1", "campaigns"]),
     }
 }
 
 /// A line for a POSIX shell that downloads one archive; `None` for sources that serve none. It carries the signature,
 /// and so is a secret for as long as the file is there.
 pub fn curl_line(
-    source: Source,
+    source: SourceKind,
     base_url: &Url,
     app_id: &str,
     file_name: &str,
@@ -274,15 +274,17 @@ pub fn curl_line(
 ) -> Option<SecretString> {
     let signature = signature::sign(app_id, file_name, secret);
     let arguments = match source {
-        Source::CampaignReport => {
+        SourceKind::CampaignReport => {
             let header = format!("Signature: {}", signature.expose_secret());
             let url = campaign_report::url(base_url, app_id, file_name);
             format!("--header {} {}", quoted(&header), quoted(url.as_str()))
         }
-        Source::DailyDump => {
+        SourceKind::DailyDump => {
             quoted(daily_dump::signed(daily_dump::url(base_url, app_id, file_name), &signature).as_str())
         }
-        Source::CampaignStats | Source::Campaigns | Source::CampaignMeta | Source::Executions => return None,
+        SourceKind::CampaignStats | SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
+            return None;
+        }
     };
     Some(format!("curl --fail --remote-name {arguments}").into())
 }
@@ -292,11 +294,11 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-fn request(source: Source, url: Url, signature: &SecretString) -> Result<Request, String> {
+fn request(source: SourceKind, url: Url, signature: &SecretString) -> Result<Request, String> {
     match source {
-        Source::CampaignReport => campaign_report::request(url, signature).map_err(|error| error.to_string()),
-        Source::DailyDump => Ok(daily_dump::request(url, signature)),
-        Source::CampaignStats | Source::Campaigns | Source::CampaignMeta | Source::Executions => {
+        SourceKind::CampaignReport => campaign_report::request(url, signature).map_err(|error| error.to_string()),
+        SourceKind::DailyDump => Ok(daily_dump::request(url, signature)),
+        SourceKind::CampaignStats | SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
             Err(format!("{source} serves no archives"))
         }
     }

@@ -26,7 +26,7 @@ use super::{
     transport::{Answer, Request, spoken},
 };
 use crate::{
-    config::{ApiVersion, CampaignsQuery, Listing, Report, Source, StatsQuery},
+    config::{ApiVersion, CampaignsQuery, Listing, Report, SourceKind, StatsQuery},
     outcome::Outcome,
 };
 
@@ -95,12 +95,14 @@ pub enum Question<'a> {
 
 impl Question<'_> {
     /// Which API answers it.
-    pub fn source(&self) -> Source {
+    pub fn source(&self) -> SourceKind {
         match self {
-            Question::Campaigns { query: CampaignsQuery { listing: Listing::Search, .. }, .. } => Source::Campaigns,
-            Question::Campaigns { query: CampaignsQuery { listing: Listing::Meta, .. }, .. } => Source::CampaignMeta,
-            Question::Executions { .. } => Source::Executions,
-            Question::Stats { .. } => Source::CampaignStats,
+            Question::Campaigns { query: CampaignsQuery { listing: Listing::Search, .. }, .. } => SourceKind::Campaigns,
+            Question::Campaigns { query: CampaignsQuery { listing: Listing::Meta, .. }, .. } => {
+                SourceKind::CampaignMeta
+            }
+            Question::Executions { .. } => SourceKind::Executions,
+            Question::Stats { .. } => SourceKind::CampaignStats,
         }
     }
 

@@ -6,7 +6,7 @@
 use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Source, report::PartitionId};
+use crate::{config::SourceKind, report::PartitionId};
 
 /// What stands beside a stored object. Its fields are written in this order; one that does not apply is `null`.
 ///
@@ -20,7 +20,7 @@ pub struct Manifest {
     /// The report's id.
     pub report: String,
     /// Which API the object came from.
-    pub source: Source,
+    pub source: SourceKind,
     /// The partition's date.
     pub date: Date,
     /// Key of the object that this manifest stands beside.

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::{Bulletin, Pulse, pace::Pace};
 use crate::{
-    config::{AlarmKind, Config, Report, Source, Workspace},
+    config::{AlarmKind, Config, Report, SourceKind, Workspace},
     ledger::{Ledger, LedgerError},
     moengage::{self, Failure},
     outcome::{CLOCK_TOLERANCE, Outcome},
@@ -257,7 +257,7 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    pub(super) fn of(source: Source) -> Self {
+    pub(super) fn of(source: SourceKind) -> Self {
         if source.is_archive() { Purpose::Archives } else { Purpose::Apis }
     }
 }

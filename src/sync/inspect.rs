@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{Context, describe_again};
 use crate::{
-    config::{Report, Source},
+    config::{Report, SourceKind},
     ledger::{Claimed, LedgerError},
     outcome::{Entry, Settled, StoredObject},
     store::{Destination, Manifest, StoreError},
@@ -69,7 +69,7 @@ async fn damage(destination: &Destination, entry: &Entry, object: &StoredObject)
     if sha256 != object.sha256 {
         // What restates may have been fetched again since the ledger was read, or was backed up: then its manifest says so.
         let is_newer = |manifest: Manifest| {
-            entry.partition.source == Source::CampaignStats
+            entry.partition.source == SourceKind::CampaignStats
                 && manifest.names(&entry.partition.id, &object.key)
                 && manifest.sha256 == sha256
         };

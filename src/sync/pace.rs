@@ -13,7 +13,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::Clock;
-use crate::config::Source;
+use crate::config::SourceKind;
 
 /// 100 requests a minute for statistics (seed document 002) and for each other JSON API, which also allow 10 a second and
 /// 6,000 an hour (MoEngage's current documentation). A little less, because the network moves requests together.
@@ -25,7 +25,7 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(6);
 /// All lines, by app id and API. They outlive a reload.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    lines: Mutex<HashMap<(String, Source), Line>>,
+    lines: Mutex<HashMap<(String, SourceKind), Line>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ struct Line {
 
 impl Pace {
     /// Returns when it is the caller's turn.
-    pub(super) async fn turn(&self, clock: &dyn Clock, app_id: &str, source: Source) {
+    pub(super) async fn turn(&self, clock: &dyn Clock, app_id: &str, source: SourceKind) {
         let key = (app_id.to_owned(), source);
         loop {
             let now = clock.now();
@@ -61,14 +61,14 @@ impl Pace {
     }
 
     /// The vendor asked to be left alone for `wait`.
-    pub(super) fn rest(&self, clock: &dyn Clock, app_id: &str, source: Source, wait: SignedDuration) {
+    pub(super) fn rest(&self, clock: &dyn Clock, app_id: &str, source: SourceKind, wait: SignedDuration) {
         let now = clock.now();
         self.with_line(&(app_id.to_owned(), source), now, |line| {
             line.rests_until = line.rests_until.max(later(now, wait));
         });
     }
 
-    fn with_line<T>(&self, key: &(String, Source), now: Timestamp, act: impl FnOnce(&mut Line) -> T) -> T {
+    fn with_line<T>(&self, key: &(String, SourceKind), now: Timestamp, act: impl FnOnce(&mut Line) -> T) -> T {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         // A new line begins with a distance: a process before this one may have asked a moment ago.
         let new = Line { free_at: later(now, DISTANCE), rests_until: now };

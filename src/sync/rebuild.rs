@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::{Context, describe_again, inspect::digest};
 use crate::{
-    config::{AlarmKind, Report, Source},
+    config::{AlarmKind, Report, SourceKind},
     ledger::{Claimed, LedgerError},
     outcome::{Entry, Settled, StoredObject},
     plan,
@@ -316,7 +316,7 @@ fn was_planned(report: &Report, entry: &Entry) -> bool {
 /// Where a report that was never planned is looked at from today on, one that has objects was planned before: it goes on
 /// from them, as far back as something unpublished would still be asked for. `None` where first sight goes back by itself.
 fn resumes_at(report: &Report, planned: Vec<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-    if report.source == Source::CampaignReport || report.start.is_some() {
+    if report.source == SourceKind::CampaignReport || report.start.is_some() {
         return None;
     }
     let planned = planned.into_iter();

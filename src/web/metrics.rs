@@ -22,7 +22,7 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{State, overview::Standing, read_ledger};
 use crate::{
     alarm::Alarm,
-    config::{AlarmKind, Source},
+    config::{AlarmKind, SourceKind},
     ledger::{AttemptFigures, DURATION_BOUNDS, LedgerError, ReportFigures},
     outcome::Outcome,
     report::ReportId,
@@ -200,7 +200,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
 fn durations(text: &mut Exposition, attempts: &[AttemptFigures]) {
     const NAME: &str = "moesync_attempt_duration_seconds";
     text.family(NAME, "histogram", "How long attempts took, from the claim to the record.");
-    let mut by_report: BTreeMap<(&ReportId, Source), (u64, f64, [u64; DURATION_BOUNDS.len()])> = BTreeMap::new();
+    let mut by_report: BTreeMap<(&ReportId, SourceKind), (u64, f64, [u64; DURATION_BOUNDS.len()])> = BTreeMap::new();
     for figures in attempts {
         let (count, seconds, within) = by_report.entry((&figures.id, figures.source)).or_default();
         *count += figures.count;
@@ -223,7 +223,7 @@ fn durations(text: &mut Exposition, attempts: &[AttemptFigures]) {
 /// A label and its value.
 type Label<'a> = (&'a str, &'a str);
 
-fn of(id: &ReportId, source: Source) -> [Label<'_>; 3] {
+fn of(id: &ReportId, source: SourceKind) -> [Label<'_>; 3] {
     [("workspace", &id.workspace), ("report", &id.report), ("source", source.as_str())]
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Overview;
 use crate::{
-    config::Source,
+    config::SourceKind,
     outcome::State,
     words::{Explanation, Health, Partitions, Planned},
 };
@@ -25,7 +25,7 @@ pub fn description() -> Value {
     let state = json!({"name": "state", "in": "query", "description": "Only partitions in this state.",
                        "required": false, "schema": generator.subschema_for::<State>()});
     // Its schema is part of those of partitions; named here so that it is never missed.
-    let _ = generator.subschema_for::<Source>();
+    let _ = generator.subschema_for::<SourceKind>();
 
     let paths = json!({
         "/api/v1/overview": operation::<Overview>(&mut generator, "Everything at a glance.", json!([]), &[503]),

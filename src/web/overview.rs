@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::read_ledger;
 use crate::{
     alarm::{self, Alarm},
-    config::{MonthDay, Report, Schedule, Source},
+    config::{MonthDay, Report, Schedule, SourceKind},
     ledger::{Ledger, LedgerError, ReportFigures},
     outcome::{Entry, Settled, State},
     plan::{self, Decision, LedgerView, Plan},
@@ -97,7 +97,7 @@ pub struct ReportOverview {
     /// Id of the report.
     pub report: String,
     /// Which API it comes from.
-    pub source: Source,
+    pub source: SourceKind,
     /// Its name in MoEngage's dashboard.
     pub name: String,
     /// Name of the destination.

@@ -15,7 +15,7 @@ use jiff::{
     civil::{Weekday, date, time},
 };
 use moesync::config::{
-    self, AlarmKind, Channel, Config, Events, Ledger, MonthDay, Open, Query, Schedule, SecretSource, Shape, Source,
+    self, AlarmKind, Channel, Config, Events, Ledger, MonthDay, Open, Query, Schedule, SecretSource, Shape, SourceKind,
     StatsQuery,
 };
 use proptest::prelude::*;
@@ -131,7 +131,7 @@ fn what_is_left_out_has_the_default_of_the_design() {
     let report = &config.reports[0];
     assert_eq!(
         (report.source, report.id.as_str(), report.suffix.as_str()),
-        (Source::CampaignReport, "Report test", ".zip")
+        (SourceKind::CampaignReport, "Report test", ".zip")
     );
     assert_eq!((report.workspace.name.as_str(), report.destination.as_str()), ("acme", "archive"), "the only ones");
     assert_eq!(report.schedule, Schedule::Daily { at: time(9, 30, 0, 0) });

@@ -20,7 +20,7 @@ use jiff::{
     tz::TimeZone,
 };
 use moesync::{
-    config::{Schedule, Source},
+    config::{Schedule, SourceKind},
     emulator::{
         self, Account, Campaigns, Container, ContentEncoding, Csv, Cut, EmulatedReport, Emulator, Fault, Framing,
         OddJson, Options, RedirectTo, Reset, Rule, demo_account,
@@ -172,7 +172,7 @@ fn account(reports: Vec<EmulatedReport>) -> Account {
 /// Daily at 09:30 UTC.
 fn report(name: &str) -> EmulatedReport {
     EmulatedReport {
-        source: Source::CampaignReport,
+        source: SourceKind::CampaignReport,
         name: name.to_owned(),
         schedule: Schedule::Daily { at: time(9, 30, 0, 0) },
         timezone: TimeZone::UTC,
@@ -267,7 +267,7 @@ async fn the_published_signatures_open_their_archives() {
         .await;
     assert_eq!(response.status(), StatusCode::OK);
 
-    let dump = EmulatedReport { source: Source::DailyDump, ..report("dump") };
+    let dump = EmulatedReport { source: SourceKind::DailyDump, ..report("dump") };
     let legacy =
         Account { app_id: "YOUR-API-ID".to_owned(), secret_key: "YOUR-SECRET-KEY".into(), ..account(vec![dump]) };
     let vendor = Vendor::new(legacy).await;
@@ -430,7 +430,7 @@ async fn a_late_report_appears_at_its_third_request_each_file_for_itself() {
 #[tokio::test]
 async fn no_date_before_the_first_was_ever_generated() {
     let first_date = Some(date(2021, 2, 17));
-    let dump = EmulatedReport { source: Source::DailyDump, first_date, ..report("dump") };
+    let dump = EmulatedReport { source: SourceKind::DailyDump, first_date, ..report("dump") };
     let vendor = Vendor::new(account(vec![EmulatedReport { first_date, ..report("Report test") }, dump])).await;
     assert_eq!(vendor.report(FILE).await.status(), StatusCode::OK);
     let before = vendor.report("Report_test_20210216.zip").await;
@@ -441,7 +441,7 @@ async fn no_date_before_the_first_was_ever_generated() {
 
 #[tokio::test]
 async fn the_daily_dump_is_signed_in_the_query_and_never_expires() {
-    let dump = EmulatedReport { source: Source::DailyDump, ..report("dump") };
+    let dump = EmulatedReport { source: SourceKind::DailyDump, ..report("dump") };
     let vendor = Vendor::new(account(vec![dump])).await;
     let plain = async |path: String| vendor.ask(&path, |request| request).await;
 
@@ -484,7 +484,7 @@ async fn other_paths_are_404_and_other_methods_405() {
 
 #[tokio::test]
 async fn the_log_tells_each_request_and_no_secret() {
-    let dump = EmulatedReport { source: Source::DailyDump, ..report("dump") };
+    let dump = EmulatedReport { source: SourceKind::DailyDump, ..report("dump") };
     let vendor = Vendor::new(account(vec![report("Report test"), dump])).await;
     vendor.report(FILE).await;
     vendor.ask(&dump_path(APP, "20210217.zip", KEY), |request| request.header("User-Agent", "test/1")).await;
@@ -659,7 +659,7 @@ async fn archives_are_about_as_large_as_asked_and_others_tools_can_read_them() {
 #[tokio::test]
 async fn the_daily_dump_has_its_own_names_and_tables_any_separator_and_mark() {
     let csv = Csv { separator: ';', byte_order_mark: true };
-    let dump = EmulatedReport { source: Source::DailyDump, csv, ..report("dump") };
+    let dump = EmulatedReport { source: SourceKind::DailyDump, csv, ..report("dump") };
     let vendor = Vendor::new(account(vec![dump])).await;
     let zip = vendor.ask(&dump_path(APP, "20210217.zip", KEY), |request| request).await.bytes().await.unwrap();
     let script = "import sys,zipfile\nz=zipfile.ZipFile(sys.argv[1])\n\
@@ -996,7 +996,7 @@ fn rules_are_read_from_text() {
         ("wrong-date=90s", Fault::WrongDate { offset: SignedDuration::from_secs(90) }.into()),
         ("content-encoding=gzip", Fault::ContentEncoding(ContentEncoding::Layer).into()),
         ("content-encoding=label", Fault::ContentEncoding(ContentEncoding::LabelOnly).into()),
-        ("repeat,api=campaigns", Rule { api: Some(Source::Campaigns), ..Fault::Repeat.into() }),
+        ("repeat,api=campaigns", Rule { api: Some(SourceKind::Campaigns), ..Fault::Repeat.into() }),
         ("shrink,page=3", Rule { page: Some(3), ..Fault::Shrink.into() }),
     ];
     for (text, rule) in rules {

@@ -9,7 +9,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use moesync::{
-    config::Source,
+    config::SourceKind,
     ledger::{self, Claim, Claimed, Ledger, LedgerError},
     outcome::{self, Attempt, Entry, Grounds, Outcome, Settled, StoredObject},
     plan::Plan,
@@ -210,7 +210,7 @@ const GROUNDS: Grounds = Grounds { give_up_after: SignedDuration::from_hours(1),
 
 fn partition(at: Timestamp) -> Partition {
     let id = PartitionId { workspace: "acme".into(), report: "daily".into(), date: "2026-11-21".parse().unwrap() };
-    Partition { id, source: Source::DailyDump, generated_at: at, due_at: at, expires_at: None }
+    Partition { id, source: SourceKind::DailyDump, generated_at: at, due_at: at, expires_at: None }
 }
 
 fn stored_at(at: Timestamp) -> Attempt {

@@ -14,7 +14,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flate2::read::MultiGzDecoder;
 use jiff::{SignedDuration, civil::date};
 use moesync::{
-    config::{AlarmKind, Source},
+    config::{AlarmKind, SourceKind},
     emulator::{Campaigns, DeliveryType},
     ledger::{self, Claimed},
     outcome::{Outcome, Settled},
@@ -101,7 +101,7 @@ fn versions(bench: &Bench) -> Vec<PathBuf> {
     crate::support::files(&folder).into_iter().filter(is_object).collect()
 }
 
-fn requests(bench: &Bench, api: Source) -> usize {
+fn requests(bench: &Bench, api: SourceKind) -> usize {
     bench.vendor.traffic(api).requests
 }
 
@@ -111,7 +111,7 @@ async fn a_thousand_campaigns_are_a_thousand_lines_in_as_few_requests_as_prove_i
     store(&bench).await;
     // 67 pages, two empty ones that end them, and the last once more, in case that campaigns have gone meanwhile. Of the
     // statistics 100 full pages, and an empty one: their total may be too small.
-    for (key, source, pages) in [(LISTING, Source::Campaigns, 70), (STATS, Source::CampaignStats, 101)] {
+    for (key, source, pages) in [(LISTING, SourceKind::Campaigns, 70), (STATS, SourceKind::CampaignStats, 101)] {
         let lines = lines(&bench, key);
         assert_eq!((lines.len(), ids(&lines).len()), (1000, 1000));
         let traffic = bench.vendor.traffic(source);
@@ -135,7 +135,7 @@ async fn all_reports_of_a_workspace_and_a_restart_keep_the_vendors_rate_together
     store(&bench).await;
     configure(&bench, &reports);
     store(&bench).await;
-    let traffic = bench.vendor.traffic(Source::CampaignStats);
+    let traffic = bench.vendor.traffic(SourceKind::CampaignStats);
     assert_eq!((traffic.requests, traffic.rate_limited), (153, 0));
     let at: Vec<_> = bench.vendor.requests().iter().map(|request| request.at).collect();
     let window = SignedDuration::from_secs(60);
@@ -170,7 +170,7 @@ async fn a_listing_that_shrinks_while_it_is_read_is_read_again() {
     store(&bench).await;
     assert_eq!(ids(&lines(&bench, LISTING)).len(), 31);
     assert_eq!(ids(&lines(&bench, STATS)).len(), 31);
-    assert!(requests(&bench, Source::Campaigns) > 3 && requests(&bench, Source::CampaignStats) > 4);
+    assert!(requests(&bench, SourceKind::Campaigns) > 3 && requests(&bench, SourceKind::CampaignStats) > 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,7 +230,7 @@ async fn executions_are_those_of_recurring_email_and_push_campaigns_with_their_p
         assert_eq!(BTreeSet::from_iter(fields).len(), 4, "{line}");
     }
     assert_eq!(manifest(&bench, EXECUTIONS)["records"], executions.len());
-    assert_eq!(bench.vendor.traffic(Source::Executions).rate_limited, 0);
+    assert_eq!(bench.vendor.traffic(SourceKind::Executions).rate_limited, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,7 +241,7 @@ async fn statistics_of_named_campaigns_are_asked_for_in_tens_with_one_window() {
     let report = format!("\"campaign_stats\"\nwindow_days = 31\nshape = \"rows\"\ncampaign_ids = {wanted:?}");
     let bench = bench(evergreen(40), &[&report]).await;
     store(&bench).await;
-    assert_eq!(requests(&bench, Source::CampaignStats), 3);
+    assert_eq!(requests(&bench, SourceKind::CampaignStats), 3);
     let rows = lines(&bench, STATS);
     assert_eq!(ids(&rows), BTreeSet::from_iter(wanted));
     for row in &rows {
@@ -290,7 +290,7 @@ async fn a_feature_that_is_off_is_named_and_holds_nothing_else_back() {
     let bench = bench(evergreen(5), &["\"campaign_stats\"", "\"campaigns\""]).await;
     bench.fault("status=403,api=campaign_stats");
     let summary = pass(&bench).await;
-    let entry = summary.entries.iter().find(|entry| entry.partition.source == Source::CampaignStats).unwrap();
+    let entry = summary.entries.iter().find(|entry| entry.partition.source == SourceKind::CampaignStats).unwrap();
     assert_eq!(entry.outcome, Some(Outcome::Unauthorized));
     assert!(entry.message.as_ref().unwrap().contains("this feature is off"), "{:?}", entry.message);
     assert_eq!(lines(&bench, LISTING).len(), 5);
@@ -301,7 +301,7 @@ async fn after_a_week_asleep_there_is_one_listing_under_its_own_date_and_the_mis
     let bench = bench(evergreen(5), &["\"campaigns\""]).await;
     store(&bench).await;
     bench.clock.advance(SignedDuration::from_hours(7 * 24));
-    let before = requests(&bench, Source::Campaigns);
+    let before = requests(&bench, SourceKind::Campaigns);
     let summary = pass(&bench).await;
     let stored: Vec<_> = summary
         .entries
@@ -314,7 +314,7 @@ async fn after_a_week_asleep_there_is_one_listing_under_its_own_date_and_the_mis
     assert_eq!((lost, summary.entries.len()), (6, 7));
     let folders = fs::read_dir(bench.object("acme/campaigns")).unwrap().count();
     // Each missed one is given up by an answer of its own; the other takes a page and two empty ones.
-    assert_eq!((folders, requests(&bench, Source::Campaigns) - before), (2, 9));
+    assert_eq!((folders, requests(&bench, SourceKind::Campaigns) - before), (2, 9));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -453,21 +453,21 @@ async fn restated_numbers_replace_the_old_which_are_kept_and_unchanged_ones_chan
     let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 2"]).await;
     store(&bench).await;
     let (first, first_manifest) = (bytes(&bench, STATS), bytes(&bench, &manifest_key(STATS)));
-    let asked = requests(&bench, Source::CampaignStats);
+    let asked = requests(&bench, SourceKind::CampaignStats);
     store(&bench).await;
-    assert_eq!(requests(&bench, Source::CampaignStats), asked, "not before the next day's time");
+    assert_eq!(requests(&bench, SourceKind::CampaignStats), asked, "not before the next day's time");
 
     let next_day = SignedDuration::from_hours(24);
     bench.clock.advance(next_day);
     store(&bench).await;
-    assert_eq!(requests(&bench, Source::CampaignStats), asked + 2, "the new one, and the old one again");
+    assert_eq!(requests(&bench, SourceKind::CampaignStats), asked + 2, "the new one, and the old one again");
     assert!(bytes(&bench, STATS) == first && bytes(&bench, &manifest_key(STATS)) == first_manifest);
     assert!(versions(&bench).is_empty());
 
     bench.vendor.restate();
     bench.clock.advance(next_day);
     store(&bench).await;
-    assert_eq!(requests(&bench, Source::CampaignStats), asked + 5);
+    assert_eq!(requests(&bench, SourceKind::CampaignStats), asked + 5);
     assert!(bytes(&bench, STATS) != first);
     manifest(&bench, STATS);
     let versions_now = versions(&bench);
@@ -626,7 +626,7 @@ async fn a_snapshot_that_is_killed_leaves_nothing_and_starts_again() {
     bench.write_config(&config.replace(&bench.generated_at_time(), "00:00"));
     bench.fault("stall,api=campaigns,page=2");
     let mut killed = bench.command(&["sync"]).spawn().unwrap();
-    assert!(crate::support::wait_until(async || requests(&bench, Source::Campaigns) == 2).await);
+    assert!(crate::support::wait_until(async || requests(&bench, SourceKind::Campaigns) == 2).await);
     killed.kill().await.unwrap();
     assert!(crate::support::files(&bench.path("reports")).is_empty());
     let beside: Vec<_> = crate::support::files(&bench.path("ledger"));

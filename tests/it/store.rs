@@ -32,7 +32,7 @@ use futures::{StreamExt, TryStreamExt, future::join_all};
 use jiff::civil::date;
 use moesync::{
     archive::{Limits, Pass, Verdict, Verified},
-    config::{self, Source},
+    config::{self, SourceKind},
     report::{PartitionId, manifest_key},
     store::{Budget, Commit, Destination, Format, Manifest, ManifestEntry, Placement, StoreError, Upload},
 };
@@ -1281,7 +1281,7 @@ fn manifest(key: &str) -> Manifest {
         format_version: Manifest::FORMAT_VERSION,
         workspace: "acme".to_owned(),
         report: "daily".to_owned(),
-        source: Source::CampaignReport,
+        source: SourceKind::CampaignReport,
         date: date(2026, 11, 21),
         key: key.to_owned(),
         file_name: "Report_test_20261121.zip".to_owned(),

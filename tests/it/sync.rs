@@ -18,7 +18,7 @@ use flate2::{Compression, write::GzEncoder};
 use jiff::SignedDuration;
 use moesync::{
     alarm::{self, Alarm},
-    config::{AlarmKind, Source},
+    config::{AlarmKind, SourceKind},
     emulator::Fault,
     ledger,
     outcome::{Outcome, Settled},
@@ -403,7 +403,7 @@ async fn a_lost_ledger_is_loud_about_an_object_that_only_its_manifest_tells_of_u
     bench.sync(0).await;
     let keys: Vec<_> = bench.due().into_iter().map(|(series, date)| (series.source, series.key(date))).collect();
     let oldest = |source| keys.iter().find(|(of, _)| *of == source).unwrap().1.as_str();
-    let (dump, report) = (oldest(Source::DailyDump), oldest(Source::CampaignReport));
+    let (dump, report) = (oldest(SourceKind::DailyDump), oldest(SourceKind::CampaignReport));
     for key in [dump, report] {
         fs::remove_file(bench.object(key)).unwrap();
     }

@@ -14,7 +14,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use jiff::{SignedDuration, civil, civil::date, tz::TimeZone};
 use moesync::{
-    config::{Limits, NamedFile, Network, Query, Report, Schedule, SecretSource, Source, Workspace},
+    config::{Limits, NamedFile, Network, Query, Report, Schedule, SecretSource, SourceKind, Workspace},
     moengage::{Client, Download, Failure, RetryAfter, curl_line, source_url},
     outcome::Outcome,
     signature,
@@ -55,14 +55,14 @@ fn secret() -> SecretString {
 }
 
 fn report(base_url: &str) -> Report {
-    named(base_url, Source::CampaignReport, "APP-1", "Report test")
+    named(base_url, SourceKind::CampaignReport, "APP-1", "Report test")
 }
 
 fn daily(base_url: &str) -> Report {
-    named(base_url, Source::DailyDump, "APP-1", "daily_dump")
+    named(base_url, SourceKind::DailyDump, "APP-1", "daily_dump")
 }
 
-fn named(base_url: &str, source: Source, app_id: &str, name: &str) -> Report {
+fn named(base_url: &str, source: SourceKind, app_id: &str, name: &str) -> Report {
     let base_url: Url = base_url.parse().unwrap();
     let workspace = Workspace {
         name: "acme".into(),
@@ -175,19 +175,19 @@ async fn the_published_signatures_and_exact_names_go_over_the_wire() {
     let base = format!("{}/v1/", server.url());
     let cases = [
         (
-            named(&base, Source::CampaignReport, "MAZW5N1IMMSH5H67C3T9KBHA", "Report - test"),
+            named(&base, SourceKind::CampaignReport, "MAZW5N1IMMSH5H67C3T9KBHA", "Report - test"),
             (date(2021, 2, 17), "pipe|in|key"),
             "/v1/campaign_reports/rest_api/MAZW5N1IMMSH5H67C3T9KBHA/Report_-_test_20210217.zip",
             "7e89e03528ca568e759c21a3401e1bb69831b88f69c61bbcef30bf2c1a23d3a8",
         ),
         (
-            named(&base, Source::CampaignReport, "APP-1", "Año nuevo 50% off"),
+            named(&base, SourceKind::CampaignReport, "APP-1", "Año nuevo 50% off"),
             (date(2025, 12, 31), "k"),
             "/v1/campaign_reports/rest_api/APP-1/A%C3%B1o_nuevo_50%25_off_20251231.zip",
             "8b83fb74075bfdbd21a93896ad933a80f8ab9b615caa9ac5a4656008bad53a54",
         ),
         (
-            named(&base, Source::DailyDump, "YOUR-API-ID", "daily_dump"),
+            named(&base, SourceKind::DailyDump, "YOUR-API-ID", "daily_dump"),
             (date(2016, 3, 2), "YOUR-SECRET-KEY"),
             "/v1/dailyCampaignReportDump/YOUR-API-ID/20160302.zip\
              ?Signature=b81b9b69a9762f734a15306e53c9d7f6a7d829d2cf197e540091b728ebdf753e",
@@ -206,7 +206,7 @@ async fn the_published_signatures_and_exact_names_go_over_the_wire() {
 #[tokio::test]
 async fn a_name_with_url_syntax_in_it_stays_one_name() {
     let server = Server::start(|_| answer("200 OK", "", b"PK")).await;
-    let report = named(&server.url(), Source::CampaignReport, "APP/1", "a+b #1? 10%41/../é;='&");
+    let report = named(&server.url(), SourceKind::CampaignReport, "APP/1", "a+b #1? 10%41/../é;='&");
     fetch(&report).await.unwrap();
     let request = server.requests().remove(0);
     let segment = request.split(' ').nth(1).unwrap().strip_prefix("/campaign_reports/rest_api/APP%2F1/").unwrap();
@@ -986,15 +986,15 @@ fn the_curl_line_is_ready_to_paste_and_the_shown_url_has_no_secret() {
     let base: Url = "https://user:pass@api-01.moengage.com/v1?x=y".parse().unwrap();
     let line = |source, file: &str| curl_line(source, &base, "APP-1", file, &"k".into());
     insta::assert_snapshot!(
-        line(Source::CampaignReport, "Año_nuevo_50%_off_20251231.zip").unwrap().expose_secret(),
+        line(SourceKind::CampaignReport, "Año_nuevo_50%_off_20251231.zip").unwrap().expose_secret(),
         @"curl --fail --remote-name --header 'Signature: 8b83fb74075bfdbd21a93896ad933a80f8ab9b615caa9ac5a4656008bad53a54' 'https://api-01.moengage.com/v1/campaign_reports/rest_api/APP-1/A%C3%B1o_nuevo_50%25_off_20251231.zip'"
     );
-    let dump = line(Source::DailyDump, "20160302.zip").unwrap();
+    let dump = line(SourceKind::DailyDump, "20160302.zip").unwrap();
     assert!(
         dump.expose_secret()
             .contains("'https://api-01.moengage.com/v1/dailyCampaignReportDump/APP-1/20160302.zip?Signature=")
     );
-    assert!(line(Source::CampaignStats, "x").is_none());
+    assert!(line(SourceKind::CampaignStats, "x").is_none());
     let shown = source_url(&daily(base.as_str()), DATE);
     assert_eq!(shown.as_str(), "https://api-01.moengage.com/v1/dailyCampaignReportDump/APP-1/20261121.zip");
 }

@@ -373,7 +373,7 @@ async fn a_search_lists_every_campaign_once_newest_first_in_pages_of_fifteen() {
     let vendor = vendor(Campaigns { count: 100, ..Campaigns::default() }).await;
     let all = vendor.search(json!({})).await;
     assert_eq!(ids(&all).into_iter().collect::<BTreeSet<_>>().len(), 100);
-    assert_eq!(vendor.emulator.traffic(Source::Campaigns), Traffic { requests: 7, rate_limited: 0 });
+    assert_eq!(vendor.emulator.traffic(SourceKind::Campaigns), Traffic { requests: 7, rate_limited: 0 });
     assert!(all.iter().all(|campaign| ["EMAIL", "PUSH", "SMS"].contains(&campaign["channel"].as_str().unwrap())));
     let created: Vec<_> = all.iter().map(|campaign| campaign["created_at"].as_str().unwrap()).collect();
     assert!(created.is_sorted_by(|a, b| a >= b), "{created:?}");
@@ -790,7 +790,7 @@ async fn every_api_is_rationed_by_the_minute_for_itself_and_says_how_much_is_lef
         assert_eq!(ask().await.status(), StatusCode::OK, "{path} a minute after the first");
         assert_eq!(ask().await.status(), StatusCode::TOO_MANY_REQUESTS, "{path} and only one");
     }
-    for api in [Source::CampaignStats, Source::CampaignMeta, Source::Executions] {
+    for api in [SourceKind::CampaignStats, SourceKind::CampaignMeta, SourceKind::Executions] {
         assert_eq!(vendor.emulator.traffic(api), Traffic { requests: 104, rate_limited: 3 }, "{api}");
     }
 }
@@ -1113,7 +1113,7 @@ async fn moengages_own_client_gets_statistics_and_searches() {
     .await;
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
     assert_eq!(String::from_utf8(asked.stdout).unwrap(), "40 5\n");
-    assert_eq!(vendor.emulator.traffic(Source::CampaignStats), Traffic { requests: 4, rate_limited: 0 });
+    assert_eq!(vendor.emulator.traffic(SourceKind::CampaignStats), Traffic { requests: 4, rate_limited: 0 });
 }
 
 async fn run(command: &mut Command) -> Output {

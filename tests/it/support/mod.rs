@@ -22,7 +22,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use moesync::{
-    config::{self, Schedule, Source},
+    config::{self, Schedule, SourceKind},
     emulator::{self, Account, Campaigns, Container, Csv, EmulatedReport, Emulator, Fault, Rule},
     sync::Context,
 };
@@ -58,7 +58,7 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Debug, Clone)]
 pub struct Series {
     pub id: String,
-    pub source: Source,
+    pub source: SourceKind,
     pub name: String,
     /// How many of its partitions are due; they begin there.
     pub days: u32,
@@ -70,12 +70,12 @@ impl Series {
     /// A daily campaign report. The vendor has at most seven of its days.
     pub fn campaign(name: &str, days: u32) -> Self {
         let id = name.to_lowercase().replace(' ', "-");
-        Self { id, source: Source::CampaignReport, name: name.to_owned(), days, bytes: 4096 }
+        Self { id, source: SourceKind::CampaignReport, name: name.to_owned(), days, bytes: 4096 }
     }
 
     /// The daily dump, which never expires.
     pub fn dump(days: u32) -> Self {
-        Self { id: "dump".to_owned(), source: Source::DailyDump, name: "dump".to_owned(), days, bytes: 4096 }
+        Self { id: "dump".to_owned(), source: SourceKind::DailyDump, name: "dump".to_owned(), days, bytes: 4096 }
     }
 
     pub fn bytes(self, bytes: u64) -> Self {
@@ -86,7 +86,7 @@ impl Series {
     pub fn file_name(&self, date: Date) -> String {
         let day = date.strftime("%Y%m%d");
         match self.source {
-            Source::CampaignReport => format!("{}_{day}.zip", self.name.replace(' ', "_")),
+            SourceKind::CampaignReport => format!("{}_{day}.zip", self.name.replace(' ', "_")),
             _ => format!("{day}.zip"),
         }
     }

@@ -12,7 +12,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flate2::read::MultiGzDecoder;
 use jiff::civil::Date;
 use moesync::{
-    config::Source,
+    config::SourceKind,
     ledger::{self, LedgerError},
     outcome::Settled,
     signature,
@@ -45,7 +45,7 @@ impl Bench {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = |path: String| self.twin.url().join(&path).unwrap();
         let request = match series.source {
-            Source::CampaignReport => {
+            SourceKind::CampaignReport => {
                 client.get(url(format!("campaign_reports/rest_api/{APP}/{file_name}"))).header("Signature", signature)
             }
             _ => client.get(url(format!("dailyCampaignReportDump/{APP}/{file_name}?Signature={signature}"))),
