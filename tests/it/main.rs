@@ -14,6 +14,7 @@ mod evidence;
 mod hunt;
 mod json_apis;
 mod ledger;
+mod map;
 mod notify;
 mod recover;
 mod restart;
