@@ -2,8 +2,6 @@
 //!
 //! Archives come from the real tools, or from [`Sketch`], which writes zips that no tool would. Tars are in `tar`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy.toml allows only in the tests themselves")]
-
 mod tar;
 
 use std::{

@@ -1,7 +1,5 @@
 //! The real binary over a real S3 server: deaths at each request, and what it says of its credentials.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{collections::BTreeSet, fs, time::Duration};
 
 use axum::http::{Method, StatusCode};

@@ -1,7 +1,5 @@
 //! What each command prints, in which words, and with which exit code.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},

@@ -1,7 +1,5 @@
 //! What the configuration promises: every key and default, one clear error for each mistake, and no secret shown.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
-
 use std::{
     collections::BTreeSet,
     fs,

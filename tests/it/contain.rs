@@ -1,7 +1,5 @@
 //! One sick part delays only what needs it: destinations that hang, keys that are replaced, tasks that panic.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     backtrace::Backtrace,
     fs,

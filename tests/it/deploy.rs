@@ -1,7 +1,5 @@
 //! What the files under deploy/ promise: units that systemd accepts, containers that may do little.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     fs,
     path::{Path, PathBuf},

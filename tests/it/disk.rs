@@ -1,7 +1,5 @@
 //! Disks that fail and disks that are full, under the real binary.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
-
 use std::{collections::BTreeSet, fs, path::Path, process::Command, sync::OnceLock};
 
 use futures::{StreamExt as _, stream};

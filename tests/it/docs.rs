@@ -1,7 +1,5 @@
 //! What the documents promise: the schemas describe the printed JSON, the README's commands and configuration work.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
-
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use clap::Parser as _;

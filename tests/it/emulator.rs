@@ -1,8 +1,6 @@
 //! The emulator as others see it: reqwest for what a client does, a bare TCP connection for what a broken vendor does,
 //! and Info-ZIP and Python for what is in the archives.
 
-#![expect(clippy::unwrap_used, reason = "outside a test function too, a test fails by panicking")]
-
 mod contract;
 mod json;
 

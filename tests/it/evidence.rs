@@ -1,7 +1,5 @@
 //! What cannot be verified, what is stored with a warning, and what is past its expiry: through the whole pipeline.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     collections::{BTreeSet, HashSet},
     fs,

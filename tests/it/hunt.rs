@@ -1,7 +1,5 @@
 //! Misfortunes of whole commands: the real binary against the emulator, on a machine that is not as it should be.
 
-#![expect(clippy::unwrap_used, reason = "outside a test function too, a test fails by panicking")]
-
 use std::{
     fs,
     os::unix::fs::PermissionsExt,

@@ -1,7 +1,5 @@
 //! The JSON APIs as real accounts show them: odd pages, refused parents, totals that promise more than comes, v5.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     collections::{BTreeSet, HashMap},
     fs,

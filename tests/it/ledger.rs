@@ -1,7 +1,5 @@
 //! The ledger is a memory, not the truth: it may be lost at any time.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     fs,
     path::{Path, PathBuf},

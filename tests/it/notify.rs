@@ -1,7 +1,5 @@
 //! Who is told what, and when: each alarm once as it begins, worsens and ends, whatever dies in between.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use jiff::SignedDuration;

@@ -1,7 +1,5 @@
 //! A ledger that was lost, and destinations that are away, slow or damaged when it is learned again.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{collections::HashSet, fs};
 
 use jiff::{SignedDuration, ToSpan as _};

@@ -1,7 +1,5 @@
 //! Sleep, restarts, renames and second processes: what was promised before holds after.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{fs, path::PathBuf};
 
 use jiff::SignedDuration;

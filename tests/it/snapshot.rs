@@ -1,7 +1,5 @@
 //! The numbers that MoEngage only shows live: whole listings, page by page, from a vendor that misbehaves.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     collections::BTreeSet,
     fs,

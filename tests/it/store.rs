@@ -4,8 +4,6 @@
 //! To try the last on a real S3, set `MOESYNC_TEST_S3_ENDPOINT` to its URL, `AWS_BUCKET` to an existing bucket, and
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`. Everything is written below a folder `moesync-test/`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a test that fails")]
-
 use std::{
     collections::BTreeMap,
     fs,

@@ -1,7 +1,5 @@
 //! One pass of the real binary over a vendor that misbehaves, and over deaths at the worst moment.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     collections::BTreeSet,
     fs,

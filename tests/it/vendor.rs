@@ -1,7 +1,5 @@
 //! The client to the vendor, tried over real sockets against a server that answers by script.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test, which is all it should do")]
-
 pub mod server;
 
 use std::{

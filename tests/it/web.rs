@@ -1,7 +1,5 @@
 //! The status page, its API, health and metrics: over real HTTP, from the real daemon wherever that matters.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 mod attack;
 mod browser;
 mod monitoring;

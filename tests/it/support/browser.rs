@@ -1,7 +1,5 @@
 //! A real browser: headless Chromium, driven by ChromeDriver over its WebDriver protocol.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,

@@ -1,7 +1,5 @@
 //! The daemon as its service manager sees it: a process, its log, signals.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     fs,
     process::ExitStatus,

@@ -2,8 +2,6 @@
 //!
 //! Whatever a test injects, [`Bench::oracle`] says whether it did harm.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 mod browser;
 mod daemon;
 pub mod oracle;

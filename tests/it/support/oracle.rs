@@ -1,7 +1,5 @@
 //! What must hold whatever was injected.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -1,7 +1,5 @@
 //! A server that is told: keeps what it receives, and answers as the test wants.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::{
     collections::HashSet,
     fs,
