@@ -38,7 +38,7 @@ use super::{
     budget::{Frozen, Part, Share},
     credentials::{AWS, AZURE, Cloud, GOOGLE, OfMachine, metadata_retry},
     error::Reporter,
-    part_bytes,
+    upload::part_bytes,
 };
 use crate::config;
 
