@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{AlarmKind, Alarms},
-    outcome::{Entry, Outcome, Settled, State},
+    outcome::Outcome,
+    partition::{Entry, Settled, State},
     plan::{Decision, Item, LedgerView, Plan},
     report::ReportId,
 };
@@ -483,8 +484,8 @@ mod tests {
     use super::*;
     use crate::{
         config::SourceKind,
-        outcome::Hold,
         report::{Partition, PartitionId},
+        retry::Hold,
     };
 
     fn utc(text: &str) -> Timestamp {

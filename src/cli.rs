@@ -19,7 +19,7 @@ use crate::{
     daemon::DaemonError,
     dispatch::Dispatcher,
     ledger::{self, LedgerError},
-    outcome::Entry,
+    partition::Entry,
     sync::{Clock, Context, Progress, Selection, StartError, SystemClock, ledger_file},
     telemetry::{Chain, LogFormat},
     words,

@@ -19,7 +19,7 @@ use crate::{
     config::{AlarmKind, Config, Problem},
     dispatch::{self, Dispatcher},
     ledger::LedgerError,
-    outcome::Settled,
+    partition::Settled,
     sync::{self, Clock, Command, Context, Progress, StartError},
     telemetry::Chain,
     web::{self, WebError},

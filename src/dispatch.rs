@@ -22,9 +22,11 @@ use crate::{
     event::{Content, Event},
     ledger::{Delivery, LedgerError, Summarized},
     notify::{Client, Ping, Refusal},
-    outcome::{self, Entry},
+    outcome,
+    partition::Entry,
     plan::{self, Plan},
     report::ReportId,
+    retry,
     sync::Context,
     telemetry::Chain,
 };
@@ -285,13 +287,13 @@ impl Dispatcher {
             // Where one event is refused, the others have their turn; where all are, the target is given time.
             let pause = match refusal.is_of_message {
                 true if failures < REFUSES_ALL_AFTER => None,
-                true => Some(outcome::retry(failures.min(outcome::QUICK_TRIES), jitter())),
-                false => Some(outcome::retry(failures, jitter())),
+                true => Some(retry::delay(failures.min(retry::QUICK_TRIES), jitter())),
+                false => Some(retry::delay(failures, jitter())),
             };
             let own = match pause {
                 // The quick tries of an event are those of its target.
-                Some(pause) if !refusal.is_of_message && delivery.number < outcome::QUICK_TRIES => pause,
-                _ => outcome::retry(delivery.number, jitter()),
+                Some(pause) if !refusal.is_of_message && delivery.number < retry::QUICK_TRIES => pause,
+                _ => retry::delay(delivery.number, jitter()),
             };
             self.put_back(ctx, target, &delivery, &refusal, asked(is_alarm).unwrap_or(own), now).await?;
             if let Some(pause) = pause {
@@ -316,8 +318,7 @@ impl Dispatcher {
         now: Timestamp,
     ) -> Result<(), LedgerError> {
         let age = now.duration_since(delivery.created_at);
-        let is_refused =
-            refusal.is_of_message && delivery.number >= outcome::QUICK_TRIES && age >= GIVE_UP_REFUSED_AFTER;
+        let is_refused = refusal.is_of_message && delivery.number >= retry::QUICK_TRIES && age >= GIVE_UP_REFUSED_AFTER;
         if is_refused || age > GIVE_UP_AFTER {
             let why = if is_refused { "is refused" } else { "did not arrive" };
             error!(
@@ -331,7 +332,7 @@ impl Dispatcher {
             return ctx.ledger.given_up(delivery).await;
         }
         let next = now.checked_add(wait).unwrap_or(Timestamp::MAX);
-        if [1, outcome::QUICK_TRIES].contains(&delivery.number) {
+        if [1, retry::QUICK_TRIES].contains(&delivery.number) {
             warn!(
                 target = target.name, event = delivery.event.id, attempts = delivery.number,
                 next_attempt_at = %next,

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     alarm::{Change, Key, Phase},
     config::{AlarmKind, SourceKind},
-    outcome::{Attempt, Entry, OTHER_CONTENT, Outcome},
+    outcome::{Attempt, OTHER_CONTENT, Outcome},
+    partition::Entry,
 };
 
 /// One thing that is told.

@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::outcome::Entry;
+use crate::partition::Entry;
 
 mod figures;
 mod holder;

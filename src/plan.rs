@@ -12,8 +12,10 @@ use jiff::{SignedDuration, Timestamp, ToSpan, civil};
 
 use crate::{
     config::{Query, Report, SourceKind, StatsQuery},
-    outcome::{CLOCK_TOLERANCE, Entry, Hold, Outcome, Settled},
+    outcome::{CLOCK_TOLERANCE, Outcome},
+    partition::{Entry, Settled},
     report::{Partition, PartitionId, ReportId},
+    retry::Hold,
     schedule,
 };
 

@@ -21,8 +21,10 @@ use crate::{
     config::{Query, Report},
     ledger::{Claim, LedgerError},
     moengage::{self, Download, Failure},
-    outcome::{self, Attempt, Entry, Grounds, OTHER_CONTENT, Outcome, Settled, StoredObject, Timing},
+    outcome::{self, Attempt, OTHER_CONTENT, Outcome, StoredObject},
+    partition::{self, Entry, Grounds, Settled, Timing},
     report::{Keys, Partition, PartitionId, manifest_key},
+    retry,
     store::{Commit, Destination, Format, Found, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
 };
 
@@ -70,7 +72,7 @@ pub struct Done {
     /// When the next attempt may begin.
     pub next_attempt_at: Option<Timestamp>,
     /// Whether the whole workspace waits now.
-    pub hold: Option<outcome::Hold>,
+    pub hold: Option<retry::Hold>,
     /// See [`Attempt::was_admitted`].
     pub was_admitted: bool,
     /// Whether the destination did not answer before the attempt's time was over.
@@ -122,7 +124,7 @@ pub async fn sync_one(
         ctx.secrets.forget(&id.workspace);
     }
     let grounds = Grounds { give_up_after: report.give_up_after, archive_seen_at: claim.archive_seen_at };
-    let settlement = outcome::settle(&claim.entry, grounds, &attempt, jitter());
+    let settlement = partition::settle(&claim.entry, grounds, &attempt, jitter());
     if let Some(remark) = settlement.remark {
         attempt.message = format!("{}; {remark}", attempt.message);
     }
@@ -422,7 +424,7 @@ impl Work<'_> {
                 self.ctx.note_vendor_date(self.report, download.vendor_date);
                 (self.answered)();
                 let is_skew_confirmed = self.ctx.is_skew_confirmed(self.report);
-                match outcome::timing(partition, self.ctx.clock.now(), download.vendor_date, is_skew_confirmed) {
+                match partition::timing(partition, self.ctx.clock.now(), download.vendor_date, is_skew_confirmed) {
                     Timing::Timely | Timing::LastChance => {}
                     Timing::TooEarly | Timing::Over | Timing::Unclear => {
                         let message = not_reached(partition, download.vendor_date);
@@ -693,7 +695,7 @@ impl Work<'_> {
     }
 
     fn is_last_chance(&self) -> bool {
-        outcome::is_last_chance(&self.claim.entry.partition, self.started_at)
+        partition::is_last_chance(&self.claim.entry.partition, self.started_at)
     }
 
     fn manifest_of(&self, delivery: &Delivery, key: &str, verified: &Verified) -> Manifest {

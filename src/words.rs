@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use crate::{
     config::{Config, Report, Schedule, SourceKind},
-    outcome::{Attempt, Entry, Outcome, State},
+    outcome::{Attempt, Outcome},
+    partition::{Entry, State},
     plan::{self, Decision, Item},
     report::{Partition, manifest_key},
     schedule,

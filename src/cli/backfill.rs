@@ -8,7 +8,7 @@ use super::{
     Ended, Failure, Result, Shell, Which, date, sync, table,
     words::{BackfillPartition, BackfillPreview},
 };
-use crate::{config::Config, outcome::Entry, plan, sync::Selection};
+use crate::{config::Config, partition::Entry, plan, sync::Selection};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

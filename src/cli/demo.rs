@@ -18,7 +18,7 @@ use crate::{
     config::{self, MonthDay, Schedule, SourceKind},
     daemon,
     emulator::{self, Account, Campaigns},
-    outcome::Settled,
+    partition::Settled,
     sync::{self, Progress, Selection},
 };
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    outcome::{Entry, State},
+    partition::{Entry, State},
     plan::{self, LedgerView},
     report::ReportId,
 };

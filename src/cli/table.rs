@@ -4,7 +4,7 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 
 use super::words::{self, PartitionStatus};
-use crate::outcome::State;
+use crate::partition::State;
 
 /// An empty table with this head.
 pub(super) fn table<const N: usize>(head: [&str; N]) -> Table {

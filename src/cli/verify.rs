@@ -11,7 +11,7 @@ use super::{
     words::{PartitionStatus, Verification, VerifiedPartition},
 };
 use crate::{
-    outcome::{Entry, Settled},
+    partition::{Entry, Settled},
     report::PartitionId,
     store::{Budget, Destination},
     sync::{self, Inspected, Mend, Selection},

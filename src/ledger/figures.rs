@@ -10,7 +10,8 @@ use jiff::{Timestamp, civil::Date};
 use super::{Ledger, LedgerError};
 use crate::{
     config::SourceKind,
-    outcome::{Attempt, Entry, Outcome},
+    outcome::{Attempt, Outcome},
+    partition::Entry,
     report::{Partition, PartitionId, ReportId},
 };
 

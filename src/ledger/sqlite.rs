@@ -25,9 +25,11 @@ use sqlx::{
 use super::{Claim, Claimed, LedgerError, holder, holder::Holder, identity};
 use crate::{
     config::{AlarmKind, SourceKind},
-    outcome::{Attempt, Entry, Hold, Outcome, Settled, Settlement, StoredObject},
+    outcome::{Attempt, Outcome, StoredObject},
+    partition::{Entry, Settled, Settlement},
     plan::{LedgerView, MARK_TOLERANCE, Plan},
     report::{Partition, PartitionId, ReportId},
+    retry::Hold,
 };
 
 mod notices;

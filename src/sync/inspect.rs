@@ -12,7 +12,8 @@ use super::{Context, describe_again};
 use crate::{
     config::{Report, SourceKind},
     ledger::{Claimed, LedgerError},
-    outcome::{Entry, Settled, StoredObject},
+    outcome::StoredObject,
+    partition::{Entry, Settled},
     store::{Destination, Manifest, StoreError},
 };
 

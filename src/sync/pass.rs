@@ -24,9 +24,11 @@ use super::{
 };
 use crate::{
     ledger::LedgerError,
-    outcome::{self, Entry, Outcome, QUICK_TRIES, Settled, State},
+    outcome::Outcome,
+    partition::{Entry, Settled, State},
     plan::{self, Decision, Item, Plan},
     report::PartitionId,
+    retry::{self, QUICK_TRIES},
     telemetry::Chain,
 };
 
@@ -211,7 +213,7 @@ pub async fn once(
                         // A destination that did not answer in all this time is left to the next pass.
                         && !done.is_unanswered
                         && (done.settled == Settled::Open || item.entry.settled == Settled::Stored)
-                        && let Some(delay) = outcome::quick_retry(*number, jitter())
+                        && let Some(delay) = retry::quick(*number, jitter())
                     {
                         let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::ZERO);
                         later.insert((now + delay, id), item);

@@ -21,7 +21,8 @@ use super::{Context, describe_again, inspect::digest};
 use crate::{
     config::{AlarmKind, Report, SourceKind},
     ledger::{Claimed, LedgerError},
-    outcome::{Entry, Settled, StoredObject},
+    outcome::StoredObject,
+    partition::{Entry, Settled},
     plan,
     report::{Partition, PartitionId},
     schedule,

@@ -23,7 +23,7 @@ use super::{
     Command, Context, jitter,
     rebuild::{Rebuilt, rebuild},
 };
-use crate::{ledger::LedgerError, outcome, store::Destination, telemetry::Chain};
+use crate::{ledger::LedgerError, retry, store::Destination, telemetry::Chain};
 
 /// How long a command waits for one destination before it goes on without what that could tell. What was learned by then
 /// is kept, and each partition is looked at before it is downloaded.
@@ -145,7 +145,7 @@ async fn pause(ctx: &Context, number: &mut u32, refused: Option<LedgerError>) ->
         None => {}
     }
     *number += 1;
-    ctx.clock.sleep(outcome::retry(*number, jitter()).unsigned_abs()).await;
+    ctx.clock.sleep(retry::delay(*number, jitter()).unsigned_abs()).await;
     Ok(())
 }
 

@@ -27,8 +27,10 @@ use crate::{
     config::{CampaignsQuery, Query, Report, StatsQuery},
     moengage::{self, Failure, Oddity, Page, Question, Record, RequestId},
     ndjson::{self, Lines},
-    outcome::{self, ABSURD_RETRY_AFTER, Outcome, QUICK_TRIES, Timing},
+    outcome::Outcome,
+    partition::{self, Timing},
     report::Partition,
+    retry::{self, ABSURD_RETRY_AFTER, QUICK_TRIES},
 };
 
 /// No snapshot has more: a million and a half campaigns.
@@ -466,7 +468,7 @@ impl Reader<'_> {
                 }
                 info!(workspace, report = self.report.id, wait_seconds = wait.as_secs(), "{}", failure.message);
             } else if let Some(wait) =
-                outcome::quick_retry(number, jitter()).filter(|_| is_patient && failure.outcome.is_retried_quickly())
+                retry::quick(number, jitter()).filter(|_| is_patient && failure.outcome.is_retried_quickly())
             {
                 debug!(workspace, report = self.report.id, "asking again: {}", failure.message);
                 clock.sleep(wait).await;
@@ -493,7 +495,7 @@ impl Reader<'_> {
     fn check_time(&self, vendor_date: Option<Timestamp>) -> Result<(), Failure> {
         let (partition, now) = (self.partition, self.ctx.clock.now());
         let (outcome, message) =
-            match outcome::timing(partition, now, vendor_date, self.ctx.is_skew_confirmed(self.report)) {
+            match partition::timing(partition, now, vendor_date, self.ctx.is_skew_confirmed(self.report)) {
                 Timing::Timely | Timing::LastChance => return Ok(()),
                 Timing::TooEarly => (Outcome::Unavailable, not_reached(partition, vendor_date)),
                 Timing::Over => (Outcome::NotPublished, over(partition)),

@@ -10,7 +10,8 @@ use tracing::{error, info, warn};
 use super::Context;
 use crate::{
     alarm::{self, Alarm},
-    outcome::{Attempt, Entry, OTHER_CONTENT, Outcome, Settled, StoredObject},
+    outcome::{Attempt, OTHER_CONTENT, Outcome, StoredObject},
+    partition::{Entry, Settled},
     plan::{Decision, Item},
     report::PartitionId,
 };

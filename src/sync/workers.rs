@@ -22,9 +22,11 @@ use super::{Context, Done, Frame, jitter, sync_one};
 use crate::{
     config::{AlarmKind, Report},
     ledger::{Claimed, LedgerError},
-    outcome::{self, Outcome, Settled},
+    outcome::Outcome,
+    partition::Settled,
     plan::Item,
     report::PartitionId,
+    retry,
     telemetry::Chain,
 };
 
@@ -62,7 +64,7 @@ impl Panicked {
     /// Retried like anything else that fails, but never within seconds: the same panic is likely to come again.
     fn next(before: Option<&Panicked>, now: Timestamp) -> Self {
         let times = before.map_or(1, |before| before.times.saturating_add(1));
-        let pause = outcome::retry(times.saturating_add(outcome::QUICK_TRIES - 1), jitter());
+        let pause = retry::delay(times.saturating_add(retry::QUICK_TRIES - 1), jitter());
         Self { times, retried_at: now.checked_add(pause).unwrap_or(now) }
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Overview;
 use crate::{
     config::SourceKind,
-    outcome::State,
+    partition::State,
     words::{Explanation, Health, Partitions, Planned},
 };
 

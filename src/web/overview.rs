@@ -13,7 +13,7 @@ use crate::{
     alarm::{self, Alarm},
     config::{MonthDay, Report, Schedule, SourceKind},
     ledger::{Ledger, LedgerError, ReportFigures},
-    outcome::{Entry, Settled, State},
+    partition::{Entry, Settled, State},
     plan::{self, Decision, LedgerView, Plan},
     report::{PartitionId, ReportId},
     schedule,

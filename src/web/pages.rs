@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     ledger::LedgerError,
-    outcome::State as PartitionState,
+    partition::State as PartitionState,
     telemetry::Chain,
     words::{self, Action, PlannedPartition},
 };

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use super::{State, read_ledger};
 use crate::{
     ledger::{Choice, LedgerError},
-    outcome::State as PartitionState,
+    partition::State as PartitionState,
     plan,
     report::{Partition, PartitionId, ReportId},
     sync::Context,

@@ -20,7 +20,8 @@ use moesync::{
     dispatch::Dispatcher,
     emulator::Campaigns,
     ledger,
-    outcome::{Outcome, Settled},
+    outcome::Outcome,
+    partition::Settled,
     sync::{self, Clock, Context, Selection},
     web::Overview,
 };

@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, ToSpan as _};
-use moesync::{outcome::Settled, sync};
+use moesync::{partition::Settled, sync};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::support::{Bench, Daemon, Series, database, wait_until};

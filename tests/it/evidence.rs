@@ -10,7 +10,8 @@ use bytes::Bytes;
 use jiff::{SignedDuration, tz::TimeZone};
 use moesync::{
     emulator::Fault,
-    outcome::{Entry, Outcome, Settled},
+    outcome::Outcome,
+    partition::{Entry, Settled},
     report::PartitionId,
     sync::{self, Selection},
 };

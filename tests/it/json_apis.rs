@@ -17,7 +17,8 @@ use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimePrinter};
 use moesync::{
     emulator::Campaigns,
-    outcome::{Entry, Outcome, Settled},
+    outcome::Outcome,
+    partition::{Entry, Settled},
     sync::{self, Selection},
 };
 use serde_json::{Value, json};

@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use moesync::{
     config::SourceKind,
     ledger::{self, Claim, Claimed, Ledger, LedgerError},
-    outcome::{self, Attempt, Entry, Grounds, Outcome, Settled, StoredObject},
+    outcome::{Attempt, Outcome, StoredObject},
+    partition::{self, Entry, Grounds, Settled},
     plan::Plan,
     report::{Partition, PartitionId},
     telemetry::Chain,
@@ -240,7 +241,7 @@ async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_lat
     let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
     let record = async |ledger: &Ledger, claim: Claim| {
         let attempt = stored_at(at);
-        let settlement = outcome::settle(&claim.entry, GROUNDS, &attempt, 0.5);
+        let settlement = partition::settle(&claim.entry, GROUNDS, &attempt, 0.5);
         ledger.record(claim, &attempt, &settlement, Some(&object)).await
     };
 
@@ -354,7 +355,7 @@ async fn a_claim_made_again_by_its_own_holder_voids_the_one_before() {
     let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
     let record = async |claim: Claim| {
         let attempt = stored_at(at);
-        let settlement = outcome::settle(&claim.entry, GROUNDS, &attempt, 0.5);
+        let settlement = partition::settle(&claim.entry, GROUNDS, &attempt, 0.5);
         ledger.record(claim, &attempt, &settlement, Some(&object)).await
     };
     assert!(matches!(record(*before).await, Err(LedgerError::Fenced { .. })), "a claim that is void was recorded by");
@@ -381,7 +382,7 @@ async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one
     assert_eq!(second.attempts(&id).await.unwrap(), []);
     assert_eq!(first.entry_of(&id).await.unwrap().unwrap().settled, Settled::Open);
     let attempt = stored_at(at);
-    let settlement = outcome::settle(&claim.entry, GROUNDS, &attempt, 0.5);
+    let settlement = partition::settle(&claim.entry, GROUNDS, &attempt, 0.5);
     first.record(*claim, &attempt, &settlement, Some(&object)).await.unwrap();
     assert!(!second.adopt(&partition, &object, 1).await.unwrap(), "it is stored");
     assert_eq!(second.attempts(&id).await.unwrap().len(), 1, "one attempt was recorded twice");

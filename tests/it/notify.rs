@@ -7,7 +7,8 @@ use moesync::{
     config::{self, AlarmKind},
     dispatch::Dispatcher,
     ledger::{self, Claimed},
-    outcome::{self, Attempt, Grounds, Outcome, Settled},
+    outcome::{Attempt, Outcome},
+    partition::{self, Grounds, Settled},
     report::PartitionId,
     sync::{self, Context, Progress, Selection},
 };
@@ -264,7 +265,7 @@ async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
         };
         let attempt = attempt(ctx, Outcome::Rejected);
         let grounds = Grounds { give_up_after: hours(24), archive_seen_at: None };
-        let settlement = outcome::settle(&claim.entry, grounds, &attempt, 0.5);
+        let settlement = partition::settle(&claim.entry, grounds, &attempt, 0.5);
         ctx.ledger.record(*claim, &attempt, &settlement, None).await.unwrap();
     })
     .await;
@@ -424,7 +425,7 @@ async fn a_refused_event_holds_back_only_those_of_its_alarm_and_is_given_up() {
         pass(&bench).await;
         let types = || receiver.events().iter().map(|event| event["type"].clone()).collect::<Vec<_>>();
         assert_eq!(types(), ["stored"], "{status}");
-        for _ in 2..=moesync::outcome::QUICK_TRIES {
+        for _ in 2..=moesync::retry::QUICK_TRIES {
             bench.clock.advance(hours(1));
             look(&bench).await;
         }
@@ -450,7 +451,7 @@ async fn an_event_that_always_fails_holds_later_alarms_back_for_its_quick_tries_
     bench.fault("not-yet,path=Second");
     bench.clock.advance(hours(24));
     pass(&bench).await;
-    for _ in 0..moesync::outcome::QUICK_TRIES {
+    for _ in 0..moesync::retry::QUICK_TRIES {
         bench.clock.advance(SignedDuration::from_secs(70));
         look(&bench).await;
     }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fs};
 use jiff::{SignedDuration, ToSpan as _};
 use moesync::{
     emulator::Campaigns,
-    outcome::Settled,
+    partition::Settled,
     sync::{self, Selection},
 };
 use tokio::net::TcpListener;

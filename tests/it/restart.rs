@@ -6,7 +6,8 @@ use jiff::SignedDuration;
 use moesync::{
     emulator::{Campaigns, DeliveryType},
     ledger,
-    outcome::{Attempt, Outcome, Settled},
+    outcome::{Attempt, Outcome},
+    partition::Settled,
     report::PartitionId,
     sync::{self, Selection},
 };

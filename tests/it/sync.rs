@@ -19,7 +19,8 @@ use moesync::{
     config::{AlarmKind, SourceKind},
     emulator::Fault,
     ledger,
-    outcome::{Outcome, Settled},
+    outcome::Outcome,
+    partition::Settled,
     report::PartitionId,
     sync::{self, Selection},
     web::Overview,
@@ -542,7 +543,7 @@ async fn the_binary_too_keeps_in_quarantine_what_it_cannot_verify() {
 }
 
 /// What the ledger says of the newest partition of the first series at the start.
-async fn only_entry(bench: &Bench, ctx: &sync::Context) -> moesync::outcome::Entry {
+async fn only_entry(bench: &Bench, ctx: &sync::Context) -> moesync::partition::Entry {
     let id = PartitionId { workspace: "acme".into(), report: bench.series[0].id.clone(), date: bench.newest };
     ctx.ledger.entry_of(&id).await.unwrap().unwrap()
 }

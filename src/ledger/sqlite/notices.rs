@@ -14,8 +14,10 @@ use crate::{
     alarm::{Key, Subject, Told},
     config::AlarmKind,
     event::Event,
-    outcome::{self, Attempt, Entry, StoredObject},
+    outcome::{self, Attempt, StoredObject},
+    partition::Entry,
     report::{Partition, ReportId},
+    retry,
 };
 
 /// An event on its way to a target.
@@ -377,7 +379,7 @@ impl Ledger {
     /// The next event that waits for `target`, if there is one whose time has come. No other process takes it before
     /// `until`; should this process die with it, it is sent again after that.
     ///
-    /// Events go in their order as long as they arrive. One that was tried [`outcome::QUICK_TRIES`] times lets the others
+    /// Events go in their order as long as they arrive. One that was tried [`retry::QUICK_TRIES`] times lets the others
     /// pass; once as many sends in a row have failed, whichever the events, alarms go first, and among them those that were
     /// tried the least. No event passes an earlier one of the same alarm.
     pub async fn take(&self, target: &str, now: Timestamp, until: Timestamp) -> Result<Option<Delivery>, LedgerError> {
@@ -402,7 +404,7 @@ impl Ledger {
         .bind(target)
         .bind(now.as_millisecond())
         .bind(latest(now))
-        .bind(outcome::QUICK_TRIES)
+        .bind(retry::QUICK_TRIES)
         .fetch_optional(&self.pool)
         .await
         .map_err(|error| self.error("write", error))?;

@@ -15,7 +15,8 @@ use super::{glyph, layout, legend, plain, report_link, strip, unreadable};
 use crate::{
     config::Report,
     ledger::{LedgerError, ReportFigures},
-    outcome::{Attempt, Entry, State as PartitionState},
+    outcome::Attempt,
+    partition::{Entry, State as PartitionState},
     sync::Context,
     web::{
         State, api,

@@ -12,7 +12,7 @@ use jiff::civil::Date;
 use moesync::{
     config::SourceKind,
     ledger::{self, LedgerError},
-    outcome::Settled,
+    partition::Settled,
     signature,
 };
 use secrecy::ExposeSecret as _;

@@ -5,7 +5,8 @@ use std::fs;
 use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date};
 use moesync::{
     ledger::Claimed,
-    outcome::{Attempt, Entry, Outcome, Settled, Settlement, StoredObject},
+    outcome::{Attempt, Outcome, StoredObject},
+    partition::{Entry, Settled, Settlement},
     plan::Plan,
     sync,
 };

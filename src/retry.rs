@@ -1,0 +1,178 @@
+//! When to try again: intervals of retries, and holds of whole workspaces.
+//!
+//! This file owns the delays. It must not know what is retried; the present and the jitter are arguments.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, backoff::Backoff};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::outcome::{CLOCK_TOLERANCE, Outcome};
+
+/// How many attempts follow each other within seconds before the retries slow down.
+pub const QUICK_TRIES: u32 = 6;
+
+/// A longer wait that a vendor asks for is taken for a mistake.
+pub const ABSURD_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// A whole workspace that is left alone for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// [`Outcome::Unauthorized`] or [`Outcome::RateLimited`].
+    pub outcome: Outcome,
+    /// When the vendor's answer came.
+    pub since: Timestamp,
+    /// Until when no request is made, but for a probe.
+    pub until: Timestamp,
+    /// Whether the vendor named that time, rather than us.
+    pub is_asked: bool,
+}
+
+impl Hold {
+    /// Until when the hold binds a partition that expires at `expires_at`. A wait of our own is cut to a quarter of
+    /// what was left to expiry, one that the vendor asked for to half of it.
+    pub fn until_for(&self, expires_at: Option<Timestamp>) -> Timestamp {
+        let share = if self.is_asked { 2 } else { 4 };
+        let left = expires_at.map(|expiry| expiry.duration_since(self.since)).filter(SignedDuration::is_positive);
+        left.map_or(self.until, |left| self.until.min(later(self.since, left / share)))
+    }
+
+    /// This hold, in place of the one that the workspace had before. Where several requests were under way, no answer cuts
+    /// short the wait that another one asked for; that the key is refused is known at once all the same.
+    pub fn or_longer(self, before: Option<Hold>) -> Self {
+        let is_believable = |before: &Hold| before.since <= later(self.since, CLOCK_TOLERANCE);
+        let Some(before) = before.filter(|before| before.until > self.until && is_believable(before)) else {
+            return self;
+        };
+        match (before.outcome, self.outcome) {
+            // A rate is no word about the key, but whoever counts requests may have taken it.
+            (Outcome::Unauthorized, Outcome::RateLimited) => self,
+            (Outcome::RateLimited, Outcome::Unauthorized) => {
+                Hold { until: before.until, is_asked: before.is_asked, ..self }
+            }
+            _ => before,
+        }
+    }
+}
+
+impl Outcome {
+    /// Which outcomes share one run of retries: a reset after a truncated body is the next try, not a first one.
+    pub(crate) fn ladder(self) -> Ladder {
+        match self {
+            Outcome::Stored => Ladder::Done,
+            Outcome::NotPublished => Ladder::Poll,
+            Outcome::Rejected | Outcome::Unauthorized => Ladder::Hourly,
+            Outcome::RateLimited => Ladder::RateLimited,
+            Outcome::Unsupported => Ladder::Daily,
+            Outcome::Unavailable | Outcome::Corrupt | Outcome::StoreFailed => Ladder::Tries,
+        }
+    }
+
+    /// Whether the next attempt may follow within seconds (see [`QUICK_TRIES`]).
+    pub fn is_retried_quickly(self) -> bool {
+        self.ladder() == Ladder::Tries
+    }
+}
+
+/// The delay before try `number + 1` of one pass, whatever the ledger remembers of earlier ones; `None` when the quick
+/// tries are used up.
+pub fn quick(number: u32, jitter: f64) -> Option<Duration> {
+    (number < QUICK_TRIES).then(|| spread(step(QUICK, number), jitter))
+}
+
+/// The delay before try `number + 1` of anything else that is retried: seconds at first, then minutes growing to an hour.
+pub fn delay(number: u32, jitter: f64) -> SignedDuration {
+    delay_after(Outcome::Unavailable, number, jitter)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ladder {
+    Done,
+    Poll,
+    Hourly,
+    Daily,
+    RateLimited,
+    Tries,
+}
+
+/// First and longest interval of a doubling series.
+type Interval = (Duration, Duration);
+const QUICK: Interval = (Duration::from_millis(500), Duration::from_secs(16));
+const SLOW: Interval = (Duration::from_secs(60), Duration::from_secs(3600));
+const POLL: Interval = (Duration::from_secs(60), Duration::from_secs(1800));
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long we wait of our own, if there were no expiry.
+pub(crate) fn delay_after(outcome: Outcome, streak: u32, jitter: f64) -> SignedDuration {
+    let delay = match outcome.ladder() {
+        Ladder::Done => Duration::ZERO,
+        // One probe an hour for a whole workspace: there are no others to keep apart from.
+        Ladder::Hourly => HOUR,
+        // Until a person changes the report's settings, the same comes each time.
+        Ladder::Daily => DAY,
+        Ladder::Poll => spread(step(POLL, streak), jitter),
+        Ladder::RateLimited => spread(step(SLOW, streak), jitter),
+        Ladder::Tries if streak < QUICK_TRIES => spread(step(QUICK, streak), jitter),
+        Ladder::Tries => spread(step(SLOW, streak - QUICK_TRIES + 1), jitter),
+    };
+    SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX)
+}
+
+/// The `number`th interval of a doubling series, counted from 1.
+///
+/// The only place that speaks to the `backoff` crate. Its own randomness and its time limit stay switched off: jitter
+/// and time are arguments here.
+fn step((first, longest): Interval, number: u32) -> Duration {
+    let mut series = ExponentialBackoff {
+        current_interval: first,
+        initial_interval: first,
+        max_interval: longest,
+        multiplier: 2.0,
+        randomization_factor: 0.0,
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    };
+    // Every series has reached its longest interval long before the 32nd step.
+    let mut interval = first;
+    for _ in 0..number.clamp(1, 32) {
+        interval = series.next_backoff().unwrap_or(longest);
+    }
+    interval
+}
+
+/// A quarter less to a quarter more, so that many partitions that failed together do not return together.
+fn spread(interval: Duration, jitter: f64) -> Duration {
+    interval.mul_f64(0.75 + 0.5 * jitter)
+}
+
+/// `delay` after `instant`, at most the latest instant that there is.
+pub(crate) fn later(instant: Timestamp, delay: SignedDuration) -> Timestamp {
+    instant.checked_add(delay).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_cuts_short_the_wait_that_another_asked_for() {
+        let hold = |since: &str, until: &str| Hold {
+            outcome: Outcome::RateLimited,
+            since: since.parse().unwrap(),
+            until: until.parse().unwrap(),
+            is_asked: true,
+        };
+        let long = hold("2026-11-21T12:00:00Z", "2026-11-21T13:00:00Z");
+        let short = hold("2026-11-21T12:00:01Z", "2026-11-21T12:01:00Z");
+        assert_eq!(short.clone().or_longer(Some(long.clone())), long);
+        assert_eq!(long.clone().or_longer(Some(short.clone())), long);
+        assert_eq!(short.clone().or_longer(None), short);
+        let refused = Hold { outcome: Outcome::Unauthorized, is_asked: false, ..short.clone() };
+        let both = refused.clone().or_longer(Some(long.clone()));
+        assert_eq!((both.outcome, both.until), (Outcome::Unauthorized, long.until), "and the alarm is not put off");
+        assert_eq!(short.clone().or_longer(Some(Hold { until: long.until, ..refused })), short);
+        let of_a_wild_clock = hold("2027-11-21T12:00:00Z", "2027-11-21T12:01:00Z");
+        assert_eq!(short.clone().or_longer(Some(of_a_wild_clock)), short);
+    }
+}
