@@ -112,11 +112,6 @@ fn what_commands_print_is_as_their_schemas_say() {
     }
 }
 
-/// The fenced blocks of the README in `language`.
-pub fn readme_blocks(language: &str) -> Vec<String> {
-    blocks("README.md", language)
-}
-
 /// The fenced blocks of a document in `language`.
 pub fn blocks(document: &str, language: &str) -> Vec<String> {
     let text = read(document);
@@ -211,8 +206,9 @@ fn the_configuration_reference_is_made_of_the_schema() {
 }
 
 #[test]
-fn the_configuration_in_the_readme_is_accepted() {
-    let text = readme_blocks("toml").concat();
+fn the_configuration_in_the_documents_is_accepted() {
+    let documents = ["README.md", "docs/snapshots.md", "docs/monitoring.md"];
+    let text = documents.map(|document| blocks(document, "toml").concat()).concat();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("moesync.toml");
     fs::write(&path, text).unwrap();
@@ -241,7 +237,11 @@ fn every_command_line_in_the_documents_is_understood() {
 
 #[test]
 fn every_link_between_documents_leads_somewhere() {
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/install.md", "docs/operations.md"] {
+    let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
+    let pages = pages.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".md"));
+    let pages = pages.map(|name| format!("docs/{name}"));
+    let documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "docs/decisions/README.md"];
+    for document in &pages.chain(documents.map(str::to_owned)).collect::<Vec<_>>() {
         let text = read(document);
         let folder = root().join(document);
         let folder = folder.parent().unwrap();

@@ -592,13 +592,13 @@ async fn statistics_may_be_backfilled_and_live_listings_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_month_of_statistics_in_rows_is_read_by_the_python_of_the_readme() {
+async fn a_month_of_statistics_in_rows_is_read_by_the_python_of_the_documents() {
     let report = "\"campaign_stats\"\nid = \"stats\"\nshape = \"rows\"\nstart = \"2026-11-01\"";
     let raw = "\"campaign_stats\"\nid = \"raw\"\nstart = \"2026-11-01\"";
     let bench = bench(evergreen(5), &[report, raw]).await;
     store(&bench).await;
     std::os::unix::fs::symlink(bench.path("reports"), bench.path("archive")).unwrap();
-    let script = crate::docs::readme_blocks("python").concat();
+    let script = crate::docs::blocks("docs/snapshots.md", "python").concat();
     let python = Command::new("python3").args(["-c", &script]).current_dir(bench.folder.path()).output();
     let output = python.await.unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
