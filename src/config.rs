@@ -4,6 +4,7 @@
 //! with them: no schedule arithmetic, no network, no database. Secrets stay unresolved here until asked for, so that
 //! commands that never speak to the vendor work in a shell that cannot read the keys.
 
+mod address;
 mod check;
 mod load;
 mod oddities;
@@ -14,6 +15,7 @@ mod target;
 mod zones;
 
 pub use self::{
+    address::{is_loopback, is_loopback_host, is_permitted},
     load::{load, locate},
     place::Problem,
     raw::schema,

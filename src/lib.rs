@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod dispatch;
 pub mod emulator;
 pub mod event;
+pub mod http;
 pub mod ledger;
 pub mod magic;
 pub mod moengage;

@@ -7,15 +7,17 @@ mod ping;
 mod slack;
 mod webhook;
 
-use std::{error::Error, fmt, fs, time::Duration};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use reqwest::{Certificate, Proxy, RequestBuilder, Response, header::RETRY_AFTER, redirect};
-use url::{Host, Url};
+use reqwest::{ClientBuilder, RequestBuilder, Response, header::RETRY_AFTER};
+use url::Url;
 
 use crate::{
-    config::{Channel, NamedFile, Network, Problem, Target},
+    config::{Channel, Network, Problem, Target, is_loopback},
     event::Event,
+    http::{self, ClientError, Connector},
+    telemetry::Chain,
 };
 
 /// Longest time for one request, from connecting to the end of the answer.
@@ -72,33 +74,12 @@ impl Client {
     ///
     /// If those cannot be used.
     pub fn new(network: &Network) -> Result<Self, Refusal> {
-        let certificates = network.ca_file.as_ref().map(certificates).transpose()?.unwrap_or_default();
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("moesync/", env!("CARGO_PKG_VERSION")))
-                // Whoever is redirected would take the message elsewhere.
-                .redirect(redirect::Policy::none())
-                .referer(false)
-                .timeout(TIMEOUT)
-                .tls_version_min(reqwest::tls::Version::TLS_1_2)
-                .tls_certs_merge(certificates.clone())
-                // Of an answer only the status counts, so its other lines may be anything.
-                .http1_allow_obsolete_multiline_headers_in_responses(true)
-                .http1_allow_spaces_after_header_name_in_responses(true)
-                .http1_ignore_invalid_headers_in_responses(true)
-        };
-        let build = |builder: reqwest::ClientBuilder| {
-            builder.build().map_err(|error| refusal(format!("cannot set up HTTP to notify: {}", reasons(error))))
-        };
-        let http = match &network.proxy {
-            Some(url) => {
-                let proxy = Proxy::all(url.as_str())
-                    .map_err(|error| refusal(format!("network.proxy cannot be used: {}", reasons(error))))?;
-                build(builder().proxy(proxy))?
-            }
-            None => build(builder())?,
-        };
-        Ok(Client { http, direct: build(builder().no_proxy())? })
+        let unusable = |error: ClientError| refusal(Chain(&error).to_string());
+        // Only the status counts, so any other header line is accepted.
+        let adjust = |builder: ClientBuilder| builder.timeout(TIMEOUT).http1_ignore_invalid_headers_in_responses(true);
+        let connector = Connector::new(network).map_err(unusable)?;
+        let http = connector.client(adjust).map_err(unusable)?;
+        Ok(Client { http, direct: connector.direct_client(adjust).map_err(unusable)? })
     }
 
     /// Tells `target` of `event`, signed with the time `now`. A target that is only pinged is told in a way that
@@ -129,20 +110,16 @@ impl Client {
     }
 
     fn for_address(&self, url: &Url) -> &reqwest::Client {
-        let is_loopback = match url.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
-        if is_loopback { &self.direct } else { &self.http }
+        if is_loopback(url) { &self.direct } else { &self.http }
     }
 }
 
 async fn deliver(request: RequestBuilder, url: &Url) -> Result<(), Refusal> {
-    let place = url.origin().ascii_serialization();
-    let response =
-        request.send().await.map_err(|error| refusal(format!("could not reach {place}: {}", reasons(error))))?;
+    let place = http::origin(url);
+    let response = request
+        .send()
+        .await
+        .map_err(|error| refusal(format!("could not reach {place}: {}", Chain(&error.without_url()))))?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -181,23 +158,4 @@ async fn reason(mut response: Response, url: &Url) -> String {
 
 fn refusal(message: String) -> Refusal {
     Refusal { message, retry_after: None, is_of_message: false }
-}
-
-/// An error with all its causes and without its address.
-fn reasons(error: reqwest::Error) -> impl fmt::Display {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-fn certificates(file: &NamedFile) -> Result<Vec<Certificate>, Refusal> {
-    let says = |reason: &str| file.problem(format_args!("{} cannot be used: {reason}", file.path.display()));
-    let of = |reason: String| refusal(says(&reason).to_string());
-    let pem = fs::read(&file.path).map_err(|error| of(error.to_string()))?;
-    Certificate::from_pem_bundle(&pem).map_err(|error| of(error.to_string()))
 }

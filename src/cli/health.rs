@@ -10,7 +10,7 @@ use super::{
     Ended, Failure, Result, Shell,
     words::{Check, Health},
 };
-use crate::{config::Open, telemetry::Chain};
+use crate::{config::Open, http, telemetry::Chain};
 
 /// Longer than the daemon lets an answer take.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -65,12 +65,7 @@ fn here(mut address: SocketAddr) -> SocketAddr {
 
 async fn ask(address: SocketAddr, token: Option<&str>) -> Result<Health, String> {
     let url = format!("http://{address}/readyz");
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(PATIENCE)
-        .build()
-        .map_err(|error| format!("could not prepare the request: {}", Chain(&error)))?;
+    let client = http::local_client(PATIENCE).map_err(|error| Chain(&error).to_string())?;
     let request = client.get(&url);
     let request = match token {
         Some(token) => request.bearer_auth(token),

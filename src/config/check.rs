@@ -23,7 +23,7 @@ use url::{Host, Url};
 use super::{
     AlarmKind, Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, Listing, MonthDay,
     NamedFile, Network, Problem, Query, Report, Schedule, SecretSource, Shape, SourceKind, StatsQuery, Target, Web,
-    Workspace, key_part, oddities,
+    Workspace, address, key_part, oddities,
     place::{Place, alternatives, did_you_mean},
     raw, target,
     zones::Zones,
@@ -172,9 +172,9 @@ fn limits(raw: &raw::Limits, at: &Place<'_>) -> Result<Limits, Problem> {
 
 fn network(raw: &raw::Network, at: &Place<'_>, env: &Env) -> Result<Network, Problem> {
     // A proxy's URL may hold a password, so the message does not show it.
-    let proxy = raw.proxy.as_deref().map(|text| match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err(at.key("proxy").problem("expected an address such as \"http://proxy.example:3128\"")),
+    let proxy = raw.proxy.as_deref().map(|text| {
+        address::parse(text)
+            .ok_or_else(|| at.key("proxy").problem("expected an address such as \"http://proxy.example:3128\""))
     });
     Ok(Network {
         proxy: proxy.transpose()?,
@@ -245,9 +245,7 @@ fn data_center_url(data_center: &str, at: &Place<'_>) -> Result<Url, Problem> {
 
 /// The vendor's address, without a slash at the end of its path.
 fn base_url(text: &str, at: &Place<'_>, network: &Network) -> Result<Url, Problem> {
-    let mut url = Url::parse(text)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    let mut url = address::parse(text)
         .ok_or_else(|| at.problem("expected an address such as \"https://api-01.moengage.com\""))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(at.problem("an address with a user or password in it; credentials have keys of their own"));
@@ -255,17 +253,8 @@ fn base_url(text: &str, at: &Place<'_>, network: &Network) -> Result<Url, Proble
     if url.query().is_some() || url.fragment().is_some() {
         return Err(at.problem("an address ends before \"?\" and \"#\"; remove them and what follows"));
     }
-    let loopback = match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    if url.scheme() == "http" && !loopback && !network.allow_http {
-        return Err(at.problem(
-            "http:// is not encrypted and so refused but for loopback; use https://, or set allow_http = true in \
-             [network]",
-        ));
+    if !address::is_permitted(&url, network.allow_http) {
+        return Err(at.problem(address::UNENCRYPTED));
     }
     let is_endpoint = |segment: &&str| ENDPOINTS.contains(segment);
     if let Some(endpoint) = url.path_segments().into_iter().flatten().find(is_endpoint) {

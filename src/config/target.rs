@@ -9,9 +9,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use serde::{Deserialize, Serialize};
-use url::{Host, Url};
+use url::Url;
 
-use super::{Problem, SecretSource};
+use super::{Problem, SecretSource, address};
 
 /// Somebody who is told.
 #[derive(Debug, Clone)]
@@ -189,23 +189,11 @@ impl Target {
 
 /// A usable address, or what is wrong with it.
 pub(super) fn address(text: &SecretString, allow_http: bool) -> Result<Url, &'static str> {
-    let url = Url::parse(text.expose_secret())
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .ok_or("expected an address that begins with https://")?;
-    let loopback = match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    if url.scheme() == "http" && !loopback && !allow_http {
-        return Err(
-            "http:// is not encrypted and so refused but for loopback; use https://, or set allow_http = true \
-                    in [network]",
-        );
+    let url = address::parse(text.expose_secret()).ok_or("expected an address that begins with https://")?;
+    match address::is_permitted(&url, allow_http) {
+        true => Ok(url),
+        false => Err(address::UNENCRYPTED),
     }
-    Ok(url)
 }
 
 /// The key behind a secret in the form of the Standard Webhooks specification, or what is wrong with it.

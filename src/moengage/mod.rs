@@ -38,10 +38,10 @@ pub use self::{
     failure::{Failure, RetryAfter, shown},
     page::{Page, Question, Record, RequestId},
     repair::{Oddity, Repair},
-    transport::ClientError,
 };
 use crate::{
     config::{Limits, Network, Query, Report, SourceKind},
+    http::ClientError,
     outcome::Outcome,
     signature,
 };

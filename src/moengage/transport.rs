@@ -4,18 +4,17 @@
 //! This file owns the network. It must not know the APIs: what a status means is theirs to say, except where a
 //! redirect or a proxy answered.
 
-use std::{error::Error, fs, io, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
-    Certificate, Proxy, StatusCode,
+    ClientBuilder, StatusCode,
     header::{
         ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION,
         TRANSFER_ENCODING,
     },
-    redirect,
 };
 use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
@@ -23,7 +22,8 @@ use url::Url;
 
 use super::failure::Redactor;
 use crate::{
-    config::{Limits, NamedFile, Network},
+    config::{Limits, Network, is_loopback, is_permitted},
+    http::{self, ClientError, Connector},
     outcome::Outcome,
 };
 
@@ -44,20 +44,6 @@ const HTTP2_WINDOW: u32 = 1024 * 1024;
 
 /// Everything but what RFC 3986 calls unreserved, so that no server can read a name in two ways.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// The client could not be made from the configuration.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct ClientError {
-    message: String,
-    source: Option<Box<dyn Error + Send + Sync>>,
-}
-
-impl ClientError {
-    fn new(message: String, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        ClientError { message, source: Some(source.into()) }
-    }
-}
 
 /// What to ask for, and what proves who asks.
 pub(super) struct Request {
@@ -107,26 +93,20 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) fn new(network: &Network, limits: &Limits) -> Result<Self, ClientError> {
-        let certificates = network.ca_file.as_ref().map(certificates).transpose()?.unwrap_or_default();
-        let clients = |through: &dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder| {
-            let client = |is_lenient: bool| {
-                let builder =
-                    builder(limits, certificates.clone()).http1_ignore_invalid_headers_in_responses(is_lenient);
-                build(through(builder), network.ca_file.as_ref())
-            };
-            Ok::<_, ClientError>(Clients { strict: client(false)?, lenient: client(true)? })
-        };
-        let (http, direct) = match &network.proxy {
-            Some(url) => {
-                let proxy = proxy(url)?;
-                (clients(&|builder| builder.proxy(proxy.clone()))?, None)
+        let connector = Connector::new(network)?;
+        let strict = |builder| adjust(builder, limits).http1_ignore_invalid_headers_in_responses(false);
+        let lenient = |builder| adjust(builder, limits).http1_ignore_invalid_headers_in_responses(true);
+        let http = Clients { strict: connector.client(strict)?, lenient: connector.client(lenient)? };
+        let direct = match network.proxy {
+            Some(_) => None,
+            None => {
+                Some(Clients { strict: connector.direct_client(strict)?, lenient: connector.direct_client(lenient)? })
             }
-            None => (clients(&|builder| builder)?, Some(clients(&reqwest::ClientBuilder::no_proxy)?)),
         };
         Ok(Transport {
             http,
             direct,
-            proxy: network.proxy.as_ref().map(place),
+            proxy: network.proxy.as_ref().map(http::origin),
             allow_http: network.allow_http,
             attempt_timeout: limits.attempt_timeout,
             connect_timeout: limits.connect_timeout,
@@ -148,7 +128,7 @@ impl Transport {
 
         loop {
             let url = &way[way.len() - 1];
-            let place = place(url);
+            let place = http::origin(url);
             let redirected_to = (way.len() > 1).then(|| place.clone());
             let response =
                 self.send(url, credentials.as_ref(), json.as_ref(), answer_by).await.map_err(|message| Fault {
@@ -227,13 +207,13 @@ impl Transport {
             Ok(Ok((response, true))) if response.status().is_success() && !has_length(&response) => Err(format!(
                 "{} answered with header lines that are not HTTP and without a length, so the end of its body cannot be \
                  known",
-                place(url)
+                http::origin(url)
             )),
             Ok(Ok((response, _))) => Ok(response),
-            Ok(Err(error)) => Err(self.unreachable(error, &place(url))),
+            Ok(Err(error)) => Err(self.unreachable(error, &http::origin(url))),
             Err(_) => {
                 let limit = self.attempt_timeout.min(ANSWER_TIMEOUT);
-                Err(format!("{} did not answer within {limit:?}", place(url)))
+                Err(format!("{} did not answer within {limit:?}", http::origin(url)))
             }
         }
     }
@@ -253,11 +233,11 @@ impl Transport {
         }
         clear_userinfo(&mut target);
         target.set_fragment(None);
-        let place = place(&target);
+        let place = http::origin(&target);
         if from.scheme() == "https" && target.scheme() == "http" {
             return Err(format!("it leads from https to {place}, where everybody could read and change the archive"));
         }
-        if target.scheme() == "http" && !self.allow_http && !is_loopback(&target) {
+        if !is_permitted(&target, self.allow_http) {
             return Err(format!("it leads to {place}, and http needs network.allow_http"));
         }
         if target.origin() != from.origin() && redactor.finds_signature(target.as_str()) {
@@ -484,17 +464,11 @@ pub(super) fn http_date(text: &str) -> Option<Timestamp> {
     httpdate::parse_http_date(text.trim()).ok()?.try_into().ok()
 }
 
-fn builder(limits: &Limits, certificates: Vec<Certificate>) -> reqwest::ClientBuilder {
+/// What downloads need beyond the common settings.
+fn adjust(builder: ClientBuilder, limits: &Limits) -> ClientBuilder {
     let downloads = u32::try_from(limits.concurrency).unwrap_or(u32::MAX);
-    reqwest::Client::builder()
-        .user_agent(concat!("moesync/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .referer(false)
+    builder
         .connect_timeout(limits.connect_timeout)
-        .tls_version_min(reqwest::tls::Version::TLS_1_2)
-        .tls_certs_merge(certificates)
-        .http1_allow_obsolete_multiline_headers_in_responses(true)
-        .http1_allow_spaces_after_header_name_in_responses(true)
         .http1_max_headers(MAX_HEADERS)
         // One connection carries all downloads from a host: with less, a slow consumer of one would stall the
         // others, and they would seem slow to the minimum rate. 2^31 - 1 is the protocol's limit.
@@ -502,54 +476,10 @@ fn builder(limits: &Limits, certificates: Vec<Certificate>) -> reqwest::ClientBu
         .http2_initial_connection_window_size(HTTP2_WINDOW.saturating_mul(downloads).min(i32::MAX as u32))
 }
 
-fn build(builder: reqwest::ClientBuilder, ca_file: Option<&NamedFile>) -> Result<reqwest::Client, ClientError> {
-    builder.build().map_err(|error| {
-        let message = match ca_file {
-            Some(file) => file.problem("its certificate authorities, or the system's, cannot be used").to_string(),
-            None => "cannot set up HTTP to MoEngage; the system's certificate authorities may be unusable".to_owned(),
-        };
-        ClientError::new(message, error.without_url())
-    })
-}
-
-fn certificates(file: &NamedFile) -> Result<Vec<Certificate>, ClientError> {
-    let says = |what: &str| file.problem(format_args!("{} {what}", file.path.display())).to_string();
-    let pem = fs::read(&file.path).map_err(|error| ClientError::new(says("cannot be read"), error))?;
-    let certificates =
-        Certificate::from_pem_bundle(&pem).map_err(|error| ClientError::new(says("is not PEM certificates"), error))?;
-    if certificates.is_empty() {
-        return Err(ClientError { message: says("holds no certificate in PEM form"), source: None });
-    }
-    Ok(certificates)
-}
-
-fn proxy(url: &Url) -> Result<Proxy, ClientError> {
-    if !matches!(url.scheme(), "http" | "https") {
-        let message = format!("network.proxy is a {} URL; only http and https proxies are supported", url.scheme());
-        return Err(ClientError { message, source: None });
-    }
-    Proxy::all(url.as_str())
-        .map_err(|error| ClientError::new(format!("network.proxy {} cannot be used", place(url)), error.without_url()))
-}
-
-/// Scheme, host and port: all of a URL that may be shown when its path or query may be secret.
-fn place(url: &Url) -> String {
-    url.origin().ascii_serialization()
-}
-
 fn clear_userinfo(url: &mut Url) {
     // Both fail only for URLs without a host, which have no userinfo either.
     let _ = url.set_username("");
     let _ = url.set_password(None);
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 fn later(from: Instant, by: Duration) -> Instant {

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use url::Host;
 
-use crate::config::{Open, Web};
+use crate::config::{Open, Web, is_loopback_host};
 
 /// Longest time that an answer may take to be made.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
@@ -125,11 +125,11 @@ impl Guard {
         }
         // Behind a proxy or a tunnel the port is another: it says nothing.
         match Host::parse(authority.host()) {
-            // Browsers ask nobody where localhost is, so no name server can make it point here from elsewhere.
-            Ok(Host::Domain(name)) => name == "localhost" || self.hosts.contains(&name),
-            // An address cannot be made to point elsewhere. On loopback only loopback makes sense.
-            Ok(Host::Ipv4(ip)) => !self.address.ip().is_loopback() || ip.is_loopback(),
-            Ok(Host::Ipv6(ip)) => !self.address.ip().is_loopback() || ip.is_loopback(),
+            // Browsers resolve localhost themselves, so DNS cannot point it here from elsewhere.
+            Ok(host) if is_loopback_host(&host) => true,
+            Ok(Host::Domain(name)) => self.hosts.contains(&name),
+            // DNS has no say in an address. A server on loopback is reached by no other.
+            Ok(Host::Ipv4(_) | Host::Ipv6(_)) => !self.address.ip().is_loopback(),
             Err(_) => false,
         }
     }
