@@ -17,7 +17,7 @@ use tracing::level_filters::LevelFilter;
 use crate::{
     config::{self, Config, Report},
     daemon::DaemonError,
-    dispatch::Dispatcher,
+    dispatch,
     ledger::{self, LedgerError},
     partition::Entry,
     sync::{Clock, Context, Progress, Selection, StartError, SystemClock, ledger_file},
@@ -235,8 +235,8 @@ impl Shell {
 
     /// A context that can speak to the vendor, with the ledger up to what the destinations hold.
     async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
-        // Whoever has named somebody to be told relies on it: find out before work begins.
-        Dispatcher::new(&config, self.clock.now()).map_err(Failure::Usage)?;
+        // Before work begins: a command whose notifications cannot be sent must not run silently.
+        dispatch::check(&config).map_err(Failure::Usage)?;
         let progress: Arc<dyn Progress> = Arc::new(self.bars.clone());
         let ctx = crate::sync::start(config, Arc::clone(&self.clock), progress).await?;
         crate::sync::recover(&ctx).await?;

@@ -19,7 +19,7 @@ pub use self::{
     load::{load, locate},
     place::Problem,
     raw::schema,
-    target::{AlarmKind, Channel, Events, Target},
+    target::{Channel, Events, Target},
 };
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};

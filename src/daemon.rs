@@ -16,8 +16,9 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{AlarmKind, Config, Problem},
-    dispatch::{self, Dispatcher},
+    alarm_kind::AlarmKind,
+    config::{Config, Problem},
+    dispatch,
     ledger::LedgerError,
     partition::Settled,
     sync::{self, Clock, Command, Context, Progress, StartError},
@@ -73,14 +74,14 @@ pub async fn run(
 
     let config = Arc::new(load()?);
     let listener = web::Listener::bind(&config.web).await?;
-    let dispatcher = Dispatcher::new(&config, clock.now()).map_err(StartError::Configuration)?;
+    dispatch::check(&config).map_err(StartError::Configuration)?;
     // Another process may take its time with the ledger.
     let started = tokio::select! {
         started = sync::start(config, Arc::clone(&clock), Arc::clone(&progress)) => started?,
         () = told_to_stop(&mut interrupts, &mut terminations) => return Ok(()),
     };
     let mut ctx = Arc::new(started);
-    dispatcher.begin(&ctx).await.map_err(StartError::from)?;
+    dispatch::register_targets(&ctx).await.map_err(StartError::from)?;
     let current = watch::Sender::new(Arc::clone(&ctx));
     let url = listener.as_ref().map(web::Listener::url);
     let (commands, mut inbox) = mpsc::channel(8);
@@ -157,7 +158,7 @@ pub async fn run(
                 if let Some(message) = replaced {
                     ctx.bulletin.raise(AlarmKind::Ledger, "the file", message);
                 }
-                dispatcher.begin(&ctx).await.map_err(StartError::from)?;
+                dispatch::register_targets(&ctx).await.map_err(StartError::from)?;
                 current.send_replace(Arc::clone(&ctx));
             }
             Err(error) => return Err(StartError::from(error).into()),
@@ -274,7 +275,7 @@ async fn reload(load: impl Fn() -> Result<Config, Problem>, old: &Context) -> Op
     tell(&[Some(NotifyState::Reloading), started].into_iter().flatten().collect::<Vec<_>>());
     let loaded = async {
         let config = Arc::new(load()?);
-        Dispatcher::new(&config, old.clock.now()).map_err(StartError::Configuration)?;
+        dispatch::check(&config).map_err(StartError::Configuration)?;
         Ok::<_, DaemonError>(sync::reload(old, config).await?)
     }
     .await;

@@ -10,8 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    alarm::{Change, Key, Phase},
-    config::{AlarmKind, SourceKind},
+    alarm::{AlarmKey, Change, Phase},
+    alarm_kind::AlarmKind,
+    config::SourceKind,
     outcome::{Attempt, OTHER_CONTENT, Outcome},
     partition::Entry,
 };
@@ -181,12 +182,12 @@ impl Content {
 
     /// What is to be said of alarms that changed: those of one kind, in one workspace, in the same way, together. With
     /// each the alarms that are known by it.
-    pub fn of_changes(changes: &[Change], now: Timestamp) -> Vec<(Self, Vec<Key>)> {
+    pub fn of_changes(changes: &[Change], now: Timestamp) -> Vec<(Self, Vec<AlarmKey>)> {
         let mut groups: BTreeMap<_, Vec<&Change>> = BTreeMap::new();
         for change in changes {
             let Some(phase) = change.phase else { continue };
             let subject = &change.key.1;
-            let within = change.danger.as_ref().and_then(|danger| danger.within);
+            let within = change.alarm.as_ref().and_then(|alarm| alarm.within);
             groups
                 .entry((
                     phase,
@@ -208,12 +209,12 @@ impl Content {
                     workspace: workspace.clone(),
                     destination: destination.clone(),
                     within_seconds: within.map(|within| within.as_secs()),
-                    partitions: changes.iter().filter_map(|c| Some(c.danger.as_ref()?.partitions)).sum(),
+                    partitions: changes.iter().filter_map(|c| Some(c.alarm.as_ref()?.partitions)).sum(),
                     reports: reports(&changes),
                     nearest: nearest(&changes).map(NearestData::new),
                     message: String::new(),
                 };
-                let said = changes.iter().find_map(|change| change.danger.as_ref()?.message.clone());
+                let said = changes.iter().find_map(|change| change.alarm.as_ref()?.message.clone());
                 data.message = sentence(phase, &data, is_of_reports, within, said);
                 let keys = changes.iter().map(|change| change.key.clone()).collect();
                 match phase {
@@ -304,7 +305,7 @@ impl NearestData {
 
 /// What an alarm is called, or was when it was last told.
 fn kind(change: &Change) -> AlarmKind {
-    let now = change.danger.as_ref().map(|danger| danger.kind);
+    let now = change.alarm.as_ref().map(|alarm| alarm.kind);
     now.or_else(|| change.before.as_ref().map(|before| before.kind)).unwrap_or(change.key.0)
 }
 
@@ -312,9 +313,9 @@ fn reports(changes: &[&Change]) -> Vec<ReportData> {
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for change in changes {
         let subject = &change.key.1;
-        match (&change.danger, &subject.workspace, &subject.report) {
-            (Some(danger), ..) => {
-                for (id, partitions) in &danger.reports {
+        match (&change.alarm, &subject.workspace, &subject.report) {
+            (Some(alarm), ..) => {
+                for (id, partitions) in &alarm.reports {
                     *counts.entry((id.workspace.clone(), id.report.clone())).or_default() += partitions;
                 }
             }
@@ -330,7 +331,7 @@ fn reports(changes: &[&Change]) -> Vec<ReportData> {
 }
 
 fn nearest<'a>(changes: &[&'a Change]) -> Option<&'a Entry> {
-    let entries = changes.iter().filter_map(|change| change.danger.as_ref()?.nearest.as_ref());
+    let entries = changes.iter().filter_map(|change| change.alarm.as_ref()?.nearest.as_ref());
     entries.min_by_key(|entry| (entry.partition.expires_at.unwrap_or(Timestamp::MAX), &entry.partition.id))
 }
 

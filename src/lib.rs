@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md has the map of the house.
 
 pub mod alarm;
+pub mod alarm_kind;
 pub mod archive;
 pub mod cli;
 pub mod config;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    dispatch::Dispatcher,
+    dispatch::{self, Dispatcher},
     sync::{self, Context, Selection, Summary},
     telemetry::Chain,
 };
@@ -28,7 +28,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 /// Makes one pass over `selection` and shows how its partitions stand after it.
 pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection: &Selection) -> Result {
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(Failure::Usage)?;
-    dispatcher.begin(ctx).await?;
+    dispatch::register_targets(ctx).await?;
     let started = dispatcher.announce_start(ctx);
     let summary = sync::once(ctx, selection, stop_signal()).await;
     // Nobody who reads has to wait until others are told.

@@ -21,13 +21,14 @@ use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
 use super::{
-    AlarmKind, Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, Listing, MonthDay,
-    NamedFile, Network, Problem, Query, Report, Schedule, SecretSource, Shape, SourceKind, StatsQuery, Target, Web,
-    Workspace, address, key_part, oddities,
+    Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, Listing, MonthDay, NamedFile,
+    Network, Problem, Query, Report, Schedule, SecretSource, Shape, SourceKind, StatsQuery, Target, Web, Workspace,
+    address, key_part, oddities,
     place::{Place, alternatives, did_you_mean},
     raw, target,
     zones::Zones,
 };
+use crate::alarm_kind::AlarmKind;
 
 type Env = BTreeMap<String, String>;
 

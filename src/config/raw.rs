@@ -12,7 +12,8 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-use super::{AlarmKind, ApiVersion, Open, Shape, SourceKind};
+use super::{ApiVersion, Open, Shape, SourceKind};
+use crate::alarm_kind::AlarmKind;
 
 /// MoEngage's data centres (https://api-{dc}.moengage.com).
 pub(super) const DATA_CENTERS: [&str; 7] = ["01", "02", "03", "04", "05", "06", "101"];

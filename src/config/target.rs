@@ -3,15 +3,15 @@
 //! This file owns the words for what can be told. It must not know how it is told, nor when. An address is a secret:
 //! whoever has that of a Slack channel can write there.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
-use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{Problem, SecretSource, address};
+use crate::alarm_kind::AlarmKind;
 
 /// Somebody who is told.
 #[derive(Debug, Clone)]
@@ -57,87 +57,6 @@ pub struct Events {
     pub stored: bool,
     /// Once a day how many were stored, though it be none.
     pub summary: bool,
-}
-
-/// What can be wrong. Every alarm in a log, a message or on a page is one of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AlarmKind {
-    /// A report was or may have been there, and is gone.
-    Lost,
-    /// A report may be gone soon.
-    Expiring,
-    /// Nothing was stored long after it was due.
-    Late,
-    /// The vendor refuses the credentials of a workspace.
-    Unauthorized,
-    /// The vendor refuses the request itself.
-    Rejected,
-    /// What comes is broken, again.
-    Corrupt,
-    /// What comes is of a format that cannot be verified.
-    Unsupported,
-    /// The destination refuses, again.
-    StoreFailed,
-    /// Other content was at a report's place.
-    OtherContent,
-    /// The ledger was damaged or taken away.
-    Ledger,
-    /// The new configuration cannot be used.
-    Configuration,
-    /// The local clock is wrong.
-    Clock,
-    /// A fault of moesync itself.
-    Panic,
-}
-
-impl AlarmKind {
-    /// Every kind.
-    pub const ALL: [AlarmKind; 13] = [
-        AlarmKind::Lost,
-        AlarmKind::Expiring,
-        AlarmKind::Late,
-        AlarmKind::Unauthorized,
-        AlarmKind::Rejected,
-        AlarmKind::Corrupt,
-        AlarmKind::Unsupported,
-        AlarmKind::StoreFailed,
-        AlarmKind::OtherContent,
-        AlarmKind::Ledger,
-        AlarmKind::Configuration,
-        AlarmKind::Clock,
-        AlarmKind::Panic,
-    ];
-
-    /// The word used in logs, messages, the configuration and the ledger.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            AlarmKind::Lost => "lost",
-            AlarmKind::Expiring => "expiring",
-            AlarmKind::Late => "late",
-            AlarmKind::Unauthorized => "unauthorized",
-            AlarmKind::Rejected => "rejected",
-            AlarmKind::Corrupt => "corrupt",
-            AlarmKind::Unsupported => "unsupported",
-            AlarmKind::StoreFailed => "store_failed",
-            AlarmKind::OtherContent => "other_content",
-            AlarmKind::Ledger => "ledger",
-            AlarmKind::Configuration => "configuration",
-            AlarmKind::Clock => "clock",
-            AlarmKind::Panic => "panic",
-        }
-    }
-
-    /// The kind that `word` names.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
-    }
-}
-
-impl fmt::Display for AlarmKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
 }
 
 impl Events {

@@ -24,7 +24,8 @@ use sqlx::{
 
 use super::{Claim, Claimed, LedgerError, holder, holder::Holder, identity};
 use crate::{
-    config::{AlarmKind, SourceKind},
+    alarm_kind::AlarmKind,
+    config::SourceKind,
     outcome::{Attempt, Outcome, StoredObject},
     partition::{Entry, Settled, Settlement},
     plan::{LedgerView, MARK_TOLERANCE, Plan},

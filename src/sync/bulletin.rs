@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::config::AlarmKind;
+use crate::alarm_kind::AlarmKind;
 
 /// Shared by everything that works with the same ledger.
 #[derive(Debug, Default)]

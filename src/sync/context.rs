@@ -16,7 +16,8 @@ use tracing::warn;
 
 use super::{Bulletin, Pulse, pace::Pace};
 use crate::{
-    config::{AlarmKind, Config, Report, SourceKind, Workspace},
+    alarm_kind::AlarmKind,
+    config::{Config, Report, SourceKind, Workspace},
     ledger::{Ledger, LedgerError},
     moengage::{self, Failure},
     outcome::{CLOCK_TOLERANCE, Outcome},

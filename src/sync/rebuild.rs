@@ -19,7 +19,8 @@ use tracing::{error, info, warn};
 
 use super::{Context, describe_again, inspect::digest};
 use crate::{
-    config::{AlarmKind, Report, SourceKind},
+    alarm_kind::AlarmKind,
+    config::{Report, SourceKind},
     ledger::{Claimed, LedgerError},
     outcome::StoredObject,
     partition::{Entry, Settled},

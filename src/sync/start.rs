@@ -9,7 +9,8 @@ use tracing::{error, info, warn};
 
 use super::{Bulletin, Clock, Context, Progress, Pulse, Secrets};
 use crate::{
-    config::{AlarmKind, Config, Ledger},
+    alarm_kind::AlarmKind,
+    config::{Config, Ledger},
     ledger::{self, Found, LedgerError},
     moengage,
     store::{Budget, Destination},

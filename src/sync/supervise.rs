@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use tracing::error;
 
 use super::Bulletin;
-use crate::config::AlarmKind;
+use crate::alarm_kind::AlarmKind;
 
 /// How long a task that has panicked pauses; twice as long each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -9,7 +9,8 @@ use tracing::{error, info, warn};
 
 use super::Context;
 use crate::{
-    alarm::{self, Alarm},
+    alarm,
+    alarm_kind::AlarmKind,
     outcome::{Attempt, OTHER_CONTENT, Outcome, StoredObject},
     partition::{Entry, Settled},
     plan::{Decision, Item},
@@ -70,24 +71,24 @@ pub(super) fn tell(
     }
 }
 
-fn headline(alarm: Alarm) -> String {
+fn headline(alarm: AlarmKind) -> &'static str {
     match alarm {
-        Alarm::Lost => "is lost".into(),
-        Alarm::Expiring { within } if within.is_zero() => "is past its expiry and not stored".into(),
-        Alarm::Expiring { within } => format!("expires within {within:#} and is not stored"),
-        Alarm::Unauthorized => "cannot be fetched, the vendor refuses the credentials".into(),
-        Alarm::Rejected => "cannot be fetched, the vendor refuses the request".into(),
-        Alarm::Corrupt => "came broken again".into(),
-        Alarm::Unsupported => "came in a format that cannot be verified".into(),
-        Alarm::StoreFailed => "could not be stored again".into(),
-        Alarm::Late => "is late".into(),
+        AlarmKind::Lost => "is lost",
+        AlarmKind::Expiring => "is not stored and expires soon",
+        AlarmKind::Unauthorized => "cannot be fetched, the vendor refuses the credentials",
+        AlarmKind::Rejected => "cannot be fetched, the vendor refuses the request",
+        AlarmKind::Corrupt => "came broken again",
+        AlarmKind::Unsupported => "came in a format that cannot be verified",
+        AlarmKind::StoreFailed => "could not be stored again",
+        AlarmKind::Late => "is late",
+        kind => kind.as_str(),
     }
 }
 
 /// What was last said of the workspaces that wait.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    said: BTreeMap<String, Option<Alarm>>,
+    said: BTreeMap<String, Option<AlarmKind>>,
 }
 
 impl Held {

@@ -20,7 +20,8 @@ use tracing::{debug, error, info, warn};
 
 use super::{Context, Done, Frame, jitter, sync_one};
 use crate::{
-    config::{AlarmKind, Report},
+    alarm_kind::AlarmKind,
+    config::Report,
     ledger::{Claimed, LedgerError},
     outcome::Outcome,
     partition::Settled,

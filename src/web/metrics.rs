@@ -21,8 +21,8 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::{State, overview::Standing, read_ledger};
 use crate::{
-    alarm::Alarm,
-    config::{AlarmKind, SourceKind},
+    alarm_kind::AlarmKind,
+    config::SourceKind,
     ledger::{AttemptFigures, DURATION_BOUNDS, LedgerError, ReportFigures},
     outcome::Outcome,
     report::ReportId,
@@ -153,7 +153,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
         "Partitions in danger or lately lost, by the worst that is to be said of each.",
     );
     for report in reports {
-        for alarm in Alarm::WORDS {
+        for alarm in AlarmKind::OF_PARTITIONS.map(AlarmKind::as_str) {
             let count = alarms.get(&(report.id.clone(), alarm)).copied().unwrap_or(0);
             text.sample("moesync_alarms", &and(of(&report.id, report.source), ("alarm", alarm)), count);
         }

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::read_ledger;
 use crate::{
-    alarm::{self, Alarm},
+    alarm,
+    alarm_kind::AlarmKind,
     config::{MonthDay, Report, Schedule, SourceKind},
     ledger::{Ledger, LedgerError, ReportFigures},
     partition::{Entry, Settled, State},
@@ -229,8 +230,8 @@ impl Counts {
 }
 
 impl Danger {
-    fn new(entry: &Entry, alarm: Alarm, now: Timestamp) -> Self {
-        let left = entry.partition.expires_at.filter(|_| alarm != Alarm::Lost && entry.settled != Settled::Stored);
+    fn new(entry: &Entry, alarm: AlarmKind, now: Timestamp) -> Self {
+        let left = entry.partition.expires_at.filter(|_| alarm != AlarmKind::Lost && entry.settled != Settled::Stored);
         Self {
             status: PartitionStatus::new(entry, true, now),
             alarm: alarm.as_str().to_owned(),
@@ -287,7 +288,7 @@ impl Standing {
     }
 
     /// The worst that is to be said of a partition.
-    pub(super) fn alarm(&self, ctx: &Context, entry: &Entry) -> Option<Alarm> {
+    pub(super) fn alarm(&self, ctx: &Context, entry: &Entry) -> Option<AlarmKind> {
         match self.refreshed.contains(&entry.partition.id) {
             true => alarm::of_planned(entry, &ctx.config.alarms, self.now),
             false => alarm::of(entry, &ctx.config.alarms, self.now),
@@ -295,7 +296,7 @@ impl Standing {
     }
 
     /// What calls for attention: first what can still be saved, by the time that is left.
-    pub(super) fn dangers(&self, ctx: &Context) -> impl Iterator<Item = (&Entry, Alarm)> {
+    pub(super) fn dangers(&self, ctx: &Context) -> impl Iterator<Item = (&Entry, AlarmKind)> {
         let configured: HashSet<_> = self.figures.iter().map(|figures| &figures.id).collect();
         let mut dangers: Vec<_> = self
             .recent
@@ -304,7 +305,7 @@ impl Standing {
             .filter_map(|entry| Some((entry, self.alarm(ctx, entry)?)))
             .collect();
         dangers.sort_by_key(|(entry, alarm)| {
-            (*alarm == Alarm::Lost, entry.partition.expires_at.unwrap_or(Timestamp::MAX), &entry.partition.id)
+            (*alarm == AlarmKind::Lost, entry.partition.expires_at.unwrap_or(Timestamp::MAX), &entry.partition.id)
         });
         dangers.into_iter()
     }

@@ -12,9 +12,12 @@ use jiff::{
     SignedDuration,
     civil::{Weekday, date, time},
 };
-use moesync::config::{
-    self, AlarmKind, Channel, Config, Events, Ledger, MonthDay, Open, Query, Schedule, SecretSource, Shape, SourceKind,
-    StatsQuery,
+use moesync::{
+    alarm_kind::AlarmKind,
+    config::{
+        self, Channel, Config, Events, Ledger, MonthDay, Open, Query, Schedule, SecretSource, Shape, SourceKind,
+        StatsQuery,
+    },
 };
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;

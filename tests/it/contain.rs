@@ -15,9 +15,9 @@ use std::{
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use moesync::{
-    config::{self, AlarmKind},
-    daemon,
-    dispatch::Dispatcher,
+    alarm_kind::AlarmKind,
+    config, daemon,
+    dispatch::{self, Dispatcher},
     emulator::Campaigns,
     ledger,
     outcome::Outcome,
@@ -80,7 +80,7 @@ async fn eight_reports_of_a_destination_that_never_answers_do_not_delay_two_of_a
     bench.write_config(&(with_hung(&bench, &hung, 8) + &receiver.webhook()));
     let ctx = bench.context().await;
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
-    dispatcher.begin(&ctx).await.unwrap();
+    dispatch::register_targets(&ctx).await.unwrap();
     let passing = {
         let ctx = Arc::clone(&ctx);
         tokio::spawn(async move { sync::once(&ctx, &Selection::default(), std::future::pending()).await })

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use clap::Parser as _;
 use moesync::{
+    alarm_kind::AlarmKind,
     cli::Arguments,
-    config::AlarmKind,
     event::Event,
     words::{BackfillPreview, Checked, Explanation, Health, Partitions, Planned, Signed, Verification},
 };

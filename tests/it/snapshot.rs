@@ -12,7 +12,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flate2::read::MultiGzDecoder;
 use jiff::{SignedDuration, civil::date};
 use moesync::{
-    config::{AlarmKind, SourceKind},
+    alarm_kind::AlarmKind,
+    config::SourceKind,
     emulator::{Campaigns, DeliveryType},
     ledger::{self, Claimed},
     outcome::Outcome,

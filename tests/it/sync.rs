@@ -15,8 +15,9 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use jiff::SignedDuration;
 use moesync::{
-    alarm::{self, Alarm},
-    config::{AlarmKind, SourceKind},
+    alarm,
+    alarm_kind::AlarmKind,
+    config::SourceKind,
     emulator::Fault,
     ledger,
     outcome::Outcome,
@@ -492,7 +493,7 @@ async fn an_unsupported_format_is_kept_whole_at_first_sight_and_asked_for_daily(
         assert_eq!(entry.next_attempt_at.unwrap(), bench.clock.read() + SignedDuration::from_hours(24));
         let message = entry.message.as_deref().unwrap();
         assert!(message.contains("rar") && message.contains("choose zip in the report's settings"), "{message}");
-        assert_eq!(alarm::of(&entry, &ctx.config.alarms, bench.clock.read()), Some(Alarm::Unsupported));
+        assert_eq!(alarm::of(&entry, &ctx.config.alarms, bench.clock.read()), Some(AlarmKind::Unsupported));
         assert!(alarm::begins(&entry) == (attempts == 1), "one alert");
         // By the second time the next date has come, too.
         let kept = bench.kept_in("_quarantine");

@@ -11,8 +11,8 @@ use tracing::error;
 
 use super::{BindId as _, Ledger, LedgerError, Query};
 use crate::{
-    alarm::{Key, Subject, Told},
-    config::AlarmKind,
+    alarm::{AlarmKey, Notified, Subject},
+    alarm_kind::AlarmKind,
     event::Event,
     outcome::{self, Attempt, StoredObject},
     partition::Entry,
@@ -179,7 +179,7 @@ impl Ledger {
     }
 
     /// The alarms that `target` knows of and that are not over.
-    pub async fn told(&self, target: &str) -> Result<BTreeMap<Key, Told>, LedgerError> {
+    pub async fn told(&self, target: &str) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
         let rows = sqlx::query(TOLD).bind(target).fetch_all(&self.pool).await;
         self.told_from(&rows.map_err(|error| self.error("read", error))?)
     }
@@ -190,7 +190,9 @@ impl Ledger {
         &self,
         target: &str,
         now: Timestamp,
-        decide: impl FnOnce(&BTreeMap<Key, Told>) -> (Vec<(Key, Option<Told>)>, Vec<(Event, Vec<Key>)>),
+        decide: impl FnOnce(
+            &BTreeMap<AlarmKey, Notified>,
+        ) -> (Vec<(AlarmKey, Option<Notified>)>, Vec<(Event, Vec<AlarmKey>)>),
     ) -> Result<(), LedgerError> {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
@@ -522,7 +524,7 @@ impl Ledger {
         connection: &mut SqliteConnection,
         target: &str,
         event: &Event,
-        alarms: &[Key],
+        alarms: &[AlarmKey],
         now: Timestamp,
     ) -> Result<(), LedgerError> {
         let alarms: Vec<_> =
@@ -543,11 +545,11 @@ impl Ledger {
         .map_err(|error| self.error("write", error))
     }
 
-    fn told_from(&self, rows: &[SqliteRow]) -> Result<BTreeMap<Key, Told>, LedgerError> {
+    fn told_from(&self, rows: &[SqliteRow]) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
         let of = |row: &SqliteRow| {
             let subject = self.text(row, "subject")?;
             let subject = serde_json::from_str(&subject).map_err(|_| self.nonsense("told.subject", &subject))?;
-            let told = Told {
+            let told = Notified {
                 since: self.instant(row, "since")?,
                 kind: self.alarm_kind(row, "told_as")?,
                 within: self.get::<Option<i64>>(row, "within")?.map(SignedDuration::from_secs),

@@ -1,0 +1,135 @@
+//! What is at risk now, and the events that follow for each target.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::deliver::{event, subscribers};
+use crate::{
+    alarm::{self, AlarmKey, AlarmStatus, Change, Facts, Notified, Phase},
+    alarm_kind::AlarmKind,
+    config::{Channel, Events, Target},
+    event::Content,
+    ledger::LedgerError,
+    plan,
+    report::ReportId,
+    sync::Context,
+};
+
+/// The alarms at one time.
+pub(super) struct Evaluation {
+    pub(super) all: BTreeMap<AlarmKey, AlarmStatus>,
+    /// The same for each target that receives events, by its name: what it does not receive stands for nothing else.
+    by_target: BTreeMap<String, BTreeMap<AlarmKey, AlarmStatus>>,
+    /// The alarms that have not ended, for each dead man's switch, by its name.
+    pub(super) unresolved: BTreeMap<String, BTreeMap<AlarmKey, Notified>>,
+    /// Number of configured partitions that are due and not stored.
+    pub(super) pending: usize,
+    pub(super) now: Timestamp,
+}
+
+impl Evaluation {
+    /// The alarms that are certainly on.
+    pub(super) fn active(&self) -> impl Iterator<Item = &AlarmKey> {
+        self.all.iter().filter(|(_, status)| matches!(status, AlarmStatus::Active(_))).map(|(key, _)| key)
+    }
+}
+
+/// Evaluates the alarms from what the ledger holds.
+pub(super) async fn evaluate(ctx: &Context) -> Result<Evaluation, LedgerError> {
+    let now = ctx.clock.now();
+    let view = ctx.view(&ctx.ledger, now).await?;
+    let plan = plan::plan(&ctx.config.reports, &view, now);
+    let is_configured = |id: ReportId| ctx.config.reports.iter().any(|report| report.report_id() == id);
+    let mut lost = ctx.ledger.lost().await?;
+    lost.retain(|entry| is_configured(entry.partition.id.report_id()));
+    let mut incidents = ctx.incidents();
+    if ctx.ledger.is_shared() {
+        // Another process may have these alarms, and only that one ends them.
+        for kind in [AlarmKind::StoreFailed, AlarmKind::Ledger, AlarmKind::Configuration, AlarmKind::Panic] {
+            incidents.entry(kind).or_insert(None);
+        }
+    }
+    let fetched = alarm::reports_being_fetched(&plan, &ctx.config.alarms, now);
+    let fetching_since = ctx.ledger.note_fetching(&fetched, now).await?;
+    let survey = |kinds: &BTreeSet<AlarmKind>| {
+        alarm::survey(&Facts {
+            plan: &plan,
+            view: &view,
+            lost: &lost,
+            incidents: &incidents,
+            alarms: &ctx.config.alarms,
+            kinds,
+            fetching_since: &fetching_since,
+            now,
+        })
+    };
+    let by_target = subscribers(&ctx.config).map(|(target, events)| (target.name.clone(), survey(&events.alarms)));
+    let mut evaluation = Evaluation {
+        all: survey(&BTreeSet::from(AlarmKind::ALL)),
+        by_target: by_target.collect(),
+        unresolved: BTreeMap::new(),
+        pending: plan.items.iter().filter(|item| alarm::is_pending(item, now)).count(),
+        now,
+    };
+    for target in ctx.config.notify.iter().filter(|target| matches!(target.channel, Channel::Ping { .. })) {
+        let unresolved = record_for_heartbeat(ctx, target, &evaluation).await?;
+        evaluation.unresolved.insert(target.name.clone(), unresolved);
+    }
+    Ok(evaluation)
+}
+
+/// Records the alarms of a dead man's switch, as [`write_alarms`] does for targets that receive events. An undetermined
+/// alarm stays as it was. Returns those that have not ended.
+async fn record_for_heartbeat(
+    ctx: &Context,
+    target: &Target,
+    evaluation: &Evaluation,
+) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
+    let notified = ctx.ledger.told(&target.name).await?;
+    if alarm::compare(&notified, &evaluation.all).is_empty() {
+        return Ok(notified);
+    }
+    let now = evaluation.now;
+    let records = |notified: &BTreeMap<AlarmKey, Notified>| {
+        let changes = alarm::compare(notified, &evaluation.all);
+        changes.into_iter().map(|change| (change.key.clone(), change.notified(now))).collect()
+    };
+    ctx.ledger.tell(&target.name, now, |notified| (records(notified), Vec::new())).await?;
+    ctx.ledger.told(&target.name).await
+}
+
+/// Writes an event for each alarm of `target` that began, worsened or ended.
+pub(super) async fn write_alarms(
+    ctx: &Context,
+    target: &Target,
+    events: &Events,
+    evaluation: &Evaluation,
+) -> Result<(), LedgerError> {
+    let alarms = evaluation.by_target.get(&target.name).into_iter().flatten();
+    let received: BTreeMap<AlarmKey, AlarmStatus> = alarms
+        .map(|(key, status)| match status {
+            // An alarm that the target does not receive neither begins nor ends for it.
+            AlarmStatus::Active(alarm) if !events.alarms.contains(&alarm.kind) => {
+                (key.clone(), AlarmStatus::Undetermined)
+            }
+            status => (key.clone(), status.clone()),
+        })
+        .collect();
+    let now = evaluation.now;
+    if alarm::compare(&ctx.ledger.told(&target.name).await?, &received).is_empty() {
+        return Ok(());
+    }
+    let decide = |notified: &BTreeMap<AlarmKey, Notified>| {
+        let changes = alarm::compare(notified, &received);
+        let records = changes.iter().map(|change| (change.key.clone(), change.notified(now))).collect();
+        let is_received = |change: &Change| {
+            let before = change.before.as_ref().map_or(change.key.0, |before| before.kind);
+            change.phase != Some(Phase::Ended) || events.alarms.contains(&before)
+        };
+        let changes: Vec<_> = changes.into_iter().filter(is_received).collect();
+        let contents = Content::of_changes(&changes, now).into_iter();
+        (records, contents.map(|(content, keys)| (event(content, now), keys)).collect())
+    };
+    ctx.ledger.tell(&target.name, now, decide).await
+}
