@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::warn;
 
-use super::{Bulletin, Pulse, pace::Pace};
+use super::{Bulletin, Publication, Pulse, pace::Pace};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Config, Report, SourceKind, Workspace},
@@ -85,6 +85,8 @@ pub struct Context {
     pub(super) pace: Arc<Pace>,
     /// Whether the daemon's loop turns.
     pub pulse: Pulse,
+    /// The last plan, for all who show or notify. Shared by the contexts of one ledger.
+    pub planned: Publication,
     /// What the process has to say of itself.
     pub bulletin: Arc<Bulletin>,
     pub(super) skews: Arc<Skews>,

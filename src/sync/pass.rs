@@ -1,6 +1,6 @@
 //! Many partitions at once: who goes first, how many at a time, and when to come back.
 //!
-//! This file owns concurrency and waiting. It acts on a [`Plan`] and must not decide what one says.
+//! This file owns concurrency and waiting. It acts on a [`Plan`](crate::plan::Plan) and must not decide what one says.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -13,11 +13,14 @@ use std::{
 
 use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use tracing::{debug, error, info};
 
 use super::{
-    Context, jitter,
+    Context, Planned, jitter,
     supervise::{self, Pauses},
     tell::Held,
     workers::{Ended, Finished, Workers},
@@ -26,7 +29,7 @@ use crate::{
     ledger::LedgerError,
     outcome::Outcome,
     partition::{Entry, Settled, State},
-    plan::{self, Decision, Item, Plan},
+    plan::{Decision, Item, LedgerView},
     report::PartitionId,
     retry::{self, QUICK_TRIES},
     telemetry::Chain,
@@ -110,6 +113,9 @@ const SHORTEST_SLEEP: SignedDuration = SignedDuration::from_millis(100);
 /// How many steps of a long absence one pass catches up with; each is five weeks.
 const MOST_STEPS: usize = 100;
 
+/// How long after an attempt the plan is published again, so that many attempts make one plan.
+const PUBLISHING_DELAY: Duration = Duration::from_millis(250);
+
 /// How long the daemon waits after the ledger refused.
 const LEDGER_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -134,7 +140,8 @@ pub async fn once(
 
     let mut held = Held::default();
     'planning: for step in 0..MOST_STEPS {
-        let plan = replan(&workers, step == 0).await?;
+        let planned = replan(&workers, step == 0).await?;
+        let plan = &planned.plan;
         let now = ctx.clock.now();
         let before = selected.len();
         held.tell(ctx, &only_held(&plan.items, |item| selection.covers(&item.entry.partition.id)), now);
@@ -142,11 +149,12 @@ pub async fn once(
         // Only a command asks for what a refused key holds, and each time it ends with the first refusal: what it asked for
         // longest ago comes first, so that none waits for ever behind another key's.
         let mut refused: Vec<Item> = Vec::new();
-        for item in plan.items {
+        for item in &plan.items {
             let id = item.entry.partition.id.clone();
             if item.report.is_none() || !selection.covers(&id) || !selected.insert(id.clone()) {
                 continue;
             }
+            let item = item.clone();
             match item.decision {
                 Decision::Fetch | Decision::Refresh | Decision::Backoff { .. } => workers.queue.push_back(item),
                 Decision::Held { outcome: Outcome::Unauthorized, .. } => refused.push(item),
@@ -238,6 +246,7 @@ pub async fn once(
         }
     }
 
+    ctx.planned.publish(plan_now(ctx, awaits_answer(&workers)).await?);
     let now = ctx.clock.now();
     summary.entries = ctx.ledger.entries().await?;
     summary.entries.retain(|entry| selected.contains(&entry.partition.id) && entry.state(now) != State::Scheduled);
@@ -286,12 +295,15 @@ async fn turn(
     let mut wake_at: Option<Timestamp> = None;
     let mut is_first = true;
     let mut is_partial = false;
+    let mut publish_at: Option<Instant> = None;
     loop {
         let now = workers.ctx.clock.now();
         let may_go_on = is_partial && workers.has_answered;
         if may_go_on || wake_at.is_none_or(|at| at <= now) {
             match replan(workers, is_first).await {
-                Ok(plan) => {
+                Ok(planned) => {
+                    let plan = &planned.plan;
+                    publish_at = None;
                     wake_at = plan.next_change();
                     is_first = false;
                     held.tell(&workers.ctx, &only_held(&plan.items, |_| true), now);
@@ -301,9 +313,10 @@ async fn turn(
                         if is_partial { plan.is_idle() && !workers.is_busy() } else { workers.has_answered };
                     workers.queue = plan
                         .items
-                        .into_iter()
+                        .iter()
                         .filter(|item| matches!(item.decision, Decision::Fetch | Decision::Refresh))
                         .filter(|item| !workers.has(&item.entry.partition.id))
+                        .cloned()
                         .collect();
                 }
                 Err(error) if error.needs_reopening() => {
@@ -315,6 +328,13 @@ async fn turn(
                     workers.ctx.bulletin.note_refusal(Chain(&error).to_string());
                     wake_at = Some(now + LEDGER_PAUSE);
                 }
+            }
+        }
+        if publish_at.take_if(|at| *at <= Instant::now()).is_some() {
+            match plan_now(&workers.ctx, awaits_answer(workers)).await {
+                Ok(planned) => drop(workers.ctx.planned.publish(planned)),
+                // The next plan fails likewise, and reports it.
+                Err(error) => debug!("could not publish the plan: {}", Chain(&error)),
             }
         }
         workers.start_ready();
@@ -349,6 +369,7 @@ async fn turn(
             }
             finished = workers.next(), if workers.is_busy() => finished,
             () = tokio::time::sleep(PLACES_INTERVAL), if workers.has_waiting() => continue,
+            () = sleep_until(publish_at.unwrap_or_else(Instant::now)), if publish_at.is_some() => continue,
             () = sleep => continue,
         };
         let Some(Finished { item, ended }) = finished else { continue };
@@ -361,6 +382,7 @@ async fn turn(
                 if done.hold.is_some() {
                     workers.unqueue(&item.entry.partition.id.workspace);
                 }
+                publish_at.get_or_insert_with(|| Instant::now() + PUBLISHING_DELAY);
                 done.next_attempt_at
             }
             Ended::Failed(LedgerError::Fenced { what }) => {
@@ -383,20 +405,34 @@ async fn turn(
 }
 
 /// Plans at the present and records what the plan found.
-async fn replan(workers: &Workers, is_first: bool) -> Result<Plan, LedgerError> {
+async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Planned>, LedgerError> {
     let ctx = &workers.ctx;
     ctx.ledger.check_in_place()?;
-    let now = ctx.clock.now();
-    let mut view = ctx.view(&ctx.ledger, now).await?;
-    view.awaits_answer = !is_first && (!workers.has_answered || ctx.is_present_in_doubt());
-    let plan = plan::plan(&ctx.config.reports, &view, now);
-    ctx.ledger.extend(&plan, &view).await?;
-    ctx.bulletin.note_plan(now);
-    let unconfigured = plan.items.iter().filter(|item| item.decision == Decision::Unconfigured).count();
+    let mut planned = plan_now(ctx, !is_first && awaits_answer(workers)).await?;
+    let recorded = ctx.ledger.extend(&planned.plan, &planned.view).await;
+    if recorded.is_ok() {
+        planned.plan.new.clear();
+    }
+    // Also a plan that the ledger refuses: what is due and cannot be recorded is shown.
+    let planned = ctx.planned.publish(planned);
+    recorded?;
+    ctx.bulletin.note_plan(planned.at);
+    let unconfigured = planned.plan.items.iter().filter(|item| item.decision == Decision::Unconfigured).count();
     if is_first && unconfigured > 0 {
         info!(partitions = unconfigured, "{unconfigured} open partitions belong to reports that are not configured");
     }
-    Ok(plan)
+    Ok(planned)
+}
+
+/// A plan for the present. One that catches up in part goes no further while it awaits an answer.
+async fn plan_now(ctx: &Context, awaits_answer: bool) -> Result<Planned, LedgerError> {
+    let now = ctx.clock.now();
+    let view = LedgerView { awaits_answer, ..ctx.view(&ctx.ledger, now).await? };
+    Ok(Planned::new(&ctx.config.reports, view, now))
+}
+
+fn awaits_answer(workers: &Workers) -> bool {
+    !workers.has_answered || workers.ctx.is_present_in_doubt()
 }
 
 fn only_held(items: &[Item], is_meant: impl Fn(&Item) -> bool) -> Vec<Item> {

@@ -7,7 +7,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use tracing::{error, info, warn};
 
-use super::{Bulletin, Clock, Context, Progress, Pulse, Secrets};
+use super::{Bulletin, Clock, Context, Progress, Publication, Pulse, Secrets};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Config, Ledger},
@@ -77,6 +77,7 @@ pub async fn start(
         progress,
         pace,
         pulse,
+        planned: Publication::new(),
         bulletin,
         skews,
         budget,
@@ -103,6 +104,7 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
         progress: Arc::clone(&old.progress),
         pace: Arc::clone(&old.pace),
         pulse: old.pulse.clone(),
+        planned: old.planned.clone(),
         bulletin: Arc::clone(&old.bulletin),
         skews: Arc::clone(&old.skews),
         place: old.place.clone(),

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::Report,
     ledger::LedgerError,
-    moengage, plan,
+    moengage,
     report::PartitionId,
     sync::Context,
     telemetry::Chain,
@@ -65,6 +65,8 @@ enum Refusal {
     Unknown(String),
     /// The ledger cannot be read.
     Ledger(LedgerError),
+    /// The daemon has not planned since it started.
+    NotPlanned,
 }
 
 impl From<LedgerError> for Refusal {
@@ -77,6 +79,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
             Refusal::Unknown(what) => error(StatusCode::NOT_FOUND, &what),
+            Refusal::NotPlanned => error(StatusCode::SERVICE_UNAVAILABLE, "not planned yet; retry in a few seconds"),
             Refusal::Ledger(reason) => error(StatusCode::SERVICE_UNAVAILABLE, &Chain(&reason).to_string()),
         }
     }
@@ -138,10 +141,9 @@ async fn partition(
 
 async fn plan(extract::State(state): extract::State<Arc<State>>) -> Result<Response, Refusal> {
     let ctx = state.context();
+    let planned = ctx.planned.latest().ok_or(Refusal::NotPlanned)?;
     let now = ctx.clock.now();
-    let view = read_ledger(&ctx).await?.view(now).await?;
-    let plan = plan::plan(&ctx.config.reports, &view, now);
-    let partitions = plan.items.iter().map(|item| PlannedPartition::new(item, now)).collect();
+    let partitions = planned.plan.items.iter().map(|item| PlannedPartition::new(item, now)).collect();
     Ok(json(StatusCode::OK, &Planned { partitions }))
 }
 

@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{State, api, read_ledger};
 use crate::{
+    ledger::Choice,
     store::Capabilities,
     sync::Context,
     telemetry::Chain,
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// The loop plans each minute. Once it has not for so long, it cannot: the ledger refuses to be written.
-const PLAN_AGE: SignedDuration = SignedDuration::from_mins(15);
+pub(super) const PLAN_AGE: SignedDuration = SignedDuration::from_mins(15);
 /// How long the answer of a probe counts.
 const PROBE_AGE: Duration = Duration::from_secs(60);
 /// How long a destination may take to be written, read and deleted from.
@@ -77,7 +78,7 @@ fn plans(state: &State, ctx: &Context) -> Check {
 }
 
 async fn ledger(ctx: &Context) -> Check {
-    let asked = timeout(LEDGER_TIME, async { read_ledger(ctx).await?.view(ctx.clock.now()).await });
+    let asked = timeout(LEDGER_TIME, async { read_ledger(ctx).await?.page(&Choice::default(), None, 1).await });
     let (ok, message) = match asked.await {
         Ok(Ok(_)) => (true, "answers".into()),
         Ok(Err(error)) => (false, Chain(&error).to_string()),

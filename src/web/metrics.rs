@@ -4,7 +4,7 @@
 //! constant.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::{Display, Write},
     sync::Arc,
     time::Duration,
@@ -74,10 +74,10 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
     let attempts = ledger.attempt_figures().await?;
     let waiting = ledger.all_waiting().await?;
     let standing = Standing::gather(ctx, &ledger).await?;
-    let Standing { now, figures: reports, view, .. } = &standing;
+    let Standing { now, figures: reports, planned, .. } = &standing;
     let now = *now;
-    let is_configured = |id: &ReportId| reports.iter().any(|report| report.id == *id);
-    let attempts: Vec<_> = attempts.into_iter().filter(|figures| is_configured(&figures.id)).collect();
+    let configured: HashSet<&ReportId> = reports.iter().map(|report| &report.id).collect();
+    let attempts: Vec<_> = attempts.into_iter().filter(|figures| configured.contains(&figures.id)).collect();
     let mut alarms: HashMap<(ReportId, &str), u64> = HashMap::new();
     for (entry, alarm) in standing.dangers(ctx) {
         *alarms.entry((entry.partition.id.report_id(), alarm.as_str())).or_default() += 1;
@@ -110,9 +110,9 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
         "Whether a workspace waits as a whole, by what the vendor answered.",
     );
     for workspace in &ctx.config.workspaces {
+        let hold = planned.as_ref().and_then(|planned| planned.view.holds.get(&workspace.name));
         for outcome in [Outcome::Unauthorized, Outcome::RateLimited] {
-            let is_held =
-                view.holds.get(&workspace.name).is_some_and(|hold| hold.outcome == outcome && now < hold.until);
+            let is_held = hold.is_some_and(|hold| hold.outcome == outcome && now < hold.until);
             let labels = [("workspace", workspace.name.as_str()), ("outcome", outcome.as_str())];
             text.sample("moesync_workspace_held", &labels, u8::from(is_held));
         }

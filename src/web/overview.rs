@@ -2,7 +2,10 @@
 //!
 //! This file owns what belongs to the overview. It must not know how it is shown.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use schemars::JsonSchema;
@@ -15,10 +18,9 @@ use crate::{
     config::{MonthDay, Report, Schedule, SourceKind},
     ledger::{Ledger, LedgerError, ReportFigures},
     partition::{Entry, Settled, State},
-    plan::{self, Decision, LedgerView, Plan},
-    report::{PartitionId, ReportId},
+    report::{Partition, PartitionId, ReportId},
     schedule,
-    sync::Context,
+    sync::{Context, Planned},
     words::{PartitionStatus, PlannedPartition},
 };
 
@@ -49,6 +51,9 @@ pub struct Overview {
     pub unconfigured: u64,
     /// The configured reports, in the order of the configuration.
     pub reports: Vec<ReportOverview>,
+    /// When the last plan was made, for the page.
+    #[serde(skip)]
+    pub planned_at: Option<Timestamp>,
 }
 
 /// Something that is wrong, and of no partition alone.
@@ -161,6 +166,7 @@ impl Overview {
             dangers: standing.dangers(ctx).map(|(entry, alarm)| Danger::new(entry, alarm, *now)).collect(),
             next: standing.next(),
             unconfigured: standing.unconfigured,
+            planned_at: standing.planned.as_ref().map(|planned| planned.at),
             reports,
         })
     }
@@ -176,7 +182,7 @@ fn incidents(ctx: &Context) -> Vec<Incident> {
 impl ReportOverview {
     pub(super) fn new(ctx: &Context, report: &Report, figures: &ReportFigures, standing: &Standing) -> Self {
         let now = standing.now;
-        let entries = standing.recent.iter().filter(|entry| entry.partition.id.report_id() == figures.id);
+        let entries = standing.recent.get(&figures.id).into_iter().flatten();
         let by_date: HashMap<Date, &Entry> = entries.map(|entry| (entry.partition.id.date, entry)).collect();
         let today = report.timezone.to_datetime(now).date();
         let first = today.saturating_sub((DATES - 1).days());
@@ -240,54 +246,72 @@ impl Danger {
     }
 }
 
-/// What the ledger says, and the plan that follows from it: what should be in the ledger by now and is not, because the
-/// loop cannot plan, is as pending as the rest.
+/// How the reports stand: the ledger's figures and recent dates, and the loop's last plan.
 pub(super) struct Standing {
     /// When this was so.
     pub(super) now: Timestamp,
-    /// What the plan was made from.
-    pub(super) view: LedgerView,
+    /// The last plan; `None` before the first one.
+    pub(super) planned: Option<Arc<Planned>>,
     /// The configured reports in numbers, in the order of the configuration.
     pub(super) figures: Vec<ReportFigures>,
-    plan: Plan,
-    /// What is stored and is to be fetched again.
+    /// Stored partitions that are to be fetched again.
     refreshed: HashSet<PartitionId>,
-    /// The dates that are shown, whatever is open, and whatever the plan names.
-    recent: Vec<Entry>,
+    /// The dates that are shown and all that the plan names, of configured reports.
+    recent: HashMap<ReportId, Vec<Entry>>,
+    /// Recorded partitions of reports that are not configured.
     unconfigured: u64,
 }
 
 impl Standing {
     pub(super) async fn gather(ctx: &Context, ledger: &Ledger) -> Result<Self, LedgerError> {
         let now = ctx.clock.now();
-        // As the loop does it: a clock that is ahead of the vendor's makes nothing due.
-        let view = ctx.view(ledger, now).await?;
-        let plan = plan::plan(&ctx.config.reports, &view, now);
-
-        let mut recorded: HashMap<ReportId, ReportFigures> =
+        let planned = ctx.planned.latest();
+        let first_shown = TimeZone::UTC.to_datetime(now).date().saturating_sub(DATES.days());
+        let recorded = ledger.recent(first_shown).await?;
+        let mut recorded_figures: HashMap<_, _> =
             ledger.report_figures(now).await?.into_iter().map(|figures| (figures.id.clone(), figures)).collect();
-        let figures = ctx.config.reports.iter().map(|report| {
+
+        let configured = ctx.config.reports.iter().map(|report| {
             let id = report.report_id();
-            let mut figures = recorded.remove(&id).unwrap_or_else(|| ReportFigures::nothing(id.clone(), report.source));
-            for Entry { partition, .. } in plan.new.iter().filter(|new| new.partition.id.report_id() == id) {
+            recorded_figures.remove(&id).unwrap_or_else(|| ReportFigures::nothing(id, report.source))
+        });
+        let mut figures: Vec<_> = configured.collect();
+        let unconfigured = recorded_figures.values().map(|figures| Counts::of(figures).all()).sum();
+
+        let mut recent: HashMap<_, Vec<_>> = figures.iter().map(|figures| (figures.id.clone(), Vec::new())).collect();
+        let known: HashSet<_> = recorded.iter().map(|entry| entry.partition.id.clone()).collect();
+        let mut refreshed = HashSet::new();
+        let mut unrecorded: HashMap<ReportId, Vec<&Partition>> = HashMap::new();
+        if let Some(Planned { plan, .. }) = planned.as_deref() {
+            for item in &plan.items {
+                let Entry { partition, settled, .. } = &item.entry;
+                if *settled == Settled::Stored {
+                    refreshed.insert(partition.id.clone());
+                }
+                if !known.contains(&partition.id)
+                    && let Some(entries) = recent.get_mut(&partition.id.report_id())
+                {
+                    entries.push(item.entry.clone());
+                }
+            }
+            for Entry { partition, .. } in plan.new.iter().filter(|new| !known.contains(&new.partition.id)) {
+                unrecorded.entry(partition.id.report_id()).or_default().push(partition);
+            }
+        }
+        for entry in recorded {
+            if let Some(entries) = recent.get_mut(&entry.partition.id.report_id()) {
+                entries.push(entry);
+            }
+        }
+        for figures in &mut figures {
+            for partition in unrecorded.remove(&figures.id).into_iter().flatten() {
                 figures.add_unrecorded(partition, now);
             }
-            figures
-        });
-        let figures = figures.collect();
-        let unconfigured = recorded.values().map(|figures| Counts::of(figures).all()).sum();
-
-        let first_shown = TimeZone::UTC.to_datetime(now).date().saturating_sub(DATES.days());
-        let mut recent = ledger.recent(first_shown).await?;
-        let known: HashSet<_> = recent.iter().map(|entry| entry.partition.id.clone()).collect();
-        let planned = plan.items.iter().map(|item| &item.entry);
-        recent.extend(planned.filter(|entry| !known.contains(&entry.partition.id)).cloned());
-        let refreshed = plan.items.iter().filter(|item| item.entry.settled == Settled::Stored);
-        let refreshed = refreshed.map(|item| item.entry.partition.id.clone()).collect();
-        Ok(Self { now, view, figures, plan, refreshed, recent, unconfigured })
+        }
+        Ok(Self { now, planned, figures, refreshed, recent, unconfigured })
     }
 
-    /// The worst that is to be said of a partition.
+    /// The worst alarm of a partition.
     pub(super) fn alarm(&self, ctx: &Context, entry: &Entry) -> Option<AlarmKind> {
         match self.refreshed.contains(&entry.partition.id) {
             true => alarm::of_planned(entry, &ctx.config.alarms, self.now),
@@ -295,24 +319,20 @@ impl Standing {
         }
     }
 
-    /// What calls for attention: first what can still be saved, by the time that is left.
+    /// The partitions with an alarm: first those that can still be stored, by the time left to expiry; then the lost.
     pub(super) fn dangers(&self, ctx: &Context) -> impl Iterator<Item = (&Entry, AlarmKind)> {
-        let configured: HashSet<_> = self.figures.iter().map(|figures| &figures.id).collect();
-        let mut dangers: Vec<_> = self
-            .recent
-            .iter()
-            .filter(|entry| configured.contains(&entry.partition.id.report_id()))
-            .filter_map(|entry| Some((entry, self.alarm(ctx, entry)?)))
-            .collect();
+        let entries = self.recent.values().flatten();
+        let mut dangers: Vec<_> = entries.filter_map(|entry| Some((entry, self.alarm(ctx, entry)?))).collect();
         dangers.sort_by_key(|(entry, alarm)| {
             (*alarm == AlarmKind::Lost, entry.partition.expires_at.unwrap_or(Timestamp::MAX), &entry.partition.id)
         });
         dangers.into_iter()
     }
 
-    /// The first things that the plan says of what is configured.
+    /// The first items of the plan that belong to configured reports.
     fn next(&self) -> Vec<PlannedPartition> {
-        let configured = self.plan.items.iter().filter(|item| item.decision != Decision::Unconfigured);
+        let items = self.planned.iter().flat_map(|planned| &planned.plan.items);
+        let configured = items.filter(|item| self.recent.contains_key(&item.entry.partition.id.report_id()));
         configured.take(NEXT).map(|item| PlannedPartition::new(item, self.now)).collect()
     }
 }

@@ -19,6 +19,7 @@ use url::form_urlencoded;
 use super::{
     Overview, State,
     assets::{ICON, SCRIPT, STYLE},
+    health::PLAN_AGE,
     overview::{Danger, Day, ReportOverview},
 };
 use crate::{
@@ -156,7 +157,12 @@ fn show(overview: &Overview) -> Page {
         }
         section aria-labelledby="next" {
             h2 #next { "What comes next" }
-            @if overview.next.is_empty() {
+            @if let Some(age) = overview.planned_at.map(|at| now.duration_since(at)).filter(|age| *age > PLAN_AGE) {
+                p.note { "The last plan is " (words::duration(age)) " old. The log says why there is no newer one." }
+            }
+            @if overview.planned_at.is_none() {
+                p.quiet { "Not planned yet." }
+            } @else if overview.next.is_empty() {
                 p.quiet { "Nothing is scheduled." }
             } @else {
                 ol.next { @for planned in &overview.next { li { (to_come(planned, now)) } } }
@@ -355,7 +361,7 @@ fn to_come(planned: &PlannedPartition, now: Timestamp) -> Markup {
         Action::Unconfigured => "left alone",
     };
     html! {
-        @match planned.until {
+        @match planned.until.filter(|until| *until > now) {
             Some(until) => time datetime=(until) title=(words::instant(until)) { "in " (words::duration(until.duration_since(now))) },
             None => span { "now" },
         }

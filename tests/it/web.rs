@@ -12,7 +12,11 @@ use std::{
     sync::Arc,
 };
 
-use moesync::{config, sync::Context, web};
+use moesync::{
+    config,
+    sync::{self, Context},
+    web,
+};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use tokio::{net::UnixDatagram, sync::watch, task::JoinHandle};
@@ -156,7 +160,10 @@ async fn the_api_says_what_the_commands_say() {
     assert_eq!(served.json("/api/v1/partitions").await, status);
     let dump = served.json("/api/v1/partitions?report=dump&state=stored").await;
     assert_eq!(dump["partitions"].as_array().unwrap().len(), 3);
-    assert_eq!(served.json("/api/v1/plan").await, bench.run(&["plan", "--json"]).await.expect(0).json());
+    let plan = bench.run(&["plan", "--json"]).await.expect(0).json();
+    // It is published a moment after the last attempt.
+    wait_until(async || served.json("/api/v1/plan").await == plan).await;
+    assert_eq!(served.json("/api/v1/plan").await, plan);
     let date = bench.newest.to_string();
     let explained = bench.run(&["explain", "--report", "dump", "--date", &date, "--json"]).await.expect(0).json();
     let path = format!("/api/v1/partition?workspace=acme&report=dump&date={date}");
@@ -217,12 +224,19 @@ async fn all_partitions_of_a_long_ledger_are_told_as_status_prints_them_and_neve
     served.daemon.stop(&bench).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_danger_is_a_row_a_report_the_nearest_to_its_expiry_first_and_no_more_than_twenty() {
     let ages = (0..25).map(|number| Series::campaign(&format!("Report {number}"), 2 + number % 5));
     let bench = Bench::at("2026-11-21T12:00:00Z", &ages.collect::<Vec<_>>()).await;
-    // Nothing works on them.
-    let (server, _ctx) = InProcess::start(&bench).await;
+    bench.clock.stand_still();
+    bench.fault("stall");
+    let (server, ctx) = InProcess::start(&bench).await;
+    let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
+    let working = tokio::spawn({
+        let ctx = Arc::clone(&ctx);
+        async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await }
+    });
+    assert!(wait_until(async || ctx.planned.latest().is_some()).await);
     let page = client().get(&server.url).send().await.unwrap().text().await.unwrap();
     let rows: Vec<_> = page.split("<a class=\"danger ").skip(1).map(|row| row.split("</a>").next().unwrap()).collect();
     assert_eq!(rows.len(), 20, "{page}");
@@ -234,6 +248,7 @@ async fn what_is_in_danger_is_a_row_a_report_the_nearest_to_its_expiry_first_and
     assert!(rows[0].contains("<strong>1 d 18 h</strong> left"), "{}", rows[0]);
     assert!(page.contains("And 5 more reports: <a href=\"/api/v1/overview\">"), "{page}");
     assert!(page.contains("75 partitions are in danger."), "{page}");
+    working.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -124,6 +124,15 @@ async fn beside(bench: &Bench) -> SqlitePool {
     database(&bench.ledger()).await
 }
 
+/// From now on the ledger takes no plan.
+async fn refuse_plans(ledger: &SqlitePool) {
+    let refuse = "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    for (name, event) in [("refuse_new", "INSERT"), ("refuse_known", "UPDATE")] {
+        let trigger = format!("CREATE TRIGGER {name} BEFORE {event} ON reports {refuse}");
+        sqlx::query(sqlx::AssertSqlSafe(trigger)).execute(ledger).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn readyz_fails_once_the_loop_cannot_write_its_plan_to_the_ledger_though_it_turns_and_the_ledger_answers() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
@@ -133,11 +142,7 @@ async fn readyz_fails_once_the_loop_cannot_write_its_plan_to_the_ledger_though_i
     let working = tokio::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
     assert!(wait_until(async || bulletin.planned_at().is_some()).await);
     let ledger = beside(&bench).await;
-    let refuse = "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
-    for (name, event) in [("refuse_new", "INSERT"), ("refuse_known", "UPDATE")] {
-        let trigger = format!("CREATE TRIGGER {name} BEFORE {event} ON reports {refuse}");
-        sqlx::query(sqlx::AssertSqlSafe(trigger)).execute(&ledger).await.unwrap();
-    }
+    refuse_plans(&ledger).await;
     let failed = async || {
         let (_, health) = server.health("/readyz").await;
         let checks = health["checks"].as_array().unwrap().clone();
@@ -264,15 +269,25 @@ async fn what_is_long_due_is_in_danger_though_the_vendor_cannot_be_reached() {
     served.daemon.stop(&bench).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_due_and_not_even_in_the_ledger_is_pending_and_in_danger() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(3)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
-    assert!(ctx.ledger.entries().await.unwrap().is_empty(), "the loop runs");
     let get = async |path: &str| {
         let response = client().get(format!("{}{path}", server.url)).send().await.unwrap();
         response.text().await.unwrap()
     };
+    assert!(get("/").await.contains("Not planned yet."));
+    assert!(get("/api/v1/plan").await.contains("not planned yet"));
+    refuse_plans(&beside(&bench).await).await;
+    bench.clock.stand_still();
+    let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
+    let working = tokio::spawn({
+        let ctx = Arc::clone(&ctx);
+        async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await }
+    });
+    assert!(wait_until(async || ctx.planned.latest().is_some()).await);
+    assert!(ctx.ledger.entries().await.unwrap().is_empty(), "the plan was recorded");
     let overview: Value = serde_json::from_str(&get("/api/v1/overview").await).unwrap();
     assert_eq!((&overview["partitions"]["pending"], overview["dangers"].as_array().unwrap().len()), (&3.into(), 2));
     let dates = overview["reports"][0]["dates"].as_array().unwrap();
@@ -287,6 +302,7 @@ async fn what_is_due_and_not_even_in_the_ledger_is_pending_and_in_danger() {
     assert_eq!(of("moesync_alarms", ",alarm=\"late\""), 2.0);
     let oldest = "2026-11-19T06:30:00Z".parse::<jiff::Timestamp>().unwrap();
     assert_eq!(of("moesync_oldest_pending_due_timestamp_seconds", ""), oldest.as_second() as f64);
+    working.abort();
 }
 
 /// The names of metrics of ours in a text.

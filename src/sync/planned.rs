@@ -1,0 +1,58 @@
+//! The loop's last plan, as page, metrics, probes and notifications read it.
+//!
+//! This file owns the published value and its channel. It must not know who reads it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::{
+    config::Report,
+    plan::{self, LedgerView, Plan},
+};
+
+/// A plan and what it was made from.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The ledger at that time.
+    pub view: LedgerView,
+    /// What follows from it. Its new partitions are those that are not in the ledger yet.
+    pub plan: Plan,
+    /// When it was made, by the local clock.
+    pub at: Timestamp,
+}
+
+impl Planned {
+    pub(super) fn new(reports: &[Arc<Report>], view: LedgerView, at: Timestamp) -> Self {
+        let plan = plan::plan(reports, &view, at);
+        Planned { view, plan, at }
+    }
+}
+
+/// Where the loop publishes its plans. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Publication(watch::Sender<Option<Arc<Planned>>>);
+
+impl Publication {
+    pub(super) fn new() -> Self {
+        Publication(watch::Sender::new(None))
+    }
+
+    pub(super) fn publish(&self, planned: Planned) -> Arc<Planned> {
+        let planned = Arc::new(planned);
+        self.0.send_replace(Some(Arc::clone(&planned)));
+        planned
+    }
+
+    /// The last plan; `None` before the first one. For a moment after a reload it is of the former configuration, and it
+    /// is old while the ledger cannot be read.
+    pub fn latest(&self) -> Option<Arc<Planned>> {
+        self.0.borrow().clone()
+    }
+
+    /// To wait for the next plan.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Planned>>> {
+        self.0.subscribe()
+    }
+}
