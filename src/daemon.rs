@@ -1,9 +1,9 @@
-//! The loop that never ends: wakes, reloads and stops.
+//! The daemon: supervised tasks around the loop, signals, the service manager, shutdown.
 //!
-//! This file owns signals and the service manager. It must not know what is to be done on waking: what a missed, late or
-//! repeated wake leads to follows from the plan alone.
+//! This file owns the lifetime of the process. It must not know what the loop does when it wakes: that follows from the
+//! plan alone, so a missed, late or repeated wake-up changes nothing.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::{
@@ -26,15 +26,14 @@ use crate::{
     web::{self, WebError},
 };
 
-/// When the scheduler wakes the loop: each minute, in UTC. Only a wake-up; a schedule in a zone of its own would be an
-/// hour off after a clock change.
+/// The scheduler wakes the loop each minute, in UTC: in another zone a job would be an hour off after a clock change.
 const WAKES: &str = "0 * * * * *";
 
-/// A scheduler that has not woken the loop for this long is started again.
+/// A scheduler that has not woken the loop for this long is restarted.
 const LONGEST_SILENCE: Duration = Duration::from_secs(180);
 
-/// How long the daemon waits before it tries again what it needs to go on.
-const PAUSE: Duration = Duration::from_secs(30);
+/// Pause before a retry of what the daemon cannot run without.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why the daemon could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -42,185 +41,242 @@ pub enum DaemonError {
     /// Nothing was started.
     #[error(transparent)]
     Configuration(#[from] Problem),
-    /// Nothing was started, or the ledger refuses for good.
+    /// Nothing was started, or the ledger cannot be opened again.
     #[error(transparent)]
     Start(#[from] StartError),
     /// Nothing was started: the status page cannot be served.
     #[error(transparent)]
     Web(#[from] WebError),
-    /// The system refuses what a daemon needs.
+    /// A system call failed.
     #[error("could not {what}: {reason}")]
     System {
-        /// What was asked for.
+        /// The operation.
         what: &'static str,
-        /// What came back.
+        /// The system's error.
         reason: String,
     },
 }
 
-/// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again; one that is wrong leaves the old one in force.
+/// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again; an invalid one leaves the old one in force.
 ///
 /// # Errors
 ///
-/// Before it is ready: whatever is wrong. After that, only a ledger that cannot be opened again.
+/// Before the daemon is ready: anything that keeps it from starting. After that, only a ledger that cannot be opened
+/// again.
 pub async fn run(
     load: impl Fn() -> Result<Config, Problem>,
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
 ) -> Result<(), DaemonError> {
-    let mut hangups = listen(SignalKind::hangup())?;
-    let mut interrupts = listen(SignalKind::interrupt())?;
-    let mut terminations = listen(SignalKind::terminate())?;
-
+    let mut signals = Signals::listen()?;
     let config = Arc::new(load()?);
     let listener = web::Listener::bind(&config.web).await?;
     dispatch::check(&config).map_err(StartError::Configuration)?;
-    // Another process may take its time with the ledger.
-    let started = tokio::select! {
-        started = sync::start(config, Arc::clone(&clock), Arc::clone(&progress)) => started?,
-        () = told_to_stop(&mut interrupts, &mut terminations) => return Ok(()),
+    // Another process may hold the ledger for a while.
+    let ctx = tokio::select! {
+        started = sync::start(config, Arc::clone(&clock), Arc::clone(&progress)) => Arc::new(started?),
+        () = signals.stop.received() => return Ok(()),
     };
-    let mut ctx = Arc::new(started);
     dispatch::register_targets(&ctx).await.map_err(StartError::from)?;
-    let current = watch::Sender::new(Arc::clone(&ctx));
-    let url = listener.as_ref().map(web::Listener::url);
+
     let (commands, mut inbox) = mpsc::channel(8);
-    let (stop_dispatcher, stopping) = watch::channel(false);
-    let mut beside = Beside { tasks: JoinSet::new(), contexts: current.subscribe() };
-    if let Some(listener) = listener.map(Arc::new) {
-        beside.spawn("the status page", move |contexts| {
-            let listener = Arc::clone(&listener);
-            async move { listener.serve(contexts).await }
-        });
-    }
-    if let Some(period) = sd_notify::watchdog_enabled() {
-        beside.spawn("the watchdog's feeder", move |contexts| feed_watchdog(contexts, period / 3));
-    }
-    let waker = commands.clone();
-    beside.spawn("the scheduler", move |_| wake_each_minute(waker.clone()));
-    let looping = commands.clone();
-    // Beside the loop: what is near its expiry does not wait for it.
-    beside.spawn("the recovery", move |contexts| sync::recover_continuously(contexts, looping.clone()));
-    let mut notifying = Beside { tasks: JoinSet::new(), contexts: current.subscribe() };
-    notifying.spawn("the dispatcher", move |contexts| {
-        let mut stopping = stopping.clone();
-        // Also once the sender is gone.
-        dispatch::continuously(contexts, async move { drop(stopping.wait_for(|stopping| *stopping).await) })
-    });
-    tell(&[NotifyState::Ready]);
+    let mut daemon = Daemon { contexts: watch::Sender::new(Arc::clone(&ctx)), ctx, commands, load, clock, progress };
+    let url = listener.as_ref().map(web::Listener::url);
+    let tasks = daemon.spawn_tasks(listener);
+    notify(&[NotifyState::Ready]);
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        reports = ctx.config.reports.len(),
-        workspaces = ctx.config.workspaces.len(),
+        reports = daemon.ctx.config.reports.len(),
+        workspaces = daemon.ctx.config.workspaces.len(),
         url,
         "running"
     );
-
-    loop {
-        let ended = {
-            let working_with = Arc::clone(&ctx);
-            let stop = async {
-                told_to_stop(&mut interrupts, &mut terminations).await;
-                tell(&[NotifyState::Stopping]);
-            };
-            let reloads = async {
-                while hangups.recv().await.is_some() {
-                    if let Some(new) = reload(&load, &ctx).await {
-                        ctx = Arc::new(new);
-                        current.send_replace(Arc::clone(&ctx));
-                        // The loop is gone only when this future is dropped.
-                        let _ = commands.send(Command::Reload(Arc::clone(&ctx))).await;
-                    }
-                }
-                std::future::pending::<()>().await;
-            };
-            let working = sync::continuously(working_with, &mut inbox, stop);
-            tokio::select! {
-                ended = working => ended,
-                () = reloads => Ok(()),
-            }
-        };
-        match ended {
-            Ok(()) => break,
-            Err(error) if error.needs_reopening() => {
-                error!(alarm = "ledger", "{}; it is opened anew", Chain(&error));
-                let replaced = matches!(error, LedgerError::Replaced { .. }).then(|| Chain(&error).to_string());
-                // Before there is another under the same name: SQLite removes its journal by name.
-                ctx.ledger.close().await;
-                let open = async |config| sync::start(config, Arc::clone(&clock), Arc::clone(&progress)).await;
-                let hangup = async || hangups.recv().await.is_some();
-                let opened = tokio::select! {
-                    opened = ctx.pulse.beat_during(reopened(&ctx, open, &load, hangup)) => opened?,
-                    () = told_to_stop(&mut interrupts, &mut terminations) => break,
-                };
-                ctx = Arc::new(opened);
-                // Of a damaged one it has been said already, and where that is now.
-                if let Some(message) = replaced {
-                    ctx.bulletin.raise(AlarmKind::Ledger, "the file", message);
-                }
-                dispatch::register_targets(&ctx).await.map_err(StartError::from)?;
-                current.send_replace(Arc::clone(&ctx));
-            }
-            Err(error) => return Err(StartError::from(error).into()),
+    while let Err(error) = daemon.work(&mut inbox, &mut signals).await {
+        if !error.needs_reopening() {
+            return Err(StartError::from(error).into());
+        }
+        let Signals { hangup, stop } = &mut signals;
+        tokio::select! {
+            reopened = daemon.reopen(&error, hangup) => reopened?,
+            () = stop.received() => break,
         }
     }
-    // It ends by itself when told to; should it have failed, there is nothing left to wait for.
-    stop_dispatcher.send_replace(true);
-    notifying.tasks.join_all().await;
-    // Before the ledger is closed: the last one to do so leaves a single file.
-    beside.tasks.shutdown().await;
-    ctx.ledger.close().await;
+    tasks.end().await;
+    daemon.ctx.ledger.close().await;
     info!("stopped");
     Ok(())
 }
 
-/// Opens everything again under the configuration in force. A file that it names and that is away for a moment is
-/// waited for; a SIGHUP meanwhile has the configuration read again.
-async fn reopened(
-    old: &Context,
-    open: impl AsyncFn(Arc<Config>) -> Result<Context, StartError>,
-    load: impl Fn() -> Result<Config, Problem>,
-    mut hangup: impl AsyncFnMut() -> bool,
-) -> Result<Context, StartError> {
-    let mut config = Arc::clone(&old.config);
-    loop {
-        match open(Arc::clone(&config)).await {
-            Err(StartError::Configuration(reason)) => {
-                error!(alarm = "configuration", "could not go on; it is tried again: {reason}");
-            }
-            ended => return ended,
-        }
+/// The signals that the daemon handles.
+struct Signals {
+    hangup: Signal,
+    stop: StopSignals,
+}
+
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, DaemonError> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| DaemonError::System { what: "listen for signals", reason: error.to_string() })
+        };
+        let stop =
+            StopSignals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? };
+        Ok(Signals { hangup: listen(SignalKind::hangup())?, stop })
+    }
+}
+
+impl StopSignals {
+    async fn received(&mut self) {
         tokio::select! {
-            () = old.clock.sleep(PAUSE) => {}
-            true = hangup() => match load() {
-                // Where the ledger is stays as it was until a restart.
-                Ok(new) => config = Arc::new(Config { ledger: old.config.ledger.clone(), ..new }),
-                Err(problem) => {
-                    error!(alarm = "configuration", "the new configuration is not used, the old one is tried again: {problem}");
-                }
-            },
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }
 
-async fn told_to_stop(interrupts: &mut Signal, terminations: &mut Signal) {
-    tokio::select! {
-        _ = interrupts.recv() => {}
-        _ = terminations.recv() => {}
+/// What runs the loop and replaces its context.
+struct Daemon<Load> {
+    /// The context in force.
+    ctx: Arc<Context>,
+    /// Gives the context in force to the tasks.
+    contexts: watch::Sender<Arc<Context>>,
+    /// To the loop.
+    commands: mpsc::Sender<Command>,
+    load: Load,
+    clock: Arc<dyn Clock>,
+    progress: Arc<dyn Progress>,
+}
+
+impl<Load: Fn() -> Result<Config, Problem>> Daemon<Load> {
+    fn spawn_tasks(&self, listener: Option<web::Listener>) -> Tasks {
+        let mut abortable = Supervised::new(&self.contexts);
+        if let Some(listener) = listener.map(Arc::new) {
+            abortable.spawn("the status page", move |contexts| {
+                let listener = Arc::clone(&listener);
+                async move { listener.serve(contexts).await }
+            });
+        }
+        if let Some(period) = sd_notify::watchdog_enabled() {
+            abortable.spawn("the watchdog task", move |contexts| feed_watchdog(contexts, period / 3));
+        }
+        let commands = self.commands.clone();
+        abortable.spawn("the scheduler", move |_| wake_each_minute(commands.clone()));
+        let commands = self.commands.clone();
+        // Recovery runs beside the loop, so a partition close to its expiry does not wait for it.
+        abortable.spawn("the recovery", move |contexts| sync::recover_continuously(contexts, commands.clone()));
+        let (stop_dispatcher, stopping) = watch::channel(false);
+        let mut dispatcher = Supervised::new(&self.contexts);
+        dispatcher.spawn("the dispatcher", move |contexts| {
+            let mut stopping = stopping.clone();
+            // An error means that the sender is gone: stop as well.
+            dispatch::continuously(contexts, async move { drop(stopping.wait_for(|stopping| *stopping).await) })
+        });
+        Tasks { abortable, dispatcher, stop_dispatcher }
+    }
+
+    /// Runs the loop until a signal stops it or it fails. Reloads on SIGHUP.
+    async fn work(&mut self, inbox: &mut mpsc::Receiver<Command>, signals: &mut Signals) -> Result<(), LedgerError> {
+        let Signals { hangup, stop } = signals;
+        let shutdown = async {
+            stop.received().await;
+            notify(&[NotifyState::Stopping]);
+        };
+        let working = sync::continuously(Arc::clone(&self.ctx), inbox, shutdown);
+        tokio::select! {
+            ended = working => ended,
+            never = self.reload_on(hangup) => match never {},
+        }
+    }
+
+    async fn reload_on(&mut self, hangup: &mut Signal) -> Infallible {
+        while hangup.recv().await.is_some() {
+            if let Some(new) = reload(&self.load, &self.ctx).await {
+                self.put_in_force(new);
+                // Fails only when the loop has ended, which drops this future too.
+                let _ = self.commands.send(Command::Reload(Arc::clone(&self.ctx))).await;
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn put_in_force(&mut self, new: Context) {
+        self.ctx = Arc::new(new);
+        self.contexts.send_replace(Arc::clone(&self.ctx));
+    }
+
+    /// Opens the ledger again after `error`.
+    async fn reopen(&mut self, error: &LedgerError, hangup: &mut Signal) -> Result<(), DaemonError> {
+        error!(alarm = "ledger", "{}; reopening it", Chain(error));
+        // First the old connections are closed: SQLite removes its journal by name, which may be that of a new file.
+        self.ctx.ledger.close().await;
+        let new = self.ctx.pulse.beat_during(self.start_again(hangup)).await?;
+        // For a damaged ledger, opening it has raised the alarm, which names where it is kept.
+        if matches!(error, LedgerError::Replaced { .. }) {
+            new.bulletin.raise(AlarmKind::Ledger, "the file", Chain(error).to_string());
+        }
+        dispatch::register_targets(&new).await.map_err(StartError::from)?;
+        self.put_in_force(new);
+        Ok(())
+    }
+
+    /// Starts again under the configuration in force. Retries while something that it names cannot be used; SIGHUP reads
+    /// the configuration again.
+    async fn start_again(&self, hangup: &mut Signal) -> Result<Context, StartError> {
+        let mut config = Arc::clone(&self.ctx.config);
+        loop {
+            match sync::start(Arc::clone(&config), Arc::clone(&self.clock), Arc::clone(&self.progress)).await {
+                Err(StartError::Configuration(reason)) => {
+                    error!(alarm = "configuration", "could not go on, retrying in {RETRY_PAUSE:?}: {reason}");
+                }
+                ended => return ended,
+            }
+            tokio::select! {
+                () = self.clock.sleep(RETRY_PAUSE) => {}
+                Some(()) = hangup.recv() => match (self.load)() {
+                    // A change of [ledger] needs a restart.
+                    Ok(new) => config = Arc::new(Config { ledger: config.ledger.clone(), ..new }),
+                    Err(problem) => error!(
+                        alarm = "configuration",
+                        "the new configuration is not used, retrying with the old one: {problem}"
+                    ),
+                },
+            }
+        }
     }
 }
 
-fn listen(kind: SignalKind) -> Result<Signal, DaemonError> {
-    signal(kind).map_err(|error| DaemonError::System { what: "listen for signals", reason: error.to_string() })
+/// The tasks beside the loop.
+struct Tasks {
+    /// May be stopped at any point.
+    abortable: Supervised,
+    dispatcher: Supervised,
+    stop_dispatcher: watch::Sender<bool>,
 }
 
-/// The tasks beside the loop. One that panics is an alarm, and is started again.
-struct Beside {
+impl Tasks {
+    /// Ends the tasks. The ledger is closed after them: the last connection to close leaves a single file.
+    async fn end(mut self) {
+        self.stop_dispatcher.send_replace(true);
+        self.dispatcher.tasks.join_all().await;
+        self.abortable.tasks.shutdown().await;
+    }
+}
+
+/// Tasks that are restarted after a panic, which is an alarm.
+struct Supervised {
     tasks: JoinSet<()>,
     contexts: watch::Receiver<Arc<Context>>,
 }
 
-impl Beside {
+impl Supervised {
+    fn new(contexts: &watch::Sender<Arc<Context>>) -> Self {
+        Supervised { tasks: JoinSet::new(), contexts: contexts.subscribe() }
+    }
+
     fn spawn<F>(
         &mut self,
         name: &'static str,
@@ -236,24 +292,24 @@ impl Beside {
     }
 }
 
-/// Wakes the loop by the scheduler's clock. The loop also wakes by itself, so this is a second clock and no condition.
+/// Wakes the loop by the scheduler's clock. The loop has a timer of its own, so nothing depends on this one.
 async fn wake_each_minute(commands: mpsc::Sender<Command>) {
     loop {
         let (wake, mut wakes) = mpsc::channel(1);
         match schedule(wake).await {
             Ok(mut scheduler) => {
                 while let Ok(Some(())) = tokio::time::timeout(LONGEST_SILENCE, wakes.recv()).await {
-                    // A full inbox means that a wake is waiting already.
+                    // A full inbox holds a wake-up already.
                     let _ = commands.try_send(Command::Wake);
                 }
-                warn!("the scheduler has not woken the loop for {LONGEST_SILENCE:?}; it is started again");
+                warn!("the scheduler has not woken the loop for {LONGEST_SILENCE:?}; restarting it");
                 if let Err(error) = scheduler.shutdown().await {
                     warn!("could not stop the scheduler: {error}");
                 }
             }
             Err(error) => {
-                error!("could not start the scheduler, retries in {PAUSE:?}: {error}");
-                tokio::time::sleep(PAUSE).await;
+                error!("could not start the scheduler, retrying in {RETRY_PAUSE:?}: {error}");
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
@@ -269,17 +325,17 @@ async fn schedule(wake: mpsc::Sender<()>) -> Result<JobScheduler, JobSchedulerEr
     Ok(scheduler)
 }
 
-/// The context for the configuration as it is now; `None`, with the reason told, when that cannot be used.
+/// A context for the configuration as it is now; `None`, after an alarm with the reason, when it cannot be used.
 async fn reload(load: impl Fn() -> Result<Config, Problem>, old: &Context) -> Option<Context> {
     let started = NotifyState::monotonic_usec_now().ok();
-    tell(&[Some(NotifyState::Reloading), started].into_iter().flatten().collect::<Vec<_>>());
+    notify(&[Some(NotifyState::Reloading), started].into_iter().flatten().collect::<Vec<_>>());
     let loaded = async {
         let config = Arc::new(load()?);
         dispatch::check(&config).map_err(StartError::Configuration)?;
         Ok::<_, DaemonError>(sync::reload(old, config).await?)
     }
     .await;
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
     match loaded {
         Ok(new) => {
             new.bulletin.clear(AlarmKind::Configuration, "reload");
@@ -304,14 +360,12 @@ async fn describe(new: &Context, old: &Context) {
     }
     let unconfigured = match new.ledger.entries().await {
         Ok(entries) => {
-            let is_configured = |id| new.config.reports.iter().any(|report| report.report_id() == id);
-            entries
-                .iter()
-                .filter(|entry| entry.settled == Settled::Open && !is_configured(entry.partition.id.report_id()))
-                .count()
+            let configured: HashSet<_> = new.config.reports.iter().map(|report| report.report_id()).collect();
+            let open = entries.iter().filter(|entry| entry.settled == Settled::Open);
+            open.filter(|entry| !configured.contains(&entry.partition.id.report_id())).count()
         }
         Err(error) => {
-            warn!("could not count what is no longer configured: {}", Chain(&error));
+            warn!("could not count the partitions of reports that are no longer configured: {}", Chain(&error));
             0
         }
     };
@@ -322,22 +376,26 @@ async fn describe(new: &Context, old: &Context) {
     );
 }
 
-/// Tells the service manager now and then that the loop turns, and no more once it does not: a hung loop is restarted.
+/// Notifies the service manager while the loop turns. Once it hangs, the service manager restarts the process.
 async fn feed_watchdog(contexts: watch::Receiver<Arc<Context>>, period: Duration) {
     let mut ticks = interval(period);
     loop {
         ticks.tick().await;
         let pulse = contexts.borrow().pulse.clone();
         if pulse.is_alive() {
-            tell(&[NotifyState::Watchdog]);
+            notify(&[NotifyState::Watchdog]);
         } else {
-            error!(alarm = "hung", "the loop hangs, for {} s now; the watchdog is not fed", pulse.age().as_secs());
+            error!(
+                alarm = "hung",
+                "the loop has not turned for {} s; the watchdog is not notified",
+                pulse.age().as_secs()
+            );
         }
     }
 }
 
-/// Tells the service manager, if there is one.
-fn tell(states: &[NotifyState<'_>]) {
+/// Notifies the service manager, if there is one.
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!("could not notify the service manager: {error}");
     }
