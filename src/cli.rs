@@ -12,7 +12,6 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::level_filters::LevelFilter;
 
 use crate::{
     config::{self, Config, Report},
@@ -59,11 +58,11 @@ struct Global {
     /// The configuration [default: ./moesync.toml, then /etc/moesync/moesync.toml].
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Says more: -v for debugging, -vv for everything.
+    /// Increases log verbosity: -v debug, -vv trace [default: the filter in RUST_LOG].
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// How logs are written [default: pretty on a terminal, json otherwise].
-    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    /// Log format [default: pretty on a terminal, json otherwise].
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", env = "MOESYNC_LOG", hide_env_values = true)]
     log_format: Option<LogFormat>,
     /// Prints results as JSON.
     #[arg(long, global = true)]
@@ -168,19 +167,22 @@ impl From<DaemonError> for Failure {
 type Result<T = Ended, E = Failure> = std::result::Result<T, E>;
 
 impl Arguments {
-    /// How logs are written and how much is said: a daemon tells what it does, a command only what goes wrong.
-    pub fn logging(&self) -> (LogFormat, LevelFilter) {
+    /// The log format and the filter, in the syntax of `RUST_LOG`. By default a daemon logs what it does, a command only
+    /// what fails.
+    pub fn logging(&self) -> (LogFormat, String) {
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let format = self.global.log_format.unwrap_or(if is_terminal { LogFormat::Pretty } else { LogFormat::Json });
-        let level = match (&self.command, self.global.verbose) {
-            (Command::Run | Command::Emulate(_), 0) => LevelFilter::INFO,
-            // Its late report is meant to be late.
-            (Command::Demo(_), 0) => LevelFilter::OFF,
-            (_, 0) => LevelFilter::WARN,
-            (_, 1) => LevelFilter::DEBUG,
-            (_, _) => LevelFilter::TRACE,
+        let from_environment = std::env::var_os("RUST_LOG").filter(|filter| !filter.is_empty());
+        let filter = match (&self.command, self.global.verbose, from_environment) {
+            (_, 1, _) => "debug".to_owned(),
+            (_, 2.., _) => "trace".to_owned(),
+            (_, 0, Some(filter)) => filter.to_string_lossy().into_owned(),
+            (Command::Run | Command::Emulate(_), 0, None) => "info".to_owned(),
+            // One of its reports is late on purpose.
+            (Command::Demo(_), 0, None) => "off".to_owned(),
+            (_, 0, None) => "warn".to_owned(),
         };
-        (format, level)
+        (format, filter)
     }
 }
 

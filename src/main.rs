@@ -12,8 +12,8 @@ const BLOCKING_THREADS: usize = 4096;
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     let bars = cli::Bars::new();
-    let (format, level) = arguments.logging();
-    if let Err(error) = telemetry::start(format, level, bars.log_writer()) {
+    let (format, filter) = arguments.logging();
+    if let Err(error) = telemetry::start(format, &filter, bars.log_writer()) {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }

@@ -1,11 +1,17 @@
-//! What the process says of itself: logs.
+//! Logs: their format, and which lines are written. They go to standard error or to systemd's journal.
 //!
-//! This file owns how a log line looks and which ones are let through. Logs go to standard error, or to the journal.
+//! This file owns the bounds of the filter. It must not know what is logged.
 
 use std::{fmt, io, io::IsTerminal};
 
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, Targets},
+    fmt::MakeWriter,
+    layer::{Filter, SubscriberExt},
+    util::SubscriberInitExt,
+};
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -18,31 +24,30 @@ pub enum LogFormat {
     Journald,
 }
 
-/// Libraries whose debugging would drown what moesync says.
-const TALKATIVE: [&str; 7] = ["h2", "hyper", "hyper_util", "reqwest", "rustls", "tower", "sqlx"];
+/// Libraries with a lot of debug output, and the most that they log unless the filter names them.
+const NOISY: [(&str, LevelFilter); 8] = [
+    ("h2", LevelFilter::INFO),
+    ("hyper", LevelFilter::INFO),
+    ("hyper_util", LevelFilter::INFO),
+    ("reqwest", LevelFilter::INFO),
+    ("rustls", LevelFilter::INFO),
+    ("sqlx", LevelFilter::INFO),
+    ("tokio_cron_scheduler", LevelFilter::WARN),
+    ("tower", LevelFilter::INFO),
+];
 
-/// A library that tells of its own beginnings as if they were news.
-const SELF_IMPORTANT: &str = "tokio_cron_scheduler";
+/// This library logs signed URLs, so its log is off whatever the filter names. Its errors are reported without them.
+const LOGS_CREDENTIALS: &str = "object_store";
 
-/// A library that logs URLs with their queries, in which some object stores carry credentials. What it has to say comes
-/// back as errors, without them.
-const INDISCREET: &str = "object_store";
-
-/// Starts logging at `level`, to `writer` unless the journal is asked for.
+/// Starts logging what `filter` lets through, in the syntax of `RUST_LOG`, to `writer` unless the journal is asked for.
 ///
 /// # Errors
 ///
-/// When the journal cannot be reached, or logging was started before.
-pub fn start<W>(format: LogFormat, level: LevelFilter, writer: W) -> Result<(), String>
+/// `filter` cannot be parsed, the journal cannot be reached, or logging was started before.
+pub fn start<W>(format: LogFormat, filter: &str, writer: W) -> Result<(), String>
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let quiet = TALKATIVE.map(|target| (target, level.min(LevelFilter::INFO)));
-    let bounded = Targets::new()
-        .with_default(level)
-        .with_targets(quiet)
-        .with_target(SELF_IMPORTANT, level.min(LevelFilter::WARN))
-        .with_target(INDISCREET, LevelFilter::OFF);
     let registry = tracing_subscriber::registry();
     let started = match format {
         LogFormat::Pretty => {
@@ -51,35 +56,47 @@ where
                 .with_target(false)
                 .with_ansi(is_terminal && std::env::var_os("NO_COLOR").is_none())
                 .with_writer(writer);
-            registry.with(layer.with_filter(bounded)).try_init()
+            registry.with(layer.with_filter(bounded(filter)?)).try_init()
         }
         LogFormat::Json => {
-            let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer);
-            registry.with(layer.with_filter(bounded)).try_init()
+            let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
+            registry.with(layer.with_writer(writer).with_filter(bounded(filter)?)).try_init()
         }
         LogFormat::Journald => {
             let journal = tracing_journald::layer().map_err(|error| format!("could not reach the journal: {error}"))?;
-            registry.with(journal.with_filter(bounded)).try_init()
+            registry.with(journal.with_filter(bounded(filter)?)).try_init()
         }
     };
     started.map_err(|error| format!("could not start logging: {error}"))
 }
 
-/// An error with all its causes on one line, less those that say again what was said: some libraries put the cause into
-/// their own text as well.
+/// `filter` within the bounds of this file.
+fn bounded<S: Subscriber>(filter: &str) -> Result<impl Filter<S> + use<S>, String> {
+    let chosen = EnvFilter::builder().with_regex(false).parse(filter).map_err(|error| {
+        format!(
+            "RUST_LOG: {filter:?} is not a log filter: {error}; expected one such as \"info\" or \"info,moesync=debug\""
+        )
+    })?;
+    let unnamed = NOISY.into_iter().filter(|(target, _)| !filter.contains(target));
+    let bounds = Targets::new().with_default(LevelFilter::TRACE).with_targets(unnamed);
+    Ok(chosen.and(bounds.with_target(LOGS_CREDENTIALS, LevelFilter::OFF)))
+}
+
+/// An error with its causes on one line. A cause that its parent's text ends with already is left out: some libraries
+/// include the cause in their own text.
 pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = self.0.to_string();
-        f.write_str(&said)?;
+        let mut shown = self.0.to_string();
+        f.write_str(&shown)?;
         let mut source = self.0.source();
         while let Some(cause) = source {
             let text = cause.to_string();
-            if !said.ends_with(&text) {
+            if !shown.ends_with(&text) {
                 write!(f, ": {text}")?;
             }
-            said = text;
+            shown = text;
             source = cause.source();
         }
         Ok(())

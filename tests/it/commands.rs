@@ -541,3 +541,26 @@ async fn the_demo_lands_seven_dates_of_each_daily_report_at_any_hour() {
         assert_eq!(stored(report), 1, "{report}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_sets_format_and_filter_of_the_log_and_flags_win() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let logged = async |arguments: &[&str], environment: &[(&str, &str)], code| {
+        let mut command = bench.command(&[arguments, &["sync"]].concat());
+        command.envs(environment.iter().copied());
+        bench.finish(command).await.expect(code).stderr
+    };
+    let is_json = |log: &str| log.lines().all(|line| line.starts_with('{') && line.ends_with('}'));
+    bench.fault("status=503");
+    let log = logged(&[], &[("MOESYNC_LOG", "json"), ("RUST_LOG", "")], 1).await;
+    assert!(is_json(&log) && log.contains("WARN") && !log.contains("DEBUG"), "{log}");
+    let log = logged(&[], &[("MOESYNC_LOG", "pretty"), ("RUST_LOG", "moesync=debug")], 1).await;
+    assert!(!is_json(&log) && log.contains("WARN"), "{log}");
+    assert!(logged(&[], &[("RUST_LOG", "off")], 1).await.is_empty());
+    let log = logged(&["--log-format", "json", "-v"], &[("MOESYNC_LOG", "pretty"), ("RUST_LOG", "off")], 1).await;
+    assert!(is_json(&log) && log.contains("DEBUG"), "{log}");
+    let refused = logged(&[], &[("RUST_LOG", "moesync=everything")], 2).await;
+    assert!(refused.starts_with("error: RUST_LOG: \"moesync=everything\" is not a log filter"), "{refused}");
+    let refused = logged(&[], &[("MOESYNC_LOG", "xml")], 2).await;
+    assert!(refused.contains("xml") && refused.contains("journald"), "{refused}");
+}
