@@ -1,7 +1,7 @@
-//! Tells one target one thing over HTTP: signed JSON, a line for Slack, a ping.
+//! Sends one event or ping to one target over HTTP: signed JSON, a line of text for Slack, a ping.
 //!
-//! This folder owns the form of each and what counts as arrived. It must not know when something is told, nor what
-//! becomes of what did not arrive. An address is a secret here: no error shows more of it than scheme and host.
+//! This folder owns the format of each request and what counts as arrived. It must not know when an event is sent, or
+//! retried. A target's address is a secret: errors show its scheme, host and port only.
 
 mod ping;
 mod slack;
@@ -20,44 +20,44 @@ use crate::{
     telemetry::Chain,
 };
 
-/// Longest time for one request, from connecting to the end of the answer.
+/// Timeout of one request, from connecting to the end of the response.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest part of a refusal's body that is read, in bytes.
-const LONGEST_REASON: usize = 400;
+/// Maximum number of bytes read from the body of an error response.
+const MAX_REASON_BYTES: usize = 400;
 
-/// A longer `Retry-After` is taken for a mistake.
-const ABSURD_RETRY_AFTER: i64 = 24 * 3600;
+/// Maximum `Retry-After` in seconds. A longer one is ignored as a mistake.
+const MAX_RETRY_AFTER: i64 = 24 * 3600;
 
-/// Speaks to targets.
+/// Sends to targets.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    /// For loopback addresses: a proxy has another loopback.
+    /// For loopback addresses, which mean another machine to a proxy.
     direct: reqwest::Client,
 }
 
-/// How things are, for a dead man's switch.
+/// The kinds of ping that a dead man's switch understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ping {
     /// A pass begins.
     Start,
-    /// All is well.
+    /// No alarm is on.
     Success,
-    /// It is not.
+    /// An alarm is on, or a pass failed.
     Fail,
-    /// Neither: only that somebody was here.
+    /// A test, which does not count as a sign of life.
     Log,
 }
 
-/// Why something has not arrived.
+/// Why an event or ping did not arrive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
     message: String,
     /// How long the target asks to wait.
     pub retry_after: Option<SignedDuration>,
-    /// Whether it is this very message that the target refuses, rather than any.
+    /// Whether the target refuses the content of this event, so that others may be accepted.
     pub is_of_message: bool,
 }
 
@@ -68,11 +68,11 @@ impl From<Problem> for Refusal {
 }
 
 impl Client {
-    /// Prepares connections, by the proxy and the authorities of the configuration.
+    /// A client with the proxy and certificate authorities of the configuration.
     ///
     /// # Errors
     ///
-    /// If those cannot be used.
+    /// If these cannot be used.
     pub fn new(network: &Network) -> Result<Self, Refusal> {
         let unusable = |error: ClientError| refusal(Chain(&error).to_string());
         // Only the status counts, so any other header line is accepted.
@@ -82,12 +82,11 @@ impl Client {
         Ok(Client { http, direct: connector.direct_client(adjust).map_err(unusable)? })
     }
 
-    /// Tells `target` of `event`, signed with the time `now`. A target that is only pinged is told in a way that
-    /// is no sign of life.
+    /// Sends `event` to `target`, signed with the time `now`. A dead man's switch receives it as [`Ping::Log`].
     ///
     /// # Errors
     ///
-    /// When it has not arrived: any answer but 2xx, or none.
+    /// If the response is not 2xx, or there is none.
     pub async fn send(&self, target: &Target, event: &Event, now: Timestamp) -> Result<(), Refusal> {
         let url = target.url()?;
         let http = self.for_address(&url);
@@ -99,14 +98,14 @@ impl Client {
         deliver(request, &url).await
     }
 
-    /// Gives a target that is a dead man's switch its sign of life.
+    /// Pings `target`, a dead man's switch.
     ///
     /// # Errors
     ///
-    /// When it has not arrived.
-    pub async fn ping(&self, target: &Target, sign: Ping, text: String) -> Result<(), Refusal> {
+    /// As [`Client::send`].
+    pub async fn ping(&self, target: &Target, ping: Ping, text: String) -> Result<(), Refusal> {
         let url = target.url()?;
-        deliver(ping::request(self.for_address(&url), &url, sign, text), &url).await
+        deliver(ping::request(self.for_address(&url), &url, ping, text), &url).await
     }
 
     fn for_address(&self, url: &Url) -> &reqwest::Client {
@@ -115,35 +114,35 @@ impl Client {
 }
 
 async fn deliver(request: RequestBuilder, url: &Url) -> Result<(), Refusal> {
-    let place = http::origin(url);
+    let origin = http::origin(url);
     let response = request
         .send()
         .await
-        .map_err(|error| refusal(format!("could not reach {place}: {}", Chain(&error.without_url()))))?;
+        .map_err(|error| refusal(format!("could not reach {origin}: {}", Chain(&error.without_url()))))?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
     }
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let retry_after = retry_after.filter(|seconds| (1..=ABSURD_RETRY_AFTER).contains(seconds));
+    let retry_after = retry_after.filter(|seconds| (1..=MAX_RETRY_AFTER).contains(seconds));
     let reason = reason(response, url).await;
     let separator = if reason.is_empty() { "" } else { ": " };
     Err(Refusal {
-        message: format!("{place} answered {}{separator}{reason}", status.as_u16()),
+        message: format!("{origin} answered {}{separator}{reason}", status.as_u16()),
         retry_after: retry_after.map(SignedDuration::from_secs),
         is_of_message: matches!(status.as_u16(), 400 | 413 | 422),
     })
 }
 
-/// What a refusal says, on one line, without what it repeats of the address.
+/// The beginning of an error response's body on one line, without the parts of the address that it repeats.
 async fn reason(mut response: Response, url: &Url) -> String {
     let mut bytes = Vec::new();
-    while bytes.len() < LONGEST_REASON
+    while bytes.len() < MAX_REASON_BYTES
         && let Ok(Some(chunk)) = response.chunk().await
     {
         bytes.extend_from_slice(&chunk);
     }
-    bytes.truncate(LONGEST_REASON);
+    bytes.truncate(MAX_REASON_BYTES);
     let text = String::from_utf8_lossy(&bytes);
     let words: Vec<_> =
         text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();

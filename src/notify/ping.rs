@@ -1,13 +1,12 @@
-//! A sign of life, in the manner of healthchecks.io: the address itself, or with `/start`, `/fail` or `/log` behind
-//! it.
+//! Pings as healthchecks.io understands them: the address itself, or with `/start`, `/fail` or `/log` appended.
 
 use reqwest::{RequestBuilder, header::CONTENT_TYPE};
 use url::Url;
 
 use super::Ping;
 
-pub(super) fn request(http: &reqwest::Client, url: &Url, sign: Ping, text: String) -> RequestBuilder {
-    let suffix = match sign {
+pub(super) fn request(http: &reqwest::Client, url: &Url, ping: Ping, text: String) -> RequestBuilder {
+    let suffix = match ping {
         Ping::Start => "/start",
         Ping::Success => "",
         Ping::Fail => "/fail",

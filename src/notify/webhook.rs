@@ -18,7 +18,7 @@ pub(super) fn request(
     now: Timestamp,
 ) -> RequestBuilder {
     let body = serde_json::to_string(event).unwrap_or_default();
-    // The time of this very request, so that receivers can refuse old ones that somebody plays back.
+    // The time of this request, so that receivers can refuse replayed ones.
     let timestamp = now.as_second();
     let signature = key.map_or(String::new(), |key| sign(key, &event.id, timestamp, &body));
     http.post(url.clone())
@@ -29,10 +29,10 @@ pub(super) fn request(
         .body(body)
 }
 
-/// `v1,` and the HMAC-SHA256 of id, time in seconds and body, in base64.
+/// `v1,` and the HMAC-SHA256 of `id.timestamp.body` in base64; the timestamp is in seconds.
 fn sign(key: &SecretSlice<u8>, id: &str, timestamp: i64, body: &str) -> String {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.expose_secret()) else {
-        // HMAC takes a key of any length.
+        // Unreachable: HMAC takes a key of any length.
         return String::new();
     };
     mac.update(format!("{id}.{timestamp}.").as_bytes());
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vector_of_the_specifications_libraries_is_reproduced() {
+    fn the_test_vector_of_the_reference_libraries_is_reproduced() {
         let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap().into();
         let signature = sign(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
