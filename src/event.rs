@@ -1,11 +1,13 @@
-//! What is told to others: one event each, as JSON and as a line of text.
+//! Events: what other programs receive as JSON.
 //!
-//! This file owns the words that receivers rely on; docs/schemas/event.json is made from it. It must not know who
-//! receives an event, nor how it gets there.
+//! This file owns the JSON that receivers rely on; docs/schemas/event.json is generated from it. It must not know who receives an
+//! event, or how. The sentences for people are in `wording.rs`.
+
+mod wording;
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp, civil::Date};
+use jiff::{Timestamp, civil::Date};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,39 +19,39 @@ use crate::{
     partition::Entry,
 };
 
-/// One thing that is told.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
-    /// The same each time that the event is sent: a receiver that knows it already has had it.
+    /// Identifies the event. It is the same each time the event is sent, so a receiver can drop repetitions.
     pub id: String,
-    /// When it was noticed.
+    /// When it was detected.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub timestamp: Timestamp,
-    /// What it is.
+    /// Its type and data.
     #[serde(flatten)]
     pub content: Content,
 }
 
-/// What an event says.
+/// Type and data of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Content {
-    /// Something is wrong that was not.
+    /// An alarm began.
     #[serde(rename = "alarm.began")]
     AlarmBegan(AlarmData),
-    /// Less time is left than when it was last told.
+    /// An alarm worsened: a smaller threshold to expiry was passed.
     #[serde(rename = "alarm.worsened")]
     AlarmWorsened(AlarmData),
-    /// It is over.
+    /// An alarm ended.
     #[serde(rename = "alarm.ended")]
     AlarmEnded(AlarmData),
-    /// An object and its manifest are at the destination.
+    /// An object and its manifest were stored.
     #[serde(rename = "stored")]
     Stored(StoredData),
-    /// What a day has brought, though it be nothing.
+    /// The daily summary.
     #[serde(rename = "summary")]
     Summary(SummaryData),
-    /// Nothing: somebody tries whether events arrive.
+    /// A test of whether events arrive.
     #[serde(rename = "test")]
     Test(TestData),
 }
@@ -57,25 +59,25 @@ pub enum Content {
 /// An alarm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AlarmData {
-    /// Which one.
+    /// What is wrong.
     pub alarm: AlarmKind,
-    /// When it was first told.
+    /// When it was first reported.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
-    /// The workspace, where it is of one.
+    /// Name of the workspace; null for an alarm that is not about one.
     pub workspace: Option<String>,
-    /// The destination, where it is of one.
+    /// Name of the destination; null for an alarm that is not about one.
     pub destination: Option<String>,
-    /// The configured time that less than is left to the nearest expiry, in seconds; 0 once it has passed, null while
-    /// there is more time, or no expiry.
+    /// The smallest configured threshold to the nearest expiry that was passed, in seconds; 0 once it has expired, null
+    /// before the first threshold or without an expiry.
     pub within_seconds: Option<i64>,
-    /// How many partitions are in it.
+    /// Number of partitions.
     pub partitions: usize,
-    /// Whose partitions they are.
+    /// The reports of these partitions.
     pub reports: Vec<ReportData>,
-    /// The partition that is the first to be lost.
+    /// The partition that expires first.
     pub nearest: Option<NearestData>,
-    /// All of it in a line, for people.
+    /// The same as one line of text.
     pub message: String,
 }
 
@@ -86,7 +88,7 @@ pub struct ReportData {
     pub workspace: String,
     /// The report's id.
     pub report: String,
-    /// How many of its partitions are in it.
+    /// Number of its partitions.
     pub partitions: usize,
 }
 
@@ -97,18 +99,18 @@ pub struct NearestData {
     pub workspace: String,
     /// The report's id.
     pub report: String,
-    /// Its date.
+    /// Date of the partition.
     #[schemars(with = "String", extend("format" = "date"))]
     pub date: Date,
-    /// Since when it is due.
+    /// When it became due.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub due_at: Timestamp,
-    /// From when on it may be gone.
+    /// When it expires; null if it does not.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub expires_at: Option<Timestamp>,
-    /// How the last attempt ended.
+    /// Outcome of the last attempt; null before the first.
     pub outcome: Option<Outcome>,
-    /// What it met, for people.
+    /// Message of the last attempt.
     pub message: Option<String>,
 }
 
@@ -121,67 +123,67 @@ pub struct StoredData {
     pub report: String,
     /// Which API it came from.
     pub source: SourceKind,
-    /// The partition's date.
+    /// Date of the partition.
     #[schemars(with = "String", extend("format" = "date"))]
     pub date: Date,
     /// Name of the destination; null when the report is no longer configured.
     pub destination: Option<String>,
-    /// The object's key there.
+    /// Key of the object at the destination.
     pub key: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Lower-case hex.
+    /// SHA-256, lower-case hex.
     pub sha256: String,
     /// When it was fetched.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub stored_at: Timestamp,
 }
 
-/// What a day has brought.
+/// What was stored since the last summary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SummaryData {
-    /// From when on it counts: the time of the last summary.
+    /// The time of the last summary.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
-    /// How many objects were stored since then.
+    /// Number of objects stored since then.
     pub stored: u64,
-    /// Bytes of them.
+    /// Their total size in bytes.
     pub bytes: u64,
-    /// How many partitions are due and not stored.
+    /// Number of partitions that are due and not stored.
     pub pending: usize,
-    /// How many alarms are not over.
+    /// Number of alarms that have not ended.
     pub alarms: usize,
-    /// All of it in a line, for people.
+    /// The same as one line of text.
     pub message: String,
 }
 
-/// What a test says.
+/// Data of a test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TestData {
-    /// For people.
+    /// A line of text.
     pub message: String,
 }
 
 impl Event {
-    /// An event that says `content`, with a name drawn by the shell.
+    /// An event with an id made from `number`, which the shell draws at random.
     pub fn new(number: u128, timestamp: Timestamp, content: Content) -> Self {
         Event { id: format!("evt_{number:032x}"), timestamp, content }
     }
 }
 
 impl Content {
-    /// Whether it tells of an alarm, and so is more urgent than anything else.
+    /// Whether it is about an alarm. Alarms are sent before other events.
     pub fn is_alarm(&self) -> bool {
         matches!(self, Content::AlarmBegan(_) | Content::AlarmWorsened(_) | Content::AlarmEnded(_))
     }
 
-    /// Nothing but that it arrives.
+    /// A test.
     pub fn test() -> Self {
-        Content::Test(TestData { message: "moesync was asked whether its messages arrive; nothing is wrong".into() })
+        Content::Test(TestData { message: wording::TEST.into() })
     }
 
-    /// What is to be said of alarms that changed: those of one kind, in one workspace, in the same way, together. With
-    /// each the alarms that are known by it.
+    /// The events for alarms that changed, each with the alarms that it covers. Alarms of one kind, one workspace and one
+    /// phase share an event.
     pub fn of_changes(changes: &[Change], now: Timestamp) -> Vec<(Self, Vec<AlarmKey>)> {
         let mut groups: BTreeMap<_, Vec<&Change>> = BTreeMap::new();
         for change in changes {
@@ -214,8 +216,8 @@ impl Content {
                     nearest: nearest(&changes).map(NearestData::new),
                     message: String::new(),
                 };
-                let said = changes.iter().find_map(|change| change.alarm.as_ref()?.message.clone());
-                data.message = sentence(phase, &data, is_of_reports, within, said);
+                let cause = changes.iter().find_map(|change| change.alarm.as_ref()?.message.as_deref());
+                data.message = wording::alarm(phase, &data, is_of_reports, within, cause);
                 let keys = changes.iter().map(|change| change.key.clone()).collect();
                 match phase {
                     Phase::Began => (Content::AlarmBegan(data), keys),
@@ -226,7 +228,7 @@ impl Content {
             .collect()
     }
 
-    /// That the object of `entry` was stored by `attempt`.
+    /// The event for a stored partition; `None` if `entry` has no object.
     pub fn of_stored(entry: &Entry, destination: Option<&str>) -> Option<Self> {
         let object = entry.object.as_ref()?;
         let id = &entry.partition.id;
@@ -243,8 +245,7 @@ impl Content {
         }))
     }
 
-    /// That other content was at the place of what `attempt` has stored, as its message says (see [`OTHER_CONTENT`]). It
-    /// is told once, and never over.
+    /// The event for an attempt that found different content at the partition's key. It is sent once and has no end.
     pub fn of_other_content(entry: &Entry, attempt: &Attempt, destination: Option<&str>) -> Option<Self> {
         let key = entry.object.as_ref().map_or("", |object| &object.key);
         if !attempt.message.starts_with(OTHER_CONTENT) {
@@ -264,24 +265,19 @@ impl Content {
         }))
     }
 
-    /// What was stored since `since`.
+    /// The summary of what was stored since `since`.
     pub fn of_summary(since: Timestamp, (stored, bytes): (u64, u64), pending: usize, alarms: usize) -> Self {
-        let message = format!(
-            "{stored} objects ({}) stored since {since}; {pending} due and not stored; {alarms} alarms",
-            bytesize::ByteSize(bytes)
-        );
+        let message = wording::summary(since, (stored, bytes), pending, alarms);
         Content::Summary(SummaryData { since, stored, bytes, pending, alarms, message })
     }
 
-    /// All of it in a line, for people.
+    /// The event as one line of text.
     pub fn message(&self) -> String {
         match self {
             Content::AlarmBegan(data) | Content::AlarmWorsened(data) | Content::AlarmEnded(data) => {
                 data.message.clone()
             }
-            Content::Stored(data) => {
-                format!("{}/{} {} is stored at {}", data.workspace, data.report, data.date, data.key)
-            }
+            Content::Stored(data) => wording::stored(data),
             Content::Summary(data) => data.message.clone(),
             Content::Test(data) => data.message.clone(),
         }
@@ -303,7 +299,7 @@ impl NearestData {
     }
 }
 
-/// What an alarm is called, or was when it was last told.
+/// The kind of an alarm now, or when it was last reported.
 fn kind(change: &Change) -> AlarmKind {
     let now = change.alarm.as_ref().map(|alarm| alarm.kind);
     now.or_else(|| change.before.as_ref().map(|before| before.kind)).unwrap_or(change.key.0)
@@ -319,7 +315,7 @@ fn reports(changes: &[&Change]) -> Vec<ReportData> {
                     *counts.entry((id.workspace.clone(), id.report.clone())).or_default() += partitions;
                 }
             }
-            // It is over: none of them is in it any more.
+            // It ended: no partition is left.
             (None, Some(workspace), Some(report)) => {
                 counts.entry((workspace.clone(), report.clone())).or_default();
             }
@@ -333,75 +329,4 @@ fn reports(changes: &[&Change]) -> Vec<ReportData> {
 fn nearest<'a>(changes: &[&'a Change]) -> Option<&'a Entry> {
     let entries = changes.iter().filter_map(|change| change.alarm.as_ref()?.nearest.as_ref());
     entries.min_by_key(|entry| (entry.partition.expires_at.unwrap_or(Timestamp::MAX), &entry.partition.id))
-}
-
-/// The longest list of reports in a sentence.
-const NAMED: usize = 5;
-
-fn sentence(
-    phase: Phase,
-    data: &AlarmData,
-    is_of_reports: bool,
-    within: Option<SignedDuration>,
-    said: Option<String>,
-) -> String {
-    let whose = match (&data.workspace, &data.destination) {
-        (_, Some(destination)) => format!("destination {destination}"),
-        (Some(workspace), None) => match data.reports.as_slice() {
-            reports if reports.is_empty() || !is_of_reports => format!("workspace {workspace}"),
-            reports => {
-                let mut names: Vec<_> = reports.iter().take(NAMED).map(|report| report.report.as_str()).collect();
-                let others = (reports.len() > NAMED).then(|| format!("{} more", reports.len() - NAMED));
-                names.extend(others.as_deref());
-                format!("{workspace}/{}", names.join(", "))
-            }
-        },
-        (None, None) => "moesync".to_owned(),
-    };
-    if phase == Phase::Ended {
-        return format!("{whose}: over: {}", word(data.alarm));
-    }
-    if let Some(said) = said {
-        return format!("{whose}: {said}");
-    }
-    let count = match data.partitions {
-        1 => "1 partition".to_owned(),
-        several => format!("{several} partitions"),
-    };
-    // Others of them may have more time.
-    let whose_time = if data.partitions == 1 { "" } else { "the nearest " };
-    let time = match within {
-        Some(within) if within.is_zero() => format!(", {whose_time}past its expiry"),
-        Some(within) => format!(", {whose_time}less than {within:#} to expiry"),
-        None => String::new(),
-    };
-    let nearest = data.nearest.as_ref().map(|nearest| {
-        let expiry = nearest.expires_at.map_or(String::new(), |at| format!(", expires {at}"));
-        let met = match (&nearest.outcome, &nearest.message) {
-            (Some(outcome), Some(message)) => format!("; {outcome}: {message}"),
-            (Some(outcome), None) => format!("; {outcome}"),
-            (None, _) => String::new(),
-        };
-        let which = if data.partitions > 1 && within.is_none() { "the nearest: " } else { "" };
-        format!(" ({which}{} {}{expiry}{met})", nearest.report, nearest.date)
-    });
-    format!("{whose}: {}: {count}{time}{}", word(data.alarm), nearest.unwrap_or_default())
-}
-
-fn word(alarm: AlarmKind) -> &'static str {
-    match alarm {
-        AlarmKind::Lost => "lost, MoEngage has it no more",
-        AlarmKind::Expiring => "not stored and soon deleted by MoEngage",
-        AlarmKind::Late => "late",
-        AlarmKind::Unauthorized => "MoEngage refuses the credentials",
-        AlarmKind::Rejected => "MoEngage refuses the request",
-        AlarmKind::Corrupt => "came broken again",
-        AlarmKind::Unsupported => "came in a format that cannot be verified",
-        AlarmKind::StoreFailed => "the destination refuses",
-        AlarmKind::OtherContent => "other content was there",
-        AlarmKind::Ledger => "the ledger was damaged or taken away",
-        AlarmKind::Configuration => "the new configuration is not used",
-        AlarmKind::Clock => "the local clock is wrong",
-        AlarmKind::Panic => "a fault of moesync itself",
-    }
 }
