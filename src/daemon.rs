@@ -216,7 +216,7 @@ impl<Load: Fn() -> Result<Config, Problem>> Daemon<Load> {
         let new = self.ctx.pulse.beat_during(self.start_again(hangup)).await?;
         // For a damaged ledger, opening it has raised the alarm, which names where it is kept.
         if matches!(error, LedgerError::Replaced { .. }) {
-            new.bulletin.raise(AlarmKind::Ledger, "the file", Chain(error).to_string());
+            new.status.raise(AlarmKind::Ledger, "the file", Chain(error).to_string());
         }
         dispatch::register_targets(&new).await.map_err(StartError::from)?;
         self.put_in_force(new);
@@ -286,8 +286,8 @@ impl Supervised {
     {
         let contexts = self.contexts.clone();
         self.tasks.spawn(async move {
-            let bulletin = || Arc::clone(&contexts.borrow().bulletin);
-            sync::supervised(name, bulletin, || task(contexts.clone())).await;
+            let status = || Arc::clone(&contexts.borrow().status);
+            sync::supervised(name, status, || task(contexts.clone())).await;
         });
     }
 }
@@ -338,14 +338,14 @@ async fn reload(load: impl Fn() -> Result<Config, Problem>, old: &Context) -> Op
     notify(&[NotifyState::Ready]);
     match loaded {
         Ok(new) => {
-            new.bulletin.clear(AlarmKind::Configuration, "reload");
+            new.status.clear(AlarmKind::Configuration, "reload");
             describe(&new, old).await;
             Some(new)
         }
         Err(error) => {
             let message = format!("the new configuration is not used, the old one stays in force: {error}");
             error!(alarm = "configuration", "{message}");
-            old.bulletin.raise(AlarmKind::Configuration, "reload", message);
+            old.status.raise(AlarmKind::Configuration, "reload", message);
             None
         }
     }

@@ -1,4 +1,4 @@
-//! Notifications: evaluates the alarms, writes events into the outbox, and sends them until they arrive.
+//! Notifications: evaluates the alarms, logs them, writes events into the outbox, and sends these until they arrive.
 //!
 //! This folder owns when targets are notified. It must not know what an alarm is (`alarm/`), what an event contains
 //! (`event.rs`) or how one is sent (`notify/`). It reads what work has left in the ledger, and never delays that work.
@@ -6,6 +6,7 @@
 mod deliver;
 mod evaluate;
 mod heartbeat;
+mod log;
 mod summary;
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
@@ -110,13 +111,13 @@ impl Dispatcher {
                     }
                     Ok(Some(next)) => ctx.clock.sleep(until(next, ctx.clock.now())).await,
                     Err(error) => {
-                        warn!("could not read or write notifications: {}", Chain(&error));
+                        warn!("could not evaluate the alarms or send notifications: {}", Chain(&error));
                         break;
                     }
                 }
             }
         };
-        if !ctx.config.notify.is_empty() && tokio::time::timeout(FLUSH_TIMEOUT, flushed).await.is_err() {
+        if tokio::time::timeout(FLUSH_TIMEOUT, flushed).await.is_err() {
             warn!("some notifications have not arrived; the next process sends them");
         }
     }
@@ -131,9 +132,6 @@ impl Dispatcher {
     }
 
     async fn evaluate_and_deliver(&self, ctx: &Context, fault: Option<&str>) -> Result<Option<Timestamp>, LedgerError> {
-        if ctx.config.notify.is_empty() {
-            return Ok(None);
-        }
         let evaluated = write_events(ctx).await;
         self.heartbeat.ping(&self.client, ctx, evaluated.as_ref(), fault).await;
         evaluated?;
@@ -141,10 +139,19 @@ impl Dispatcher {
     }
 }
 
-/// Evaluates the alarms, and writes the events that follow into the outbox.
+/// Logs the alarms, for as long as nothing can be sent.
+async fn log_alarms(ctx: &Context) {
+    let logged = async { log::write(ctx, &evaluate::evaluate(ctx).await?).await };
+    if let Err(error) = logged.await {
+        debug!("could not evaluate the alarms: {}", Chain(&error));
+    }
+}
+
+/// Evaluates the alarms, logs them, and writes the events that follow into the outbox.
 async fn write_events(ctx: &Context) -> Result<Evaluation, LedgerError> {
     register_targets(ctx).await?;
     let evaluation = evaluate::evaluate(ctx).await?;
+    log::write(ctx, &evaluation).await?;
     for (target, events) in deliver::subscribers(&ctx.config) {
         if ctx.ledger.waiting(&target.name).await? < deliver::OUTBOX_LIMIT {
             evaluate::write_alarms(ctx, target, events, &evaluation).await?;
@@ -173,7 +180,7 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
                     if let Err(error) = ctx.ledger.forget_other_targets(&names(&ctx.config)).await {
                         warn!("could not remove targets that are no longer configured: {}", Chain(&error));
                     }
-                    ctx.bulletin.clear(AlarmKind::Configuration, "notifications");
+                    ctx.status.clear(AlarmKind::Configuration, "notifications");
                     reported_problem.clear();
                     Some((Arc::clone(&ctx), dispatcher))
                 }
@@ -182,7 +189,7 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
                     let message = format!("notifications cannot be sent; retries in {RETRY_PAUSE:?}: {problem}");
                     if message != reported_problem {
                         error!(alarm = "configuration", "{message}");
-                        ctx.bulletin.raise(AlarmKind::Configuration, "notifications", message.clone());
+                        ctx.status.raise(AlarmKind::Configuration, "notifications", message.clone());
                         reported_problem = message;
                     }
                     None
@@ -190,11 +197,13 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
             };
         }
         let turn = async {
-            let Some((ctx, dispatcher)) = &current else { return ctx.clock.sleep(RETRY_PAUSE).await };
-            if ctx.config.notify.is_empty() {
-                return std::future::pending().await;
+            match &current {
+                Some((ctx, dispatcher)) => dispatcher.turn(ctx, &mut evaluated_at).await,
+                None => {
+                    log_alarms(&ctx).await;
+                    ctx.clock.sleep(RETRY_PAUSE).await;
+                }
             }
-            dispatcher.turn(ctx, &mut evaluated_at).await;
         };
         tokio::select! {
             () = &mut shutdown => break,
@@ -218,17 +227,17 @@ impl Dispatcher {
             *evaluated_at = Some(now);
         }
         let next = delivered.unwrap_or_else(|error| {
-            debug!("could not read or write notifications: {}", Chain(&error));
+            debug!("could not evaluate the alarms or send notifications: {}", Chain(&error));
             None
         });
         let now = ctx.clock.now();
         let wait = next.map_or(EVALUATION_INTERVAL, |next| until(next, now).clamp(BATCH_DELAY, EVALUATION_INTERVAL));
         let news = async {
-            ctx.bulletin.news().await;
+            ctx.status.attempt_recorded().await;
             ctx.clock.sleep(BATCH_DELAY).await;
         };
         let alarm = async {
-            ctx.bulletin.alarm().await;
+            ctx.status.alarm_raised().await;
             // Taken first: the next turn evaluates, whichever branch ends this one.
             let earliest = evaluated_at.take().and_then(|at| at.checked_add(MIN_EVALUATION_INTERVAL).ok());
             let now = ctx.clock.now();

@@ -17,6 +17,7 @@ use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    alarm,
     archive::{self, Limits, Pass, RejectedKind, Verdict, Verified},
     config::{Query, Report},
     ledger::{Claim, LedgerError},
@@ -28,14 +29,15 @@ use crate::{
     store::{Commit, Destination, Format, Found, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
 };
 
-mod bulletin;
 mod context;
 mod delivery;
 mod frame;
 mod inspect;
+mod log;
 mod pace;
 mod pass;
 mod planned;
+mod process_status;
 mod pulse;
 mod rebuild;
 mod recover;
@@ -44,10 +46,8 @@ mod snapshot;
 mod spool;
 mod start;
 mod supervise;
-mod tell;
 mod workers;
 
-pub use bulletin::Bulletin;
 use context::Purpose;
 pub use context::{Clock, Context, Progress, Secrets, SystemClock};
 use delivery::Delivery;
@@ -56,6 +56,7 @@ use frame::{Overdue, Shown, Step, WaitsOn};
 pub use inspect::{Damage, Inspected, Mend, inspect, mend};
 pub use pass::{Command, Selection, Summary, continuously, once};
 pub use planned::{Planned, Publication};
+pub use process_status::ProcessStatus;
 pub use pulse::Pulse;
 pub use recover::{recover, recover_continuously};
 use spool::LineCount;
@@ -135,13 +136,17 @@ pub async fn sync_one(
         outcome: Some(attempt.outcome),
         streak: settlement.streak,
         repeats: settlement.repeats,
+        next_attempt_at: settlement.next_attempt_at,
         ..claim.entry.clone()
     };
     // What is stored stays so, though fetching it again may have failed.
     let kept = object.as_ref().or(claim.entry.object.as_ref()).cloned();
     let hold = ctx.ledger.record(claim, &attempt, &settlement, kept.as_ref()).await?;
-    ctx.bulletin.note_attempt();
-    tell::tell(ctx, &entry, &attempt, settlement.next_attempt_at, object.as_ref());
+    ctx.status.note_attempt();
+    if alarm::begins(&entry) {
+        ctx.status.note_alarm();
+    }
+    log::attempt_ended(&entry, &attempt, object.as_ref());
     Ok(Done {
         id,
         outcome: attempt.outcome,

@@ -91,11 +91,8 @@ async fn record_for_heartbeat(
         return Ok(notified);
     }
     let now = evaluation.now;
-    let records = |notified: &BTreeMap<AlarmKey, Notified>| {
-        let changes = alarm::compare(notified, &evaluation.all);
-        changes.into_iter().map(|change| (change.key.clone(), change.notified(now))).collect()
-    };
-    ctx.ledger.tell(&target.name, now, |notified| (records(notified), Vec::new())).await?;
+    let decide = |notified: &_| (records(&alarm::compare(notified, &evaluation.all), now), Vec::new());
+    ctx.ledger.tell(&target.name, now, decide).await?;
     ctx.ledger.told(&target.name).await
 }
 
@@ -122,7 +119,7 @@ pub(super) async fn write_alarms(
     }
     let decide = |notified: &BTreeMap<AlarmKey, Notified>| {
         let changes = alarm::compare(notified, &received);
-        let records = changes.iter().map(|change| (change.key.clone(), change.notified(now))).collect();
+        let records = records(&changes, now);
         let is_received = |change: &Change| {
             let before = change.before.as_ref().map_or(change.key.0, |before| before.kind);
             change.phase != Some(Phase::Ended) || events.alarms.contains(&before)
@@ -132,4 +129,9 @@ pub(super) async fn write_alarms(
         (records, contents.map(|(content, keys)| (event(content, now), keys)).collect())
     };
     ctx.ledger.tell(&target.name, now, decide).await
+}
+
+/// What is on record of the alarms once `changes` were reported.
+pub(super) fn records(changes: &[Change], now: Timestamp) -> Vec<(AlarmKey, Option<Notified>)> {
+    changes.iter().map(|change| (change.key.clone(), change.notified(now))).collect()
 }

@@ -84,7 +84,7 @@ impl Heartbeat {
         fault: Option<&str>,
     ) {
         let now = ctx.clock.now();
-        let planned_at = ctx.bulletin.planned_at();
+        let planned_at = ctx.status.planned_at();
         let awake_since = self.awake_since(now);
         let silent = now.duration_since(planned_at.map_or(awake_since, |planned_at| planned_at.max(awake_since)));
         // Before the first plan nothing is known.

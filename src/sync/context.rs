@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::warn;
 
-use super::{Bulletin, Publication, Pulse, pace::Pace};
+use super::{ProcessStatus, Publication, Pulse, pace::Pace};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Config, Report, SourceKind, Workspace},
@@ -88,7 +88,7 @@ pub struct Context {
     /// The last plan, for all who show or notify. Shared by the contexts of one ledger.
     pub planned: Publication,
     /// What the process has to say of itself.
-    pub bulletin: Arc<Bulletin>,
+    pub status: Arc<ProcessStatus>,
     pub(super) skews: Arc<Skews>,
     pub(super) budget: Budget,
     pub(super) holder: String,
@@ -193,7 +193,7 @@ impl Context {
 
     /// What is wrong with the process itself; nothing is said of what is not known at present.
     pub fn incidents(&self) -> BTreeMap<AlarmKind, Option<String>> {
-        let raised = self.bulletin.incidents().into_iter().map(|(kind, message)| (kind, Some(message)));
+        let raised = self.status.incidents().into_iter().map(|(kind, message)| (kind, Some(message)));
         let mut incidents: BTreeMap<_, _> = raised.collect();
         match self.recent_skews().into_iter().max_by_key(|(_, skew)| skew.ahead.abs()) {
             Some((server, skew)) if skew.is_reported() => {

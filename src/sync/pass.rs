@@ -21,8 +21,8 @@ use tracing::{debug, error, info};
 
 use super::{
     Context, Planned, jitter,
+    log::HeldWorkspaces,
     supervise::{self, Pauses},
-    tell::Held,
     workers::{Ended, Finished, Workers},
 };
 use crate::{
@@ -138,13 +138,13 @@ pub async fn once(
     let mut later: BTreeMap<(Timestamp, PartitionId), Item> = BTreeMap::new();
     let mut waited_for: HashSet<PartitionId> = HashSet::new();
 
-    let mut held = Held::default();
+    let mut held = HeldWorkspaces::default();
     'planning: for step in 0..MOST_STEPS {
         let planned = replan(&workers, step == 0).await?;
         let plan = &planned.plan;
         let now = ctx.clock.now();
         let before = selected.len();
-        held.tell(ctx, &only_held(&plan.items, |item| selection.covers(&item.entry.partition.id)), now);
+        held.log(&only_held(&plan.items, |item| selection.covers(&item.entry.partition.id)));
         workers.has_answered = false;
         // Only a command asks for what a refused key holds, and each time it ends with the first refusal: what it asked for
         // longest ago comes first, so that none waits for ever behind another key's.
@@ -273,7 +273,7 @@ pub async fn continuously(
         if let Ok(ended) = AssertUnwindSafe(turning).catch_unwind().await {
             return ended;
         }
-        supervise::report(&workers.ctx.bulletin, "the loop");
+        supervise::report(&workers.ctx.status, "the loop");
         workers.queue.clear();
         tokio::select! {
             () = &mut shutdown => {
@@ -291,7 +291,7 @@ async fn turn(
     commands: &mut mpsc::Receiver<Command>,
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), LedgerError> {
-    let mut held = Held::default();
+    let mut held = HeldWorkspaces::default();
     let mut wake_at: Option<Timestamp> = None;
     let mut is_first = true;
     let mut is_partial = false;
@@ -306,7 +306,7 @@ async fn turn(
                     publish_at = None;
                     wake_at = plan.next_change();
                     is_first = false;
-                    held.tell(&workers.ctx, &only_held(&plan.items, |_| true), now);
+                    held.log(&only_held(&plan.items, |_| true));
                     is_partial = plan.is_partial;
                     // A step that has nothing to ask for needs no answer.
                     workers.has_answered =
@@ -325,7 +325,7 @@ async fn turn(
                 }
                 Err(error) => {
                     error!(alarm = "ledger", "the ledger refuses; it is tried again: {}", Chain(&error));
-                    workers.ctx.bulletin.note_refusal(Chain(&error).to_string());
+                    workers.ctx.status.note_ledger_failure(Chain(&error).to_string());
                     wake_at = Some(now + LEDGER_PAUSE);
                 }
             }
@@ -395,7 +395,7 @@ async fn turn(
             }
             Ended::Failed(error) => {
                 error!(alarm = "ledger", "the ledger refuses; what was under way is repeated: {}", Chain(&error));
-                workers.ctx.bulletin.note_refusal(Chain(&error).to_string());
+                workers.ctx.status.note_ledger_failure(Chain(&error).to_string());
                 workers.queue.clear();
                 Some(now + LEDGER_PAUSE)
             }
@@ -416,7 +416,7 @@ async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Planned>, Ledge
     // Also a plan that the ledger refuses: what is due and cannot be recorded is shown.
     let planned = ctx.planned.publish(planned);
     recorded?;
-    ctx.bulletin.note_plan(planned.at);
+    ctx.status.note_plan(planned.at);
     let unconfigured = planned.plan.items.iter().filter(|item| item.decision == Decision::Unconfigured).count();
     if is_first && unconfigured > 0 {
         info!(partitions = unconfigured, "{unconfigured} open partitions belong to reports that are not configured");

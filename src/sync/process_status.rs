@@ -1,98 +1,99 @@
-//! What the process itself has to say to whoever listens: that something came of an attempt, that the loop goes on, what
-//! is wrong with the process.
+//! The status of the process: what is wrong with it, when it last planned, and signals that something happened.
 //!
-//! This file owns no decision. It must not know who listens.
+//! This file owns no decision. It must not know who waits for the signals.
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tracing::info;
 
 use crate::alarm_kind::AlarmKind;
 
 /// Shared by everything that works with the same ledger.
 #[derive(Debug, Default)]
-pub struct Bulletin {
-    /// By kind and subject.
+pub struct ProcessStatus {
+    /// Messages by kind and subject.
     incidents: Mutex<BTreeMap<(AlarmKind, String), String>>,
     planned_at: Mutex<Option<Timestamp>>,
-    refusal: Mutex<Option<String>>,
-    news: Notify,
-    alarm: Notify,
+    ledger_failure: Mutex<Option<String>>,
+    attempt_recorded: Notify,
+    alarm_raised: Notify,
 }
 
-impl Bulletin {
-    /// Something is wrong with `subject` until it is cleared, or the process ends.
+impl ProcessStatus {
+    /// Raises an alarm about `subject`, until it is cleared or the process ends. The caller logs it.
     pub fn raise(&self, kind: AlarmKind, subject: &str, message: String) {
-        self.with_incidents(|incidents| incidents.insert((kind, subject.to_owned()), message));
-        self.alarm.notify_one();
+        lock(&self.incidents).insert((kind, subject.to_owned()), message);
+        self.alarm_raised.notify_one();
     }
 
-    /// It is no longer wrong.
+    /// Ends the alarm about `subject`, if there is one, and logs that.
     pub fn clear(&self, kind: AlarmKind, subject: &str) {
-        self.with_incidents(|incidents| incidents.remove(&(kind, subject.to_owned())));
-        self.news.notify_one();
+        if lock(&self.incidents).remove(&(kind, subject.to_owned())).is_some() {
+            info!(alarm = kind.as_str(), phase = "ended", "{subject}: resolved: {kind}");
+        }
+        self.attempt_recorded.notify_one();
     }
 
-    /// What is wrong: one message a kind, of all its subjects.
+    /// The alarms about the process: for each kind the messages of all its subjects.
     pub fn incidents(&self) -> BTreeMap<AlarmKind, String> {
         let mut all: BTreeMap<AlarmKind, String> = BTreeMap::new();
-        self.with_incidents(|incidents| {
-            for ((kind, _), message) in incidents.iter() {
-                let text = all.entry(*kind).or_default();
-                let separator = if text.is_empty() { "" } else { "; " };
-                text.push_str(separator);
-                text.push_str(message);
-            }
-        });
+        for ((kind, _), message) in lock(&self.incidents).iter() {
+            let text = all.entry(*kind).or_default();
+            let separator = if text.is_empty() { "" } else { "; " };
+            text.push_str(separator);
+            text.push_str(message);
+        }
         all
-    }
-
-    fn with_incidents<T>(&self, act: impl FnOnce(&mut BTreeMap<(AlarmKind, String), String>) -> T) -> T {
-        act(&mut self.incidents.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An attempt was recorded.
     pub(super) fn note_attempt(&self) {
-        self.news.notify_one();
+        self.attempt_recorded.notify_one();
     }
 
-    /// The ledger refused something, which was not written.
-    pub(super) fn note_refusal(&self, message: String) {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).replace(message);
-    }
-
-    /// What the ledger last refused, until a plan could be written again.
-    pub fn refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// An attempt was recorded that is an alarm by itself; the next one may end it at once.
+    /// An attempt was recorded that begins an alarm. The next attempt may end it immediately.
     pub(super) fn note_alarm(&self) {
-        self.alarm.notify_one();
+        self.alarm_raised.notify_one();
     }
 
-    /// The loop has planned, and the ledger has taken it.
+    /// The ledger could not be written.
+    pub(super) fn note_ledger_failure(&self, message: String) {
+        lock(&self.ledger_failure).replace(message);
+    }
+
+    /// The last failure to write the ledger; `None` once a plan was recorded after it.
+    pub fn ledger_failure(&self) -> Option<String> {
+        lock(&self.ledger_failure).clone()
+    }
+
+    /// The loop has planned, and the plan was recorded.
     pub(super) fn note_plan(&self, now: Timestamp) {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.planned_at.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        lock(&self.ledger_failure).take();
+        lock(&self.planned_at).replace(now);
     }
 
     /// When the loop last planned.
     pub fn planned_at(&self) -> Option<Timestamp> {
-        *self.planned_at.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.planned_at)
     }
 
-    /// Returns when something is new since the last time that it returned.
-    pub async fn news(&self) {
-        self.news.notified().await;
+    /// Returns once an attempt was recorded, or an alarm ended, since it last returned.
+    pub async fn attempt_recorded(&self) {
+        self.attempt_recorded.notified().await;
     }
 
-    /// Returns when something calls for attention since the last time that it returned.
-    pub async fn alarm(&self) {
-        self.alarm.notified().await;
+    /// Returns once an alarm was raised since it last returned.
+    pub async fn alarm_raised(&self) {
+        self.alarm_raised.notified().await;
     }
+}
+
+/// A panic elsewhere leaves these values whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

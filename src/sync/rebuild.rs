@@ -354,7 +354,7 @@ async fn raise_gone(ctx: &Context, destination: &str, gone: Vec<(Partition, Stri
         named.join(", ")
     );
     error!(alarm = "ledger", destination, objects, "{message}");
-    ctx.bulletin.raise(AlarmKind::Ledger, &format!("objects at {destination}"), message);
+    ctx.status.raise(AlarmKind::Ledger, &format!("objects at {destination}"), message);
     Ok(())
 }
 

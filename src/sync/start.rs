@@ -7,7 +7,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use tracing::{error, info, warn};
 
-use super::{Bulletin, Clock, Context, Progress, Publication, Pulse, Secrets};
+use super::{Clock, Context, ProcessStatus, Progress, Publication, Pulse, Secrets};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Config, Ledger},
@@ -53,7 +53,7 @@ pub async fn start(
     let budget = Budget::for_destinations(&config.destinations);
     let destinations = open(&config, &budget, &holder, None)?;
     let (ledger, found) = ledger::open(path, &holder, clock.now()).await?;
-    let bulletin = Arc::new(Bulletin::default());
+    let status = Arc::new(ProcessStatus::default());
     match &found {
         Found::Existing => {}
         Found::Nothing => info!(ledger = %path.display(), "there was no ledger; a new one is begun"),
@@ -63,7 +63,7 @@ pub async fn start(
                 kept_at.display()
             );
             error!(alarm = "ledger", ledger = %path.display(), kept_at = %kept_at.display(), "{message}");
-            bulletin.raise(AlarmKind::Ledger, "the file", message);
+            status.raise(AlarmKind::Ledger, "the file", message);
         }
     }
     let (pace, pulse, skews) = (Arc::default(), Pulse::new(), Arc::default());
@@ -78,7 +78,7 @@ pub async fn start(
         pace,
         pulse,
         planned: Publication::new(),
-        bulletin,
+        status,
         skews,
         budget,
         holder,
@@ -105,7 +105,7 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
         pace: Arc::clone(&old.pace),
         pulse: old.pulse.clone(),
         planned: old.planned.clone(),
-        bulletin: Arc::clone(&old.bulletin),
+        status: Arc::clone(&old.status),
         skews: Arc::clone(&old.skews),
         place: old.place.clone(),
         budget,

@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use tokio::time::{Instant, sleep};
 use tracing::error;
 
-use super::Bulletin;
+use super::ProcessStatus;
 use crate::alarm_kind::AlarmKind;
 
 /// How long a task that has panicked pauses; twice as long each time, up to [`LONGEST_PAUSE`].
@@ -19,10 +19,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A task that has run for this long begins with the shortest pause again.
 const LONG_RUN: Duration = Duration::from_secs(5 * 60);
 
-/// Runs `task` until it ends by itself. `bulletin` is where the alarm goes.
+/// Runs `task` until it ends by itself. `status` is where the alarm goes.
 pub async fn supervised<T, F: Future<Output = T>>(
     name: &str,
-    bulletin: impl Fn() -> Arc<Bulletin>,
+    status: impl Fn() -> Arc<ProcessStatus>,
     task: impl Fn() -> F,
 ) -> T {
     let mut pauses = Pauses::default();
@@ -31,16 +31,16 @@ pub async fn supervised<T, F: Future<Output = T>>(
         if let Ok(done) = AssertUnwindSafe(task()).catch_unwind().await {
             return done;
         }
-        report(&bulletin(), name);
+        report(&status(), name);
         sleep(pauses.next(began)).await;
     }
 }
 
 /// Raises the alarm for a part of moesync that has panicked and goes on.
-pub fn report(bulletin: &Bulletin, name: &str) {
+pub fn report(status: &ProcessStatus, name: &str) {
     let message = format!("{name} ended by a fault of moesync and was restarted; please report it, with the log");
     error!(alarm = "panic", task = name, "{message}");
-    bulletin.raise(AlarmKind::Panic, name, message);
+    status.raise(AlarmKind::Panic, name, message);
 }
 
 /// The pauses of one task.
@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_panics_is_restarted_after_a_pause_that_grows() {
-        let (bulletin, runs) = (Arc::new(Bulletin::default()), AtomicU32::new(0));
+        let (status, runs) = (Arc::new(ProcessStatus::default()), AtomicU32::new(0));
         let began = Instant::now();
         let task = async || {
             // Quieter than a panic, and unwinds alike.
@@ -81,9 +81,9 @@ mod tests {
                 runs => runs,
             }
         };
-        assert_eq!(supervised("the dispatcher", || Arc::clone(&bulletin), task).await, 3);
+        assert_eq!(supervised("the dispatcher", || Arc::clone(&status), task).await, 3);
         assert_eq!(began.elapsed(), 7 * FIRST_PAUSE);
-        let raised = bulletin.incidents().remove(&AlarmKind::Panic).unwrap();
+        let raised = status.incidents().remove(&AlarmKind::Panic).unwrap();
         assert!(raised.starts_with("the dispatcher ended"), "{raised}");
     }
 }

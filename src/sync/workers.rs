@@ -272,7 +272,7 @@ impl Workers {
                 let at = panicked.retried_at;
                 let message = format!("an attempt at {id} ended by a fault of moesync; please report it, with the log");
                 error!(alarm = "panic", partition = id.to_string(), next_attempt_at = %at, "{message}");
-                self.ctx.bulletin.raise(AlarmKind::Panic, "attempts", message);
+                self.ctx.status.raise(AlarmKind::Panic, "attempts", message);
                 self.panicked.insert(id.clone(), panicked);
             }
             Ended::Done(done) => {
@@ -307,11 +307,11 @@ impl Workers {
                 let message =
                     format!("destination {destination} has not answered for {} minutes: {step}", waited.as_secs() / 60);
                 error!(alarm = "store_failed", destination, "{message}");
-                self.ctx.bulletin.raise(AlarmKind::StoreFailed, destination, message);
+                self.ctx.status.raise(AlarmKind::StoreFailed, destination, message);
             }
         }
         for destination in self.reported.extract_if(.., |destination| !unanswered.contains_key(destination)) {
-            self.ctx.bulletin.clear(AlarmKind::StoreFailed, &destination);
+            self.ctx.status.clear(AlarmKind::StoreFailed, &destination);
         }
     }
 

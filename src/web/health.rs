@@ -66,9 +66,9 @@ fn turns(ctx: &Context) -> Check {
 fn plans(state: &State, ctx: &Context) -> Check {
     // After a clock was set back the last plan is of the future, until the next one.
     let age = ctx.clock.now().duration_since(state.planned_at(ctx)).abs();
-    let refusal = ctx.bulletin.refusal();
+    let refusal = ctx.status.ledger_failure();
     let ok = refusal.is_none() && age <= PLAN_AGE;
-    let message = match (refusal, ctx.bulletin.planned_at()) {
+    let message = match (refusal, ctx.status.planned_at()) {
         (Some(refusal), _) => format!("the ledger refuses: {refusal}"),
         (None, _) if !ok => format!("nothing was planned for {}; the log says why", words::duration(age)),
         (None, Some(_)) => format!("planned {} s ago", age.as_secs()),

@@ -122,7 +122,7 @@ impl Listener {
     pub async fn serve(&self, contexts: watch::Receiver<Arc<Context>>) {
         let began_at = contexts.borrow().clock.now();
         let renewing = renew(Arc::clone(&self.guard), self.config.clone(), contexts.clone());
-        let panicked = || report_panic(&contexts.borrow().bulletin, "an answer of the status page");
+        let panicked = || report_panic(&contexts.borrow().status, "an answer of the status page");
         let state = State {
             contexts: contexts.clone(),
             began_at,
@@ -279,7 +279,7 @@ impl State {
 
     /// When the loop last planned, or began: what it cannot write to the ledger it has not planned.
     fn planned_at(&self, ctx: &Context) -> Timestamp {
-        ctx.bulletin.planned_at().unwrap_or(self.began_at)
+        ctx.status.planned_at().unwrap_or(self.began_at)
     }
 }
 

@@ -391,7 +391,7 @@ async fn a_panic_in_an_attempt_is_an_alarm_and_the_attempt_is_retried() {
     stop.send(()).unwrap();
     working.await.unwrap().unwrap();
     assert!(clock.has_panicked.load(Ordering::Relaxed));
-    assert!(ctx.bulletin.incidents()[&AlarmKind::Panic].contains("an attempt at acme/report-0"));
+    assert!(ctx.status.incidents()[&AlarmKind::Panic].contains("an attempt at acme/report-0"));
     let first = ctx.ledger.entries().await.unwrap().remove(0);
     let waited = first.last_attempt_at.unwrap().duration_since(bench.clock.read_at_start());
     assert!(waited >= SignedDuration::from_secs(45), "it is retried within seconds: {waited:#}");

@@ -330,6 +330,25 @@ async fn a_wrong_new_configuration_is_told_and_so_is_a_mended_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_is_logged_once_when_it_begins_and_once_when_it_ends() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("unauthorized");
+    let began = bench.run(&["-v", "sync"]).await.expect(1);
+    assert_eq!(began.alarms(), ["unauthorized"], "{}", began.stderr);
+    let fields = format!(r#""workspace":"acme","report":"report-test","date":"{}""#, bench.newest);
+    assert!(began.stderr.contains(&fields), "{fields}\n{}", began.stderr);
+    // Another process knows what the first one logged.
+    let lasts = bench.run(&["-v", "sync"]).await.expect(1);
+    assert_eq!(lasts.alarms(), [""; 0], "{}", lasts.stderr);
+    bench.vendor.clear_faults();
+    let ended = bench.run(&["-v", "sync"]).await.expect(0);
+    let resolved = |text: &str| text.matches("workspace acme: resolved: MoEngage refuses the credentials").count();
+    assert_eq!((ended.alarms().len(), resolved(&ended.stderr)), (0, 1), "{}", ended.stderr);
+    let over = bench.run(&["-v", "sync"]).await.expect(0);
+    assert_eq!(resolved(&over.stderr), 0, "{}", over.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failure_that_is_over_before_the_next_round_is_told_all_the_same() {
     let both = [Series::campaign("Report test", 1), Series::campaign("Daily", 1)];
     let (bench, receiver) = (Bench::new(&both).await, Receiver::start().await);
@@ -534,7 +553,7 @@ async fn a_channel_of_slack_is_told_of_alarms_in_text_that_calls_nobody() {
         "{began}"
     );
     assert!(!began.contains('<'), "{began}");
-    assert_eq!(ended, ":white_check_mark: workspace acme: over: MoEngage refuses the credentials");
+    assert_eq!(ended, ":white_check_mark: workspace acme: resolved: MoEngage refuses the credentials");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -959,15 +978,15 @@ async fn a_clock_that_is_set_back_silences_nobody() {
 async fn what_is_wrong_with_the_daemon_is_not_over_because_of_a_command_beside_it() {
     let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
     let daemon = bench.context().await;
-    daemon.bulletin.raise(AlarmKind::Configuration, "reload", "a comma is missing".into());
-    daemon.bulletin.raise(AlarmKind::Ledger, "the file", "it was rebuilt".into());
-    daemon.bulletin.raise(AlarmKind::StoreFailed, "disk", "it has not answered".into());
+    daemon.status.raise(AlarmKind::Configuration, "reload", "a comma is missing".into());
+    daemon.status.raise(AlarmKind::Ledger, "the file", "it was rebuilt".into());
+    daemon.status.raise(AlarmKind::StoreFailed, "disk", "it has not answered".into());
     let dispatcher = Dispatcher::new(&daemon.config, daemon.clock.now()).unwrap();
     dispatcher.round(&daemon).await.unwrap();
     pass(&bench).await;
     let began = ["store_failed began", "ledger began", "configuration began"];
     assert_eq!(receiver.alarms(), began);
-    daemon.bulletin.clear(AlarmKind::Configuration, "reload");
+    daemon.status.clear(AlarmKind::Configuration, "reload");
     dispatcher.round(&daemon).await.unwrap();
     assert_eq!(receiver.alarms()[3..], ["configuration ended"]);
     daemon.ledger.close().await;

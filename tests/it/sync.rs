@@ -417,7 +417,7 @@ async fn a_lost_ledger_is_loud_about_an_object_that_only_its_manifest_tells_of_u
     assert!(bench.object(report).exists() && !bench.object(dump).exists());
     let ctx = bench.context().await;
     sync::recover(&ctx).await.unwrap();
-    let told = &ctx.bulletin.incidents()[&AlarmKind::Ledger];
+    let told = &ctx.status.incidents()[&AlarmKind::Ledger];
     assert!(told.contains(dump) && !told.contains(report), "{told}");
 }
 

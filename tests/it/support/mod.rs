@@ -430,10 +430,11 @@ impl Ran {
     }
 }
 
-/// The kinds of alarm in the lines of a log.
+/// The alarms that began or worsened by the lines of a log.
 fn alarms<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    events.filter_map(|event| Some(event["alarm"].as_str()?.to_owned())).collect()
+    let errors = events.filter(|event| event["level"] == "ERROR");
+    errors.filter_map(|event| Some(event["alarm"].as_str()?.to_owned())).collect()
 }
 
 /// Every file below `folder`.

@@ -138,9 +138,9 @@ async fn readyz_fails_once_the_loop_cannot_write_its_plan_to_the_ledger_though_i
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
     let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
-    let bulletin = Arc::clone(&ctx.bulletin);
+    let status = Arc::clone(&ctx.status);
     let working = tokio::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
-    assert!(wait_until(async || bulletin.planned_at().is_some()).await);
+    assert!(wait_until(async || status.planned_at().is_some()).await);
     let ledger = beside(&bench).await;
     refuse_plans(&ledger).await;
     let failed = async || {

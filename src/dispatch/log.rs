@@ -1,0 +1,75 @@
+//! The log as a target that every configuration has: an alarm is logged once when it begins, worsens and ends.
+//!
+//! What was logged is kept in the ledger as for any target, so a restart logs nothing twice. Problems of the process itself
+//! are logged where they occur instead, because the ledger may be what fails.
+
+use std::collections::BTreeMap;
+
+use tracing::{error, info};
+
+use super::evaluate::{self, Evaluation};
+use crate::{
+    alarm::{self, AlarmKey, AlarmStatus, Subject},
+    alarm_kind::AlarmKind,
+    event::Content,
+    ledger::LedgerError,
+    sync::Context,
+};
+
+/// The log's name among the targets in the ledger. A configured target cannot have an empty name.
+const NAME: &str = "";
+
+/// Logs each alarm that began, worsened or ended.
+pub(super) async fn write(ctx: &Context, evaluation: &Evaluation) -> Result<(), LedgerError> {
+    let is_logged = |(kind, subject): &AlarmKey| *subject != Subject::default() || *kind == AlarmKind::Clock;
+    let alarms: BTreeMap<AlarmKey, AlarmStatus> = evaluation
+        .all
+        .iter()
+        .filter(|(key, _)| is_logged(key))
+        .map(|(key, status)| (key.clone(), status.clone()))
+        .collect();
+    if alarm::compare(&ctx.ledger.told(NAME).await?, &alarms).is_empty() {
+        return Ok(());
+    }
+    let mut contents = Vec::new();
+    let decide = |notified: &_| {
+        let changes = alarm::compare(notified, &alarms);
+        contents = Content::of_changes(&changes, evaluation.now);
+        (evaluate::records(&changes, evaluation.now), Vec::new())
+    };
+    ctx.ledger.tell(NAME, evaluation.now, decide).await?;
+    for (content, _) in &contents {
+        log(content);
+    }
+    Ok(())
+}
+
+fn log(content: &Content) {
+    let (phase, data) = match content {
+        Content::AlarmBegan(data) => ("began", data),
+        Content::AlarmWorsened(data) => ("worsened", data),
+        Content::AlarmEnded(data) => ("ended", data),
+        Content::Stored(_) | Content::Summary(_) | Content::Test(_) => return,
+    };
+    let alarm = data.alarm.as_str();
+    let destination = data.destination.as_deref();
+    let nearest = data.nearest.as_ref();
+    let workspace = data.workspace.as_deref().or(nearest.map(|nearest| nearest.workspace.as_str()));
+    let report = nearest.map(|nearest| nearest.report.as_str());
+    let date = nearest.map(|nearest| nearest.date.to_string());
+    let (partitions, message) = (data.partitions, &data.message);
+    match content {
+        Content::AlarmEnded(_) => info!(alarm, phase, workspace, destination, "{message}"),
+        _ => error!(
+            alarm,
+            phase,
+            workspace,
+            destination,
+            report,
+            date,
+            partitions,
+            within_seconds = data.within_seconds,
+            "{message}"
+        ),
+    }
+}

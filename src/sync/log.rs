@@ -1,0 +1,88 @@
+//! The log lines of the pipeline: the end of each attempt, and workspaces that are held.
+//!
+//! A failed attempt is a WARN, or an INFO where it is expected. Whether it is an alarm is decided by the evaluation that
+//! also notifies. `other_content` alone is logged as an alarm here: it is an event and has no end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::{error, info, warn};
+
+use crate::{
+    outcome::{Attempt, OTHER_CONTENT, Outcome, StoredObject},
+    partition::{Entry, Settled},
+    plan::{Decision, Item},
+    report::PartitionId,
+};
+
+/// Logs the end of an attempt after which the partition is `entry`; `object` is what the attempt stored.
+pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt, object: Option<&StoredObject>) {
+    let id = &entry.partition.id;
+    let PartitionId { workspace, report, date } = id;
+    let (outcome, message) = (attempt.outcome.as_str(), attempt.message.as_str());
+    if let Some(object) = object {
+        let StoredObject { key, size, sha256, .. } = object;
+        if message.starts_with(OTHER_CONTENT) {
+            error!(
+                alarm = "other_content", workspace, report, %date, key, size_bytes = size, sha256,
+                "{message}; stored {id} at `{key}`"
+            );
+        } else if message.is_empty() {
+            info!(workspace, report, %date, key, size_bytes = size, sha256, "stored {id}");
+        } else {
+            // Found at the destination, or fetched again.
+            info!(workspace, report, %date, key, size_bytes = size, sha256, "{message}: {id}");
+        }
+        return;
+    }
+    let http_status = attempt.http_status;
+    let request_id = attempt.request_id.as_deref();
+    let next_attempt_at = entry.next_attempt_at.map(|at| at.to_string());
+    let next_attempt_at = next_attempt_at.as_deref();
+    match (entry.settled, attempt.outcome) {
+        (Settled::Absent, _) => info!(workspace, report, %date, outcome, "{message}; {id} was never published"),
+        (Settled::Open, Outcome::NotPublished) => info!(
+            workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
+            "{message}; {id} is not published yet"
+        ),
+        (settled, _) => {
+            let consequence = match settled {
+                Settled::Lost => "is lost",
+                Settled::Stored => "was not refreshed",
+                Settled::Open | Settled::Absent => "is not stored",
+            };
+            warn!(
+                workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
+                "{message}; {id} {consequence}"
+            );
+        }
+    }
+}
+
+/// The workspaces that were held when last seen.
+#[derive(Debug, Default)]
+pub(super) struct HeldWorkspaces {
+    logged: BTreeSet<String>,
+}
+
+impl HeldWorkspaces {
+    /// Logs each workspace that is held as a whole, once when that begins: its partitions are not attempted, so there is no
+    /// other line about them.
+    pub(super) fn log(&mut self, items: &[Item]) {
+        let mut held: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
+        for item in items.iter().filter(|item| matches!(item.decision, Decision::Held { .. })) {
+            held.entry(&item.entry.partition.id.workspace).or_default().push(item);
+        }
+        self.logged.retain(|workspace| held.contains_key(workspace.as_str()));
+        for (workspace, items) in held {
+            if self.logged.insert(workspace.to_owned()) {
+                let partitions = items.len();
+                let nearest_expiry = items.iter().filter_map(|item| item.entry.partition.expires_at).min();
+                let nearest_expiry = nearest_expiry.map(|at| at.to_string());
+                warn!(
+                    workspace,
+                    partitions, nearest_expiry, "workspace {workspace} paused: {partitions} partitions waiting"
+                );
+            }
+        }
+    }
+}
