@@ -1,7 +1,7 @@
-//! What is said of partitions, by commands and by the web page alike: the objects that are printed as JSON, and how
-//! people are told times. Programs rely on these words; their schemas are in `docs/schemas/`.
+//! The JSON that commands print and the web API serves, and times, durations and sizes as text. Other programs rely on this
+//! JSON; its schemas are in `docs/schemas/`.
 //!
-//! This file owns how facts are worded. It must not know where they come from.
+//! This file owns the words. It must not know where the values come from.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use crate::{
     schedule,
 };
 
-/// One partition and how it stands.
+/// One partition and its state.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PartitionStatus {
     /// Name of the workspace.
@@ -30,22 +30,22 @@ pub struct PartitionStatus {
     /// Civil date of generation in the report's zone.
     #[schemars(with = "String", extend("format" = "date"))]
     pub date: Date,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
-    /// How the last attempt ended; null before the first.
+    /// Outcome of the last attempt; null before the first.
     pub outcome: Option<Outcome>,
-    /// How many attempts were made.
+    /// Number of attempts.
     pub attempts: u32,
-    /// When MoEngage makes it.
+    /// When MoEngage generates it.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub generated_at: Timestamp,
-    /// From when on it is fetched.
+    /// When it becomes due, and is fetched.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub due_at: Timestamp,
-    /// From when on it may be gone; null where it never is.
+    /// When it expires; null if it does not.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub expires_at: Option<Timestamp>,
-    /// When the next attempt may begin; null when none is to come or none was made.
+    /// Earliest time of the next attempt; null before the first attempt and after the last.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub next_attempt_at: Option<Timestamp>,
     /// When it was stored.
@@ -53,18 +53,18 @@ pub struct PartitionStatus {
     pub stored_at: Option<Timestamp>,
     /// Key of the stored object at its destination.
     pub key: Option<String>,
-    /// Bytes of the stored object.
+    /// Size of the stored object in bytes.
     pub size: Option<u64>,
-    /// Hash of the stored object, lower-case hex.
+    /// SHA-256 of the stored object, lower-case hex.
     pub sha256: Option<String>,
-    /// What the last attempt met, for people.
+    /// Message of the last attempt.
     pub message: Option<String>,
     /// Whether the report is in the configuration.
     pub configured: bool,
 }
 
 impl PartitionStatus {
-    /// How `entry` stands at `now`.
+    /// The status of `entry` at `now`.
     pub fn new(entry: &Entry, is_configured: bool, now: Timestamp) -> Self {
         let Entry { partition, object, .. } = entry;
         Self {
@@ -88,7 +88,7 @@ impl PartitionStatus {
         }
     }
 
-    /// A partition that the ledger does not know yet.
+    /// The status of a partition that is not in the ledger yet.
     pub fn upcoming(partition: Partition, now: Timestamp) -> Self {
         Self::new(&Entry::new(partition), true, now)
     }
@@ -102,7 +102,7 @@ pub struct Partitions {
 }
 
 impl Partitions {
-    /// All of the ledger, plus the next scheduled partition of each report.
+    /// All partitions of the ledger, and the next scheduled one of each report.
     pub fn all(config: &Config, entries: &[Entry], now: Timestamp) -> Self {
         let configured: HashSet<_> = config.reports.iter().map(|report| report.report_id()).collect();
         let recorded_ids: HashSet<_> = entries.iter().map(|entry| &entry.partition.id).collect();
@@ -119,21 +119,21 @@ impl Partitions {
     }
 }
 
-/// What is to be done about a partition.
+/// What the plan does with a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// It is fetched now.
     Fetch,
-    /// It is stored, and fetched again because its numbers may have been restated.
+    /// It is stored, and fetched again because MoEngage may have restated its numbers.
     Refresh,
     /// It waits until its buffer has passed.
     NotDue,
     /// It waits for its next attempt.
     Backoff,
-    /// Its whole workspace waits.
+    /// Its workspace is held.
     Held,
-    /// Its report is not configured; it is left alone.
+    /// Its report is not configured, so it is not fetched.
     Unconfigured,
 }
 
@@ -164,23 +164,23 @@ impl From<Decision> for Action {
     }
 }
 
-/// One partition and what would be done about it.
+/// One partition and what the plan does with it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PlannedPartition {
     /// The partition.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// What would be done.
+    /// What the plan does.
     pub action: Action,
-    /// When that changes; null where time alone does not change it.
+    /// When that changes; null if time alone does not change it.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub until: Option<Timestamp>,
-    /// Why, for people.
+    /// The reason as text.
     pub reason: String,
 }
 
 impl PlannedPartition {
-    /// What `item` of a plan says at `now`.
+    /// The `item` of a plan at `now`.
     pub fn new(item: &Item, now: Timestamp) -> Self {
         Self {
             status: PartitionStatus::new(&item.entry, item.report.is_some(), now),
@@ -190,7 +190,7 @@ impl PlannedPartition {
         }
     }
 
-    /// A partition that is scheduled beyond what the plan looks at.
+    /// A partition that is scheduled after those of the plan.
     pub fn upcoming(partition: Partition, now: Timestamp) -> Self {
         let decision = Decision::NotDue { until: partition.due_at };
         Self {
@@ -205,13 +205,13 @@ impl PlannedPartition {
 fn reason(decision: Decision, message: Option<&str>) -> String {
     match decision {
         Decision::Fetch => "due and not stored".into(),
-        Decision::Refresh => "stored; its numbers may have been restated".into(),
+        Decision::Refresh => "stored; MoEngage may have restated its numbers".into(),
         Decision::NotDue { until } => format!("due {}", instant(until)),
         Decision::Backoff { until } => {
-            format!("tried again {}{}", instant(until), message.map(|m| format!(": {m}")).unwrap_or_default())
+            format!("retries {}{}", instant(until), message.map(|m| format!(": {m}")).unwrap_or_default())
         }
         Decision::Held { outcome, until } => {
-            format!("the whole workspace waits until {} ({outcome})", instant(until))
+            format!("workspace held until {} ({outcome})", instant(until))
         }
         Decision::Unconfigured => "its report is not configured any more".into(),
     }
@@ -220,24 +220,24 @@ fn reason(decision: Decision, message: Option<&str>) -> String {
 /// What `plan` prints.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Planned {
-    /// First those to fetch, the nearest to expiry in front; then the others in order of time.
+    /// First the partitions to fetch, by expiry; then the others by time.
     pub partitions: Vec<PlannedPartition>,
 }
 
-/// One date that a backfill names, and whether it would be asked for.
+/// One date of a backfill, and whether it is requested.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct BackfillPartition {
     /// The partition.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// Whether it would be asked for: what is stored is not.
+    /// Whether it is requested: a stored partition is not.
     pub asked: bool,
-    /// Why, for people.
+    /// The reason as text.
     pub reason: String,
 }
 
 impl BackfillPartition {
-    /// What a backfill at `now` would do about `asked`, of which the ledger knows `known`.
+    /// What a backfill at `now` does with `asked`, whose entry in the ledger is `known`.
     pub fn new(asked: Entry, known: Option<Entry>, now: Timestamp) -> Self {
         let has_ended = asked.asked_late;
         let entry = known.unwrap_or(asked);
@@ -257,11 +257,11 @@ impl BackfillPartition {
 /// What `backfill --dry-run` prints.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct BackfillPreview {
-    /// Every date that is named, in order.
+    /// Every date of the backfill, in order.
     pub partitions: Vec<BackfillPartition>,
 }
 
-/// One attempt of a partition's history.
+/// One past attempt.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PastAttempt {
     /// When it began.
@@ -270,17 +270,17 @@ pub struct PastAttempt {
     /// When it ended.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub finished_at: Timestamp,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// The vendor's status, if it answered.
+    /// HTTP status of MoEngage's response; null without a response.
     pub http_status: Option<u16>,
-    /// Bytes received.
+    /// Number of bytes received.
     pub size: Option<u64>,
-    /// Hash of the bytes received.
+    /// SHA-256 of the bytes received.
     pub sha256: Option<String>,
-    /// What to name to MoEngage's support.
+    /// The request id to give to MoEngage's support.
     pub request_id: Option<String>,
-    /// What it met, for people.
+    /// What happened, as text.
     pub message: Option<String>,
 }
 
@@ -299,13 +299,13 @@ impl From<Attempt> for PastAttempt {
     }
 }
 
-/// What a clock change does to a generation time.
+/// The effect of a clock change on a generation time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockChange {
     /// The local time does not exist on that day; it was moved forward.
     Gap,
-    /// The local time comes twice on that day; it is the first.
+    /// The local time occurs twice on that day; the first is used.
     Overlap,
 }
 
@@ -315,9 +315,9 @@ pub struct Explanation {
     /// The partition.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// Name of the vendor's file, unescaped; the name its signature is made of.
+    /// Name of MoEngage's file, unescaped, as it is signed.
     pub file_name: String,
-    /// Where it is asked for; no secrets.
+    /// URL of the request, without secrets.
     pub source_url: String,
     /// Name of the destination.
     pub destination: String,
@@ -329,7 +329,7 @@ pub struct Explanation {
     pub timezone: String,
     /// The generation time in that zone.
     pub generated_local: String,
-    /// What a clock change does to it; null on ordinary days.
+    /// The effect of a clock change on it; null on other days.
     pub clock_change: Option<ClockChange>,
     /// Whether the schedule has a generation on that date.
     pub scheduled: bool,
@@ -338,8 +338,8 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// Everything about the partition of `date`: `entry` and `history` are what the ledger knows of it, `source_url` is
-    /// where the vendor has it. `None` when the report's time zone has no such date.
+    /// The partition of `date`, with its `entry` and `history` in the ledger and the URL of its request. `None` if the date
+    /// does not exist in the report's time zone.
     pub fn new(
         report: &Report,
         date: Date,
@@ -384,73 +384,73 @@ fn clock_change(report: &Report, date: Date) -> Option<ClockChange> {
     }
 }
 
-/// A stored partition and what re-reading it showed.
+/// A stored partition and the result of reading it again.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct VerifiedPartition {
-    /// The partition, as it stands after the command.
+    /// The partition after the command.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// What is wrong with its object or manifest; null when nothing is.
+    /// What is wrong with its object or manifest; null if nothing is.
     pub damage: Option<String>,
-    /// Whether it was mended.
+    /// Whether it was repaired.
     pub repaired: bool,
 }
 
 /// What `verify` prints.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Verification {
-    /// Every stored partition that was looked at.
+    /// Every stored partition that was read.
     pub partitions: Vec<VerifiedPartition>,
 }
 
-/// One thing that was looked at.
+/// One check and its result.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Check {
-    /// What it is.
+    /// What was checked.
     pub subject: String,
-    /// Whether it is as it should be.
+    /// Whether the check passed.
     pub ok: bool,
-    /// What was found, for people.
+    /// The result as text.
     pub message: String,
 }
 
-/// What `/livez`, `/readyz` and `health` say.
+/// The response of `/livez` and `/readyz`, and what `health` prints.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Health {
-    /// Whether everything is as it should be.
+    /// Whether all checks passed.
     pub ok: bool,
-    /// What was looked at, in order.
+    /// The checks, in order.
     pub checks: Vec<Check>,
 }
 
 /// What `check` prints.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Checked {
-    /// What was looked at, in order.
+    /// The checks, in order.
     pub checks: Vec<Check>,
 }
 
 /// What `sign` prints.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Signed {
-    /// The signature, lower-case hex. It opens this one file to whoever has it.
+    /// The signature, lower-case hex. Anyone who has it can download this one file.
     pub signature: String,
-    /// A line for a shell that downloads the file.
+    /// A shell command that downloads the file.
     pub curl: String,
 }
 
-/// An instant for people: to the minute, UTC.
+/// An instant as text, to the minute, in UTC.
 pub fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%MZ").to_string()
 }
 
-/// The time left to an instant, to one unit or two.
+/// The time left to an instant as text, in one unit or two.
 pub fn left(at: Timestamp, now: Timestamp) -> String {
     let left = at.duration_since(now);
     if left.is_negative() { "passed".into() } else { duration(left) }
 }
 
-/// A length of time, to one unit or two.
+/// A duration as text, in one unit or two.
 pub fn duration(duration: SignedDuration) -> String {
     let minutes = duration.round(Unit::Minute).unwrap_or(duration).as_mins();
     match (minutes / 1440, minutes / 60 % 24, minutes % 60) {
@@ -461,7 +461,7 @@ pub fn duration(duration: SignedDuration) -> String {
     }
 }
 
-/// A size for people, in binary units.
+/// A size as text, in binary units.
 pub fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).display().iec().to_string()
 }

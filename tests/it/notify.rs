@@ -1,4 +1,4 @@
-//! Who is told what, and when: each alarm once as it begins, worsens and ends, whatever dies in between.
+//! Notifications: each alarm is sent once when it begins, worsens and ends, also across crashes.
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
@@ -22,14 +22,14 @@ use crate::{
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
-/// A bench whose configuration tells a receiver by webhook.
-async fn told(series: &[Series]) -> (Bench, Receiver) {
+/// A bench whose configuration notifies a receiver by webhook.
+async fn with_webhook(series: &[Series]) -> (Bench, Receiver) {
     let (bench, receiver) = (Bench::at(NOW, series).await, Receiver::start().await);
     bench.write_config(&(bench.config() + &receiver.webhook()));
     (bench, receiver)
 }
 
-/// One pass and what is told after it, by a process of its own.
+/// One pass and its notifications, as a new process.
 async fn pass(bench: &Bench) {
     let ctx = bench.context().await;
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
@@ -40,7 +40,7 @@ async fn pass(bench: &Bench) {
     ctx.ledger.close().await;
 }
 
-/// What is told without a pass, by a process of its own.
+/// Notifications without a pass, as a new process.
 async fn look(bench: &Bench) {
     let ctx = bench.context().await;
     Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap().round(&ctx).await.unwrap();
@@ -52,8 +52,8 @@ fn hours(hours: i64) -> SignedDuration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_danger_is_told_once_when_it_begins_at_72_24_and_6_hours_and_once_when_it_is_over() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn an_alarm_is_sent_when_it_begins_at_each_threshold_and_when_it_ends() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     bench.fault("not-yet");
     pass(&bench).await;
     assert_eq!(receiver.alarms(), [""; 0], "it is not late yet");
@@ -77,7 +77,7 @@ async fn a_danger_is_told_once_when_it_begins_at_72_24_and_6_hours_and_once_when
     assert_eq!(within, [None, Some(72 * 3600), Some(24 * 3600), Some(6 * 3600)]);
     let last = events.pop().unwrap();
     assert_eq!((&last["data"]["nearest"]["report"], &last["data"]["partitions"]), (&"report-test".into(), &7.into()));
-    // Only one of them is that near.
+    // Only one of them expires that soon.
     let message = last["data"]["message"].as_str().unwrap();
     assert!(message.contains("7 partitions, the nearest less than 6h to expiry (report-test "), "{message}");
 
@@ -92,9 +92,9 @@ async fn a_danger_is_told_once_when_it_begins_at_72_24_and_6_hours_and_once_when
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_key_and_five_hundred_partitions_are_one_message_as_it_begins_at_each_level_and_when_it_is_over() {
+async fn a_wrong_key_for_500_partitions_is_one_alarm() {
     let series: Vec<_> = (0..100).map(|number| Series::campaign(&format!("Report {number}"), 5).bytes(500)).collect();
-    let (bench, receiver) = told(&series).await;
+    let (bench, receiver) = with_webhook(&series).await;
     let key = fs::read(bench.path("secret-key")).unwrap();
     fs::write(bench.path("secret-key"), "not-the-key").unwrap();
     for _ in 0..3 {
@@ -115,7 +115,7 @@ async fn a_wrong_key_and_five_hundred_partitions_are_one_message_as_it_begins_at
     bench.clock.advance(hours(1));
     pass(&bench).await;
     assert_eq!(receiver.alarms()[3..], ["unauthorized ended"]);
-    // What was due meanwhile included.
+    // Including those that became due meanwhile.
     let stored = receiver.events().iter().filter(|event| event["type"] == "stored").count();
     assert!(stored < 700, "{stored}");
     for _ in 0..50 {
@@ -125,14 +125,14 @@ async fn a_wrong_key_and_five_hundred_partitions_are_one_message_as_it_begins_at
     let ledger = ledger::open_read_only(&bench.ledger()).await.unwrap().unwrap();
     let objects: BTreeSet<_> =
         ledger.entries().await.unwrap().into_iter().filter_map(|e| Some(e.object?.key)).collect();
-    let told: BTreeSet<_> = stored.iter().map(|event| event["data"]["key"].as_str().unwrap().to_owned()).collect();
-    assert_eq!((told, stored.len()), (objects.clone(), objects.len()));
+    let sent: BTreeSet<_> = stored.iter().map(|event| event["data"]["key"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((sent, stored.len()), (objects.clone(), objects.len()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stored_object_is_told_with_key_and_hash_also_when_its_process_died_before_it_could_record_it() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 3)]).await;
-    // The ledger knows of one that is not stored; a process stores it, and its record is lost.
+async fn a_stored_object_is_sent_once_also_if_its_process_died_before_recording_it() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 3)]).await;
+    // One partition is open in the ledger; a process stores it, and the record of that is lost.
     bench.fault_at(
         &bench.series[0].file_name(bench.newest),
         "not-yet".parse::<moesync::emulator::Rule>().unwrap().fault,
@@ -165,7 +165,7 @@ async fn look_after_recovery(bench: &Bench) {
     ctx.ledger.close().await;
 }
 
-/// Breaks the downloads of a process.
+/// Panics in each download.
 struct Broken;
 
 impl Progress for Broken {
@@ -176,9 +176,9 @@ impl Progress for Broken {
     fn end(&self, _: &PartitionId) {}
 }
 
-/// Whatever is told once an alarm was brought about; it must begin once, and nothing else with it.
+/// Provokes an alarm and asserts that it alone begins, once.
 async fn brought_about(kind: AlarmKind, bring_about: impl AsyncFn(&Bench)) -> (AlarmKind, Bench, Receiver) {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     bring_about(&bench).await;
     pass(&bench).await;
     assert_eq!(receiver.alarms(), [format!("{kind} began")], "{:#?}", receiver.events());
@@ -194,7 +194,7 @@ async fn in_process(bench: &Bench, progress: Arc<dyn Progress>, work: impl Async
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
+async fn each_documented_alarm_is_sent_once_with_a_valid_signature() {
     let mut seen = BTreeSet::new();
     for (kind, fault) in [
         (AlarmKind::Unauthorized, "unauthorized"),
@@ -208,8 +208,7 @@ async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
             bench.fault("not-yet");
             bench.clock.advance(advance);
         };
-        // Other days have become due in between.
-        let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+        let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
         late(&bench).await;
         pass(&bench).await;
         assert_eq!(receiver.alarms(), [format!("{kind} began")]);
@@ -225,7 +224,7 @@ async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
     seen.extend([kind]);
 
     // Seen once, never whole, and denied after its expiry.
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     bench.fault("truncate=50%,times=1");
     bench.fault("not-yet");
     pass(&bench).await;
@@ -241,7 +240,7 @@ async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
         let (series, date) = bench.due()[0];
         let object = bench.object(&series.key(date));
         fs::create_dir_all(object.parent().unwrap()).unwrap();
-        fs::write(object, "somebody else's").unwrap();
+        fs::write(object, "foreign content").unwrap();
     })
     .await;
     seen.extend([kind]);
@@ -255,14 +254,14 @@ async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
     assert_eq!(receiver.alarms(), ["ledger began", "ledger ended"], "the next process found a sound one");
     seen.extend([kind]);
 
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     in_process(&bench, Arc::new(()), async |ctx| {
         // No archive's request is refused as such: recorded as one of another source would be.
         bench.fault("not-yet");
         sync::once(ctx, &Selection::default(), std::future::pending()).await.unwrap();
         let id = ctx.ledger.entries().await.unwrap().remove(0).partition.id;
         let Claimed::Ours(claim) = ctx.ledger.claim(&id, Settled::Open).await.unwrap() else {
-            panic!("somebody else has it")
+            panic!("another process has the claim")
         };
         let attempt = attempt(ctx, Outcome::Rejected);
         let grounds = Grounds { give_up_after: hours(24), archive_seen_at: None };
@@ -273,7 +272,7 @@ async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
     assert_eq!(receiver.alarms(), ["rejected began"]);
     seen.extend([AlarmKind::Rejected]);
 
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     in_process(&bench, Arc::new(()), async |ctx| {
         fs::remove_dir_all(bench.path("reports")).unwrap_or_default();
         fs::write(bench.path("reports"), "no folder").unwrap();
@@ -284,7 +283,7 @@ async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
     assert_eq!(receiver.events()[0]["data"]["destination"], "disk");
     seen.extend([AlarmKind::StoreFailed]);
 
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     in_process(&bench, Arc::new(Broken), async |ctx| {
         sync::once(ctx, &Selection::default(), std::future::pending()).await.unwrap();
     })
@@ -292,7 +291,7 @@ async fn each_alarm_of_the_documents_is_told_once_with_a_valid_signature() {
     assert_eq!(receiver.alarms(), ["panic began"]);
     seen.extend([AlarmKind::Panic]);
 
-    seen.extend([AlarmKind::Configuration]); // by a_wrong_new_configuration_is_told_and_so_is_a_mended_one
+    seen.extend([AlarmKind::Configuration]); // by a_wrong_new_configuration_is_an_alarm_until_it_is_corrected
     assert_eq!(seen, BTreeSet::from(AlarmKind::ALL));
 }
 
@@ -314,7 +313,7 @@ fn attempt(ctx: &Context, outcome: Outcome) -> Attempt {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_new_configuration_is_told_and_so_is_a_mended_one() {
+async fn a_wrong_new_configuration_is_an_alarm_until_it_is_corrected() {
     let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     let good = bench.config() + &receiver.webhook();
     bench.write_config(&good);
@@ -349,13 +348,13 @@ async fn an_alarm_is_logged_once_when_it_begins_and_once_when_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_that_is_over_before_the_next_round_is_told_all_the_same() {
+async fn a_failure_that_ends_before_the_next_evaluation_is_sent() {
     let both = [Series::campaign("Report test", 1), Series::campaign("Daily", 1)];
     let (bench, receiver) = (Bench::new(&both).await, Receiver::start().await);
     let config = bench.config() + &receiver.webhook();
-    // Broken again for some seconds, which is less than a round, and enough for a machine that has much to do.
+    // Corrupt for some seconds: shorter than the evaluation interval, and long enough for a busy machine.
     bench.fault("truncate=50%,times=4,path=Daily");
-    // One report comes once the daemon has had its first look around.
+    // The second report is added after the daemon's first evaluation.
     bench.write_config(&config.replace(&bench.report(&both[1]), ""));
     let daemon = Daemon::start(&bench).await;
     assert!(wait_until(async || !receiver.events().is_empty()).await);
@@ -367,7 +366,7 @@ async fn a_failure_that_is_over_before_the_next_round_is_told_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_while_nobody_listens_it_forgets_nothing_and_killed_again_it_repeats_nothing() {
+async fn a_killed_process_neither_forgets_nor_repeats_an_alarm() {
     let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 2)]).await, Receiver::start().await);
     bench.write_config(&(bench.config() + &receiver.webhook()));
     bench.fault("unauthorized");
@@ -382,12 +381,12 @@ async fn killed_while_nobody_listens_it_forgets_nothing_and_killed_again_it_repe
     let daemon = Daemon::start(&bench).await;
     receiver.wait_for_alarms(1).await;
     daemon.kill(&bench).await;
-    assert_eq!(receiver.events()[0]["id"], id, "a receiver could not know that it is the same");
-    // One that is still there when it begins says nothing new.
+    assert_eq!(receiver.events()[0]["id"], id, "the id must not change");
+    // An alarm that lasts is not sent again by another process.
     bench.run(&["sync"]).await.expect(1);
     bench.run(&["sync"]).await.expect(1);
     assert_eq!(receiver.alarms(), ["unauthorized began"]);
-    // And the end of it is told by the timer's variant.
+    // Its end is sent by `moesync sync`.
     bench.vendor.clear_faults();
     bench.run(&["sync"]).await.expect(0);
     let alarms = receiver.alarms();
@@ -396,8 +395,8 @@ async fn killed_while_nobody_listens_it_forgets_nothing_and_killed_again_it_repe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_never_arrives_is_given_up_after_three_days_and_what_came_to_pass_since_is_told() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn an_event_is_given_up_after_three_days_and_later_ones_are_sent() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     pass(&bench).await;
     receiver.answer(500, "broken");
     bench.fault("not-yet");
@@ -410,12 +409,12 @@ async fn what_never_arrives_is_given_up_after_three_days_and_what_came_to_pass_s
     receiver.answer(200, "ok");
     bench.clock.advance(hours(1));
     look(&bench).await;
-    assert_eq!(receiver.alarms(), ["expiring worsened"], "the beginning is three days old");
+    assert_eq!(receiver.alarms(), ["expiring worsened"], "the beginning was given up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_danger_whose_beginning_was_given_up_is_told_anew_if_it_lasts() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn an_alarm_that_lasts_is_sent_again_after_its_event_was_given_up() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     receiver.answer(503, "closed");
     bench.fault("unauthorized");
     pass(&bench).await;
@@ -434,9 +433,9 @@ async fn a_danger_whose_beginning_was_given_up_is_told_anew_if_it_lasts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_event_holds_back_only_those_of_its_alarm_and_is_given_up() {
+async fn a_refused_event_delays_only_events_of_its_alarm_and_is_given_up() {
     for status in [400, 413, 422] {
-        let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+        let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
         receiver.answer_to("alarm.began", status, None);
         bench.fault("unauthorized");
         pass(&bench).await;
@@ -455,7 +454,7 @@ async fn a_refused_event_holds_back_only_those_of_its_alarm_and_is_given_up() {
 
 /// Two reports that are late one after the other, and a receiver that refuses all events of the first.
 async fn refused_first(status: u16, retry_after: Option<u32>) -> (Bench, Receiver) {
-    let (bench, receiver) = told(&[Series::campaign("First", 1), Series::campaign("Second", 1)]).await;
+    let (bench, receiver) = with_webhook(&[Series::campaign("First", 1), Series::campaign("Second", 1)]).await;
     receiver.answer_to("acme/first", status, retry_after);
     bench.fault("not-yet,path=First");
     bench.clock.advance(hours(1));
@@ -464,10 +463,10 @@ async fn refused_first(status: u16, retry_after: Option<u32>) -> (Bench, Receive
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_always_fails_holds_later_alarms_back_for_its_quick_tries_only() {
+async fn an_event_that_always_fails_delays_later_alarms_for_its_quick_tries_only() {
     let (bench, receiver) = refused_first(500, None).await;
     assert_eq!(receiver.alarms(), [""; 0]);
-    // Another alarm, and what is less urgent, come to pass meanwhile.
+    // Another alarm begins and a summary is due meanwhile.
     bench.fault("not-yet,path=Second");
     bench.clock.advance(hours(24));
     pass(&bench).await;
@@ -480,7 +479,7 @@ async fn an_event_that_always_fails_holds_later_alarms_back_for_its_quick_tries_
     assert!(alarms().len() == 1 && second(&alarms()[0]), "{:#?}", receiver.events());
     assert!(receiver.events().iter().any(|event| event["type"] == "summary"), "{:#?}", receiver.events());
 
-    // What is over ends for the receiver after it began.
+    // The receiver gets the beginning before the end.
     bench.vendor.clear_faults();
     pass(&bench).await;
     receiver.relent();
@@ -493,7 +492,7 @@ async fn an_event_that_always_fails_holds_later_alarms_back_for_its_quick_tries_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_asks_to_wait_a_day_has_later_alarms_after_a_quarter_of_an_hour() {
+async fn a_receiver_that_asks_to_wait_a_day_gets_alarms_after_15_minutes() {
     let (bench, receiver) = refused_first(429, Some(86_400)).await;
     bench.fault("not-yet,path=Second");
     bench.clock.advance(SignedDuration::from_mins(10));
@@ -502,15 +501,15 @@ async fn a_receiver_that_asks_to_wait_a_day_has_later_alarms_after_a_quarter_of_
     receiver.relent();
     bench.clock.advance(SignedDuration::from_mins(4));
     look(&bench).await;
-    assert_eq!(receiver.received().len(), asked, "what it asked for was not kept");
+    assert_eq!(receiver.received().len(), asked, "its Retry-After was ignored");
     bench.clock.advance(SignedDuration::from_mins(2));
     look(&bench).await;
     assert_eq!(receiver.alarms(), ["late began"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_danger_that_lasts_is_told_to_a_receiver_that_refused_it_for_a_moment_or_for_hours() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn an_alarm_that_lasts_reaches_a_receiver_that_refused_it_for_hours() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     receiver.answer(400, "what is this");
     bench.fault("unauthorized");
     pass(&bench).await;
@@ -518,7 +517,7 @@ async fn a_danger_that_lasts_is_told_to_a_receiver_that_refused_it_for_a_moment_
         bench.clock.advance(SignedDuration::from_mins(minutes));
         look(&bench).await;
     };
-    // More than enough tries, in less than an hour.
+    // More than the quick tries, in less than an hour.
     for _ in 0..10 {
         minutes(5).await;
     }
@@ -536,7 +535,7 @@ async fn a_danger_that_lasts_is_told_to_a_receiver_that_refused_it_for_a_moment_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_of_slack_is_told_of_alarms_in_text_that_calls_nobody() {
+async fn slack_gets_alarms_as_text_that_mentions_no_one() {
     let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 2)]).await, Receiver::start().await);
     let target =
         format!("\n[[notify]]\nname = \"chat\"\nkind = \"slack\"\nurl = \"{}/services/{CANARY}\"\n", receiver.url);
@@ -557,13 +556,13 @@ async fn a_channel_of_slack_is_told_of_alarms_in_text_that_calls_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_content_is_told_of_though_the_process_died_before_it_could_record_what_it_stored() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn other_content_is_sent_also_if_its_process_died_before_recording_it() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     let object = bench.object(&series.key(date));
     fs::create_dir_all(object.parent().unwrap()).unwrap();
-    fs::write(&object, "somebody else's").unwrap();
-    // As if it had never been recorded; nobody was told yet either.
+    fs::write(&object, "foreign content").unwrap();
+    // As if it had been neither recorded nor sent.
     let ctx = bench.context().await;
     dispatch::register_targets(&ctx).await.unwrap();
     sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
@@ -579,7 +578,7 @@ async fn other_content_is_told_of_though_the_process_died_before_it_could_record
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_mans_switch_hears_that_nothing_was_stored_and_of_what_is_wrong() {
+async fn a_ping_counts_stored_objects_and_lists_alarms() {
     let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     let target = format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url);
     bench.write_config(&(bench.config() + &target));
@@ -596,10 +595,10 @@ async fn a_dead_mans_switch_hears_that_nothing_was_stored_and_of_what_is_wrong()
     bench.fault("unauthorized");
     bench.clock.advance(hours(30));
     pass().await;
-    // The machine sleeps, which is not the loop's fault.
+    // The machine sleeps: the loop does not hang.
     bench.clock.advance(hours(8));
     dispatcher.round(&ctx).await.unwrap();
-    // The loop no longer goes on.
+    // The loop hangs.
     for _ in 0..20 {
         bench.clock.advance(SignedDuration::from_mins(1));
         dispatcher.round(&ctx).await.unwrap();
@@ -616,13 +615,13 @@ async fn a_dead_mans_switch_hears_that_nothing_was_stored_and_of_what_is_wrong()
     assert!(hanging.1.contains("the loop has not planned"), "{}", hanging.1);
 }
 
-/// The table that has a dead man's switch here.
+/// The table of a dead man's switch.
 fn switch(receiver: &Receiver) -> String {
     format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_mans_switch_hears_of_a_failure_until_it_is_known_to_be_over_whatever_it_turns_into_and_restarts() {
+async fn pings_fail_until_an_alarm_has_ended_across_restarts_and_other_failures() {
     let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     bench.write_config(&(bench.config() + &switch(&receiver)));
     let last = || receiver.received().pop().unwrap();
@@ -630,7 +629,7 @@ async fn a_dead_mans_switch_hears_of_a_failure_until_it_is_known_to_be_over_what
     pass(&bench).await;
     assert_eq!(last().path, "/ping/uuid/fail");
     assert!(last().body.contains("corrupt: report-test, 1 partitions"), "{}", last().body);
-    // Another failure says nothing of the first, and it is too early to be late.
+    // Another failure does not end the alarm, and the partition is not late yet.
     bench.vendor.clear_faults();
     bench.fault("status=503");
     bench.clock.advance(SignedDuration::from_mins(5));
@@ -644,7 +643,7 @@ async fn a_dead_mans_switch_hears_of_a_failure_until_it_is_known_to_be_over_what
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_mans_switch_and_the_summary_know_of_a_danger_also_while_it_is_being_tried() {
+async fn pings_and_summaries_count_an_alarm_while_its_attempt_is_in_progress() {
     let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     bench.write_config(&(bench.config() + &switch(&receiver) + &receiver.webhook()));
     let pings = || receiver.received().into_iter().filter(|ping| ping.path.starts_with("/ping")).collect::<Vec<_>>();
@@ -656,7 +655,7 @@ async fn a_dead_mans_switch_and_the_summary_know_of_a_danger_also_while_it_is_be
     sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
     dispatcher.round(&ctx).await.unwrap();
     assert_eq!(receiver.alarms(), ["late began"]);
-    // Long enough for the next attempt to be under way, for the next ping and the next summary.
+    // The next attempt, ping and summary are due.
     bench.clock.advance(hours(24));
     dispatcher.round(&ctx).await.unwrap();
     let paths: Vec<_> = pings().into_iter().map(|ping| ping.path).collect();
@@ -670,7 +669,7 @@ async fn a_dead_mans_switch_and_the_summary_know_of_a_danger_also_while_it_is_be
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_mans_switch_is_not_told_for_weeks_of_a_clock_that_nobody_has_compared_since() {
+async fn pings_do_not_fail_for_a_clock_that_was_not_compared_since() {
     let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     let target = format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url);
     bench.write_config(&(bench.config() + &target));
@@ -686,8 +685,8 @@ async fn a_dead_mans_switch_is_not_told_for_weeks_of_a_clock_that_nobody_has_com
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_day_on_which_nothing_was_stored_has_its_summary() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn a_day_without_stored_objects_has_a_summary() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     pass(&bench).await;
     bench.fault("not-yet");
     for _ in 0..2 {
@@ -702,7 +701,7 @@ async fn a_day_on_which_nothing_was_stored_has_its_summary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_address_and_no_key_of_a_target_is_in_a_log_an_error_the_ledger_or_the_output_of_a_command() {
+async fn addresses_and_keys_of_targets_are_in_no_log_error_ledger_or_output() {
     let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     let secrets = ["T0000CANARYPATH", "canaryquery", "Y2FuYXJ5LXdlYmhvb2sta2V5LWNhbmFyeS13ZWJob29r"];
     let target = |name: &str, rest: &str| {
@@ -731,18 +730,18 @@ async fn no_address_and_no_key_of_a_target_is_in_a_log_an_error_the_ledger_or_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_online_sends_each_target_a_test_and_says_whether_it_arrived() {
+async fn check_online_sends_each_target_a_test_and_reports_whether_it_arrived() {
     let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     let config = bench.config() + &receiver.webhook();
     bench.write_config(&config);
     bench.run(&["check"]).await.expect(0);
-    assert!(receiver.received().is_empty(), "without --online nobody is told");
+    assert!(receiver.received().is_empty(), "without --online nothing is sent");
     bench.run(&["check", "--online"]).await.expect(0);
     assert_eq!(receiver.events()[0]["type"], "test");
     receiver.answer(403, "invalid_token");
     let ran = bench.run(&["check", "--online"]).await.expect(1);
     assert!(ran.stdout.contains("answered 403: invalid_token"), "{}", ran.stdout);
-    // A target whose secret is not there is found out before anything begins.
+    // A missing secret of a target is found before work begins.
     bench.write_config(&config.replace(&format!("url = \"{}/hook\"", receiver.url), "url_env = \"NOWHERE\""));
     let ran = bench.run(&["sync"]).await.expect(2);
     assert!(ran.stderr.contains("notify target `hook`") && ran.stderr.contains("NOWHERE is not set"), "{}", ran.stderr);
@@ -750,7 +749,7 @@ async fn check_online_sends_each_target_a_test_and_says_whether_it_arrived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_nobody_to_tell_the_ledger_holds_nothing_for_anybody() {
+async fn without_targets_and_alarms_the_ledger_holds_no_notifications() {
     let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
     bench.fault("unauthorized,times=1");
     bench.sync(1).await;
@@ -763,9 +762,9 @@ async fn with_nobody_to_tell_the_ledger_holds_nothing_for_anybody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_of_the_first_version_is_brought_up_to_date_by_those_who_write_and_refused_by_those_who_read() {
+async fn a_ledger_of_the_first_version_is_migrated_by_writers_and_refused_by_readers() {
     let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
-    // As the first version made it: its migration alone.
+    // As the first version created it: with the first migration alone.
     let migrations = tempfile::tempdir().unwrap();
     let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations/0001_ledger.sql");
     fs::copy(first, migrations.path().join("0001_ledger.sql")).unwrap();
@@ -790,7 +789,7 @@ async fn a_ledger_of_the_first_version_is_brought_up_to_date_by_those_who_write_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ways_to_check_a_signature_in_the_documents_accept_ours_and_nothing_else() {
+async fn the_documented_signature_checks_accept_only_genuine_events() {
     let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     bench.write_config(&(bench.config() + &receiver.webhook()));
     bench.run(&["check", "--online"]).await.expect(0);
@@ -820,7 +819,7 @@ async fn the_ways_to_check_a_signature_in_the_documents_accept_ours_and_nothing_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_with_other_targets_forgets_nothing_of_those_of_the_daemon_and_the_daemon_those_that_are_gone() {
+async fn only_the_daemon_forgets_targets_that_are_no_longer_configured() {
     let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     let quiet = bench.config();
     bench.write_config(&(quiet.clone() + &receiver.webhook()));
@@ -831,7 +830,7 @@ async fn a_command_with_other_targets_forgets_nothing_of_those_of_the_daemon_and
     bench.sync(1).await;
     bench.write_config(&quiet);
     bench.sync(1).await;
-    assert_eq!(receiver.alarms().len(), 2, "the other is told as well");
+    assert_eq!(receiver.alarms().len(), 2, "the other target receives it as well");
     bench.write_config(&(quiet + &receiver.webhook()));
     bench.sync(1).await;
     assert_eq!(receiver.alarms().len(), 2, "{:?}", receiver.alarms());
@@ -845,8 +844,8 @@ async fn a_command_with_other_targets_forgets_nothing_of_those_of_the_daemon_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_that_is_switched_off_is_an_alarm_of_its_report_and_hides_no_danger_of_others() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn a_disabled_api_is_an_alarm_of_its_report_and_hides_no_other() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     let statistics = format!(
         "\n[[reports]]\nworkspace = \"acme\"\ndestination = \"disk\"\nsource = \"campaign_stats\"\n\
          metric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"\n\
@@ -868,7 +867,7 @@ async fn an_api_that_is_switched_off_is_an_alarm_of_its_report_and_hides_no_dang
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_is_not_told_of_a_cause_is_told_of_the_danger_that_it_brings() {
+async fn a_target_that_does_not_receive_a_cause_receives_its_consequences() {
     let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     let chosen = receiver.webhook() + "events = [\"expiring\", \"late\"]\n";
     bench.write_config(&(bench.config() + &chosen));
@@ -887,10 +886,10 @@ async fn a_target_that_is_not_told_of_a_cause_is_told_of_the_danger_that_it_brin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_found_to_be_fetched_is_in_danger_after_half_an_hour_however_often_the_process_begins_anew() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn a_fetch_in_progress_delays_its_alarm_by_half_an_hour_across_restarts() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     bench.clock.advance(hours(2));
-    // None of them comes to an attempt.
+    // None of these processes makes an attempt.
     for _ in 0..4 {
         look(&bench).await;
         assert_eq!(receiver.alarms(), [""; 0]);
@@ -901,14 +900,14 @@ async fn what_is_found_to_be_fetched_is_in_danger_after_half_an_hour_however_oft
     pass(&bench).await;
     assert_eq!(receiver.alarms(), ["late began", "late ended"]);
 
-    // A process that has been up for long finds something new, as after a sleep.
+    // A running process finds new partitions, as after a sleep.
     let ctx = bench.context().await;
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
     dispatcher.round(&ctx).await.unwrap();
     bench.clock.advance(hours(31));
     dispatcher.round(&ctx).await.unwrap();
     assert_eq!(receiver.alarms().len(), 2);
-    // What is almost gone is waited for a little only.
+    // Near expiry the delay is shorter.
     bench.clock.advance(hours(5 * 24 + 12));
     dispatcher.round(&ctx).await.unwrap();
     assert_eq!(receiver.alarms().len(), 3, "{:?}", receiver.alarms());
@@ -916,7 +915,7 @@ async fn what_is_found_to_be_fetched_is_in_danger_after_half_an_hour_however_oft
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sync_begins_with_a_start_and_ends_with_a_ping_that_counts_what_was_stored_or_says_what_failed() {
+async fn a_sync_pings_its_start_and_its_result() {
     let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 2)]).await, Receiver::start().await);
     let target = format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url);
     bench.write_config(&(bench.config() + &target));
@@ -935,8 +934,8 @@ async fn a_sync_begins_with_a_start_and_ends_with_a_ping_that_counts_what_was_st
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_lost_ledger_what_is_found_at_the_destination_is_no_news() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 3)]).await;
+async fn objects_adopted_after_a_lost_ledger_are_not_sent() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 3)]).await;
     pass(&bench).await;
     assert_eq!(receiver.events().len(), 3);
     bench.clock.advance(SignedDuration::from_mins(1));
@@ -944,7 +943,7 @@ async fn with_a_lost_ledger_what_is_found_at_the_destination_is_no_news() {
     let ctx = bench.context().await;
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
     dispatch::register_targets(&ctx).await.unwrap();
-    // Nothing was learned when it began, as from a destination that does not answer: each is found by itself.
+    // Without recovery, as if the destination did not answer: each object is found by its attempt.
     let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
     assert!(summary.is_complete() && summary.entries.len() == 3, "{summary:?}");
     dispatcher.round(&ctx).await.unwrap();
@@ -954,8 +953,8 @@ async fn with_a_lost_ledger_what_is_found_at_the_destination_is_no_news() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_set_back_silences_nobody() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn a_clock_that_is_set_back_delays_no_event() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     bench.clock.advance(hours(48));
     receiver.answer(503, "closed");
     bench.fault("unauthorized");
@@ -975,8 +974,8 @@ async fn a_clock_that_is_set_back_silences_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_the_daemon_is_not_over_because_of_a_command_beside_it() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn a_command_does_not_end_alarms_of_the_daemon_beside_it() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     let daemon = bench.context().await;
     daemon.status.raise(AlarmKind::Configuration, "reload", "a comma is missing".into());
     daemon.status.raise(AlarmKind::Ledger, "the file", "it was rebuilt".into());
@@ -993,10 +992,10 @@ async fn what_is_wrong_with_the_daemon_is_not_over_because_of_a_command_beside_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_test_of_a_dead_mans_switch_is_no_sign_of_life_and_takes_no_proxy_to_its_own_machine() {
+async fn a_test_ping_is_no_sign_of_life_and_uses_no_proxy_for_loopback() {
     let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 1)]).await, Receiver::start().await);
     let target = format!("\n[[notify]]\nname = \"switch\"\nkind = \"ping\"\nurl = \"{}/ping/uuid\"\n", receiver.url);
-    // Nobody listens there.
+    // Nothing listens there.
     let proxy = "\n[network]\nproxy = \"http://127.0.0.1:1\"\n";
     bench.write_config(&(bench.config() + &target + proxy));
     let ran = bench.run(&["check", "--online"]).await;
@@ -1005,8 +1004,8 @@ async fn a_test_of_a_dead_mans_switch_is_no_sign_of_life_and_takes_no_proxy_to_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_almost_mended_neither_begins_nor_ends_an_alarm() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn a_clock_near_the_threshold_neither_begins_nor_ends_an_alarm() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     let clock = || receiver.alarms().into_iter().filter(|alarm| alarm.starts_with("clock")).collect::<Vec<_>>();
     for (skew, said) in [
         (Some("-45s"), &[][..]),
@@ -1025,8 +1024,8 @@ async fn a_clock_that_is_almost_mended_neither_begins_nor_ends_an_alarm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_cannot_be_read_any_more_keeps_no_other_from_arriving() {
-    let (bench, receiver) = told(&[Series::campaign("Report test", 1)]).await;
+async fn an_unreadable_event_delays_no_other() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     receiver.answer(503, "closed");
     pass(&bench).await;
     let pool = database(&bench.ledger()).await;
