@@ -96,6 +96,21 @@ impl Dispatcher {
         heartbeat::announce_start(&self.client, ctx)
     }
 
+    /// Runs the `work` of a command, and evaluates the alarms when an attempt begins one: the next attempt may end it. The
+    /// events are sent by [`Dispatcher::finish`].
+    pub async fn evaluate_during<T>(&self, ctx: &Context, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = ctx.status.alarm_raised() => {}
+            }
+            if let Err(error) = write_events(ctx).await {
+                debug!("could not evaluate the alarms: {}", Chain(&error));
+            }
+        }
+    }
+
     /// Sends all notifications of a command whose work is done, with a few retries. The next process sends what does not
     /// arrive. `fault` is what the pass did not complete.
     pub async fn finish(&self, ctx: &Context, fault: Option<&str>) {

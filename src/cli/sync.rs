@@ -30,8 +30,8 @@ pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(Failure::Usage)?;
     dispatch::register_targets(ctx).await?;
     let started = dispatcher.announce_start(ctx);
-    let summary = sync::once(ctx, selection, stop_signal()).await;
-    // Nobody who reads has to wait until others are told.
+    let summary = dispatcher.evaluate_during(ctx, sync::once(ctx, selection, stop_signal())).await;
+    // Print before notifying.
     let shown = summary.as_ref().map_or(Ok(()), |summary| show(shell, &ctx.config, summary));
     let fault = match &summary {
         Ok(summary) if summary.is_complete() => None,
