@@ -15,7 +15,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Overview, State, openapi,
+    Overview, Shared, openapi,
     partitions::{self, Filter},
     read_ledger,
 };
@@ -41,7 +41,7 @@ pub const ROUTES: [&str; 8] = [
     "/metrics",
 ];
 
-pub(super) fn routes() -> Router<Arc<State>> {
+pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/api/v1/overview", get(overview))
         .route("/api/v1/partitions", get(all_partitions))
@@ -59,8 +59,8 @@ struct Which {
     date: Date,
 }
 
-/// Why a question has no answer.
-enum Refusal {
+/// Why a request fails.
+enum ApiError {
     /// There is no such thing.
     Unknown(String),
     /// The ledger cannot be read.
@@ -69,23 +69,23 @@ enum Refusal {
     NotPlanned,
 }
 
-impl From<LedgerError> for Refusal {
+impl From<LedgerError> for ApiError {
     fn from(error: LedgerError) -> Self {
-        Refusal::Ledger(error)
+        ApiError::Ledger(error)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
-            Refusal::Unknown(what) => error(StatusCode::NOT_FOUND, &what),
-            Refusal::NotPlanned => error(StatusCode::SERVICE_UNAVAILABLE, "not planned yet; retry in a few seconds"),
-            Refusal::Ledger(reason) => error(StatusCode::SERVICE_UNAVAILABLE, &Chain(&reason).to_string()),
+            ApiError::Unknown(what) => error(StatusCode::NOT_FOUND, &what),
+            ApiError::NotPlanned => error(StatusCode::SERVICE_UNAVAILABLE, "not planned yet; retry in a few seconds"),
+            ApiError::Ledger(reason) => error(StatusCode::SERVICE_UNAVAILABLE, &Chain(&reason).to_string()),
         }
     }
 }
 
-/// The answer to a path of the API that leads nowhere.
+/// The answer to an unknown path of the API.
 pub(super) fn not_found(path: &str) -> Response {
     error(StatusCode::NOT_FOUND, &format!("there is no {path}; /api/v1/openapi.json describes what there is"))
 }
@@ -103,45 +103,45 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     }
 }
 
-async fn overview(extract::State(state): extract::State<Arc<State>>) -> Result<Response, Refusal> {
-    Ok(json(StatusCode::OK, &Overview::gather(&state.context()).await?))
+async fn overview(extract::State(shared): extract::State<Arc<Shared>>) -> Result<Response, ApiError> {
+    Ok(json(StatusCode::OK, &Overview::gather(&shared.context()).await?))
 }
 
 async fn all_partitions(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(shared): extract::State<Arc<Shared>>,
     filter: Result<Query<Filter>, extract::rejection::QueryRejection>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let Query(filter) = match filter {
         Ok(filter) => filter,
         Err(rejection) => return Ok(error(StatusCode::BAD_REQUEST, &rejection.body_text())),
     };
-    Ok(partitions::answer(state, filter).await?)
+    Ok(partitions::answer(shared, filter).await?)
 }
 
 async fn partition(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(shared): extract::State<Arc<Shared>>,
     which: Result<Query<Which>, extract::rejection::QueryRejection>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let Query(Which { workspace, report, date }) = match which {
         Ok(which) => which,
         Err(rejection) => return Ok(error(StatusCode::BAD_REQUEST, &rejection.body_text())),
     };
-    let ctx = state.context();
+    let ctx = shared.context();
     let Some(found) = find(&ctx, &workspace, &report) else {
-        return Err(Refusal::Unknown(format!("no report is called `{report}` in a workspace `{workspace}`")));
+        return Err(ApiError::Unknown(format!("no report is called `{report}` in a workspace `{workspace}`")));
     };
     let id = PartitionId { workspace, report, date };
     let ledger = read_ledger(&ctx).await?;
     let (entry, history) = (ledger.entry_of(&id).await?, ledger.attempts(&id).await?);
     let source_url = moengage::source_url(found, date).to_string();
     let explanation = Explanation::new(found, date, entry, history, source_url, ctx.clock.now());
-    let explanation = explanation.ok_or_else(|| Refusal::Unknown(format!("the report's time zone has no {date}")))?;
+    let explanation = explanation.ok_or_else(|| ApiError::Unknown(format!("the report's time zone has no {date}")))?;
     Ok(json(StatusCode::OK, &explanation))
 }
 
-async fn plan(extract::State(state): extract::State<Arc<State>>) -> Result<Response, Refusal> {
-    let ctx = state.context();
-    let planned = ctx.planned.latest().ok_or(Refusal::NotPlanned)?;
+async fn plan(extract::State(shared): extract::State<Arc<Shared>>) -> Result<Response, ApiError> {
+    let ctx = shared.context();
+    let planned = ctx.planned.latest().ok_or(ApiError::NotPlanned)?;
     let now = ctx.clock.now();
     let partitions = planned.plan.items.iter().map(|item| PlannedPartition::new(item, now)).collect();
     Ok(json(StatusCode::OK, &Planned { partitions }))

@@ -1,6 +1,6 @@
-//! Who may ask what, and the headers that every answer has.
+//! Which requests are answered, and the headers that every answer has.
 //!
-//! This file owns admission. It must not know what is served, but for the paths that may be opened to everybody.
+//! This file owns admission. It must not know what is served, except the paths that may be open without a token.
 
 use std::{
     net::SocketAddr,
@@ -24,14 +24,14 @@ use url::Host;
 
 use crate::config::{Open, Web, is_loopback_host};
 
-/// Longest time that an answer may take to be made.
-const ANSWER_TIME: Duration = Duration::from_secs(20);
+/// Time limit for making an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Everything comes from this server, nothing is sent anywhere, and nobody frames it.
+/// Content comes from this server alone, nothing is sent elsewhere, and no page may frame it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
                                        connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 
-const EVERYWHERE: [(HeaderName, &str); 5] = [
+const HEADERS: [(HeaderName, &str); 5] = [
     (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -43,7 +43,7 @@ const EVERYWHERE: [(HeaderName, &str); 5] = [
 pub(super) struct Guard {
     address: SocketAddr,
     hosts: Vec<String>,
-    /// Hash of the token: comparing hashes takes equally long whatever is guessed, and however long it is.
+    /// Hash of the token: comparing hashes takes the same time for every guess of any length.
     token: RwLock<Option<[u8; 32]>>,
     open: Vec<Open>,
 }
@@ -58,23 +58,23 @@ impl Guard {
         }
     }
 
-    /// From now on this token is asked for, and no other. Says whether that is another than before.
+    /// Replaces the token. Returns whether it has changed.
     pub(super) fn renew(&self, token: Option<&SecretString>) -> bool {
         let new = token.map(hash_secret);
         let mut known = self.token.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *known, new) != new
     }
 
-    /// Lets the request pass, or says why not.
+    /// Answers an admitted request; rejects any other with a reason.
     pub(super) async fn admit(&self, request: Request, next: Next) -> Response {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let mut response = match self.refusal(&request) {
             Some(refusal) => refusal,
-            None => timeout(ANSWER_TIME, next.run(request)).await.unwrap_or_else(|_| {
-                (StatusCode::SERVICE_UNAVAILABLE, "the answer took too long; try again\n").into_response()
+            None => timeout(ANSWER_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
+                (StatusCode::SERVICE_UNAVAILABLE, "the answer took too long; retry\n").into_response()
             }),
         };
-        for (name, value) in EVERYWHERE {
+        for (name, value) in HEADERS {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -85,45 +85,43 @@ impl Guard {
     fn refusal(&self, request: &Request) -> Option<Response> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let allow = [(header::ALLOW, "GET, HEAD")];
-            return Some(
-                (StatusCode::METHOD_NOT_ALLOWED, allow, "this page only reads: GET and HEAD\n").into_response(),
-            );
+            return Some((StatusCode::METHOD_NOT_ALLOWED, allow, "read-only: use GET or HEAD\n").into_response());
         }
         if !self.is_for_us(request) {
-            let reason = "this request is for another host; name the host in [web] hosts if it is meant\n";
+            let reason = "this request is for another host; add the host to [web] hosts if it is right\n";
             return Some((StatusCode::MISDIRECTED_REQUEST, reason).into_response());
         }
         if !self.is_open(request.uri().path()) && !self.has_token(request.headers()) {
             let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"moesync\", charset=\"UTF-8\"")];
-            let reason = "the token is needed: as a Bearer token, or as the password with any user name\n";
+            let reason = "a token is required: as a Bearer token, or as the password of any user\n";
             return Some((StatusCode::UNAUTHORIZED, challenge, reason).into_response());
         }
         None
     }
 
-    /// Whether the request names this server. A foreign page that had its own name point to our address (DNS
-    /// rebinding) names itself.
+    /// Whether the request names this server. A foreign page whose name resolves to our address (DNS rebinding) sends its
+    /// own name.
     fn is_for_us(&self, request: &Request) -> bool {
         let uri = request.uri();
         let mut named = request.headers().get_all(header::HOST).iter();
         let (host, others) = (named.next(), named.next());
-        // No browser asks like this, but some health checks do. Others would name the host that they mean.
+        // Browsers always name a host; some health checks do not.
         if host.is_none() && request.version() == Version::HTTP_10 && uri.authority().is_none() {
             return self.address.ip().is_loopback();
         }
         let (Some(host), None) = (host, others) else { return false };
         let Some(host) = host.to_str().ok().and_then(|text| text.parse::<Authority>().ok()) else { return false };
-        // A request line with a whole URL in it.
+        // A request line may hold a whole URL.
         uri.authority().is_none_or(|authority| *authority == host) && self.is_our_name(&host)
     }
 
     fn is_our_name(&self, authority: &Authority) -> bool {
-        // No user, and after the name nothing but a port.
+        // No user, and only a port after the name.
         if authority.port_u16().is_none() && authority.as_str() != authority.host() || authority.as_str().contains('@')
         {
             return false;
         }
-        // Behind a proxy or a tunnel the port is another: it says nothing.
+        // The port is not compared: behind a proxy or a tunnel it is another one.
         match Host::parse(authority.host()) {
             // Browsers resolve localhost themselves, so DNS cannot point it here from elsewhere.
             Ok(host) if is_loopback_host(&host) => true,

@@ -1,6 +1,6 @@
 //! `/livez` and `/readyz`: whether the process should be restarted, and whether it can do its work.
 //!
-//! This file owns what health means. A destination is probed at most once a minute, however often it is asked.
+//! This file owns the health checks. A destination is probed at most once a minute, whatever the number of requests.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{State, api, read_ledger};
+use super::{Shared, api, read_ledger};
 use crate::{
     ledger::Choice,
     store::Capabilities,
@@ -25,27 +25,27 @@ use crate::{
     words::{self, Check, Health},
 };
 
-/// The loop plans each minute. Once it has not for so long, it cannot: the ledger refuses to be written.
-pub(super) const PLAN_AGE: SignedDuration = SignedDuration::from_mins(15);
-/// How long the answer of a probe counts.
-const PROBE_AGE: Duration = Duration::from_secs(60);
-/// How long a destination may take to be written, read and deleted from.
-const PROBE_TIME: Duration = Duration::from_secs(10);
-/// How long the ledger may take to answer.
-const LEDGER_TIME: Duration = Duration::from_secs(5);
+/// The loop plans each minute. A plan older than this means that the ledger cannot be written.
+pub(super) const MAX_PLAN_AGE: SignedDuration = SignedDuration::from_mins(15);
+/// How long the result of a probe is used.
+const MAX_PROBE_AGE: Duration = Duration::from_secs(60);
+/// Time limit for writing, reading and deleting a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for reading the ledger.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn routes() -> Router<Arc<State>> {
+pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/livez", get(live)).route("/readyz", get(ready))
 }
 
-async fn live(extract::State(state): extract::State<Arc<State>>) -> Response {
-    answer(vec![turns(&state.context())])
+async fn live(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
+    answer(vec![turns(&shared.context())])
 }
 
-async fn ready(extract::State(state): extract::State<Arc<State>>) -> Response {
-    let ctx = state.context();
-    let (ledger, destinations) = tokio::join!(ledger(&ctx), state.probes.destinations(&ctx));
-    answer([vec![turns(&ctx), ledger, plans(&state, &ctx)], destinations].concat())
+async fn ready(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
+    let ctx = shared.context();
+    let (ledger, destinations) = tokio::join!(ledger(&ctx), shared.probes.destinations(&ctx));
+    answer([vec![turns(&ctx), ledger, plans(&shared, &ctx)], destinations].concat())
 }
 
 fn answer(checks: Vec<Check>) -> Response {
@@ -63,26 +63,26 @@ fn turns(ctx: &Context) -> Check {
     Check { subject: "loop".into(), ok: ctx.pulse.is_alive(), message }
 }
 
-fn plans(state: &State, ctx: &Context) -> Check {
-    // After a clock was set back the last plan is of the future, until the next one.
-    let age = ctx.clock.now().duration_since(state.planned_at(ctx)).abs();
+fn plans(shared: &Shared, ctx: &Context) -> Check {
+    // After the clock is set back, the last plan lies in the future until the next one.
+    let age = ctx.clock.now().duration_since(shared.planned_at(ctx)).abs();
     let refusal = ctx.status.ledger_failure();
-    let ok = refusal.is_none() && age <= PLAN_AGE;
+    let ok = refusal.is_none() && age <= MAX_PLAN_AGE;
     let message = match (refusal, ctx.status.planned_at()) {
-        (Some(refusal), _) => format!("the ledger refuses: {refusal}"),
-        (None, _) if !ok => format!("nothing was planned for {}; the log says why", words::duration(age)),
+        (Some(refusal), _) => format!("could not write to the ledger: {refusal}"),
+        (None, _) if !ok => format!("no plan for {}; see the log", words::duration(age)),
         (None, Some(_)) => format!("planned {} s ago", age.as_secs()),
-        (None, None) => "begins".to_owned(),
+        (None, None) => "starting".to_owned(),
     };
     Check { subject: "plan".into(), ok, message }
 }
 
 async fn ledger(ctx: &Context) -> Check {
-    let asked = timeout(LEDGER_TIME, async { read_ledger(ctx).await?.page(&Choice::default(), None, 1).await });
+    let asked = timeout(LEDGER_TIMEOUT, async { read_ledger(ctx).await?.page(&Choice::default(), None, 1).await });
     let (ok, message) = match asked.await {
         Ok(Ok(_)) => (true, "answers".into()),
         Ok(Err(error)) => (false, Chain(&error).to_string()),
-        Err(_) => (false, format!("no answer within {} s", LEDGER_TIME.as_secs())),
+        Err(_) => (false, format!("no answer within {} s", LEDGER_TIMEOUT.as_secs())),
     };
     Check { subject: "ledger".into(), ok, message }
 }
@@ -93,15 +93,14 @@ pub(super) struct Probes {
     last: Mutex<HashMap<String, Probe>>,
 }
 
-/// One probe. It goes on to its end whether or not anybody waits for it, so that what it finds is known to whoever asks
-/// next.
+/// One probe. It runs to its end even if its request is gone; the next request has its result.
 #[derive(Clone)]
 struct Probe {
-    /// Under another configuration there are other destinations.
+    /// The configuration that its destination is of.
     under: Arc<Context>,
     began: Instant,
     /// When it ended, and how.
-    found: watch::Receiver<Option<(Instant, Result<Capabilities, String>)>>,
+    result: watch::Receiver<Option<(Instant, Result<Capabilities, String>)>>,
     /// Why the one before failed, if it did.
     before: Option<String>,
 }
@@ -114,44 +113,44 @@ impl Probes {
         checks
     }
 
-    /// The probe that counts now: a new one once a minute, but none beside one that hangs.
+    /// The current probe: a new one each minute, but none while one hangs.
     fn probe(&self, ctx: &Arc<Context>, name: &str) -> Probe {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.retain(|_, probe| Arc::ptr_eq(&probe.under, ctx));
         let known = last.get(name);
-        if let Some(probe) = known.filter(|probe| probe.counts()) {
+        if let Some(probe) = known.filter(|probe| probe.is_current()) {
             return probe.clone();
         }
-        let before = known.and_then(|probe| probe.found.borrow().as_ref()?.1.as_ref().err().cloned());
-        let (tell, found) = watch::channel(None);
-        let probe = Probe { under: Arc::clone(ctx), began: Instant::now(), found, before };
+        let before = known.and_then(|probe| probe.result.borrow().as_ref()?.1.as_ref().err().cloned());
+        let (report, result) = watch::channel(None);
+        let probe = Probe { under: Arc::clone(ctx), began: Instant::now(), result, before };
         last.insert(name.to_owned(), probe.clone());
         let (ctx, name) = (Arc::clone(ctx), name.to_owned());
         tokio::spawn(async move {
             let Some(destination) = ctx.destinations.get(&name) else { return };
             let checked = destination.check().await.map_err(|error| error.to_string());
-            tell.send_replace(Some((Instant::now(), checked)));
+            report.send_replace(Some((Instant::now(), checked)));
         });
         probe
     }
 }
 
 impl Probe {
-    fn counts(&self) -> bool {
-        match &*self.found.borrow() {
-            Some((ended, _)) => ended.elapsed() < PROBE_AGE,
-            // It goes on, unless it died.
-            None => self.found.has_changed().is_ok(),
+    fn is_current(&self) -> bool {
+        match &*self.result.borrow() {
+            Some((ended, _)) => ended.elapsed() < MAX_PROBE_AGE,
+            // It is running, unless it panicked.
+            None => self.result.has_changed().is_ok(),
         }
     }
 
     async fn check(mut self, name: &str) -> Check {
-        let ended = timeout_at(self.began + PROBE_TIME, self.found.wait_for(Option::is_some)).await;
+        let ended = timeout_at(self.began + PROBE_TIMEOUT, self.result.wait_for(Option::is_some)).await;
         let ended = ended.map(|found| found.ok().and_then(|found| found.clone()));
         let (ok, message) = match ended {
             Ok(Some((_, Ok(capabilities)))) => (true, capabilities.to_string()),
             Ok(Some((_, Err(reason)))) => (false, reason),
-            Ok(None) => (false, "the probe did not come to its end; the log may say why".to_owned()),
+            Ok(None) => (false, "the probe ended without a result; see the log".to_owned()),
             Err(_) => {
                 let before = self.before.map(|reason| format!("; before that: {reason}")).unwrap_or_default();
                 (false, format!("no answer for {} s{before}", self.began.elapsed().as_secs()))

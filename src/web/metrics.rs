@@ -19,7 +19,7 @@ use axum::{
 use jiff::Timestamp;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{State, overview::Standing, read_ledger};
+use super::{Shared, overview::Standing, read_ledger};
 use crate::{
     alarm_kind::AlarmKind,
     config::SourceKind,
@@ -33,38 +33,38 @@ use crate::{
 /// The text format that every Prometheus understands.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How long an answer counts: making one takes a look at every attempt there was.
-const SCRAPE_AGE: Duration = Duration::from_secs(5);
+/// How long an answer is reused: making one reads every attempt.
+const MAX_SCRAPE_AGE: Duration = Duration::from_secs(5);
 
-/// What may be wrong with the process itself, or with what it needs.
+/// The alarms of the process and its surroundings.
 const INCIDENTS: [AlarmKind; 5] =
     [AlarmKind::StoreFailed, AlarmKind::Ledger, AlarmKind::Configuration, AlarmKind::Clock, AlarmKind::Panic];
 
-/// What was last answered, under which context, and when.
+/// The last answer, its context and its time.
 #[derive(Default)]
 pub(super) struct Scrape {
     last: Mutex<Option<(Arc<Context>, Instant, String)>>,
 }
 
-pub(super) fn routes() -> Router<Arc<State>> {
+pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/metrics", get(metrics))
 }
 
-async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response {
-    let ctx = state.context();
-    // Held while gathering: whoever comes meanwhile waits for the same answer.
-    let mut last = state.scrape.last.lock().await;
+async fn metrics(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
+    let ctx = shared.context();
+    // Held while gathering: concurrent scrapes share one answer.
+    let mut last = shared.scrape.last.lock().await;
     if let Some((under, at, text)) = &*last
         && Arc::ptr_eq(under, &ctx)
-        && at.elapsed() < SCRAPE_AGE
+        && at.elapsed() < MAX_SCRAPE_AGE
     {
         return ([(header::CONTENT_TYPE, CONTENT_TYPE)], text.clone()).into_response();
     }
-    let gathered = gather(&ctx, state.planned_at(&ctx)).await;
+    let gathered = gather(&ctx, shared.planned_at(&ctx)).await;
     *last = gathered.as_ref().ok().map(|text| (ctx, Instant::now(), text.clone()));
     match gathered {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-        // A scrape that fails is an alert of its own.
+        // Prometheus alerts on a failed scrape.
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", Chain(&error))).into_response(),
     }
 }
@@ -196,7 +196,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
     Ok(text.0)
 }
 
-/// How long attempts took, whatever came of them.
+/// How long attempts took, of all outcomes.
 fn durations(text: &mut Exposition, attempts: &[AttemptFigures]) {
     const NAME: &str = "moesync_attempt_duration_seconds";
     text.family(NAME, "histogram", "How long attempts took, from the claim to the record.");

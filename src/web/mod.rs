@@ -1,5 +1,5 @@
-//! The status page, health and metrics over HTTP. It only reads, and never through the connection that the daemon works
-//! with: whoever looks does not slow the work down.
+//! The status page, health and metrics over HTTP. It only reads, through connections to the ledger of its own, so requests
+//! do not slow the work down.
 //!
 //! This file owns the server: its address, its connections and their bounds. It must not know what is served.
 
@@ -24,7 +24,14 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Request, http::Uri, middleware, response::Response};
+use axum::{
+    Router,
+    extract::{Path, Request},
+    http::Uri,
+    middleware,
+    response::Response,
+    routing::get,
+};
 use hyper::{
     server::conn::http1,
     service::{Service as _, service_fn},
@@ -43,37 +50,36 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 pub use self::{api::ROUTES, openapi::description, overview::Overview};
-use self::{guard::Guard, health::Probes, metrics::Scrape, partitions::Places};
+use self::{guard::Guard, health::Probes, metrics::Scrape, partitions::PageSlots};
 use crate::{
     config,
     ledger::{self, Ledger, LedgerError},
     sync::{Context, report_panic},
 };
 
-/// Most connections at once. For one more, the oldest that is not being answered ends, so that whoever only occupies
-/// places keeps nobody away.
-const MOST_CONNECTIONS: usize = 128;
-/// Longest time for the head of a request to arrive, the wait for a next one included.
-const HEAD_TIME: Duration = Duration::from_secs(10);
-/// Most requests at once that are answered from the ledger, health checks aside; more wait.
-const MOST_READERS: usize = 8;
-/// Most headers of a request, and most bytes of them all.
-const MOST_HEADERS: usize = 64;
-const MOST_HEAD_BYTES: usize = 16 * 1024;
-/// Longest life of a connection: whoever reads slowly does not keep it for ever.
-const CONNECTION_LIFE: Duration = Duration::from_secs(120);
-/// What an answer that is under way at the end of that life gets.
-const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// Connection limit. Beyond it, the oldest idle connection is closed.
+const MAX_CONNECTIONS: usize = 128;
+/// Time limit for the head of a request, counted from the end of the previous answer.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of requests that are answered from the ledger concurrently, health checks excluded; others wait.
+const MAX_READERS: usize = 8;
+/// Limits on the headers of a request: their number, and their bytes in total.
+const MAX_HEADERS: usize = 64;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Time limit for a connection, which also bounds a client that reads slowly.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
+/// Additional time for an answer that is in progress at that limit.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the server could not begin.
+/// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
-    /// The address is taken, not ours, or not allowed.
+    /// The address is in use, not one of this machine, or not permitted.
     #[error("could not listen on {address} for the status page: {reason}; set another [web] listen, or \"\" for none")]
     Listen {
-        /// The address of the configuration.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
     /// The token cannot be used.
@@ -81,7 +87,7 @@ pub enum WebError {
     Token(config::Problem),
 }
 
-/// A server that has its address, and answers nobody yet.
+/// A server that has bound its address and does not answer yet.
 pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
@@ -96,12 +102,12 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
-    /// Takes the address that `config` names; `None` when the server is switched off. To be done before anything else
-    /// is started.
+    /// Binds the address that `config` names; `None` when the server is switched off. Called before anything else is
+    /// started.
     ///
     /// # Errors
     ///
-    /// The address cannot be had, or the token cannot be used.
+    /// The address cannot be bound, or the token cannot be used.
     pub async fn bind(config: &config::Web) -> Result<Option<Self>, WebError> {
         let Some(address) = config.listen else { return Ok(None) };
         let token = config.token().map_err(WebError::Token)?;
@@ -112,52 +118,51 @@ impl Listener {
         Ok(Some(Self { listener, address, guard, config: config.clone() }))
     }
 
-    /// Where to look at it.
+    /// The page's URL.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// Answers until cancelled, which ends all connections too. `contexts` is what is shown, always the latest; with
-    /// each new one the token is read again. May be called again after a panic.
+    /// Answers until cancelled, which also ends all connections. Each request shows the latest of `contexts`; each new
+    /// one has the token read again. May be called again after a panic.
     pub async fn serve(&self, contexts: watch::Receiver<Arc<Context>>) {
         let began_at = contexts.borrow().clock.now();
         let renewing = renew(Arc::clone(&self.guard), self.config.clone(), contexts.clone());
         let panicked = || report_panic(&contexts.borrow().status, "an answer of the status page");
-        let state = State {
+        let shared = Shared {
             contexts: contexts.clone(),
             began_at,
             probes: Probes::default(),
             scrape: Scrape::default(),
-            places: Places::default(),
+            page_slots: PageSlots::default(),
         };
         tokio::select! {
-            () = accept(&self.listener, router(Arc::new(state), Arc::clone(&self.guard)), panicked) => {}
+            () = accept(&self.listener, router(Arc::new(shared), Arc::clone(&self.guard)), panicked) => {}
             () = renewing => {}
         }
     }
 }
 
-/// Reads the token again whenever there is a new context. What cannot be used leaves the old one in force.
+/// Reads the token again for each new context. An unusable token leaves the old one in force.
 async fn renew(guard: Arc<Guard>, config: config::Web, mut contexts: watch::Receiver<Arc<Context>>) {
     while contexts.changed().await.is_ok() {
         match config.token() {
             Ok(token) => {
                 if guard.renew(token.as_ref()) {
-                    info!("the token of the status page is another now; the one before is not valid any more");
+                    info!("the token of the status page has changed; the old one is no longer valid");
                 }
             }
             Err(problem) => error!(
                 alarm = "configuration",
-                "the token of the status page could not be read anew, the one before stays valid: \
-                 {problem}"
+                "could not read the token of the status page again, the old one stays valid: {problem}"
             ),
         }
     }
-    // Nothing more is loaded; what there is goes on being served.
+    // No sender is left: the last context is served until the end.
     std::future::pending().await
 }
 
-/// Accepts connections. `panicked` is called for each that ended by a fault of moesync.
+/// Accepts connections. `panicked` is called for each that ended in a panic.
 async fn accept(listener: &TcpListener, router: Router, panicked: impl Fn()) {
     let mut connections = JoinSet::new();
     let note = |ended: Result<(), JoinError>| {
@@ -166,13 +171,13 @@ async fn accept(listener: &TcpListener, router: Router, panicked: impl Fn()) {
         }
     };
     // The oldest first.
-    let mut places: Vec<Place> = Vec::new();
+    let mut open: Vec<OpenConnection> = Vec::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(ended) = connections.join_next() => {
                 note(ended);
-                places.retain(|place: &Place| !place.connection.is_finished());
+                open.retain(|other: &OpenConnection| !other.connection.is_finished());
                 continue;
             }
         };
@@ -180,10 +185,10 @@ async fn accept(listener: &TcpListener, router: Router, panicked: impl Fn()) {
             Ok((stream, _)) => {
                 let is_busy = Arc::new(AtomicBool::new(false));
                 let connection = connections.spawn(converse(stream, router.clone(), Arc::clone(&is_busy)));
-                places.push(Place { connection, is_busy });
+                open.push(OpenConnection { connection, is_busy });
             }
             Err(error) => {
-                // Mostly a lack of file descriptors, which takes others a moment to give back.
+                // Mostly a lack of file descriptors, which is over in a moment.
                 warn!("could not accept a connection to the status page: {error}");
                 sleep(Duration::from_millis(100)).await;
             }
@@ -191,30 +196,30 @@ async fn accept(listener: &TcpListener, router: Router, panicked: impl Fn()) {
         while let Some(ended) = connections.try_join_next() {
             note(ended);
         }
-        places.retain(|place| !place.connection.is_finished());
-        while places.len() > MOST_CONNECTIONS {
-            // The last has only just come.
-            match places[..MOST_CONNECTIONS].iter().position(|place| !place.is_busy.load(Ordering::Relaxed)) {
-                Some(idle) => places.remove(idle).connection.abort(),
-                // All are being answered, which takes its time and no more.
+        open.retain(|other| !other.connection.is_finished());
+        while open.len() > MAX_CONNECTIONS {
+            // All but the one just accepted.
+            match open[..MAX_CONNECTIONS].iter().position(|other| !other.is_busy.load(Ordering::Relaxed)) {
+                Some(idle) => open.remove(idle).connection.abort(),
+                // Each is being answered, which has a time limit.
                 None => {
                     if let Some(ended) = connections.join_next().await {
                         note(ended);
                     }
-                    places.retain(|place| !place.connection.is_finished());
+                    open.retain(|other| !other.connection.is_finished());
                 }
             }
         }
     }
 }
 
-/// One connection, for whoever must choose between them.
-struct Place {
+/// An open connection.
+struct OpenConnection {
     connection: AbortHandle,
     is_busy: Arc<AtomicBool>,
 }
 
-/// A request is being answered for as long as this lives.
+/// Marks a connection as busy until dropped.
 struct Busy(Arc<AtomicBool>);
 
 impl Busy {
@@ -243,66 +248,66 @@ async fn converse(stream: TcpStream, router: Router, is_busy: Arc<AtomicBool>) {
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_headers(MOST_HEADERS)
-        .max_buf_size(MOST_HEAD_BYTES)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = sleep(CONNECTION_LIFE) => {
+        () = sleep(CONNECTION_TIMEOUT) => {
             connection.as_mut().graceful_shutdown();
-            timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
+            timeout(LAST_ANSWER_TIMEOUT, connection).await.unwrap_or(Ok(()))
         }
     };
-    // How a connection ends is the client's concern.
+    // Clients may end a connection in any way.
     if let Err(error) = ended {
         debug!("a connection to the status page ended: {error}");
     }
 }
 
-/// What all requests share.
-struct State {
+/// Shared by all requests.
+struct Shared {
     contexts: watch::Receiver<Arc<Context>>,
-    /// When the server began.
+    /// When the server started.
     began_at: Timestamp,
     probes: Probes,
     scrape: Scrape,
-    places: Places,
+    page_slots: PageSlots,
 }
 
-impl State {
-    /// What is in force now.
+impl Shared {
+    /// The context in force.
     fn context(&self) -> Arc<Context> {
         Arc::clone(&self.contexts.borrow())
     }
 
-    /// When the loop last planned, or began: what it cannot write to the ledger it has not planned.
+    /// When the loop last wrote a plan to the ledger; before the first one, when the server started.
     fn planned_at(&self, ctx: &Context) -> Timestamp {
         ctx.status.planned_at().unwrap_or(self.began_at)
     }
 }
 
-/// The ledger, opened for one request alone.
+/// The ledger, opened for one request.
 async fn read_ledger(ctx: &Context) -> Result<Ledger, LedgerError> {
-    // Deleted under the daemon, it is made anew within a minute; until then what is open is all there is.
+    // A deleted file is created again within a minute; until then the daemon's own connection is used.
     Ok(ledger::open_read_only(ctx.ledger.path()).await?.unwrap_or_else(|| ctx.ledger.clone()))
 }
 
-fn router(state: Arc<State>, guard: Arc<Guard>) -> Router {
-    let places = Arc::new(Semaphore::new(MOST_READERS));
-    let take_a_place = middleware::from_fn(move |request: Request, next: middleware::Next| {
-        let places = Arc::clone(&places);
+fn router(shared: Arc<Shared>, guard: Arc<Guard>) -> Router {
+    let readers = Arc::new(Semaphore::new(MAX_READERS));
+    let limited = middleware::from_fn(move |request: Request, next: middleware::Next| {
+        let readers = Arc::clone(&readers);
         async move {
             // The semaphore is never closed.
-            let _place = places.acquire().await;
+            let _reader = readers.acquire().await;
             Ok::<Response, std::convert::Infallible>(next.run(request).await)
         }
     });
     let reading = Router::new().merge(pages::routes()).merge(api::routes()).merge(metrics::routes());
     Router::new()
-        .merge(reading.layer(take_a_place))
-        .merge(assets::routes())
+        .merge(reading.layer(limited))
+        .route("/assets/{name}", get(asset))
         .merge(health::routes())
         .fallback(async |uri: Uri| match uri.path() {
             path if path == "/api" || path.starts_with("/api/") => api::not_found(path),
@@ -312,5 +317,12 @@ fn router(state: Arc<State>, guard: Arc<Guard>) -> Router {
             let guard = Arc::clone(&guard);
             async move { Ok::<Response, std::convert::Infallible>(guard.admit(request, next).await) }
         }))
-        .with_state(state)
+        .with_state(shared)
+}
+
+async fn asset(Path(name): Path<String>) -> Response {
+    match assets::response(&name) {
+        Some(response) => response,
+        None => pages::not_found().await,
+    }
 }

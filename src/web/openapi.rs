@@ -1,4 +1,4 @@
-//! What the API promises to programs: its OpenAPI description, served at `/api/v1/openapi.json` and kept in `docs/`.
+//! The OpenAPI description of the API, served at `/api/v1/openapi.json` and kept in `docs/`.
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -28,7 +28,7 @@ pub fn description() -> Value {
     let _ = generator.subschema_for::<SourceKind>();
 
     let paths = json!({
-        "/api/v1/overview": operation::<Overview>(&mut generator, "Everything at a glance.", json!([]), &[503]),
+        "/api/v1/overview": operation::<Overview>(&mut generator, "The state of all reports.", json!([]), &[503]),
         "/api/v1/partitions": operation::<Partitions>(
             &mut generator,
             "The partitions and their state, as `moesync status --json` prints them.",
@@ -52,7 +52,7 @@ pub fn description() -> Value {
         ),
         "/api/v1/plan": operation::<Planned>(
             &mut generator,
-            "What is to be done, when and why, as `moesync plan --json` prints it.",
+            "The last plan: what is fetched, when and why, in the form of `moesync plan --json`.",
             json!([]),
             &[503],
         ),

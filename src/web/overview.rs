@@ -1,6 +1,6 @@
-//! How everything stands at a glance: what the first page shows, as data.
+//! The state of all reports: the data of the first page.
 //!
-//! This file owns what belongs to the overview. It must not know how it is shown.
+//! This file owns the content of the overview. It must not know how it is shown.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,45 +24,45 @@ use crate::{
     words::{PartitionStatus, PlannedPartition},
 };
 
-/// How many dates of each report are shown.
+/// Number of dates shown of each report.
 pub(super) const DATES: i32 = 30;
-/// How much of what comes next is shown.
+/// Number of planned partitions shown.
 const NEXT: usize = 12;
 
-/// Everything at a glance.
+/// The state of all reports.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Overview {
     /// The version of moesync that runs.
     pub version: String,
-    /// When this was so.
+    /// The time of this overview.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub now: Timestamp,
     /// How many partitions of the configured reports are in which state.
     pub partitions: Counts,
     /// Bytes of all their stored objects.
     pub stored_bytes: u64,
-    /// What is wrong with the process itself, or with what it needs.
+    /// Alarms of the process and its surroundings.
     pub incidents: Vec<Incident>,
-    /// What is in danger, the nearest to its expiry first; then what was lost lately.
+    /// Partitions in danger, the nearest to its expiry first; then those lost recently.
     pub dangers: Vec<Danger>,
-    /// What is done next, in order.
+    /// The next partitions of the plan, in order.
     pub next: Vec<PlannedPartition>,
-    /// How many recorded partitions belong to reports that are not configured any more: they are left alone.
+    /// Number of recorded partitions of reports that are no longer configured. They are not fetched.
     pub unconfigured: u64,
     /// The configured reports, in the order of the configuration.
     pub reports: Vec<ReportOverview>,
-    /// When the last plan was made, for the page.
+    /// When the last plan was made; the API does not show it.
     #[serde(skip)]
     pub planned_at: Option<Timestamp>,
 }
 
-/// Something that is wrong, and of no partition alone.
+/// An alarm that is not about one partition.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Incident {
-    /// What is wrong: ledger, configuration, clock, panic, or store_failed where a destination has not answered for
+    /// The alarm: ledger, configuration, clock, panic, or store_failed where a destination has not answered for
     /// minutes.
     pub alarm: String,
-    /// All of it in a line, for people.
+    /// The cause in one line, for people.
     pub message: String,
 }
 
@@ -81,13 +81,13 @@ pub struct Counts {
     pub lost: u64,
 }
 
-/// A partition that calls for attention.
+/// A partition with an alarm.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Danger {
     /// The partition.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// The worst that is to be said of it: lost, expiring, unauthorized, rejected, corrupt, unsupported, store_failed
+    /// Its worst alarm: lost, expiring, unauthorized, rejected, corrupt, unsupported, store_failed
     /// or late.
     pub alarm: String,
     /// Seconds left to its expiry, negative once that has passed; null where it never expires, is lost, or is
@@ -95,7 +95,7 @@ pub struct Danger {
     pub seconds_left: Option<i64>,
 }
 
-/// One report at a glance.
+/// The state of one report.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ReportOverview {
     /// Name of the workspace.
@@ -129,16 +129,16 @@ pub struct Day {
     /// The date, in the report's zone.
     #[schemars(with = "String", extend("format" = "date"))]
     pub date: Date,
-    /// Where the partition of that date stands; null where there is none.
+    /// State of the partition of that date; null where there is none.
     pub state: Option<State>,
-    /// What is to be said of it, if it calls for attention.
+    /// Its alarm; null without one.
     pub alarm: Option<String>,
     /// Bytes of the stored object.
     pub size: Option<u64>,
 }
 
 impl Overview {
-    /// How everything stands now.
+    /// The present state.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl Danger {
 
 /// How the reports stand: the ledger's figures and recent dates, and the loop's last plan.
 pub(super) struct Standing {
-    /// When this was so.
+    /// The time that all states are judged by.
     pub(super) now: Timestamp,
     /// The last plan; `None` before the first one.
     pub(super) planned: Option<Arc<Planned>>,

@@ -1,4 +1,4 @@
-//! The pages for people: what they have in common, and the first of them.
+//! The pages for people: their common parts and the overview.
 //!
 //! This file owns HTML. Every text goes through `maud`, which escapes it; nothing here is script or style.
 
@@ -17,9 +17,9 @@ use maud::{DOCTYPE, Markup, html};
 use url::form_urlencoded;
 
 use super::{
-    Overview, State,
+    Overview, Shared,
     assets::{ICON, SCRIPT, STYLE},
-    health::PLAN_AGE,
+    health::MAX_PLAN_AGE,
     overview::{Danger, Day, ReportOverview},
 };
 use crate::{
@@ -29,29 +29,29 @@ use crate::{
     words::{self, Action, PlannedPartition},
 };
 
-/// So many reports in danger are shown; with more it is their number that says most.
-const MOST_IN_DANGER: usize = 20;
+/// Number of reports in danger that are shown; of more, only their number.
+const MAX_IN_DANGER: usize = 20;
 
-/// How often browsers without scripts load the page anew, in seconds.
+/// How often browsers without scripts reload the page, in seconds.
 const RELOAD: u32 = 60;
 
-pub(super) fn routes() -> Router<Arc<State>> {
+pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/", get(overview)).route("/report", get(report::page))
 }
 
-/// The answer to a path that leads nowhere.
+/// The answer to an unknown path.
 pub(super) async fn not_found() -> Response {
     plain(StatusCode::NOT_FOUND, "Not found", "There is no such page.")
 }
 
-async fn overview(extract::State(state): extract::State<Arc<State>>) -> Response {
-    match Overview::gather(&state.context()).await {
+async fn overview(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
+    match Overview::gather(&shared.context()).await {
         Ok(overview) => show(&overview).into_response(),
         Err(error) => unreadable(&error),
     }
 }
 
-/// What is shown in place of what the ledger does not tell.
+/// Shown when the ledger cannot be read.
 fn unreadable(error: &LedgerError) -> Response {
     plain(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read", &Chain(error).to_string())
 }
@@ -63,9 +63,9 @@ fn plain(status: StatusCode, title: &str, text: &str) -> Response {
     (status, layout(title, None, content)).into_response()
 }
 
-/// A page around `content`, which scripts load anew now and then.
-fn layout(title: &str, now: Option<Timestamp>, content: Markup) -> Page {
-    Page(html! {
+/// A page around `content`, which scripts update.
+fn layout(title: &str, now: Option<Timestamp>, content: Markup) -> Html {
+    Html(html! {
         (DOCTYPE)
         html lang="en" {
             head {
@@ -81,8 +81,8 @@ fn layout(title: &str, now: Option<Timestamp>, content: Markup) -> Page {
             body {
                 header.top {
                     a.brand href="/" { img src=(ICON.path()) alt="" width="22" height="22"; "moesync" }
-                    p.stale role="status" hidden { "No answer; what is shown may be old." }
-                    // Always there, for scripts to put the next one in its place.
+                    p.stale role="status" hidden { "Connection lost; data may be stale." }
+                    // Also on pages without a time, so that scripts can replace it.
                     p.asof {
                         @if let Some(now) = now {
                             "as of " time datetime=(now) { (now.strftime("%Y-%m-%d %H:%M:%S")) " UTC" }
@@ -105,23 +105,23 @@ fn layout(title: &str, now: Option<Timestamp>, content: Markup) -> Page {
 }
 
 /// A whole page.
-struct Page(Markup);
+struct Html(Markup);
 
-impl IntoResponse for Page {
+impl IntoResponse for Html {
     fn into_response(self) -> Response {
         ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], self.0.into_string()).into_response()
     }
 }
 
-fn show(overview: &Overview) -> Page {
+fn show(overview: &Overview) -> Html {
     let now = overview.now;
     let dangers = by_report(&overview.dangers);
-    let more = dangers.len().saturating_sub(MOST_IN_DANGER);
+    let more = dangers.len().saturating_sub(MAX_IN_DANGER);
     let content = html! {
         (verdict(overview))
         @if !overview.incidents.is_empty() {
             section aria-labelledby="incidents" {
-                h2 #incidents { "Wrong with moesync itself" }
+                h2 #incidents { "Problems of moesync itself" }
                 ul.incidents {
                     @for incident in &overview.incidents { li { strong { (incident.alarm) } " " (incident.message) } }
                 }
@@ -131,7 +131,7 @@ fn show(overview: &Overview) -> Page {
             section aria-labelledby="danger" {
                 h2 #danger { "In danger" }
                 ul.dangers {
-                    @for (danger, dates) in dangers.iter().take(MOST_IN_DANGER) { li { (in_danger(danger, *dates)) } }
+                    @for (danger, dates) in dangers.iter().take(MAX_IN_DANGER) { li { (in_danger(danger, *dates)) } }
                 }
                 @if more > 0 {
                     p.note {
@@ -150,15 +150,15 @@ fn show(overview: &Overview) -> Page {
             ul.reports { @for report in &overview.reports { li.report { (row(report, now)) } } }
             @if overview.unconfigured > 0 {
                 p.note {
-                    (overview.unconfigured) " recorded partitions belong to reports that are not configured any more. "
+                    (overview.unconfigured) " recorded partitions belong to reports that are no longer configured. "
                     "They are left alone."
                 }
             }
         }
         section aria-labelledby="next" {
             h2 #next { "What comes next" }
-            @if let Some(age) = overview.planned_at.map(|at| now.duration_since(at)).filter(|age| *age > PLAN_AGE) {
-                p.note { "The last plan is " (words::duration(age)) " old. The log says why there is no newer one." }
+            @if let Some(age) = overview.planned_at.map(|at| now.duration_since(at)).filter(|age| *age > MAX_PLAN_AGE) {
+                p.note { "Last planned " (words::duration(age)) " ago; see the log for the reason." }
             }
             @if overview.planned_at.is_none() {
                 p.quiet { "Not planned yet." }
@@ -212,7 +212,7 @@ fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// The first danger of each report, in the same order, and how many dates of it are in danger. What is lost is apart.
+/// The first danger of each report, in the same order, with its number of dates in danger. Lost dates count separately.
 fn by_report(dangers: &[Danger]) -> Vec<(&Danger, usize)> {
     let mut places = HashMap::new();
     let mut grouped: Vec<(&Danger, usize)> = Vec::new();
@@ -227,7 +227,7 @@ fn by_report(dangers: &[Danger]) -> Vec<(&Danger, usize)> {
     grouped
 }
 
-/// One row: so many `dates` of a report, of which this is the nearest to its expiry.
+/// One row: `danger` is the nearest to its expiry of `dates` dates of a report.
 fn in_danger(danger: &Danger, dates: usize) -> Markup {
     let status = &danger.status;
     let left = danger.seconds_left.map(SignedDuration::from_secs);
@@ -267,9 +267,9 @@ fn why(alarm: &str) -> &'static str {
         "expiring" => "Not stored yet, and MoEngage deletes it soon",
         "unauthorized" => "MoEngage refuses the key",
         "rejected" => "MoEngage refuses the request",
-        "corrupt" => "What comes is broken, again",
-        "unsupported" => "What comes is of a format that cannot be verified",
-        "store_failed" => "The destination refuses, again",
+        "corrupt" => "Corrupt download, repeatedly",
+        "unsupported" => "The format cannot be verified",
+        "store_failed" => "Storing fails, repeatedly",
         _ => "Not stored long after it was due",
     }
 }
@@ -321,7 +321,7 @@ fn cell(report: &ReportOverview, day: &Day) -> Markup {
     }
 }
 
-/// What tells a state from the others without its colour.
+/// A state's sign, for readers who do not see its colour.
 fn glyph(state: PartitionState, is_alarmed: bool) -> &'static str {
     match state {
         PartitionState::Lost => "×",
@@ -356,8 +356,8 @@ fn to_come(planned: &PlannedPartition, now: Timestamp) -> Markup {
         Action::Fetch => "fetched now",
         Action::Refresh => "fetched again",
         Action::NotDue => "due",
-        Action::Backoff => "tried again",
-        Action::Held => "tried again when its workspace goes on",
+        Action::Backoff => "retried",
+        Action::Held => "retried when its workspace resumes",
         Action::Unconfigured => "left alone",
     };
     html! {

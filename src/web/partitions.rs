@@ -1,7 +1,7 @@
-//! `/api/v1/partitions`: what `moesync status --json` prints, written page by page, so that memory is bounded however long
-//! the ledger is.
+//! `/api/v1/partitions`: the output of `moesync status --json`, written page by page, so that memory is bounded for a ledger
+//! of any length.
 //!
-//! This file owns how that answer is made. Nothing is held while a client reads: neither the ledger nor a place.
+//! This file owns how that answer is made. While a client reads, neither the ledger nor a slot is held.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -18,7 +18,7 @@ use jiff::{Timestamp, civil::Date};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use super::{State, read_ledger};
+use super::{Shared, read_ledger};
 use crate::{
     ledger::{Choice, LedgerError},
     partition::State as PartitionState,
@@ -28,10 +28,10 @@ use crate::{
     words::PartitionStatus,
 };
 
-/// So many partitions are read, and written, at once.
-const PAGE: u32 = 500;
-/// So many pages are made at once; more wait.
-const MOST_PAGES: usize = 2;
+/// Number of partitions that are read and written together.
+const PAGE_LENGTH: u32 = 500;
+/// Number of pages that are made concurrently; others wait.
+const MAX_PAGES: usize = 2;
 
 /// Which partitions are asked for; all by default.
 #[derive(Debug, Deserialize)]
@@ -43,20 +43,20 @@ pub(super) struct Filter {
     since: Option<Date>,
 }
 
-/// The places of those whose page is being made.
-pub(super) struct Places(Semaphore);
+/// Bounds the pages that are made concurrently.
+pub(super) struct PageSlots(Semaphore);
 
-impl Default for Places {
+impl Default for PageSlots {
     fn default() -> Self {
-        Places(Semaphore::new(MOST_PAGES))
+        PageSlots(Semaphore::new(MAX_PAGES))
     }
 }
 
 /// The partitions that `filter` chooses. An error later than in the first page breaks the answer off.
-pub(super) async fn answer(state: Arc<State>, filter: Filter) -> Result<Response, LedgerError> {
-    let mut listing = Listing::new(state, filter);
+pub(super) async fn answer(shared: Arc<Shared>, filter: Filter) -> Result<Response, LedgerError> {
+    let mut listing = Listing::new(shared, filter);
     let first = listing.page().await?;
-    // It begins with a page that is there already, so that what cannot be read at all is told as such.
+    // The first page is read before the answer begins, so that an unreadable ledger is an error status.
     let rest = stream::try_unfold((Some(first), listing), async |(ready, mut listing)| {
         let page = match ready {
             Some(page) => page,
@@ -70,7 +70,7 @@ pub(super) async fn answer(state: Arc<State>, filter: Filter) -> Result<Response
 
 /// An answer that is being written.
 struct Listing {
-    state: Arc<State>,
+    shared: Arc<Shared>,
     ctx: Arc<Context>,
     filter: Filter,
     choice: Choice,
@@ -85,8 +85,8 @@ struct Listing {
 }
 
 impl Listing {
-    fn new(state: Arc<State>, filter: Filter) -> Self {
-        let ctx = state.context();
+    fn new(shared: Arc<Shared>, filter: Filter) -> Self {
+        let ctx = shared.context();
         let now = ctx.clock.now();
         let mut upcoming: Vec<_> = ctx.config.reports.iter().filter_map(|report| plan::next(report, now)).collect();
         upcoming.sort_by(|a, b| a.id.cmp(&b.id));
@@ -94,7 +94,7 @@ impl Listing {
             choice: Choice { workspace: filter.workspace.clone(), report: filter.report.clone(), since: filter.since },
             configured: ctx.config.reports.iter().map(|report| report.report_id()).collect(),
             upcoming: upcoming.into(),
-            state,
+            shared,
             ctx,
             filter,
             now,
@@ -106,11 +106,11 @@ impl Listing {
 
     /// The next part of the answer.
     async fn page(&mut self) -> Result<String, LedgerError> {
-        let state = Arc::clone(&self.state);
+        let shared = Arc::clone(&self.shared);
         // The semaphore is never closed.
-        let _place = state.places.0.acquire().await;
+        let _slot = shared.page_slots.0.acquire().await;
         let ledger = read_ledger(&self.ctx).await?;
-        let entries = ledger.page(&self.choice, self.after.as_ref(), PAGE).await?;
+        let entries = ledger.page(&self.choice, self.after.as_ref(), PAGE_LENGTH).await?;
         let mut text = String::new();
         if self.after.is_none() {
             text += "{\n  \"partitions\": [";
@@ -125,7 +125,7 @@ impl Listing {
             self.write(&mut text, &PartitionStatus::new(entry, is_configured, self.now));
         }
         self.after = entries.last().map(|entry| entry.partition.id.clone());
-        if entries.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
+        if entries.len() < usize::try_from(PAGE_LENGTH).unwrap_or(usize::MAX) {
             for partition in std::mem::take(&mut self.upcoming) {
                 self.write(&mut text, &PartitionStatus::upcoming(partition, self.now));
             }

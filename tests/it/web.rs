@@ -365,9 +365,7 @@ async fn a_reload_shows_the_new_reports_and_a_change_of_the_address_needs_a_rest
     bench.write_config(&whole.replace(&bench.report(&both[1]), "").replace("127.0.0.1:0", "127.0.0.2:0"));
     served.daemon.signal("HUP").await;
     assert!(wait_until(async || !served.text("/").await.contains(">dump</a>")).await);
-    assert!(
-        served.text("/").await.contains("1 recorded partitions belong to reports that are not configured any more")
-    );
+    assert!(served.text("/").await.contains("1 recorded partitions belong to reports that are no longer configured"));
     served.daemon.wait_for_log("[web] has changed; that needs a restart").await;
     served.daemon.stop(&bench).await;
 }

@@ -19,7 +19,7 @@ use crate::{
     partition::{Entry, State as PartitionState},
     sync::Context,
     web::{
-        State, api,
+        Shared, api,
         overview::{ReportOverview, Standing},
         read_ledger,
     },
@@ -49,7 +49,7 @@ struct History {
 }
 
 pub(super) async fn page(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(shared): extract::State<Arc<Shared>>,
     which: Result<Query<Which>, QueryRejection>,
 ) -> Response {
     let Ok(Query(which)) = which else {
@@ -59,7 +59,7 @@ pub(super) async fn page(
             "This address names no workspace, report or good date.",
         );
     };
-    let ctx = state.context();
+    let ctx = shared.context();
     let Some(report) = api::find(&ctx, &which.workspace, &which.report) else {
         let text = format!("No report is called “{}” in a workspace “{}”.", which.report, which.workspace);
         return plain(StatusCode::NOT_FOUND, "No such report", &text);
@@ -154,7 +154,7 @@ fn partition(ctx: &Context, history: &History, entry: &Entry) -> Markup {
                     }
                 }
             }
-            // The fragment of a link: browsers open what holds it.
+            // Browsers open the details that hold a link's fragment.
             div.body id={ "d" (date) } {
                 @if let Some(message) = &entry.message { p.message { (message) } }
                 dl.facts {

@@ -208,7 +208,7 @@ async fn after_a_reload_the_token_of_before_opens_nothing_and_one_that_is_no_sec
     assert_eq!(status(next).await, StatusCode::OK);
     fs::write(&token, "sesame").unwrap();
     served.daemon.signal("HUP").await;
-    served.daemon.wait_for_log("the one before stays valid").await;
+    served.daemon.wait_for_log("the old one stays valid").await;
     assert_eq!((status(next).await, status("sesame").await), (StatusCode::OK, StatusCode::UNAUTHORIZED));
     assert!(!served.daemon.log().iter().any(|line| line.contains(next) || line.contains("sesame")));
     served.daemon.stop(&bench).await;

@@ -58,7 +58,7 @@ async fn a_report_in_danger_is_found_its_history_opened_and_it_turns_stored_when
 
     // And when nobody answers, it says so rather than show what is old.
     served.daemon.stop(&bench).await;
-    assert!(wait_until(async || browser.text(".stale").await.contains("may be old")).await);
+    assert!(wait_until(async || browser.text(".stale").await.contains("may be stale")).await);
 }
 
 /// Where the emulator would serve nothing: a month of several reports as an operator's ledger has them.
