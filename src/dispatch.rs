@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Problem},
     ledger::LedgerError,
     notify::Client,
-    sync::Context,
+    sync::{Context, until},
     telemetry::Chain,
 };
 pub use deliver::event;
@@ -264,8 +264,4 @@ impl Dispatcher {
             () = alarm => {}
         }
     }
-}
-
-fn until(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
 }

@@ -54,6 +54,7 @@ use delivery::Delivery;
 pub use frame::Frame;
 use frame::{Overdue, Shown, Step, WaitsOn};
 pub use inspect::{Damage, Inspected, Mend, inspect, mend};
+pub(crate) use pass::until;
 pub use pass::{Command, Selection, Summary, continuously, once};
 pub use planned::{Planned, Publication};
 pub use process_status::ProcessStatus;
@@ -159,7 +160,7 @@ pub async fn sync_one(
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers that the core is given")]
-fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     rand::random()
 }
 

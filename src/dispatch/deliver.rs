@@ -13,7 +13,7 @@ use crate::{
     outcome::Attempt,
     partition::Entry,
     retry,
-    sync::Context,
+    sync::{Context, jitter},
 };
 
 /// Maximum number of events that wait for one target. Later events are written once there is room: what they report stays
@@ -160,9 +160,4 @@ async fn retry_or_give_up(
 
 fn after(now: Timestamp, wait: SignedDuration) -> Timestamp {
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers that the core is given")]
-fn jitter() -> f64 {
-    rand::random()
 }

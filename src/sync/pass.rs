@@ -440,7 +440,8 @@ fn only_held(items: &[Item], is_meant: impl Fn(&Item) -> bool) -> Vec<Item> {
     items.iter().filter(is_held).cloned().collect()
 }
 
-fn until(at: Timestamp, now: Timestamp) -> Duration {
+/// The time from `now` to `at`; zero once that has passed.
+pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
