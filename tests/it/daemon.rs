@@ -3,10 +3,10 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, ToSpan as _};
-use moesync::{partition::Settled, sync};
+use moesync::{ledger, partition::Settled, sync};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::support::{Bench, Daemon, Series, database, wait_until};
+use crate::support::{Bench, Daemon, Series, ledger_file::FullDisk, wait_until};
 
 /// How long downloads may take to end after SIGTERM, as docs/troubleshooting.md says.
 const GRACE: Duration = Duration::from_secs(20);
@@ -142,20 +142,14 @@ async fn a_ledger_deleted_under_it_is_noticed_and_rebuilt_without_a_download() {
 async fn a_ledger_that_refuses_for_a_moment_after_it_runs_does_not_end_it() {
     let bench = Bench::new(&[Series::dump(2)]).await;
     bench.sync(0).await;
-    let ledger = database(&bench.ledger()).await;
     // Everything is to be learned from the manifests, and nothing can be written.
-    for statement in [
-        "DELETE FROM partitions",
-        "DELETE FROM reports",
-        "CREATE TRIGGER refuse BEFORE INSERT ON partitions BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
-    ] {
-        sqlx::query(statement).execute(&ledger).await.unwrap();
-    }
+    fs::remove_file(bench.ledger()).unwrap();
+    ledger::open(&bench.ledger(), "me", bench.clock.read()).await.unwrap().0.close().await;
+    let disk = FullDisk::begin(&bench.ledger()).await;
     let daemon = Daemon::start(&bench).await;
     daemon.wait_for_log("it is tried again").await;
     assert!(!daemon.has_ended(), "{}", daemon.log().join("\n"));
-    sqlx::query("DROP TRIGGER refuse").execute(&ledger).await.unwrap();
-    ledger.close().await;
+    disk.end().await;
     assert!(wait_until(async || all_stored(&bench).await).await, "{}", daemon.log().join("\n"));
     assert_eq!((bench.requests(), daemon.stop(&bench).await.code()), (2, Some(0)));
 }

@@ -1,9 +1,6 @@
 //! The ledger is a memory, not the truth: it may be lost at any time.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use moesync::{
@@ -17,7 +14,10 @@ use moesync::{
 };
 use serde_json::Value;
 
-use crate::support::{Bench, Ran, Series, database, files};
+use crate::support::{
+    Bench, Ran, Series, files,
+    ledger_file::{self, FullDisk, edit},
+};
 
 /// A bench with everything stored, by the binary.
 async fn stored() -> (Bench, Vec<Value>) {
@@ -138,17 +138,6 @@ async fn reading_commands_say_that_a_ledger_is_damaged_and_leave_it_as_it_is() {
     assert!(kept_aside(&bench).is_empty());
 }
 
-/// Runs statements on the bench's ledger, as another version or a person may.
-async fn edit(bench: &Bench, statements: &[&str]) {
-    let pool = database(&bench.ledger()).await;
-    let mut connection = pool.acquire().await.unwrap();
-    for statement in statements {
-        sqlx::query(sqlx::AssertSqlSafe((*statement).to_owned())).execute(&mut *connection).await.unwrap();
-    }
-    drop(connection);
-    pool.close().await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_schema_or_an_unknown_word_is_refused_by_name_and_nothing_is_changed() {
     let (bench, before) = stored().await;
@@ -167,7 +156,7 @@ async fn a_newer_schema_or_an_unknown_word_is_refused_by_name_and_nothing_is_cha
         ("UPDATE _sqlx_migrations SET version = 9000 WHERE version = 2", "migration 9000"),
     ] {
         fs::write(bench.ledger(), &whole).unwrap();
-        edit(&bench, &["PRAGMA ignore_check_constraints = ON", statement]).await;
+        edit(&bench.ledger(), &[statement]).await;
         let edited = fs::read(bench.ledger()).unwrap();
         for command in ["sync", "run"] {
             let ran = bench.run(&[command]).await.expect(1);
@@ -182,7 +171,7 @@ async fn a_newer_schema_or_an_unknown_word_is_refused_by_name_and_nothing_is_cha
     assert!(ran.stdout.contains("FAILED ledger") && ran.stdout.contains("migration 9000"), "{}", ran.stdout);
     // Where only readers would meet it, they name it too.
     fs::write(bench.ledger(), &whole).unwrap();
-    edit(&bench, &["UPDATE partitions SET outcome = 'evaporated'"]).await;
+    edit(&bench.ledger(), &["UPDATE partitions SET outcome = 'evaporated'"]).await;
     let ran = bench.run(&["status"]).await.expect(1);
     assert!(ran.stderr.contains("newer version") && ran.stderr.contains("`evaporated`"), "{}", ran.stderr);
     fs::write(bench.ledger(), &whole).unwrap();
@@ -199,7 +188,7 @@ async fn what_no_version_writes_is_damage() {
         "UPDATE partitions SET generated_at = 9223372036854775807 WHERE id = 1",
     ] {
         let (bench, before) = stored().await;
-        edit(&bench, &[statement]).await;
+        edit(&bench.ledger(), &[statement]).await;
         let ran = is_rebuilt(&bench, &before).await;
         assert_eq!(ran.alarms(), ["ledger"], "{statement}: {}", ran.stderr);
         assert_eq!(kept_aside(&bench).len(), 1, "{statement}");
@@ -264,29 +253,25 @@ async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_lat
 async fn an_older_ledgers_attempts_show_which_workspaces_work() {
     let folder = tempfile::tempdir().unwrap();
     let (path, at) = (folder.path().join("moesync.db"), "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap());
-    let migrations = tempfile::tempdir().unwrap();
-    for name in ["0001_ledger.sql", "0002_notify.sql"] {
-        let of_before = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations").join(name);
-        fs::copy(of_before, migrations.path().join(name)).unwrap();
-    }
-    let pool = database(&path).await;
-    sqlx::migrate::Migrator::new(migrations.path()).await.unwrap().run(&pool).await.unwrap();
+    let mut statements = Vec::new();
     for (id, workspace, outcome, date) in [
         (1, "acme", "stored", at),
         (2, "acme", "not_published", at + SignedDuration::from_hours(1)),
         (3, "other", "stored", at + SignedDuration::from_hours(240)),
     ] {
-        let statements = format!(
+        statements.push(format!(
             "INSERT INTO partitions (id, workspace, report, date, source, generated_at, due_at)
-             VALUES ({id}, '{workspace}', 'daily', '2026-11-2{id}', 'daily_dump', 0, 0);
-             INSERT INTO attempts (partition_id, started_at, finished_at, outcome, http_status, message, vendor_date)
+             VALUES ({id}, '{workspace}', 'daily', '2026-11-2{id}', 'daily_dump', 0, 0)"
+        ));
+        statements.push(format!(
+            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, http_status, message, vendor_date)
              VALUES ({id}, {0}, {0}, '{outcome}', 200, '', {1})",
             at.as_millisecond(),
             date.as_millisecond()
-        );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&pool).await.unwrap();
+        ));
     }
-    pool.close().await;
+    let statements: Vec<_> = statements.iter().map(String::as_str).collect();
+    ledger_file::of_older_version(&path, 2, &statements).await;
     let ledger = ledger::open(&path, "me", at).await.unwrap().0;
     for entry in ledger.entries().await.unwrap() {
         let id = entry.partition.id;
@@ -324,16 +309,13 @@ async fn a_disk_that_was_full_for_a_moment_is_written_to_again() {
     let folder = tempfile::tempdir().unwrap();
     let (path, at) = (folder.path().join("moesync.db"), "2026-11-21T12:00:00Z".parse().unwrap());
     let ledger = ledger::open(&path, "me", at).await.unwrap().0;
-    let beside = database(&path).await;
-    // As SQLite does when the disk is full: the whole transaction is undone before anybody asks for it.
-    let full = "CREATE TRIGGER full BEFORE INSERT ON partitions BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
-    sqlx::query(full).execute(&beside).await.unwrap();
+    let disk = FullDisk::begin(&path).await;
     for _ in 0..3 {
         let refused = ledger.reopen(&[Entry::new(partition(at))]).await.unwrap_err();
         let refused = Chain(&refused).to_string();
         assert_eq!(refused.matches("the disk is full").count(), 1, "{refused}");
     }
-    sqlx::query("DROP TRIGGER full").execute(&beside).await.unwrap();
+    disk.end().await;
     ledger.reopen(&[Entry::new(partition(at))]).await.unwrap();
     assert_eq!(ledger.entries().await.unwrap().len(), 1);
 }

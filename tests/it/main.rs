@@ -4,6 +4,7 @@
 
 mod archive;
 mod bucket;
+mod check_online;
 mod commands;
 mod config;
 mod contain;
@@ -13,7 +14,7 @@ mod disk;
 mod docs;
 mod emulator;
 mod evidence;
-mod hunt;
+
 mod json_apis;
 mod ledger;
 mod map;

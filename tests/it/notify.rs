@@ -1,6 +1,6 @@
 //! Notifications: each alarm is sent once when it begins, worsens and ends, also across crashes.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, sync::Arc};
 
 use jiff::SignedDuration;
 use moesync::{
@@ -17,7 +17,7 @@ use tokio::process::Command;
 
 use crate::{
     docs::blocks,
-    support::{Bench, CANARY, Daemon, Receiver, Series, database, receiver::KEY, wait_until},
+    support::{Bench, CANARY, Daemon, Receiver, Series, ledger_file, receiver::KEY, wait_until},
 };
 
 const NOW: &str = "2026-11-21T12:00:00Z";
@@ -562,19 +562,24 @@ async fn other_content_is_sent_also_if_its_process_died_before_recording_it() {
     let object = bench.object(&series.key(date));
     fs::create_dir_all(object.parent().unwrap()).unwrap();
     fs::write(&object, "foreign content").unwrap();
-    // As if it had been neither recorded nor sent.
-    let ctx = bench.context().await;
-    dispatch::register_targets(&ctx).await.unwrap();
-    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
-    ctx.ledger.close().await;
-    let ledger = database(&bench.ledger()).await;
-    let forget = "DELETE FROM attempts; UPDATE partitions SET settled = 'open', outcome = NULL, object_key = NULL";
-    sqlx::query(forget).execute(&ledger).await.unwrap();
-    ledger.close().await;
+    // The ledger as it is before an object is stored: the partition is open, and nothing was sent yet.
+    let attempt = async || {
+        let ctx = bench.context().await;
+        dispatch::register_targets(&ctx).await.unwrap();
+        sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+        ctx.ledger.close().await;
+    };
+    bench.fault("status=404,times=1");
+    attempt().await;
+    let open = fs::read(bench.ledger()).unwrap();
+    bench.clock.advance(hours(2));
+    attempt().await;
+    let requests = bench.requests();
+    fs::write(bench.ledger(), open).unwrap();
 
     pass(&bench).await;
     assert_eq!(receiver.alarms(), ["other_content began"]);
-    assert_eq!(bench.requests(), 1, "it was not fetched again");
+    assert_eq!(bench.requests(), requests, "it was fetched again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -755,30 +760,15 @@ async fn without_targets_and_alarms_the_ledger_holds_no_notifications() {
     bench.sync(1).await;
     bench.vendor.clear_faults();
     bench.sync(0).await;
-    let pool = database(&bench.ledger()).await;
-    for count in ["SELECT count(*) FROM targets", "SELECT count(*) FROM told", "SELECT count(*) FROM outbox"] {
-        assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&pool).await.unwrap(), 0, "{count}");
-    }
+    assert_eq!(ledger_file::rows_of_notifications(&bench.ledger()).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ledger_of_the_first_version_is_migrated_by_writers_and_refused_by_readers() {
     let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
-    // As the first version created it: with the first migration alone.
-    let migrations = tempfile::tempdir().unwrap();
-    let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations/0001_ledger.sql");
-    fs::copy(first, migrations.path().join("0001_ledger.sql")).unwrap();
-    fs::create_dir_all(bench.ledger().parent().unwrap()).unwrap();
-    let pool = database(&bench.ledger()).await;
-    sqlx::migrate::Migrator::new(migrations.path()).await.unwrap().run(&pool).await.unwrap();
-    sqlx::query(
-        "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled)
-         VALUES ('acme', 'gone', '2026-01-01', 'daily_dump', 0, 0, 'absent')",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
-    pool.close().await;
+    let gone = "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled)
+                VALUES ('acme', 'gone', '2026-01-01', 'daily_dump', 0, 0, 'absent')";
+    ledger_file::of_older_version(&bench.ledger(), 1, &[gone]).await;
 
     let ran = bench.run(&["status"]).await.expect(1);
     assert!(ran.stderr.contains("an older version of moesync; `moesync sync` or `moesync run`"), "{}", ran.stderr);
@@ -836,10 +826,8 @@ async fn only_the_daemon_forgets_targets_that_are_no_longer_configured() {
     assert_eq!(receiver.alarms().len(), 2, "{:?}", receiver.alarms());
 
     let daemon = Daemon::start(&bench).await;
-    let pool = database(&bench.ledger()).await;
-    let known = async || sqlx::query_scalar::<_, String>("SELECT name FROM targets").fetch_all(&pool).await.unwrap();
+    let known = async || ledger_file::targets(&bench.ledger()).await;
     assert!(wait_until(async || known().await == ["hook"]).await, "{:?}", known().await);
-    pool.close().await;
     daemon.stop(&bench).await;
 }
 
@@ -1028,9 +1016,7 @@ async fn an_unreadable_event_delays_no_other() {
     let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     receiver.answer(503, "closed");
     pass(&bench).await;
-    let pool = database(&bench.ledger()).await;
-    sqlx::query("UPDATE outbox SET event = 'of a later version'").execute(&pool).await.unwrap();
-    pool.close().await;
+    ledger_file::edit(&bench.ledger(), &["UPDATE outbox SET event = 'of a later version'"]).await;
     receiver.answer(200, "ok");
     bench.fault("unauthorized");
     bench.clock.advance(hours(25));

@@ -21,7 +21,7 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use tokio::{net::UnixDatagram, sync::watch, task::JoinHandle};
 
-use crate::support::{Bench, Daemon, PATIENCE, Series, database, wait_until};
+use crate::support::{Bench, Daemon, PATIENCE, Series, ledger_file, wait_until};
 
 /// A token as a careful operator makes it.
 const TOKEN: &str = "6f1c9e0d2b7a48e5-of-a-careful-operator";
@@ -188,18 +188,7 @@ async fn all_partitions_of_a_long_ledger_are_told_as_status_prints_them_and_neve
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     // What is before and after the configured report, which has one to come.
-    let ledger = database(&bench.ledger()).await;
-    sqlx::query(
-        "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 4999)
-         INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled, message)
-         SELECT 'acme', report, date('2005-01-01', n || ' days'), 'campaign_report', 0, 0,
-                iif(n % 2, 'lost', 'absent'), 'a \"quoted\"' || char(10) || 'line'
-         FROM numbers, (SELECT 'a' AS report UNION SELECT 'b' UNION SELECT 'y' UNION SELECT 'z')",
-    )
-    .execute(&ledger)
-    .await
-    .unwrap();
-    ledger.close().await;
+    ledger_file::add_long_history(&bench.ledger()).await;
 
     let status = bench.run(&["status", "--json"]).await.expect(0);
     served.text("/metrics").await;

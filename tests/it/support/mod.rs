@@ -4,6 +4,7 @@
 
 mod browser;
 mod daemon;
+pub mod ledger_file;
 pub mod oracle;
 pub mod receiver;
 mod time;
@@ -25,18 +26,10 @@ use moesync::{
     sync::Context,
 };
 use serde_json::Value;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, process::Command};
 
 use crate::store;
-
-/// Opens a ledger's file beside moesync, as another version or a person may; makes one where there is none.
-pub async fn database(path: &Path) -> SqlitePool {
-    // Without limits the pool has no task of its own, which can spin for ever once the pool is closed (sqlx 0.9.0).
-    let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
-    pool.connect_with(SqliteConnectOptions::new().filename(path).create_if_missing(true)).await.unwrap()
-}
 
 pub use self::{
     browser::Browser,

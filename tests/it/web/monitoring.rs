@@ -11,10 +11,9 @@ use std::{
 use moesync::sync;
 use reqwest::StatusCode;
 use serde_json::Value;
-use sqlx::sqlite::SqlitePool;
 
 use super::{InProcess, Served, all_stored, client, root, with_web};
-use crate::support::{Bench, Daemon, Receiver, Series, database, wait_until};
+use crate::support::{Bench, Daemon, Receiver, Series, ledger_file::FullDisk, wait_until};
 
 #[tokio::test]
 async fn livez_fails_once_the_loop_does_not_turn_any_more() {
@@ -119,20 +118,6 @@ async fn readyz_and_the_pages_say_so_when_the_ledger_cannot_be_read() {
     }
 }
 
-/// Somebody who writes to the ledger beside the daemon.
-async fn beside(bench: &Bench) -> SqlitePool {
-    database(&bench.ledger()).await
-}
-
-/// From now on the ledger takes no plan.
-async fn refuse_plans(ledger: &SqlitePool) {
-    let refuse = "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
-    for (name, event) in [("refuse_new", "INSERT"), ("refuse_known", "UPDATE")] {
-        let trigger = format!("CREATE TRIGGER {name} BEFORE {event} ON reports {refuse}");
-        sqlx::query(sqlx::AssertSqlSafe(trigger)).execute(ledger).await.unwrap();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn readyz_fails_once_the_loop_cannot_write_its_plan_to_the_ledger_though_it_turns_and_the_ledger_answers() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
@@ -141,8 +126,7 @@ async fn readyz_fails_once_the_loop_cannot_write_its_plan_to_the_ledger_though_i
     let status = Arc::clone(&ctx.status);
     let working = tokio::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
     assert!(wait_until(async || status.planned_at().is_some()).await);
-    let ledger = beside(&bench).await;
-    refuse_plans(&ledger).await;
+    let disk = FullDisk::begin(&bench.ledger()).await;
     let failed = async || {
         let (_, health) = server.health("/readyz").await;
         let checks = health["checks"].as_array().unwrap().clone();
@@ -150,9 +134,7 @@ async fn readyz_fails_once_the_loop_cannot_write_its_plan_to_the_ledger_though_i
     };
     assert!(wait_until(async || failed().await == ["plan"]).await, "{:?}", failed().await);
     assert_eq!(server.health("/livez").await.0, StatusCode::OK, "a restart does not make a disk larger");
-    for name in ["refuse_new", "refuse_known"] {
-        sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER {name}"))).execute(&ledger).await.unwrap();
-    }
+    disk.end().await;
     assert!(wait_until(async || failed().await.is_empty()).await, "{:?}", failed().await);
     working.abort();
 }
@@ -279,7 +261,7 @@ async fn what_is_due_and_not_even_in_the_ledger_is_pending_and_in_danger() {
     };
     assert!(get("/").await.contains("Not planned yet."));
     assert!(get("/api/v1/plan").await.contains("not planned yet"));
-    refuse_plans(&beside(&bench).await).await;
+    let _disk = FullDisk::begin(&bench.ledger()).await;
     bench.clock.stand_still();
     let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
     let working = tokio::spawn({

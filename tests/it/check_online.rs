@@ -1,0 +1,45 @@
+//! `moesync check --online`, where the vendor or the machine is not as it should be.
+
+use std::fs;
+
+use crate::support::{Bench, Ran, Series};
+
+/// Runs `moesync check --online` with these variables in its environment.
+async fn check_online(bench: &Bench, environment: &[(&str, &str)]) -> Ran {
+    let mut command = bench.command(&["check", "--online"]);
+    command.envs(environment.iter().copied());
+    bench.finish(command).await
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_archive_fails_the_check() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    check_online(&bench, &[]).await.expect(0);
+
+    bench.fault("html");
+    let checked = check_online(&bench, &[]).await.expect(1);
+    assert!(checked.stdout.contains("is no archive: neither zip, gzip nor tar: it begins with"), "{}", checked.stdout);
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_not_used_for_loopback_addresses() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    let closed = "http://127.0.0.1:1";
+    check_online(&bench, &[("HTTP_PROXY", closed), ("http_proxy", closed), ("NO_PROXY", "")]).await.expect(0);
+}
+
+#[tokio::test]
+async fn values_that_are_valid_but_look_like_mistakes_are_warned_of() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    let key = bench.path("secret-key");
+    fs::write(&key, format!("\"{}\"\n", fs::read_to_string(&key).unwrap())).unwrap();
+    bench.write_config(&bench.config().replace("name = \"dump\"", "name = \"daily\u{a0}dump\""));
+
+    // The vendor refuses a key in quotes.
+    let said = check_online(&bench, &[("HTTP_PROXY", "no address")]).await.expect(1).stdout;
+    for warning in ["U+00A0", "environment variable HTTP_PROXY: it is no address", "the secret has quotes around it"] {
+        let line = said.lines().find(|line| line.contains(warning)).unwrap_or_else(|| panic!("{warning}: {said}"));
+        assert!(line.starts_with("ok ") && line.contains(": warning: "), "{line}");
+    }
+    assert!(said.contains("time zones: tzdata 2"), "{said}");
+}
