@@ -130,3 +130,24 @@ impl Sending {
         Ok(Some((piece, self)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_is_whole_and_takes_as_long_as_its_rate_says() {
+        for (rate, size) in [(3, 700), (1000, 20_000)] {
+            let truth = Bytes::from_iter((0..size).map(|n: u32| n as u8));
+            let slow = Delivery { bytes_per_second: NonZeroU32::new(rate), ..Delivery::of("application/gzip") };
+            let started = Instant::now();
+            let response = send(Arc::new(Archive::Memory(truth.clone())), slow, Breaker::default()).await.unwrap();
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            assert!(body == truth);
+            let (took, expected) = (started.elapsed().as_secs_f64(), f64::from(size) / f64::from(rate));
+            assert!((expected * 0.95..expected * 1.05).contains(&took), "{took} s for {expected} s");
+        }
+    }
+}

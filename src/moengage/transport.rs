@@ -86,6 +86,8 @@ pub(super) struct Transport {
     /// The configured proxy, as scheme and host.
     proxy: Option<String>,
     allow_http: bool,
+    /// How long an answer may take to begin, redirects included.
+    answer_timeout: Duration,
     attempt_timeout: Duration,
     connect_timeout: Duration,
     min_rate: u64,
@@ -108,6 +110,7 @@ impl Transport {
             direct,
             proxy: network.proxy.as_ref().map(http::origin),
             allow_http: network.allow_http,
+            answer_timeout: limits.attempt_timeout.min(ANSWER_TIMEOUT),
             attempt_timeout: limits.attempt_timeout,
             connect_timeout: limits.connect_timeout,
             min_rate: limits.min_rate,
@@ -119,7 +122,7 @@ impl Transport {
     pub(super) async fn ask(&self, request: Request, redactor: &Redactor) -> Result<Answer, Fault> {
         let started = Instant::now();
         let deadline = later(started, self.attempt_timeout);
-        let answer_by = deadline.min(started + ANSWER_TIMEOUT);
+        let answer_by = started + self.answer_timeout;
         let origin = request.url.origin();
         let json = request.json;
         let mut way = vec![request.url];
@@ -211,10 +214,7 @@ impl Transport {
             )),
             Ok(Ok((response, _))) => Ok(response),
             Ok(Err(error)) => Err(self.unreachable(error, &http::origin(url))),
-            Err(_) => {
-                let limit = self.attempt_timeout.min(ANSWER_TIMEOUT);
-                Err(format!("{} did not answer within {limit:?}", http::origin(url)))
-            }
+            Err(_) => Err(format!("{} did not answer within {:?}", http::origin(url), self.answer_timeout)),
         }
     }
 
@@ -505,4 +505,120 @@ fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)>
             None => error.source(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::{Stream, StreamExt as _, stream};
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// The body of an answer that comes as `pieces`.
+    fn body(attempt_timeout: Duration, min_rate: u64, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+        let pieces = reqwest::Body::wrap_stream(pieces.map(Ok::<_, Infallible>));
+        Body {
+            response: hyper::Response::new(pieces).into(),
+            place: "https://vendor.example".to_owned(),
+            expected: Some(9),
+            received: 0,
+            deadline: later(Instant::now(), attempt_timeout),
+            attempt_timeout,
+            min_rate,
+            waited: Duration::ZERO,
+            received_in_window: 0,
+        }
+    }
+
+    /// Ever so many bytes, one after each `pause`.
+    fn trickle(pause: Duration) -> impl Stream<Item = Bytes> {
+        stream::unfold((), move |()| async move {
+            tokio::time::sleep(pause).await;
+            Some((Bytes::from_static(b"x"), ()))
+        })
+    }
+
+    /// Why `body` ended, and after how long.
+    async fn end(mut body: Body) -> (String, Duration) {
+        let started = Instant::now();
+        loop {
+            match body.chunk().await {
+                Ok(bytes) => assert!(bytes.is_some(), "the body ended well"),
+                Err(fault) => {
+                    assert_eq!(fault.outcome, Outcome::Unavailable);
+                    return (fault.message, started.elapsed());
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_slower_than_the_minimum_rate_ends() {
+        let (message, after) = end(body(HOUR, 1024, trickle(Duration::from_millis(300)))).await;
+        assert!(message.contains("slower than 1024 bytes a second"), "{message}");
+        assert!(after < Duration::from_secs(12), "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_minimum_rate_a_slow_body_ends_at_the_deadline_of_the_attempt() {
+        let minute = Duration::from_secs(60);
+        let (message, after) = end(body(minute, 0, trickle(Duration::from_millis(300)))).await;
+        assert!(message.contains("within 60s"), "{message}");
+        assert_eq!(after.as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stalls_ends_at_the_minimum_rate() {
+        let pieces = stream::iter([Bytes::from_static(b"PK")]).chain(stream::pending());
+        let (message, after) = end(body(HOUR, 1024, pieces)).await;
+        assert!(message.contains("2 of 9 bytes"), "{message}");
+        assert!(after < Duration::from_secs(21), "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_consumer_is_not_held_against_the_vendor() {
+        let mut body = body(2 * HOUR, 1024, trickle(Duration::from_millis(100)).take(60));
+        let mut total = 0;
+        while let Ok(Some(bytes)) = body.chunk().await {
+            total += bytes.len();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        assert_eq!(total, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_of_the_attempt_holds_where_bytes_are_always_there() {
+        let mut body = body(HOUR, 1024, stream::repeat(Bytes::from_static(b"x")));
+        let fault = loop {
+            match body.chunk().await {
+                Ok(bytes) => assert!(bytes.is_some(), "the body ended well"),
+                Err(fault) => break fault,
+            }
+            tokio::time::sleep(Duration::from_secs(1200)).await;
+        };
+        assert!(fault.message.contains("limits.attempt_timeout"), "{}", fault.message);
+    }
+
+    #[test]
+    fn an_answer_begins_within_two_minutes_and_within_the_attempt() {
+        for (attempt_timeout, answer_timeout) in [(3600, 120), (30, 30)] {
+            let limits = Limits {
+                concurrency: 1,
+                concurrency_per_workspace: 1,
+                concurrency_per_destination: 1,
+                archive_bytes: 1,
+                inflated_bytes: 1,
+                inflate_ratio: 1,
+                attempt_timeout: Duration::from_secs(attempt_timeout),
+                connect_timeout: Duration::from_secs(1),
+                min_rate: 1,
+            };
+            let network = Network { proxy: None, ca_file: None, allow_http: false };
+            let transport = Transport::new(&network, &limits).unwrap();
+            assert_eq!(transport.answer_timeout, Duration::from_secs(answer_timeout));
+        }
+    }
 }

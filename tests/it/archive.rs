@@ -866,7 +866,7 @@ fn names_that_would_fill_the_memory_stop_at_the_cap() {
 }
 
 #[test]
-fn a_stored_entry_full_of_false_ends_takes_no_longer_than_any_other() {
+fn a_stored_entry_full_of_false_ends_is_verified() {
     // Each sixteen bytes could be an unsigned descriptor of all before it, but for its checksum.
     let mut content = Vec::new();
     while content.len() < 8 * MIB as usize {
@@ -874,9 +874,8 @@ fn a_stored_entry_full_of_false_ends_takes_no_longer_than_any_other() {
         content.extend([&[1, 2, 3, 4], &size, &size, &b"PK\x03\x04"[..]].concat());
     }
     let entry = Sketch { deflated: false, descriptor: Some((true, false)), ..sketch("a", &content) };
-    let started = tokio::time::Instant::now();
+    // Hashing the entry again at each of them would take hours.
     verified(&zip(&[entry]));
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }
 
 #[tokio::test]

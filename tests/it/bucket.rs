@@ -1,10 +1,9 @@
 //! The real binary over a real S3 server: deaths at each request, and what it says of its credentials.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, fs};
 
 use axum::http::{Method, StatusCode};
 use moesync::emulator::{Campaigns, DeliveryType};
-use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 
 use crate::{
     store::{Fault, Server},
@@ -86,7 +85,7 @@ async fn killed_at_each_change_of_a_bucket_it_harms_nothing_and_leaves_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_random_moments_over_s3_it_leaves_no_wrong_object_and_no_parts() {
+async fn killed_again_and_again_over_s3_it_leaves_no_wrong_object_and_no_parts() {
     let server = Server::start(false).await;
     let campaigns = Campaigns { count: 10, delivery_types: vec![DeliveryType::EventTriggered], ..Campaigns::default() };
     let series = [Series::campaign("Report test", 1).bytes(LARGE), Series::dump(4)];
@@ -97,27 +96,32 @@ async fn killed_at_random_moments_over_s3_it_leaves_no_wrong_object_and_no_parts
         bench.generated_at_time()
     );
     bench.write_config(&(bench.config() + &listing));
-    let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
-    let (mut died_working, mut is_snapshot_stored) = (0, false);
-    for round in 0..16 {
-        // A listing takes four requests, 610 ms apart.
-        let longest = if round % 4 == 3 { 5000 } else { 400 };
-        let requests = bench.requests();
-        let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));
-        wait_until(async || bench.requests() > requests || syncing.has_ended()).await;
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..longest))).await;
-        let status = syncing.kill(&bench).await;
-        assert!(wait_until(async || server.is_idle()).await);
-        bench.check_landed().await;
-        died_working += u32::from(status.code().is_none());
-        is_snapshot_stored |= bench.landed().keys().any(|key| key.ends_with(".ndjson.gz"));
-        // Once nothing is left to download, begin again.
-        if status.success() {
-            begin_again(&bench, &server);
+    let is_listing_stored = || bench.landed().keys().any(|key| key.ends_with(".ndjson.gz"));
+    for chain in 0..4 {
+        begin_again(&bench, &server);
+        // Each run takes over what the one before it left.
+        for death in ["download", "object", "part", "listing"] {
+            let (requests, written, landed) = (bench.requests(), server.requests().len(), bench.landed().len());
+            bench.vendor.clear_faults();
+            if death == "download" {
+                bench.fault(&format!("stall,times=1,skip={chain}"));
+            }
+            let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));
+            let has_come = || match death {
+                "download" => bench.vendor.requests()[requests..].iter().any(|request| request.fault == Some("stall")),
+                "object" => bench.landed().len() > landed,
+                "part" => server.requests()[written..].iter().any(|request| kind(request) == "part"),
+                _ => is_listing_stored(),
+            };
+            assert!(wait_until(async || has_come() || syncing.has_ended()).await, "{death}");
+            let status = syncing.kill(&bench).await;
+            assert!(death != "download" || status.code().is_none(), "it ended during a download");
+            assert!(wait_until(async || server.is_idle()).await);
+            bench.check_landed().await;
         }
+        assert!(is_listing_stored());
     }
-    assert!(died_working >= 6, "only {died_working} deaths fell into work");
-    assert!(is_snapshot_stored, "no listing was ever stored");
+    bench.vendor.clear_faults();
     bench.sync(0).await;
     bench.oracle().await;
     assert_eq!(server.files(".upload_id-"), [""; 0], "parts were left behind");

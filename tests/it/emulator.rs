@@ -832,33 +832,14 @@ async fn a_reset_comes_before_any_answer_or_within_the_body() {
     assert_eq!(vendor.emulator.requests()[0].status, Some(StatusCode::OK));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_stalled_answer_has_headers_and_never_a_body() {
     let vendor = Vendor::with(Fault::Stall).await;
     let mut raw = vendor.raw().await;
     assert!(raw.head.contains("content-length: "), "{}", raw.head);
     assert!(raw.start_of_body.is_empty());
-    let next = tokio::time::timeout(Duration::from_secs(86_400), raw.stream.read_u8()).await;
+    let next = tokio::time::timeout(Duration::from_millis(300), raw.stream.read_u8()).await;
     assert!(next.is_err(), "{next:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slow_answer_is_whole_and_as_slow_as_it_says() {
-    for (rate, bytes) in [(3, 0), (1000, 20_000)] {
-        let vendor = Vendor::new(account(vec![EmulatedReport { bytes, ..report("Report test") }])).await;
-        let truth = vendor.report(FILE).await.bytes().await.unwrap();
-        vendor.emulator.add_fault(Fault::Slow { bytes_per_second: NonZeroU32::new(rate).unwrap() }.into());
-        let start = tokio::time::Instant::now();
-        let mut raw = vendor.raw().await;
-        let mut body = raw.start_of_body;
-        while body.len() < truth.len() {
-            assert_ne!(raw.stream.read_buf(&mut body).await.unwrap(), 0);
-        }
-        assert!(body == truth);
-        let expected = truth.len() as f64 / f64::from(rate);
-        let took = start.elapsed().as_secs_f64();
-        assert!((expected * 0.95..expected * 1.05).contains(&took), "{took} s for {expected} s");
-    }
 }
 
 #[tokio::test]

@@ -9,7 +9,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use flate2::{Compression, write::GzEncoder};
@@ -85,7 +84,7 @@ async fn the_arguments_that_other_users_see_hold_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_200_random_moments_it_never_leaves_a_wrong_object_or_a_stored_row_without_one() {
+async fn killed_200_times_it_leaves_no_wrong_object_and_no_stored_row_without_one() {
     // Four chains side by side.
     futures::future::join_all((0..4).map(fifty_deaths)).await;
 }
@@ -93,30 +92,38 @@ async fn killed_at_200_random_moments_it_never_leaves_a_wrong_object_or_a_stored
 /// Each run takes over what the one before it left.
 async fn fifty_deaths(seed: u64) {
     let bench = Bench::new(&[Series::campaign("Report test", 5), Series::dump(30)]).await;
-    // A download takes about a tenth of a second, so that deaths fall into it.
-    bench.fault("slow=40000");
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let mut died_working = 0;
     for death in 0..50 {
-        let (requests, before) = (bench.requests(), bench.landed().len());
-        let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));
-        // Half of them die anywhere, the others once a download has begun, however slow the machine is.
-        if death % 2 == 0 {
-            wait_until(async || bench.requests() > requests || syncing.has_ended()).await;
-        }
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..250))).await;
-        let status = syncing.kill(&bench).await;
-        if status.code().is_none() && bench.requests() > requests {
-            died_working += 1;
-        }
-        bench.check_landed().await;
+        let objects = || bench.landed().keys().filter(|key| !key.ends_with(".manifest.json")).count();
         // Once nothing is left to download, begin again.
-        if status.success() || before == 2 * bench.due().len() {
+        if objects() == bench.due().len() {
             fs::remove_dir_all(bench.path("reports")).unwrap();
             fs::remove_dir_all(bench.path("ledger")).unwrap();
         }
+        let (landed, requests) = (bench.landed().len(), bench.requests());
+        let left = bench.due().len() - objects();
+        bench.vendor.clear_faults();
+        let dies_downloading = death % 2 == 0;
+        if dies_downloading {
+            bench.fault(&format!("stall,times=1,skip={}", random.random_range(0..left.min(8))));
+        }
+        // A download takes about a tenth of a second, so that several are under way.
+        bench.fault("slow=40000");
+        let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));
+        let status = if dies_downloading {
+            let stalls = || bench.vendor.requests()[requests..].iter().any(|request| request.fault == Some("stall"));
+            assert!(wait_until(async || stalls()).await);
+            let status = syncing.kill(&bench).await;
+            assert_eq!(status.code(), None, "it ended during a download");
+            status
+        } else {
+            let enough = landed + random.random_range(1..8);
+            assert!(wait_until(async || bench.landed().len() >= enough || syncing.has_ended()).await);
+            syncing.kill(&bench).await
+        };
+        bench.check_landed().await;
+        assert!(!status.success() || bench.landed().len() == 2 * bench.due().len(), "it ended before all was stored");
     }
-    assert!(died_working >= 10, "only {died_working} deaths fell into a download");
     bench.vendor.clear_faults();
     bench.sync(0).await;
     bench.oracle().await;
@@ -284,21 +291,19 @@ fn folders(bench: &Bench) -> Vec<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_credentials_for_a_store_is_said_soon_and_in_words() {
+async fn missing_credentials_for_a_store_are_named() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let folder = format!("file://{}/reports", bench.folder.path().display());
     bench.write_config(&bench.config().replace(&folder, "s3://reports"));
     // Without a network, so that no cloud's machine answers.
     let mut command = bench.command_under("unshare", &["--net"], &["check", "--online"]);
     command.env("AWS_PROFILE", "reports").env("HOME", bench.folder.path());
-    let started = tokio::time::Instant::now();
     let checked = bench.finish(command).await.expect(1).stdout;
     let line = checked.lines().find(|line| line.contains("destination disk")).unwrap();
     assert!(
         line.contains("no credentials") && line.contains("AWS_ACCESS_KEY_ID") && line.contains("~/.aws are not read"),
         "{line}"
     );
-    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 async fn need_strace() {

@@ -695,109 +695,37 @@ async fn a_bomb_around_the_archive_comes_in_small_pieces() {
     assert_eq!(total, bomb.len());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_slow_loris_ends_at_the_minimum_rate() {
-    let server = Server::start(|_| {
-        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n".to_vec();
-        let mut steps = vec![Step::Send(head)];
-        steps.extend((0..10_000).flat_map(|_| [Step::Send(b"x".to_vec()), Step::Pause(Duration::from_millis(300))]));
-        steps
-    })
-    .await;
-    let started = tokio::time::Instant::now();
-    let failure = fetch(&report(&server.url())).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.seen), (Outcome::Unavailable, true));
-    assert!(failure.message.contains("slower than 1024 bytes a second"), "{failure}");
-    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+/// A client whose attempts end after `timeout`, however slowly bytes come.
+fn impatient(timeout: Duration) -> Client {
+    Client::new(&network(), &Limits { min_rate: 0, attempt_timeout: timeout, ..limits() }).unwrap()
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_slow_loris_without_a_minimum_rate_ends_at_the_deadline_of_the_attempt() {
-    let server = Server::start(|_| {
-        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n".to_vec();
-        let mut steps = vec![Step::Send(head)];
-        steps.extend((0..10_000).flat_map(|_| [Step::Send(b"x".to_vec()), Step::Pause(Duration::from_millis(300))]));
-        steps
-    })
-    .await;
-    let limits = Limits { min_rate: 0, attempt_timeout: Duration::from_secs(60), ..limits() };
-    let client = Client::new(&network(), &limits).unwrap();
-    let started = tokio::time::Instant::now();
-    let failure = fetch_with(&client, &report(&server.url())).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.seen), (Outcome::Unavailable, true));
-    assert!(failure.message.contains("within 60s"), "{failure}");
-    assert_eq!(started.elapsed().as_secs(), 60);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stall_after_the_headers_ends_at_the_minimum_rate() {
+#[tokio::test]
+async fn a_body_that_stalls_ends_at_the_deadline_of_the_attempt() {
     let server =
         Server::start(|_| vec![Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nPK".to_vec()), Step::Hang])
             .await;
-    let started = tokio::time::Instant::now();
-    let failure = fetch(&report(&server.url())).await.unwrap_err();
+    let failure = fetch_with(&impatient(Duration::from_secs(1)), &report(&server.url())).await.unwrap_err();
     assert_eq!((failure.outcome, failure.seen), (Outcome::Unavailable, true));
-    assert!(failure.message.contains("2 of 9 bytes"), "{failure}");
-    assert!(started.elapsed() < Duration::from_secs(21), "{:?}", started.elapsed());
+    assert!(failure.message.contains("within 1s, only 2 of 9 bytes"), "{failure}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn silence_instead_of_an_answer_ends_after_two_minutes_or_the_attempt() {
+#[tokio::test]
+async fn silence_instead_of_an_answer_ends_at_the_deadline_of_the_attempt() {
     let server = Server::start(|_| vec![Step::Hang]).await;
-    for (attempt_timeout, ends) in [(3600, 120), (30, 30)] {
-        let limits = Limits { attempt_timeout: Duration::from_secs(attempt_timeout), ..limits() };
-        let client = Client::new(&network(), &limits).unwrap();
-        let started = tokio::time::Instant::now();
-        let failure = fetch_with(&client, &report(&server.url())).await.unwrap_err();
-        assert_eq!((failure.outcome, failure.seen), (Outcome::Unavailable, false));
-        assert!(failure.message.contains(&format!("did not answer within {ends}s")), "{failure}");
-        assert_eq!(started.elapsed().as_secs(), ends);
-    }
+    let failure = fetch_with(&impatient(Duration::from_millis(300)), &report(&server.url())).await.unwrap_err();
+    assert_eq!((failure.outcome, failure.seen), (Outcome::Unavailable, false));
+    assert!(failure.message.contains("did not answer within 300ms"), "{failure}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_error_body_that_stalls_does_not_hide_the_status() {
     let server = Server::start(|_| {
         vec![Step::Send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n{".to_vec()), Step::Hang]
     })
     .await;
-    let client = Client::new(&network(), &Limits { min_rate: 0, ..limits() }).unwrap();
-    let started = tokio::time::Instant::now();
-    let failure = fetch_with(&client, &report(&server.url())).await.unwrap_err();
+    let failure = fetch_with(&impatient(Duration::from_secs(1)), &report(&server.url())).await.unwrap_err();
     assert_eq!((failure.outcome, failure.http_status), (Outcome::NotPublished, Some(404)));
-    assert!(started.elapsed() <= Duration::from_secs(121), "{:?}", started.elapsed());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slow_consumer_is_not_held_against_the_vendor() {
-    let server = Server::start(|_| {
-        let mut steps = vec![Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n".to_vec())];
-        steps.extend((0..60).flat_map(|_| [Step::Send(b"x".to_vec()), Step::Pause(Duration::from_millis(100))]));
-        steps
-    })
-    .await;
-    let mut download = open(&report(&server.url())).await.unwrap();
-    let mut total = 0;
-    while let Some(bytes) = download.chunk().await.unwrap() {
-        total += bytes.len();
-        tokio::time::sleep(Duration::from_secs(60)).await;
-    }
-    assert_eq!(total, 60);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_deadline_of_the_attempt_holds_even_when_bytes_are_always_there() {
-    let server = Server::start(|_| answer("200 OK", "", &vec![b'x'; 4 * 1024 * 1024])).await;
-    let mut download = open(&report(&server.url())).await.unwrap();
-    let failure = loop {
-        match download.chunk().await {
-            Ok(bytes) => assert!(bytes.is_some(), "the archive must not get through"),
-            Err(failure) => break failure,
-        }
-        tokio::time::sleep(Duration::from_secs(1200)).await;
-    };
-    assert_eq!(failure.outcome, Outcome::Unavailable);
-    assert!(failure.message.contains("limits.attempt_timeout"), "{failure}");
 }
 
 #[tokio::test]

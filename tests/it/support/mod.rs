@@ -35,7 +35,7 @@ pub use self::{
     browser::Browser,
     daemon::{Daemon, wait_until},
     receiver::Receiver,
-    time::TestClock,
+    time::{TestClock, jump},
 };
 
 /// The id in every path.

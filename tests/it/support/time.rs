@@ -76,3 +76,13 @@ impl Clock for TestClock {
         })
     }
 }
+
+/// Moves the runtime's monotonic clock forward in one step, while nothing is under way.
+///
+/// Time passes by itself before and after. A test with sockets must not leave it paused: a paused clock runs ahead
+/// whenever all tasks wait, and a timeout may overtake bytes that are on their way.
+pub async fn jump(by: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(by).await;
+    tokio::time::resume();
+}

@@ -13,16 +13,14 @@ use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::{InProcess, Served, all_stored, client, root, with_web};
-use crate::support::{Bench, Daemon, Receiver, Series, ledger_file::FullDisk, wait_until};
+use crate::support::{Bench, Daemon, Receiver, Series, jump, ledger_file::FullDisk, wait_until};
 
 #[tokio::test]
 async fn livez_fails_once_the_loop_does_not_turn_any_more() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
     assert_eq!(server.health("/livez").await.0, StatusCode::OK);
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(121)).await;
-    tokio::time::resume();
+    jump(Duration::from_secs(121)).await;
     let (status, health) = server.health("/livez").await;
     assert_eq!((status, &health["ok"]), (StatusCode::SERVICE_UNAVAILABLE, &false.into()));
     assert!(health["checks"][0]["message"].as_str().unwrap().contains("121 s ago"), "{health}");
@@ -38,9 +36,7 @@ async fn the_loop_that_does_the_work_keeps_livez_well() {
     let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
     let working = tokio::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
     for _ in 0..3 {
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(121)).await;
-        tokio::time::resume();
+        jump(Duration::from_secs(121)).await;
         assert!(wait_until(async || server.health("/livez").await.0 == StatusCode::OK).await);
     }
     working.abort();
@@ -55,9 +51,7 @@ async fn readyz_fails_with_the_reason_once_a_destination_cannot_be_written_to_wh
     fs::write(bench.path("reports"), "no folder").unwrap();
     assert_eq!(server.health("/readyz").await.0, StatusCode::OK, "probed at each request");
     let a_minute_later = async || {
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(61)).await;
-        tokio::time::resume();
+        jump(Duration::from_secs(61)).await;
         ctx.pulse.beat();
     };
     a_minute_later().await;
@@ -87,9 +81,7 @@ async fn a_destination_that_hangs_is_probed_once_however_often_it_is_asked_for_a
         let leaves = client().get(&url).timeout(Duration::from_millis(300)).send().await;
         assert!(leaves.unwrap_err().is_timeout());
     }
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(11)).await;
-    tokio::time::resume();
+    jump(Duration::from_secs(11)).await;
     let (status, health) = server.health("/readyz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(health["checks"][3]["message"].as_str().unwrap().starts_with("no answer for 1"), "{health}");
