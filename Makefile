@@ -1,9 +1,4 @@
-# make test   installs what the tests need and is missing (Debian), then runs them all
-# make lint   formatting, clippy, documentation, dependencies
-# make fuzz   looks for archives that the verifier judges wrongly, for a minute (FUZZ_SECONDS for each target)
-# make bench  speed and memory against the promises; takes an hour and a half, and a quiet machine
-# make deb    the Debian package, into target/debian/
-# make demo   everything against a pretend MoEngage, into ./moesync-demo/
+# `make help` lists the targets.
 
 CARGO_DEB_VERSION := 3.8.0
 CARGO_DENY_VERSION := 0.20.2
@@ -16,7 +11,25 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 TOOLS := bsdtar:libarchive-tools c++:build-essential cc:build-essential chromedriver:chromium-driver chromium:chromium curl:curl java:default-jdk-headless javac:default-jdk-headless mount:mount perl:perl ps:procps \
     promtool:prometheus python3:python3 strace:strace systemd-analyze:systemd time:time unzip:unzip zip:zip
 
-.PHONY: test lint fuzz bench deb demo tools cargo-deb cargo-deny
+# Modules of the integration tests that take long: they start many processes, wait for daemons or write much.
+SLOW_TESTS := bucket contain daemon deploy disk emulator notify store sync vendor web
+
+.PHONY: help check test lint fuzz bench deb demo tools cargo-deb cargo-deny
+
+help:
+	@echo 'make check  before each commit, about two minutes: formatting, clippy, unit tests and the fast integration tests'
+	@echo 'make test   all tests; installs what they need and is missing (Debian)'
+	@echo 'make lint   formatting, clippy, documentation, dependencies'
+	@echo 'make fuzz   looks for archives that the verifier judges wrongly, FUZZ_SECONDS for each target'
+	@echo 'make bench  speed and memory against the promises; takes an hour and a half, and a quiet machine'
+	@echo 'make deb    the Debian package, into target/debian/'
+	@echo 'make demo   everything against a pretend MoEngage, into ./moesync-demo/'
+
+check:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib --bins
+	cargo test --locked --test it -- $(SLOW_TESTS:%=--skip %::)
 
 test: tools
 	$(AS_ROOT) cargo test --locked --no-fail-fast

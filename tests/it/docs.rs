@@ -240,7 +240,8 @@ fn every_link_between_documents_leads_somewhere() {
     let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
     let pages = pages.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".md"));
     let pages = pages.map(|name| format!("docs/{name}"));
-    let documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "docs/decisions/README.md"];
+    let documents =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/decisions/README.md"];
     for document in &pages.chain(documents.map(str::to_owned)).collect::<Vec<_>>() {
         let text = read(document);
         let folder = root().join(document);
