@@ -1,16 +1,18 @@
 //! Destinations: staged uploads, objects that are never overwritten, and the manifests beside them.
 //!
-//! This file owns the types that the parts of a destination share. None of them knows where bytes come from, what is in
-//! them, or what is recorded about them: of the verifier they take the proof that an upload may be stored, of the ledger
-//! nothing. Names of objects are made in [`crate::report`]; here they are keys.
+//! This file owns the types that the parts of `store/` share. They must not know where bytes come from, what is in them,
+//! or what is recorded about them: the verifier supplies the proof that an upload may be stored, and the ledger is
+//! unknown here. Names of objects are made in [`crate::report`]; here they are keys.
 
 mod budget;
 mod credentials;
 mod destination;
 mod error;
+mod hash;
 mod local;
 mod manifest;
 mod remote;
+mod threads;
 mod upload;
 
 use std::fmt;
@@ -19,32 +21,39 @@ pub use self::{
     budget::Budget,
     destination::Destination,
     error::StoreError,
-    manifest::{Format, Manifest, ManifestEntry, Window},
+    manifest::{Manifest, ManifestEntry, ObjectFormat, Window},
     upload::Upload,
 };
 
-/// Where unfinished uploads are, at the destination's root.
+/// Folder of unfinished uploads, at the destination's root.
 const STAGING: &str = "_staging";
 
-/// Size of a part, and of the largest object that is put in one request. The least that S3 takes as a part of a
-/// multipart upload.
-const PART_BYTES: u64 = 5 * MIB;
-
-/// Size of a part where parts of [`PART_BYTES`] would be too many. With [`MAX_PARTS`], the bound of an object is 78 GiB.
-const LARGE_PART_BYTES: u64 = 8 * MIB;
-
-/// Most parts in one multipart upload (S3's limit).
-const MAX_PARTS: u64 = 10_000;
-
 const MIB: u64 = 1024 * 1024;
+
+/// Something that exists once for a directory and once for an object store.
+enum Kind<L, R> {
+    Local(L),
+    Remote(R),
+}
+
+/// Evaluates the same expression for either [`Kind`].
+macro_rules! for_kind {
+    ($kind:expr, $inner:pat => $call:expr) => {
+        match $kind {
+            $crate::store::Kind::Local($inner) => $call,
+            $crate::store::Kind::Remote($inner) => $call,
+        }
+    };
+}
+use for_kind;
 
 /// What a destination can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     /// Whether the destination itself refuses to overwrite (`If-None-Match`, hard links). If not, moesync looks before
-    /// it writes, which keeps apart only writers that hold the claim in turn.
+    /// it writes, which protects only against writers that respect claims.
     pub refuses_overwrite: bool,
-    /// Whether what is staged can be removed again. If not, reports are stored all the same and leftovers stay.
+    /// Whether staged objects can be deleted. If not, reports are stored all the same and leftovers stay.
     pub deletes: bool,
     /// Whether the names of new objects survive a power cut. If not, the newest may be missing after one.
     pub forces_names: bool,
@@ -56,7 +65,7 @@ impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.deletes {
             true => "written, read and deleted",
-            false => "written and read; what is staged there cannot be deleted and will stay",
+            false => "written and read; staged objects cannot be deleted there and will stay",
         })?;
         f.write_str(match (self.refuses_overwrite, self.is_directory) {
             (true, _) => "; refuses to overwrite",
@@ -76,39 +85,38 @@ impl fmt::Display for Capabilities {
 
 /// What is at an object's key, and beside it.
 #[derive(Debug)]
-pub struct Found {
-    /// Size of the object in bytes; `None` when there is none.
+pub struct Lookup {
+    /// Size of the object in bytes; `None` if there is none.
     pub size: Option<u64>,
-    /// Its manifest. One that is oversized or unreadable as a manifest counts as absent, with a warning in the log.
+    /// Its manifest. One that is oversized or malformed counts as absent, and is logged.
     pub manifest: Option<Manifest>,
-    /// Whether something has the manifest's name, readable or not.
+    /// Whether the manifest's key is taken, readable or not.
     pub has_manifest: bool,
 }
 
-/// Where a large upload to an object store gathers. Small ones and files don't care.
+/// How a large upload reaches its final key in an object store. Small uploads and directories ignore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Placement<'a> {
-    /// Straight at its final key: nothing is copied in the end. If that key turns out to be taken, the bytes are gone.
+pub enum Route<'a> {
+    /// As a multipart upload at the final key, which saves a copy. If the key turns out to be taken, the bytes are gone.
     Direct(&'a str),
-    /// Under `_staging/`, from where it can still go anywhere: for a key known to be taken, or bytes that may have to
-    /// be quarantined.
+    /// By way of `_staging/`, and from there to any key: for a key known to be taken, or bytes that may have to be
+    /// quarantined.
     Staged,
 }
 
-/// How a commit ended, when nothing failed.
+/// The result of a commit that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Commit {
-    /// The object is at its key, put there by this commit.
+    /// This commit created the object.
     Stored,
-    /// The object is at its key and was before: the same bytes, compared by hash. Also what is found when the reply to
-    /// our own write was lost.
+    /// The key already held the same bytes, compared by hash. Also the result when the reply to our own write was lost.
     AlreadyThere,
-    /// Other content is at the key and was left alone.
+    /// The key holds other content, which was left alone.
     Taken {
-        /// Whether the upload still has the bytes, so that it can be committed under another key. Otherwise they must
-        /// be fetched again, into [`Placement::Staged`].
+        /// Whether the upload still has the bytes and can be committed under another key. Otherwise they must be fetched
+        /// again, by [`Route::Staged`].
         kept: bool,
     },
-    /// `still_ours` said no. Nothing was written.
+    /// `still_ours` was false. Nothing was written.
     NotOurs,
 }

@@ -26,7 +26,7 @@ use crate::{
     partition::{self, Entry, Grounds, Settled, Timing},
     report::{Keys, Partition, PartitionId, manifest_key},
     retry,
-    store::{Commit, Destination, Format, Found, Manifest, ManifestEntry, Placement, StoreError, Upload, Window},
+    store::{Commit, Destination, Lookup, Manifest, ManifestEntry, ObjectFormat, Route, StoreError, Upload, Window},
 };
 
 mod context;
@@ -365,7 +365,7 @@ impl Work<'_> {
     async fn look(&self, destination: &Destination) -> Result<Occupant, Ended> {
         let id = &self.claim.entry.partition.id;
         let key = self.keys.object();
-        let Found { size, manifest, has_manifest } = destination.look(&key).await?;
+        let Lookup { size, manifest, has_manifest } = destination.look(&key).await?;
         let Some(size) = size else {
             if has_manifest {
                 self.retire_manifest(destination, &key).await?;
@@ -387,7 +387,7 @@ impl Work<'_> {
         }
         // Somebody else's object has the name; ours may be among the versions already.
         for version in destination.manifest_keys(&self.keys.versions()).await? {
-            let Found { size, manifest, .. } = destination.look(&version).await?;
+            let Lookup { size, manifest, .. } = destination.look(&version).await?;
             if let Some(manifest) = manifest.filter(|m| m.names(id, &version) && size == Some(m.size)) {
                 return Ok(Occupant::Ours(Box::new(manifest)));
             }
@@ -404,7 +404,7 @@ impl Work<'_> {
     async fn retire_manifest(&self, destination: &Destination, key: &str) -> Result<(), StoreError> {
         let manifest = manifest_key(key);
         let unique = format!("{:012x}", self.started_at.as_millisecond());
-        destination.move_aside(&manifest, &manifest_key(&self.keys.quarantine(&unique))).await
+        destination.move_if_absent(&manifest, &manifest_key(&self.keys.quarantine(&unique))).await
     }
 
     /// Asks for an archive, or reads a whole listing.
@@ -554,7 +554,7 @@ impl Work<'_> {
         let may_be_kept = self.is_last_chance()
             || !broken_before.is_empty()
             || next.as_ref().is_ok_and(|first| first.as_deref().is_some_and(archive::is_unsupported));
-        let placement = if is_settled_place && !may_be_kept { Placement::Direct(&key) } else { Placement::Staged };
+        let placement = if is_settled_place && !may_be_kept { Route::Direct(&key) } else { Route::Staged };
         let mut upload =
             destination.stage(placement, delivery.content_length()).map_err(|error| store_failed(error, delivery))?;
         self.frame.note_memory(upload.waits_for_memory());
@@ -663,7 +663,7 @@ impl Work<'_> {
             message = format!("{message}; it is fetched again to be kept");
         } else if rejected.size > 0 && (is_unsupported || self.is_last_chance() || is_repeated) {
             let key = self.keys.quarantine(&rejected.sha256);
-            match self.frame.at(Step::Keep, upload.keep(&rejected.sha256, &key)).await {
+            match self.frame.at(Step::Keep, upload.quarantine(&rejected.sha256, &key)).await {
                 Ok(_) => {
                     message = format!("{message}; all {} bytes are kept at `{key}`", rejected.size);
                     outcome = if is_unsupported { Outcome::Unsupported } else { Outcome::Corrupt };
@@ -726,9 +726,9 @@ impl Work<'_> {
 }
 
 async fn keep_page(destination: &Destination, page: Bytes, sha256: &str, key: &str) -> Result<(), StoreError> {
-    let mut upload = destination.stage(Placement::Staged, Some(page.len() as u64))?;
+    let mut upload = destination.stage(Route::Staged, Some(page.len() as u64))?;
     upload.write(page).await?;
-    upload.keep(sha256, key).await?;
+    upload.quarantine(sha256, key).await?;
     Ok(())
 }
 
@@ -758,10 +758,10 @@ fn describe(report: &Report, entry: &Entry, key: &str, verified: &Verified) -> M
         key: key.to_owned(),
         file_name: report.file_name(partition.id.date),
         format: match verified.format() {
-            archive::Format::Zip => Format::Zip,
-            archive::Format::Tar => Format::Tar,
-            archive::Format::Gzip if partition.source.is_archive() => Format::Gzip,
-            archive::Format::Gzip => Format::NdjsonGz,
+            archive::Format::Zip => ObjectFormat::Zip,
+            archive::Format::Tar => ObjectFormat::Tar,
+            archive::Format::Gzip if partition.source.is_archive() => ObjectFormat::Gzip,
+            archive::Format::Gzip => ObjectFormat::NdjsonGz,
         },
         size: verified.size(),
         sha256: verified.sha256().to_owned(),

@@ -23,11 +23,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{LARGE_PART_BYTES, MIB};
+use super::MIB;
 use crate::config;
 
 /// How much memory a part takes at once, and how much is gathered before it is written to a file.
 pub(super) const BLOCK_BYTES: u64 = MIB / 4;
+
+/// Size of the largest part, and of the reserve.
+pub(super) const LARGE_PART_BYTES: u64 = 8 * MIB;
 
 /// Memory of all destinations together, in bytes, besides that of copies.
 const PARTS_BYTES: u64 = 32 * MIB - LARGE_PART_BYTES;
@@ -349,7 +352,8 @@ impl Frozen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::PART_BYTES;
+
+    const PART_BYTES: u64 = 5 * MIB;
 
     fn filled(share: &Share, bytes: u64) -> Part {
         let mut part = share.part(PART_BYTES);

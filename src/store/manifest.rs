@@ -28,7 +28,7 @@ pub struct Manifest {
     /// The vendor's name of the file, or our own for the JSON sources.
     pub file_name: String,
     /// What the object is.
-    pub format: Format,
+    pub format: ObjectFormat,
     /// Size of the object in bytes.
     pub size: u64,
     /// SHA-256 of the object, 64 lower-case hex digits.
@@ -67,7 +67,7 @@ pub struct Manifest {
 
 /// What a stored object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Format {
+pub enum ObjectFormat {
     /// A zip archive, as the vendor made it.
     #[serde(rename = "zip")]
     Zip,

@@ -3,9 +3,6 @@
 //! This file owns what counts as damage and how a damaged object makes way. It must not fetch: a partition whose object
 //! was set aside is open again, and goes the ordinary way.
 
-use futures::StreamExt;
-use sha2::{Digest, Sha256};
-
 use tracing::warn;
 
 use super::{Context, describe_again};
@@ -65,7 +62,7 @@ pub async fn inspect(destination: &Destination, entry: Entry) -> Inspected {
 }
 
 async fn damage(destination: &Destination, entry: &Entry, object: &StoredObject) -> Result<Option<Damage>, StoreError> {
-    let Some(sha256) = digest(destination, &object.key).await? else { return Ok(Some(Damage::Missing)) };
+    let Some(sha256) = destination.sha256_of(&object.key).await? else { return Ok(Some(Damage::Missing)) };
     let manifest = destination.manifest(&object.key).await?;
     if sha256 != object.sha256 {
         // What restates may have been fetched again since the ledger was read, or was backed up: then its manifest says so.
@@ -82,16 +79,6 @@ async fn damage(destination: &Destination, entry: &Entry, object: &StoredObject)
             && manifest.size == object.size
     });
     Ok((!is_described).then_some(Damage::Manifest))
-}
-
-/// Hash of the object at `key`, in lower-case hex; `None` when there is none.
-pub(super) async fn digest(destination: &Destination, key: &str) -> Result<Option<String>, StoreError> {
-    let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
-    let mut hash = Sha256::new();
-    while let Some(chunk) = bytes.next().await {
-        hash.update(&chunk?);
-    }
-    Ok(Some(hex::encode(hash.finalize())))
 }
 
 /// What a repair of one partition has come to.
@@ -156,7 +143,7 @@ async fn mend_claimed(
         Damage::Unreadable(_) => return Ok(Mend::Impossible),
         Damage::Missing | Damage::Altered { .. } if is_expired => return Ok(Mend::Impossible),
         Damage::Missing => Ok(()),
-        Damage::Altered { sha256 } => destination.move_aside(&object.key, &keys.quarantine(sha256)).await,
+        Damage::Altered { sha256 } => destination.move_if_absent(&object.key, &keys.quarantine(sha256)).await,
         Damage::Manifest => return Ok(Mend::from(restore_manifest(ctx, report, entry, object, destination).await)),
     };
     if let Err(error) = moved {

@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp, civil::Date};
 use tokio::sync::{Notify, Semaphore};
 use tracing::{error, info, warn};
 
-use super::{Context, describe_again, inspect::digest};
+use super::{Context, describe_again};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Report, SourceKind},
@@ -27,7 +27,7 @@ use crate::{
     plan,
     report::{Partition, PartitionId},
     schedule,
-    store::{Destination, Found, Manifest, StoreError},
+    store::{Destination, Lookup, Manifest, StoreError},
 };
 
 /// How many keys of objects that are gone are named.
@@ -209,7 +209,7 @@ impl Search<'_> {
     async fn examine(&self, report: &Report, key: String, restated: &HashSet<Date>) -> Result<Examined, LedgerError> {
         let destination = self.destination;
         let (size, manifest) = match self.ask(destination.look(&key)).await {
-            Some(Ok(Found { size, manifest: Some(manifest), .. })) => (size, manifest),
+            Some(Ok(Lookup { size, manifest: Some(manifest), .. })) => (size, manifest),
             Some(Ok(_)) => return Ok(Examined::Nothing),
             Some(Err(error)) => {
                 warn!(key, "a manifest could not be read; it is read again later: {error}");
@@ -252,7 +252,7 @@ impl Search<'_> {
             warn!(key, "a stored object could not be read; it is read again later: {error}");
             Ok(Described::Otherwise(Examined::Unread(key.to_owned())))
         };
-        match self.ask(digest(self.destination, key)).await {
+        match self.ask(self.destination.sha256_of(key)).await {
             Some(Ok(sha256)) if sha256.as_ref() == Some(&manifest.sha256) => {
                 return Ok(Described::By(Box::new(manifest)));
             }

@@ -6,7 +6,7 @@
 
 use tracing::warn;
 
-use super::{Ended, Landed, LedgerError, Step, Work, inspect::digest, store_failed};
+use super::{Ended, Landed, LedgerError, Step, Work, store_failed};
 use crate::{
     outcome::StoredObject,
     store::{Destination, Manifest},
@@ -18,7 +18,7 @@ impl Work<'_> {
         let mut delivery = self.open(destination).await?;
         let (verified, upload) = self.fetch(destination, &mut delivery, false).await?;
         let fail = |error| store_failed(error, &delivery);
-        let present = self.frame.at(Step::Look, digest(destination, key)).await.map_err(fail)?;
+        let present = self.frame.at(Step::Look, destination.sha256_of(key)).await.map_err(fail)?;
         let described = self.frame.at(Step::Look, destination.manifest(key)).await.map_err(fail)?;
         let new = self.manifest_of(&delivery, key, &verified);
         let is_right = |manifest: &Manifest| {
@@ -46,7 +46,7 @@ impl Work<'_> {
         let remark = match &present {
             Some(sha256) => {
                 let version = self.keys.version(sha256);
-                self.frame.at(Step::Keep, destination.keep_as(key, &version)).await.map_err(fail)?;
+                self.frame.at(Step::Keep, destination.copy_if_absent(key, &version)).await.map_err(fail)?;
                 let manifest = match described.filter(|manifest| manifest.sha256 == *sha256) {
                     Some(manifest) => Some(Manifest { key: version.clone(), ..manifest }),
                     // A process died when it had replaced the object and not yet the manifest.

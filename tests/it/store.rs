@@ -32,7 +32,7 @@ use moesync::{
     archive::{Limits, Pass, Verdict, Verified},
     config::{self, SourceKind},
     report::{PartitionId, manifest_key},
-    store::{Budget, Commit, Destination, Format, Manifest, ManifestEntry, Placement, StoreError, Upload},
+    store::{Budget, Commit, Destination, Manifest, ManifestEntry, ObjectFormat, Route, StoreError, Upload},
 };
 use object_store::ObjectStore;
 use s3s::{
@@ -106,10 +106,10 @@ contract! {
 async fn small_and_large_objects_come_back_as_they_went(place: &Place) {
     let destination = place.open("me");
     for (key, placement, size) in [
-        ("a/small.zip", Placement::Direct("a/small.zip"), SMALL),
-        ("a/one-part.zip", Placement::Direct("a/one-part.zip"), 5 * 1024 * 1024),
-        ("a/direct.zip", Placement::Direct("a/direct.zip"), LARGE),
-        ("a/staged.zip", Placement::Staged, LARGE),
+        ("a/small.zip", Route::Direct("a/small.zip"), SMALL),
+        ("a/one-part.zip", Route::Direct("a/one-part.zip"), 5 * 1024 * 1024),
+        ("a/direct.zip", Route::Direct("a/direct.zip"), LARGE),
+        ("a/staged.zip", Route::Staged, LARGE),
     ] {
         let bytes = zip(1, size);
         let mut upload = upload(&destination, placement, &bytes).await;
@@ -130,10 +130,10 @@ async fn the_first_content_stays_and_other_content_goes_to_a_key_of_its_own(plac
         assert_eq!(store(&destination, &key, &first).await, Commit::Stored);
 
         let proof = verified(&second).await;
-        let mut direct = upload(&destination, Placement::Direct(&key), &second).await;
+        let mut direct = upload(&destination, Route::Direct(&key), &second).await;
         let commit = direct.commit(&proof, &key, ours()).await.unwrap();
         let Commit::Taken { kept } = commit else { panic!("{commit:?} although other content is there") };
-        let mut kept = if kept { direct } else { upload(&destination, Placement::Staged, &second).await };
+        let mut kept = if kept { direct } else { upload(&destination, Route::Staged, &second).await };
         assert_eq!(kept.commit(&proof, &key, ours()).await.unwrap(), Commit::Taken { kept: true });
         assert_eq!(kept.commit(&proof, &version_key, ours()).await.unwrap(), Commit::Stored);
 
@@ -150,7 +150,7 @@ async fn the_same_content_again_is_found_to_be_there(place: &Place) {
         let bytes = zip(1, size);
         assert_eq!(store(&destination, key, &bytes).await, Commit::Stored);
         assert_eq!(store(&destination, key, &bytes).await, Commit::AlreadyThere);
-        let mut staged = upload(&destination, Placement::Staged, &bytes).await;
+        let mut staged = upload(&destination, Route::Staged, &bytes).await;
         assert_eq!(staged.commit(&verified(&bytes).await, key, ours()).await.unwrap(), Commit::AlreadyThere);
     }
     place.holds_only(&["large.zip", "small.zip"]).await;
@@ -159,7 +159,7 @@ async fn the_same_content_again_is_found_to_be_there(place: &Place) {
 async fn an_upload_that_is_aborted_or_dropped_leaves_nothing(place: &Place) {
     let destination = place.open("me");
     for size in [SMALL, LARGE] {
-        for placement in [Placement::Direct(KEY), Placement::Staged] {
+        for placement in [Route::Direct(KEY), Route::Staged] {
             let bytes = zip(1, size);
             // A part that is cut off while it is sent may still be written by the server after the abort.
             let parts = usize::from(size == LARGE);
@@ -180,7 +180,7 @@ async fn leftovers_of_a_dead_holder_are_swept_and_of_a_live_one_are_not(place: &
     let mut uploads = Vec::new();
     for holder in ["dead", "alive", "me"] {
         let destination = place.open(holder);
-        for placement in [Placement::Direct(KEY), Placement::Staged] {
+        for placement in [Route::Direct(KEY), Route::Staged] {
             uploads.push((holder, upload(&destination, placement, &bytes).await));
         }
     }
@@ -257,17 +257,17 @@ async fn an_object_is_moved_aside_but_never_onto_another(place: &Place) {
     let destination = place.open("me");
     let (first, second) = (zip(1, LARGE), zip(2, LARGE));
     store(&destination, KEY, &first).await;
-    destination.move_aside(KEY, VERSION_KEY).await.unwrap();
-    destination.move_aside(KEY, VERSION_KEY).await.expect("a move may be repeated");
+    destination.move_if_absent(KEY, VERSION_KEY).await.unwrap();
+    destination.move_if_absent(KEY, VERSION_KEY).await.expect("a move may be repeated");
     assert!(read(&destination, VERSION_KEY).await == first);
     place.holds_only(&[VERSION_KEY]).await;
 
     store(&destination, KEY, &second).await;
-    let error = destination.move_aside(KEY, VERSION_KEY).await.unwrap_err();
+    let error = destination.move_if_absent(KEY, VERSION_KEY).await.unwrap_err();
     assert!(error.to_string().contains("other content"), "{error}");
     assert!(read(&destination, VERSION_KEY).await == first);
     assert!(read(&destination, KEY).await == second);
-    destination.move_aside("none.zip", "nowhere.zip").await.expect_err("there is nothing to move");
+    destination.move_if_absent("none.zip", "nowhere.zip").await.expect_err("there is nothing to move");
     place.holds(2).await;
 }
 
@@ -295,10 +295,10 @@ async fn bytes_that_cannot_be_verified_are_kept_once(place: &Place) {
         let key = format!("_quarantine/{size}/Report_test_20261121.3f9c2a71d0be.zip");
         let bytes = Bytes::from(vec![7; size]);
         let proof = sha256(&bytes);
-        let first = upload(&destination, Placement::Staged, &bytes).await;
-        assert_eq!(first.keep(&proof, &key).await.unwrap(), Commit::Stored);
-        let second = upload(&destination, Placement::Staged, &bytes).await;
-        assert_eq!(second.keep(&proof, &key).await.unwrap(), Commit::AlreadyThere);
+        let first = upload(&destination, Route::Staged, &bytes).await;
+        assert_eq!(first.quarantine(&proof, &key).await.unwrap(), Commit::Stored);
+        let second = upload(&destination, Route::Staged, &bytes).await;
+        assert_eq!(second.quarantine(&proof, &key).await.unwrap(), Commit::AlreadyThere);
         assert!(read(&destination, &key).await == bytes);
     }
     place.holds(2).await;
@@ -306,24 +306,24 @@ async fn bytes_that_cannot_be_verified_are_kept_once(place: &Place) {
 
 async fn bytes_that_are_not_those_verified_are_refused(place: &Place) {
     let destination = place.open("me");
-    let mut longer = upload(&destination, Placement::Direct(KEY), &zip(1, LARGE)).await;
+    let mut longer = upload(&destination, Route::Direct(KEY), &zip(1, LARGE)).await;
     longer.commit(&verified(&zip(1, SMALL)).await, KEY, ours()).await.expect_err("other bytes were verified");
     drop(longer);
     // Of the same length, whichever way they are to get a name; to the last part or well before it.
     for size in [SMALL, LARGE] {
         let (bytes, proof) = (zip(1, size), verified(&zip(2, size)).await);
         assert_eq!(bytes.len() as u64, proof.size());
-        let mut other = upload(&destination, Placement::Direct(KEY), &bytes).await;
+        let mut other = upload(&destination, Route::Direct(KEY), &bytes).await;
         let error = other.commit(&proof, KEY, ours()).await.expect_err("other bytes were verified");
         assert!(error.to_string().contains(proof.sha256()), "{error}");
         other.commit(&verified(&bytes).await, KEY, ours()).await.expect_err("an upload is over when it is refused");
         drop(other);
-        let other = upload(&destination, Placement::Staged, &bytes).await;
+        let other = upload(&destination, Route::Staged, &bytes).await;
         other.replace(&proof, KEY).await.expect_err("other bytes were verified");
-        let other = upload(&destination, Placement::Staged, &bytes).await;
-        other.keep(proof.sha256(), "_quarantine/a").await.expect_err("other bytes have that hash");
+        let other = upload(&destination, Route::Staged, &bytes).await;
+        other.quarantine(proof.sha256(), "_quarantine/a").await.expect_err("other bytes have that hash");
     }
-    let mut upload = destination.stage(Placement::Direct(KEY), Some(3)).unwrap();
+    let mut upload = destination.stage(Route::Direct(KEY), Some(3)).unwrap();
     upload.write(Bytes::from_static(b"abcd")).await.expect_err("more bytes than announced");
     drop(upload);
     place.comes_to_hold(0).await;
@@ -375,7 +375,7 @@ async fn a_full_disk_is_an_error_that_says_so_and_leaves_nothing() {
     let disk = SmallDisk::mount();
     let destination = Destination::open(&config_of(disk.path()), Budget::new(), "me").unwrap();
     let bytes = zip(1, LARGE);
-    let mut upload = destination.stage(Placement::Direct(KEY), Some(bytes.len() as u64)).unwrap();
+    let mut upload = destination.stage(Route::Direct(KEY), Some(bytes.len() as u64)).unwrap();
     let mut failure = None;
     for chunk in bytes.chunks(64 * 1024) {
         if let Err(error) = upload.write(Bytes::copy_from_slice(chunk)).await {
@@ -495,7 +495,7 @@ async fn whatever_the_store_fails_with_the_object_is_there_once_and_whole() {
         ("200 with an error to a completion", LARGE, complete, Fault::ErrorInSuccess("InternalError")),
     ];
     for (name, size, when, fault) in scripts {
-        for placement in [Placement::Direct(KEY), Placement::Staged] {
+        for placement in [Route::Direct(KEY), Route::Staged] {
             let server = Server::start(false).await;
             let place = Place::server(Arc::clone(&server));
             let destination = place.open("me");
@@ -522,18 +522,16 @@ async fn a_completion_that_fails_for_good_leaves_neither_object_nor_parts() {
         |method, uri| method == Method::POST && uri.query().is_some_and(|query| query.contains("uploadId=")),
         Fault::ErrorInSuccess("EntityTooSmall"),
     );
-    let mut upload = upload(&destination, Placement::Direct(KEY), &bytes).await;
+    let mut upload = upload(&destination, Route::Direct(KEY), &bytes).await;
     upload.commit(&verified(&bytes).await, KEY, ours()).await.expect_err("200 with an error is a failure");
     place.comes_to_hold(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_that_was_lost_writes_nothing_where_the_store_would_overwrite() {
-    for (ignores, placement, size) in [
-        (false, Placement::Direct(KEY), LARGE),
-        (false, Placement::Staged, LARGE),
-        (true, Placement::Direct(KEY), SMALL),
-    ] {
+    for (ignores, placement, size) in
+        [(false, Route::Direct(KEY), LARGE), (false, Route::Staged, LARGE), (true, Route::Direct(KEY), SMALL)]
+    {
         let place = Place::server(Server::start(ignores).await);
         let bytes = zip(1, size);
         let mut upload = upload(&place.open("me"), placement, &bytes).await;
@@ -553,7 +551,7 @@ async fn more_uploads_than_the_memory_budget_holds_all_end() {
             let bytes = zip(seed, 6 * 1024 * 1024);
             let key = format!("{seed}.zip");
             // Unknown in size, so that each takes the whole of a part.
-            let mut upload = destination.stage(Placement::Staged, None).unwrap();
+            let mut upload = destination.stage(Route::Staged, None).unwrap();
             for chunk in bytes.chunks(64 * 1024) {
                 upload.write(Bytes::copy_from_slice(chunk)).await.unwrap();
             }
@@ -574,13 +572,13 @@ async fn four_uploads_that_crawl_do_not_delay_a_fifth() {
     for held in [1, 7 * 1024 * 1024 / 2] {
         let mut crawling = Vec::new();
         for _ in 0..4 {
-            let mut upload = destination.stage(Placement::Staged, None).unwrap();
+            let mut upload = destination.stage(Route::Staged, None).unwrap();
             upload.write(Bytes::from(vec![7; held])).await.unwrap();
             crawling.push(upload);
         }
         let bytes = zip(held as u64, LARGE);
         let storing = async {
-            let mut upload = destination.stage(Placement::Staged, None).unwrap();
+            let mut upload = destination.stage(Route::Staged, None).unwrap();
             for chunk in bytes.chunks(64 * 1024) {
                 upload.write(Bytes::copy_from_slice(chunk)).await.unwrap();
             }
@@ -1248,7 +1246,7 @@ async fn ours() -> bool {
     true
 }
 
-async fn upload_of(destination: &Destination, placement: Placement<'_>, bytes: &Bytes) -> Result<Upload, StoreError> {
+async fn upload_of(destination: &Destination, placement: Route<'_>, bytes: &Bytes) -> Result<Upload, StoreError> {
     let mut upload = destination.stage(placement, Some(bytes.len() as u64))?;
     for chunk in bytes.chunks(64 * 1024) {
         upload.write(Bytes::copy_from_slice(chunk)).await?;
@@ -1256,12 +1254,12 @@ async fn upload_of(destination: &Destination, placement: Placement<'_>, bytes: &
     Ok(upload)
 }
 
-async fn upload(destination: &Destination, placement: Placement<'_>, bytes: &Bytes) -> Upload {
+async fn upload(destination: &Destination, placement: Route<'_>, bytes: &Bytes) -> Upload {
     upload_of(destination, placement, bytes).await.unwrap()
 }
 
 async fn store(destination: &Destination, key: &str, bytes: &Bytes) -> Commit {
-    let mut upload = upload(destination, Placement::Direct(key), bytes).await;
+    let mut upload = upload(destination, Route::Direct(key), bytes).await;
     upload.commit(&verified(bytes).await, key, ours()).await.unwrap()
 }
 
@@ -1283,7 +1281,7 @@ fn manifest(key: &str) -> Manifest {
         date: date(2026, 11, 21),
         key: key.to_owned(),
         file_name: "Report_test_20261121.zip".to_owned(),
-        format: Format::Zip,
+        format: ObjectFormat::Zip,
         size: 1234,
         sha256: "3f9c2a71d0be".repeat(5) + "3f9c",
         content_type: Some("application/zip".to_owned()),

@@ -1,0 +1,129 @@
+//! The directory of a `file://` destination: where keys are on disk, and what is there.
+//!
+//! This file owns paths and reading. All calls block. It must not know how files get their names, or what is in them.
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Read},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use object_store::path::Path as Key;
+
+use super::durability::{Durability, force_directory};
+use crate::store::STAGING;
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// An open directory. `staged.rs`, `naming.rs` and `probe.rs` add what it can do.
+pub(super) struct Directory {
+    pub(super) root: PathBuf,
+    /// `_staging/{holder}`.
+    pub(super) staging: PathBuf,
+    pub(super) durability: Durability,
+    /// Held from looking to renaming, where the file system has no hard links.
+    pub(super) renaming: Mutex<()>,
+}
+
+impl Directory {
+    /// Opens `root`, and makes it if it is missing. `name` is the destination's name in the configuration.
+    pub(super) fn open(name: &str, root: PathBuf, holder: &str, fsync: bool) -> io::Result<Self> {
+        let missing: Vec<&Path> = root.ancestors().take_while(|directory| !directory.exists()).collect();
+        for directory in missing.iter().rev() {
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            if fsync && let Some(parent) = directory.parent() {
+                force_directory(parent)?;
+            }
+        }
+        let staging = root.join(STAGING).join(holder);
+        let durability = Durability::new(name, root.clone(), fsync);
+        Ok(Directory { root, staging, durability, renaming: Mutex::new(()) })
+    }
+
+    /// Where `key` is on disk.
+    pub(super) fn path(&self, key: &Key) -> PathBuf {
+        self.root.join(key.as_ref())
+    }
+
+    /// Forces the names of `path`, of everything beside it, and of the directories above it to disk.
+    pub(super) fn force(&self, path: &Path) -> io::Result<()> {
+        self.durability.force_names(path)
+    }
+
+    /// Size of the file in bytes; `None` if there is none.
+    pub(super) fn size(path: &Path) -> io::Result<Option<u64>> {
+        let metadata = match fs::metadata(path) {
+            Err(error) if is_absent(&error) => return Ok(None),
+            metadata => metadata?,
+        };
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        Ok(Some(metadata.len()))
+    }
+
+    /// Opens the file for reading; `None` if there is none.
+    pub(super) fn read(path: &Path) -> io::Result<Option<File>> {
+        match Self::size(path)? {
+            None => Ok(None),
+            Some(_) => match File::open(path) {
+                Err(error) if is_absent(&error) => Ok(None),
+                file => file.map(Some),
+            },
+        }
+    }
+
+    /// The first `limit` bytes of the file; `None` if there is none.
+    pub(super) fn read_up_to(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = Self::read(path)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// The next bytes of a file; empty at its end.
+    pub(super) fn read_some(file: &mut File) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(READ_BYTES);
+        file.take(READ_BYTES as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Every file below `prefix`, as a key. Leaves out names that are not UTF-8, which are not ours; follows no links.
+    pub(super) fn keys(&self, prefix: &Path) -> io::Result<Vec<String>> {
+        // A missing root means a missing disk, which is not the same as no objects.
+        if !fs::metadata(&self.root)?.is_dir() {
+            return Err(ErrorKind::NotADirectory.into());
+        }
+        let mut keys = Vec::new();
+        let mut directories = vec![prefix.to_owned()];
+        while let Some(directory) = directories.pop() {
+            let entries = match fs::read_dir(&directory) {
+                Err(error) if is_absent(&error) => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                let kind = entry.file_type()?;
+                if kind.is_dir() {
+                    directories.push(entry.path());
+                } else if kind.is_file()
+                    && let Some(key) = entry.path().strip_prefix(&self.root).ok().and_then(Path::to_str)
+                {
+                    keys.push(key.to_owned());
+                }
+            }
+        }
+        keys.sort_unstable();
+        Ok(keys)
+    }
+}
+
+/// Whether the error says that there is no such object, as a missing parent does, or a file in a directory's place.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}

@@ -1,0 +1,98 @@
+//! What survives a power cut.
+//!
+//! This file owns when file contents and names are forced to disk. It must not know what the files are.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Most directories remembered as durable; beyond that, the memory is cleared.
+const MOST_DIRECTORIES: usize = 10_000;
+
+/// Forces files below `root` to disk, unless `fsync` is off.
+pub(super) struct Durability {
+    /// The destination's name in the configuration.
+    destination: String,
+    root: PathBuf,
+    fsync: bool,
+    /// Directories whose names survive a power cut, so that each is forced once.
+    durable: Mutex<HashSet<PathBuf>>,
+    /// Whether the log has said that names cannot be forced to disk.
+    warned: AtomicBool,
+}
+
+impl Durability {
+    pub(super) fn new(destination: &str, root: PathBuf, fsync: bool) -> Self {
+        let durable = Mutex::new(HashSet::from([root.clone()]));
+        Durability { destination: destination.to_owned(), root, fsync, durable, warned: AtomicBool::new(false) }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.fsync
+    }
+
+    /// Forces a file's bytes to disk.
+    pub(super) fn force_bytes(&self, file: &File) -> io::Result<()> {
+        if self.fsync { file.sync_all() } else { Ok(()) }
+    }
+
+    /// Forces the names of `path`, of everything beside it, and of the directories above it to disk.
+    pub(super) fn force_names(&self, path: &Path) -> io::Result<()> {
+        let directory = path.parent().unwrap_or(&self.root);
+        if !self.fsync {
+            return Ok(());
+        }
+        self.force_directory(directory)?;
+        let unknown: Vec<&Path> =
+            directory.ancestors().take_while(|directory| !self.durable().contains(*directory)).collect();
+        // Top down: a directory is durable only if the ones above it are.
+        for directory in unknown.into_iter().rev() {
+            if let Some(parent) = directory.parent() {
+                self.force_directory(parent)?;
+            }
+            let mut durable = self.durable();
+            if durable.len() >= MOST_DIRECTORIES {
+                durable.retain(|known| *known == self.root);
+            }
+            durable.insert(directory.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Notes that `directory` is new, so its name has to be forced to disk.
+    pub(super) fn forget(&self, directory: &Path) {
+        self.durable().remove(directory);
+    }
+
+    fn force_directory(&self, directory: &Path) -> io::Result<()> {
+        if !force_directory(directory)? && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                destination = self.destination,
+                "this file system cannot force the names of new files to disk, so a power cut may lose the newest \
+                 objects, which `moesync verify` then finds; `fsync = false` on this destination accepts that"
+            );
+        }
+        Ok(())
+    }
+
+    fn durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        // Each call leaves the set whole, so a panic elsewhere leaves it usable.
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forces the names in `directory` to disk; `false` if the file system cannot: SMB and DrvFs answer "invalid argument",
+/// FUSE "not implemented" or "not supported".
+pub(super) fn force_directory(directory: &Path) -> io::Result<bool> {
+    match File::open(directory)?.sync_all() {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(false),
+        forced => forced.map(|()| true),
+    }
+}

@@ -1,0 +1,146 @@
+//! An upload that gathers in a file under `_staging/`.
+//!
+//! This file owns what of an upload is in that file. It must not know how a file gets its final name.
+
+use std::{io, mem, sync::Arc};
+
+use bytes::Bytes;
+use object_store::path::Path as Key;
+use sha2::{Digest, Sha256};
+
+use super::{backend::Local, directory::Directory, staged::Staged};
+use crate::store::{
+    Commit, StoreError,
+    budget::{BLOCK_BYTES, Part},
+};
+
+/// An upload to a directory.
+pub(in crate::store) struct FileUpload {
+    local: Arc<Local>,
+    written: Written,
+}
+
+/// Where the bytes are that were written.
+enum Written {
+    /// There are none.
+    Nothing,
+    ToFile(Staged),
+    /// Stored, aborted or failed.
+    Over,
+}
+
+impl FileUpload {
+    pub(in crate::store) fn new(local: Arc<Local>) -> Self {
+        FileUpload { local, written: Written::Nothing }
+    }
+
+    /// Size of a part: how much is gathered before it is written.
+    pub(in crate::store) fn part_bytes(&self) -> u64 {
+        BLOCK_BYTES
+    }
+
+    /// Writes a part to the file and adds it to the hash.
+    pub(in crate::store) async fn append_part(&mut self, part: Part, hash: &mut Sha256) -> Result<(), StoreError> {
+        let step = move |directory: &Directory, staged, hash: &mut Sha256| {
+            hash.update(part.bytes());
+            let staged = directory.append(staged, part.bytes())?;
+            part.recycle();
+            Ok(staged)
+        };
+        self.stage(step, hash).await
+    }
+
+    /// Writes bytes to the file that are in no part, and adds them to the hash.
+    pub(in crate::store) async fn append(&mut self, chunk: Bytes, hash: &mut Sha256) -> Result<(), StoreError> {
+        let step = move |directory: &Directory, staged, hash: &mut Sha256| {
+            hash.update(&chunk);
+            directory.append(staged, &chunk)
+        };
+        self.stage(step, hash).await
+    }
+
+    async fn stage(
+        &mut self,
+        step: impl FnOnce(&Directory, Option<Staged>, &mut Sha256) -> io::Result<Staged> + Send + 'static,
+        hash: &mut Sha256,
+    ) -> Result<(), StoreError> {
+        let (staged, mut so_far) = (self.take()?, mem::take(hash));
+        let step = move |directory: &Directory| Ok((step(directory, staged, &mut so_far)?, so_far));
+        let (staged, so_far) = self.local.in_staging("stage", step).await?;
+        (self.written, *hash) = (Written::ToFile(staged), so_far);
+        Ok(())
+    }
+
+    /// Gives the file, with `part` at its end, its final name if that is free.
+    pub(in crate::store) async fn commit(
+        &mut self,
+        part: Option<Part>,
+        key: &Key,
+        size: u64,
+        sha256: &str,
+    ) -> Result<Commit, StoreError> {
+        let (staged, sha256) = (self.take()?, sha256.to_owned());
+        let step = move |directory: &Directory, target: &_| {
+            directory.commit(staged, last_bytes(part.as_ref()), target, size, &sha256)
+        };
+        let (commit, staged) = self.local.at("store", key, step).await?;
+        if let Some(staged) = staged {
+            self.written = Written::ToFile(staged);
+        }
+        Ok(commit)
+    }
+
+    /// Gives the file, with `part` at its end, its final name, replacing a file there.
+    pub(in crate::store) async fn replace(&mut self, part: Option<Part>, key: &Key) -> Result<(), StoreError> {
+        let staged = self.take()?;
+        let step =
+            move |directory: &Directory, target: &_| directory.replace(staged, last_bytes(part.as_ref()), target);
+        self.local.at("replace", key, step).await
+    }
+
+    /// Removes the file and waits for that.
+    pub(in crate::store) async fn abort(&mut self) {
+        if let Written::ToFile(staged) = mem::replace(&mut self.written, Written::Over) {
+            remove(Arc::clone(&self.local), staged).await;
+        }
+    }
+
+    /// Removes the file in the background: a directory that hangs must not delay other work.
+    pub(in crate::store) fn end(&mut self) {
+        if let Written::ToFile(staged) = mem::replace(&mut self.written, Written::Over)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(remove(Arc::clone(&self.local), staged));
+        }
+    }
+
+    /// The file, if there is one. Until it is put back, the upload is over.
+    fn take(&mut self) -> Result<Option<Staged>, StoreError> {
+        match mem::replace(&mut self.written, Written::Over) {
+            Written::Nothing => Ok(None),
+            Written::ToFile(staged) => Ok(Some(staged)),
+            Written::Over => Err(self.local.fail("store", "the upload is over")),
+        }
+    }
+}
+
+impl Drop for FileUpload {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn last_bytes(part: Option<&Part>) -> &[u8] {
+    part.map_or(&[][..], Part::bytes)
+}
+
+async fn remove(local: Arc<Local>, staged: Staged) {
+    let removed = local.in_staging("remove", move |_| {
+        drop(staged);
+        Ok(())
+    });
+    if let Err(error) = removed.await {
+        // The next start sweeps it.
+        tracing::warn!("{error}");
+    }
+}

@@ -1,0 +1,125 @@
+//! Opening a bucket: URL, options, environment, certificates, retries.
+//!
+//! This file owns which setting applies. It must not know what is then done with the bucket.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use object_store::{
+    BackoffConfig, Certificate, ClientOptions, Error, ObjectStore, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    azure::{AzureConfigKey, MicrosoftAzureBuilder},
+    gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
+    multipart::MultipartStore,
+    path::Path as Key,
+};
+use secrecy::ExposeSecret;
+
+use super::bucket::Bucket;
+use crate::{
+    config,
+    store::{
+        StoreError,
+        budget::Share,
+        credentials::{AWS, AZURE, Cloud, GOOGLE, OfMachine, metadata_retry},
+        error::Reporter,
+    },
+};
+
+/// Client settings unless the environment or the destination's options set them. object_store's own limit of 30 s for a
+/// whole request is too short for a part over a slow line; the read timeout notices a stalled connection.
+const CLIENT_DEFAULTS: [(&str, &str); 3] =
+    [("timeout", "15 minutes"), ("connect_timeout", "10 seconds"), ("read_timeout", "2 minutes")];
+
+macro_rules! open {
+    ($builder:ty, $option:ty, $cloud:expr, $destination:expr, $client:expr, $fail:expr) => {{
+        let cloud: &'static Cloud = $cloud;
+        let mut builder =
+            <$builder>::from_env().with_client_options($client).with_url($destination.url.as_str()).with_retry(retry());
+        // A second time, because these client options have replaced those of the environment.
+        for (name, value) in cloud.variables() {
+            if let Ok(option) = name.parse::<$option>() {
+                builder = builder.with_config(option, value);
+            }
+        }
+        for (name, value) in CLIENT_DEFAULTS {
+            if std::env::var_os(format!("{}{}", cloud.environment, name.to_ascii_uppercase())).is_none() {
+                builder = builder.with_config(name.parse::<$option>().map_err(|error| $fail(&error))?, value);
+            }
+        }
+        for (name, value) in &$destination.options {
+            let option = name.to_ascii_lowercase().parse::<$option>().map_err(|error| $fail(&error))?;
+            builder = builder.with_config(option, value.expose_secret());
+        }
+        let value = |name: &str| builder.get_config_value(&name.parse::<$option>().ok()?);
+        if cloud.has_no_source(value) {
+            tracing::info!(
+                destination = $destination.name,
+                "no credentials in its options or the environment; asking this machine's metadata address"
+            );
+            let machine = builder.clone().with_retry(metadata_retry()).build().map_err(|error| $fail(&error))?;
+            builder = builder.with_credentials(Arc::new(OfMachine::new(Arc::clone(machine.credentials()), cloud)));
+        }
+        Arc::new(builder.build().map_err(|error| $fail(&error))?)
+    }};
+}
+
+fn retry() -> RetryConfig {
+    let backoff =
+        BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(10), base: 3.0 };
+    RetryConfig { backoff, max_retries: 5, retry_timeout: Duration::from_secs(2 * 60) }
+}
+
+impl Bucket {
+    pub(in crate::store) fn open(
+        destination: &config::Destination,
+        reporter: Arc<Reporter>,
+        holder: &str,
+        memory: Share,
+    ) -> Result<Self, StoreError> {
+        let url = &destination.url;
+        let fail = |error: &Error| reporter.remote("open", "", error);
+        let refuse = |cause: &str| reporter.text("open", "", cause.to_owned());
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+            return Err(refuse("its URL must not hold credentials or a query; those belong in `options`"));
+        }
+        let mut client = ClientOptions::default();
+        if let Some(file) = &destination.ca_file {
+            let authorities = fs::read(&file.path)
+                .map_err(|error| error.to_string())
+                .and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string()));
+            let authorities = authorities.map_err(|error| {
+                refuse(&file.problem(format_args!("{} cannot be used: {error}", file.path.display())).to_string())
+            })?;
+            client = authorities.into_iter().fold(client, ClientOptions::with_root_certificate);
+        }
+        let folder = Key::from_url_path(url.path()).map_err(|error| refuse(&error.to_string()))?;
+        let (objects, multiparts): (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>) = match url.scheme() {
+            "s3" => {
+                let store = open!(AmazonS3Builder, AmazonS3ConfigKey, &AWS, destination, client, fail);
+                (Arc::clone(&store) as _, store)
+            }
+            "gs" => {
+                let store = open!(GoogleCloudStorageBuilder, GoogleConfigKey, &GOOGLE, destination, client, fail);
+                (Arc::clone(&store) as _, store)
+            }
+            "az" => {
+                let store = open!(MicrosoftAzureBuilder, AzureConfigKey, &AZURE, destination, client, fail);
+                (Arc::clone(&store) as _, store)
+            }
+            scheme => return Err(refuse(&format!("`{scheme}://` is not one of file://, s3://, gs://, az://"))),
+        };
+        Ok(Self::new(objects, multiparts, folder, reporter, holder, memory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_source_of_credentials_is_an_option_of_its_cloud() {
+        assert!(AWS.sources.iter().all(|name| name.parse::<AmazonS3ConfigKey>().is_ok()));
+        assert!(GOOGLE.sources.iter().all(|name| name.parse::<GoogleConfigKey>().is_ok()));
+        assert!(AZURE.sources.iter().all(|name| name.parse::<AzureConfigKey>().is_ok()));
+    }
+}
