@@ -18,8 +18,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     alarm,
-    archive::{self, Limits, Pass, RejectedKind, Verdict, Verified},
-    config::{Query, Report},
+    archive::{self, ArchiveFormat, Limits, Pass, RejectedKind, Verdict, Verified},
+    config::{self, Query, Report},
     ledger::{Claim, LedgerError},
     moengage::{self, Download, Failure},
     outcome::{self, Attempt, OTHER_CONTENT, Outcome, StoredObject},
@@ -558,7 +558,7 @@ impl Work<'_> {
         let mut upload =
             destination.stage(placement, delivery.content_length()).map_err(|error| store_failed(error, delivery))?;
         self.frame.note_memory(upload.waits_for_memory());
-        let mut pass = Pass::start(limits(self.ctx, self.report));
+        let mut pass = Pass::start(archive_limits(&self.ctx.config.limits, self.report.source));
         loop {
             let chunk = match next {
                 Ok(Some(chunk)) => chunk,
@@ -758,10 +758,10 @@ fn describe(report: &Report, entry: &Entry, key: &str, verified: &Verified) -> M
         key: key.to_owned(),
         file_name: report.file_name(partition.id.date),
         format: match verified.format() {
-            archive::Format::Zip => ObjectFormat::Zip,
-            archive::Format::Tar => ObjectFormat::Tar,
-            archive::Format::Gzip if partition.source.is_archive() => ObjectFormat::Gzip,
-            archive::Format::Gzip => ObjectFormat::NdjsonGz,
+            ArchiveFormat::Zip => ObjectFormat::Zip,
+            ArchiveFormat::Tar => ObjectFormat::Tar,
+            ArchiveFormat::Gzip if partition.source.is_archive() => ObjectFormat::Gzip,
+            ArchiveFormat::Gzip => ObjectFormat::NdjsonGz,
         },
         size: verified.size(),
         sha256: verified.sha256().to_owned(),
@@ -805,7 +805,7 @@ async fn describe_again(
     went_on: impl Fn(),
 ) -> Result<Option<Manifest>, StoreError> {
     let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
-    let mut pass = Pass::start(limits(ctx, report));
+    let mut pass = Pass::start(archive_limits(&ctx.config.limits, report.source));
     let mut lines = (!report.source.is_archive()).then(LineCount::default);
     while let Some(chunk) = bytes.next().await {
         let chunk = chunk?;
@@ -822,13 +822,12 @@ async fn describe_again(
     Ok(Some(manifest))
 }
 
-/// What bounds the work on what comes from the vendor. The ratio of a snapshot is of our own making.
-fn limits(ctx: &Context, report: &Report) -> Limits {
-    let limits = &ctx.config.limits;
+/// The limits of an archive of `source`. A snapshot is compressed by moesync, so its ratio is not limited.
+pub fn archive_limits(limits: &config::Limits, source: config::SourceKind) -> Limits {
     Limits {
         archive_bytes: limits.archive_bytes,
         inflated_bytes: limits.inflated_bytes,
-        inflate_ratio: if report.source.is_archive() { limits.inflate_ratio } else { u64::MAX },
+        inflate_ratio: if source.is_archive() { limits.inflate_ratio } else { u64::MAX },
     }
 }
 

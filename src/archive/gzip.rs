@@ -1,12 +1,15 @@
 //! Gzip archives (RFC 1952): one member after another, until nothing is left.
 //!
-//! This file owns the gzip format. Of other formats it knows that what all members hold together may be a tar: then that
-//! is verified as well, and its entries are the archive's.
+//! This file owns the gzip format. The members together may hold a tar: then that is verified as well, and its entries are
+//! the archive's. It must not know other formats.
 
 use super::{
-    Entry, Format, names,
+    ArchiveEntry, ArchiveFormat, Contents, Rejection,
+    inflate::Inflater,
+    input::{Padding, gather, u16_at, u32_at},
+    meter::Meter,
+    names,
     tar::Tar,
-    verifier::{Contents, Inflater, Meter, Padding, Rejection, gather, u16_at, u32_at},
 };
 use crate::magic::{self, HEAD_BYTES, Magic};
 
@@ -24,37 +27,37 @@ const METHOD_DEFLATE: u8 = 8;
 const HEADER_BYTES: usize = 10;
 const TRAILER_BYTES: usize = 8;
 
-/// The format sets no limit to a header's name and comment; this sets one to the whole header.
+/// Longest header. The format does not limit its name and comment.
 const MOST_HEADER_BYTES: usize = 256 * 1024;
 
 /// A gzip archive being read.
 pub(super) struct Gzip {
     inflater: Inflater,
-    part: Part,
+    section: Section,
     /// The bytes so far of the header or trailer being read.
     gathered: Vec<u8>,
     /// Where in `gathered` the header's current field begins.
     field: usize,
     /// The name of the member being read.
     name: String,
-    entries: Vec<Entry>,
+    entries: Vec<ArchiveEntry>,
     inside: Inside,
     padding: Padding,
 }
 
-/// What the members hold together.
+/// The data of all members together.
 enum Inside {
-    /// So far too little to tell.
+    /// Its first bytes, while they are too few to recognize a format.
     Unknown(Vec<u8>),
-    /// Anything, guarded by the members' checksums alone.
+    /// Anything but a tar: only the members' checksums guard it.
     Data,
-    /// A tar, with the count of its own bytes.
+    /// A tar, with a meter of its own.
     Tar(Box<(Tar, Meter)>),
 }
 
-/// What the next byte belongs to.
+/// The section that the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum Section {
     FixedHeader,
     Extra,
     Name,
@@ -70,7 +73,7 @@ impl Gzip {
     pub(super) fn new() -> Gzip {
         Gzip {
             inflater: Inflater::new(),
-            part: Part::FixedHeader,
+            section: Section::FixedHeader,
             gathered: Vec::new(),
             field: 0,
             name: String::new(),
@@ -89,11 +92,11 @@ impl Gzip {
     }
 
     pub(super) fn finish(self, meter: &Meter) -> Result<Contents, Rejection> {
-        let part = match self.part {
-            Part::FixedHeader if self.gathered.is_empty() => return self.contents(),
-            Part::Padding => return self.contents(),
-            Part::Data => "data",
-            Part::Trailer => "trailer",
+        let part = match self.section {
+            Section::FixedHeader if self.gathered.is_empty() => return self.contents(),
+            Section::Padding => return self.contents(),
+            Section::Data => "data",
+            Section::Trailer => "trailer",
             _ => "header",
         };
         let (member, bytes) = (self.entries.len() + 1, meter.consumed());
@@ -105,11 +108,11 @@ impl Gzip {
             Inside::Tar(tar) => {
                 let (tar, meter) = *tar;
                 let contents = tar.finish(&meter).map_err(|rejection| rejection.within("the tar inside"))?;
-                Contents { format: Format::Gzip, ..contents }
+                Contents { format: ArchiveFormat::Gzip, ..contents }
             }
             Inside::Unknown(_) | Inside::Data => {
                 let warnings = names::warnings(&self.entries, |_| None);
-                Contents { format: Format::Gzip, entries: self.entries, warnings }
+                Contents { format: ArchiveFormat::Gzip, entries: self.entries, warnings }
             }
         };
         contents.warnings.extend(self.padding.warning());
@@ -117,21 +120,23 @@ impl Gzip {
     }
 
     fn step(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<(), Rejection> {
-        match self.part {
-            Part::FixedHeader if self.gathered.is_empty() && !self.entries.is_empty() && input.first() == Some(&0) => {
-                self.part = Part::Padding;
+        match self.section {
+            Section::FixedHeader
+                if self.gathered.is_empty() && !self.entries.is_empty() && input.first() == Some(&0) =>
+            {
+                self.section = Section::Padding;
             }
-            Part::FixedHeader => self.fixed_header(input, meter)?,
-            Part::Extra => {
+            Section::FixedHeader => self.fixed_header(input, meter)?,
+            Section::Extra => {
                 let length_known = gather(&mut self.gathered, self.field + 2, input, meter);
                 if length_known {
                     let end = self.field + 2 + usize::from(u16_at(&self.gathered, self.field));
                     if gather(&mut self.gathered, end, input, meter) {
-                        self.next_field(Part::Extra);
+                        self.next_field(Section::Extra);
                     }
                 }
             }
-            Part::Name | Part::Comment => {
+            Section::Name | Section::Comment => {
                 let end = memchr::memchr(0, input);
                 let taken = end.map_or(input.len(), |at| at + 1);
                 let wanted = self.gathered.len() + taken;
@@ -142,13 +147,13 @@ impl Gzip {
                 }
                 gather(&mut self.gathered, wanted, input, meter);
                 if end.is_some() {
-                    if self.part == Part::Name {
+                    if self.section == Section::Name {
                         self.name = name(&self.gathered[self.field..wanted - 1]);
                     }
-                    self.next_field(self.part);
+                    self.next_field(self.section);
                 }
             }
-            Part::HeaderCrc => {
+            Section::HeaderCrc => {
                 if gather(&mut self.gathered, self.field + 2, input, meter) {
                     // RFC 1952: the two low bytes of the CRC-32 of the header before it.
                     let computed = crc32fast::hash(&self.gathered[..self.field]) & 0xffff;
@@ -158,27 +163,27 @@ impl Gzip {
                             "the CRC-16 of its header is {computed:04x}, recorded is {recorded:04x}"
                         )));
                     }
-                    self.next_field(Part::HeaderCrc);
+                    self.next_field(Section::HeaderCrc);
                 }
             }
-            Part::Data => {
+            Section::Data => {
                 let inside = &mut self.inside;
                 let within = meter.within();
                 if self.inflater.inflate(input, meter, |bytes| inside.write(bytes, &within))? {
-                    self.part = Part::Trailer;
+                    self.section = Section::Trailer;
                 }
             }
-            Part::Trailer => self.trailer(input, meter)?,
-            Part::Padding => self.padding.read(input, meter)?,
+            Section::Trailer => self.trailer(input, meter)?,
+            Section::Padding => self.padding.read(input, meter)?,
         }
         Ok(())
     }
 
     fn fixed_header(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<(), Rejection> {
         let whole = gather(&mut self.gathered, HEADER_BYTES, input, meter);
-        // Told by the first wrong byte, however few there are.
+        // The first wrong byte decides.
         if self.gathered.iter().zip(MAGIC).any(|(byte, magic)| *byte != magic) {
-            return Err(Rejection::unverifiable("other data is in its place, after the end of the member before"));
+            return Err(Rejection::unverifiable("other data follows the end of the previous member"));
         }
         if whole {
             let (method, flags) = (self.gathered[2], self.gathered[3]);
@@ -189,30 +194,30 @@ impl Gzip {
                 return Err(Rejection::unverifiable(format!("unsupported header flags {flags:#04x}")));
             }
             self.name.clear();
-            self.next_field(Part::FixedHeader);
+            self.next_field(Section::FixedHeader);
         }
         Ok(())
     }
 
-    /// Goes over to the first field after `done` that this header has, or to the data.
-    fn next_field(&mut self, done: Part) {
+    /// Moves on to the first field after `done` that this header has, or to the data.
+    fn next_field(&mut self, done: Section) {
         let flags = self.gathered[3];
         let optional = [
-            (Part::Extra, FLAG_EXTRA),
-            (Part::Name, FLAG_NAME),
-            (Part::Comment, FLAG_COMMENT),
-            (Part::HeaderCrc, FLAG_HEADER_CRC),
+            (Section::Extra, FLAG_EXTRA),
+            (Section::Name, FLAG_NAME),
+            (Section::Comment, FLAG_COMMENT),
+            (Section::HeaderCrc, FLAG_HEADER_CRC),
         ];
         let after = optional.iter().position(|(part, _)| *part == done).map_or(0, |at| at + 1);
         match optional[after..].iter().find(|(_, flag)| flags & flag != 0) {
             Some((part, _)) => {
-                self.part = *part;
+                self.section = *part;
                 self.field = self.gathered.len();
             }
             None => {
                 self.gathered.clear();
                 self.inflater.restart();
-                self.part = Part::Data;
+                self.section = Section::Data;
             }
         }
     }
@@ -233,15 +238,15 @@ impl Gzip {
             )));
         }
         meter.remember(self.name.as_bytes())?;
-        self.entries.push(Entry { name: std::mem::take(&mut self.name), size, crc32: Some(crc32) });
+        self.entries.push(ArchiveEntry { name: std::mem::take(&mut self.name), size, crc32: Some(crc32) });
         self.gathered.clear();
-        self.part = Part::FixedHeader;
+        self.section = Section::FixedHeader;
         Ok(())
     }
 }
 
 impl Inside {
-    /// Takes the next bytes that came out of the members; `meter` is a fresh one with the archive's limits.
+    /// Takes the next bytes of the members' data; `meter` is a new one with the archive's limits.
     fn write(&mut self, bytes: &[u8], meter: &Meter) -> Result<(), Rejection> {
         match self {
             Inside::Unknown(head) => {
@@ -269,7 +274,7 @@ impl Inside {
     }
 }
 
-/// RFC 1952 says ISO 8859-1; gzip itself writes whatever the file system has, today UTF-8.
+/// ISO 8859-1 by RFC 1952; gzip itself writes the file system's bytes, which are UTF-8 today.
 fn name(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(name) => name.to_owned(),

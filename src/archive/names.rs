@@ -1,24 +1,24 @@
-//! What an entry's name would do to a careless reader.
+//! Names of entries that are dangerous to unpack.
 //!
-//! This file owns the warnings about names. Names are only looked at: an archive is kept whatever its entries are
-//! called, and the warnings tell whoever unpacks it later.
+//! This file owns the warnings about names. An archive is stored whatever its names are; the warnings are for the person or
+//! program that unpacks it later.
 
 use std::collections::HashSet;
 
-use super::Entry;
+use super::ArchiveEntry;
 
-/// Warnings listed before the rest is only counted.
+/// Most warnings listed; the rest is counted.
 const MOST_WARNINGS: usize = 100;
 
-/// Characters of a name that are shown.
+/// Most characters shown of a name.
 const SHOWN_CHARS: usize = 120;
 
-/// Everything odd about the names of `entries`, and what `oddity` says of those that are no files.
-pub(super) fn warnings(entries: &[Entry], oddity: impl Fn(usize) -> Option<&'static str>) -> Vec<String> {
+/// Warnings about the names of `entries`, and those of `oddity`, by index, about entries that are not files.
+pub(super) fn warnings(entries: &[ArchiveEntry], oddity: impl Fn(usize) -> Option<&'static str>) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut unlisted = 0_usize;
     let mut seen = HashSet::with_capacity(entries.len());
-    for (index, Entry { name, .. }) in entries.iter().enumerate() {
+    for (index, ArchiveEntry { name, .. }) in entries.iter().enumerate() {
         // A gzip member need not have a name, and several without one are no duplicates.
         let is_duplicate = !seen.insert(name.as_str()) && !name.is_empty();
         let findings = [
@@ -44,7 +44,7 @@ pub(super) fn warnings(entries: &[Entry], oddity: impl Fn(usize) -> Option<&'sta
     warnings
 }
 
-/// An entry as messages call it, fit for one line of a log.
+/// An entry in messages, on one line of a log.
 pub(super) fn entry(name: &str) -> String {
     if name.chars().nth(SHOWN_CHARS).is_none() {
         return format!("entry {name:?}");

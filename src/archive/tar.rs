@@ -2,26 +2,28 @@
 //!
 //! This file owns the tar format. It must not know that other formats exist.
 //!
-//! Tar has no checksum of its data: what is checked is every header, that each begins where the size of the one before
-//! says, that what fills up the last block of a file is zeros, and that the archive has its end. Where readers disagree
-//! on where a file ends, the archive is refused as ambiguous.
+//! Tar has no checksum of its data. Checked are every header, its place as given by the size of the entry before, the zeros
+//! that fill up the last block of a file, and the end of the archive. An archive is ambiguous, and refused, if readers
+//! disagree on where a file ends.
 
 use super::{
-    Entry, Format, names,
-    verifier::{Contents, Meter, Padding, Rejection, gather},
+    ArchiveEntry, ArchiveFormat, Contents, Rejection,
+    input::{Padding, gather},
+    meter::Meter,
+    names,
 };
 use crate::magic;
 
-/// Everything is a multiple of this.
+/// All structures are multiples of this size.
 const BLOCK_BYTES: usize = 512;
 
-/// The format sets no limit to a long name or an extended header; this sets one to each.
+/// Longest long name or extended header. The format does not limit them.
 const MOST_EXTENSION_BYTES: u64 = 1024 * 1024;
 
-/// The largest size that eleven octal digits say. A larger one is in a pax record, or in binary.
+/// The largest size in eleven octal digits. A larger one is in a pax record, or in binary.
 const MOST_OCTAL: u64 = 0o777_7777_7777;
 
-/// Where a header has its fields.
+/// The fields of a header.
 const NAME: std::ops::Range<usize> = 0..100;
 const SIZE: std::ops::Range<usize> = 124..136;
 const CHECKSUM: std::ops::Range<usize> = 148..156;
@@ -31,30 +33,30 @@ const PREFIX: std::ops::Range<usize> = 345..500;
 
 /// A tar archive being read.
 pub(super) struct Tar {
-    part: Part,
+    section: Section,
     /// The bytes so far of the block or extension being read.
     gathered: Vec<u8>,
-    entries: Vec<Entry>,
-    /// What is odd about the entry with the same index: what it is instead of a file.
+    entries: Vec<ArchiveEntry>,
+    /// For the entry with the same index: what it is instead of a file.
     oddities: Vec<Option<&'static str>>,
-    /// What extensions say of the next entry.
+    /// Extensions of the next entry.
     extended: Extended,
-    /// The name that a global pax header gives to every entry without another.
+    /// The name that a global pax header gives to every entry that has no other.
     global_path: Option<Vec<u8>>,
     /// Zeros after the end: archives are filled up to a whole record.
     padding: Padding,
 }
 
-/// What the next byte belongs to.
+/// The section that the next byte belongs to.
 #[derive(Debug, Clone, Copy)]
-enum Part {
+enum Section {
     Header,
-    /// Contents of the last entry: bytes left, and the zeros that fill up its last block.
+    /// The data of the last entry: bytes left, and the zeros that fill up its last block.
     Data {
         left: u64,
         zeros: usize,
     },
-    /// The contents of an extension.
+    /// The data of an extension.
     Extension {
         kind: Extension,
         size: usize,
@@ -66,7 +68,7 @@ enum Part {
     End,
 }
 
-/// A member that says more about the next one, or about all.
+/// A member that describes the next one, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extension {
     Pax,
@@ -75,7 +77,7 @@ enum Extension {
     LongLink,
 }
 
-/// What extensions say of the next entry. Targets of links are not kept.
+/// Extensions of the next entry. Targets of links are not kept.
 #[derive(Default)]
 struct Extended {
     long_name: Option<Vec<u8>>,
@@ -83,7 +85,7 @@ struct Extended {
     pax: Option<Pax>,
 }
 
-/// The records of a pax header that bear on what is in the archive.
+/// The records of a pax header that bear on the contents of the archive.
 #[derive(Default)]
 struct Pax {
     path: Option<Vec<u8>>,
@@ -94,7 +96,7 @@ struct Pax {
 impl Tar {
     pub(super) fn new() -> Tar {
         Tar {
-            part: Part::Header,
+            section: Section::Header,
             gathered: Vec::new(),
             entries: Vec::new(),
             oddities: Vec::new(),
@@ -106,33 +108,35 @@ impl Tar {
 
     pub(super) fn write(&mut self, mut input: &[u8], meter: &mut Meter) -> Result<(), Rejection> {
         while !input.is_empty() {
-            self.part = self.step(&mut input, meter)?;
+            self.section = self.step(&mut input, meter)?;
         }
         Ok(())
     }
 
     pub(super) fn finish(self, meter: &Meter) -> Result<Contents, Rejection> {
-        let place = match self.part {
-            Part::End => {
+        let place = match self.section {
+            Section::End => {
                 let warnings = names::warnings(&self.entries, |index| self.oddities[index]);
-                return Ok(Contents { format: Format::Tar, entries: self.entries, warnings });
+                return Ok(Contents { format: ArchiveFormat::Tar, entries: self.entries, warnings });
             }
-            Part::Data { .. } => self.entries.last().map_or(String::new(), |entry| names::entry(&entry.name)),
-            Part::Header if self.gathered.is_empty() => "the place of a header or of the end of the archive".to_owned(),
-            Part::Header => "a header".to_owned(),
-            Part::Extension { .. } => "an extended header".to_owned(),
-            Part::Zeros(_) => "what fills up a block".to_owned(),
-            Part::SecondZeroBlock => "the end of the archive, which is two blocks of zeros".to_owned(),
+            Section::Data { .. } => self.entries.last().map_or(String::new(), |entry| names::entry(&entry.name)),
+            Section::Header if self.gathered.is_empty() => {
+                "the place of a header or of the end of the archive".to_owned()
+            }
+            Section::Header => "a header".to_owned(),
+            Section::Extension { .. } => "an extended header".to_owned(),
+            Section::Zeros(_) => "the zeros that fill up a block".to_owned(),
+            Section::SecondZeroBlock => "the end of the archive, which is two blocks of zeros".to_owned(),
         };
         Err(Rejection::corrupt(format!("cut short after {} bytes, in {place}", meter.consumed())))
     }
 
-    /// Reads on in the part at hand; what comes next.
-    fn step(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<Part, Rejection> {
-        match self.part {
-            Part::Header => {
+    /// Reads on in the current section; returns the next one.
+    fn step(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<Section, Rejection> {
+        match self.section {
+            Section::Header => {
                 if !gather(&mut self.gathered, BLOCK_BYTES, input, meter) {
-                    return Ok(Part::Header);
+                    return Ok(Section::Header);
                 }
                 let offset = meter.consumed() - BLOCK_BYTES as u64;
                 let block = std::mem::take(&mut self.gathered);
@@ -141,59 +145,57 @@ impl Tar {
                 self.gathered.clear();
                 next
             }
-            Part::Data { left, zeros } => {
+            Section::Data { left, zeros } => {
                 let taken = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
                 *input = &input[taken..];
                 meter.consume(taken);
                 meter.inflate(taken)?;
                 Ok(match left - taken as u64 {
-                    0 => Part::after_data(zeros),
-                    left => Part::Data { left, zeros },
+                    0 => Section::after_data(zeros),
+                    left => Section::Data { left, zeros },
                 })
             }
-            Part::Extension { kind, size } => {
+            Section::Extension { kind, size } => {
                 if !gather(&mut self.gathered, size, input, meter) {
-                    return Ok(Part::Extension { kind, size });
+                    return Ok(Section::Extension { kind, size });
                 }
                 let contents = std::mem::take(&mut self.gathered);
                 self.extend(kind, &contents)?;
-                Ok(Part::after_data(zeros_after(size as u64)))
+                Ok(Section::after_data(zeros_after(size as u64)))
             }
-            Part::Zeros(left) => {
+            Section::Zeros(left) => {
                 let (now, later) = input.split_at(left.min(input.len()));
                 if let Some(at) = now.iter().position(|byte| *byte != 0) {
                     let at = meter.consumed() + at as u64;
                     return Err(Rejection::corrupt(format!(
-                        "byte {at}: the last block of a file is filled up with something else than zeros"
+                        "byte {at}: the last block of a file is not filled up with zeros"
                     )));
                 }
                 *input = later;
                 meter.consume(now.len());
-                Ok(Part::after_data(left - now.len()))
+                Ok(Section::after_data(left - now.len()))
             }
-            Part::SecondZeroBlock => {
+            Section::SecondZeroBlock => {
                 if !gather(&mut self.gathered, BLOCK_BYTES, input, meter) {
-                    return Ok(Part::SecondZeroBlock);
+                    return Ok(Section::SecondZeroBlock);
                 }
                 if self.gathered.iter().any(|byte| *byte != 0) {
                     let offset = meter.consumed() - 2 * BLOCK_BYTES as u64;
-                    return Err(Rejection::corrupt(format!(
-                        "byte {offset}: a block of zeros alone, where two are the end"
-                    )));
+                    return Err(Rejection::corrupt(format!("byte {offset}: a single block of zeros; the end is two")));
                 }
-                Ok(Part::End)
+                Ok(Section::End)
             }
-            Part::End => self.padding.read(input, meter).map(|()| Part::End),
+            Section::End => self.padding.read(input, meter).map(|()| Section::End),
         }
     }
 
-    /// Reads a header; what comes after it.
-    fn header(&mut self, block: &[u8], meter: &mut Meter) -> Result<Part, Rejection> {
+    /// Reads a header; returns the section after it.
+    fn header(&mut self, block: &[u8], meter: &mut Meter) -> Result<Section, Rejection> {
         if block.iter().all(|byte| *byte == 0) {
             if self.extended.is_some() {
                 return Err(Rejection::corrupt("the archive ends after an extended header, without its entry"));
             }
-            return Ok(Part::SecondZeroBlock);
+            return Ok(Section::SecondZeroBlock);
         }
         check_sum(block)?;
         let size = number(&block[SIZE])?;
@@ -205,7 +207,7 @@ impl Tar {
             _ => None,
         };
         let Some(kind) = extension else { return self.entry(block, size, meter) };
-        // Readers disagree on whether it is about the extension or about the entry after that.
+        // Readers disagree on whether it describes the extension or the entry after that.
         if self.extended.pax.is_some() {
             return Err(Rejection::unverifiable("ambiguous: an extended header is not followed by its entry"));
         }
@@ -216,13 +218,13 @@ impl Tar {
         }
         if size == 0 {
             self.extend(kind, &[])?;
-            return Ok(Part::Header);
+            return Ok(Section::Header);
         }
-        Ok(Part::Extension { kind, size: size as usize })
+        Ok(Section::Extension { kind, size: size as usize })
     }
 
-    /// Reads the header of anything that is no extension.
-    fn entry(&mut self, header: &[u8], recorded: u64, meter: &mut Meter) -> Result<Part, Rejection> {
+    /// Reads the header of an entry.
+    fn entry(&mut self, header: &[u8], recorded: u64, meter: &mut Meter) -> Result<Section, Rejection> {
         let kind = header[TYPE];
         let is_extended = self.extended.is_some();
         let Extended { long_name, pax, .. } = std::mem::take(&mut self.extended);
@@ -239,7 +241,7 @@ impl Tar {
             )));
         }
         let size = match size {
-            // A reader that knows no pax would find the next header elsewhere.
+            // A reader without pax would look for the next header elsewhere.
             Some(size) if size <= MOST_OCTAL && size != recorded => {
                 return Err(within(Rejection::unverifiable(format!(
                     "ambiguous: its size is {size} in its extended header and {recorded} in its header"
@@ -251,20 +253,22 @@ impl Tar {
         let oddity = match kind {
             b'0' | 0 | b'7' if size > 0 && name.ends_with(b"/") => {
                 return Err(within(Rejection::unverifiable(format!(
-                    "ambiguous: it is named like a directory, and has {size} bytes"
+                    "ambiguous: it has a directory's name and {size} bytes"
                 ))));
             }
             b'0' | 0 | b'7' => None,
             b'1'..=b'6' if size > 0 => {
-                return Err(within(Rejection::unverifiable(format!("ambiguous: it is no file, and has {size} bytes"))));
+                return Err(within(Rejection::unverifiable(format!(
+                    "ambiguous: it is not a file and has {size} bytes"
+                ))));
             }
             b'1' => Some("it is a hard link"),
             b'2' => Some("it is a symbolic link"),
             b'3' | b'4' => Some("it is a device"),
             b'5' => None,
             b'6' => Some("it is a pipe"),
-            // A label of the volume, by GNU.
-            b'V' if size == 0 && !is_extended => return Ok(Part::Header),
+            // The label of a volume (GNU).
+            b'V' if size == 0 && !is_extended => return Ok(Section::Header),
             b'M' => {
                 return Err(within(Rejection::unsupported(
                     "split into several archives, of which this is one; have the report delivered in one file",
@@ -278,22 +282,22 @@ impl Tar {
             }
         };
         meter.remember(&name)?;
-        self.entries.push(Entry { name: shown, size, crc32: None });
+        self.entries.push(ArchiveEntry { name: shown, size, crc32: None });
         self.oddities.push(oddity);
         Ok(match size {
-            0 => Part::Header,
-            size => Part::Data { left: size, zeros: zeros_after(size) },
+            0 => Section::Header,
+            size => Section::Data { left: size, zeros: zeros_after(size) },
         })
     }
 
-    /// Takes in what an extension says.
+    /// Reads the data of an extension.
     fn extend(&mut self, kind: Extension, contents: &[u8]) -> Result<(), Rejection> {
         match kind {
             Extension::Pax => self.extended.pax = Some(Pax::parse(contents)?),
             Extension::GlobalPax => {
                 let Pax { path, size, is_sparse } = Pax::parse(contents)?;
                 if size.is_some() || is_sparse {
-                    return Err(Rejection::unverifiable("ambiguous: a global extended header says a size"));
+                    return Err(Rejection::unverifiable("ambiguous: a global extended header has a size"));
                 }
                 self.global_path = path.or(self.global_path.take());
             }
@@ -320,16 +324,16 @@ impl Extended {
     }
 }
 
-impl Part {
-    /// What comes after the contents of a member, whose last block is filled up by `zeros` bytes.
-    fn after_data(zeros: usize) -> Part {
-        if zeros == 0 { Part::Header } else { Part::Zeros(zeros) }
+impl Section {
+    /// The section after the data of a member, whose last block is filled up by `zeros` bytes.
+    fn after_data(zeros: usize) -> Section {
+        if zeros == 0 { Section::Header } else { Section::Zeros(zeros) }
     }
 }
 
 impl Pax {
     /// Reads the records of a pax header, each `LENGTH KEY=VALUE\n`, whose length counts all of it. Of several with the
-    /// same key the last counts; an empty value takes back what was said.
+    /// same key the last counts; an empty value deletes the key.
     fn parse(contents: &[u8]) -> Result<Pax, Rejection> {
         let malformed = || Rejection::corrupt("a record of an extended header is malformed");
         let (mut pax, mut rest) = (Pax::default(), contents);
@@ -354,10 +358,10 @@ impl Pax {
     }
 }
 
-/// Whether the header is what its writer made of it. The sum is of unsigned bytes; historic writers took signed ones.
+/// Checks the header's checksum: the sum of its unsigned bytes, or signed ones by historic writers.
 fn check_sum(header: &[u8]) -> Result<(), Rejection> {
     let Some(recorded) = magic::tar_checksum(header) else {
-        return Err(Rejection::corrupt("no header is there: where its checksum should be is none"));
+        return Err(Rejection::corrupt("there is no header: its checksum is malformed"));
     };
     let spaces = 32 * CHECKSUM.len() as i64;
     let (mut unsigned, mut signed) = (spaces, spaces);
@@ -375,12 +379,12 @@ fn check_sum(header: &[u8]) -> Result<(), Rejection> {
 
 /// A number in octal digits with spaces before and after, or in binary if the highest bit is set (GNU).
 fn number(field: &[u8]) -> Result<u64, Rejection> {
-    let wrong = || Rejection::corrupt("the size in the header is none");
+    let wrong = || Rejection::corrupt("the size in the header is malformed");
     if field[0] & 0x80 != 0 {
         let (high, low) = field.split_at(field.len() - 8);
         let is_small = high[0] == 0x80 && high[1..].iter().all(|byte| *byte == 0);
         let low = low.try_into().map(u64::from_be_bytes).map_err(|_| wrong())?;
-        // Leaves room for arithmetic; no archive is that large.
+        // Leaves room for arithmetic; archives are smaller.
         return Some(low).filter(|low| is_small && *low <= u64::MAX / 4).ok_or_else(wrong);
     }
     let begin = field.iter().position(|byte| *byte != b' ').unwrap_or(field.len());
@@ -406,7 +410,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 fn name(header: &[u8]) -> Vec<u8> {
     let name = until_nul(&header[NAME]);
     let prefix = until_nul(&header[PREFIX]);
-    // GNU has other things at the place of POSIX's prefix, the historic form none.
+    // GNU uses POSIX's prefix for other fields, and the historic form lacks it.
     if &header[MAGIC] == b"ustar\0" && !prefix.is_empty() {
         return [prefix, b"/", name].concat();
     }
@@ -417,7 +421,7 @@ fn name(header: &[u8]) -> Vec<u8> {
 fn long(contents: &[u8]) -> Result<&[u8], Rejection> {
     let name = until_nul(contents);
     if name.is_empty() || contents[name.len()..].iter().any(|byte| *byte != 0) {
-        return Err(Rejection::unverifiable("ambiguous: a long name is empty, or goes on after its end"));
+        return Err(Rejection::unverifiable("ambiguous: a long name is empty, or continues after its NUL"));
     }
     Ok(name)
 }

@@ -1,68 +1,34 @@
 //! The verifier as a push parser: bytes in, in pieces of any length, and a judgement at the end.
 //!
-//! This file owns what the formats share: the limits, inflating, zeros after the end. It must not know threads or
-//! where its bytes come from. How the bytes are cut into pieces never changes the judgement.
+//! This file owns the choice of the format. It must not know threads or where its bytes come from. How the bytes are cut
+//! into pieces never changes the judgement.
 
-use flate2::{Decompress, FlushDecompress, Status};
-
-use super::{Entry, Format, Limits, RejectedKind, gzip::Gzip, tar::Tar, zip::Zip};
+#[cfg(fuzzing)]
+use super::{ArchiveEntry, ArchiveFormat};
+use super::{Contents, Limits, RejectedKind, Rejection, gzip::Gzip, meter::Meter, tar::Tar, zip::Zip};
 use crate::magic::{self, HEAD_BYTES, Magic};
 
-/// What a verified archive holds.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Contents {
-    pub(super) format: Format,
-    pub(super) entries: Vec<Entry>,
-    pub(super) warnings: Vec<String>,
-}
-
-/// Why an archive is not verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rejection {
-    pub(super) kind: RejectedKind,
-    pub(super) message: String,
-}
-
-impl Rejection {
-    pub(super) fn corrupt(message: impl Into<String>) -> Rejection {
-        Rejection { kind: RejectedKind::Corrupt, message: message.into() }
-    }
-
-    pub(super) fn unverifiable(message: impl Into<String>) -> Rejection {
-        Rejection { kind: RejectedKind::Unverifiable, message: message.into() }
-    }
-
-    pub(super) fn unsupported(message: impl Into<String>) -> Rejection {
-        Rejection { kind: RejectedKind::Unsupported, message: message.into() }
-    }
-
-    /// Says in which part of the archive it was.
-    pub(super) fn within(self, part: &str) -> Rejection {
-        Rejection { kind: self.kind, message: format!("{part}: {}", self.message) }
-    }
-}
-
-/// Judges one archive. After the first error it says the same to every further byte.
+/// Judges one archive. After the first error, every further byte gets the same error.
 pub(super) struct Verifier {
     meter: Meter,
-    state: State,
+    parser: Parser,
 }
 
-enum State {
-    /// The first bytes, while they may still become any format, and the evidence when they become none.
-    Beginning(Vec<u8>),
+enum Parser {
+    /// The first bytes, while the format is open. The message quotes them if it is none.
+    Undecided(Vec<u8>),
     Zip(Zip),
     Gzip(Gzip),
     Tar(Tar),
     Rejected(Rejection),
 }
 
-/// How much of something that is no archive is shown, in characters. [`HEAD_BYTES`] hold as many.
+/// Characters shown of bytes that are no archive. [`HEAD_BYTES`] hold as many.
 const SHOWN_CHARS: usize = 120;
 
 impl Verifier {
     pub(super) fn new(limits: Limits) -> Verifier {
-        Verifier { meter: Meter::new(limits), state: State::Beginning(Vec::new()) }
+        Verifier { meter: Meter::new(limits), parser: Parser::Undecided(Vec::new()) }
     }
 
     /// Takes the next bytes.
@@ -71,42 +37,42 @@ impl Verifier {
     ///
     /// As soon as it is certain that the archive is rejected.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Rejection> {
-        let result = match &mut self.state {
-            State::Beginning(_) => self.begin(bytes),
-            State::Zip(zip) => zip.write(bytes, &mut self.meter).map_err(|rejection| rejection.within("zip archive")),
-            State::Gzip(gzip) => {
+        let result = match &mut self.parser {
+            Parser::Undecided(_) => self.begin(bytes),
+            Parser::Zip(zip) => zip.write(bytes, &mut self.meter).map_err(|rejection| rejection.within("zip archive")),
+            Parser::Gzip(gzip) => {
                 gzip.write(bytes, &mut self.meter).map_err(|rejection| rejection.within("gzip archive"))
             }
-            State::Tar(tar) => tar.write(bytes, &mut self.meter).map_err(|rejection| rejection.within("tar archive")),
-            State::Rejected(rejection) => Err(rejection.clone()),
+            Parser::Tar(tar) => tar.write(bytes, &mut self.meter).map_err(|rejection| rejection.within("tar archive")),
+            Parser::Rejected(rejection) => Err(rejection.clone()),
         };
         if let Err(rejection) = &result {
-            self.state = State::Rejected(rejection.clone());
+            self.parser = Parser::Rejected(rejection.clone());
         }
         result
     }
 
-    /// Says that there are no more bytes.
+    /// Ends the archive.
     pub(super) fn finish(self) -> Result<Contents, Rejection> {
-        match self.state {
-            State::Beginning(head) => Err(not_an_archive(&head)),
-            State::Zip(zip) => zip.finish(&self.meter).map_err(|rejection| rejection.within("zip archive")),
-            State::Gzip(gzip) => gzip.finish(&self.meter).map_err(|rejection| rejection.within("gzip archive")),
-            State::Tar(tar) => tar.finish(&self.meter).map_err(|rejection| rejection.within("tar archive")),
-            State::Rejected(rejection) => Err(rejection),
+        match self.parser {
+            Parser::Undecided(head) => Err(not_an_archive(&head)),
+            Parser::Zip(zip) => zip.finish(&self.meter).map_err(|rejection| rejection.within("zip archive")),
+            Parser::Gzip(gzip) => gzip.finish(&self.meter).map_err(|rejection| rejection.within("gzip archive")),
+            Parser::Tar(tar) => tar.finish(&self.meter).map_err(|rejection| rejection.within("tar archive")),
+            Parser::Rejected(rejection) => Err(rejection),
         }
     }
 
     /// Decides the format by the first bytes alone.
     fn begin(&mut self, bytes: &[u8]) -> Result<(), Rejection> {
-        let State::Beginning(head) = &mut self.state else { return Ok(()) };
+        let Parser::Undecided(head) = &mut self.parser else { return Ok(()) };
         let seen_before = head.len();
         head.extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES - seen_before)]);
         let head = std::mem::take(head);
-        self.state = match magic::recognise(&head) {
-            Some(Magic::Zip) => State::Zip(Zip::new()),
-            Some(Magic::Gzip) => State::Gzip(Gzip::new()),
-            Some(Magic::Tar) => State::Tar(Tar::new()),
+        self.parser = match magic::recognise(&head) {
+            Some(Magic::Zip) => Parser::Zip(Zip::new()),
+            Some(Magic::Gzip) => Parser::Gzip(Gzip::new()),
+            Some(Magic::Tar) => Parser::Tar(Tar::new()),
             Some(Magic::Unsupported(name)) => {
                 return Err(Rejection::unsupported(format!(
                     "{name} archive: moesync cannot verify this format; choose zip in the report's settings"
@@ -114,7 +80,7 @@ impl Verifier {
             }
             Some(Magic::Unknown) => return Err(not_an_archive(&head)),
             None => {
-                self.state = State::Beginning(head);
+                self.parser = Parser::Undecided(head);
                 return Ok(());
             }
         };
@@ -127,7 +93,7 @@ fn not_an_archive(head: &[u8]) -> Rejection {
     let message = if head.is_empty() {
         "neither zip, gzip nor tar: it is empty".to_owned()
     } else if head.iter().all(|byte| *byte == 0) {
-        // A tar archive of nothing is nothing but zeros; so is what a failing disk returns.
+        // An empty tar archive is all zeros; so is the output of a failing disk.
         "neither zip, gzip nor tar: it begins with nothing but zeros".to_owned()
     } else {
         let shown: String = String::from_utf8_lossy(head)
@@ -140,224 +106,27 @@ fn not_an_archive(head: &[u8]) -> Rejection {
     Rejection { kind: RejectedKind::NotAnArchive, message }
 }
 
-/// More than any sane report has, and few enough to remember them all in 8 MiB, their names aside.
-const MOST_ENTRIES: usize = 100_000;
-
-/// All names of an archive together, in bytes.
-const MOST_NAME_BYTES: usize = 16 * 1024 * 1024;
-
-/// The ratio is not looked at below this many inflated bytes.
-const RATIO_FLOOR: u64 = 16 * 1024 * 1024;
-
-/// Counts what an archive costs, and stops it at the limits.
-pub(super) struct Meter {
-    limits: Limits,
-    consumed: u64,
-    inflated: u64,
-    entries: usize,
-    name_bytes: usize,
+/// Whether `beginning` is enough to know that the archive cannot be verified, as with rar or an encrypted first entry.
+/// Reads little, so that it may be called on a runtime thread; a later entry is found by a [`super::Pass`].
+pub fn is_unsupported(beginning: &[u8]) -> bool {
+    let beginning = &beginning[..beginning.len().min(16 * 1024)];
+    let limits = Limits { archive_bytes: u64::MAX, inflated_bytes: 256 * 1024, inflate_ratio: u64::MAX };
+    let judged = Verifier::new(limits).write(beginning);
+    judged.is_err_and(|rejection| rejection.kind == RejectedKind::Unsupported)
 }
 
-impl Meter {
-    fn new(limits: Limits) -> Meter {
-        Meter { limits, consumed: 0, inflated: 0, entries: 0, name_bytes: 0 }
-    }
+/// The result that the fuzz targets compare.
+#[cfg(fuzzing)]
+pub type Judgement = Result<(ArchiveFormat, Vec<ArchiveEntry>, Vec<String>), (RejectedKind, String)>;
 
-    /// One for an archive within this one, with the same limits.
-    pub(super) fn within(&self) -> Meter {
-        Meter::new(self.limits)
-    }
-
-    /// Bytes of the archive taken so far.
-    pub(super) fn consumed(&self) -> u64 {
-        self.consumed
-    }
-
-    /// Counts bytes of the archive that were taken.
-    pub(super) fn consume(&mut self, bytes: usize) {
-        self.consumed += bytes as u64;
-    }
-
-    /// How many of `bytes` that an entry yielded may still be looked at.
-    fn admitted(&self, bytes: usize) -> usize {
-        let left = self.limits.inflated_bytes.saturating_sub(self.inflated);
-        usize::try_from(left).map_or(bytes, |left| left.min(bytes))
-    }
-
-    /// Counts bytes that an entry yielded; call it after counting those that they came from.
-    pub(super) fn inflate(&mut self, bytes: usize) -> Result<(), Rejection> {
-        self.inflated += bytes as u64;
-        let Limits { inflated_bytes, inflate_ratio, .. } = self.limits;
-        if self.inflated > inflated_bytes {
-            return Err(Rejection::unverifiable(format!(
-                "it inflates to more than limits.inflated_bytes ({inflated_bytes} bytes)"
-            )));
-        }
-        if self.inflated > RATIO_FLOOR && self.inflated > self.consumed.saturating_mul(inflate_ratio) {
-            return Err(Rejection::unverifiable(format!(
-                "it inflates to more than limits.inflate_ratio ({inflate_ratio}) times its size"
-            )));
-        }
-        Ok(())
-    }
-
-    /// Counts an entry that is going to be remembered.
-    pub(super) fn remember(&mut self, name: &[u8]) -> Result<(), Rejection> {
-        self.entries += 1;
-        self.name_bytes += name.len();
-        if self.entries > MOST_ENTRIES {
-            return Err(Rejection::unverifiable(format!("it has more than {MOST_ENTRIES} entries")));
-        }
-        if self.name_bytes > MOST_NAME_BYTES {
-            return Err(Rejection::unverifiable(format!("its entries' names exceed {MOST_NAME_BYTES} bytes")));
-        }
-        Ok(())
-    }
-}
-
-/// Zeros after the end of an archive, as writers to pipes and tapes put them there to fill up their last block. Nothing
-/// can be hidden in them.
-#[derive(Default)]
-pub(super) struct Padding {
-    bytes: u64,
-}
-
-/// So much at the end of a file is searched for the end of a zip archive by readers that begin there: as long as its
-/// comment may be.
-const SEARCHED_BYTES: u64 = u16::MAX as u64;
-
-impl Padding {
-    /// Takes all of `input`, which must be zeros.
-    pub(super) fn read(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<(), Rejection> {
-        if let Some(at) = input.iter().position(|byte| *byte != 0) {
-            let at = meter.consumed() + at as u64;
-            return Err(Rejection::unverifiable(format!("other data follows its end, at byte {at}")));
-        }
-        self.bytes += input.len() as u64;
-        meter.consume(input.len());
-        *input = &[];
-        Ok(())
-    }
-
-    /// What to say of them.
-    pub(super) fn warning(&self) -> Option<String> {
-        let bytes = self.bytes;
-        match bytes {
-            0 => None,
-            1..=SEARCHED_BYTES => Some(format!("{bytes} zeros follow its end")),
-            _ => Some(format!("{bytes} zeros follow its end: too many for programs that search for it from behind")),
-        }
-    }
-}
-
-/// Takes bytes off the front of `input` until `gathered` has `wanted`; whether it has.
-pub(super) fn gather(gathered: &mut Vec<u8>, wanted: usize, input: &mut &[u8], meter: &mut Meter) -> bool {
-    let missing = wanted.saturating_sub(gathered.len());
-    let (now, later) = input.split_at(missing.min(input.len()));
-    gathered.extend_from_slice(now);
-    meter.consume(now.len());
-    *input = later;
-    gathered.len() >= wanted
-}
-
-/// The little-endian number at `at`.
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-/// The little-endian number at `at`.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
-}
-
-/// The little-endian number at `at`.
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
-}
-
-/// Smaller makes inflating slower (8 KiB: by 40 %), larger no faster.
-const OUTPUT_BYTES: usize = 64 * 1024;
-
-/// Inflates one deflate stream after another; keeps only the length and CRC-32 of what comes out.
-pub(super) struct Inflater {
-    decompress: Decompress,
-    output: Box<[u8]>,
-    checksum: Checksum,
-}
-
-/// Length and CRC-32 of the bytes so far.
-#[derive(Clone, Default)]
-pub(super) struct Checksum {
-    hasher: crc32fast::Hasher,
-    pub(super) size: u64,
-}
-
-impl Checksum {
-    pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-    }
-
-    pub(super) fn crc32(&self) -> u32 {
-        self.hasher.clone().finalize()
-    }
-}
-
-impl Inflater {
-    pub(super) fn new() -> Inflater {
-        Inflater {
-            decompress: Decompress::new(false),
-            output: vec![0; OUTPUT_BYTES].into_boxed_slice(),
-            checksum: Checksum::default(),
-        }
-    }
-
-    /// Forgets the stream before.
-    pub(super) fn restart(&mut self) {
-        self.decompress.reset(false);
-        self.checksum = Checksum::default();
-    }
-
-    /// Takes what it can off the front of `input` and shows `see` what comes out; whether the stream has ended, in which
-    /// case the rest of `input` is not its own. If it has not, all of `input` is taken.
-    pub(super) fn inflate(
-        &mut self,
-        input: &mut &[u8],
-        meter: &mut Meter,
-        mut see: impl FnMut(&[u8]) -> Result<(), Rejection>,
-    ) -> Result<bool, Rejection> {
-        let damaged = || Rejection::corrupt("its deflate stream is damaged");
-        loop {
-            let (taken, given) = (self.decompress.total_in(), self.decompress.total_out());
-            let status = self.decompress.decompress(input, &mut self.output, FlushDecompress::None);
-            // Both are at most the lengths of buffers in memory.
-            let taken = (self.decompress.total_in() - taken) as usize;
-            let given = (self.decompress.total_out() - given) as usize;
-            *input = &input[taken..];
-            self.checksum.update(&self.output[..given]);
-            meter.consume(taken);
-            // What came before a limit was reached, or before the damage, is judged before that.
-            see(&self.output[..meter.admitted(given)])?;
-            meter.inflate(given)?;
-            match status.map_err(|_| damaged())? {
-                Status::StreamEnd => return Ok(true),
-                Status::Ok | Status::BufError if taken == 0 && given == 0 => {
-                    return if input.is_empty() { Ok(false) } else { Err(damaged()) };
-                }
-                Status::Ok | Status::BufError => {}
-            }
-        }
-    }
-
-    /// Of the current stream's output so far.
-    pub(super) fn checksum(&self) -> &Checksum {
-        &self.checksum
-    }
-
-    /// Compressed bytes taken by the current stream.
-    pub(super) fn taken(&self) -> u64 {
-        self.decompress.total_in()
-    }
+/// Judges bytes in exactly these pieces, without the hash, threads and blocks of a [`super::Pass`]: for the fuzz targets.
+#[cfg(fuzzing)]
+pub fn judge_pieces(limits: Limits, pieces: &[&[u8]]) -> Judgement {
+    let mut verifier = Verifier::new(limits);
+    let judged = pieces.iter().try_for_each(|piece| verifier.write(piece)).and_then(|()| verifier.finish());
+    judged
+        .map(|Contents { format, entries, warnings }| (format, entries, warnings))
+        .map_err(|Rejection { kind, message }| (kind, message))
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! Zip archives (PKWARE's APPNOTE.TXT 6.3), read forward only.
 //!
 //! This file owns the zip format: every entry's data is checked against its local header or data descriptor, the
-//! central directory against all that came before it, the end records against the central directory. What bears on the
-//! data (name, method, CRC-32, sizes, offset) must agree everywhere; where headers disagree in anything that says nothing
-//! of the data, as those of some writers do, that is a warning. It must not know that other formats exist. Section
-//! numbers in comments are APPNOTE's.
+//! central directory against the entries, the end records against the central directory. Fields that bear on the data (name,
+//! method, CRC-32, sizes, offset) must agree everywhere; a disagreement in other fields, which some writers produce, is a
+//! warning. It must not know that other formats exist. Section numbers in comments are APPNOTE's.
 
 use std::collections::BTreeMap;
 
 use super::{
-    Entry, Format, names,
-    verifier::{Checksum, Contents, Inflater, Meter, Padding, Rejection, gather, u16_at, u32_at, u64_at},
+    ArchiveEntry, ArchiveFormat, Contents, Rejection,
+    inflate::{Checksum, Inflater},
+    input::{Padding, gather, u16_at, u32_at, u64_at},
+    meter::Meter,
+    names,
 };
 
 /// The first four bytes of each structure.
@@ -23,13 +25,13 @@ mod signature {
     pub(super) const ZIP64_END: u32 = 0x0606_4b50;
     pub(super) const ZIP64_LOCATOR: u32 = 0x0706_4b50;
     pub(super) const END: u32 = 0x0605_4b50;
-    /// The first volume of a split archive, also of one that then needed no second (8.5.3), and what later writers put
-    /// there instead in that case (8.5.4).
+    /// Begins the first volume of a split archive, even if it remains the only one (8.5.3); later writers then put the
+    /// other marker there (8.5.4).
     pub(super) const SPLIT: u32 = DATA_DESCRIPTOR;
     pub(super) const NOT_SPLIT: u32 = 0x3030_4b50;
 }
 
-/// Lengths without the fields of variable length.
+/// Lengths in bytes, without the fields of variable length.
 const SIGNATURE_BYTES: usize = 4;
 const LOCAL_HEADER_BYTES: usize = 30;
 const CENTRAL_HEADER_BYTES: usize = 46;
@@ -45,7 +47,7 @@ const FLAG_STRONG_ENCRYPTION: u16 = 1 << 6;
 const FLAG_UTF8: u16 = 1 << 11;
 const FLAG_MASKED_HEADERS: u16 = 1 << 13;
 
-/// The flags that say how the data is to be read.
+/// The flags that bear on how the data is read.
 const FLAGS_OF_DATA: u16 = FLAG_ENCRYPTED | FLAG_PATCH | FLAG_STRONG_ENCRYPTION | FLAG_MASKED_HEADERS;
 
 const METHOD_STORED: u16 = 0;
@@ -63,20 +65,20 @@ const MODE_SYMLINK: u32 = 0o120_000;
 
 /// A zip archive being read.
 pub(super) struct Zip {
-    part: Part,
+    section: Section,
     /// The bytes so far of the structure being read.
     gathered: Vec<u8>,
     inflater: Inflater,
-    entries: Vec<Local>,
-    directory: Directory,
-    /// Whether the archive begins as the first volume of a split one does.
+    entries: Vec<LocalEntry>,
+    directory: CentralDirectory,
+    /// Whether the archive begins like the first volume of a split one.
     is_marked_split: bool,
     oddities: Oddities,
     padding: Padding,
 }
 
-/// What is odd about headers and says nothing of the data: for each sentence the first entry that it is true of, and of
-/// how many others it is.
+/// Oddities of headers that do not bear on the data: for each sentence the first entry that it applies to, and the number
+/// of others.
 #[derive(Default)]
 struct Oddities(BTreeMap<&'static str, (String, u64)>);
 
@@ -93,14 +95,14 @@ impl Oddities {
     }
 }
 
-/// What the next byte belongs to.
-enum Part {
+/// The section that the next byte belongs to.
+enum Section {
     /// The first four bytes.
     Beginning,
     /// A local header, or the first structure after the last entry.
     Entries,
-    Data(Local, Data),
-    Descriptor(Local),
+    Data(LocalEntry, EntryData),
+    Descriptor(LocalEntry),
     Directory,
     Zip64Locator {
         zip64_end: u64,
@@ -108,60 +110,60 @@ enum Part {
     End {
         zip64: bool,
     },
-    /// Nothing: the archive is complete.
+    /// None: the archive is complete.
     Nothing,
 }
 
-/// The data of one entry, and how its end is found.
-enum Data {
-    /// Stored, with so many bytes still to come.
+/// The data of an entry, by how its end is found.
+enum EntryData {
+    /// Stored, with this many bytes left.
     Stored(u64, Checksum),
-    /// Stored, ended only by a data descriptor.
+    /// Stored, of unknown length: a data descriptor ends it.
     StoredToDescriptor(DescriptorSearch),
-    /// Deflated, with so many bytes still to come if that is known; its last block is marked.
+    /// Deflated, with this many bytes left if that is known; the stream marks its end.
     Deflated(Option<u64>),
 }
 
-/// One entry as found at its place: what its header says until its data is read, then what the data is.
-struct Local {
-    /// Of the local header in the archive.
+/// An entry: the values of its local header, replaced by those of its data once that is read.
+struct LocalEntry {
+    /// Of the local header, from the start of the archive.
     offset: u64,
     name: Box<[u8]>,
     version: u16,
     flags: u16,
     method: u16,
-    /// Date and time in MS-DOS format, only compared.
+    /// Date and time in MS-DOS format; only compared.
     modified: u32,
     /// Whether the local header has a zip64 extra field.
     zip64: bool,
     crc32: u32,
     compressed_size: u64,
     size: u64,
-    /// Whether the local header says CRC-32 and sizes as they are.
+    /// Whether the local header has the right CRC-32 and sizes.
     is_described: bool,
-    /// Whether the central directory has named it.
+    /// Whether the central directory lists it.
     listed: bool,
     symlink: bool,
 }
 
-/// The central directory as found.
+/// The central directory so far.
 #[derive(Default)]
-struct Directory {
+struct CentralDirectory {
     offset: u64,
     bytes: u64,
     headers: u64,
-    /// Whether the last header ends with what may be read as a zip64 locator.
+    /// Whether the last header ends with bytes that may be read as a zip64 locator.
     ends_like_zip64: bool,
 }
 
 impl Zip {
     pub(super) fn new() -> Zip {
         Zip {
-            part: Part::Beginning,
+            section: Section::Beginning,
             gathered: Vec::new(),
             inflater: Inflater::new(),
             entries: Vec::new(),
-            directory: Directory::default(),
+            directory: CentralDirectory::default(),
             is_marked_split: false,
             oddities: Oddities::default(),
             padding: Padding::default(),
@@ -170,16 +172,16 @@ impl Zip {
 
     pub(super) fn write(&mut self, mut input: &[u8], meter: &mut Meter) -> Result<(), Rejection> {
         while !input.is_empty() {
-            let part = std::mem::replace(&mut self.part, Part::Nothing);
-            self.part = match part {
-                Part::Data(local, data) => {
+            let part = std::mem::replace(&mut self.section, Section::Nothing);
+            self.section = match part {
+                Section::Data(local, data) => {
                     let entry = names::entry(&String::from_utf8_lossy(&local.name));
                     self.data(local, data, &mut input, meter).map_err(|rejection| rejection.within(&entry))?
                 }
-                Part::Descriptor(local) => self.descriptor(local, &mut input, meter)?,
-                Part::Nothing => {
+                Section::Descriptor(local) => self.descriptor(local, &mut input, meter)?,
+                Section::Nothing => {
                     self.padding.read(&mut input, meter)?;
-                    Part::Nothing
+                    Section::Nothing
                 }
                 part => self.structure(&part, &mut input, meter)?.unwrap_or(part),
             };
@@ -188,73 +190,78 @@ impl Zip {
     }
 
     pub(super) fn finish(self, meter: &Meter) -> Result<Contents, Rejection> {
-        if self.is_marked_split && !matches!(self.part, Part::Nothing) {
+        if self.is_marked_split && !matches!(self.section, Section::Nothing) {
             return Err(split());
         }
-        let place = match self.part {
-            Part::Nothing => return Ok(self.contents()),
-            Part::Beginning | Part::Entries => "a local header".to_owned(),
-            Part::Data(local, Data::StoredToDescriptor(_)) => {
+        let place = match self.section {
+            Section::Nothing => return Ok(self.contents()),
+            Section::Beginning | Section::Entries => "a local header".to_owned(),
+            Section::Data(local, EntryData::StoredToDescriptor(_)) => {
                 format!("{}, whose data descriptor is missing or wrong", local.entry())
             }
-            Part::Data(local, _) => local.entry(),
-            Part::Descriptor(local) => format!("the data descriptor of {}", local.entry()),
-            Part::Directory => "the central directory".to_owned(),
-            Part::Zip64Locator { .. } | Part::End { .. } => "the end of the central directory".to_owned(),
+            Section::Data(local, _) => local.entry(),
+            Section::Descriptor(local) => format!("the data descriptor of {}", local.entry()),
+            Section::Directory => "the central directory".to_owned(),
+            Section::Zip64Locator { .. } | Section::End { .. } => "the end of the central directory".to_owned(),
         };
         Err(Rejection::corrupt(format!("cut short after {} bytes, in {place}", meter.consumed())))
     }
 
     fn contents(self) -> Contents {
         let symlinks: Vec<bool> = self.entries.iter().map(|local| local.symlink).collect();
-        let entries: Vec<Entry> = self
+        let entries: Vec<ArchiveEntry> = self
             .entries
             .into_iter()
-            .map(|Local { name, size, crc32, .. }| {
+            .map(|LocalEntry { name, size, crc32, .. }| {
                 let name = String::from_utf8(name.into_vec())
                     .unwrap_or_else(|invalid| String::from_utf8_lossy(invalid.as_bytes()).into_owned());
-                Entry { name, size, crc32: Some(crc32) }
+                ArchiveEntry { name, size, crc32: Some(crc32) }
             })
             .collect();
         let mut warnings = names::warnings(&entries, |index| symlinks[index].then_some("it is a symbolic link"));
         warnings.extend(self.oddities.warnings());
         warnings.extend(self.padding.warning());
-        Contents { format: Format::Zip, entries, warnings }
+        Contents { format: ArchiveFormat::Zip, entries, warnings }
     }
 
-    /// Reads on in anything that begins with a signature; what comes after it, once it is complete.
-    fn structure(&mut self, part: &Part, input: &mut &[u8], meter: &mut Meter) -> Result<Option<Part>, Rejection> {
+    /// Reads on in a structure that begins with a signature; returns the next section once it is complete.
+    fn structure(
+        &mut self,
+        part: &Section,
+        input: &mut &[u8],
+        meter: &mut Meter,
+    ) -> Result<Option<Section>, Rejection> {
         if !gather(&mut self.gathered, SIGNATURE_BYTES, input, meter) {
             return Ok(None);
         }
         let offset = meter.consumed() - self.gathered.len() as u64;
         match (part, u32_at(&self.gathered, 0)) {
-            (Part::Beginning, marker @ (signature::SPLIT | signature::NOT_SPLIT)) => {
+            (Section::Beginning, marker @ (signature::SPLIT | signature::NOT_SPLIT)) => {
                 self.is_marked_split = marker == signature::SPLIT;
                 self.gathered.clear();
-                Ok(Some(Part::Entries))
+                Ok(Some(Section::Entries))
             }
-            (Part::Beginning, _) => Ok(Some(Part::Entries)),
-            (Part::Entries, signature::LOCAL_HEADER) => self.local_header(offset, input, meter),
-            (Part::Entries, signature::CENTRAL_HEADER | signature::ZIP64_END | signature::END) => {
+            (Section::Beginning, _) => Ok(Some(Section::Entries)),
+            (Section::Entries, signature::LOCAL_HEADER) => self.local_header(offset, input, meter),
+            (Section::Entries, signature::CENTRAL_HEADER | signature::ZIP64_END | signature::END) => {
                 self.directory.offset = offset;
-                Ok(Some(Part::Directory))
+                Ok(Some(Section::Directory))
             }
-            (Part::Directory, signature::CENTRAL_HEADER) => self.central_header(input, meter),
-            (Part::Directory, signature::ZIP64_END) => self.zip64_end(offset, input, meter),
-            (Part::Directory, signature::END) => self.end(false, input, meter),
-            (Part::Zip64Locator { zip64_end }, signature::ZIP64_LOCATOR) => {
+            (Section::Directory, signature::CENTRAL_HEADER) => self.central_header(input, meter),
+            (Section::Directory, signature::ZIP64_END) => self.zip64_end(offset, input, meter),
+            (Section::Directory, signature::END) => self.end(false, input, meter),
+            (Section::Zip64Locator { zip64_end }, signature::ZIP64_LOCATOR) => {
                 self.zip64_locator(*zip64_end, input, meter)
             }
-            (Part::End { zip64 }, signature::END) => self.end(*zip64, input, meter),
+            (Section::End { zip64 }, signature::END) => self.end(*zip64, input, meter),
             (_, signature::ARCHIVE_EXTRA_DATA | signature::DIGITAL_SIGNATURE) => Err(Rejection::unsupported(format!(
                 "encrypted or signed central directory (a record for that is at byte {offset})"
             ))),
             (part, _) => {
                 let expected = match part {
-                    Part::Entries => "neither a local header nor the central directory",
-                    Part::Directory => "neither a central header nor the end of the central directory",
-                    Part::Zip64Locator { .. } => "no zip64 locator",
+                    Section::Entries => "neither a local header nor the central directory",
+                    Section::Directory => "neither a central header nor the end of the central directory",
+                    Section::Zip64Locator { .. } => "no zip64 locator",
                     _ => "no end of central directory record",
                 };
                 Err(Rejection::corrupt(format!("{expected} is at byte {offset}")))
@@ -263,7 +270,12 @@ impl Zip {
     }
 
     /// 4.3.7
-    fn local_header(&mut self, offset: u64, input: &mut &[u8], meter: &mut Meter) -> Result<Option<Part>, Rejection> {
+    fn local_header(
+        &mut self,
+        offset: u64,
+        input: &mut &[u8],
+        meter: &mut Meter,
+    ) -> Result<Option<Section>, Rejection> {
         if !gather(&mut self.gathered, LOCAL_HEADER_BYTES, input, meter) {
             return Ok(None);
         }
@@ -275,28 +287,34 @@ impl Zip {
         let (header, extra) = self.gathered.split_at(name_end);
         let name = &header[LOCAL_HEADER_BYTES..];
         meter.remember(name)?;
-        let local = Local::parse(offset, header, extra)
+        let local = LocalEntry::parse(offset, header, extra)
             .map_err(|rejection| rejection.within(&names::entry(&String::from_utf8_lossy(name))))?;
         self.gathered.clear();
         self.inflater.restart();
         let descriptor = local.flags & FLAG_DESCRIPTOR != 0;
         let data = match (local.method, descriptor) {
-            // Before a descriptor the size should be zero (4.4.4). A writer that knows it may say it all the same.
-            (METHOD_STORED, false) => Data::Stored(local.compressed_size, Checksum::default()),
+            // With a descriptor the size should be zero (4.4.4), but some writers record it.
+            (METHOD_STORED, false) => EntryData::Stored(local.compressed_size, Checksum::default()),
             (METHOD_STORED, true) if local.compressed_size > 0 => {
-                Data::Stored(local.compressed_size, Checksum::default())
+                EntryData::Stored(local.compressed_size, Checksum::default())
             }
-            (METHOD_STORED, true) => Data::StoredToDescriptor(DescriptorSearch::default()),
-            (_, false) => Data::Deflated(Some(local.compressed_size)),
-            (_, true) => Data::Deflated(None),
+            (METHOD_STORED, true) => EntryData::StoredToDescriptor(DescriptorSearch::default()),
+            (_, false) => EntryData::Deflated(Some(local.compressed_size)),
+            (_, true) => EntryData::Deflated(None),
         };
-        Ok(Some(Part::Data(local, data)))
+        Ok(Some(Section::Data(local, data)))
     }
 
     /// Reads on in an entry's data.
-    fn data(&mut self, local: Local, data: Data, input: &mut &[u8], meter: &mut Meter) -> Result<Part, Rejection> {
+    fn data(
+        &mut self,
+        local: LocalEntry,
+        data: EntryData,
+        input: &mut &[u8],
+        meter: &mut Meter,
+    ) -> Result<Section, Rejection> {
         match data {
-            Data::Stored(left, mut checksum) => {
+            EntryData::Stored(left, mut checksum) => {
                 let (now, later) = input.split_at(at_most(left, input.len()));
                 *input = later;
                 checksum.update(now);
@@ -304,19 +322,19 @@ impl Zip {
                 meter.inflate(now.len())?;
                 match left - now.len() as u64 {
                     0 => self.data_end(local, checksum.size, &checksum),
-                    left => Ok(Part::Data(local, Data::Stored(left, checksum))),
+                    left => Ok(Section::Data(local, EntryData::Stored(left, checksum))),
                 }
             }
-            Data::StoredToDescriptor(mut search) => match search.read(input, meter)? {
+            EntryData::StoredToDescriptor(mut search) => match search.read(input, meter)? {
                 Some((checksum, next_signature)) => {
                     self.gathered.extend_from_slice(&next_signature);
                     let local = local.with_data(checksum.size, &checksum)?;
                     self.entries.push(local);
-                    Ok(Part::Entries)
+                    Ok(Section::Entries)
                 }
-                None => Ok(Part::Data(local, Data::StoredToDescriptor(search))),
+                None => Ok(Section::Data(local, EntryData::StoredToDescriptor(search))),
             },
-            Data::Deflated(left) => {
+            EntryData::Deflated(left) => {
                 let available = left.map_or(input.len(), |left| at_most(left, input.len()));
                 let mut rest = &input[..available];
                 let ended = self.inflater.inflate(&mut rest, meter, |_| Ok(()))?;
@@ -331,27 +349,27 @@ impl Zip {
                         Err(Rejection::corrupt(format!("{left} bytes of its data are not deflated data")))
                     }
                     (false, Some(0)) => Err(Rejection::corrupt("its deflate stream is not complete")),
-                    (false, left) => Ok(Part::Data(local, Data::Deflated(left))),
+                    (false, left) => Ok(Section::Data(local, EntryData::Deflated(left))),
                 }
             }
         }
     }
 
-    fn data_end(&mut self, local: Local, compressed_size: u64, checksum: &Checksum) -> Result<Part, Rejection> {
+    fn data_end(&mut self, local: LocalEntry, compressed_size: u64, checksum: &Checksum) -> Result<Section, Rejection> {
         let local = local.with_data(compressed_size, checksum)?;
         if local.flags & FLAG_DESCRIPTOR != 0 {
-            return Ok(Part::Descriptor(local));
+            return Ok(Section::Descriptor(local));
         }
         self.entries.push(local);
-        Ok(Part::Entries)
+        Ok(Section::Entries)
     }
 
-    /// The descriptor after deflated data. Its form shows only by its values and by what follows: for an empty entry
+    /// Reads the descriptor after deflated data. Only its values and the header after it show its form: for an empty entry
     /// one form is the beginning of another.
-    fn descriptor(&mut self, local: Local, input: &mut &[u8], meter: &mut Meter) -> Result<Part, Rejection> {
-        // An archive that has a descriptor has more than this after its data.
+    fn descriptor(&mut self, local: LocalEntry, input: &mut &[u8], meter: &mut Meter) -> Result<Section, Rejection> {
+        // An archive with a descriptor has more bytes than this after the data.
         if !gather(&mut self.gathered, DescriptorForm::LONGEST + SIGNATURE_BYTES, input, meter) {
-            return Ok(Part::Descriptor(local));
+            return Ok(Section::Descriptor(local));
         }
         let length = DescriptorForm::ALL
             .iter()
@@ -362,7 +380,7 @@ impl Zip {
             .map(|descriptor| descriptor.len());
         match length {
             Some(length) => drop(self.gathered.drain(..length)),
-            // The data is what its local header says, and the next header follows at once.
+            // The local header is right about the data, and the next header follows immediately.
             None if local.is_described && is_header(u32_at(&self.gathered, 0)) => {
                 self.oddities.note("a data descriptor is announced, and there is none", || local.entry());
             }
@@ -371,11 +389,11 @@ impl Zip {
             }
         }
         self.entries.push(local);
-        Ok(Part::Entries)
+        Ok(Section::Entries)
     }
 
     /// 4.3.12
-    fn central_header(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<Option<Part>, Rejection> {
+    fn central_header(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<Option<Section>, Rejection> {
         if !gather(&mut self.gathered, CENTRAL_HEADER_BYTES, input, meter) {
             return Ok(None);
         }
@@ -395,23 +413,23 @@ impl Zip {
         self.directory.ends_like_zip64 =
             self.gathered[comment_end - ZIP64_LOCATOR_BYTES..].starts_with(&signature::ZIP64_LOCATOR.to_le_bytes());
         self.gathered.clear();
-        Ok(Some(Part::Directory))
+        Ok(Some(Section::Directory))
     }
 
     /// 4.3.14
-    fn zip64_end(&mut self, offset: u64, input: &mut &[u8], meter: &mut Meter) -> Result<Option<Part>, Rejection> {
+    fn zip64_end(&mut self, offset: u64, input: &mut &[u8], meter: &mut Meter) -> Result<Option<Section>, Rejection> {
         if !gather(&mut self.gathered, ZIP64_END_BYTES, input, meter) {
             return Ok(None);
         }
         let record = &self.gathered;
-        // Counted from after this field. More would be an extensible data sector, of which none is defined but for
+        // Counted from the end of this field. A larger size means an extensible data sector, which is defined only for
         // encryption (4.4.27).
         if u64_at(record, 4) != (ZIP64_END_BYTES - 12) as u64 {
             return Err(Rejection::unverifiable(
                 "unsupported extensible data in its zip64 end of central directory record",
             ));
         }
-        let Directory { offset: directory, bytes, headers, .. } = self.directory;
+        let CentralDirectory { offset: directory, bytes, headers, .. } = self.directory;
         if u32_at(record, 16) != 0 || u32_at(record, 20) != 0 {
             return Err(split());
         }
@@ -424,7 +442,7 @@ impl Zip {
             same(field, "its zip64 end of central directory record", recorded, found)?;
         }
         self.gathered.clear();
-        Ok(Some(Part::Zip64Locator { zip64_end: offset }))
+        Ok(Some(Section::Zip64Locator { zip64_end: offset }))
     }
 
     /// 4.3.15
@@ -433,7 +451,7 @@ impl Zip {
         zip64_end: u64,
         input: &mut &[u8],
         meter: &mut Meter,
-    ) -> Result<Option<Part>, Rejection> {
+    ) -> Result<Option<Section>, Rejection> {
         if !gather(&mut self.gathered, ZIP64_LOCATOR_BYTES, input, meter) {
             return Ok(None);
         }
@@ -445,11 +463,11 @@ impl Zip {
         }
         same("offset of the zip64 end of central directory record", "its zip64 locator", u64_at(record, 8), zip64_end)?;
         self.gathered.clear();
-        Ok(Some(Part::End { zip64: true }))
+        Ok(Some(Section::End { zip64: true }))
     }
 
     /// 4.3.16
-    fn end(&mut self, zip64: bool, input: &mut &[u8], meter: &mut Meter) -> Result<Option<Part>, Rejection> {
+    fn end(&mut self, zip64: bool, input: &mut &[u8], meter: &mut Meter) -> Result<Option<Section>, Rejection> {
         if !gather(&mut self.gathered, END_BYTES, input, meter) {
             return Ok(None);
         }
@@ -460,12 +478,12 @@ impl Zip {
         let record = &self.gathered;
         let (u16_at, u32_at) = (|at| u64::from(u16_at(record, at)), |at| u64::from(u32_at(record, at)));
         let (most16, most32) = (u64::from(u16::MAX), u64::from(u32::MAX));
-        // A field that is too narrow, or whose writer would rather not say, refers to the zip64 record (4.4.1.4).
+        // A field of all ones refers to the zip64 record (4.4.1.4); some writers use it where the value would fit.
         let deferred = |recorded, most| zip64 && recorded == most;
         if [u16_at(4), u16_at(6)].into_iter().any(|disk| disk != 0 && !deferred(disk, most16)) {
             return Err(split());
         }
-        let Directory { offset: directory, bytes, headers, .. } = self.directory;
+        let CentralDirectory { offset: directory, bytes, headers, .. } = self.directory;
         for (field, recorded, most, found) in [
             ("number of entries on this disk", u16_at(8), most16, headers),
             ("number of entries", u16_at(10), most16, headers),
@@ -479,24 +497,24 @@ impl Zip {
         if let Some(hidden) = self.entries.iter().find(|local| !local.listed) {
             return Err(Rejection::corrupt("it is not in the central directory").within(&hidden.entry()));
         }
-        // A reader that searches from behind finds that one, also where it begins in the last fields of this record.
+        // A reader that searches from the end finds that one, even if it begins in the last fields of this record.
         if memchr::memmem::find(&record[SIGNATURE_BYTES..], &signature::END.to_le_bytes()).is_some() {
             return Err(Rejection::unverifiable(
                 "ambiguous: its end of central directory record has another one in it",
             ));
         }
-        // Python and Info-ZIP look for the locator before this record, whatever the record says.
+        // Python and Info-ZIP always look for the locator before this record.
         if !zip64 && self.directory.ends_like_zip64 {
             return Err(Rejection::unverifiable("ambiguous: its last central header ends like a zip64 locator"));
         }
         self.gathered.clear();
-        Ok(Some(Part::Nothing))
+        Ok(Some(Section::Nothing))
     }
 }
 
-impl Local {
-    /// Reads a local header without its data: `header` up to the end of the name, then the extra fields.
-    fn parse(offset: u64, header: &[u8], extra: &[u8]) -> Result<Local, Rejection> {
+impl LocalEntry {
+    /// Reads a local header: `header` up to the end of the name, then the extra fields.
+    fn parse(offset: u64, header: &[u8], extra: &[u8]) -> Result<LocalEntry, Rejection> {
         let (flags, method) = (u16_at(header, 6), u16_at(header, 8));
         if flags & (FLAG_ENCRYPTED | FLAG_STRONG_ENCRYPTION | FLAG_MASKED_HEADERS) != 0 {
             return Err(Rejection::unsupported(
@@ -517,7 +535,7 @@ impl Local {
         let mut wide_fields = wide;
         let size = widen(u32_at(header, 22), &mut wide_fields)?;
         let compressed_size = widen(u32_at(header, 18), &mut wide_fields)?;
-        Ok(Local {
+        Ok(LocalEntry {
             offset,
             name: header[LOCAL_HEADER_BYTES..].into(),
             version: u16_at(header, 4),
@@ -534,8 +552,8 @@ impl Local {
         })
     }
 
-    /// Checks the header against the data, and keeps what the data is.
-    fn with_data(self, compressed_size: u64, checksum: &Checksum) -> Result<Local, Rejection> {
+    /// Checks the header against the data, and takes over the values of the data.
+    fn with_data(self, compressed_size: u64, checksum: &Checksum) -> Result<LocalEntry, Rejection> {
         let (size, crc32) = (checksum.size, checksum.crc32());
         let is_described = (self.crc32, self.compressed_size, self.size) == (crc32, compressed_size, size);
         for (field, recorded, found) in [
@@ -543,12 +561,12 @@ impl Local {
             ("size", self.size, size),
             ("CRC-32", u64::from(self.crc32), u64::from(crc32)),
         ] {
-            // With a descriptor these should be zero (4.4.4), but a writer that knows them may say them twice.
+            // With a descriptor these should be zero (4.4.4), but some writers record them.
             if recorded != 0 || self.flags & FLAG_DESCRIPTOR == 0 {
                 same(field, "its local header", recorded, found)?;
             }
         }
-        Ok(Local { compressed_size, size, crc32, is_described, ..self })
+        Ok(LocalEntry { compressed_size, size, crc32, is_described, ..self })
     }
 
     fn entry(&self) -> String {
@@ -556,12 +574,10 @@ impl Local {
     }
 }
 
-/// Finds the entry that a central header names, and checks that it says the same: `header` up to the end of the name,
-/// then the extra fields.
-///
-/// What they say differently and says nothing of the data is handed to `note`.
+/// Finds the entry of a central header, and checks that both agree: `header` up to the end of the name, then the extra
+/// fields. Disagreements that do not bear on the data are passed to `note`.
 fn list(
-    entries: &mut [Local],
+    entries: &mut [LocalEntry],
     header: &[u8],
     extra: &[u8],
     mut note: impl FnMut(&'static str),
@@ -587,7 +603,7 @@ fn list(
     if header[CENTRAL_HEADER_BYTES..] != *local.name {
         return Err(Rejection::corrupt(format!("its local header calls it {}", local.entry())));
     }
-    // Only of a name beyond ASCII does a flag say what it is.
+    // The flag for UTF-8 bears only on names that are not ASCII.
     let bearing = if local.name.is_ascii() { FLAGS_OF_DATA } else { FLAGS_OF_DATA | FLAG_UTF8 };
     let flags = u16_at(header, 8);
     for (field, recorded, found) in [
@@ -600,8 +616,8 @@ fn list(
     ] {
         same(field, "the central directory", recorded, found)?;
     }
-    // Of an entry's two headers only the one that needs its zip64 extra field may ask for a reader that knows it: that
-    // is how an entry beyond 4 GiB looks, whose offset is only in the central header.
+    // Only the header with a zip64 extra field needs the version that introduced it. The two differ for an entry at an
+    // offset beyond 4 GiB, which is recorded only in the central header.
     let versions = [(local.version, local.zip64), (u16_at(header, 6), wide.is_some())];
     let widened = match versions {
         [(VERSION_ZIP64, true), (narrow, _)] | [(narrow, _), (VERSION_ZIP64, true)] => {
@@ -621,25 +637,24 @@ fn list(
     Ok(())
 }
 
-/// The search for the end of stored data of unknown length: a descriptor with the length and CRC-32 of all before it,
+/// The search for the end of stored data of unknown length: a descriptor with the length and CRC-32 of the data before it,
 /// followed by a header.
 ///
-/// Only signatures of headers are looked at, and the CRC-32 is carried along, so that the search takes linear time
-/// however many there are.
+/// It stops only at signatures of headers and computes the CRC-32 as it goes, so that it takes linear time.
 #[derive(Default)]
 struct DescriptorSearch {
     /// Of the data before `pending`.
     checksum: Checksum,
-    /// What may yet belong to the descriptor, and the signature after it.
+    /// Bytes that may belong to the descriptor or to the signature after it.
     pending: Vec<u8>,
 }
 
-/// Bytes searched at once.
+/// Most bytes searched in one call.
 const SEARCH_BYTES: usize = 64 * 1024;
 
 impl DescriptorSearch {
-    /// Takes bytes off the front of `input`, up to and with the signature after the descriptor if that is found; then
-    /// what the data is, and that signature.
+    /// Takes bytes off the front of `input`, including the signature after the descriptor if that is found; then returns
+    /// the checksum of the data, and that signature.
     fn read(
         &mut self,
         input: &mut &[u8],
@@ -691,8 +706,8 @@ impl DescriptorSearch {
     }
 }
 
-/// One of the four forms of a data descriptor (4.3.9): the signature is optional, and the sizes are 64 bits wide if the
-/// writer says so in a zip64 extra field, or, as it often is, without saying so.
+/// One of the four forms of a data descriptor (4.3.9): the signature is optional, and the sizes are 64 bits wide if there
+/// is a zip64 extra field, and often without one.
 struct DescriptorForm {
     signed: bool,
     wide: bool,
@@ -713,12 +728,12 @@ impl DescriptorForm {
         (if self.signed { 4 } else { 0 }) + 4 + 2 * (if self.wide { 8 } else { 4 })
     }
 
-    /// The size that a descriptor at the end of `bytes` says.
+    /// The size in a descriptor at the end of `bytes`.
     fn size(&self, bytes: &[u8]) -> u64 {
         if self.wide { u64_at(bytes, bytes.len() - 8) } else { u64::from(u32_at(bytes, bytes.len() - 4)) }
     }
 
-    /// The descriptor of such data; `None` if its sizes don't fit this form.
+    /// The descriptor of such data; `None` if the sizes do not fit this form.
     fn encode(&self, crc32: u32, compressed_size: u64, size: u64) -> Option<Vec<u8>> {
         let mut bytes = Vec::with_capacity(DescriptorForm::LONGEST);
         if self.signed {
@@ -746,7 +761,7 @@ fn zip64_extra(extra: &[u8]) -> Result<Option<&[u8]>, Rejection> {
     let (mut rest, mut zip64) = (extra, None);
     while !rest.is_empty() {
         let damaged = || Rejection::corrupt("its extra fields are damaged");
-        // Too short for a field: some writers align the data so.
+        // Too short for a field: some writers pad to align the data.
         if rest.len() < 4 && rest.iter().all(|byte| *byte == 0) {
             break;
         }
@@ -760,8 +775,8 @@ fn zip64_extra(extra: &[u8]) -> Result<Option<&[u8]>, Rejection> {
     Ok(zip64)
 }
 
-/// A size or offset, taken off the front of the zip64 extra field if it is too large for its own (4.5.3). Without such
-/// a field, the largest number is just a number.
+/// A size or offset, taken off the front of the zip64 extra field if its own field is all ones (4.5.3). Without a
+/// zip64 extra field, all ones are a plain number.
 fn widen(narrow: u32, wide: &mut Option<&[u8]>) -> Result<u64, Rejection> {
     match wide {
         Some(fields) if narrow == u32::MAX => {

@@ -23,7 +23,7 @@ use crate::{
     outcome::Outcome,
     schedule,
     store::{Budget, Destination},
-    sync::{Secrets, ledger_file},
+    sync::{Secrets, archive_limits, ledger_file},
     telemetry::Chain,
 };
 
@@ -175,17 +175,15 @@ async fn targets(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Res
 async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Result<()> {
     let client = moengage::Client::new(&config.network, &config.limits)
         .map_err(|error| Failure::Usage(Chain(&error).to_string()))?;
-    let limits = archive::Limits {
-        archive_bytes: config.limits.archive_bytes,
-        inflated_bytes: config.limits.inflated_bytes,
-        inflate_ratio: config.limits.inflate_ratio,
-    };
     let secrets = Secrets::default();
     for report in &config.reports {
         let checked = async {
             if report.source.is_archive() {
                 match secrets.secret_key(&report.workspace).await {
-                    Ok(secret) => answers(shell, &client, limits, report, &secret).await,
+                    Ok(secret) => {
+                        let limits = archive_limits(&config.limits, report.source);
+                        answers(shell, &client, limits, report, &secret).await
+                    }
                     Err(problem) => (false, problem),
                 }
             } else {

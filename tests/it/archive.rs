@@ -11,7 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use moesync::archive::{Entry, Format, Limits, Pass, Rejected, RejectedKind, TooLarge, Verdict, Verified};
+use moesync::archive::{
+    ArchiveEntry, ArchiveFormat, Limits, Pass, Rejected, RejectedKind, TooLarge, Verdict, Verified,
+};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
@@ -172,7 +174,7 @@ fn zips_of_info_zip_are_verified_whether_to_a_file_or_a_pipe() {
     }
     let piped = run("zip", folder.path(), &["sh", "-c", "cat Email.csv | zip -q - - | cat"]);
     let table = &files()[0].1;
-    let entry = Entry { name: "-".to_owned(), size: table.len() as u64, crc32: Some(crc32fast::hash(table)) };
+    let entry = ArchiveEntry { name: "-".to_owned(), size: table.len() as u64, crc32: Some(crc32fast::hash(table)) };
     assert_eq!(verified(&piped).entries(), [entry]);
 }
 
@@ -406,7 +408,7 @@ fn the_central_directory_may_be_in_another_order() {
 #[test]
 fn an_archive_without_entries_is_verified() {
     let verified = verified(&assemble(&[], &[]));
-    assert_eq!((verified.format(), verified.entries()), (Format::Zip, &[][..]));
+    assert_eq!((verified.format(), verified.entries()), (ArchiveFormat::Zip, &[][..]));
 }
 
 #[test]
@@ -775,7 +777,7 @@ fn a_gzip_archive_is_verified_with_an_entry_for_each_member() {
     let archive = [gzip("a.csv", b"first"), gzip_with_header_crc(b"second"), gzip("c.csv", b"")].concat();
     let verified = verified(&archive);
     assert_eq!(verified.format().as_str(), "gzip");
-    let entry = |name: &str, content: &[u8]| Entry {
+    let entry = |name: &str, content: &[u8]| ArchiveEntry {
         name: name.to_owned(),
         size: content.len() as u64,
         crc32: Some(crc32fast::hash(content)),
