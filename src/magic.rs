@@ -1,12 +1,12 @@
-//! Which format begins with these bytes: the magic numbers of archives.
+//! Recognizing archive formats by their first bytes.
 //!
-//! This file owns how formats are recognized. Names and media types are known to be wrong, so nothing else decides. It
-//! must not know what is then done with the bytes.
+//! This file owns the magic numbers. File names and media types are often wrong, so only the bytes decide. It must not know
+//! what is then done with them.
 
-/// What begins with some bytes.
+/// A format, as far as its first bytes show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Magic {
-    /// A zip archive, with or without the marker of a split one in front.
+    /// A zip archive, with or without the marker of a split one.
     Zip,
     /// A gzip member.
     Gzip,
@@ -14,11 +14,11 @@ pub enum Magic {
     Tar,
     /// An archive of a known format that moesync cannot verify; its name.
     Unsupported(&'static str),
-    /// Nothing that is known.
+    /// No known format.
     Unknown,
 }
 
-/// How many bytes are enough to tell every format: a tar header.
+/// Bytes needed to recognize every format: a tar header.
 pub const HEAD_BYTES: usize = 512;
 
 const UNSUPPORTED: [(&[u8], &str); 8] = [
@@ -32,11 +32,11 @@ const UNSUPPORTED: [(&[u8], &str); 8] = [
     (b"\x1f\x9d\x90", "compress"),
 ];
 
-/// bzip2: after `BZh` and a digit, the first block or, of nothing, the end of the stream.
+/// bzip2: after `BZh` and a digit, the first block or, if it is empty, the end of the stream.
 const BZIP2_BLOCK: &[u8] = b"\x31\x41\x59\x26\x53\x59";
 const BZIP2_END: &[u8] = b"\x17\x72\x45\x38\x50\x90";
 
-/// The format that begins with `head`; `None` when that takes more bytes, at most [`HEAD_BYTES`].
+/// The format that begins with `head`; `None` if more bytes are needed, at most [`HEAD_BYTES`].
 pub fn recognise(head: &[u8]) -> Option<Magic> {
     match head {
         [0x1f, 0x8b, ..] => return Some(Magic::Gzip),
@@ -58,15 +58,15 @@ pub fn recognise(head: &[u8]) -> Option<Magic> {
     Some(if is_tar(head) { Magic::Tar } else { Magic::Unknown })
 }
 
-/// Where a tar header has the size, the checksum, the type, the magic.
+/// Fields of a tar header.
 const TAR_SIZE: usize = 124;
 const TAR_CHECKSUM: std::ops::Range<usize> = 148..156;
 const TAR_TYPE: usize = 156;
 const TAR_MAGIC: usize = 257;
 
-/// Either sign of a tar is enough, so that a header with one of them damaged is known for a damaged tar: the magic of
-/// POSIX or GNU, or a checksum in the form of one. Both have a NUL in them, which no table of text has. The label of a
-/// volume, which GNU tar puts first, has neither magic nor size.
+/// Either the magic of POSIX or GNU or a well-formed checksum is enough, so that a header with one of them damaged is
+/// recognized as a damaged tar. Both contain a NUL, which text does not. The label of a volume, which GNU tar puts first,
+/// has neither magic nor size.
 fn is_tar(head: &[u8]) -> bool {
     let magic = &head[TAR_MAGIC..];
     magic.starts_with(b"ustar\0")
@@ -75,11 +75,11 @@ fn is_tar(head: &[u8]) -> bool {
             && (matches!(head[TAR_SIZE], b'0'..=b'7' | b' ' | 0x80) || head[TAR_TYPE] == b'V'))
 }
 
-/// The checksum that the tar header at the beginning of `header` records; `None` where it has no form that is in use.
+/// The checksum recorded in the tar header at the beginning of `header`; `None` if its form is not in use.
 ///
 /// Every writer fills the field in one way: six digits, NUL, space; six digits, space, NUL; or seven digits and NUL.
-/// Historic ones and Perl's pad it with spaces instead of zeros, and the size as well, which then shows it unless it has
-/// all its digits. No other form is taken, so that the field itself is as well guarded as all that it guards.
+/// Historic writers and Perl's pad it with spaces instead of zeros, and the size as well, which shows it unless the size has
+/// all its digits. Other forms are refused, so that damage to the field itself is detected.
 pub fn tar_checksum(header: &[u8]) -> Option<u32> {
     let digits = match header.get(TAR_CHECKSUM)? {
         [digits @ .., 0, b' '] | [digits @ .., b' ', 0] | [digits @ .., 0] => digits,

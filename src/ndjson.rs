@@ -1,8 +1,7 @@
-//! From the vendor's JSON to lines: what one record looks like in a snapshot.
+//! From the vendor's JSON to the lines of a snapshot.
 //!
-//! This file owns the form of a line. Nothing of a record is dropped or renamed, numbers keep their digits and fields
-//! their order, so that the same data gives the same bytes. It must not know where records come from or how they are
-//! compressed.
+//! This file owns the form of a line. A record keeps all its fields, their names and order, and the digits of its numbers,
+//! so that the same data gives the same bytes. It must not know where records come from or how they are compressed.
 
 use std::{collections::HashSet, fmt};
 
@@ -19,7 +18,7 @@ use crate::config::Shape;
 pub struct Lines {
     /// The text.
     pub text: String,
-    /// How many lines.
+    /// Number of lines.
     pub count: u64,
 }
 
@@ -31,34 +30,34 @@ impl Lines {
     }
 }
 
-/// A record as it came, on one line.
+/// A record, unchanged but for white space, on one line.
 pub fn record(json: &RawValue) -> Lines {
     let mut lines = Lines::default();
     lines.push(|line| compact(json.get(), line));
     lines
 }
 
-/// A record as it came, on one line, with a field in front that the vendor says elsewhere than in the record. A field
-/// of that name in the record itself is left as it is.
+/// A record on one line, with a field in front that the vendor gives outside the record. If the record itself has a field
+/// of that name, it is left unchanged.
 pub fn record_with(field: &str, value: &str, json: &RawValue) -> Lines {
     let mut lines = Lines::default();
     lines.push(|line| with_field(field, value, json, line));
     lines
 }
 
-/// The statistics of one campaign make too many lines to be true.
+/// The statistics of one campaign exceed a plausible size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the statistics of campaign {campaign_id} make more than {MOST_TEXT} bytes of lines")]
 pub struct TooMuch {
     campaign_id: String,
 }
 
-/// What the vendor lists for one campaign, as lines in the given shape; one that names only the campaign where it lists
-/// nothing.
+/// The vendor's statistics of one campaign, as lines in the given shape. An empty list gives one line with the campaign
+/// only.
 ///
 /// # Errors
 ///
-/// If that is far more than any campaign has.
+/// The lines exceed a size that is far beyond any campaign's.
 pub fn statistics(campaign_id: &str, json: &RawValue, shape: Shape) -> Result<Lines, TooMuch> {
     let mut listed: Vec<&RawValue> = serde_json::from_str(json.get()).unwrap_or_else(|_| vec![json]);
     if listed.is_empty() {
@@ -90,11 +89,11 @@ fn with_field(field: &str, value: &str, json: &RawValue, line: &mut String) {
         Some(Object(fields)) if fields.is_empty() => line.truncate(from),
         Some(_) => {
             compact(json.get(), line);
-            // The record's own brackets: the first makes way, the last stays.
+            // Of the record's own braces, the first is removed and the last stays.
             line.remove(from + 1);
             return;
         }
-        // Nobody has seen one, and nothing is dropped for being odd.
+        // Not an object, which has not been seen yet; it is kept.
         None => {
             line.push_str("\"value\":");
             compact(json.get(), line);
@@ -103,7 +102,7 @@ fn with_field(field: &str, value: &str, json: &RawValue, line: &mut String) {
     line.push('}');
 }
 
-/// What statistics are split by, from the outside in: the field that holds the parts, and the column that names one.
+/// Dimensions of statistics, from the outside in: the field that holds the parts, and the column for a part's name.
 const SPLITS: [(&str, &str); 3] = [("platforms", "platform"), ("locales", "locale"), ("variations", "variation")];
 
 /// One line for each platform, locale and variation. Metrics become columns, named by their path: `clicks` of
@@ -137,13 +136,13 @@ fn rows(campaign_id: &str, element: &RawValue, lines: &mut Lines) -> Result<(), 
     })
 }
 
-/// Most bytes of lines that the statistics of one campaign make. No campaign comes near; a hostile one ends there.
+/// Most bytes of lines for one campaign. Real campaigns stay far below; it bounds hostile ones.
 const MOST_TEXT: usize = 64 * 1024 * 1024;
 
-/// How deep metrics are taken apart; what lies deeper stays one column.
+/// Depth to which metrics are flattened; deeper values stay one column.
 const DEEPEST: usize = 16;
 
-/// Columns in their order, each name once.
+/// Columns in order, with unique names.
 #[derive(Clone, Default)]
 struct Columns<'a> {
     values: Vec<(String, &'a RawValue)>,
@@ -154,7 +153,7 @@ impl<'a> Columns<'a> {
     fn push(&mut self, name: &str, json: &'a RawValue) {
         let is_split = |name: &str| name == "campaign_id" || SPLITS.iter().any(|(_, column)| *column == name);
         let mut name = name.to_owned();
-        // Two paths can come to one name; a reader would see only one of them.
+        // Two paths can give the same name, and most readers keep only one of two equal names.
         while is_split(&name) || self.names.contains(&name) {
             name.push('_');
         }
@@ -175,7 +174,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Goes down the splits, one after the other; `outer` are the columns found on the way. Says when to stop.
+/// Descends through the dimensions; `outer` are the columns of the outer ones. Stops at the first error of `emit`.
 fn split<'a>(
     json: &'a RawValue,
     names: &mut Vec<String>,
@@ -217,12 +216,12 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The fields of an object as text, in their order; `None` when `json` is no object.
+/// The fields of an object in their order; `None` if `json` is not an object.
 pub fn fields(json: &RawValue) -> Option<Vec<(String, &RawValue)>> {
     Object::of(json).map(|object| object.0)
 }
 
-/// What a field says, if it is a text or a number and not empty.
+/// The value of a field, if it is a number or a string that is not empty.
 pub fn text(fields: &[(String, &RawValue)], name: &str) -> Option<String> {
     let (_, value) = fields.iter().find(|(key, _)| key == name)?;
     let text = match value.get().as_bytes().first()? {
@@ -233,8 +232,7 @@ pub fn text(fields: &[(String, &RawValue)], name: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// A JSON string. One with half a surrogate pair, which JSON can escape and UTF-8 cannot hold, is shown with its bytes
-/// escaped.
+/// A JSON string. Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, is kept as escaped bytes.
 pub struct Text(pub String);
 
 impl<'de> Deserialize<'de> for Text {

@@ -1,7 +1,7 @@
-//! The signature by which MoEngage knows who asks for an archive.
+//! The signature of a request for an archive.
 //!
-//! This file owns the one formula. It must not know where the signature travels: `campaign_report` sends it in a
-//! header, `daily_dump` in the query.
+//! This file owns the formula. It must not know how the signature is sent: `campaign_report` uses a header, `daily_dump` the
+//! query.
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 /// Signs a file name: `hex(sha256(APP_ID + "|" + FILENAME + "|" + SECRET_KEY))`, lower case, over the UTF-8 bytes of
 /// the *unescaped* file name (seed documents 000 and 001, "Generating Signature").
 ///
-/// The result is itself a credential for that one file, hence a secret.
+/// The result is a credential for that one file, so it is a secret.
 pub fn sign(app_id: &str, file_name: &str, secret_key: &SecretString) -> SecretString {
     let digest = Sha256::new()
         .chain_update(app_id)

@@ -1,4 +1,4 @@
-//! Gzip archives: the bytes of a gzip, and the same bytes as what a whole gzip holds, which may be a tar.
+//! Gzip archives: the input as a gzip, and the input as the data of a valid gzip, which may be a tar.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let mut held = bytes.to_vec();
     moesync_fuzz::sum_headers(&mut held);
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    // Neither fails: it is all in memory.
+    // Neither fails in memory.
     if encoder.write_all(&held).is_ok()
         && let Ok(packed) = encoder.finish()
     {

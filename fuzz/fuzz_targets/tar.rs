@@ -1,4 +1,4 @@
-//! Tar archives, as they come and with right checksums of their headers.
+//! Tar archives: the input unchanged, and with the right checksums of its headers.
 
 #![no_main]
 

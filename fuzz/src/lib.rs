@@ -1,5 +1,5 @@
-//! What must hold of every byte stream: the verifier does not panic, its memory is bounded, and how the bytes are cut does
-//! not change the judgement.
+//! Properties of the verifier for every byte stream: it does not panic, its memory is bounded, and how the bytes are cut
+//! does not change the judgement.
 
 // Links to moesync's own files.
 pub mod archive;
@@ -11,14 +11,14 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Without a ratio, which is measured where a block ends: a `Pass` cuts all archives into the same blocks. The other
-/// limits bound the time of an input.
+/// No ratio, because it is measured at the end of a block, and these blocks differ from those of a `Pass`. The other limits
+/// bound the time of an input.
 const LIMITS: Limits = Limits { archive_bytes: u64::MAX, inflated_bytes: 4 * 1024 * 1024, inflate_ratio: u64::MAX };
 
-/// The names of an archive are remembered, and they alone: twice what the verifier admits, for a buffer that grows.
+/// Most memory of a verifier. It keeps only names: twice the bytes that it admits, for a buffer that grows.
 const MOST_MEMORY: usize = 48 * 1024 * 1024;
 
-/// Panics if what must hold does not. `at` chooses where the bytes are cut.
+/// Panics if a property does not hold. `at` selects where the bytes are cut.
 pub fn check(bytes: &[u8], at: u16) {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
@@ -36,8 +36,8 @@ fn judge(pieces: &[&[u8]]) -> Judgement {
     judge_pieces(LIMITS, pieces)
 }
 
-/// Gives every block that looks like a tar header the checksum that it would have: without it, hardly a change to a header
-/// comes any further.
+/// Gives every block that looks like a tar header the right checksum: otherwise nearly every change to a header is refused
+/// there.
 pub fn sum_headers(bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(512).filter(|block| block[257..].starts_with(b"ustar")) {
         block[148..156].fill(b' ');
@@ -46,7 +46,7 @@ pub fn sum_headers(bytes: &mut [u8]) {
     }
 }
 
-/// Takes the two bytes that choose where to cut off the front of a fuzzer's input.
+/// Splits off the first two bytes of a fuzzer's input, which select where to cut.
 pub fn cut(input: &[u8]) -> Option<(u16, &[u8])> {
     let (at, bytes) = input.split_at_checked(2)?;
     Some((u16::from_le_bytes([at[0], at[1]]), bytes))

@@ -1,12 +1,11 @@
 //! Memory for bytes on their way to a destination.
 //!
-//! This file owns how much of it there is and who waits for more. It must not know what the bytes are or how they are
-//! sent.
+//! This file owns its amount and the waiting for it. It must not know what the bytes are or how they are sent.
 //!
-//! The memory is divided among the destinations when they are opened, so that a destination that hangs holds its own
-//! share and no other's. Within a share, a part takes memory in blocks, as its bytes arrive. Waiting ends, because of
-//! the reserve: room for one whole part, which one upload at a time may fill when the rest of the share is in use. An
-//! upload that does not fill it in time while others wait for it has to end ([`Part::overstays`]).
+//! The memory is divided among the destinations when they are opened, so that a destination that hangs holds only its own
+//! share. Within a share, a part takes memory in blocks as its bytes arrive. When all of a share is in use, one upload at a
+//! time may fill the reserve, which has room for one whole part. An upload that does not fill it in time while others wait
+//! has to end ([`Part::overstays`]), so every wait ends.
 
 use std::{
     sync::{
@@ -26,22 +25,22 @@ use tokio::{
 use super::MIB;
 use crate::config;
 
-/// How much memory a part takes at once, and how much is gathered before it is written to a file.
+/// Size of a block in bytes: a part takes memory in blocks, and a file is written in them.
 pub(super) const BLOCK_BYTES: u64 = MIB / 4;
 
 /// Size of the largest part, and of the reserve.
 pub(super) const LARGE_PART_BYTES: u64 = 8 * MIB;
 
-/// Memory of all destinations together, in bytes, besides that of copies.
+/// Memory of all destinations together, in bytes, without that of copies.
 const PARTS_BYTES: u64 = 32 * MIB - LARGE_PART_BYTES;
 
-/// Memory of one directory, in bytes. Where more files are written at once, their bytes are written as they come.
+/// Memory of one directory, in bytes. When it is in use, bytes for further files are written as they arrive.
 const DIRECTORY_BYTES: u64 = 2 * MIB;
 
 /// How long an upload may take to fill the reserve while others wait for it.
 const RESERVE_TIME: Duration = Duration::from_secs(30);
 
-/// How often it is looked at whether others wait for the reserve, once that time is over.
+/// How often an upload that has exceeded that time checks whether others wait.
 const RESERVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The process's memory for uploads: 32 MiB. With more than three object stores, 8 MiB for each of them, and 8 MiB for
@@ -54,12 +53,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Of a process with one destination.
+    /// The budget of a process with one destination.
     pub fn new() -> Self {
         Self::of(0, 1)
     }
 
-    /// Of a process with these destinations.
+    /// The budget of a process with these destinations.
     pub fn for_destinations(destinations: &[config::Destination]) -> Self {
         let directories = destinations.iter().filter(|destination| destination.is_directory()).count();
         Self::of(directories as u64, (destinations.len() - directories) as u64)
@@ -71,7 +70,7 @@ impl Budget {
         Budget { store_bytes, copying: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Of the same process, with these destinations in place of those that it had. What is under way there keeps its share.
+    /// The budget of the same process after a reload, with these destinations. Uploads in progress keep their old share.
     pub fn redivided(&self, destinations: &[config::Destination]) -> Self {
         Budget { copying: Arc::clone(&self.copying), ..Self::for_destinations(destinations) }
     }
@@ -105,7 +104,7 @@ impl Default for Budget {
     }
 }
 
-/// What one destination has of the budget. Clones are the same share.
+/// One destination's share of the budget. Clones are the same share.
 #[derive(Debug, Clone)]
 pub(super) struct Share {
     pool: Arc<Pool>,
@@ -120,8 +119,8 @@ struct Pool {
     reserve: Arc<Semaphore>,
     /// How many uploads wait for memory.
     waiting: AtomicUsize,
-    /// Empty blocks, filled again rather than freed: an allocator that is given large buffers back by many threads keeps
-    /// half as much again as is in use. With those in use they are never more than the share.
+    /// Empty blocks for reuse: an allocator to which many threads return large buffers keeps half as much again as is in
+    /// use. Together with the blocks in use they never exceed the share.
     idle: Mutex<Vec<BytesMut>>,
 }
 
@@ -131,8 +130,8 @@ impl Share {
         Part::new(self, capacity, None)
     }
 
-    /// An empty part for a copy. There is one at a time in the process, with memory of its own, so that no upload that
-    /// waits for a copy keeps it waiting.
+    /// An empty part for a copy. There is one at a time in the process, with memory of its own, so that a copy never waits
+    /// for the upload that waits for it.
     pub(super) async fn copying(&self, capacity: u64) -> Part {
         Part::new(self, capacity, Some(Reserve { since: None, _permit: acquire(&self.copying, 1).await }))
     }
@@ -162,10 +161,10 @@ async fn acquire(semaphore: &Arc<Semaphore>, permits: u32) -> OwnedSemaphorePerm
     Arc::clone(semaphore).acquire_many_owned(permits).await.expect("the budget is open")
 }
 
-/// The right to fill one part whatever else is in use.
+/// Permission to fill one part when all other memory is in use.
 #[derive(Debug)]
 struct Reserve {
-    /// Since when; `None` of a copy's, for which no upload waits.
+    /// Since when; `None` for a copy, for which no upload waits.
     since: Option<Instant>,
     _permit: OwnedSemaphorePermit,
 }
@@ -223,8 +222,8 @@ impl Part {
         self.length == 0
     }
 
-    /// Moves what fits into the memory that the part has, or that is free, from the front of `chunk` into the part. What
-    /// is left of `chunk` does not fit: the part is full, or there is no memory at present.
+    /// Moves bytes from the front of `chunk` into the part, as far as its memory and the free memory allow. If bytes remain,
+    /// the part is full or no memory is free.
     pub(super) fn fill(&mut self, chunk: &mut Bytes) {
         while !chunk.is_empty() && !self.is_full() {
             if self.room() == 0 && !self.take_now() {
@@ -254,8 +253,7 @@ impl Part {
         }
     }
 
-    /// Returns once the part has to be given up: it has had the reserve for its time, is still being filled, and other
-    /// uploads wait.
+    /// Returns once the part has held the reserve for [`RESERVE_TIME`], is not full, and other uploads wait.
     pub(super) async fn overstays(&self) {
         let Some(since) = self.memory.reserve.as_ref().and_then(|reserve| reserve.since) else {
             return std::future::pending().await;
@@ -276,7 +274,7 @@ impl Part {
         self.blocks.iter().map(|block| &block[..])
     }
 
-    /// Gives the memory back, to be filled again.
+    /// Returns the memory for reuse.
     pub(super) fn recycle(self) {
         let Part { pool, blocks, memory, .. } = self;
         recycle(&pool, blocks, memory);
@@ -321,7 +319,7 @@ impl Part {
 }
 
 fn recycle(pool: &Pool, blocks: Vec<BytesMut>, memory: Memory) {
-    // What the reserve gave is not counted among what may be idle.
+    // Blocks of the reserve are not counted as idle.
     let counted = memory.common.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) / BLOCK_BYTES as usize;
     for block in blocks.into_iter().take(counted) {
         pool.recycle(block);
@@ -329,7 +327,7 @@ fn recycle(pool: &Pool, blocks: Vec<BytesMut>, memory: Memory) {
     drop(memory);
 }
 
-/// A part whose bytes do not change any more.
+/// A part whose bytes no longer change.
 pub(super) struct Frozen {
     blocks: Vec<Bytes>,
     pool: Arc<Pool>,
@@ -337,12 +335,12 @@ pub(super) struct Frozen {
 }
 
 impl Frozen {
-    /// The bytes, to be sent. They stay in memory for as long as either lives.
+    /// The bytes to send. They stay in memory until both are dropped.
     pub(super) fn payload(&self) -> PutPayload {
         self.blocks.iter().cloned().collect()
     }
 
-    /// Gives the memory back, to be filled again. What the sender has not let go of is freed with that.
+    /// Returns the memory for reuse. Blocks that the sender still holds are freed instead.
     pub(super) fn recycle(self) {
         let blocks = self.blocks.into_iter().map_while(|block| block.try_into_mut().ok()).collect();
         recycle(&self.pool, blocks, self.memory);
@@ -409,7 +407,7 @@ mod tests {
             let waiting = second.grow();
             let mut waiting = std::pin::pin!(waiting);
             assert!(futures::poll!(waiting.as_mut()).is_pending());
-            // Nothing ends for others before its time, nor because time passes alone.
+            // An upload has to end only after its time, and only if others wait.
             tokio::time::timeout(RESERVE_TIME - Duration::from_secs(1), first.overstays()).await.unwrap_err();
             tokio::time::timeout(Duration::from_secs(2), first.overstays()).await.unwrap();
             first.freeze().recycle();

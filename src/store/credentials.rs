@@ -1,7 +1,7 @@
-//! Where the credentials of an object store come from, and what is said where there are none.
+//! Sources of an object store's credentials.
 //!
-//! This file owns the last resort: the metadata address of a cloud's machines, which answers only there and elsewhere
-//! takes long to fail. It must not know what the credentials open.
+//! This file owns the last source, the metadata address of a cloud's machines, which answers only on those and is slow to
+//! fail elsewhere, and the error if there are no credentials. It must not know what the credentials are used for.
 
 use std::{env, error::Error, fmt, path::Path, sync::Arc, time::Duration};
 
@@ -12,17 +12,17 @@ use tokio::time::timeout;
 /// Longest time for the metadata address to give credentials. On a machine that has some it takes milliseconds.
 const METADATA_TIME: Duration = Duration::from_secs(5);
 
-/// What differs between the clouds.
+/// Differences between the clouds.
 pub(super) struct Cloud {
-    /// What the names of its environment variables begin with.
+    /// Prefix of its environment variables.
     pub(super) environment: &'static str,
-    /// Options any of which says where credentials are, or that none are needed.
+    /// Options that set credentials, point to them, or make them unnecessary.
     pub(super) sources: &'static [&'static str],
-    /// A file below the home folder that is read as well.
+    /// A file below the home folder that is also read.
     file: Option<&'static str>,
-    /// Where credentials may be, in words.
+    /// Where credentials may be, for the error message.
     places: &'static str,
-    /// Where one would expect them to be read from, and they are not.
+    /// Usual places that are not read, for the error message.
     not_read: &'static str,
 }
 
@@ -76,7 +76,7 @@ pub(super) static AZURE: Cloud = Cloud {
 };
 
 impl Cloud {
-    /// The variables of this process that configure the cloud's stores, as names of options and their values.
+    /// The environment variables that configure the cloud's stores, as names of options and their values.
     pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> {
         let texts =
             env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -85,7 +85,7 @@ impl Cloud {
             .map(|(name, value)| (name.to_ascii_lowercase(), value))
     }
 
-    /// Whether nothing says where credentials are, so that only the machine can have some. `value` gives an option's.
+    /// Whether no option or file gives credentials, so that only the machine can. `value` returns an option's value.
     pub(super) fn has_no_source(&self, value: impl Fn(&str) -> Option<String>) -> bool {
         let is_set = |option: &&str| value(option).is_some_and(|value| !value.is_empty() && value != "false");
         let home = env::var_os("HOME");
@@ -111,7 +111,7 @@ pub(super) struct NoCredentials {
     not_read: &'static str,
 }
 
-/// Credentials that the machine's metadata address is asked for, in bounded time.
+/// Credentials from the machine's metadata address, in bounded time.
 pub(super) struct OfMachine<C> {
     machine: Arc<dyn CredentialProvider<Credential = C>>,
     cloud: &'static Cloud,

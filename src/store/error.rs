@@ -1,7 +1,7 @@
-//! What is said when a destination refuses.
+//! Errors of destinations.
 //!
-//! This file owns the wording and the removal of everything secret: what destinations and their libraries say may hold
-//! credentials, signatures in URLs, or an answer that repeats the signed request.
+//! This file owns their wording and the removal of secrets: messages of destinations and their libraries may hold
+//! credentials, signatures in URLs, or a response that repeats the signed request.
 
 use std::{error::Error, fmt, io};
 
@@ -10,10 +10,10 @@ use secrecy::ExposeSecret;
 use super::credentials::NoCredentials;
 use crate::config;
 
-/// Longest cause that is passed on, in characters.
+/// Longest cause in an error, in characters.
 const CAUSE_CHARS: usize = 1_000;
 
-/// Shorter values are not looked for in messages: they are no secrets, and would blank out half of a sentence.
+/// Shortest value that is removed from messages, in characters: shorter ones are not secrets, and occur in ordinary words.
 const SECRET_CHARS: usize = 6;
 
 /// Options whose values may be shown.
@@ -22,8 +22,8 @@ const SHOWN_OPTIONS: [&str; 8] =
 
 /// A destination refused or could not be reached.
 ///
-/// There is one kind only: every such failure is tried again later, and what to do about it is for a person to read.
-/// The cause is part of the text, rather than chained, because it is passed on only after secrets were taken out.
+/// There is one kind only: every such failure is retried later, and the text tells a person what to do. The cause is part
+/// of the text, not chained, because secrets are removed from it first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct StoreError {
     operation: &'static str,
@@ -47,7 +47,7 @@ impl fmt::Display for StoreError {
     }
 }
 
-/// Makes the errors of one destination, without its secrets.
+/// Creates the errors of one destination, without its secrets.
 pub(super) struct Reporter {
     destination: String,
     secrets: Vec<String>,
@@ -68,7 +68,7 @@ impl Reporter {
         });
         secrets.extend(credentials);
         secrets.retain(|secret| secret.chars().count() >= SECRET_CHARS);
-        // The longest first, lest a part of one be taken out and the rest stay.
+        // Longest first, because one secret may contain another.
         secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
         Reporter { destination: destination.name.clone(), secrets }
     }
@@ -107,7 +107,7 @@ impl Reporter {
         self.error(operation, key, &cause, hint)
     }
 
-    /// A refusal of what takes the permission to list.
+    /// A refusal of a request that needs the permission to list.
     pub(super) fn unlisted(&self, operation: &'static str, key: &str, error: &object_store::Error) -> StoreError {
         let hint = "its credentials may write and read, so it is listing that is not allowed: allow s3:ListBucket on the \
                     bucket (storage.objects.list at Google)";
@@ -128,7 +128,7 @@ impl Reporter {
     }
 }
 
-/// An error with everything below it. Where there are no credentials, just that.
+/// An error with its causes. If credentials are missing, only that.
 fn causes(error: &object_store::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -145,13 +145,10 @@ fn causes(error: &object_store::Error) -> String {
     text
 }
 
-/// What to do about an error that the store, or TLS, names in its own words.
+/// What to do about an error that only the message of the store or of TLS identifies.
 fn hint_of_code(cause: &str) -> Option<&'static str> {
     const HINTS: [(&str, &str); 4] = [
-        (
-            "<Code>RequestTimeTooSkewed</Code>",
-            "set this machine's clock (`timedatectl`): the store's shows another time",
-        ),
+        ("<Code>RequestTimeTooSkewed</Code>", "set this machine's clock (`timedatectl`): the store's clock differs"),
         ("<Code>ExpiredToken</Code>", "its credentials have expired: renew them"),
         (
             "x-amz-checksum-",
@@ -163,7 +160,7 @@ fn hint_of_code(cause: &str) -> Option<&'static str> {
     HINTS.iter().find(|(code, _)| cause.contains(code)).map(|(_, hint)| *hint)
 }
 
-/// Of an XML error document only code and message: the rest may repeat the signed request, tokens included.
+/// Reduces an XML error document to code and message: the rest may repeat the signed request, tokens included.
 fn without_document(cause: &str) -> String {
     let Some(start) = cause.find("<?xml").or_else(|| cause.find("<Error")) else { return cause.to_owned() };
     let (before, document) = cause.split_at(start);

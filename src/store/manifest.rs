@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{config::SourceKind, report::PartitionId};
 
-/// What stands beside a stored object. Its fields are written in this order; one that does not apply is `null`.
+/// Description of a stored object, kept beside it. Fields are written in this order; one that does not apply is `null`.
 ///
-/// Reading is lenient: unknown fields are passed over, so that an older moesync can read what a newer one wrote.
+/// Unknown fields are ignored, so that an older moesync can read the manifests of a newer one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of this form; [`Manifest::FORMAT_VERSION`].
+    /// Version of the manifest format; [`Manifest::FORMAT_VERSION`].
     pub format_version: u32,
     /// Name of the workspace.
     pub workspace: String,
@@ -23,58 +23,58 @@ pub struct Manifest {
     pub source: SourceKind,
     /// The partition's date.
     pub date: Date,
-    /// Key of the object that this manifest stands beside.
+    /// Key of the object.
     pub key: String,
-    /// The vendor's name of the file, or our own for the JSON sources.
+    /// The vendor's file name, or ours for the JSON sources.
     pub file_name: String,
-    /// What the object is.
+    /// Format of the object.
     pub format: ObjectFormat,
     /// Size of the object in bytes.
     pub size: u64,
     /// SHA-256 of the object, 64 lower-case hex digits.
     pub sha256: String,
-    /// The `Content-Type` it was served with.
+    /// The `Content-Type` of the response.
     pub content_type: Option<String>,
-    /// What is inside an archive.
+    /// Entries of an archive.
     pub entries: Option<Vec<ManifestEntry>>,
     /// Number of records (JSON sources).
     pub records: Option<u64>,
-    /// Pages of which a snapshot was made (JSON sources).
+    /// Number of pages read (JSON sources).
     #[serde(default)]
     pub pages: Option<u64>,
-    /// Requests that it took (JSON sources).
+    /// Number of requests sent (JSON sources).
     #[serde(default)]
     pub requests: Option<u64>,
     /// The days that statistics cover.
     pub window: Option<Window>,
-    /// The scheduled instant at which MoEngage made it.
+    /// Scheduled generation time at MoEngage.
     pub generated_at: Timestamp,
-    /// From then on it was to be fetched.
+    /// When it became due.
     pub due_at: Timestamp,
-    /// When it was fetched; `null` where a manifest was made anew for an object found at the destination.
+    /// When it was fetched; `null` if the manifest was recreated for an object found at the destination.
     pub fetched_at: Option<Timestamp>,
-    /// From then on the vendor may have deleted it.
+    /// When it expires: from then on the vendor may delete it.
     pub expires_at: Option<Timestamp>,
-    /// How many attempts it took.
+    /// Number of attempts.
     pub attempts: u32,
-    /// Where it came from: scheme, host and path; never a query.
+    /// Source URL: scheme, host and path, never a query.
     pub source_url: Option<String>,
-    /// What was odd about it.
+    /// Oddities that did not prevent storing it.
     pub warnings: Vec<String>,
     /// Version of the moesync that stored it.
     pub moesync_version: String,
 }
 
-/// What a stored object is.
+/// Format of a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ObjectFormat {
-    /// A zip archive, as the vendor made it.
+    /// A zip archive, unchanged.
     #[serde(rename = "zip")]
     Zip,
-    /// A gzip file, as the vendor made it. A tar within it is listed by its entries.
+    /// A gzip file, unchanged. If it holds a tar, the entries are those of the tar.
     #[serde(rename = "gzip")]
     Gzip,
-    /// A tar archive, as the vendor made it.
+    /// A tar archive, unchanged.
     #[serde(rename = "tar")]
     Tar,
     /// Lines of JSON, compressed by moesync.
@@ -85,7 +85,7 @@ pub enum ObjectFormat {
 /// One entry of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestEntry {
-    /// Its name, as data: never to be used as a path.
+    /// Name, which must never be used as a path.
     pub name: String,
     /// Inflated size in bytes.
     pub size: u64,
@@ -94,7 +94,7 @@ pub struct ManifestEntry {
     pub crc32: Option<u32>,
 }
 
-/// First and last day of a window, both included.
+/// The days that statistics cover, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// First day.
@@ -104,11 +104,11 @@ pub struct Window {
 }
 
 impl Manifest {
-    /// The form written by this version of moesync.
+    /// Format written by this version of moesync.
     pub const FORMAT_VERSION: u32 = 1;
 
-    /// Whether this manifest says that the object at `key` is the partition `id`. A manifest that was copied or moved
-    /// by hand names another key and proves nothing; nor does one whose hash is none.
+    /// Whether this manifest describes the object at `key` as the partition `id`. One that was copied or moved by hand names
+    /// another key and proves nothing, nor does one with a malformed hash.
     pub fn names(&self, id: &PartitionId, key: &str) -> bool {
         let is_hash =
             self.sha256.len() == 64 && self.sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -116,12 +116,12 @@ impl Manifest {
         is_of && self.key == key && is_hash
     }
 
-    /// When the object was stored, as far as the manifest tells: it was not fetched before it was due.
+    /// When the object was stored, at the earliest: it was not fetched before it was due.
     pub fn stored_at(&self) -> Timestamp {
         self.fetched_at.unwrap_or(self.due_at)
     }
 
-    /// As it is written at the destination: indented JSON with a final newline.
+    /// The manifest as written to the destination: indented JSON with a final newline.
     pub(super) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut json = serde_json::to_vec_pretty(self)?;
         json.push(b'\n');

@@ -125,7 +125,7 @@ impl Upload {
     /// Gives the bytes their final name, if that is free. `verified` proves that they may have it. They survive a power cut
     /// once their manifest is written: see [`Destination::put_manifest`].
     ///
-    /// `still_ours` tells whether the caller still holds the claim. It is awaited where the destination cannot refuse to
+    /// `still_ours` is whether the caller still holds the claim. It is awaited where the destination cannot refuse to
     /// overwrite, as the last step before the object appears.
     ///
     /// After [`Commit::Taken`] with `kept`, the upload may be committed again, under another key.
