@@ -2,8 +2,9 @@
 
 CARGO_DEB_VERSION := 3.8.0
 CARGO_DENY_VERSION := 0.20.2
+CODESPELL_VERSION := 2.4.1
 
-# Some tests mount a small disk. Whoever is not root becomes it in a namespace, and nowhere else.
+# Some tests mount a small disk. Without root, the tests run as root of a namespace.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --map-root-user --mount)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -14,12 +15,12 @@ TOOLS := bsdtar:libarchive-tools c++:build-essential cc:build-essential chromedr
 # Modules of the integration tests that take long: they start many processes, wait for daemons or write much.
 SLOW_TESTS := bucket contain daemon deploy disk emulator notify store sync vendor web
 
-.PHONY: help check test lint fuzz bench deb demo tools cargo-deb cargo-deny
+.PHONY: help check test lint fuzz bench deb demo tools cargo-deb cargo-deny codespell
 
 help:
 	@echo 'make check  before each commit, about two minutes: formatting, clippy, unit tests and the fast integration tests'
 	@echo 'make test   all tests; installs what they need and is missing (Debian)'
-	@echo 'make lint   formatting, clippy, documentation, dependencies'
+	@echo 'make lint   formatting, clippy, documentation, dependencies, spelling'
 	@echo 'make fuzz   looks for archives that the verifier judges wrongly, FUZZ_SECONDS for each target'
 	@echo 'make bench  speed and memory against the promises; takes an hour and a half, and a quiet machine'
 	@echo 'make deb    the Debian package, into target/debian/'
@@ -34,7 +35,7 @@ check:
 test: tools
 	$(AS_ROOT) cargo test --locked --no-fail-fast
 
-lint: cargo-deny
+lint: cargo-deny codespell
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
@@ -42,6 +43,7 @@ lint: cargo-deny
 # Advisories come from a database on the network, which not every build machine may reach. With one, run
 # `cargo deny check advisories` now and then.
 	cargo deny --offline check --hide-inclusion-graph bans licenses sources
+	target/codespell/bin/codespell $$(git ls-files '*.md' '*.rs' '*.py' '*.toml' '*.sql' '*.yaml' Makefile Dockerfile)
 
 # What cargo-fuzz does, without it: libFuzzer and coverage counters on the stable toolchain, no sanitizer (the code is
 # safe Rust). What is found stays in fuzz/artifacts/.
@@ -100,3 +102,7 @@ cargo-deny:
 
 cargo-deb:
 	@cargo deb --version > /dev/null 2>&1 || cargo install --locked cargo-deb --version $(CARGO_DEB_VERSION)
+
+codespell: tools
+	@target/codespell/bin/codespell --version > /dev/null 2>&1 || \
+	    { python3 -m venv target/codespell && target/codespell/bin/pip install -q codespell==$(CODESPELL_VERSION); }

@@ -80,7 +80,7 @@ impl fmt::Debug for Ledger {
 pub struct NamedFile {
     /// The file.
     pub path: PathBuf,
-    /// Where the configuration says so, for whoever has to correct it.
+    /// Its key and line in the configuration, for error messages.
     pub place: String,
 }
 
@@ -121,7 +121,7 @@ impl Web {
     }
 }
 
-/// A part of the web server that may be opened to whoever has no token.
+/// A part of the web server that can be open without the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "\"health\" or \"metrics\"")]
 pub enum Open {
@@ -219,7 +219,7 @@ pub enum SecretSource {
     Env {
         /// The variable.
         name: String,
-        /// Where the configuration says so, for whoever has to correct it.
+        /// Its key and line in the configuration, for error messages.
         place: String,
     },
     /// Written in the configuration itself.
@@ -239,7 +239,7 @@ pub struct Destination {
     pub fsync: bool,
     /// PEM file with extra certificate authorities, as of [`Network::ca_file`].
     pub ca_file: Option<NamedFile>,
-    /// Where the configuration describes it, for whoever has to correct it.
+    /// Its key and line in the configuration, for error messages.
     pub place: String,
 }
 

@@ -1,7 +1,7 @@
 //! The database of partitions and attempts, and who works on what.
 //!
 //! This file owns what a ledger can be asked and told, and how one is opened: found damaged, it is kept aside and a
-//! new one begun. It must not know about objects: a ledger is rebuilt from manifests by whoever reads those.
+//! new one begun. It must not know about objects: `sync` rebuilds a ledger from manifests.
 
 use std::{
     fs, io,
@@ -42,7 +42,7 @@ pub enum LedgerError {
         /// What this version does not know: a migration, or a word and its column.
         found: String,
     },
-    /// The claim under which something was to be recorded has passed to somebody else.
+    /// The claim under which something was to be recorded has passed to another process.
     #[error("{what} is now worked on by another process; this attempt is not recorded")]
     Fenced {
         /// The partition.

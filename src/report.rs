@@ -97,7 +97,7 @@ impl Report {
             SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
                 match schedule::next(self, generated_at) {
                     Some(next) => Some(next.generated_at),
-                    // Of a listing that is wanted once: a day, lest it be read under a date long past.
+                    // Of a listing that is wanted once: a day, so that it is not stored under a date long past.
                     None => generated_at.checked_add(SignedDuration::from_hours(24)).ok(),
                 }
             }

@@ -45,7 +45,7 @@ impl Hold {
             return self;
         };
         match (before.outcome, self.outcome) {
-            // A rate is no word about the key, but whoever counts requests may have taken it.
+            // A 429 says nothing about the key.
             (Outcome::Unauthorized, Outcome::RateLimited) => self,
             (Outcome::RateLimited, Outcome::Unauthorized) => {
                 Hold { until: before.until, is_asked: before.is_asked, ..self }

@@ -53,7 +53,7 @@ pub use context::{Clock, Context, Progress, Secrets, SystemClock};
 use delivery::Delivery;
 pub use frame::Frame;
 use frame::{Overdue, Shown, Step, WaitsOn};
-pub use inspect::{Damage, Inspected, Mend, inspect, mend};
+pub use inspect::{Damage, Inspected, Repair, inspect, repair};
 pub(crate) use pass::until;
 pub use pass::{Command, Selection, Summary, continuously, once};
 pub use planned::{Planned, Publication};

@@ -97,7 +97,7 @@ fn free_address() -> SocketAddr {
     free.unwrap_or(usual)
 }
 
-/// A demo begins anew each time: days on which nobody ran it are not missed. What it stored is found again.
+/// Each demo starts with a new ledger, so days without a run are not missed. Stored objects are found again.
 fn forget_last_time() -> io::Result<()> {
     for name in ["moesync.db", "moesync.db-wal", "moesync.db-shm"] {
         match fs::remove_file(Path::new(FOLDER).join(name)) {

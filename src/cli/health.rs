@@ -32,7 +32,9 @@ struct Answered {
 pub(super) async fn run(shell: &Shell) -> Result {
     let config = shell.config()?;
     let Some(address) = config.web.listen else {
-        return Err(Failure::Usage("[web] listen is \"\", so there is nobody to ask".into()));
+        return Err(Failure::Usage(
+            "[web] listen is \"\", so there is no page to ask; set it, or check the process instead".into(),
+        ));
     };
     let token = match config.web.open.contains(&Open::Health) {
         true => None,

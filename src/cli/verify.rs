@@ -14,14 +14,14 @@ use crate::{
     partition::{Entry, Settled},
     report::PartitionId,
     store::{Budget, Destination},
-    sync::{self, Inspected, Mend, Selection},
+    sync::{self, Inspected, Repair, Selection},
 };
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
     which: Which,
-    /// Stores damaged objects anew, where MoEngage still has them. The damaged bytes are kept under _quarantine/.
+    /// Fetches damaged objects again, where MoEngage still has them. The damaged bytes are kept under _quarantine/.
     #[arg(long)]
     repair: bool,
 }
@@ -70,16 +70,16 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         .await;
 
     let mut after: HashMap<PartitionId, Entry> = HashMap::new();
-    let mut mended = HashSet::new();
+    let mut repaired_now = HashSet::new();
     if let Some(ctx) = &ctx {
         let mut opened = HashSet::new();
         for inspected in inspected.iter().filter(|inspected| inspected.damage.is_some()) {
             let id = &inspected.entry.partition.id;
             if let Some(report) = reports.get(&id.report_id()) {
-                match sync::mend(ctx, report, inspected).await? {
-                    Mend::Done => drop(mended.insert(id.clone())),
-                    Mend::Opened => drop(opened.insert(id.clone())),
-                    Mend::Impossible => {}
+                match sync::repair(ctx, report, inspected).await? {
+                    Repair::Done => drop(repaired_now.insert(id.clone())),
+                    Repair::Opened => drop(opened.insert(id.clone())),
+                    Repair::Impossible => {}
                 }
             }
         }
@@ -99,7 +99,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
                 Some(entry) => (entry, true),
                 None => (entry, false),
             };
-            let repaired = mended.contains(&entry.partition.id) || was_opened && entry.settled == Settled::Stored;
+            let repaired = repaired_now.contains(&entry.partition.id) || was_opened && entry.settled == Settled::Stored;
             VerifiedPartition {
                 status: PartitionStatus::new(&entry, true, now),
                 damage: damage.map(|damage| damage.to_string()),

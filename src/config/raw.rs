@@ -433,7 +433,7 @@ pub(super) struct Notify {
     pub(super) url_file: Option<String>,
     /// Environment variable that holds the address.
     pub(super) url_env: Option<String>,
-    /// The address itself. Whoever knows it can write there.
+    /// The address itself. It is a credential: anyone who has it can post there.
     pub(super) url: Option<Secret>,
     /// File that holds the secret by which messages are signed. Only `webhook`, where exactly one of `secret_file`,
     /// `secret_env` and `secret` is required.

@@ -1,4 +1,4 @@
-//! Turns the place of a secret into the secret, each time anew: a mended key heals by itself.
+//! Turns the place of a secret into the secret, each time it is read: a corrected key file takes effect without a restart.
 //!
 //! This file owns how secrets are read. It must not know what they open, and never shows one.
 

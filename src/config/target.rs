@@ -1,7 +1,7 @@
 //! Whom to tell what: the targets of `[[notify]]`, and what makes an address and a key of one usable.
 //!
 //! This file owns the words for what can be told. It must not know how it is told, nor when. An address is a secret:
-//! whoever has that of a Slack channel can write there.
+//! anyone who has a Slack channel's URL can post there.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use url::Url;
 use super::{Problem, SecretSource, address};
 use crate::alarm_kind::AlarmKind;
 
-/// Somebody who is told.
+/// A notification target.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Name in the configuration, in the ledger and in every message about it.

@@ -152,11 +152,11 @@ pub enum Fault {
     /// The body, with `Content-Encoding: gzip`.
     ContentEncoding(ContentEncoding),
     /// From this page on, a listing is one place further back: the last campaign of the page before comes again, and
-    /// the listing takes one more place. Its totals stay, its pages grow if need be. Whoever asks for the first page
+    /// the listing takes one more place. Its totals stay, its pages grow if need be. A request for the first page
     /// has a listing that is well again. Only for pages from the second.
     Repeat,
     /// From this page on, the first campaign of a listing is gone: everything moves a place forward, so that one
-    /// campaign is seen on no page, and the totals fall. It is there again for whoever asks for the first page. Only for
+    /// campaign is seen on no page, and the totals fall. A request for the first page restores it. Only for
     /// pages from the second.
     Shrink,
     /// The last rows of the page are not shown. All other pages and the totals stay.

@@ -127,7 +127,7 @@ impl Page {
         format!("{} {:?}", self.app_id, self.listing)
     }
 
-    /// The answer's body, as `fault` bends it. The first page begins the listing anew.
+    /// The answer's body, as `fault` changes it. The first page restarts the listing.
     pub(super) fn body(&self, state: &server::State, fault: Option<&Fault>) -> Bytes {
         let Some(account) = state.accounts.iter().find(|account| account.app_id == self.app_id) else {
             return Bytes::new();

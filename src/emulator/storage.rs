@@ -1,6 +1,6 @@
 //! The object storage that the emulator hands over to when told to redirect.
 //!
-//! This file owns presigned URLs. Such storage belongs to somebody else, so it must not know the account's keys.
+//! This file owns presigned URLs. Such storage is a third party's, so it must not know the account's keys.
 
 use std::{io, sync::Arc};
 

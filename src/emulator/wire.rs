@@ -1,6 +1,6 @@
 //! A TCP connection that can be told to break.
 //!
-//! This file owns how a connection ends. It must not know HTTP: whoever answers says when what was sent is enough.
+//! This file owns how a connection ends. It must not know HTTP: the answering code decides when a connection ends.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! What the ledger is asked for by whoever watches: the recent past, one report's history, figures over all of it.
+//! Queries of the page and the metrics: the recent past, one report's history, figures of the whole ledger.
 //!
 //! This file owns the queries of the web page and of metrics. They only read, and each is bounded by what is configured or
 //! by a limit, but for the figures, which count over the whole ledger in one query.

@@ -1,6 +1,6 @@
 //! Who is alive: every process that works holds a lock on a file of its own beside the ledger.
 //!
-//! Whoever can take that lock knows that its holder is dead, by no clock: the kernel lets go of it when the process
+//! A process that can take that lock knows, without a clock, that the holder is dead: the kernel lets go of it when the process
 //! ends, however it ends. This file must not know what the holders hold.
 
 use std::{
@@ -31,7 +31,7 @@ impl Holder {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        // Locked before it gets its name, so that nobody finds it unlocked and takes it for dead.
+        // Locked before it gets its name, so that no process finds it unlocked and takes the holder for dead.
         let path = folder.join(name);
         let unnamed = folder.join(format!("{name}.new"));
         let lock = File::create(&unnamed)?;

@@ -216,7 +216,7 @@ impl Ledger {
 
     /// # Errors
     ///
-    /// [`LedgerError::Replaced`] when somebody deleted or exchanged the file under us: what we write would be lost.
+    /// [`LedgerError::Replaced`] when the file was deleted or replaced while open: writes would be lost.
     pub fn check_in_place(&self) -> Result<(), LedgerError> {
         if identity(&self.path) == self.identity {
             Ok(())
@@ -440,7 +440,7 @@ impl Ledger {
     ///
     /// Only if it still stands as the caller believes: open, or stored and to be fetched again.
     pub async fn claim(&self, id: &PartitionId, believed: Settled) -> Result<Claimed, LedgerError> {
-        // Read after it was claimed: nobody else records anything about it any more.
+        // Read after it was claimed: no other process can record anything about it.
         let row = sqlx::query(
             "INSERT INTO claims (partition_id, holder, token)
              SELECT id, ?1, 1 FROM partitions WHERE workspace = ?2 AND report = ?3 AND date = ?4 AND settled = ?5
@@ -473,7 +473,7 @@ impl Ledger {
         Ok(Claimed::Ours(Box::new(claim)))
     }
 
-    /// Makes the claim of a dead holder ours, unless somebody else was quicker.
+    /// Makes the claim of a dead holder ours, unless another process was quicker.
     async fn take_over(&self, claim: &Claim, dead: &str) -> Result<bool, LedgerError> {
         let taken = sqlx::query(
             "UPDATE claims SET holder = ?, token = token + 1 WHERE partition_id = ? AND holder = ? AND token = ?",

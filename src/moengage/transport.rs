@@ -154,7 +154,7 @@ impl Transport {
                     received: 0,
                     response,
                     place,
-                    // Nobody waits long for the reasons of a refusal.
+                    // The body only explains the refusal: a short wait is enough.
                     deadline: if status.is_success() { deadline } else { answer_by },
                     attempt_timeout: self.attempt_timeout,
                     min_rate: self.min_rate,
@@ -176,7 +176,7 @@ impl Transport {
                 http_status: Some(status.as_u16()),
                 vendor_date,
             })?;
-            // Once elsewhere, even the way back is somebody else's idea.
+            // After another origin, a redirect back is that origin's decision too.
             if target.origin() != origin {
                 credentials = None;
             }
@@ -325,7 +325,7 @@ pub(super) struct Body {
     deadline: Instant,
     attempt_timeout: Duration,
     min_rate: u64,
-    /// Time spent waiting in the present window. Whoever consumes slowly makes the vendor wait, not us.
+    /// Time spent waiting in the present window. Time spent on a slow consumer does not count.
     waited: Duration,
     received_in_window: u64,
 }

@@ -1,4 +1,4 @@
-//! What work on partitions needs at hand: the edges, opened; the present; the keys; somebody who watches.
+//! What work on partitions needs: the open edges, the clock, the keys, the progress output.
 //!
 //! This file owns no steps. It must not know what is done with any of it.
 
@@ -49,7 +49,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Somebody who watches downloads.
+/// Receives download progress.
 pub trait Progress: Send + Sync {
     /// A download of `total` bytes, where known, has begun.
     fn begin(&self, partition: &PartitionId, total: Option<u64>);
@@ -59,7 +59,7 @@ pub trait Progress: Send + Sync {
     fn end(&self, partition: &PartitionId);
 }
 
-/// Nobody watches.
+/// No progress output.
 impl Progress for () {
     fn begin(&self, _: &PartitionId, _: Option<u64>) {}
     fn advance(&self, _: &PartitionId, _: u64) {}

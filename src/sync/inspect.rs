@@ -83,23 +83,23 @@ async fn damage(destination: &Destination, entry: &Entry, object: &StoredObject)
 
 /// What a repair of one partition has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mend {
+pub enum Repair {
     /// It is whole again.
     Done,
-    /// It is open again; the next pass stores it anew.
+    /// It is open again; the next pass fetches it again.
     Opened,
     /// Nothing can be done, or it was refused; everything is as it was.
     Impossible,
 }
 
-impl From<Result<bool, StoreError>> for Mend {
+impl From<Result<bool, StoreError>> for Repair {
     fn from(result: Result<bool, StoreError>) -> Self {
         match result {
-            Ok(true) => Mend::Done,
-            Ok(false) => Mend::Impossible,
+            Ok(true) => Repair::Done,
+            Ok(false) => Repair::Impossible,
             Err(error) => {
                 warn!("could not repair: {error}");
-                Mend::Impossible
+                Repair::Impossible
             }
         }
     }
@@ -113,20 +113,20 @@ impl From<Result<bool, StoreError>> for Mend {
 /// # Errors
 ///
 /// When the ledger refuses.
-pub async fn mend(ctx: &Context, report: &Report, inspected: &Inspected) -> Result<Mend, LedgerError> {
+pub async fn repair(ctx: &Context, report: &Report, inspected: &Inspected) -> Result<Repair, LedgerError> {
     let id = &inspected.entry.partition.id;
-    let Some(destination) = ctx.destinations.get(&report.destination) else { return Ok(Mend::Impossible) };
+    let Some(destination) = ctx.destinations.get(&report.destination) else { return Ok(Repair::Impossible) };
     let Claimed::Ours(claim) = ctx.ledger.claim(id, Settled::Stored).await? else {
         warn!("another process works on {id}, or has settled it; look again when it is done");
-        return Ok(Mend::Impossible);
+        return Ok(Repair::Impossible);
     };
-    // As it is now that nobody else works on it.
-    let mended = match inspect(destination, claim.entry).await {
+    // Inspected again under the claim: no other process works on it now.
+    let repaired = match inspect(destination, claim.entry).await {
         Inspected { entry, damage: Some(damage) } => mend_claimed(ctx, report, destination, &entry, &damage).await,
-        Inspected { damage: None, .. } => Ok(Mend::Done),
+        Inspected { damage: None, .. } => Ok(Repair::Done),
     };
     ctx.ledger.release(id).await?;
-    mended
+    repaired
 }
 
 async fn mend_claimed(
@@ -135,23 +135,23 @@ async fn mend_claimed(
     destination: &Destination,
     entry: &Entry,
     damage: &Damage,
-) -> Result<Mend, LedgerError> {
-    let Some(object) = entry.object.as_ref() else { return Ok(Mend::Impossible) };
+) -> Result<Repair, LedgerError> {
+    let Some(object) = entry.object.as_ref() else { return Ok(Repair::Impossible) };
     let is_expired = entry.partition.expires_at.is_some_and(|expiry| expiry <= ctx.clock.now());
     let keys = report.keys(entry.partition.id.date);
     let moved = match damage {
-        Damage::Unreadable(_) => return Ok(Mend::Impossible),
-        Damage::Missing | Damage::Altered { .. } if is_expired => return Ok(Mend::Impossible),
+        Damage::Unreadable(_) => return Ok(Repair::Impossible),
+        Damage::Missing | Damage::Altered { .. } if is_expired => return Ok(Repair::Impossible),
         Damage::Missing => Ok(()),
         Damage::Altered { sha256 } => destination.move_if_absent(&object.key, &keys.quarantine(sha256)).await,
-        Damage::Manifest => return Ok(Mend::from(restore_manifest(ctx, report, entry, object, destination).await)),
+        Damage::Manifest => return Ok(Repair::from(restore_manifest(ctx, report, entry, object, destination).await)),
     };
     if let Err(error) = moved {
         warn!("could not make way for a repair: {error}");
-        return Ok(Mend::Impossible);
+        return Ok(Repair::Impossible);
     }
     ctx.ledger.reopen_damaged(&entry.partition.id, &damage.to_string()).await?;
-    Ok(Mend::Opened)
+    Ok(Repair::Opened)
 }
 
 /// Writes the manifest of a whole object again; says whether the verifier agrees that it is one.

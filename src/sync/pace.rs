@@ -19,7 +19,7 @@ use crate::config::SourceKind;
 /// 6,000 an hour (MoEngage's current documentation). A little less, because the network moves requests together.
 const DISTANCE: SignedDuration = SignedDuration::from_millis(610);
 
-/// Nobody waits longer than this for a turn: a line that says so was written by a clock that has since been set back.
+/// Longest wait for a turn: a longer one comes from a clock that has since been set back.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(6);
 
 /// All lines, by app id and API. They outlive a reload.
@@ -53,7 +53,7 @@ impl Pace {
                 clock.sleep(wait).await;
             }
             let now = clock.now();
-            // Somebody may have been refused meanwhile.
+            // Another request may have been refused meanwhile.
             if self.with_line(&key, now, |line| line.rests_until <= now) {
                 return;
             }

@@ -358,7 +358,7 @@ async fn turn(
                         return Err(error);
                     }
                     Some(Command::Reopen { .. }) => continue,
-                    // Whoever could wake us is gone, and so is our reason to run.
+                    // All senders are gone: shut down.
                     None => {
                         workers.drain().await;
                         return Ok(());

@@ -60,7 +60,10 @@ impl Work<'_> {
                 format!("restated; what was there is kept at `{version}`")
             }
             None => {
-                warn!(key, "the object of {} was gone; it is stored anew", self.claim.entry.partition.id);
+                warn!(
+                    key,
+                    "the object of {} is missing at the destination; storing it again", self.claim.entry.partition.id
+                );
                 "its object was gone".into()
             }
         };

@@ -36,7 +36,7 @@ use crate::{
 /// No snapshot has more: a million and a half campaigns.
 const MOST_PAGES: u64 = 100_000;
 
-/// How often a listing that changes while it is read is begun anew.
+/// How often a listing that changes while it is read is restarted.
 const MOST_READINGS: usize = 5;
 
 /// How many empty pages in a row end a listing without a total: one alone may be a hole in it.

@@ -20,7 +20,7 @@ use crate::ndjson::Lines;
 /// Compressed bytes handed on at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Chunks that may wait for whoever takes them.
+/// Chunks that may wait for the consumer.
 const CHUNKS_WAITING: usize = 4;
 
 /// Records by key, the later one of two with the same.
@@ -74,12 +74,12 @@ impl Spool {
     }
 
     /// All lines in the order of their keys, as one gzip member that holds a file called `name`: the same records give
-    /// the same bytes. They come from a thread of their own, which ends when nobody takes them any more.
+    /// the same bytes. They come from a thread of their own, which ends when the consumer is dropped.
     pub(super) fn into_gzip(self, name: String) -> mpsc::Receiver<io::Result<Bytes>> {
         let (chunks, receiver) = mpsc::channel(CHUNKS_WAITING);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = self.write_gzip(name, &chunks) {
-                // Nobody may be listening any more.
+                // The consumer may be gone.
                 let _ = chunks.blocking_send(Err(error));
             }
         });
