@@ -70,14 +70,14 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         .await;
 
     let mut after: HashMap<PartitionId, Entry> = HashMap::new();
-    let mut repaired_now = HashSet::new();
+    let mut repaired_ids = HashSet::new();
     if let Some(ctx) = &ctx {
         let mut opened = HashSet::new();
         for inspected in inspected.iter().filter(|inspected| inspected.damage.is_some()) {
             let id = &inspected.entry.partition.id;
             if let Some(report) = reports.get(&id.report_id()) {
                 match sync::repair(ctx, report, inspected).await? {
-                    Repair::Done => drop(repaired_now.insert(id.clone())),
+                    Repair::Done => drop(repaired_ids.insert(id.clone())),
                     Repair::Opened => drop(opened.insert(id.clone())),
                     Repair::Impossible => {}
                 }
@@ -99,7 +99,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
                 Some(entry) => (entry, true),
                 None => (entry, false),
             };
-            let repaired = repaired_now.contains(&entry.partition.id) || was_opened && entry.settled == Settled::Stored;
+            let repaired = repaired_ids.contains(&entry.partition.id) || was_opened && entry.settled == Settled::Stored;
             VerifiedPartition {
                 status: PartitionStatus::new(&entry, true, now),
                 damage: damage.map(|damage| damage.to_string()),

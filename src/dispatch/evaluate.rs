@@ -1,6 +1,6 @@
 //! What is at risk now, and the events that follow for each target.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use crate::{
     alarm::{self, AlarmKey, AlarmStatus, Change, Facts, Notified, Phase},
     alarm_kind::AlarmKind,
     config::{Channel, Events, Target},
-    event::Content,
+    event::{Content, Event},
     ledger::LedgerError,
     plan,
     report::ReportId,
@@ -40,9 +40,9 @@ pub(super) async fn evaluate(ctx: &Context) -> Result<Evaluation, LedgerError> {
     let now = ctx.clock.now();
     let view = ctx.view(&ctx.ledger, now).await?;
     let plan = plan::plan(&ctx.config.reports, &view, now);
-    let is_configured = |id: ReportId| ctx.config.reports.iter().any(|report| report.report_id() == id);
+    let configured: HashSet<ReportId> = ctx.config.reports.iter().map(|report| report.report_id()).collect();
     let mut lost = ctx.ledger.lost().await?;
-    lost.retain(|entry| is_configured(entry.partition.id.report_id()));
+    lost.retain(|entry| configured.contains(&entry.partition.id.report_id()));
     let mut incidents = ctx.incidents();
     if ctx.ledger.is_shared() {
         // Another process may have these alarms, and only that one ends them.
@@ -86,13 +86,7 @@ async fn record_for_heartbeat(
     target: &Target,
     evaluation: &Evaluation,
 ) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
-    let notified = ctx.ledger.told(&target.name).await?;
-    if alarm::compare(&notified, &evaluation.all).is_empty() {
-        return Ok(notified);
-    }
-    let now = evaluation.now;
-    let decide = |notified: &_| (records(&alarm::compare(notified, &evaluation.all), now), Vec::new());
-    ctx.ledger.tell(&target.name, now, decide).await?;
+    record_changes(ctx, &target.name, &evaluation.all, evaluation.now, |_| Vec::new()).await?;
     ctx.ledger.told(&target.name).await
 }
 
@@ -114,24 +108,34 @@ pub(super) async fn write_alarms(
         })
         .collect();
     let now = evaluation.now;
-    if alarm::compare(&ctx.ledger.told(&target.name).await?, &received).is_empty() {
-        return Ok(());
-    }
-    let decide = |notified: &BTreeMap<AlarmKey, Notified>| {
-        let changes = alarm::compare(notified, &received);
-        let records = records(&changes, now);
+    record_changes(ctx, &target.name, &received, now, |changes| {
         let is_received = |change: &Change| {
             let before = change.before.as_ref().map_or(change.key.0, |before| before.kind);
             change.phase != Some(Phase::Ended) || events.alarms.contains(&before)
         };
         let changes: Vec<_> = changes.into_iter().filter(is_received).collect();
         let contents = Content::of_changes(&changes, now).into_iter();
-        (records, contents.map(|(content, keys)| (event(content, now), keys)).collect())
-    };
-    ctx.ledger.tell(&target.name, now, decide).await
+        contents.map(|(content, keys)| (event(content, now), keys)).collect()
+    })
+    .await
 }
 
-/// What is on record of the alarms once `changes` were reported.
-pub(super) fn records(changes: &[Change], now: Timestamp) -> Vec<(AlarmKey, Option<Notified>)> {
-    changes.iter().map(|change| (change.key.clone(), change.notified(now))).collect()
+/// Records for `target` that its alarms are `alarms` now, together with the events that `events` makes of the changes.
+/// Without a change, nothing is written.
+pub(super) async fn record_changes(
+    ctx: &Context,
+    target: &str,
+    alarms: &BTreeMap<AlarmKey, AlarmStatus>,
+    now: Timestamp,
+    events: impl FnOnce(Vec<Change>) -> Vec<(Event, Vec<AlarmKey>)>,
+) -> Result<(), LedgerError> {
+    if alarm::compare(&ctx.ledger.told(target).await?, alarms).is_empty() {
+        return Ok(());
+    }
+    let decide = |notified: &BTreeMap<AlarmKey, Notified>| {
+        let changes = alarm::compare(notified, alarms);
+        let records = changes.iter().map(|change| (change.key.clone(), change.notified(now))).collect();
+        (records, events(changes))
+    };
+    ctx.ledger.tell(target, now, decide).await
 }

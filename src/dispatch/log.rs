@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::evaluate::{self, Evaluation};
 use crate::{
-    alarm::{self, AlarmKey, AlarmStatus, Subject},
+    alarm::{AlarmKey, AlarmStatus, Subject},
     alarm_kind::AlarmKind,
     event::Content,
     ledger::LedgerError,
@@ -28,16 +28,12 @@ pub(super) async fn write(ctx: &Context, evaluation: &Evaluation) -> Result<(), 
         .filter(|(key, _)| is_logged(key))
         .map(|(key, status)| (key.clone(), status.clone()))
         .collect();
-    if alarm::compare(&ctx.ledger.told(NAME).await?, &alarms).is_empty() {
-        return Ok(());
-    }
     let mut contents = Vec::new();
-    let decide = |notified: &_| {
-        let changes = alarm::compare(notified, &alarms);
+    evaluate::record_changes(ctx, NAME, &alarms, evaluation.now, |changes| {
         contents = Content::of_changes(&changes, evaluation.now);
-        (evaluate::records(&changes, evaluation.now), Vec::new())
-    };
-    ctx.ledger.tell(NAME, evaluation.now, decide).await?;
+        Vec::new()
+    })
+    .await?;
     for (content, _) in &contents {
         log(content);
     }
