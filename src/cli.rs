@@ -304,11 +304,12 @@ impl Which {
         };
         let in_workspace =
             |report: &&Arc<Report>| self.workspace.as_ref().is_none_or(|name| *name == report.workspace.name);
-        let found: Vec<_> = config.reports.iter().filter(in_workspace).filter(|report| report.id == *id).collect();
+        let found: Vec<_> =
+            config.reports.iter().filter(in_workspace).filter(|report| report.id.name() == *id).collect();
         match found.as_slice() {
             [report] => Ok(Arc::clone(report)),
             [] => {
-                known("report", id, config.reports.iter().filter(in_workspace).map(|report| report.id.as_str()))?;
+                known("report", id, config.reports.iter().filter(in_workspace).map(|report| report.id.name()))?;
                 Err(Failure::Usage(format!("no report has the id `{id}`")))
             }
             several => {
@@ -346,7 +347,7 @@ fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Re
 
 /// The reports of `config` by what the ledger calls them.
 fn configured(config: &Config) -> HashMap<crate::report::ReportId, Arc<Report>> {
-    config.reports.iter().map(|report| (report.report_id(), Arc::clone(report))).collect()
+    config.reports.iter().map(|report| (report.id.clone(), Arc::clone(report))).collect()
 }
 
 /// The entries of a ledger that may not exist yet.

@@ -45,7 +45,7 @@ pub struct Config {
     /// The MoEngage accounts, in the file's order.
     pub workspaces: Vec<Arc<Workspace>>,
     /// The places where objects go, in the file's order.
-    pub destinations: Vec<Destination>,
+    pub destinations: Vec<Arc<Destination>>,
     /// The series to keep, in the file's order.
     pub reports: Vec<Arc<Report>>,
     /// Whom to tell what, in the file's order.
@@ -255,7 +255,7 @@ impl Destination {
     }
 }
 
-/// One of MoEngage's six APIs, as a plain word.
+/// One of MoEngage's six APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "a source such as \"campaign_report\"")]
 #[schemars(rename = "Source")]
@@ -302,12 +302,12 @@ impl SourceKind {
         Self::ALL.into_iter().find(|source| source.as_str() == word)
     }
 
-    /// Whether the vendor serves a finished archive, rather than JSON pages.
+    /// Whether MoEngage serves a finished archive, rather than JSON pages.
     pub fn is_archive(self) -> bool {
         matches!(self, SourceKind::CampaignReport | SourceKind::DailyDump)
     }
 
-    /// Whether the vendor only shows the present state, so that a missed date cannot be had later.
+    /// Whether MoEngage serves only the present state, so that a missed date cannot be fetched later.
     pub fn is_live_listing(self) -> bool {
         matches!(self, SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions)
     }
@@ -319,19 +319,106 @@ impl fmt::Display for SourceKind {
     }
 }
 
+/// What a report is fetched from, with the settings that this source alone has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A finished archive.
+    Archive(ArchiveSource),
+    /// Pages of JSON, gathered into one object.
+    Snapshot(SnapshotSource),
+}
+
+/// A source of archives, with its settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchiveSource {
+    /// `campaign_report`.
+    CampaignReport {
+        /// What follows the date in the file name, normally `.zip`.
+        suffix: String,
+    },
+    /// `daily_dump`.
+    DailyDump {
+        /// How long after its generation an unpublished archive is given up.
+        give_up_after: SignedDuration,
+    },
+}
+
+/// A source of snapshots, with what it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotSource {
+    /// `campaign_stats`.
+    CampaignStats(StatsQuery),
+    /// `campaigns` or `campaign_meta`, by the query's listing.
+    Campaigns(CampaignsQuery),
+    /// `executions`.
+    Executions {
+        /// Only those of these parent campaigns; of all recurring campaigns of a fresh listing when empty.
+        campaign_ids: Vec<String>,
+    },
+}
+
+impl Source {
+    /// The word for it.
+    pub fn kind(&self) -> SourceKind {
+        match self {
+            Source::Archive(ArchiveSource::CampaignReport { .. }) => SourceKind::CampaignReport,
+            Source::Archive(ArchiveSource::DailyDump { .. }) => SourceKind::DailyDump,
+            Source::Snapshot(SnapshotSource::CampaignStats(_)) => SourceKind::CampaignStats,
+            Source::Snapshot(SnapshotSource::Campaigns(query)) => match query.listing {
+                Listing::Search => SourceKind::Campaigns,
+                Listing::Meta => SourceKind::CampaignMeta,
+            },
+            Source::Snapshot(SnapshotSource::Executions { .. }) => SourceKind::Executions,
+        }
+    }
+}
+
+/// Names one report everywhere. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReportId(Arc<(Box<str>, Box<str>)>);
+
+impl ReportId {
+    /// The report `name` of `workspace`.
+    pub fn new(workspace: &str, name: &str) -> Self {
+        ReportId(Arc::new((workspace.into(), name.into())))
+    }
+
+    /// Name of the workspace.
+    pub fn workspace(&self) -> &str {
+        &self.0.0
+    }
+
+    /// The report's `id` in the configuration, unique in the workspace.
+    pub fn name(&self) -> &str {
+        &self.0.1
+    }
+}
+
+impl fmt::Display for ReportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.workspace(), self.name())
+    }
+}
+
+impl fmt::Debug for ReportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReportId({self})")
+    }
+}
+
 /// A configured series: source, workspace, schedule and destination.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The account it belongs to.
     pub workspace: Arc<Workspace>,
-    /// Which API it is fetched from.
-    pub source: SourceKind,
-    /// Its name in keys and commands, unique in the workspace.
-    pub id: String,
+    /// What it is fetched from.
+    pub source: Source,
+    /// Its workspace, and its name in keys and commands.
+    pub id: ReportId,
     /// Its name in MoEngage's dashboard (`campaign_report`); elsewhere a label.
     pub name: String,
-    /// Name of the destination its objects go to.
-    pub destination: String,
+    /// Where its objects go.
+    pub destination: Arc<Destination>,
     /// When MoEngage generates it.
     pub schedule: Schedule,
     /// How long after generation it is first asked for.
@@ -342,12 +429,6 @@ pub struct Report {
     pub timezone: TimeZone,
     /// The report's own base URL, or its workspace's.
     pub base_url: Url,
-    /// What follows the date in the file name (`campaign_report`), normally `.zip`.
-    pub suffix: String,
-    /// When an unpublished `daily_dump` is taken never to have been made, counted from generation.
-    pub give_up_after: SignedDuration,
-    /// What the JSON sources are asked for.
-    pub query: Query,
 }
 
 /// When MoEngage generates a report, in civil time.
@@ -388,22 +469,6 @@ pub enum MonthDay {
     Day(i8),
     /// The last day, whichever that is.
     Last,
-}
-
-/// Source-specific settings of the JSON sources.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Query {
-    /// Archives have none.
-    Archive,
-    /// `campaign_stats`.
-    Stats(StatsQuery),
-    /// `campaigns` and `campaign_meta`.
-    Campaigns(CampaignsQuery),
-    /// `executions`: only these parents; all recurring campaigns of a fresh listing when empty.
-    Executions {
-        /// Parent campaign ids.
-        campaign_ids: Vec<String>,
-    },
 }
 
 /// Settings of a `campaign_stats` report, in the API's words.

@@ -360,9 +360,9 @@ async fn describe(new: &Context, old: &Context) {
     }
     let unconfigured = match new.ledger.entries().await {
         Ok(entries) => {
-            let configured: HashSet<_> = new.config.reports.iter().map(|report| report.report_id()).collect();
+            let configured: HashSet<_> = new.config.reports.iter().map(|report| &report.id).collect();
             let open = entries.iter().filter(|entry| entry.settled == Settled::Open);
-            open.filter(|entry| !configured.contains(&entry.partition.id.report_id())).count()
+            open.filter(|entry| !configured.contains(&entry.partition.id.report)).count()
         }
         Err(error) => {
             warn!("could not count the partitions of reports that are no longer configured: {}", Chain(&error));

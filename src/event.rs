@@ -233,8 +233,8 @@ impl Content {
         let object = entry.object.as_ref()?;
         let id = &entry.partition.id;
         Some(Content::Stored(StoredData {
-            workspace: id.workspace.clone(),
-            report: id.report.clone(),
+            workspace: id.workspace().to_owned(),
+            report: id.report.name().to_owned(),
             source: entry.partition.source,
             date: id.date,
             destination: destination.map(str::to_owned),
@@ -255,11 +255,15 @@ impl Content {
         Some(Content::AlarmBegan(AlarmData {
             alarm: AlarmKind::OtherContent,
             since: attempt.finished_at,
-            workspace: Some(id.workspace.clone()),
+            workspace: Some(id.workspace().to_owned()),
             destination: destination.map(str::to_owned),
             within_seconds: None,
             partitions: 1,
-            reports: vec![ReportData { workspace: id.workspace.clone(), report: id.report.clone(), partitions: 1 }],
+            reports: vec![ReportData {
+                workspace: id.workspace().to_owned(),
+                report: id.report.name().to_owned(),
+                partitions: 1,
+            }],
             nearest: Some(NearestData::new(entry)),
             message: format!("{id} is stored at {key}: {}", attempt.message),
         }))
@@ -288,8 +292,8 @@ impl NearestData {
     fn new(entry: &Entry) -> Self {
         let partition = &entry.partition;
         NearestData {
-            workspace: partition.id.workspace.clone(),
-            report: partition.id.report.clone(),
+            workspace: partition.id.workspace().to_owned(),
+            report: partition.id.report.name().to_owned(),
             date: partition.id.date,
             due_at: partition.due_at,
             expires_at: partition.expires_at,
@@ -312,7 +316,7 @@ fn reports(changes: &[&Change]) -> Vec<ReportData> {
         match (&change.alarm, &subject.workspace, &subject.report) {
             (Some(alarm), ..) => {
                 for (id, partitions) in &alarm.reports {
-                    *counts.entry((id.workspace.clone(), id.report.clone())).or_default() += partitions;
+                    *counts.entry((id.workspace().to_owned(), id.name().to_owned())).or_default() += partitions;
                 }
             }
             // It ended: no partition is left.

@@ -307,7 +307,7 @@ pub fn settle(entry: &Entry, grounds: Grounds, attempt: &Attempt, jitter: f64) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::PartitionId;
+    use crate::report::{PartitionId, ReportId};
     use jiff::civil::date;
     use proptest::prelude::*;
 
@@ -322,7 +322,7 @@ mod tests {
     fn entry(source: SourceKind) -> Entry {
         let generated_at = utc("2026-11-10T09:30:00Z");
         Entry::new(Partition {
-            id: PartitionId { workspace: "acme".into(), report: "daily".into(), date: date(2026, 11, 10) },
+            id: PartitionId { report: ReportId::new("acme", "daily"), date: date(2026, 11, 10) },
             source,
             generated_at,
             due_at: utc("2026-11-10T10:00:00Z"),

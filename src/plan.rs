@@ -11,7 +11,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp, ToSpan, civil};
 
 use crate::{
-    config::{Query, Report, SourceKind, StatsQuery},
+    config::{Report, SnapshotSource, Source, SourceKind, StatsQuery},
     outcome::{CLOCK_TOLERANCE, Outcome},
     partition::{Entry, Settled},
     report::{Partition, PartitionId, ReportId},
@@ -132,12 +132,12 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
     let mut plan = Plan::default();
     let known: HashSet<&PartitionId> = ledger.entries.iter().map(|entry| &entry.partition.id).collect();
     let newest = newest_known(&ledger.entries);
-    let by_id: HashMap<ReportId, &Arc<Report>> = reports.iter().map(|report| (report.report_id(), report)).collect();
+    let by_id: HashMap<&ReportId, &Arc<Report>> = reports.iter().map(|report| (&report.id, report)).collect();
 
     for entry in ledger.entries.iter().filter(|entry| entry.settled == Settled::Open) {
-        let report = by_id.get(&entry.partition.id.report_id()).map(|report| Arc::clone(report));
+        let report = by_id.get(&entry.partition.id.report).map(|report| Arc::clone(report));
         let decision = match report {
-            Some(_) => decide(entry, ledger.holds.get(&entry.partition.id.workspace), now),
+            Some(_) => decide(entry, ledger.holds.get(entry.partition.id.workspace()), now),
             None => Decision::Unconfigured,
         };
         plan.items.push(Item { entry: entry.clone(), report, decision });
@@ -147,8 +147,8 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
         plan.items.extend(refreshes(report, ledger, now));
         let present = ledger.present(report, now);
         let ahead = now.duration_since(present);
-        let id = report.report_id();
-        let planned = ledger.planned_through.get(&id).copied();
+        let id = &report.id;
+        let planned = ledger.planned_through.get(id).copied();
         let planned = planned.filter(|planned| planned.duration_since(present) <= MARK_TOLERANCE);
         let from = planned.unwrap_or_else(|| first_sight(report, present));
         let step_end = from.checked_add(LONGEST_STEP).unwrap_or(Timestamp::MAX);
@@ -164,20 +164,20 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
             let partition = report.partition(occurrence);
             // What was gone before anybody wanted it is not lost. No `start` brings back a listing of the past.
             let is_gone_at_first_sight = planned.is_none()
-                && (report.start.is_none() || report.source.is_live_listing())
+                && (report.start.is_none() || report.source.kind().is_live_listing())
                 && partition.expires_at.is_some_and(|expiry| expiry <= present);
             if !known.contains(&partition.id) && !is_gone_at_first_sight {
                 // A `start` in the past asks for what had its end before. What comes after a partition that the ledger
                 // knows was to be fetched by an earlier process.
-                let is_first_asked_for = is_first_look(report, ledger.planned_through.get(&id).copied())
-                    && newest.get(&id).is_none_or(|at| partition.generated_at < *at);
-                let has_ended = partition.end(report.give_up_after).is_some_and(|end| end <= present);
+                let is_first_asked_for = is_first_look(report, ledger.planned_through.get(id).copied())
+                    && newest.get(id).is_none_or(|at| partition.generated_at < *at);
+                let has_ended = partition.end(report.give_up_after()).is_some_and(|end| end <= present);
                 let entry = match is_first_asked_for && has_ended {
                     true => Entry::late(partition.clone()),
                     false => Entry::new(partition.clone()),
                 };
                 let decision = match is_new {
-                    true => decide(&entry, ledger.holds.get(&partition.id.workspace), now),
+                    true => decide(&entry, ledger.holds.get(partition.id.workspace()), now),
                     // By the local clock, which is what will be waited by.
                     false => Decision::NotDue { until: partition.due_at.checked_add(ahead).unwrap_or(Timestamp::MAX) },
                 };
@@ -192,7 +192,7 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
             }
         }
         if planned.is_none_or(|planned| planned < through) && from < through {
-            plan.planned_through.push((id, through));
+            plan.planned_through.push((id.clone(), through));
         }
     }
 
@@ -211,10 +211,10 @@ fn is_first_look(report: &Report, planned: Option<Timestamp>) -> bool {
 }
 
 /// When the newest partition of each report was generated.
-fn newest_known(entries: &[Entry]) -> HashMap<ReportId, Timestamp> {
-    let mut newest: HashMap<ReportId, Timestamp> = HashMap::new();
+fn newest_known(entries: &[Entry]) -> HashMap<&ReportId, Timestamp> {
+    let mut newest: HashMap<&ReportId, Timestamp> = HashMap::new();
     for Partition { id, generated_at, .. } in entries.iter().map(|entry| &entry.partition) {
-        newest.entry(id.report_id()).and_modify(|at| *at = (*at).max(*generated_at)).or_insert(*generated_at);
+        newest.entry(&id.report).and_modify(|at| *at = (*at).max(*generated_at)).or_insert(*generated_at);
     }
     newest
 }
@@ -235,7 +235,7 @@ fn sort(items: &mut [Item], ledger: &LedgerView, now: Timestamp) {
     let mut probes: HashMap<String, (PartitionId, (u8, Timestamp))> = HashMap::new();
     for (workspace, _) in ledger.holds.iter().filter(|(_, hold)| hold.outcome == Outcome::Unauthorized) {
         let is_asked_for = |item: &&Item| {
-            item.entry.partition.id.workspace == *workspace
+            item.entry.partition.id.workspace() == *workspace
                 && matches!(item.decision, Decision::Fetch | Decision::Refresh)
         };
         let asked_for = || items.iter().filter(is_asked_for);
@@ -246,7 +246,7 @@ fn sort(items: &mut [Item], ledger: &LedgerView, now: Timestamp) {
     }
     items.sort_by_cached_key(|item| {
         let partition = &item.entry.partition;
-        let probe = probes.get(&partition.id.workspace).filter(|(id, _)| *id == partition.id);
+        let probe = probes.get(partition.id.workspace()).filter(|(id, _)| *id == partition.id);
         let (is_behind, urgency) = probe.map_or_else(|| (true, urgency(item)), |(_, first)| (false, *first));
         (urgency, is_behind, partition.generated_at, partition.id.clone())
     });
@@ -275,7 +275,7 @@ pub fn upcoming(reports: &[Arc<Report>], now: Timestamp, until: Timestamp) -> Ve
 /// does not matter. Dates that are not generated yet at `now` are left out; those that have ended at `now` are asked for
 /// late.
 pub fn backfill(report: &Report, from: civil::Date, to: civil::Date, every_day: bool, now: Timestamp) -> Vec<Entry> {
-    let asked = |partition: Partition| match partition.end(report.give_up_after) {
+    let asked = |partition: Partition| match partition.end(report.give_up_after()) {
         Some(end) if end <= now => Entry::late(partition),
         _ => Entry::new(partition),
     };
@@ -291,7 +291,9 @@ pub fn backfill(report: &Report, from: civil::Date, to: civil::Date, every_day: 
 /// The last stored partitions of a report whose numbers restate, as far as they were not looked at since the day's time
 /// for it came: that of the schedule, every day, whichever its dates.
 fn refreshes(report: &Arc<Report>, ledger: &LedgerView, now: Timestamp) -> Vec<Item> {
-    let Query::Stats(StatsQuery { refresh_days, .. }) = &report.query else { return Vec::new() };
+    let Source::Snapshot(SnapshotSource::CampaignStats(StatsQuery { refresh_days, .. })) = &report.source else {
+        return Vec::new();
+    };
     let today = report.timezone.to_datetime(now).date();
     let earlier = report.timezone.to_datetime(now.checked_sub(report.buffer).unwrap_or(now)).date();
     let recent = earlier.saturating_sub(2.days()).series(1.day()).take_while(|date| *date <= today);
@@ -305,7 +307,7 @@ fn refreshes(report: &Arc<Report>, ledger: &LedgerView, now: Timestamp) -> Vec<I
     let mut stored: Vec<&Entry> = ledger
         .entries
         .iter()
-        .filter(|entry| entry.settled == Settled::Stored && entry.partition.id.report_id() == report.report_id())
+        .filter(|entry| entry.settled == Settled::Stored && entry.partition.id.report == report.id)
         .filter(|entry| entry.partition.id.date < day)
         .collect();
     stored.sort_by_key(|entry| std::cmp::Reverse(entry.partition.id.date));
@@ -320,7 +322,7 @@ fn refreshes(report: &Arc<Report>, ledger: &LedgerView, now: Timestamp) -> Vec<I
         looked_at.is_some_and(|at| at >= since && at <= now + CLOCK_TOLERANCE)
     };
     let item = |entry: &Entry| {
-        let decision = match decide(entry, ledger.holds.get(&entry.partition.id.workspace), now) {
+        let decision = match decide(entry, ledger.holds.get(entry.partition.id.workspace()), now) {
             Decision::Fetch => Decision::Refresh,
             wait => wait,
         };
@@ -352,7 +354,7 @@ fn first_sight(report: &Report, now: Timestamp) -> Timestamp {
     if report.start.is_some() {
         return before_start(report);
     }
-    match report.source {
+    match report.source.kind() {
         // A long day more than the retention, for "as soon as possible"; what is gone already is left out.
         SourceKind::CampaignReport => now.checked_sub(SignedDuration::from_hours(8 * 24 + 1)).unwrap_or(Timestamp::MIN),
         _ => start_of_day(report, report.timezone.to_datetime(now).date()),
@@ -374,11 +376,32 @@ fn start_of_day(report: &Report, date: civil::Date) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{MonthDay, Query, Schedule, SecretSource, Workspace};
+    use crate::config::{
+        ArchiveSource, CampaignsQuery, Destination, MonthDay, Schedule, SecretSource, Shape, Workspace,
+    };
     use jiff::{civil::date, civil::time, tz::TimeZone};
 
     fn utc(text: &str) -> Timestamp {
         text.parse().unwrap()
+    }
+
+    fn settings(source: SourceKind) -> Source {
+        match source {
+            SourceKind::CampaignReport => Source::Archive(ArchiveSource::CampaignReport { suffix: ".zip".to_owned() }),
+            SourceKind::DailyDump => {
+                Source::Archive(ArchiveSource::DailyDump { give_up_after: SignedDuration::from_hours(168) })
+            }
+            SourceKind::Campaigns => Source::Snapshot(SnapshotSource::Campaigns(CampaignsQuery::default())),
+            SourceKind::CampaignStats => Source::Snapshot(SnapshotSource::CampaignStats(StatsQuery {
+                metric_type: "TOTAL".to_owned(),
+                attribution_type: "CLICK_THROUGH".to_owned(),
+                campaign_ids: Vec::new(),
+                window_days: 1,
+                refresh_days: 0,
+                shape: Shape::Raw,
+            })),
+            other => panic!("no test plans {other}"),
+        }
     }
 
     fn report(source: SourceKind, schedule: Schedule, zone: &str) -> Report {
@@ -394,18 +417,22 @@ mod tests {
                 secret_key: key.clone(),
                 api_key: key,
             }),
-            source,
-            id: "daily".into(),
+            source: settings(source),
+            id: ReportId::new("acme", "daily"),
             name: "Report test".into(),
-            destination: "disk".into(),
+            destination: Arc::new(Destination {
+                name: "disk".into(),
+                url: "file:///x".parse().unwrap(),
+                options: [].into(),
+                fsync: true,
+                ca_file: None,
+                place: "here".into(),
+            }),
             schedule,
             buffer: SignedDuration::from_mins(30),
             start: None,
             timezone,
             base_url,
-            suffix: ".zip".into(),
-            give_up_after: SignedDuration::from_hours(168),
-            query: Query::Archive,
         }
     }
 
@@ -470,15 +497,15 @@ mod tests {
             Schedule::Weekly { on: vec![civil::Weekday::Monday], at: time(7, 0, 0, 0) },
             "UTC",
         );
-        weekly.id = "weekly".into();
+        weekly.id = ReportId::new("acme", "weekly");
         let mut listing = report(SourceKind::Campaigns, daily(6, 0), "UTC");
-        listing.id = "listing".into();
+        listing.id = ReportId::new("acme", "listing");
         let daily = report(SourceKind::CampaignReport, daily(9, 30), "UTC");
         let reports = [Arc::new(daily), Arc::new(weekly), Arc::new(listing)];
         let plan = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
         let expiries: Vec<_> = plan.items.iter().take(9).map(|item| item.entry.partition.expires_at).collect();
         assert!(expiries.is_sorted());
-        let first: Vec<_> = plan.items.iter().take(3).map(|item| item.entry.partition.id.report.as_str()).collect();
+        let first: Vec<_> = plan.items.iter().take(3).map(|item| item.entry.partition.id.report.name()).collect();
         assert_eq!(first, ["listing", "daily", "weekly"], "the listing was made last and expires first");
     }
 
@@ -685,17 +712,21 @@ mod tests {
     fn after_a_refusal_what_was_asked_for_longest_ago_is_the_probe() {
         let now = utc("2026-11-21T12:00:00Z");
         let mut listing = report(SourceKind::Campaigns, daily(6, 0), "UTC");
-        listing.id = "listing".into();
+        listing.id = ReportId::new("acme", "listing");
         let reports = [Arc::new(listing), Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
         let mut view = recorded(LedgerView::default(), &plan(&reports, &LedgerView::default(), now));
-        assert_eq!(plan(&reports, &view, now).items[0].entry.partition.id.report, "listing", "the first to expire");
+        assert_eq!(
+            plan(&reports, &view, now).items[0].entry.partition.id.report.name(),
+            "listing",
+            "the first to expire"
+        );
         let refused = now - SignedDuration::from_hours(1);
-        for entry in view.entries.iter_mut().filter(|entry| entry.partition.id.report == "listing") {
+        for entry in view.entries.iter_mut().filter(|entry| entry.partition.id.report.name() == "listing") {
             entry.last_attempt_at = Some(refused);
         }
         let hold = Hold { outcome: Outcome::Unauthorized, since: refused, until: now, is_asked: false };
         view.holds.insert("acme".into(), hold);
-        assert_eq!(plan(&reports, &view, now).items[0].entry.partition.id.report, "daily");
+        assert_eq!(plan(&reports, &view, now).items[0].entry.partition.id.report.name(), "daily");
     }
 
     #[test]

@@ -6,61 +6,44 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Report, Schedule, SourceKind, StatsQuery, key_part},
+    config::{ArchiveSource, Report, Schedule, Source, SourceKind, StatsQuery, key_part},
     schedule::{self, Occurrence},
 };
+
+pub use crate::config::ReportId;
 
 /// How long the vendor keeps a generated campaign report (seed document 001: "Generated report expires within seven
 /// days of generation").
 pub const RETENTION: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Names one report everywhere.
+/// Names one partition everywhere: in the ledger, in claims and in messages. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReportId {
-    /// Name of the workspace.
-    pub workspace: String,
-    /// The report's id.
-    pub report: String,
-}
-
-impl fmt::Display for ReportId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.workspace, self.report)
-    }
-}
-
-/// Names one partition everywhere: in the ledger, in claims and in messages.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PartitionId {
-    /// Name of the workspace.
-    pub workspace: String,
-    /// The report's id.
-    pub report: String,
+    /// The report it belongs to.
+    pub report: ReportId,
     /// Civil date of generation in the report's zone.
     pub date: Date,
 }
 
 impl PartitionId {
-    /// The report it belongs to.
-    pub fn report_id(&self) -> ReportId {
-        ReportId { workspace: self.workspace.clone(), report: self.report.clone() }
+    /// Name of the workspace.
+    pub fn workspace(&self) -> &str {
+        self.report.workspace()
     }
 }
 
 impl fmt::Display for PartitionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{} {}", self.workspace, self.report, self.date)
+        write!(f, "{} {}", self.report, self.date)
     }
 }
 
 /// One dated instance of a report, with its instants frozen when it was first planned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     /// Workspace, report and date.
-    #[serde(flatten)]
     pub id: PartitionId,
     /// Which API it comes from.
     pub source: SourceKind,
@@ -83,15 +66,19 @@ impl Partition {
 }
 
 impl Report {
-    /// What this report is called.
-    pub fn report_id(&self) -> ReportId {
-        ReportId { workspace: self.workspace.name.clone(), report: self.id.clone() }
+    /// How long after its generation an unpublished partition is still asked for.
+    pub fn give_up_after(&self) -> SignedDuration {
+        match self.source {
+            Source::Archive(ArchiveSource::DailyDump { give_up_after }) => give_up_after,
+            Source::Archive(ArchiveSource::CampaignReport { .. }) | Source::Snapshot(_) => RETENTION,
+        }
     }
 
     /// The partition of one scheduled generation, with its instants.
     pub fn partition(&self, occurrence: Occurrence) -> Partition {
         let Occurrence { date, generated_at } = occurrence;
-        let expires_at = match self.source {
+        let source = self.source.kind();
+        let expires_at = match source {
             SourceKind::CampaignReport => self.retention_end(generated_at),
             // A live listing shows the present: once the next one is made, this one cannot be had.
             SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
@@ -104,8 +91,8 @@ impl Report {
             SourceKind::DailyDump | SourceKind::CampaignStats => None,
         };
         Partition {
-            id: PartitionId { workspace: self.workspace.name.clone(), report: self.id.clone(), date },
-            source: self.source,
+            id: PartitionId { report: self.id.clone(), date },
+            source,
             generated_at,
             due_at: generated_at.checked_add(self.buffer).unwrap_or(Timestamp::MAX),
             expires_at,
@@ -118,27 +105,30 @@ impl Report {
     /// `daily_dump`: the date and `.zip` (seed 000). JSON sources have no vendor file; theirs is our own.
     pub fn file_name(&self, date: Date) -> String {
         let day = date.strftime("%Y%m%d");
+        let suffix = self.suffix();
         match self.source {
-            SourceKind::CampaignReport => format!("{}_{day}{}", self.name.replace(' ', "_"), self.suffix),
-            SourceKind::DailyDump => format!("{day}.zip"),
-            SourceKind::CampaignStats | SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
-                format!("{}_{day}.ndjson.gz", key_part(&self.id))
+            Source::Archive(ArchiveSource::CampaignReport { .. }) => {
+                format!("{}_{day}{suffix}", self.name.replace(' ', "_"))
             }
+            Source::Archive(ArchiveSource::DailyDump { .. }) => format!("{day}{suffix}"),
+            Source::Snapshot(_) => format!("{}_{day}{suffix}", key_part(self.id.name())),
+        }
+    }
+
+    /// What follows the date in the file name.
+    pub fn suffix(&self) -> &str {
+        match &self.source {
+            Source::Archive(ArchiveSource::CampaignReport { suffix }) => suffix,
+            Source::Archive(ArchiveSource::DailyDump { .. }) => ".zip",
+            Source::Snapshot(_) => ".ndjson.gz",
         }
     }
 
     /// The names of all objects of the partition of `date`.
     pub fn keys(&self, date: Date) -> Keys {
-        let suffix = match self.source {
-            SourceKind::CampaignReport => &self.suffix,
-            SourceKind::DailyDump => ".zip",
-            SourceKind::CampaignStats | SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
-                ".ndjson.gz"
-            }
-        };
         let file = key_part(&self.file_name(date));
         // The suffix passes through the same rule as the rest of the name, so its length in characters is kept.
-        let stem_chars = file.chars().count() - suffix.chars().count();
+        let stem_chars = file.chars().count() - self.suffix().chars().count();
         let split = file.char_indices().nth(stem_chars).map_or(file.len(), |(at, _)| at);
         let (stem, suffix) = file.split_at(split);
         Keys {
@@ -157,7 +147,7 @@ impl Report {
 
     /// The folder of all objects of this report: `{workspace}/{report}`.
     pub fn key_prefix(&self) -> String {
-        format!("{}/{}", key_part(&self.workspace.name), key_part(&self.id))
+        format!("{}/{}", key_part(self.id.workspace()), key_part(self.id.name()))
     }
 
     fn retention_end(&self, generated_at: Timestamp) -> Option<Timestamp> {

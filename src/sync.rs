@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     alarm,
     archive::{self, ArchiveFormat, Limits, Pass, RejectedKind, Verdict, Verified},
-    config::{self, Query, Report},
+    config::{self, ArchiveSource, Report, SnapshotSource, Source},
     ledger::{Claim, LedgerError},
     moengage::{self, Download, Failure},
     outcome::{self, Attempt, OTHER_CONTENT, Outcome, StoredObject},
@@ -49,7 +49,7 @@ mod supervise;
 mod workers;
 
 use context::Purpose;
-pub use context::{Clock, Context, Progress, Secrets, SystemClock};
+pub use context::{Clock, Context, OpenReport, Progress, Secrets, SystemClock};
 use delivery::Delivery;
 pub use frame::Frame;
 use frame::{Overdue, Shown, Step, WaitsOn};
@@ -61,7 +61,7 @@ pub use process_status::ProcessStatus;
 pub use pulse::Pulse;
 pub use recover::{recover, recover_continuously};
 use spool::LineCount;
-pub use start::{StartError, ledger_file, reload, start};
+pub use start::{StartError, ledger_file, open_reports, reload, start};
 pub use supervise::{report as report_panic, supervised};
 
 /// How work on one partition ended.
@@ -100,14 +100,15 @@ const MOST_RENEWALS: usize = 3;
 /// Only the ledger's: everything else is an outcome.
 pub async fn sync_one(
     ctx: &Context,
-    report: &Report,
+    OpenReport { report, destination }: &OpenReport,
     claim: Claim,
     frame: &Frame,
     answered: impl Fn() + Send + Sync,
 ) -> Result<Done, LedgerError> {
     let started_at = ctx.clock.now();
     let id = claim.entry.partition.id.clone();
-    let work = Work { ctx, report, claim: &claim, keys: report.keys(id.date), started_at, frame, answered: &answered };
+    let keys = report.keys(id.date);
+    let work = Work { ctx, report, destination, claim: &claim, keys, started_at, frame, answered: &answered };
     let mut is_unanswered = false;
     let ended = tokio::select! {
         biased;
@@ -125,9 +126,9 @@ pub async fn sync_one(
         Err(Ended::Ledger(error)) => return Err(error),
     };
     if attempt.outcome == Outcome::Unauthorized {
-        ctx.secrets.forget(&id.workspace);
+        ctx.secrets.forget(id.workspace());
     }
-    let grounds = Grounds { give_up_after: report.give_up_after, archive_seen_at: claim.archive_seen_at };
+    let grounds = Grounds { give_up_after: report.give_up_after(), archive_seen_at: claim.archive_seen_at };
     let settlement = partition::settle(&claim.entry, grounds, &attempt, jitter());
     if let Some(remark) = settlement.remark {
         attempt.message = format!("{}; {remark}", attempt.message);
@@ -313,6 +314,7 @@ enum Occupant {
 struct Work<'a> {
     ctx: &'a Context,
     report: &'a Report,
+    destination: &'a Destination,
     claim: &'a Claim,
     keys: Keys,
     started_at: Timestamp,
@@ -322,9 +324,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn attempt(&self) -> Result<Landed, Ended> {
-        let destination = self.ctx.destinations.get(&self.report.destination).ok_or_else(|| {
-            Missed::new(Outcome::StoreFailed, format!("destination `{}` is not open", self.report.destination))
-        })?;
+        let destination = self.destination;
         if let Some(object) = &self.claim.entry.object {
             return self.refresh(destination, object).await;
         }
@@ -377,7 +377,7 @@ impl Work<'_> {
                 return Ok(Occupant::Ours(Box::new(manifest)));
             }
             // A process died between object and manifest: what verifies is given one. Of what restates there was one before.
-            Some(manifest) if self.report.source.is_archive() || !manifest.names(id, &key) => {}
+            Some(manifest) if self.report.source.kind().is_archive() || !manifest.names(id, &key) => {}
             _ => {
                 if let Some(manifest) = self.described_again(destination, &key).await? {
                     destination.put_manifest(&manifest).await?;
@@ -410,24 +410,28 @@ impl Work<'_> {
     /// Asks for an archive, or reads a whole listing.
     async fn open(&self, destination: &Destination) -> Result<Delivery, Ended> {
         let (secrets, partition) = (&self.ctx.secrets, &self.claim.entry.partition);
-        let (workspace, purpose) = (&self.report.workspace, Purpose::of(self.report.source));
+        let (workspace, purpose) = (&self.report.workspace, Purpose::of(self.report.source.kind()));
         // A key that is away for a moment is no refusal.
         let key = secrets.key(workspace, purpose).await;
         let key = key.map_err(|problem| Missed::new(Outcome::Unavailable, problem))?;
-        if !self.report.source.is_archive() {
-            self.ctx.progress.begin(&partition.id, None);
-            let gathering = snapshot::gather(self.ctx, self.report, partition, key, self.frame, self.answered);
-            let gathered = match tokio::time::timeout(LONGEST_GATHERING, gathering).await {
-                Ok(Ok(snapshot)) => snapshot,
-                Ok(Err(failure)) => return Err(self.unread(destination, failure).await?.into()),
-                Err(_) => {
-                    let message = format!("MoEngage's pages did not all come within {LONGEST_GATHERING:?}");
-                    return Err(Missed::new(Outcome::Unavailable, message).into());
-                }
-            };
-            return Ok(self.shown(Delivery::Snapshot(gathered)));
-        }
-        match self.ask(key).await? {
+        let archive = match &self.report.source {
+            Source::Archive(archive) => archive,
+            Source::Snapshot(source) => {
+                self.ctx.progress.begin(&partition.id, None);
+                let gathering =
+                    snapshot::gather(self.ctx, self.report, source, partition, key, self.frame, self.answered);
+                let gathered = match tokio::time::timeout(LONGEST_GATHERING, gathering).await {
+                    Ok(Ok(snapshot)) => snapshot,
+                    Ok(Err(failure)) => return Err(self.unread(destination, failure).await?.into()),
+                    Err(_) => {
+                        let message = format!("MoEngage's pages did not all come within {LONGEST_GATHERING:?}");
+                        return Err(Missed::new(Outcome::Unavailable, message).into());
+                    }
+                };
+                return Ok(self.shown(Delivery::Snapshot(gathered)));
+            }
+        };
+        match self.ask(archive, key).await? {
             Ok(download) => {
                 self.ctx.note_vendor_date(self.report, download.vendor_date);
                 (self.answered)();
@@ -451,15 +455,19 @@ impl Work<'_> {
     }
 
     /// Asks for an archive, again with another key where `key` was replaced meanwhile.
-    async fn ask(&self, mut key: SecretString) -> Result<Result<Download, Failure>, LedgerError> {
+    async fn ask(
+        &self,
+        archive: &ArchiveSource,
+        mut key: SecretString,
+    ) -> Result<Result<Download, Failure>, LedgerError> {
         let (vendor, workspace) = (&self.ctx.vendor, &self.report.workspace);
         let date = self.claim.entry.partition.id.date;
         let is_packed = self.was_badly_packed().await?;
         let mut renewals = 0;
         loop {
             let opened = match is_packed {
-                true => vendor.open_packed(self.report, date, &key).await,
-                false => vendor.open(self.report, date, &key).await,
+                true => vendor.open_packed(self.report, archive, date, &key).await,
+                false => vendor.open(self.report, archive, date, &key).await,
             };
             let refusal = match opened {
                 Err(failure) if failure.outcome == Outcome::Unauthorized && renewals < MOST_RENEWALS => failure,
@@ -483,7 +491,7 @@ impl Work<'_> {
 
     /// The time was over.
     fn overdue(&self, Overdue { waits_on, is_short_of_memory, shown }: Overdue) -> Missed {
-        let (limit, destination) = (self.frame.limit(), &self.report.destination);
+        let (limit, destination) = (self.frame.limit(), &self.report.destination.name);
         let (outcome, what) = match waits_on {
             WaitsOn::MoEngage if shown.seen => (Outcome::Unavailable, "the download from MoEngage".to_owned()),
             WaitsOn::MoEngage => (Outcome::Unavailable, "the request to MoEngage".to_owned()),
@@ -558,7 +566,7 @@ impl Work<'_> {
         let mut upload =
             destination.stage(placement, delivery.content_length()).map_err(|error| store_failed(error, delivery))?;
         self.frame.note_memory(upload.waits_for_memory());
-        let mut pass = Pass::start(archive_limits(&self.ctx.config.limits, self.report.source));
+        let mut pass = Pass::start(archive_limits(&self.ctx.config.limits, self.report.source.kind()));
         loop {
             let chunk = match next {
                 Ok(Some(chunk)) => chunk,
@@ -751,8 +759,8 @@ fn describe(report: &Report, entry: &Entry, key: &str, verified: &Verified) -> M
     let entries = verified.entries().iter();
     Manifest {
         format_version: Manifest::FORMAT_VERSION,
-        workspace: partition.id.workspace.clone(),
-        report: partition.id.report.clone(),
+        workspace: partition.id.workspace().to_owned(),
+        report: partition.id.report.name().to_owned(),
         source: partition.source,
         date: partition.id.date,
         key: key.to_owned(),
@@ -774,8 +782,8 @@ fn describe(report: &Report, entry: &Entry, key: &str, verified: &Verified) -> M
         records: None,
         pages: None,
         requests: None,
-        window: match &report.query {
-            Query::Stats(query) => Some(query.window(partition.id.date)),
+        window: match &report.source {
+            Source::Snapshot(SnapshotSource::CampaignStats(query)) => Some(query.window(partition.id.date)),
             _ => None,
         }
         .map(|(from, to)| Window { from, to }),
@@ -805,8 +813,8 @@ async fn describe_again(
     went_on: impl Fn(),
 ) -> Result<Option<Manifest>, StoreError> {
     let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
-    let mut pass = Pass::start(archive_limits(&ctx.config.limits, report.source));
-    let mut lines = (!report.source.is_archive()).then(LineCount::default);
+    let mut pass = Pass::start(archive_limits(&ctx.config.limits, report.source.kind()));
+    let mut lines = (!report.source.kind().is_archive()).then(LineCount::default);
     while let Some(chunk) = bytes.next().await {
         let chunk = chunk?;
         went_on();

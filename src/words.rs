@@ -68,8 +68,8 @@ impl PartitionStatus {
     pub fn new(entry: &Entry, is_configured: bool, now: Timestamp) -> Self {
         let Entry { partition, object, .. } = entry;
         Self {
-            workspace: partition.id.workspace.clone(),
-            report: partition.id.report.clone(),
+            workspace: partition.id.workspace().to_owned(),
+            report: partition.id.report.name().to_owned(),
             source: partition.source,
             date: partition.id.date,
             state: entry.state(now),
@@ -104,11 +104,11 @@ pub struct Partitions {
 impl Partitions {
     /// All partitions of the ledger, and the next scheduled one of each report.
     pub fn all(config: &Config, entries: &[Entry], now: Timestamp) -> Self {
-        let configured: HashSet<_> = config.reports.iter().map(|report| report.report_id()).collect();
+        let configured: HashSet<_> = config.reports.iter().map(|report| &report.id).collect();
         let recorded_ids: HashSet<_> = entries.iter().map(|entry| &entry.partition.id).collect();
         let recorded = entries
             .iter()
-            .map(|entry| PartitionStatus::new(entry, configured.contains(&entry.partition.id.report_id()), now));
+            .map(|entry| PartitionStatus::new(entry, configured.contains(&entry.partition.id.report), now));
         let next = config.reports.iter().filter_map(|report| {
             let partition = plan::next(report, now)?;
             (!recorded_ids.contains(&partition.id)).then(|| PartitionStatus::upcoming(partition, now))
@@ -360,7 +360,7 @@ impl Explanation {
             status: PartitionStatus::new(&entry, true, now),
             file_name: report.file_name(date),
             source_url,
-            destination: report.destination.clone(),
+            destination: report.destination.name.clone(),
             manifest_key: manifest_key(&object_key),
             object_key,
             timezone: report.timezone.iana_name().unwrap_or("UTC").to_owned(),

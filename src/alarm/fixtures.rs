@@ -6,7 +6,7 @@ use crate::{
     config::{Alarms, Report, SourceKind},
     outcome::Outcome,
     partition::Entry,
-    report::{Partition, PartitionId},
+    report::{Partition, PartitionId, ReportId},
 };
 
 pub(super) fn utc(text: &str) -> Timestamp {
@@ -19,7 +19,7 @@ pub(super) fn alarms() -> Alarms {
 
 /// Generated at 10:00 on the 10th, due half an hour later, expires on the 17th.
 pub(super) fn entry(outcome: Outcome, repeats: u32) -> Entry {
-    let id = PartitionId { workspace: "acme".into(), report: "daily".into(), date: "2026-11-10".parse().unwrap() };
+    let id = PartitionId { report: ReportId::new("acme", "daily"), date: "2026-11-10".parse().unwrap() };
     let partition = Partition {
         id,
         source: SourceKind::CampaignReport,

@@ -53,7 +53,7 @@ const FETCH_GRACE_NEAR_EXPIRY: SignedDuration = SignedDuration::from_mins(5);
 pub fn reports_being_fetched(plan: &Plan, alarms: &Alarms, now: Timestamp) -> BTreeSet<ReportId> {
     let at_risk = plan.items.iter().filter(|item| is_pending(item, now) && is_at_risk(&item.entry, alarms, now));
     let fetched = at_risk.filter(|item| item.decision == Decision::Fetch);
-    fetched.map(|item| item.entry.partition.id.report_id()).collect()
+    fetched.map(|item| item.entry.partition.id.report.clone()).collect()
 }
 
 /// Every alarm that is on or undetermined.
@@ -172,11 +172,11 @@ impl<'a> Survey<'a> {
     }
 
     fn is_workspace_refused(&self, entry: &Entry) -> bool {
-        self.refused_workspaces.contains(entry.partition.id.workspace.as_str())
+        self.refused_workspaces.contains(entry.partition.id.workspace())
     }
 
     fn is_being_fetched(&self, item: &Item, within: Option<SignedDuration>) -> bool {
-        let since = self.facts.fetching_since.get(&item.entry.partition.id.report_id());
+        let since = self.facts.fetching_since.get(&item.entry.partition.id.report);
         let age = since.map_or(SignedDuration::ZERO, |since| self.facts.now.duration_since(*since));
         // The thresholds are sorted, longest first.
         let is_last = within.is_some_and(|within| self.facts.alarms.expiry.last().is_none_or(|last| within <= *last));
@@ -194,7 +194,7 @@ impl<'a> Survey<'a> {
         }
         let AlarmStatus::Active(alarm) = status else { return };
         alarm.partitions += 1;
-        *alarm.reports.entry(entry.partition.id.report_id()).or_default() += 1;
+        *alarm.reports.entry(entry.partition.id.report.clone()).or_default() += 1;
         alarm.within = if is_nearer(within, alarm.within) { within } else { alarm.within };
         // A report is late until the first of its partitions passes a threshold.
         if kind == AlarmKind::Expiring {
@@ -214,11 +214,12 @@ fn empty(kind: AlarmKind) -> ActiveAlarm {
 
 fn of_report(entry: &Entry) -> Subject {
     let id = &entry.partition.id;
-    Subject { workspace: Some(id.workspace.clone()), report: Some(id.report.clone()), ..Subject::default() }
+    let (workspace, report) = (id.workspace().to_owned(), id.report.name().to_owned());
+    Subject { workspace: Some(workspace), report: Some(report), ..Subject::default() }
 }
 
 fn of_workspace(entry: &Entry) -> Subject {
-    Subject { workspace: Some(entry.partition.id.workspace.clone()), ..Subject::default() }
+    Subject { workspace: Some(entry.partition.id.workspace().to_owned()), ..Subject::default() }
 }
 
 fn of_destination(item: &Item) -> Subject {
@@ -226,7 +227,7 @@ fn of_destination(item: &Item) -> Subject {
 }
 
 fn destination(item: &Item) -> Option<&str> {
-    item.report.as_ref().map(|report| report.destination.as_str())
+    item.report.as_ref().map(|report| report.destination.name.as_str())
 }
 
 #[cfg(test)]

@@ -35,10 +35,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let report = options.which.one(&config)?;
     let Options { from, to, every_day, dry_run, ask_anyway, .. } = options;
-    if report.source.is_live_listing() {
+    if report.source.kind().is_live_listing() {
         return Err(Failure::Usage(format!(
             "report `{}` is a live listing ({}): MoEngage shows only its present state, so a past one cannot be had",
-            report.id, report.source
+            report.id.name(),
+            report.source.kind()
         )));
     }
     if from > to {
@@ -49,12 +50,12 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     if asked.is_empty() {
         return Err(Failure::Usage(format!(
             "report `{}` has no scheduled date from {from} to {to} that has come yet{}",
-            report.id,
+            report.id.name(),
             if every_day { "" } else { "; --every-day asks for every date" }
         )));
     }
     if !ask_anyway {
-        refuse_expired(&report.id, &asked, now)?;
+        refuse_expired(report.id.name(), &asked, now)?;
     }
     if dry_run {
         return preview(shell, &config, asked, now).await;

@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     archive::{self, Rejected, RejectedKind, Verdict},
-    config::{CampaignsQuery, Config, NamedFile, Problem, Query, Report, SecretSource, Target},
+    config::{
+        ArchiveSource, CampaignsQuery, Config, NamedFile, Problem, Report, SecretSource, SnapshotSource, Source, Target,
+    },
     dispatch,
     event::Content,
     ledger::{self, LedgerError},
@@ -139,7 +141,7 @@ async fn destinations(config: &Config, checks: &mut Vec<Check>) {
     for destination in &config.destinations {
         let checked = match Destination::open(destination, budget.clone(), "check") {
             Ok(opened) => {
-                let reports = config.reports.iter().filter(|report| report.destination == destination.name);
+                let reports = config.reports.iter().filter(|report| report.destination.name == destination.name);
                 let prefixes: Vec<_> = reports.map(|report| report.key_prefix()).collect();
                 timeout(DESTINATION_TIME, opened.check_for(&prefixes)).await
             }
@@ -178,23 +180,22 @@ async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Res
     let secrets = Secrets::default();
     for report in &config.reports {
         let checked = async {
-            if report.source.is_archive() {
-                match secrets.secret_key(&report.workspace).await {
+            match &report.source {
+                Source::Archive(archive) => match secrets.secret_key(&report.workspace).await {
                     Ok(secret) => {
-                        let limits = archive_limits(&config.limits, report.source);
-                        answers(shell, &client, limits, report, &secret).await
+                        let limits = archive_limits(&config.limits, report.source.kind());
+                        answers(shell, &client, limits, report, archive, &secret).await
                     }
                     Err(problem) => (false, problem),
-                }
-            } else {
-                match secrets.api_key(&report.workspace).await {
-                    Ok(api_key) => first_page(shell, &client, report, &api_key).await,
+                },
+                Source::Snapshot(source) => match secrets.api_key(&report.workspace).await {
+                    Ok(api_key) => first_page(shell, &client, report, source, &api_key).await,
                     Err(problem) => (false, problem),
-                }
+                },
             }
         };
         let (ok, message) = timeout(REPORT_TIME, checked).await.unwrap_or_else(|_| (false, no_answer(REPORT_TIME)));
-        checks.push(Check { subject: format!("report {}", report.report_id()), ok, message });
+        checks.push(Check { subject: format!("report {}", report.id), ok, message });
     }
     Ok(())
 }
@@ -204,17 +205,17 @@ async fn first_page(
     shell: &Shell,
     client: &moengage::Client,
     report: &Report,
+    source: &SnapshotSource,
     api_key: &SecretString,
 ) -> (bool, String) {
     let today = report.timezone.to_datetime(shell.clock.now()).date();
-    let question = match &report.query {
-        Query::Stats(query) => {
+    let question = match source {
+        SnapshotSource::CampaignStats(query) => {
             let campaign_ids = &query.campaign_ids[..query.campaign_ids.len().min(Question::CAMPAIGN_IDS)];
             Question::Stats { query, window: query.window(today), campaign_ids, offset: 0 }
         }
-        Query::Campaigns(query) => Question::Campaigns { query, page: 1 },
-        Query::Executions { campaign_ids } => return executions(client, report, api_key, campaign_ids).await,
-        Query::Archive => return (false, format!("{} has no pages", report.source)),
+        SnapshotSource::Campaigns(query) => Question::Campaigns { query, page: 1 },
+        SnapshotSource::Executions { campaign_ids } => return executions(client, report, api_key, campaign_ids).await,
     };
     match client.page(report, &question, api_key, &request_id()).await {
         Ok(page) => (true, arrived(&page)),
@@ -290,6 +291,7 @@ async fn answers(
     client: &moengage::Client,
     limits: archive::Limits,
     report: &Report,
+    archive: &ArchiveSource,
     secret: &SecretString,
 ) -> (bool, String) {
     let dates = last_dates(shell, report);
@@ -299,7 +301,7 @@ async fn answers(
     let mut available = Vec::new();
     let mut refusal = None;
     for date in &dates {
-        match client.open(report, *date, secret).await {
+        match client.open(report, archive, *date, secret).await {
             Ok(mut download) => match begins_as_archive(limits, &mut download).await {
                 Ok(()) => available.push(*date),
                 Err(found) => return (false, format!("{} {found}", report.file_name(*date))),

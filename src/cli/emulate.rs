@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::{Ended, Failure, Result, Shell, print, stop_signal};
 use crate::{
-    config::{Config, SourceKind},
+    config::Config,
     emulator::{self, Account, Campaigns, Container, Csv, EmulatedReport, Emulator, Rule},
 };
 
@@ -174,13 +174,13 @@ fn accounts(config: &Config) -> Result<Vec<Account>> {
             .reports
             .iter()
             .filter(|report| report.workspace.name == workspace.name)
-            .filter(|report| matches!(report.source, SourceKind::CampaignReport | SourceKind::DailyDump))
+            .filter(|report| report.source.kind().is_archive())
             .map(|report| EmulatedReport {
-                source: report.source,
+                source: report.source.kind(),
                 name: report.name.clone(),
                 schedule: report.schedule.clone(),
                 timezone: report.timezone.clone(),
-                suffix: report.suffix.clone(),
+                suffix: report.suffix().to_owned(),
                 first_date: None,
                 publish_delay: SignedDuration::ZERO,
                 appears_at_request: 1,

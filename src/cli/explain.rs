@@ -23,7 +23,7 @@ pub(super) struct Options {
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let report = options.which.one(&config)?;
-    let id = PartitionId { workspace: report.workspace.name.clone(), report: report.id.clone(), date: options.date };
+    let id = PartitionId { report: report.id.clone(), date: options.date };
     let ledger = shell.ledger(&config).await?;
     let (entry, history) = match &ledger {
         Some(ledger) => (ledger.entry_of(&id).await?, ledger.attempts(&id).await?),
@@ -48,7 +48,7 @@ fn show(explanation: &Explanation, report: &Report) -> String {
     if let Some(message) = &status.message {
         line("message", message);
     }
-    line("source", report.source.as_str());
+    line("source", report.source.kind().as_str());
     line("file name", &explanation.file_name);
     line("URL", &explanation.source_url);
     line("destination", &explanation.destination);

@@ -34,7 +34,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let base_url = config
         .reports
         .iter()
-        .find(|report| report.workspace.name == workspace.name && report.source == source)
+        .find(|report| report.workspace.name == workspace.name && report.source.kind() == source)
         .map_or(&workspace.base_url, |report| &report.base_url);
     let curl = moengage::curl_line(source, base_url, &workspace.app_id, &filename, &secret)
         .ok_or_else(|| Failure::Usage(format!("`{filename}` names no archive")))?;

@@ -72,18 +72,17 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 
 /// Refuses a report or workspace that is neither configured nor recorded, and a report that is in several workspaces.
 fn check_names(which: &Which, config: &Config, entries: &[Entry]) -> Result<()> {
-    let recorded = entries.iter().map(|entry| entry.partition.id.report_id());
-    let ids: BTreeSet<ReportId> = config.reports.iter().map(|report| report.report_id()).chain(recorded).collect();
+    let recorded = entries.iter().map(|entry| &entry.partition.id.report);
+    let ids: BTreeSet<&ReportId> = config.reports.iter().map(|report| &report.id).chain(recorded).collect();
     if let Some(workspace) = &which.workspace {
         let configured = config.workspaces.iter().map(|workspace| workspace.name.as_str());
-        known("workspace", workspace, configured.chain(ids.iter().map(|id| id.workspace.as_str())))?;
+        known("workspace", workspace, configured.chain(ids.iter().map(|id| id.workspace())))?;
     }
     let Some(report) = &which.report else { return Ok(()) };
     let in_workspace: Vec<_> =
-        ids.iter().filter(|id| which.workspace.as_ref().is_none_or(|name| *name == id.workspace)).collect();
-    known("report", report, in_workspace.iter().map(|id| id.report.as_str()))?;
-    let workspaces: Vec<_> =
-        in_workspace.iter().filter(|id| id.report == *report).map(|id| id.workspace.as_str()).collect();
+        ids.iter().filter(|id| which.workspace.as_ref().is_none_or(|name| *name == id.workspace())).collect();
+    known("report", report, in_workspace.iter().map(|id| id.name()))?;
+    let workspaces: Vec<_> = in_workspace.iter().filter(|id| id.name() == *report).map(|id| id.workspace()).collect();
     if workspaces.len() > 1 {
         return Err(ambiguous(report, &workspaces));
     }

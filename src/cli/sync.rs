@@ -54,7 +54,7 @@ pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection
 fn show(shell: &Shell, config: &Config, summary: &Summary) -> Result<()> {
     let now = shell.clock.now();
     let configured = configured(config);
-    let is_configured = |id: &crate::report::PartitionId| configured.contains_key(&id.report_id());
+    let is_configured = |id: &crate::report::PartitionId| configured.contains_key(&id.report);
     let partitions = summary
         .entries
         .iter()

@@ -7,13 +7,12 @@ use comfy_table::Cell;
 use futures::{StreamExt, stream};
 
 use super::{
-    Ended, Result, Shell, Which, configured, stop_signal, table,
+    Ended, Result, Shell, Which, stop_signal, table,
     words::{PartitionStatus, Verification, VerifiedPartition},
 };
 use crate::{
     partition::{Entry, Settled},
     report::PartitionId,
-    store::{Budget, Destination},
     sync::{self, Inspected, Repair, Selection},
 };
 
@@ -32,36 +31,30 @@ const CONCURRENCY: usize = 4;
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.which.selection(&config)?;
-    let reports = configured(&config);
 
     // Only a repair speaks to the vendor and writes.
     let ctx = match options.repair {
         true => Some(shell.context(std::sync::Arc::clone(&config)).await?),
         false => None,
     };
-    let (recorded, destinations) = match &ctx {
-        Some(ctx) => (ctx.ledger.entries().await?, ctx.destinations.clone()),
+    let (recorded, reports) = match &ctx {
+        Some(ctx) => (ctx.ledger.entries().await?, ctx.reports.clone()),
         None => {
-            let mut destinations = HashMap::new();
-            for destination in &config.destinations {
-                let opened = Destination::open(destination, Budget::new(), "verify")
-                    .map_err(|error| super::Failure::Usage(error.to_string()))?;
-                destinations.insert(destination.name.clone(), opened);
-            }
+            let reports = sync::open_reports(&config)?;
             let Some(ledger) = shell.ledger(&config).await? else {
                 return Err(super::Failure::Usage(
                     "there is no ledger that says what is stored; `moesync sync` makes one from the manifests".into(),
                 ));
             };
-            (ledger.entries().await?, destinations)
+            (ledger.entries().await?, reports)
         }
     };
     let stored = recorded
         .into_iter()
         .filter(|entry| entry.settled == Settled::Stored && selection.covers(&entry.partition.id))
         .filter_map(|entry| {
-            let report = reports.get(&entry.partition.id.report_id())?;
-            Some((entry, destinations.get(&report.destination)?.clone()))
+            let destination = reports.get(&entry.partition.id.report)?.destination.clone();
+            Some((entry, destination))
         });
     let inspected: Vec<Inspected> = stream::iter(stored)
         .map(|(entry, destination)| async move { sync::inspect(&destination, entry).await })
@@ -75,7 +68,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         let mut opened = HashSet::new();
         for inspected in inspected.iter().filter(|inspected| inspected.damage.is_some()) {
             let id = &inspected.entry.partition.id;
-            if let Some(report) = reports.get(&id.report_id()) {
+            if let Some(report) = reports.get(&id.report) {
                 match sync::repair(ctx, report, inspected).await? {
                     Repair::Done => drop(repaired_ids.insert(id.clone())),
                     Repair::Opened => drop(opened.insert(id.clone())),

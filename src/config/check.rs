@@ -21,9 +21,9 @@ use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
 use super::{
-    Alarms, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, Listing, MonthDay, NamedFile,
-    Network, Problem, Query, Report, Schedule, SecretSource, Shape, SourceKind, StatsQuery, Target, Web, Workspace,
-    address, key_part, oddities,
+    Alarms, ArchiveSource, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, Listing, MonthDay,
+    NamedFile, Network, Problem, Report, ReportId, Schedule, SecretSource, Shape, SnapshotSource, Source, SourceKind,
+    StatsQuery, Target, Web, Workspace, address, key_part, oddities,
     place::{Place, alternatives, did_you_mean},
     raw, target,
     zones::Zones,
@@ -52,8 +52,9 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env, zones: &Zon
     let workspaces = each(&raw.workspaces, &root.key("workspaces"), |raw, at| {
         workspace(raw, at, &network, env, zones).map(Arc::new)
     })?;
-    let destinations =
-        each(&raw.destinations, &root.key("destinations"), |raw, at| destination(raw, at, &network, env))?;
+    let destinations = each(&raw.destinations, &root.key("destinations"), |raw, at| {
+        destination(raw, at, &network, env).map(Arc::new)
+    })?;
     unique(workspaces.iter().map(|w| w.name.as_str()), &root.key("workspaces"))?;
     unique(destinations.iter().map(|d| d.name.as_str()), &root.key("destinations"))?;
     if raw.reports.is_empty() {
@@ -62,7 +63,7 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env, zones: &Zon
     let reports = each(&raw.reports, &root.key("reports"), |raw, at| {
         report(raw, at, &workspaces, &destinations, &network, zones).map(Arc::new)
     })?;
-    apart(&reports, &destinations, &root.key("reports"))?;
+    apart(&reports, &root.key("reports"))?;
     let notify = each(&raw.notify, &root.key("notify"), |raw, at| told(raw, at, &network, env))?;
     unique(notify.iter().map(|target| target.name.as_str()), &root.key("notify"))?;
     Ok(Config {
@@ -454,7 +455,7 @@ fn report(
     raw: &raw::Report,
     at: &Place<'_>,
     workspaces: &[Arc<Workspace>],
-    destinations: &[Destination],
+    destinations: &[Arc<Destination>],
     network: &Network,
     zones: &Zones,
 ) -> Result<Report, Problem> {
@@ -472,13 +473,6 @@ fn report(
         Some(given) => self::name(given, &at.key("id"))?,
         None => name.clone(),
     };
-    let suffix = raw.suffix.clone().unwrap_or_else(|| raw::SUFFIX.to_owned());
-    if suffix.len() > LONGEST_SUFFIX || suffix.contains(|c: char| c.is_control()) {
-        return Err(at
-            .key("suffix")
-            .problem(format_args!("must have at most {LONGEST_SUFFIX} bytes and no control characters")));
-    }
-    let give_up_after = raw.give_up_after.clone().unwrap_or_else(|| raw::Duration(raw::GIVE_UP_AFTER.to_owned()));
     let timezone = raw.timezone.as_deref().map(|text| timezone(text, &at.key("timezone"), zones)).transpose()?;
     let base_url = raw.base_url.as_deref().map(|text| base_url(text, &at.key("base_url"), network)).transpose()?;
     let schedule = schedule(&raw.schedule, &at.key("schedule"))?;
@@ -490,18 +484,15 @@ fn report(
             .problem("a live listing can only be read until the next one; a daily one needs less than 23 hours"));
     }
     Ok(Report {
-        source: raw.source,
-        id,
+        source: source(raw, at)?,
+        id: ReportId::new(&workspace.name, &id),
         name,
-        destination: destination.name.clone(),
+        destination: destination.clone(),
         schedule,
         buffer,
         start: raw.start.as_ref().map(|text| date(text, &["%Y-%m-%d"], &at.key("start"))).transpose()?,
         timezone: timezone.unwrap_or_else(|| workspace.timezone.clone()),
         base_url: base_url.unwrap_or_else(|| workspace.base_url.clone()),
-        suffix,
-        give_up_after: duration(&give_up_after, SECOND..=YEAR, &at.key("give_up_after"))?,
-        query: query(raw, at)?,
         workspace: workspace.clone(),
     })
 }
@@ -563,21 +554,12 @@ fn only_for_its_source(raw: &raw::Report, at: &Place<'_>) -> Result<(), Problem>
     }
 }
 
-fn query(raw: &raw::Report, at: &Place<'_>) -> Result<Query, Problem> {
+fn source(raw: &raw::Report, at: &Place<'_>) -> Result<Source, Problem> {
     let required = |key: &str| at.key(key).problem("missing, but required for the source \"campaign_stats\"");
     let list = |key: &str, list: &Option<Vec<String>>| words(list.as_deref().unwrap_or_default(), &at.key(key));
-    Ok(match raw.source {
-        SourceKind::CampaignReport | SourceKind::DailyDump => Query::Archive,
-        SourceKind::CampaignStats => Query::Stats(StatsQuery {
-            metric_type: raw.metric_type.ok_or_else(|| required("metric_type"))?.as_str().to_owned(),
-            attribution_type: raw.attribution_type.ok_or_else(|| required("attribution_type"))?.as_str().to_owned(),
-            campaign_ids: list("campaign_ids", &raw.campaign_ids)?,
-            window_days: integer(raw.window_days.unwrap_or(raw::WINDOW_DAYS), 1..=31, &at.key("window_days"))?,
-            refresh_days: integer(raw.refresh_days.unwrap_or(raw::REFRESH_DAYS), 0..=366, &at.key("refresh_days"))?,
-            shape: raw.shape.unwrap_or(Shape::Raw),
-        }),
-        SourceKind::Campaigns | SourceKind::CampaignMeta => Query::Campaigns(CampaignsQuery {
-            listing: if raw.source == SourceKind::CampaignMeta { Listing::Meta } else { Listing::Search },
+    let campaigns = |listing| {
+        Ok::<_, Problem>(CampaignsQuery {
+            listing,
             api: raw.api.unwrap_or_default(),
             channels: list("channels", &raw.channels)?,
             created_by: list("created_by", &raw.created_by)?,
@@ -587,8 +569,36 @@ fn query(raw: &raw::Report, at: &Place<'_>) -> Result<Query, Problem> {
             tags: list("tags", &raw.tags)?,
             include_child_campaigns: raw.include_child_campaigns,
             include_archive_campaigns: raw.include_archive_campaigns,
-        }),
-        SourceKind::Executions => Query::Executions { campaign_ids: list("campaign_ids", &raw.campaign_ids)? },
+        })
+    };
+    Ok(match raw.source {
+        SourceKind::CampaignReport => {
+            let suffix = raw.suffix.clone().unwrap_or_else(|| raw::SUFFIX.to_owned());
+            if suffix.len() > LONGEST_SUFFIX || suffix.contains(|c: char| c.is_control()) {
+                return Err(at
+                    .key("suffix")
+                    .problem(format_args!("must have at most {LONGEST_SUFFIX} bytes and no control characters")));
+            }
+            Source::Archive(ArchiveSource::CampaignReport { suffix })
+        }
+        SourceKind::DailyDump => {
+            let text = raw.give_up_after.clone().unwrap_or_else(|| raw::Duration(raw::GIVE_UP_AFTER.to_owned()));
+            let give_up_after = duration(&text, SECOND..=YEAR, &at.key("give_up_after"))?;
+            Source::Archive(ArchiveSource::DailyDump { give_up_after })
+        }
+        SourceKind::CampaignStats => Source::Snapshot(SnapshotSource::CampaignStats(StatsQuery {
+            metric_type: raw.metric_type.ok_or_else(|| required("metric_type"))?.as_str().to_owned(),
+            attribution_type: raw.attribution_type.ok_or_else(|| required("attribution_type"))?.as_str().to_owned(),
+            campaign_ids: list("campaign_ids", &raw.campaign_ids)?,
+            window_days: integer(raw.window_days.unwrap_or(raw::WINDOW_DAYS), 1..=31, &at.key("window_days"))?,
+            refresh_days: integer(raw.refresh_days.unwrap_or(raw::REFRESH_DAYS), 0..=366, &at.key("refresh_days"))?,
+            shape: raw.shape.unwrap_or(Shape::Raw),
+        })),
+        SourceKind::Campaigns => Source::Snapshot(SnapshotSource::Campaigns(campaigns(Listing::Search)?)),
+        SourceKind::CampaignMeta => Source::Snapshot(SnapshotSource::Campaigns(campaigns(Listing::Meta)?)),
+        SourceKind::Executions => {
+            Source::Snapshot(SnapshotSource::Executions { campaign_ids: list("campaign_ids", &raw.campaign_ids)? })
+        }
     })
 }
 
@@ -690,29 +700,26 @@ fn month_day(text: &str, at: &Place<'_>) -> Result<MonthDay, Problem> {
 }
 
 /// Two reports in one folder would take each other's objects for their own. Case is ignored, as some file systems do.
-fn apart(reports: &[Arc<Report>], destinations: &[Destination], at: &Place<'_>) -> Result<(), Problem> {
+fn apart(reports: &[Arc<Report>], at: &Place<'_>) -> Result<(), Problem> {
     let mut ids = BTreeMap::new();
     let mut folders = BTreeMap::new();
     for (index, report) in reports.iter().enumerate() {
         let at = at.index(index);
-        let workspace = &report.workspace.name;
-        if let Some(first) = ids.insert((workspace, &report.id), at.clone()) {
+        let (workspace, id) = (report.id.workspace(), report.id.name());
+        if let Some(first) = ids.insert(&report.id, at.clone()) {
             return Err(at.problem(format_args!(
-                "the workspace {workspace:?} has a report with the id {:?} already, at {}; give one of them another id",
-                report.id,
+                "the workspace {workspace:?} has a report with the id {id:?} already, at {}; give one of them another id",
                 first.locus()
             )));
         }
-        let destination = destinations.iter().find(|destination| destination.name == report.destination);
-        let url = destination.map_or("", |destination| destination.url.as_str().trim_end_matches('/'));
-        let key = format!("{}/{}", key_part(workspace), key_part(&report.id));
+        let url = report.destination.url.as_str().trim_end_matches('/');
+        let key = format!("{}/{}", key_part(workspace), key_part(id));
         if let Some((first, other)) = folders.insert((url, key.to_lowercase()), (at.clone(), report)) {
             return Err(at.problem(format_args!(
-                "the objects of {workspace:?}, {:?} would go to {key}, as those of {:?}, {:?} at {} do; give one of \
+                "the objects of {workspace:?}, {id:?} would go to {key}, as those of {:?}, {:?} at {} do; give one of \
                  them another id",
-                report.id,
-                other.workspace.name,
-                other.id,
+                other.id.workspace(),
+                other.id.name(),
                 first.locus()
             )));
         }

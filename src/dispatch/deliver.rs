@@ -67,11 +67,7 @@ pub(super) async fn deliver(client: &Client, ctx: &Context) -> Result<Option<Tim
 /// Writes events for up to `limit` objects that were stored since the last time.
 async fn write_stored(ctx: &Context, target: &Target, events: &Events, limit: usize) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
-    let destination = |entry: &Entry| {
-        let id = entry.partition.id.report_id();
-        let report = ctx.config.reports.iter().find(|report| report.report_id() == id)?;
-        Some(report.destination.as_str())
-    };
+    let destination = |entry: &Entry| ctx.reports.get(&entry.partition.id.report).map(|open| open.destination.name());
     let write = |entry: &Entry, attempt: &Attempt| {
         let stored = Content::of_stored(entry, destination(entry)).filter(|_| events.stored);
         let other = Content::of_other_content(entry, attempt, destination(entry));

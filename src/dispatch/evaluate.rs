@@ -1,6 +1,6 @@
 //! What is at risk now, and the events that follow for each target.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -12,7 +12,6 @@ use crate::{
     event::{Content, Event},
     ledger::LedgerError,
     plan,
-    report::ReportId,
     sync::Context,
 };
 
@@ -40,9 +39,8 @@ pub(super) async fn evaluate(ctx: &Context) -> Result<Evaluation, LedgerError> {
     let now = ctx.clock.now();
     let view = ctx.view(&ctx.ledger, now).await?;
     let plan = plan::plan(&ctx.config.reports, &view, now);
-    let configured: HashSet<ReportId> = ctx.config.reports.iter().map(|report| report.report_id()).collect();
     let mut lost = ctx.ledger.lost().await?;
-    lost.retain(|entry| configured.contains(&entry.partition.id.report_id()));
+    lost.retain(|entry| ctx.reports.contains_key(&entry.partition.id.report));
     let mut incidents = ctx.incidents();
     if ctx.ledger.is_shared() {
         // Another process may have these alarms, and only that one ends them.

@@ -122,8 +122,8 @@ impl Ledger {
              ORDER BY workspace, report, date LIMIT ?7",
         )
         // No name is empty.
-        .bind(after.map_or("", |id| &id.workspace))
-        .bind(after.map_or("", |id| &id.report))
+        .bind(after.map_or("", |id| id.workspace()))
+        .bind(after.map_or("", |id| id.report.name()))
         .bind(after.map_or(String::new(), |id| id.date.to_string()))
         .bind(&choice.workspace)
         .bind(&choice.report)
@@ -152,8 +152,8 @@ impl Ledger {
         let rows = sqlx::query(
             "SELECT * FROM partitions WHERE workspace = ? AND report = ? AND date < ? ORDER BY date DESC LIMIT ?",
         )
-        .bind(&id.workspace)
-        .bind(&id.report)
+        .bind(id.workspace())
+        .bind(id.name())
         .bind(before.to_string())
         .bind(limit)
         .fetch_all(&self.pool)
@@ -177,8 +177,8 @@ impl Ledger {
                  WHERE p.workspace = ? AND p.report = ? AND p.date BETWEEN ? AND ?)
              WHERE age <= ? ORDER BY id",
         )
-        .bind(&id.workspace)
-        .bind(&id.report)
+        .bind(id.workspace())
+        .bind(id.name())
         .bind(first.to_string())
         .bind(last.to_string())
         .bind(limit)
@@ -214,7 +214,7 @@ impl Ledger {
         let figures = rows.iter().map(|row| {
             let count = |column| Ok::<u64, LedgerError>(self.natural(row, column)?.unwrap_or(0));
             Ok(ReportFigures {
-                id: ReportId { workspace: self.text(row, "workspace")?, report: self.text(row, "report")? },
+                id: ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?),
                 source: self.source(&self.text(row, "source")?)?,
                 scheduled: count("scheduled")?,
                 pending: count("pending")?,
@@ -254,7 +254,7 @@ impl Ledger {
             }
             let milliseconds: u64 = self.natural(row, "took")?.unwrap_or(0);
             Ok(AttemptFigures {
-                id: ReportId { workspace: self.text(row, "workspace")?, report: self.text(row, "report")? },
+                id: ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?),
                 source: self.source(&self.text(row, "source")?)?,
                 outcome: self.outcome(row, "outcome")?.ok_or_else(|| self.nonsense("attempts.outcome", "null"))?,
                 count: self.natural(row, "count")?.unwrap_or(0),

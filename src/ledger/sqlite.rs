@@ -47,13 +47,13 @@ trait BindId<'q> {
 
 impl<'q> BindId<'q> for Query<'q> {
     fn bind_id(self, id: &'q PartitionId) -> Self {
-        self.bind(&id.workspace).bind(&id.report).bind(id.date.to_string())
+        self.bind(id.workspace()).bind(id.report.name()).bind(id.date.to_string())
     }
 }
 
 impl<'q, T> BindId<'q> for sqlx::query::QueryScalar<'q, Sqlite, T, SqliteArguments> {
     fn bind_id(self, id: &'q PartitionId) -> Self {
-        self.bind(&id.workspace).bind(&id.report).bind(id.date.to_string())
+        self.bind(id.workspace()).bind(id.report.name()).bind(id.date.to_string())
     }
 }
 
@@ -230,7 +230,7 @@ impl Ledger {
         let mut view = LedgerView::default();
         let reports = self.read("SELECT workspace, report, planned_through FROM reports").await?;
         for row in reports {
-            let id = ReportId { workspace: self.text(&row, "workspace")?, report: self.text(&row, "report")? };
+            let id = ReportId::new(&self.text(&row, "workspace")?, &self.text(&row, "report")?);
             view.planned_through.insert(id, self.instant(&row, "planned_through")?);
         }
         let holds = self.read("SELECT workspace, outcome, since, until, is_asked FROM holds").await?;
@@ -299,7 +299,7 @@ impl Ledger {
     /// The reports whose objects from before this ledger began are known to it, as far as they could be read.
     pub async fn recovered(&self) -> Result<HashSet<ReportId>, LedgerError> {
         let rows = self.read("SELECT workspace, report FROM recovered").await?;
-        let of = |row| Ok(ReportId { workspace: self.text(row, "workspace")?, report: self.text(row, "report")? });
+        let of = |row| Ok(ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?));
         rows.iter().map(of).collect()
     }
 
@@ -312,8 +312,8 @@ impl Ledger {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
         let noted = sqlx::query("INSERT INTO recovered (workspace, report) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(&report.workspace)
-            .bind(&report.report)
+            .bind(report.workspace())
+            .bind(report.name())
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
@@ -326,8 +326,8 @@ impl Ledger {
                  ON CONFLICT (workspace, report) DO UPDATE
                  SET planned_through = min(planned_through, excluded.planned_through)",
             )
-            .bind(&report.workspace)
-            .bind(&report.report)
+            .bind(report.workspace())
+            .bind(report.name())
             .bind(mark.as_millisecond())
             .execute(&mut *transaction)
             .await
@@ -345,8 +345,8 @@ impl Ledger {
                        (SELECT 1 FROM attempts a
                         WHERE a.partition_id = p.id AND a.outcome = 'stored' AND a.http_status IS NOT NULL))",
         )
-        .bind(&report.workspace)
-        .bind(&report.report)
+        .bind(report.workspace())
+        .bind(report.name())
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -567,7 +567,8 @@ impl Ledger {
         settlement: &Settlement,
         object: Option<&StoredObject>,
     ) -> Result<Option<Hold>, LedgerError> {
-        let Partition { id: PartitionId { workspace, .. }, source, .. } = &claim.entry.partition;
+        let Partition { id, source, .. } = &claim.entry.partition;
+        let workspace = id.workspace();
         let mut transaction = self.begin().await?;
         self.end_claim(&mut transaction, &claim).await?;
         sqlx::query(
@@ -688,8 +689,8 @@ impl Ledger {
              ON CONFLICT (workspace, report) DO UPDATE
              SET planned_through = excluded.planned_through WHERE planned_through = ?",
         )
-        .bind(&id.workspace)
-        .bind(&id.report)
+        .bind(id.workspace())
+        .bind(id.name())
         .bind(through.as_millisecond())
         .bind(before.map(Timestamp::as_millisecond))
         .execute(connection)
@@ -807,8 +808,7 @@ impl Ledger {
         Ok(Entry {
             partition: Partition {
                 id: PartitionId {
-                    workspace: self.text(row, "workspace")?,
-                    report: self.text(row, "report")?,
+                    report: ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?),
                     date: date.parse::<civil::Date>().map_err(|_| self.nonsense("date", &date))?,
                 },
                 source: self.known("source", &source, SourceKind::parse)?,

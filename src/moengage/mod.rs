@@ -40,7 +40,7 @@ pub use self::{
     repair::{Oddity, Repair},
 };
 use crate::{
-    config::{Limits, Network, Query, Report, SourceKind},
+    config::{ArchiveSource, Limits, Network, Report, SnapshotSource, Source, SourceKind},
     http::ClientError,
     outcome::Outcome,
     signature,
@@ -92,8 +92,14 @@ impl Client {
     /// # Errors
     ///
     /// Everything but an archive, with its outcome.
-    pub async fn open(&self, report: &Report, date: civil::Date, secret: &SecretString) -> Result<Download, Failure> {
-        self.open_as(report, date, secret, false).await
+    pub async fn open(
+        &self,
+        report: &Report,
+        archive: &ArchiveSource,
+        date: civil::Date,
+        secret: &SecretString,
+    ) -> Result<Download, Failure> {
+        self.open_as(report, archive, date, secret, false).await
     }
 
     /// The same, with every byte as the server sends it: a gzip around the archive that cannot be taken off is evidence.
@@ -104,27 +110,29 @@ impl Client {
     pub async fn open_packed(
         &self,
         report: &Report,
+        archive: &ArchiveSource,
         date: civil::Date,
         secret: &SecretString,
     ) -> Result<Download, Failure> {
-        self.open_as(report, date, secret, true).await
+        self.open_as(report, archive, date, secret, true).await
     }
 
     async fn open_as(
         &self,
         report: &Report,
+        archive: &ArchiveSource,
         date: civil::Date,
         secret: &SecretString,
         stays_packed: bool,
     ) -> Result<Download, Failure> {
         let started = Instant::now();
         let opened = async {
-            let url = source_url(report, date);
+            let url = archive_url(report, archive, date);
             let source_url = url.to_string();
             let signature = signature::sign(&report.workspace.app_id, &report.file_name(date), secret);
             let redactor = Redactor::new(secret, &signature);
             let request =
-                request(report.source, url, &signature).map_err(|message| Failure::new(Outcome::Rejected, message))?;
+                request(archive, url, &signature).map_err(|message| Failure::new(Outcome::Rejected, message))?;
             let answer = self.transport.ask(request, &redactor).await.map_err(|fault| Failure {
                 http_status: fault.http_status,
                 vendor_date: fault.vendor_date,
@@ -138,7 +146,7 @@ impl Client {
         .await;
         tracing::debug!(
             workspace = report.workspace.name,
-            report = report.id,
+            report = report.id.name(),
             date = %date,
             http_status = opened.as_ref().map_or_else(|failure| failure.http_status, |_| Some(200)),
             elapsed_seconds = started.elapsed().as_secs_f64(),
@@ -250,16 +258,21 @@ impl Download {
 
 /// Where the partition of `date` is asked for, without signature; what they have in common where that is several places.
 pub fn source_url(report: &Report, date: civil::Date) -> Url {
+    match &report.source {
+        Source::Archive(archive) => archive_url(report, archive, date),
+        Source::Snapshot(SnapshotSource::CampaignStats(_)) => campaign_stats::url(&report.base_url),
+        Source::Snapshot(SnapshotSource::Campaigns(query)) => campaigns::url(&report.base_url, query),
+        Source::Snapshot(SnapshotSource::Executions { .. }) => {
+            transport::below(&report.base_url, &["core-services", "v1", "campaigns"])
+        }
+    }
+}
+
+fn archive_url(report: &Report, archive: &ArchiveSource, date: civil::Date) -> Url {
     let (app_id, file_name) = (&report.workspace.app_id, &report.file_name(date));
-    match report.source {
-        SourceKind::CampaignReport => campaign_report::url(&report.base_url, app_id, file_name),
-        SourceKind::DailyDump => daily_dump::url(&report.base_url, app_id, file_name),
-        SourceKind::CampaignStats => campaign_stats::url(&report.base_url),
-        SourceKind::Campaigns | SourceKind::CampaignMeta => match &report.query {
-            Query::Campaigns(query) => campaigns::url(&report.base_url, query),
-            _ => report.base_url.clone(),
-        },
-        SourceKind::Executions => transport::below(&report.base_url, &["core-services", "v1", "campaigns"]),
+    match archive {
+        ArchiveSource::CampaignReport { .. } => campaign_report::url(&report.base_url, app_id, file_name),
+        ArchiveSource::DailyDump { .. } => daily_dump::url(&report.base_url, app_id, file_name),
     }
 }
 
@@ -294,13 +307,12 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-fn request(source: SourceKind, url: Url, signature: &SecretString) -> Result<Request, String> {
-    match source {
-        SourceKind::CampaignReport => campaign_report::request(url, signature).map_err(|error| error.to_string()),
-        SourceKind::DailyDump => Ok(daily_dump::request(url, signature)),
-        SourceKind::CampaignStats | SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
-            Err(format!("{source} serves no archives"))
+fn request(archive: &ArchiveSource, url: Url, signature: &SecretString) -> Result<Request, String> {
+    match archive {
+        ArchiveSource::CampaignReport { .. } => {
+            campaign_report::request(url, signature).map_err(|error| error.to_string())
         }
+        ArchiveSource::DailyDump { .. } => Ok(daily_dump::request(url, signature)),
     }
 }
 

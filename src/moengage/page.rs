@@ -283,7 +283,7 @@ impl Client {
         let page = self.ask_page(report, question, api_key, request_id).await;
         tracing::debug!(
             workspace = report.workspace.name,
-            report = report.id,
+            report = report.id.name(),
             %request_id,
             http_status = page.as_ref().map_or_else(|failure| failure.http_status, |_| Some(200)),
             items = page.as_ref().map_or(0, |page| page.items),
@@ -406,7 +406,7 @@ fn meaning(outcome: Outcome, status: StatusCode, report: &Report, source_url: &s
         Outcome::Unauthorized if status == StatusCode::FORBIDDEN => format!(
             "MoEngage does not allow {} for workspace {workspace} ({answered} for {source_url}): this feature is off for \
              the account, the API key lacks its scope, or MoEngage's API firewall does not list this machine's address",
-            report.source
+            report.source.kind()
         ),
         Outcome::Unauthorized => format!(
             "MoEngage refused the credentials for {source_url} ({answered}); check app_id and API key of workspace \

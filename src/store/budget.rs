@@ -59,7 +59,7 @@ impl Budget {
     }
 
     /// The budget of a process with these destinations.
-    pub fn for_destinations(destinations: &[config::Destination]) -> Self {
+    pub fn for_destinations(destinations: &[Arc<config::Destination>]) -> Self {
         let directories = destinations.iter().filter(|destination| destination.is_directory()).count();
         Self::of(directories as u64, (destinations.len() - directories) as u64)
     }
@@ -71,7 +71,7 @@ impl Budget {
     }
 
     /// The budget of the same process after a reload, with these destinations. Uploads in progress keep their old share.
-    pub fn redivided(&self, destinations: &[config::Destination]) -> Self {
+    pub fn redivided(&self, destinations: &[Arc<config::Destination>]) -> Self {
         Budget { copying: Arc::clone(&self.copying), ..Self::for_destinations(destinations) }
     }
 

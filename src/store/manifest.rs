@@ -112,7 +112,7 @@ impl Manifest {
     pub fn names(&self, id: &PartitionId, key: &str) -> bool {
         let is_hash =
             self.sha256.len() == 64 && self.sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let is_of = self.workspace == id.workspace && self.report == id.report && self.date == id.date;
+        let is_of = self.workspace == id.workspace() && self.report == id.report.name() && self.date == id.date;
         is_of && self.key == key && is_hash
     }
 

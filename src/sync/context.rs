@@ -22,7 +22,7 @@ use crate::{
     moengage::{self, Failure},
     outcome::{CLOCK_TOLERANCE, Outcome},
     plan::LedgerView,
-    report::PartitionId,
+    report::{PartitionId, ReportId},
     store::{Budget, Destination},
 };
 
@@ -66,6 +66,15 @@ impl Progress for () {
     fn end(&self, _: &PartitionId) {}
 }
 
+/// A configured report whose destination is open.
+#[derive(Clone)]
+pub struct OpenReport {
+    /// The report.
+    pub report: Arc<Report>,
+    /// Its destination.
+    pub destination: Destination,
+}
+
 /// Everything that work on partitions needs, wired once.
 pub struct Context {
     /// The configuration in force.
@@ -76,6 +85,8 @@ pub struct Context {
     pub vendor: moengage::Client,
     /// The opened destinations, by name.
     pub destinations: HashMap<String, Destination>,
+    /// The configured reports.
+    pub reports: HashMap<ReportId, OpenReport>,
     /// The workspaces' keys.
     pub secrets: Secrets,
     /// The present.

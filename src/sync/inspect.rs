@@ -5,7 +5,7 @@
 
 use tracing::warn;
 
-use super::{Context, describe_again};
+use super::{Context, OpenReport, describe_again};
 use crate::{
     config::{Report, SourceKind},
     ledger::{Claimed, LedgerError},
@@ -113,9 +113,12 @@ impl From<Result<bool, StoreError>> for Repair {
 /// # Errors
 ///
 /// When the ledger refuses.
-pub async fn repair(ctx: &Context, report: &Report, inspected: &Inspected) -> Result<Repair, LedgerError> {
+pub async fn repair(
+    ctx: &Context,
+    OpenReport { report, destination }: &OpenReport,
+    inspected: &Inspected,
+) -> Result<Repair, LedgerError> {
     let id = &inspected.entry.partition.id;
-    let Some(destination) = ctx.destinations.get(&report.destination) else { return Ok(Repair::Impossible) };
     let Claimed::Ours(claim) = ctx.ledger.claim(id, Settled::Stored).await? else {
         warn!("another process works on {id}, or has settled it; look again when it is done");
         return Ok(Repair::Impossible);

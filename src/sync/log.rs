@@ -11,13 +11,12 @@ use crate::{
     outcome::{Attempt, OTHER_CONTENT, Outcome, StoredObject},
     partition::{Entry, Settled},
     plan::{Decision, Item},
-    report::PartitionId,
 };
 
 /// Logs the end of an attempt after which the partition is `entry`; `object` is what the attempt stored.
 pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt, object: Option<&StoredObject>) {
     let id = &entry.partition.id;
-    let PartitionId { workspace, report, date } = id;
+    let (workspace, report, date) = (id.workspace(), id.report.name(), id.date);
     let (outcome, message) = (attempt.outcome.as_str(), attempt.message.as_str());
     if let Some(object) = object {
         let StoredObject { key, size, sha256, .. } = object;
@@ -70,7 +69,7 @@ impl HeldWorkspaces {
     pub(super) fn log(&mut self, items: &[Item]) {
         let mut held: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
         for item in items.iter().filter(|item| matches!(item.decision, Decision::Held { .. })) {
-            held.entry(&item.entry.partition.id.workspace).or_default().push(item);
+            held.entry(item.entry.partition.id.workspace()).or_default().push(item);
         }
         self.logged.retain(|workspace| held.contains_key(workspace.as_str()));
         for (workspace, items) in held {

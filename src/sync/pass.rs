@@ -49,8 +49,8 @@ pub struct Selection {
 impl Selection {
     /// Whether the selection covers a partition.
     pub fn covers(&self, id: &PartitionId) -> bool {
-        self.workspace.as_ref().is_none_or(|workspace| *workspace == id.workspace)
-            && self.report.as_ref().is_none_or(|report| *report == id.report)
+        self.workspace.as_ref().is_none_or(|workspace| *workspace == id.workspace())
+            && self.report.as_ref().is_none_or(|report| report == id.report.name())
             && self.partitions.as_ref().is_none_or(|partitions| partitions.contains(id))
     }
 }
@@ -206,10 +206,12 @@ pub async fn once(
                         let until = hold.until_for(item.entry.partition.expires_at);
                         let is_worth_waiting =
                             hold.outcome == Outcome::RateLimited && until.duration_since(now) <= LONGEST_PATIENCE;
-                        let mut held = workers.unqueue(&id.workspace);
+                        let mut held = workers.unqueue(id.workspace());
                         // What was to be tried again sooner waits as well.
                         held.extend(
-                            later.extract_if(.., |(_, other), _| other.workspace == id.workspace).map(|(_, item)| item),
+                            later
+                                .extract_if(.., |(_, other), _| other.workspace() == id.workspace())
+                                .map(|(_, item)| item),
                         );
                         if is_worth_waiting {
                             later.extend(held.into_iter().map(|item| ((until, item.entry.partition.id.clone()), item)));
@@ -380,7 +382,7 @@ async fn turn(
             Ended::Theirs => Some(now + OTHERS_INTERVAL),
             Ended::Done(done) => {
                 if done.hold.is_some() {
-                    workers.unqueue(&item.entry.partition.id.workspace);
+                    workers.unqueue(item.entry.partition.id.workspace());
                 }
                 publish_at.get_or_insert_with(|| Instant::now() + PUBLISHING_DELAY);
                 done.next_attempt_at

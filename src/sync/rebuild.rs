@@ -65,8 +65,8 @@ pub(super) async fn rebuild(
     let recovered = ctx.ledger.recovered().await?;
     let search = Search { ctx, destination, answered, places: Semaphore::new(AT_ONCE), failures: AtomicUsize::new(0) };
     let mut reports = Vec::new();
-    for report in ctx.config.reports.iter().filter(|report| report.destination == destination.name()) {
-        reports.push((Arc::clone(report), !recovered.contains(&report.report_id())));
+    for report in ctx.config.reports.iter().filter(|report| report.destination.name == destination.name()) {
+        reports.push((Arc::clone(report), !recovered.contains(&report.id)));
     }
     let mut learned = stream::iter(reports)
         .map(|(report, is_first)| search.learn(report, is_first).boxed())
@@ -139,14 +139,14 @@ impl Search<'_> {
     /// Where `is_first`, it goes on being planned from where its objects say that it was planned before.
     async fn learn(&self, report: Arc<Report>, is_first: bool) -> Result<Option<Learned>, LedgerError> {
         let report = &*report;
-        let mut stored = self.ctx.ledger.history(&report.report_id(), Date::MAX, u32::MAX).await?;
+        let mut stored = self.ctx.ledger.history(&report.id, Date::MAX, u32::MAX).await?;
         stored.retain(|entry| entry.settled == Settled::Stored);
         let keys = match self.ask(self.destination.manifest_keys(&format!("{}/", report.key_prefix()))).await {
             Some(Ok(keys)) => keys,
             Some(Err(error)) => {
                 warn!(
                     workspace = report.workspace.name,
-                    report = report.id,
+                    report = report.id.name(),
                     "could not look for stored objects; it is tried again: {error}"
                 );
                 return Ok(None);
@@ -199,7 +199,7 @@ impl Search<'_> {
         learned.gone.retain(|(partition, _)| !settled.contains(&partition.id.date));
         if is_first {
             let mark = resumes_at(report, planned, self.ctx.clock.now());
-            let corrected = self.ctx.ledger.note_recovered(&report.report_id(), mark).await?;
+            let corrected = self.ctx.ledger.note_recovered(&report.id, mark).await?;
             learned.has_resumed = mark.is_some() || corrected > 0;
         }
         Ok(Some(learned))
@@ -222,7 +222,7 @@ impl Search<'_> {
             return Ok(Examined::Nothing);
         };
         let is_version = key.starts_with(&format!("{}/_versions/", report.key_prefix()));
-        let is_restated = !report.source.is_archive() && restated.contains(&manifest.date) && !is_version;
+        let is_restated = !report.source.kind().is_archive() && restated.contains(&manifest.date) && !is_version;
         let manifest = match is_restated {
             true => match self.described(report, &partition, &key, manifest).await? {
                 Described::By(manifest) => *manifest,
@@ -312,19 +312,19 @@ fn at(entry: &Entry) -> Timestamp {
 /// Whether a stored partition came from the schedule: what was fetched long after it was due was asked for by hand.
 fn was_planned(report: &Report, entry: &Entry) -> bool {
     let age = entry.object.as_ref().map(|object| object.stored_at.duration_since(entry.partition.due_at));
-    age.is_some_and(|age| age <= report.give_up_after)
+    age.is_some_and(|age| age <= report.give_up_after())
 }
 
 /// Where a report that was never planned is looked at from today on, one that has objects was planned before: it goes on
 /// from them, as far back as something unpublished would still be asked for. `None` where first sight goes back by itself.
 fn resumes_at(report: &Report, planned: Vec<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-    if report.source == SourceKind::CampaignReport || report.start.is_some() {
+    if report.source.kind() == SourceKind::CampaignReport || report.start.is_some() {
         return None;
     }
     let planned = planned.into_iter();
     // What lies between two listings cannot be had.
-    let from = if report.source.is_live_listing() { planned.max()? } else { planned.min()? };
-    let earliest = now.checked_sub(report.give_up_after).unwrap_or(Timestamp::MIN);
+    let from = if report.source.kind().is_live_listing() { planned.max()? } else { planned.min()? };
+    let earliest = now.checked_sub(report.give_up_after()).unwrap_or(Timestamp::MIN);
     Some(from.checked_sub(SignedDuration::from_millis(1)).unwrap_or(from).max(earliest))
 }
 
@@ -338,7 +338,7 @@ async fn raise_gone(ctx: &Context, destination: &str, gone: Vec<(Partition, Stri
     // A long absence is caught up with in steps.
     let is_to_be_planned = |partition: &Partition| {
         let mut through = plan.planned_through.iter();
-        through.any(|(id, through)| *id == partition.id.report_id() && partition.generated_at > *through)
+        through.any(|(id, through)| *id == partition.id.report && partition.generated_at > *through)
     };
     let is_given_up = |partition: &Partition| !cared_for.contains(&partition.id) && !is_to_be_planned(partition);
     let keys: Vec<_> = gone.into_iter().filter(|(partition, _)| is_given_up(partition)).map(|(_, key)| key).collect();
@@ -364,13 +364,13 @@ fn date_in(key: &str) -> Option<Date> {
 
 /// The partition that a manifest proves; `None` when it names another or lies at another's key.
 fn believable(report: &Report, key: &str, manifest: &Manifest) -> Option<Partition> {
-    let id = PartitionId { workspace: report.workspace.name.clone(), report: report.id.clone(), date: manifest.date };
+    let id = PartitionId { report: report.id.clone(), date: manifest.date };
     // The file's own name may be of an earlier time: a report can be renamed in the dashboard and keep its id.
     let keys = report.keys(manifest.date);
     let object = keys.object();
     let folder = object.rsplit_once('/').map_or("", |(folder, _)| folder);
     let is_at_home = key.rsplit_once('/').is_some_and(|(at, _)| at == folder || format!("{at}/") == keys.versions());
-    (manifest.names(&id, key) && manifest.source == report.source && is_at_home).then_some(Partition {
+    (manifest.names(&id, key) && manifest.source == report.source.kind() && is_at_home).then_some(Partition {
         id,
         source: manifest.source,
         generated_at: manifest.generated_at,

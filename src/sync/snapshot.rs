@@ -24,7 +24,7 @@ use super::{
     spool::Spool,
 };
 use crate::{
-    config::{CampaignsQuery, Query, Report, StatsQuery},
+    config::{CampaignsQuery, Report, SnapshotSource, StatsQuery},
     moengage::{self, Failure, Oddity, Page, Question, Record, RequestId},
     ndjson::{self, Lines},
     outcome::Outcome,
@@ -97,6 +97,7 @@ impl Snapshot {
 pub(super) async fn gather(
     ctx: &Context,
     report: &Report,
+    source: &SnapshotSource,
     partition: &Partition,
     api_key: SecretString,
     frame: &Frame,
@@ -121,11 +122,10 @@ pub(super) async fn gather(
         oddities: Oddities::default(),
         vendor_date: None,
     };
-    match &report.query {
-        Query::Campaigns(query) => reader.campaigns(query).await?,
-        Query::Executions { campaign_ids } => reader.executions(campaign_ids).await?,
-        Query::Stats(query) => reader.statistics(query).await?,
-        Query::Archive => return Err(Failure::new(Outcome::Rejected, format!("{} is no listing", report.source))),
+    match source {
+        SnapshotSource::Campaigns(query) => reader.campaigns(query).await?,
+        SnapshotSource::Executions { campaign_ids } => reader.executions(campaign_ids).await?,
+        SnapshotSource::CampaignStats(query) => reader.statistics(query).await?,
     }
     let Reader { pages, requests, vendor_date, spool, mut warnings, oddities, .. } = reader;
     if warnings.len() > MOST_WARNINGS {
@@ -135,7 +135,7 @@ pub(super) async fn gather(
     }
     warnings.extend(oddities.warnings());
     for warning in &warnings {
-        warn!(workspace = report.workspace.name, report = report.id, date = %partition.id.date, "{warning}");
+        warn!(workspace = report.workspace.name, report = report.id.name(), date = %partition.id.date, "{warning}");
     }
     let spool = spool.ok_or_else(|| Failure::new(Outcome::StoreFailed, "the spool was lost".into()))?;
     let name = report.file_name(partition.id.date);
@@ -466,11 +466,11 @@ impl Reader<'_> {
                 if !is_patient || wait > LONGEST_BREAK {
                     return Err(failure);
                 }
-                info!(workspace, report = self.report.id, wait_seconds = wait.as_secs(), "{}", failure.message);
+                info!(workspace, report = self.report.id.name(), wait_seconds = wait.as_secs(), "{}", failure.message);
             } else if let Some(wait) =
                 retry::quick(number, jitter()).filter(|_| is_patient && failure.outcome.is_retried_quickly())
             {
-                debug!(workspace, report = self.report.id, "asking again: {}", failure.message);
+                debug!(workspace, report = self.report.id.name(), "asking again: {}", failure.message);
                 clock.sleep(wait).await;
             } else {
                 return Err(failure);
@@ -568,7 +568,7 @@ impl Reader<'_> {
 
     /// Says that the listing is read again.
     fn say_again(&self, why: &str) {
-        info!(workspace = self.report.workspace.name, report = self.report.id, "{why}; reading it again");
+        info!(workspace = self.report.workspace.name, report = self.report.id.name(), "{why}; reading it again");
     }
 }
 

@@ -7,12 +7,13 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use tracing::{error, info, warn};
 
-use super::{Clock, Context, ProcessStatus, Progress, Publication, Pulse, Secrets};
+use super::{Clock, Context, OpenReport, ProcessStatus, Progress, Publication, Pulse, Secrets};
 use crate::{
     alarm_kind::AlarmKind,
-    config::{Config, Ledger},
+    config::{self, Config, Ledger},
     ledger::{self, Found, LedgerError},
     moengage,
+    report::ReportId,
     store::{Budget, Destination},
     telemetry::Chain,
 };
@@ -51,7 +52,7 @@ pub async fn start(
     })?;
     let holder = format!("{place}-{}-{}", std::process::id(), random());
     let budget = Budget::for_destinations(&config.destinations);
-    let destinations = open(&config, &budget, &holder, None)?;
+    let (destinations, reports) = open(&config, &budget, &holder, None)?;
     let (ledger, found) = ledger::open(path, &holder, clock.now()).await?;
     let status = Arc::new(ProcessStatus::default());
     match &found {
@@ -72,6 +73,7 @@ pub async fn start(
         ledger,
         vendor,
         destinations,
+        reports,
         secrets,
         clock,
         progress,
@@ -95,10 +97,12 @@ pub async fn start(
 pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError> {
     tell_warnings(&config);
     let budget = old.budget.redivided(&config.destinations);
+    let (destinations, reports) = open(&config, &budget, &old.holder, Some(old))?;
     Ok(Context {
         ledger: old.ledger.clone(),
         vendor: client(&config)?,
-        destinations: open(&config, &budget, &old.holder, Some(old))?,
+        destinations,
+        reports,
         secrets: resolve(&config).await?,
         clock: Arc::clone(&old.clock),
         progress: Arc::clone(&old.progress),
@@ -141,7 +145,7 @@ async fn resolve(config: &Config) -> Result<Secrets, StartError> {
     for workspace in &config.workspaces {
         secrets.secret_key(workspace).await.map_err(StartError::Configuration)?;
     }
-    for report in config.reports.iter().filter(|report| !report.source.is_archive()) {
+    for report in config.reports.iter().filter(|report| !report.source.kind().is_archive()) {
         secrets.api_key(&report.workspace).await.map_err(StartError::Configuration)?;
     }
     Ok(secrets)
@@ -152,26 +156,45 @@ fn client(config: &Config) -> Result<moengage::Client, StartError> {
         .map_err(|error| StartError::Configuration(Chain(&error).to_string()))
 }
 
-/// Opens the destinations. A directory that is open in `old` and has not changed stays so: a mount that hangs must
-/// neither delay a reload nor take more threads.
-fn open(
-    config: &Config,
-    budget: &Budget,
-    holder: &str,
-    old: Option<&Context>,
-) -> Result<HashMap<String, Destination>, StartError> {
-    let opened = config.destinations.iter().map(|destination| {
-        if let Some(old) = old
-            && old.config.destinations.iter().any(|known| known.is_same_directory(destination))
-            && let Some(opened) = old.destinations.get(&destination.name)
-        {
-            return Ok((destination.name.clone(), opened.clone()));
+type Opened = (HashMap<String, Destination>, HashMap<ReportId, OpenReport>);
+
+/// Opens the destinations, and pairs each report with its own. A directory that is open in `old` and has not changed
+/// stays open: a mount that hangs must neither delay a reload nor take more threads.
+fn open(config: &Config, budget: &Budget, holder: &str, old: Option<&Context>) -> Result<Opened, StartError> {
+    let mut destinations = HashMap::new();
+    let mut opened = |destination: &config::Destination| -> Result<Destination, StartError> {
+        if let Some(opened) = destinations.get(&destination.name) {
+            return Ok(Destination::clone(opened));
         }
-        let opened = Destination::open(destination, budget.clone(), holder)
-            .map_err(|error| StartError::Configuration(format!("{}: {error}", destination.place)))?;
-        Ok((destination.name.clone(), opened))
-    });
-    opened.collect()
+        let kept = old
+            .filter(|old| old.config.destinations.iter().any(|known| known.is_same_directory(destination)))
+            .and_then(|old| old.destinations.get(&destination.name));
+        let opened = match kept {
+            Some(kept) => kept.clone(),
+            None => Destination::open(destination, budget.clone(), holder)
+                .map_err(|error| StartError::Configuration(format!("{}: {error}", destination.place)))?,
+        };
+        destinations.insert(destination.name.clone(), opened.clone());
+        Ok(opened)
+    };
+    for destination in &config.destinations {
+        opened(destination)?;
+    }
+    let mut reports = HashMap::new();
+    for report in &config.reports {
+        let destination = opened(&report.destination)?;
+        reports.insert(report.id.clone(), OpenReport { report: Arc::clone(report), destination });
+    }
+    Ok((destinations, reports))
+}
+
+/// The configured reports, for a command that only reads their objects.
+///
+/// # Errors
+///
+/// [`StartError::Configuration`].
+pub fn open_reports(config: &Config) -> Result<HashMap<ReportId, OpenReport>, StartError> {
+    open(config, &Budget::new(), "reader", None).map(|(_, reports)| reports)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]

@@ -18,10 +18,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{debug, error, info, warn};
 
-use super::{Context, Done, Frame, jitter, sync_one};
+use super::{Context, Done, Frame, OpenReport, jitter, sync_one};
 use crate::{
     alarm_kind::AlarmKind,
-    config::Report,
     ledger::{Claimed, LedgerError},
     outcome::Outcome,
     partition::Settled,
@@ -194,11 +193,11 @@ impl Workers {
                     break;
                 }
                 let Some(item) = slot.take() else { continue };
-                let Some(report) = item.report.clone() else { continue };
-                let is_suspect = places.suspects.contains(&report.destination);
-                if is_suspect == goes_to_suspect && self.has_place(&item, &report, is_suspect, &places) {
-                    places.add(&item.entry.partition.id.workspace, &report.destination);
-                    self.start(item, report);
+                let Some(open) = self.ctx.reports.get(&item.entry.partition.id.report).cloned() else { continue };
+                let is_suspect = places.suspects.contains(open.destination.name());
+                if is_suspect == goes_to_suspect && self.has_place(&open, is_suspect, &places) {
+                    places.add(open.report.id.workspace(), open.destination.name());
+                    self.start(item, open);
                 } else {
                     *slot = Some(item);
                 }
@@ -207,9 +206,9 @@ impl Workers {
         self.queue = queue.into_iter().flatten().collect();
     }
 
-    fn has_place(&self, item: &Item, report: &Report, is_suspect: bool, places: &Places) -> bool {
+    fn has_place(&self, open: &OpenReport, is_suspect: bool, places: &Places) -> bool {
         let limits = &self.ctx.config.limits;
-        let (workspace, destination) = (&item.entry.partition.id.workspace, &report.destination);
+        let (workspace, destination) = (open.report.id.workspace(), open.destination.name());
         let each = if self.accepted.contains(workspace) { limits.concurrency_per_workspace } else { 1 };
         let is_first = count(&places.going_on, destination) == 0;
         count(&places.workspaces, workspace) < each
@@ -217,12 +216,12 @@ impl Workers {
             && (is_first || !is_suspect)
     }
 
-    fn start(&mut self, item: Item, report: Arc<Report>) {
+    fn start(&mut self, item: Item, open: OpenReport) {
         let id = item.entry.partition.id.clone();
         let frame = Arc::new(Frame::new(self.ctx.config.limits.attempt_timeout));
         let running = Running {
-            workspace: id.workspace.clone(),
-            destination: report.destination.clone(),
+            workspace: id.workspace().to_owned(),
+            destination: open.destination.name().to_owned(),
             frame: Arc::clone(&frame),
         };
         self.under_way.insert(id.clone(), running);
@@ -230,8 +229,8 @@ impl Workers {
         let answers = self.answers.0.clone();
         self.running.spawn(async move {
             // No one receives it once the pass is over.
-            let answered = || drop(answers.send(id.workspace.clone()));
-            let work = attempt(&ctx, &report, &item, &frame, answered);
+            let answered = || drop(answers.send(id.workspace().to_owned()));
+            let work = attempt(&ctx, &open, &item, &frame, answered);
             let ended = AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Ended::Panicked);
             if matches!(ended, Ended::Failed(_) | Ended::Panicked)
                 && let Err(error) = ctx.ledger.release(&id).await
@@ -278,9 +277,9 @@ impl Workers {
             Ended::Done(done) => {
                 self.panicked.remove(id);
                 if done.outcome == Outcome::Unauthorized {
-                    self.accepted.remove(&id.workspace);
+                    self.accepted.remove(id.workspace());
                 } else if done.was_admitted {
-                    self.accepted.insert(id.workspace.clone());
+                    self.accepted.insert(id.workspace().to_owned());
                 }
                 self.has_answered |= done.was_admitted;
                 if let Some(Running { destination, .. }) = running {
@@ -317,7 +316,7 @@ impl Workers {
 
     /// Takes a workspace's items out of the queue.
     pub(super) fn unqueue(&mut self, workspace: &str) -> Vec<Item> {
-        let (held, kept) = self.queue.drain(..).partition(|item| item.entry.partition.id.workspace == workspace);
+        let (held, kept) = self.queue.drain(..).partition(|item| item.entry.partition.id.workspace() == workspace);
         self.queue = kept;
         Vec::from_iter::<VecDeque<Item>>(held)
     }
@@ -344,7 +343,7 @@ impl Workers {
 /// One attempt at one partition, if it can be claimed.
 async fn attempt(
     ctx: &Context,
-    report: &Report,
+    report: &OpenReport,
     item: &Item,
     frame: &Frame,
     answered: impl Fn() + Send + Sync,

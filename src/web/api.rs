@@ -23,7 +23,7 @@ use crate::{
     config::Report,
     ledger::LedgerError,
     moengage,
-    report::PartitionId,
+    report::{PartitionId, ReportId},
     sync::Context,
     telemetry::Chain,
     words::{Explanation, Planned, PlannedPartition},
@@ -130,7 +130,7 @@ async fn partition(
     let Some(found) = find(&ctx, &workspace, &report) else {
         return Err(ApiError::Unknown(format!("no report is called `{report}` in a workspace `{workspace}`")));
     };
-    let id = PartitionId { workspace, report, date };
+    let id = PartitionId { report: ReportId::new(&workspace, &report), date };
     let ledger = read_ledger(&ctx).await?;
     let (entry, history) = (ledger.entry_of(&id).await?, ledger.attempts(&id).await?);
     let source_url = moengage::source_url(found, date).to_string();
@@ -149,5 +149,5 @@ async fn plan(extract::State(shared): extract::State<Arc<Shared>>) -> Result<Res
 
 /// The configured report of that name.
 pub(super) fn find<'a>(ctx: &'a Context, workspace: &str, report: &str) -> Option<&'a Arc<Report>> {
-    ctx.config.reports.iter().find(|known| known.workspace.name == workspace && known.id == report)
+    ctx.config.reports.iter().find(|known| known.id.workspace() == workspace && known.id.name() == report)
 }

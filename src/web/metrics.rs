@@ -80,7 +80,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
     let attempts: Vec<_> = attempts.into_iter().filter(|figures| configured.contains(&figures.id)).collect();
     let mut alarms: HashMap<(ReportId, &str), u64> = HashMap::new();
     for (entry, alarm) in standing.dangers(ctx) {
-        *alarms.entry((entry.partition.id.report_id(), alarm.as_str())).or_default() += 1;
+        *alarms.entry((entry.partition.id.report.clone(), alarm.as_str())).or_default() += 1;
     }
 
     let mut text = Exposition::default();
@@ -224,7 +224,7 @@ fn durations(text: &mut Exposition, attempts: &[AttemptFigures]) {
 type Label<'a> = (&'a str, &'a str);
 
 fn of(id: &ReportId, source: SourceKind) -> [Label<'_>; 3] {
-    [("workspace", &id.workspace), ("report", &id.report), ("source", source.as_str())]
+    [("workspace", id.workspace()), ("report", id.name()), ("source", source.as_str())]
 }
 
 fn and<'a>([workspace, report, source]: [Label<'a>; 3], label: Label<'a>) -> [Label<'a>; 4] {

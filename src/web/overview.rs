@@ -202,10 +202,10 @@ impl ReportOverview {
         });
         Self {
             workspace: report.workspace.name.clone(),
-            report: report.id.clone(),
-            source: report.source,
+            report: report.id.name().to_owned(),
+            source: report.source.kind(),
             name: report.name.clone(),
-            destination: report.destination.clone(),
+            destination: report.destination.name.clone(),
             schedule: describe(&report.schedule),
             timezone: report.timezone.iana_name().unwrap_or("UTC").to_owned(),
             partitions: Counts::of(figures),
@@ -272,8 +272,8 @@ impl Standing {
             ledger.report_figures(now).await?.into_iter().map(|figures| (figures.id.clone(), figures)).collect();
 
         let configured = ctx.config.reports.iter().map(|report| {
-            let id = report.report_id();
-            recorded_figures.remove(&id).unwrap_or_else(|| ReportFigures::nothing(id, report.source))
+            let recorded = recorded_figures.remove(&report.id);
+            recorded.unwrap_or_else(|| ReportFigures::nothing(report.id.clone(), report.source.kind()))
         });
         let mut figures: Vec<_> = configured.collect();
         let unconfigured = recorded_figures.values().map(|figures| Counts::of(figures).all()).sum();
@@ -289,17 +289,17 @@ impl Standing {
                     refreshed.insert(partition.id.clone());
                 }
                 if !known.contains(&partition.id)
-                    && let Some(entries) = recent.get_mut(&partition.id.report_id())
+                    && let Some(entries) = recent.get_mut(&partition.id.report)
                 {
                     entries.push(item.entry.clone());
                 }
             }
             for Entry { partition, .. } in plan.new.iter().filter(|new| !known.contains(&new.partition.id)) {
-                unrecorded.entry(partition.id.report_id()).or_default().push(partition);
+                unrecorded.entry(partition.id.report.clone()).or_default().push(partition);
             }
         }
         for entry in recorded {
-            if let Some(entries) = recent.get_mut(&entry.partition.id.report_id()) {
+            if let Some(entries) = recent.get_mut(&entry.partition.id.report) {
                 entries.push(entry);
             }
         }
@@ -332,7 +332,7 @@ impl Standing {
     /// The first items of the plan that belong to configured reports.
     fn next(&self) -> Vec<PlannedPartition> {
         let items = self.planned.iter().flat_map(|planned| &planned.plan.items);
-        let configured = items.filter(|item| self.recent.contains_key(&item.entry.partition.id.report_id()));
+        let configured = items.filter(|item| self.recent.contains_key(&item.entry.partition.id.report));
         configured.take(NEXT).map(|item| PlannedPartition::new(item, self.now)).collect()
     }
 }

@@ -92,7 +92,7 @@ impl Listing {
         upcoming.sort_by(|a, b| a.id.cmp(&b.id));
         Self {
             choice: Choice { workspace: filter.workspace.clone(), report: filter.report.clone(), since: filter.since },
-            configured: ctx.config.reports.iter().map(|report| report.report_id()).collect(),
+            configured: ctx.config.reports.iter().map(|report| report.id.clone()).collect(),
             upcoming: upcoming.into(),
             shared,
             ctx,
@@ -121,7 +121,7 @@ impl Listing {
                 self.write(&mut text, &PartitionStatus::upcoming(partition, self.now));
             }
             self.upcoming.pop_front_if(|partition| partition.id == *id);
-            let is_configured = self.configured.contains(&id.report_id());
+            let is_configured = self.configured.contains(&id.report);
             self.write(&mut text, &PartitionStatus::new(entry, is_configured, self.now));
         }
         self.after = entries.last().map(|entry| entry.partition.id.clone());

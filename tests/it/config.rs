@@ -15,8 +15,8 @@ use jiff::{
 use moesync::{
     alarm_kind::AlarmKind,
     config::{
-        self, Channel, Config, Events, Ledger, MonthDay, Open, Query, Schedule, SecretSource, Shape, SourceKind,
-        StatsQuery,
+        self, Channel, Config, Events, Ledger, MonthDay, Open, Schedule, SecretSource, Shape, SnapshotSource, Source,
+        SourceKind, StatsQuery,
     },
 };
 use proptest::prelude::*;
@@ -131,15 +131,18 @@ fn what_is_left_out_has_the_default_of_the_design() {
 
     let report = &config.reports[0];
     assert_eq!(
-        (report.source, report.id.as_str(), report.suffix.as_str()),
+        (report.source.kind(), report.id.name(), report.suffix()),
         (SourceKind::CampaignReport, "Report test", ".zip")
     );
-    assert_eq!((report.workspace.name.as_str(), report.destination.as_str()), ("acme", "archive"), "the only ones");
+    assert_eq!(
+        (report.workspace.name.as_str(), report.destination.name.as_str()),
+        ("acme", "archive"),
+        "the only ones"
+    );
     assert_eq!(report.schedule, Schedule::Daily { at: time(9, 30, 0, 0) });
     assert_eq!((report.buffer, report.start), (SignedDuration::from_mins(30), None));
-    assert_eq!(report.give_up_after, SignedDuration::from_hours(7 * 24));
+    assert_eq!(report.give_up_after(), SignedDuration::from_hours(7 * 24));
     assert_eq!((&report.timezone, &report.base_url), (&workspace.timezone, &workspace.base_url));
-    assert_eq!(report.query, Query::Archive);
 
     let stats =
         load(&with_source("campaign_stats", "metric_type = \"TOTAL\"\nattribution_type = \"IN_SESSION\"")).unwrap();
@@ -151,9 +154,9 @@ fn what_is_left_out_has_the_default_of_the_design() {
         refresh_days: 3,
         shape: Shape::Raw,
     };
-    assert_eq!(stats.reports[0].query, Query::Stats(expected));
+    assert_eq!(stats.reports[0].source, Source::Snapshot(SnapshotSource::CampaignStats(expected)));
     let unnamed = load(&changed("campaign_report", "executions").replace("name = \"Report test\"\n", "")).unwrap();
-    assert_eq!((unnamed.reports[0].name.as_str(), unnamed.reports[0].id.as_str()), ("executions", "executions"));
+    assert_eq!((unnamed.reports[0].name.as_str(), unnamed.reports[0].id.name()), ("executions", "executions"));
 }
 
 #[test]
@@ -165,7 +168,7 @@ fn the_example_is_valid_and_so_is_every_setting_in_it() {
     assert_eq!(file.path, Path::new("/run/credentials/acme.key"));
 
     let everything = load_bytes(uncommented(EXAMPLE).as_bytes(), &env).unwrap();
-    let sources: BTreeSet<_> = everything.reports.iter().map(|report| report.source).collect();
+    let sources: BTreeSet<_> = everything.reports.iter().map(|report| report.source.kind()).collect();
     assert_eq!(sources.len(), 6, "an example of every source");
 }
 
@@ -924,7 +927,7 @@ fn the_settings_of_the_json_sources_are_checked() {
     moesync.toml:16: reports[0].created_date.to_date: 2026-01-01 is before from_date, 2026-01-02
     "#);
     let config = load(&created("{ from_date = \"01-12-2026\", to_date = 2026-12-02 }")).unwrap();
-    let Query::Campaigns(query) = &config.reports[0].query else { panic!("{config:?}") };
+    let Source::Snapshot(SnapshotSource::Campaigns(query)) = &config.reports[0].source else { panic!("{config:?}") };
     assert_eq!(query.created_date, Some((date(2026, 12, 1), date(2026, 12, 2))));
 }
 

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use moesync::{
     ledger,
     outcome::{Attempt, Outcome},
-    report::PartitionId,
+    report::{PartitionId, ReportId},
 };
 use tempfile::TempDir;
 
@@ -166,7 +166,7 @@ async fn one_fails(number: usize) -> Option<&'static str> {
 
 async fn attempts(bench: &Bench) -> Vec<Attempt> {
     let (series, date) = bench.due()[0];
-    let id = PartitionId { workspace: "acme".into(), report: series.id.clone(), date };
+    let id = PartitionId { report: ReportId::new("acme", &series.id), date };
     ledger::open_read_only(&bench.ledger()).await.unwrap().unwrap().attempts(&id).await.unwrap()
 }
 

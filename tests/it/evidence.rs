@@ -12,7 +12,7 @@ use moesync::{
     emulator::Fault,
     outcome::Outcome,
     partition::{Entry, Settled},
-    report::PartitionId,
+    report::{PartitionId, ReportId},
     sync::{self, Selection},
 };
 use serde_json::Value;
@@ -34,7 +34,7 @@ async fn with_left(left: SignedDuration) -> Bench {
 /// A pass over the oldest partition alone.
 async fn pass(bench: &Bench) -> Entry {
     let (series, date) = bench.due()[0];
-    let id = PartitionId { workspace: "acme".into(), report: series.id.clone(), date };
+    let id = PartitionId { report: ReportId::new("acme", &series.id), date };
     let selection = Selection { partitions: Some(HashSet::from([id.clone()])), ..Selection::default() };
     let ctx = bench.context().await;
     sync::once(&ctx, &selection, std::future::pending()).await.unwrap();

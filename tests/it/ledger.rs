@@ -9,7 +9,7 @@ use moesync::{
     outcome::{Attempt, Outcome, StoredObject},
     partition::{self, Entry, Grounds, Settled},
     plan::Plan,
-    report::{Partition, PartitionId},
+    report::{Partition, PartitionId, ReportId},
     telemetry::Chain,
 };
 use serde_json::Value;
@@ -197,7 +197,7 @@ async fn what_no_version_writes_is_damage() {
 const GROUNDS: Grounds = Grounds { give_up_after: SignedDuration::from_hours(1), archive_seen_at: None };
 
 fn partition(at: Timestamp) -> Partition {
-    let id = PartitionId { workspace: "acme".into(), report: "daily".into(), date: "2026-11-21".parse().unwrap() };
+    let id = PartitionId { report: ReportId::new("acme", "daily"), date: "2026-11-21".parse().unwrap() };
     Partition { id, source: SourceKind::DailyDump, generated_at: at, due_at: at, expires_at: None }
 }
 
@@ -276,7 +276,7 @@ async fn an_older_ledgers_attempts_show_which_workspaces_work() {
     for entry in ledger.entries().await.unwrap() {
         let id = entry.partition.id;
         let Claimed::Ours(claim) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
-        assert_eq!(claim.archive_seen_at, (id.workspace == "acme").then_some(at), "{id}");
+        assert_eq!(claim.archive_seen_at, (id.workspace() == "acme").then_some(at), "{id}");
     }
 }
 
@@ -369,7 +369,7 @@ async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one
     assert!(!second.adopt(&partition, &object, 1).await.unwrap(), "it is stored");
     assert_eq!(second.attempts(&id).await.unwrap().len(), 1, "one attempt was recorded twice");
 
-    let other = Partition { id: PartitionId { report: "other".into(), ..id }, ..partition };
+    let other = Partition { id: PartitionId { report: ReportId::new("acme", "other"), ..id }, ..partition };
     first.reopen(&[Entry::new(other.clone())]).await.unwrap();
     let Claimed::Ours(dead) = first.claim(&other.id, Settled::Open).await.unwrap() else { panic!("it was free") };
     fs::remove_file(folder.path().join("moesync.db.holders/first")).unwrap();
@@ -385,7 +385,7 @@ async fn a_plan_made_before_recovery_set_a_report_back_does_not_hide_its_dates()
     let folder = tempfile::tempdir().unwrap();
     let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
     let ledger = ledger::open(&folder.path().join("moesync.db"), "me", at).await.unwrap().0;
-    let id = partition(at).id.report_id();
+    let id = partition(at).id.report;
     let plan = |through| Plan { planned_through: vec![(id.clone(), through)], ..Plan::default() };
     let planned = async || ledger.view(at).await.unwrap().planned_through.get(&id).copied();
     ledger.extend(&plan(at), &ledger.view(at).await.unwrap()).await.unwrap();

@@ -8,7 +8,7 @@ use moesync::{
     ledger,
     outcome::{Attempt, Outcome},
     partition::Settled,
-    report::PartitionId,
+    report::{PartitionId, ReportId},
     sync::{self, Selection},
 };
 use tokio::process::Command;
@@ -20,7 +20,7 @@ const NOW: &str = "2026-11-21T12:00:00Z";
 /// What a ledger holds of the attempts at the oldest partition.
 async fn attempts(bench: &Bench, ledger: &str) -> Vec<Attempt> {
     let (series, date) = bench.due()[0];
-    let id = PartitionId { workspace: "acme".into(), report: series.id.clone(), date };
+    let id = PartitionId { report: ReportId::new("acme", &series.id), date };
     ledger::open_read_only(&bench.path(ledger)).await.unwrap().unwrap().attempts(&id).await.unwrap()
 }
 
@@ -85,7 +85,7 @@ async fn a_renamed_report_keeps_what_it_has_stored_and_goes_on_under_its_new_nam
         let report = ctx.config.reports[0].clone();
         let mut damages = Vec::new();
         for entry in &entries {
-            damages.push(sync::inspect(&ctx.destinations[&report.destination], entry.clone()).await.damage);
+            damages.push(sync::inspect(&ctx.reports[&report.id].destination, entry.clone()).await.damage);
         }
         ctx.ledger.close().await;
         assert!(summary.is_complete(), "{:#?}", summary.entries);

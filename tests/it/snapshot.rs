@@ -18,7 +18,7 @@ use moesync::{
     ledger::{self, Claimed},
     outcome::Outcome,
     partition::Settled,
-    report::PartitionId,
+    report::{PartitionId, ReportId},
     sync::{self, Selection, Summary},
     web::Overview,
 };
@@ -536,7 +536,7 @@ async fn a_refused_refresh_is_an_alarm_until_its_date_is_no_longer_refreshed() {
 }
 
 fn partition_of(date: &str) -> PartitionId {
-    PartitionId { workspace: "acme".into(), report: "campaign_stats".into(), date: date.parse().unwrap() }
+    PartitionId { report: ReportId::new("acme", "campaign_stats"), date: date.parse().unwrap() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

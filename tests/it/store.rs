@@ -31,7 +31,7 @@ use jiff::civil::date;
 use moesync::{
     archive::{Limits, Pass, Verdict, Verified},
     config::{self, SourceKind},
-    report::{PartitionId, manifest_key},
+    report::{PartitionId, ReportId, manifest_key},
     store::{Budget, Commit, Destination, Manifest, ManifestEntry, ObjectFormat, Route, StoreError, Upload},
 };
 use object_store::ObjectStore;
@@ -468,8 +468,8 @@ fn a_manifest_names_one_partition_at_one_key() {
     assert!(manifest.names(&partition(), KEY));
     assert!(!manifest.names(&partition(), VERSION_KEY));
     assert!(!manifest.names(&PartitionId { date: date(2026, 11, 22), ..partition() }, KEY));
-    assert!(!manifest.names(&PartitionId { report: "weekly".to_owned(), ..partition() }, KEY));
-    assert!(!manifest.names(&PartitionId { workspace: "other".to_owned(), ..partition() }, KEY));
+    assert!(!manifest.names(&PartitionId { report: ReportId::new("acme", "weekly"), ..partition() }, KEY));
+    assert!(!manifest.names(&PartitionId { report: ReportId::new("other", "daily"), ..partition() }, KEY));
 }
 
 // What only an object store can show.
@@ -1269,7 +1269,7 @@ async fn read(destination: &Destination, key: &str) -> Bytes {
 }
 
 fn partition() -> PartitionId {
-    PartitionId { workspace: "acme".to_owned(), report: "daily".to_owned(), date: date(2026, 11, 21) }
+    PartitionId { report: ReportId::new("acme", "daily"), date: date(2026, 11, 21) }
 }
 
 fn manifest(key: &str) -> Manifest {

@@ -21,7 +21,7 @@ use moesync::{
     ledger,
     outcome::Outcome,
     partition::Settled,
-    report::PartitionId,
+    report::{PartitionId, ReportId},
     sync::{self, Selection},
     web::Overview,
 };
@@ -551,7 +551,7 @@ async fn the_binary_too_keeps_in_quarantine_what_it_cannot_verify() {
 
 /// What the ledger says of the newest partition of the first series at the start.
 async fn only_entry(bench: &Bench, ctx: &sync::Context) -> moesync::partition::Entry {
-    let id = PartitionId { workspace: "acme".into(), report: bench.series[0].id.clone(), date: bench.newest };
+    let id = PartitionId { report: ReportId::new("acme", &bench.series[0].id), date: bench.newest };
     ctx.ledger.entry_of(&id).await.unwrap().unwrap()
 }
 

@@ -12,7 +12,10 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use jiff::{SignedDuration, civil, civil::date, tz::TimeZone};
 use moesync::{
-    config::{Limits, NamedFile, Network, Query, Report, Schedule, SecretSource, SourceKind, Workspace},
+    config::{
+        ArchiveSource, Destination, Limits, NamedFile, Network, Report, ReportId, Schedule, SecretSource, Source,
+        SourceKind, Workspace,
+    },
     moengage::{Client, Download, Failure, RetryAfter, curl_line, source_url},
     outcome::Outcome,
     signature,
@@ -53,14 +56,27 @@ fn secret() -> SecretString {
 }
 
 fn report(base_url: &str) -> Report {
-    named(base_url, SourceKind::CampaignReport, "APP-1", "Report test")
+    named(base_url, campaign_report(), "APP-1", "Report test")
 }
 
 fn daily(base_url: &str) -> Report {
-    named(base_url, SourceKind::DailyDump, "APP-1", "daily_dump")
+    named(base_url, daily_dump(), "APP-1", "daily_dump")
 }
 
-fn named(base_url: &str, source: SourceKind, app_id: &str, name: &str) -> Report {
+fn campaign_report() -> ArchiveSource {
+    ArchiveSource::CampaignReport { suffix: ".zip".to_owned() }
+}
+
+fn daily_dump() -> ArchiveSource {
+    ArchiveSource::DailyDump { give_up_after: SignedDuration::from_hours(168) }
+}
+
+fn archive(report: &Report) -> &ArchiveSource {
+    let Source::Archive(archive) = &report.source else { panic!("{report:?}") };
+    archive
+}
+
+fn named(base_url: &str, source: ArchiveSource, app_id: &str, name: &str) -> Report {
     let base_url: Url = base_url.parse().unwrap();
     let workspace = Workspace {
         name: "acme".into(),
@@ -72,18 +88,22 @@ fn named(base_url: &str, source: SourceKind, app_id: &str, name: &str) -> Report
     };
     Report {
         workspace: Arc::new(workspace),
-        source,
-        id: "report".into(),
+        source: Source::Archive(source),
+        id: ReportId::new("acme", "report"),
         name: name.into(),
-        destination: "lake".into(),
+        destination: Arc::new(Destination {
+            name: "lake".into(),
+            url: "file:///lake".parse().unwrap(),
+            options: [].into(),
+            fsync: true,
+            ca_file: None,
+            place: "here".into(),
+        }),
         schedule: Schedule::Daily { at: civil::time(9, 30, 0, 0) },
         buffer: SignedDuration::from_mins(30),
         start: None,
         timezone: TimeZone::UTC,
         base_url,
-        suffix: ".zip".into(),
-        give_up_after: SignedDuration::from_hours(168),
-        query: Query::Archive,
     }
 }
 
@@ -92,12 +112,12 @@ fn signature_of(report: &Report) -> String {
 }
 
 async fn open(report: &Report) -> Result<Download, Failure> {
-    client().open(report, DATE, &secret()).await
+    client().open(report, archive(report), DATE, &secret()).await
 }
 
 /// All bytes of the archive, or the failure, wherever it came.
 async fn fetch_with(client: &Client, report: &Report) -> Result<Vec<u8>, Failure> {
-    read(client.open(report, DATE, &secret()).await?).await
+    read(client.open(report, archive(report), DATE, &secret()).await?).await
 }
 
 async fn fetch(report: &Report) -> Result<Vec<u8>, Failure> {
@@ -173,19 +193,19 @@ async fn the_published_signatures_and_exact_names_go_over_the_wire() {
     let base = format!("{}/v1/", server.url());
     let cases = [
         (
-            named(&base, SourceKind::CampaignReport, "MAZW5N1IMMSH5H67C3T9KBHA", "Report - test"),
+            named(&base, campaign_report(), "MAZW5N1IMMSH5H67C3T9KBHA", "Report - test"),
             (date(2021, 2, 17), "pipe|in|key"),
             "/v1/campaign_reports/rest_api/MAZW5N1IMMSH5H67C3T9KBHA/Report_-_test_20210217.zip",
             "7e89e03528ca568e759c21a3401e1bb69831b88f69c61bbcef30bf2c1a23d3a8",
         ),
         (
-            named(&base, SourceKind::CampaignReport, "APP-1", "Año nuevo 50% off"),
+            named(&base, campaign_report(), "APP-1", "Año nuevo 50% off"),
             (date(2025, 12, 31), "k"),
             "/v1/campaign_reports/rest_api/APP-1/A%C3%B1o_nuevo_50%25_off_20251231.zip",
             "8b83fb74075bfdbd21a93896ad933a80f8ab9b615caa9ac5a4656008bad53a54",
         ),
         (
-            named(&base, SourceKind::DailyDump, "YOUR-API-ID", "daily_dump"),
+            named(&base, daily_dump(), "YOUR-API-ID", "daily_dump"),
             (date(2016, 3, 2), "YOUR-SECRET-KEY"),
             "/v1/dailyCampaignReportDump/YOUR-API-ID/20160302.zip\
              ?Signature=b81b9b69a9762f734a15306e53c9d7f6a7d829d2cf197e540091b728ebdf753e",
@@ -193,7 +213,7 @@ async fn the_published_signatures_and_exact_names_go_over_the_wire() {
         ),
     ];
     for (report, (date, key), target, signature) in cases {
-        client().open(&report, date, &key.into()).await.unwrap();
+        client().open(&report, archive(&report), date, &key.into()).await.unwrap();
         let request = server.requests().pop().unwrap();
         assert!(request.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{request}");
         let header = format!("\r\nsignature: {signature}\r\n");
@@ -204,7 +224,7 @@ async fn the_published_signatures_and_exact_names_go_over_the_wire() {
 #[tokio::test]
 async fn a_name_with_url_syntax_in_it_stays_one_name() {
     let server = Server::start(|_| answer("200 OK", "", b"PK")).await;
-    let report = named(&server.url(), SourceKind::CampaignReport, "APP/1", "a+b #1? 10%41/../é;='&");
+    let report = named(&server.url(), campaign_report(), "APP/1", "a+b #1? 10%41/../é;='&");
     fetch(&report).await.unwrap();
     let request = server.requests().remove(0);
     let segment = request.split(' ').nth(1).unwrap().strip_prefix("/campaign_reports/rest_api/APP%2F1/").unwrap();

@@ -151,7 +151,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<BTreeMap<ReportId, Timestamp>, LedgerError> {
         let of = |row: &SqliteRow| {
-            let id = ReportId { workspace: self.text(row, "workspace")?, report: self.text(row, "report")? };
+            let id = ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?);
             Ok((id, self.instant(row, "since")?))
         };
         let rows = self.read("SELECT * FROM fetching").await?;
@@ -167,8 +167,8 @@ impl Ledger {
         sqlx::query("DELETE FROM fetching").execute(&mut *transaction).await.map_err(failed)?;
         for (id, since) in &fetching {
             sqlx::query("INSERT INTO fetching (workspace, report, since) VALUES (?, ?, ?)")
-                .bind(&id.workspace)
-                .bind(&id.report)
+                .bind(id.workspace())
+                .bind(id.name())
                 .bind(since.as_millisecond())
                 .execute(&mut *transaction)
                 .await

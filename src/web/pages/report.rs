@@ -72,7 +72,7 @@ pub(super) async fn page(
 }
 
 async fn gather(ctx: &Context, report: &Report, before: Option<Date>) -> Result<History, LedgerError> {
-    let id = report.report_id();
+    let id = report.id.clone();
     let ledger = read_ledger(ctx).await?;
     let mut entries = ledger.history(&id, before.unwrap_or(Date::MAX), PARTITIONS + 1).await?;
     let has_older = entries.len() > PARTITIONS as usize;
@@ -84,7 +84,7 @@ async fn gather(ctx: &Context, report: &Report, before: Option<Date>) -> Result<
         _ => HashMap::new(),
     };
     let standing = Standing::gather(ctx, &ledger).await?;
-    let nothing = ReportFigures::nothing(id.clone(), report.source);
+    let nothing = ReportFigures::nothing(id.clone(), report.source.kind());
     let figures = standing.figures.iter().find(|figures| figures.id == id).unwrap_or(&nothing);
     let overview = ReportOverview::new(ctx, report, figures, &standing);
     Ok(History { overview, standing, entries, attempts, has_older })

@@ -76,7 +76,7 @@ async fn no_request_of_ours_is_refused_or_asks_for_anything_in_vain() {
     );
     // A filter that is understood leaves some campaigns, and not all.
     let records = |id: &str| {
-        let entry = summary.entries.iter().find(|entry| entry.partition.id.report == id).unwrap();
+        let entry = summary.entries.iter().find(|entry| entry.partition.id.report.name() == id).unwrap();
         let manifest = bench.object(&crate::support::oracle::manifest_key(&entry.object.as_ref().unwrap().key));
         let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
         manifest["records"].as_u64().unwrap()

@@ -105,12 +105,12 @@ async fn month(bench: &Bench) {
             let ago = (occurrence.date.until(now.to_zoned(report.timezone.clone()).date()).unwrap()).get_days();
             let plan = Plan {
                 new: vec![Entry::new(partition.clone())],
-                planned_through: vec![(report.report_id(), now)],
+                planned_through: vec![(report.id.clone(), now)],
                 ..Plan::default()
             };
             let view = ctx.ledger.view(now).await.unwrap();
             ctx.ledger.extend(&plan, &view).await.unwrap();
-            let fate = match (report.id.as_str(), ago) {
+            let fate = match (report.id.name(), ago) {
                 ("conversions", 13) => Settled::Lost,
                 ("conversions", 6) | ("campaigns", 0) | ("push-performance", 0..=1) => Settled::Open,
                 ("dump", 21) => Settled::Absent,
@@ -120,7 +120,8 @@ async fn month(bench: &Bench) {
                 panic!("{}", partition.id)
             };
             let size = 400_000 + u64::from(ago.unsigned_abs()) * 7_919 % 300_000;
-            let (attempt, settlement, object) = lived(&ctx, occurrence.date, partition.due_at, fate, &report.id, size);
+            let (attempt, settlement, object) =
+                lived(&ctx, occurrence.date, partition.due_at, fate, report.id.name(), size);
             ctx.ledger.record(*claim, &attempt, &settlement, object.as_ref()).await.unwrap();
         }
     }
