@@ -15,7 +15,7 @@ use crate::{
     alarm::{AlarmKey, Change, Phase},
     alarm_kind::AlarmKind,
     config::SourceKind,
-    outcome::{Attempt, OTHER_CONTENT, Outcome},
+    outcome::{Outcome, RecordedAttempt, Remark},
     partition::Entry,
 };
 
@@ -246,9 +246,9 @@ impl Content {
     }
 
     /// The event for an attempt that found different content at the partition's key. It is sent once and has no end.
-    pub fn of_other_content(entry: &Entry, attempt: &Attempt, destination: Option<&str>) -> Option<Self> {
+    pub fn of_other_content(entry: &Entry, attempt: &RecordedAttempt, destination: Option<&str>) -> Option<Self> {
         let key = entry.object.as_ref().map_or("", |object| &object.key);
-        if !attempt.message.starts_with(OTHER_CONTENT) {
+        if attempt.remark != Some(Remark::OtherContent) {
             return None;
         }
         let id = &entry.partition.id;

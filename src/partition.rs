@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::SourceKind,
-    outcome::{Attempt, CLOCK_TOLERANCE, Outcome, StoredObject},
+    outcome::{Attempt, CLOCK_TOLERANCE, Outcome, Remark, StoredObject},
     report::Partition,
     retry::{self, ABSURD_RETRY_AFTER, Hold},
 };
@@ -91,7 +91,9 @@ pub struct Entry {
     pub denied_at: Option<Timestamp>,
     /// Whether its end had passed when a person first asked for it: what is denied then was not lost by waiting.
     pub asked_late: bool,
-    /// What the last attempt met, for people.
+    /// What the last attempt met; see [`Remark`].
+    pub remark: Option<Remark>,
+    /// The same, for people.
     pub message: Option<String>,
     /// The object, once stored.
     pub object: Option<StoredObject>,
@@ -112,6 +114,7 @@ impl Entry {
             seen: false,
             denied_at: None,
             asked_late: false,
+            remark: None,
             message: None,
             object: None,
         }
@@ -181,6 +184,15 @@ pub fn timing(
     }
 }
 
+/// Describes content that came before its generation time by MoEngage's clock.
+pub fn not_reached(partition: &Partition, vendor_date: Option<Timestamp>) -> String {
+    let date = vendor_date.map_or("absent".to_owned(), |date| date.to_string());
+    format!(
+        "MoEngage's clock has not reached the generation time, {}: the Date of its answer is {date}",
+        partition.generated_at
+    )
+}
+
 /// Whether less than [`LAST_CHANCE`] is left to the expiry at `now`.
 pub fn is_last_chance(partition: &Partition, now: Timestamp) -> bool {
     partition.expires_at.is_some_and(|expiry| expiry.duration_since(now) < LAST_CHANCE)
@@ -189,124 +201,132 @@ pub fn is_last_chance(partition: &Partition, now: Timestamp) -> bool {
 /// With less than this left to expiry, what is doubtful is kept at first sight rather than asked for again.
 pub const LAST_CHANCE: SignedDuration = SignedDuration::from_hours(24);
 
-/// What follows from an attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settlement {
-    /// Whether the partition's life has ended with it.
-    pub settled: Settled,
-    /// See [`Entry::streak`].
-    pub streak: u32,
-    /// See [`Entry::repeats`].
-    pub repeats: u32,
-    /// When the next attempt may begin; `None` when there is none to come.
-    pub next_attempt_at: Option<Timestamp>,
-    /// See [`Entry::seen`].
-    pub seen: bool,
-    /// See [`Entry::denied_at`].
-    pub denied_at: Option<Timestamp>,
-    /// See [`Entry::asked_late`].
-    pub asked_late: bool,
-    /// Why the partition's life ended so, where the attempt's own message does not say it; for people.
-    pub remark: Option<&'static str>,
-    /// Whether the whole workspace waits.
-    pub hold: Option<Hold>,
-}
-
 /// What the end of a partition is decided by, besides its own attempts.
 #[derive(Debug, Clone, Copy)]
 pub struct Grounds {
     /// The report's: how long after its generation an unpublished `daily_dump` is given up.
     pub give_up_after: SignedDuration,
-    /// When an archive of the workspace last came whole, by the vendor's clock.
+    /// When an archive of the workspace last came whole, by MoEngage's clock.
     pub archive_seen_at: Option<Timestamp>,
 }
 
-/// Why what a person asked for late is absent.
-const ASKED_LATE: &str = "its end had passed when it was first asked for";
-
-/// Why a denied report is lost that was not denied in its last day.
-const UNWATCHED: &str = "MoEngage did not deny it in the 24 hours before its end, so it may have been there";
-
-/// Said of what is lost because nothing shows that the workspace works.
-const UNPROVEN: &str = "no archive of this workspace has come since this one was due, so all its requests may be refused: \
-    compare app_id and the report's name with the dashboard, and look at MoEngage's API firewall and the key's scopes";
-
-/// A denial counts as the vendor's word on an unpublished report when it came this long before expiry, or less.
+/// A denial counts as MoEngage's word on an unpublished report when it came this long before expiry, or less.
 const LAST_LOOK: SignedDuration = SignedDuration::from_hours(24);
 
-/// What follows from `attempt` on `entry`, by the outcome table. `jitter` is a random number in `[0, 1)`.
-pub fn settle(entry: &Entry, grounds: Grounds, attempt: &Attempt, jitter: f64) -> Settlement {
-    let partition = &entry.partition;
-    let same_ladder = entry.outcome.is_some_and(|before| before.ladder() == attempt.outcome.ladder());
-    let streak = if same_ladder { entry.streak.saturating_add(1) } else { 1 };
-    let is_alike = entry.outcome == Some(attempt.outcome);
-    let repeats = if is_alike { entry.repeats.saturating_add(1) } else { 1 };
-    let seen = entry.seen || attempt.seen;
+impl Entry {
+    /// The partition after `attempt`, by the outcome table, and the hold on its workspace that the attempt calls for.
+    /// `jitter` is a random number in `[0, 1)`.
+    pub fn after(self, attempt: &Attempt, grounds: Grounds, jitter: f64) -> (Self, Option<Hold>) {
+        let (outcome, evidence) = (attempt.outcome(), attempt.evidence());
+        let same_ladder = self.outcome.is_some_and(|before| before.ladder() == outcome.ladder());
+        let streak = if same_ladder { self.streak.saturating_add(1) } else { 1 };
+        let is_alike = self.outcome == Some(outcome);
+        let repeats = if is_alike { self.repeats.saturating_add(1) } else { 1 };
 
-    let end = partition.end(grounds.give_up_after);
-    // Only these statuses say "there is no such file"; any other refusal may be about the request.
-    let is_denial = attempt.outcome == Outcome::NotPublished && matches!(attempt.http_status, Some(400 | 404 | 410));
-    // Nothing ends by one clock alone, and a `Date` that is not of this attempt proves nothing.
-    let is_past_end = end.is_some_and(|end| attempt.is_past(end));
-    let before_end = attempt.vendor_date.filter(|date| attempt.clocks_agree() && end.is_none_or(|end| *date < end));
-    let denied_at = entry.denied_at.max(before_end.filter(|_| is_denial));
-    // The mark was made by a clock that was ahead, if the vendor answers before the end.
-    let asked_late = entry.asked_late && before_end.is_none();
-    // A live listing of a day that is over: the vendor shows another by now.
-    let is_over = partition.source.is_live_listing() && attempt.outcome == Outcome::NotPublished && is_past_end;
-    // What is stored stays so, though fetching it again may fail.
-    let (settled, remark) = if attempt.outcome == Outcome::Stored || entry.settled == Settled::Stored {
-        (Settled::Stored, None)
-    } else if is_over {
-        (Settled::Lost, None)
-    } else if !(is_denial && is_past_end) {
-        (Settled::Open, None)
-    } else if seen {
-        (Settled::Lost, None)
-    } else if asked_late {
-        (Settled::Absent, Some(ASKED_LATE))
-    } else {
+        let end = self.partition.end(grounds.give_up_after);
+        // A `Date` that is not of this attempt proves nothing.
+        let before_end =
+            evidence.vendor_date.filter(|date| attempt.clocks_agree() && end.is_none_or(|end| *date < end));
+        let denied_at = self.denied_at.max(before_end.filter(|_| is_denial(attempt)));
+        // The mark was made by a clock that was ahead, if MoEngage answers before the end.
+        let asked_late = self.asked_late && before_end.is_none();
+        let seen = self.seen || evidence.seen || attempt.result.is_ok();
+        let known = Self { seen, denied_at, asked_late, ..self };
+        let (settled, conclusion) = known.settle(attempt, end, grounds);
+
+        let wait = wait(attempt, streak, jitter);
+        let comes_again = settled == Settled::Open || (settled == Settled::Stored && outcome != Outcome::Stored);
+        let next_attempt_at = comes_again.then(|| wait.until_for(known.partition.expires_at));
+        // The workspace waits its whole time; what is near its expiry does not wait for the others. A JSON API that is
+        // switched off for the account (403, seed document 002) says nothing about the others.
+        let is_switched_off = !known.partition.source.is_archive() && evidence.http_status == Some(403);
+        let is_held = match outcome {
+            Outcome::Unauthorized => !is_switched_off,
+            Outcome::RateLimited => true,
+            _ => false,
+        };
+        let message = match conclusion {
+            Some(conclusion) => format!("{}; {conclusion}", attempt.message()),
+            None => attempt.message().to_owned(),
+        };
+        let after = Self {
+            settled,
+            outcome: Some(outcome),
+            attempts: known.attempts.saturating_add(1),
+            streak,
+            repeats,
+            last_attempt_at: Some(attempt.finished_at),
+            next_attempt_at,
+            remark: conclusion.or(attempt.remark()),
+            message: Some(message).filter(|message| !message.is_empty()),
+            // What is stored stays so, though fetching it again may have failed.
+            object: attempt.result.as_ref().ok().map(|success| success.object.clone()).or(known.object),
+            ..known
+        };
+        (after, is_held.then_some(wait))
+    }
+
+    /// Whether the partition's life has ended with `attempt`, which everything else known of it includes, and why, where
+    /// the attempt itself does not show it. Nothing ends by one clock alone.
+    fn settle(&self, attempt: &Attempt, end: Option<Timestamp>, grounds: Grounds) -> (Settled, Option<Remark>) {
+        let (partition, outcome) = (&self.partition, attempt.outcome());
+        let is_past_end = end.is_some_and(|end| attempt.is_past(end));
+        // A live listing of a day that is over: MoEngage shows another by now.
+        let is_over = partition.source.is_live_listing() && outcome == Outcome::NotPublished && is_past_end;
+        if outcome == Outcome::Stored || self.settled == Settled::Stored {
+            return (Settled::Stored, None);
+        }
+        if is_over {
+            return (Settled::Lost, None);
+        }
+        if !(is_denial(attempt) && is_past_end) {
+            return (Settled::Open, None);
+        }
+        if self.seen {
+            return (Settled::Lost, None);
+        }
+        if self.asked_late {
+            return (Settled::Absent, Some(Remark::AskedLate));
+        }
         let is_shortly_before = |(date, end): (Timestamp, Timestamp)| {
             let left = end.duration_since(date);
             left.is_positive() && left <= LAST_LOOK
         };
         let denied_shortly_before =
-            partition.source == SourceKind::DailyDump || denied_at.zip(end).is_some_and(is_shortly_before);
+            partition.source == SourceKind::DailyDump || self.denied_at.zip(end).is_some_and(is_shortly_before);
         let workspace_works = grounds.archive_seen_at.is_some_and(|seen_at| seen_at >= partition.due_at);
         match (denied_shortly_before, workspace_works) {
             (true, true) => (Settled::Absent, None),
-            (false, true) => (Settled::Lost, Some(UNWATCHED)),
-            (_, false) => (Settled::Lost, Some(UNPROVEN)),
+            (false, true) => (Settled::Lost, Some(Remark::Unwatched)),
+            (_, false) => (Settled::Lost, Some(Remark::Unproven)),
         }
-    };
-
-    let asked = attempt.retry_after.filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
-    let asked = asked.filter(|_| attempt.outcome == Outcome::RateLimited);
-    let wait = Hold {
-        outcome: attempt.outcome,
-        since: attempt.finished_at,
-        until: retry::later(
-            attempt.finished_at,
-            asked.unwrap_or_else(|| retry::delay_after(attempt.outcome, streak, jitter)),
-        ),
-        is_asked: asked.is_some(),
-    };
-    let comes_again = settled == Settled::Open || (settled == Settled::Stored && attempt.outcome != Outcome::Stored);
-    let next_attempt_at = comes_again.then(|| wait.until_for(partition.expires_at));
-    // The workspace waits its whole time; what is near its expiry does not wait for the others. A JSON API that is
-    // switched off for the account (403, seed document 002) says nothing about the others.
-    let is_switched_off = !partition.source.is_archive() && attempt.http_status == Some(403);
-    let hold = match attempt.outcome {
-        Outcome::Unauthorized => !is_switched_off,
-        Outcome::RateLimited => true,
-        _ => false,
-    };
-    let hold = hold.then_some(wait);
-    Settlement { settled, streak, repeats, next_attempt_at, seen, denied_at, asked_late, remark, hold }
+    }
 }
+
+/// Whether MoEngage says "there is no such file"; any other refusal may be about the request.
+fn is_denial(attempt: &Attempt) -> bool {
+    attempt.outcome() == Outcome::NotPublished && matches!(attempt.evidence().http_status, Some(400 | 404 | 410))
+}
+
+/// The wait after `attempt`, before the expiry shortens it.
+fn wait(attempt: &Attempt, streak: u32, jitter: f64) -> Hold {
+    let outcome = attempt.outcome();
+    let asked = attempt.evidence().wait(attempt.finished_at);
+    let asked = asked.filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
+    let asked = asked.filter(|_| outcome == Outcome::RateLimited);
+    let delay = asked.unwrap_or_else(|| retry::delay_after(outcome, streak, jitter));
+    Hold {
+        outcome,
+        since: attempt.finished_at,
+        until: retry::later(attempt.finished_at, delay),
+        is_asked: asked.is_some(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::{Evidence, Failure, RetryAfter, Success};
     use crate::report::{PartitionId, ReportId};
     use jiff::civil::date;
     use proptest::prelude::*;
@@ -332,30 +352,22 @@ mod tests {
 
     fn attempt(outcome: Outcome, at: &str) -> Attempt {
         let at = utc(at);
-        Attempt {
-            started_at: at,
-            finished_at: at,
-            outcome,
-            http_status: (outcome == Outcome::NotPublished).then_some(400),
-            message: String::new(),
-            seen: false,
-            vendor_date: Some(at),
-            retry_after: None,
-            size: None,
-            sha256: None,
-            request_id: None,
+        let http_status = (outcome == Outcome::NotPublished).then_some(400);
+        let evidence = Evidence { http_status, vendor_date: Some(at), ..Evidence::default() };
+        let result = Err(Failure::after(&evidence, outcome, String::new()));
+        Attempt { started_at: at, finished_at: at, result }
+    }
+
+    fn evidence(attempt: &mut Attempt) -> &mut Evidence {
+        match &mut attempt.result {
+            Ok(success) => &mut success.evidence,
+            Err(failure) => &mut failure.evidence,
         }
     }
 
-    fn follow(entry: &mut Entry, attempt: &Attempt) -> Settlement {
-        let settlement = settle(entry, PROVEN, attempt, 0.5);
-        entry.outcome = Some(attempt.outcome);
-        entry.streak = settlement.streak;
-        entry.repeats = settlement.repeats;
-        entry.seen = settlement.seen;
-        entry.denied_at = settlement.denied_at;
-        entry.asked_late = settlement.asked_late;
-        settlement
+    fn follow(entry: &mut Entry, attempt: &Attempt) -> Entry {
+        *entry = entry.clone().after(attempt, PROVEN, 0.5).0;
+        entry.clone()
     }
 
     fn delays(outcome: Outcome, count: usize) -> Vec<f64> {
@@ -381,7 +393,7 @@ mod tests {
     fn an_unsupported_format_is_asked_for_daily_and_sooner_only_near_its_expiry() {
         assert_eq!(delays(Outcome::Unsupported, 3), [86_400.0; 3]);
         let near = attempt(Outcome::Unsupported, "2026-11-16T09:30:00Z");
-        let next = settle(&entry(SourceKind::CampaignReport), PROVEN, &near, 0.5).next_attempt_at;
+        let next = entry(SourceKind::CampaignReport).after(&near, PROVEN, 0.5).0.next_attempt_at;
         assert_eq!(next, Some(utc("2026-11-16T15:30:00Z")), "a quarter of the day that is left");
     }
 
@@ -392,12 +404,12 @@ mod tests {
 
     #[test]
     fn a_retry_after_is_honoured_unless_it_is_nothing_or_absurd() {
-        let wait = |seconds: Option<i64>| {
+        let wait = |seconds: Option<u64>| {
             let mut attempt = attempt(Outcome::RateLimited, "2026-11-10T10:00:00Z");
-            attempt.retry_after = seconds.map(SignedDuration::from_secs);
-            let settlement = settle(&entry(SourceKind::DailyDump), PROVEN, &attempt, 0.5);
-            let hold = settlement.hold.unwrap();
-            assert_eq!(Some(hold.until), settlement.next_attempt_at, "nothing expires here");
+            evidence(&mut attempt).retry_after = seconds.map(RetryAfter::Seconds);
+            let (after, hold) = entry(SourceKind::DailyDump).after(&attempt, PROVEN, 0.5);
+            let hold = hold.unwrap();
+            assert_eq!(Some(hold.until), after.next_attempt_at, "nothing expires here");
             hold.until.duration_since(hold.since).as_secs()
         };
         assert_eq!(wait(Some(90)), 90);
@@ -427,7 +439,7 @@ mod tests {
     fn a_report_that_was_seen_and_is_gone_is_lost() {
         let mut entry = entry(SourceKind::CampaignReport);
         let mut broken = attempt(Outcome::StoreFailed, "2026-11-17T03:00:00Z");
-        broken.seen = true;
+        evidence(&mut broken).seen = true;
         follow(&mut entry, &broken);
         follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T08:00:00Z"));
         let after = follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T10:00:00Z"));
@@ -439,12 +451,12 @@ mod tests {
         let entry = entry(SourceKind::CampaignReport);
         let mut ahead = attempt(Outcome::NotPublished, "2106-01-01T00:00:00Z");
         for vendor_date in [None, Some(utc("2026-11-12T00:00:00Z")), Some(utc("2026-12-01T00:00:00Z"))] {
-            ahead.vendor_date = vendor_date;
-            assert_eq!(settle(&entry, PROVEN, &ahead, 0.5).settled, Settled::Open);
+            evidence(&mut ahead).vendor_date = vendor_date;
+            assert_eq!(entry.clone().after(&ahead, PROVEN, 0.5).0.settled, Settled::Open);
         }
         for outcome in [Outcome::Unavailable, Outcome::Unauthorized] {
             let late = attempt(outcome, "2026-12-01T00:00:00Z");
-            assert_eq!(settle(&entry, PROVEN, &late, 0.5).settled, Settled::Open);
+            assert_eq!(entry.clone().after(&late, PROVEN, 0.5).0.settled, Settled::Open);
         }
     }
 
@@ -457,7 +469,7 @@ mod tests {
                 _ => None,
             });
             let mut odd = attempt(Outcome::NotPublished, "2026-11-10T20:00:00Z");
-            odd.vendor_date = Some(utc("2026-11-20T20:00:00Z"));
+            evidence(&mut odd).vendor_date = Some(utc("2026-11-20T20:00:00Z"));
             let after = follow(&mut entry, &odd);
             assert_eq!((after.settled, after.denied_at), (Settled::Open, None), "{source}");
         }
@@ -471,7 +483,7 @@ mod tests {
             let mut entry = entry(SourceKind::CampaignReport);
             follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T03:00:00Z"));
             let mut last = attempt(Outcome::NotPublished, "2026-11-18T00:00:00Z");
-            last.vendor_date = Some(last.finished_at + SignedDuration::from_secs(seconds));
+            evidence(&mut last).vendor_date = Some(last.finished_at + SignedDuration::from_secs(seconds));
             assert_eq!(follow(&mut entry, &last).settled, settled, "{seconds}");
         }
     }
@@ -484,10 +496,10 @@ mod tests {
                 let grounds = Grounds { archive_seen_at, ..PROVEN };
                 let mut entry = entry(source);
                 follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T03:00:00Z"));
-                let last = settle(&entry, grounds, &attempt(Outcome::NotPublished, "2026-11-18T00:00:00Z"), 0.5);
+                let last = entry.after(&attempt(Outcome::NotPublished, "2026-11-18T00:00:00Z"), grounds, 0.5).0;
                 let works = archive_seen_at == Some(due_at);
                 assert_eq!(last.settled, if works { Settled::Absent } else { Settled::Lost }, "{source}");
-                let names = |cause| last.remark.is_some_and(|remark: &str| remark.contains(cause));
+                let names = |cause| last.message.as_ref().is_some_and(|message| message.contains(cause));
                 for cause in ["app_id", "the report's name", "API firewall", "scopes"] {
                     assert_eq!(names(cause), !works, "{cause}");
                 }
@@ -501,14 +513,14 @@ mod tests {
         let denied = attempt(Outcome::NotPublished, "2026-12-01T00:00:00Z");
         for source in [SourceKind::CampaignReport, SourceKind::DailyDump] {
             let late = Entry::late(entry(source).partition);
-            let after = settle(&late, nothing_known, &denied, 0.5);
-            assert_eq!((after.settled, after.remark), (Settled::Absent, Some(ASKED_LATE)), "{source}");
+            let after = late.clone().after(&denied, nothing_known, 0.5).0;
+            assert_eq!((after.settled, after.remark), (Settled::Absent, Some(Remark::AskedLate)), "{source}");
         }
-        let expired_unattended = settle(&entry(SourceKind::CampaignReport), PROVEN, &denied, 0.5);
+        let expired_unattended = entry(SourceKind::CampaignReport).after(&denied, PROVEN, 0.5).0;
         assert_eq!(expired_unattended.settled, Settled::Lost);
         let mut seen = Entry::late(entry(SourceKind::CampaignReport).partition);
         seen.seen = true;
-        assert_eq!(settle(&seen, nothing_known, &denied, 0.5).settled, Settled::Lost);
+        assert_eq!(seen.clone().after(&denied, nothing_known, 0.5).0.settled, Settled::Lost);
     }
 
     #[test]
@@ -521,12 +533,25 @@ mod tests {
 
     #[test]
     fn only_an_archive_that_came_whole_shows_that_the_workspace_works() {
-        let stored = Attempt { http_status: Some(200), ..attempt(Outcome::Stored, "2026-11-17T03:00:00Z") };
-        assert_eq!(stored.archive_seen_at(SourceKind::DailyDump), stored.vendor_date);
-        assert_eq!(stored.archive_seen_at(SourceKind::CampaignStats), None);
-        let html = Attempt { outcome: Outcome::Corrupt, ..stored.clone() };
-        let found = Attempt { http_status: None, ..stored.clone() };
-        let odd = Attempt { vendor_date: Some(utc("2026-12-01T00:00:00Z")), ..stored };
+        let at = utc("2026-11-17T03:00:00Z");
+        let object = StoredObject { key: "k".into(), size: 1, sha256: "00".into(), stored_at: at };
+        let evidence = Evidence { http_status: Some(200), vendor_date: Some(at), seen: true, ..Evidence::default() };
+        let stored = |evidence: &Evidence| Attempt {
+            started_at: at,
+            finished_at: at,
+            result: Ok(Success {
+                object: object.clone(),
+                remark: None,
+                message: String::new(),
+                evidence: evidence.clone(),
+            }),
+        };
+        assert_eq!(stored(&evidence).archive_seen_at(SourceKind::DailyDump), Some(at));
+        assert_eq!(stored(&evidence).archive_seen_at(SourceKind::CampaignStats), None);
+        let html = Failure::after(&evidence, Outcome::Corrupt, String::new());
+        let html = Attempt { result: Err(html), ..stored(&evidence) };
+        let found = stored(&Evidence { http_status: None, ..evidence.clone() });
+        let odd = stored(&Evidence { vendor_date: Some(utc("2026-12-01T00:00:00Z")), ..evidence });
         for unproven in [html, found, odd] {
             assert_eq!(unproven.archive_seen_at(SourceKind::CampaignReport), None, "{unproven:?}");
         }
@@ -575,7 +600,7 @@ mod tests {
         let mut entry = entry(SourceKind::CampaignReport);
         follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T03:00:00Z"));
         let mut conflict = attempt(Outcome::NotPublished, "2026-11-18T00:00:00Z");
-        conflict.http_status = Some(409);
+        evidence(&mut conflict).http_status = Some(409);
         assert_eq!(follow(&mut entry, &conflict).settled, Settled::Open);
     }
 
@@ -591,24 +616,20 @@ mod tests {
 
     #[test]
     fn a_refused_key_is_probed_hourly_and_what_is_near_expiry_does_not_wait_for_it() {
-        let settlement = settle(
-            &entry(SourceKind::CampaignReport),
-            PROVEN,
-            &attempt(Outcome::Unauthorized, "2026-11-17T08:30:00Z"),
-            0.9,
-        );
-        let hold = settlement.hold.unwrap();
+        let refused = attempt(Outcome::Unauthorized, "2026-11-17T08:30:00Z");
+        let (after, hold) = entry(SourceKind::CampaignReport).after(&refused, PROVEN, 0.9);
+        let hold = hold.unwrap();
         assert_eq!(hold.until, utc("2026-11-17T09:30:00Z"));
         assert_eq!(hold.until_for(Some(utc("2026-11-17T09:30:00Z"))), utc("2026-11-17T08:45:00Z"));
-        assert_eq!(settlement.next_attempt_at, Some(utc("2026-11-17T08:45:00Z")));
+        assert_eq!(after.next_attempt_at, Some(utc("2026-11-17T08:45:00Z")));
     }
 
     #[test]
     fn a_wait_asked_for_leaves_time_before_the_expiry() {
         let mut limited = attempt(Outcome::RateLimited, "2026-11-16T23:30:00Z");
-        limited.retry_after = Some(SignedDuration::from_hours(24));
-        let settlement = settle(&entry(SourceKind::CampaignReport), PROVEN, &limited, 0.5);
-        assert_eq!(settlement.next_attempt_at, Some(utc("2026-11-17T04:30:00Z")), "half of ten hours");
+        evidence(&mut limited).retry_after = Some(RetryAfter::Seconds(24 * 3600));
+        let after = entry(SourceKind::CampaignReport).after(&limited, PROVEN, 0.5).0;
+        assert_eq!(after.next_attempt_at, Some(utc("2026-11-17T04:30:00Z")), "half of ten hours");
     }
 
     proptest! {
@@ -616,7 +637,7 @@ mod tests {
         fn no_wait_exceeds_its_share_of_the_time_left(
             seconds_left in 1i64..700_000, streak in 0u32..40, jitter in 0.0..1.0f64,
             outcome in proptest::sample::select(Outcome::ALL[1..].to_vec()),
-            asked in proptest::option::of(-10i64..200_000),
+            asked in proptest::option::of(0u64..200_000),
         ) {
             let mut entry = entry(SourceKind::CampaignReport);
             entry.streak = streak;
@@ -624,11 +645,11 @@ mod tests {
             let expiry = entry.partition.expires_at.unwrap();
             let mut attempt = attempt(outcome, "2026-11-10T10:00:00Z");
             attempt.finished_at = expiry - SignedDuration::from_secs(seconds_left);
-            attempt.vendor_date = Some(attempt.finished_at);
-            attempt.retry_after = asked.map(SignedDuration::from_secs);
+            evidence(&mut attempt).vendor_date = Some(attempt.finished_at);
+            evidence(&mut attempt).retry_after = asked.map(RetryAfter::Seconds);
             let is_asked = outcome == Outcome::RateLimited && asked.is_some_and(|asked| (1..=86_400).contains(&asked));
             let share = if is_asked { 2 } else { 4 };
-            let next = settle(&entry, PROVEN, &attempt, jitter).next_attempt_at.unwrap();
+            let next = entry.clone().after(&attempt, PROVEN, jitter).0.next_attempt_at.unwrap();
             let delay = next.duration_since(attempt.finished_at);
             prop_assert!(delay * share <= SignedDuration::from_secs(seconds_left), "{delay:?}");
             prop_assert!(next >= attempt.finished_at);

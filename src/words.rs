@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     config::{Config, Report, Schedule, SourceKind},
-    outcome::{Attempt, Outcome},
+    outcome::{Outcome, RecordedAttempt},
     partition::{Entry, State},
     plan::{self, Decision, Item},
     report::{Partition, manifest_key},
@@ -284,8 +284,8 @@ pub struct PastAttempt {
     pub message: Option<String>,
 }
 
-impl From<Attempt> for PastAttempt {
-    fn from(attempt: Attempt) -> Self {
+impl From<RecordedAttempt> for PastAttempt {
+    fn from(attempt: RecordedAttempt) -> Self {
         Self {
             started_at: attempt.started_at,
             finished_at: attempt.finished_at,
@@ -344,7 +344,7 @@ impl Explanation {
         report: &Report,
         date: Date,
         entry: Option<Entry>,
-        history: Vec<Attempt>,
+        history: Vec<RecordedAttempt>,
         source_url: String,
         now: Timestamp,
     ) -> Option<Self> {

@@ -20,7 +20,7 @@ use crate::{
     event::Content,
     ledger::{self, LedgerError},
     magic,
-    moengage::{self, Page, Question, RequestId},
+    moengage::{self, Page, Question, RequestId, Unread},
     notify,
     outcome::Outcome,
     schedule,
@@ -219,7 +219,7 @@ async fn first_page(
     };
     match client.page(report, &question, api_key, &request_id()).await {
         Ok(page) => (true, arrived(&page)),
-        Err(failure) => (false, failure.message),
+        Err(unread) => (false, unread.failure.message),
     }
 }
 
@@ -245,7 +245,7 @@ async fn executions(
             Ok(page) => {
                 parents = page.records.iter().filter_map(|record| moengage::executions_parent(&record.json)).collect();
             }
-            Err(failure) => return (false, failure.message),
+            Err(unread) => return (false, unread.failure.message),
         }
         if parents.is_empty() {
             return (true, "the listing of campaigns came; no campaign on its first page has executions".into());
@@ -258,11 +258,14 @@ async fn executions(
     for parent in &parents {
         match client.page(report, &Question::Executions { parent, page: 1 }, api_key, &request_id()).await {
             Ok(page) => return (true, arrived(&page)),
-            Err(failure) if failure.outcome == Outcome::Rejected || failure.http_status == Some(403) => {
-                is_forbidden &= failure.http_status == Some(403);
+            Err(Unread { failure, .. }) => {
+                let is_forbidden_here = failure.evidence.http_status == Some(403);
+                if failure.outcome != Outcome::Rejected && !is_forbidden_here {
+                    return (false, failure.message);
+                }
+                is_forbidden &= is_forbidden_here;
                 refused.get_or_insert(failure.message);
             }
-            Err(failure) => return (false, failure.message),
         }
     }
     let (count, refusal) = (parents.len(), refused.unwrap_or_default());

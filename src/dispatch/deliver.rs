@@ -10,7 +10,7 @@ use crate::{
     event::{Content, Event},
     ledger::{Delivery, LedgerError},
     notify::{Client, Refusal},
-    outcome::Attempt,
+    outcome::RecordedAttempt,
     partition::Entry,
     retry,
     sync::{Context, jitter},
@@ -68,7 +68,7 @@ pub(super) async fn deliver(client: &Client, ctx: &Context) -> Result<Option<Tim
 async fn write_stored(ctx: &Context, target: &Target, events: &Events, limit: usize) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
     let destination = |entry: &Entry| ctx.reports.get(&entry.partition.id.report).map(|open| open.destination.name());
-    let write = |entry: &Entry, attempt: &Attempt| {
+    let write = |entry: &Entry, attempt: &RecordedAttempt| {
         let stored = Content::of_stored(entry, destination(entry)).filter(|_| events.stored);
         let other = Content::of_other_content(entry, attempt, destination(entry));
         let other = other.filter(|_| events.alarms.contains(&AlarmKind::OtherContent));

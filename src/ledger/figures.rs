@@ -10,7 +10,7 @@ use jiff::{Timestamp, civil::Date};
 use super::{Ledger, LedgerError};
 use crate::{
     config::SourceKind,
-    outcome::{Attempt, Outcome},
+    outcome::{Outcome, RecordedAttempt},
     partition::Entry,
     report::{Partition, PartitionId, ReportId},
 };
@@ -169,7 +169,7 @@ impl Ledger {
         first: Date,
         last: Date,
         limit: u32,
-    ) -> Result<HashMap<Date, Vec<Attempt>>, LedgerError> {
+    ) -> Result<HashMap<Date, Vec<RecordedAttempt>>, LedgerError> {
         let rows = sqlx::query(
             "SELECT * FROM (
                  SELECT a.*, p.date, row_number() OVER (PARTITION BY p.id ORDER BY a.id DESC) AS age
@@ -185,7 +185,7 @@ impl Ledger {
         .fetch_all(&self.pool)
         .await
         .map_err(|error| self.error("read", error))?;
-        let mut attempts: HashMap<Date, Vec<Attempt>> = HashMap::new();
+        let mut attempts: HashMap<Date, Vec<RecordedAttempt>> = HashMap::new();
         for row in &rows {
             let date = self.text(row, "date")?;
             let date = date.parse().map_err(|_| self.nonsense("date", &date))?;

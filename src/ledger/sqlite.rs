@@ -26,8 +26,8 @@ use super::{Claim, Claimed, LedgerError, holder, holder::Holder, identity};
 use crate::{
     alarm_kind::AlarmKind,
     config::SourceKind,
-    outcome::{Attempt, Outcome, StoredObject},
-    partition::{Entry, Settled, Settlement},
+    outcome::{Attempt, Outcome, RecordedAttempt, Remark, StoredObject},
+    partition::{Entry, Settled},
     plan::{LedgerView, MARK_TOLERANCE, Plan},
     report::{Partition, PartitionId, ReportId},
     retry::Hold,
@@ -267,8 +267,8 @@ impl Ledger {
         row.map(|row| self.entry(&row)).transpose()
     }
 
-    /// A partition's history, oldest first. `seen` and `retry_after` are not part of it.
-    pub async fn attempts(&self, id: &PartitionId) -> Result<Vec<Attempt>, LedgerError> {
+    /// A partition's history, oldest first.
+    pub async fn attempts(&self, id: &PartitionId) -> Result<Vec<RecordedAttempt>, LedgerError> {
         let rows = sqlx::query(
             "SELECT a.* FROM attempts a JOIN partitions p ON p.id = a.partition_id
              WHERE p.workspace = ? AND p.report = ? AND p.date = ? ORDER BY a.id",
@@ -376,7 +376,7 @@ impl Ledger {
     pub async fn reopen_damaged(&self, id: &PartitionId, message: &str) -> Result<(), LedgerError> {
         let query = sqlx::query(
             "UPDATE partitions SET settled = 'open', outcome = 'corrupt', streak = 0, repeats = 1,
-                    next_attempt_at = NULL, message = ?
+                    next_attempt_at = NULL, remark = NULL, message = ?
              WHERE workspace = ? AND report = ? AND date = ? AND settled = 'stored'",
         );
         self.change(query.bind(message).bind_id(id)).await
@@ -408,7 +408,7 @@ impl Ledger {
         self.insert(&mut transaction, partition, false).await?;
         let adopted = sqlx::query(
             "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = max(attempts, ?), seen = 1,
-                    next_attempt_at = NULL, message = NULL, object_key = ?, size = ?, sha256 = ?, stored_at = ?
+                    next_attempt_at = NULL, remark = NULL, message = NULL, object_key = ?, size = ?, sha256 = ?, stored_at = ?
              WHERE workspace = ? AND report = ? AND date = ? AND settled <> 'stored'",
         )
         .bind(attempts)
@@ -506,7 +506,7 @@ impl Ledger {
             let is_half_done: bool = self.get(claim, "replaces")?;
             sqlx::query(
                 "UPDATE partitions SET outcome = 'store_failed', streak = 0, repeats = 1, next_attempt_at = NULL,
-                        message = 'a process died while it replaced the object'
+                        remark = NULL, message = 'a process died while it replaced the object'
                  WHERE id = ?1 AND settled = 'stored'
                    AND EXISTS (SELECT 1 FROM claims WHERE partition_id = ?1 AND holder = ?2 AND replaces);
                  DELETE FROM claims WHERE partition_id = ?1 AND holder = ?2",
@@ -554,76 +554,118 @@ impl Ledger {
         Ok(begun.rows_affected() == 1)
     }
 
-    /// Records an attempt and what follows from it, and ends the claim, all at once. Returns the hold that is now on the
-    /// workspace, if the attempt calls for one: this one or a longer one.
+    /// Records an attempt, the partition `after` it, and the `hold` that it calls for, and ends the claim, in one
+    /// transaction. Returns the hold that is now on the workspace, if the attempt calls for one: this one or a longer one.
     ///
     /// # Errors
     ///
     /// [`LedgerError::Fenced`] when the claim has passed to another process; nothing is recorded then.
     pub async fn record(
         &self,
-        claim: Claim,
+        claim: &Claim,
         attempt: &Attempt,
-        settlement: &Settlement,
-        object: Option<&StoredObject>,
+        after: &Entry,
+        hold: Option<Hold>,
     ) -> Result<Option<Hold>, LedgerError> {
-        let Partition { id, source, .. } = &claim.entry.partition;
+        let Partition { id, source, .. } = &after.partition;
         let workspace = id.workspace();
         let mut transaction = self.begin().await?;
-        self.end_claim(&mut transaction, &claim).await?;
-        sqlx::query(
-            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, http_status, message, vendor_date,
-                                   size, sha256, request_id)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
-             UPDATE partitions SET settled = ?, outcome = ?, attempts = attempts + 1, streak = ?, repeats = ?,
-                    last_attempt_at = ?,
-                    next_attempt_at = ?, seen = ?, denied_at = ?, asked_late = ?, message = ?,
-                    object_key = ?, size = ?, sha256 = ?, stored_at = ?
-             WHERE id = ?;
-             DELETE FROM holds WHERE workspace = ? AND since <= ?;
-             INSERT INTO workspaces (workspace, archive_seen_at)
-             SELECT workspace, seen_at FROM (SELECT ? AS workspace, ? AS seen_at) WHERE seen_at IS NOT NULL
-             ON CONFLICT (workspace) DO UPDATE SET archive_seen_at = max(archive_seen_at, excluded.archive_seen_at)",
-        )
-        .bind(claim.row)
-        .bind(attempt.started_at.as_millisecond())
-        .bind(attempt.finished_at.as_millisecond())
-        .bind(attempt.outcome.as_str())
-        .bind(attempt.http_status)
-        .bind(&attempt.message)
-        .bind(attempt.vendor_date.map(Timestamp::as_millisecond))
-        .bind(attempt.size.map(to_integer))
-        .bind(&attempt.sha256)
-        .bind(&attempt.request_id)
-        .bind(settled_word(settlement.settled))
-        .bind(attempt.outcome.as_str())
-        .bind(settlement.streak)
-        .bind(settlement.repeats)
-        .bind(attempt.finished_at.as_millisecond())
-        .bind(settlement.next_attempt_at.map(Timestamp::as_millisecond))
-        .bind(settlement.seen)
-        .bind(settlement.denied_at.map(Timestamp::as_millisecond))
-        .bind(settlement.asked_late)
-        .bind(Some(&attempt.message).filter(|message| !message.is_empty()))
-        .bind(object.map(|object| &object.key))
-        .bind(object.map(|object| to_integer(object.size)))
-        .bind(object.map(|object| &object.sha256))
-        .bind(object.map(|object| object.stored_at.as_millisecond()))
-        .bind(claim.row)
-        // An answer about the file, to a request made after the hold began, shows that it is over. Null ends none.
-        .bind(workspace)
-        .bind(attempt.was_admitted().then(|| attempt.started_at.as_millisecond()))
-        .bind(workspace)
-        .bind(attempt.archive_seen_at(*source).map(Timestamp::as_millisecond))
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| self.error("write", error))?;
-        let hold = match settlement.hold.clone() {
+        self.end_claim(&mut transaction, claim).await?;
+        self.insert_attempt(&mut transaction, claim.row, attempt, after).await?;
+        self.update_partition(&mut transaction, claim.row, after).await?;
+        if attempt.is_authenticated() {
+            // An answer about the file, to a request made after the hold began, shows that it is over.
+            sqlx::query("DELETE FROM holds WHERE workspace = $1 AND since <= $2")
+                .bind(workspace)
+                .bind(attempt.started_at.as_millisecond())
+                .execute(&mut *transaction)
+                .await
+                .map_err(|error| self.error("write", error))?;
+        }
+        if let Some(seen_at) = attempt.archive_seen_at(*source) {
+            sqlx::query(
+                "INSERT INTO workspaces (workspace, archive_seen_at) VALUES ($1, $2)
+                 ON CONFLICT (workspace) DO UPDATE SET archive_seen_at = max(archive_seen_at, excluded.archive_seen_at)",
+            )
+            .bind(workspace)
+            .bind(seen_at.as_millisecond())
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| self.error("write", error))?;
+        }
+        let hold = match hold {
             Some(hold) => Some(self.set_hold(&mut transaction, workspace, hold).await?),
             None => None,
         };
         transaction.commit().await.map_err(|error| self.error("write", error))?;
         Ok(hold)
+    }
+
+    async fn insert_attempt(
+        &self,
+        connection: &mut SqliteConnection,
+        row: i64,
+        attempt: &Attempt,
+        after: &Entry,
+    ) -> Result<(), LedgerError> {
+        let evidence = attempt.evidence();
+        sqlx::query(
+            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, remark, message, http_status,
+                                   vendor_date, request_id, size, sha256)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(row)
+        .bind(attempt.started_at.as_millisecond())
+        .bind(attempt.finished_at.as_millisecond())
+        .bind(attempt.outcome().as_str())
+        .bind(after.remark.map(Remark::as_str))
+        .bind(after.message.as_deref().unwrap_or_default())
+        .bind(evidence.http_status)
+        .bind(evidence.vendor_date.map(Timestamp::as_millisecond))
+        .bind(&evidence.request_id)
+        .bind(attempt.received_bytes().map(to_integer))
+        .bind(attempt.sha256())
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| self.error("write", error))
+    }
+
+    /// Writes everything but what never changes: which partition it is, and its instants.
+    async fn update_partition(
+        &self,
+        connection: &mut SqliteConnection,
+        row: i64,
+        entry: &Entry,
+    ) -> Result<(), LedgerError> {
+        let object = entry.object.as_ref();
+        sqlx::query(
+            "UPDATE partitions SET settled = $2, outcome = $3, attempts = $4, streak = $5, repeats = $6,
+                    last_attempt_at = $7, next_attempt_at = $8, seen = $9, denied_at = $10, asked_late = $11,
+                    remark = $12, message = $13, object_key = $14, size = $15, sha256 = $16, stored_at = $17
+             WHERE id = $1",
+        )
+        .bind(row)
+        .bind(settled_word(entry.settled))
+        .bind(entry.outcome.map(Outcome::as_str))
+        .bind(entry.attempts)
+        .bind(entry.streak)
+        .bind(entry.repeats)
+        .bind(entry.last_attempt_at.map(Timestamp::as_millisecond))
+        .bind(entry.next_attempt_at.map(Timestamp::as_millisecond))
+        .bind(entry.seen)
+        .bind(entry.denied_at.map(Timestamp::as_millisecond))
+        .bind(entry.asked_late)
+        .bind(entry.remark.map(Remark::as_str))
+        .bind(&entry.message)
+        .bind(object.map(|object| &object.key))
+        .bind(object.map(|object| to_integer(object.size)))
+        .bind(object.map(|object| &object.sha256))
+        .bind(object.map(|object| object.stored_at.as_millisecond()))
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| self.error("write", error))
     }
 
     async fn set_hold(
@@ -791,6 +833,10 @@ impl Ledger {
         self.get::<Option<String>>(row, column)?.map(|word| self.known(column, &word, Outcome::parse)).transpose()
     }
 
+    fn remark(&self, row: &SqliteRow) -> Result<Option<Remark>, LedgerError> {
+        self.get::<Option<String>>(row, "remark")?.map(|word| self.known("remark", &word, Remark::parse)).transpose()
+    }
+
     pub(super) fn entry(&self, row: &SqliteRow) -> Result<Entry, LedgerError> {
         let date = self.text(row, "date")?;
         let source = self.text(row, "source")?;
@@ -826,6 +872,7 @@ impl Ledger {
             seen: self.get(row, "seen")?,
             denied_at: self.instant_or_null(row, "denied_at")?,
             asked_late: self.get(row, "asked_late")?,
+            remark: self.remark(row)?,
             message: self.get(row, "message")?,
             object,
         })
@@ -840,19 +887,17 @@ impl Ledger {
         })
     }
 
-    pub(super) fn attempt(&self, row: &SqliteRow) -> Result<Attempt, LedgerError> {
-        Ok(Attempt {
+    pub(super) fn attempt(&self, row: &SqliteRow) -> Result<RecordedAttempt, LedgerError> {
+        Ok(RecordedAttempt {
             started_at: self.instant(row, "started_at")?,
             finished_at: self.instant(row, "finished_at")?,
             outcome: self.outcome(row, "outcome")?.ok_or_else(|| self.nonsense("attempts.outcome", "null"))?,
-            http_status: self.natural(row, "http_status")?,
+            remark: self.remark(row)?,
             message: self.text(row, "message")?,
-            seen: false,
-            vendor_date: self.instant_or_null(row, "vendor_date")?,
-            retry_after: None,
+            http_status: self.natural(row, "http_status")?,
+            request_id: self.get(row, "request_id")?,
             size: self.natural(row, "size")?,
             sha256: self.get(row, "sha256")?,
-            request_id: self.get(row, "request_id")?,
         })
     }
 }
@@ -895,6 +940,15 @@ async fn has_table(path: &Path, pool: &SqlitePool, name: &str) -> Result<bool, L
         .map_err(|error| classify(path, "read", error))
 }
 
+async fn has_column(path: &Path, pool: &SqlitePool, table: &str, column: &str) -> Result<bool, LedgerError> {
+    sqlx::query_scalar("SELECT count(*) > 0 FROM pragma_table_info($1) WHERE name = $2")
+        .bind(table)
+        .bind(column)
+        .fetch_one(pool)
+        .await
+        .map_err(|error| classify(path, "read", error))
+}
+
 fn newest_migration() -> Option<i64> {
     MIGRATIONS.iter().map(|migration| migration.version).max()
 }
@@ -920,11 +974,13 @@ async fn refuse_newer_schema(path: &Path, pool: &SqlitePool) -> Result<Option<i6
 type IsKnown = fn(&str) -> bool;
 
 /// Every column that holds one of a fixed set of words: table, column, and which words it may hold.
-const VOCABULARY: [(&str, &str, IsKnown); 7] = [
+const VOCABULARY: [(&str, &str, IsKnown); 9] = [
     ("partitions", "settled", |word| settled_from(word).is_some()),
     ("partitions", "source", |word| SourceKind::parse(word).is_some()),
     ("partitions", "outcome", |word| Outcome::parse(word).is_some()),
+    ("partitions", "remark", |word| Remark::parse(word).is_some()),
     ("attempts", "outcome", |word| Outcome::parse(word).is_some()),
+    ("attempts", "remark", |word| Remark::parse(word).is_some()),
     ("holds", "outcome", |word| Outcome::parse(word).is_some()),
     ("told", "alarm", |word| AlarmKind::parse(word).is_some()),
     ("told", "told_as", |word| AlarmKind::parse(word).is_some()),
@@ -933,7 +989,7 @@ const VOCABULARY: [(&str, &str, IsKnown); 7] = [
 /// A newer version may add a word without a migration. It must be met before anything is changed, not while work goes on.
 async fn refuse_unknown_words(path: &Path, pool: &SqlitePool) -> Result<(), LedgerError> {
     for (table, column, is_known) in VOCABULARY {
-        if !has_table(path, pool, table).await? {
+        if !has_column(path, pool, table, column).await? {
             continue;
         }
         let query = format!("SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL");

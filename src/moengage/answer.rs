@@ -10,11 +10,11 @@ use reqwest::{
 use serde_json::Value;
 
 use super::{
-    failure::{Redactor, RetryAfter},
+    redact::Redactor,
     repair,
     transport::{Body, http_date},
 };
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, RetryAfter};
 
 /// Most of an error body that is read, in bytes.
 const MAX_ERROR_BODY: usize = 64 * 1024;

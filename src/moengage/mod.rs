@@ -12,17 +12,14 @@ mod campaigns;
 mod daily_dump;
 mod encoding;
 mod executions;
-mod failure;
 mod page;
+mod redact;
 mod repair;
 mod transport;
 
 use bytes::Bytes;
-use jiff::{Timestamp, civil};
-use reqwest::{
-    StatusCode,
-    header::{CONTENT_TYPE, HeaderMap},
-};
+use jiff::civil;
+use reqwest::{StatusCode, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
@@ -30,24 +27,21 @@ use url::Url;
 use self::{
     answer::Explanation,
     encoding::Layers,
-    failure::Redactor,
-    transport::{Answer, Body, Fault, Request, Transport, spoken},
+    redact::Redactor,
+    transport::{Answer, Body, Request, Transport, header, spoken},
 };
 pub use self::{
     campaigns::executions_parent,
-    failure::{Failure, RetryAfter, shown},
-    page::{Page, Question, Record, RequestId},
+    page::{Page, Question, Record, RequestId, Unread},
+    redact::shown,
     repair::{Oddity, Repair},
 };
 use crate::{
     config::{ArchiveSource, Limits, Network, Report, SnapshotSource, Source, SourceKind},
     http::ClientError,
-    outcome::Outcome,
+    outcome::{Evidence, Failure, Outcome, Remark},
     signature,
 };
-
-/// How the message of a [`Failure`] begins where a gzip around the archive could not be taken off.
-pub const BADLY_PACKED: &str = "the gzip that the server packed the archive into is damaged";
 
 /// Speaks to the vendor. Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -61,10 +55,8 @@ pub struct Download {
     pub content_length: Option<u64>,
     /// What the server calls it. Decides nothing: MoEngage sends zips as `application/gzip`.
     pub content_type: Option<String>,
-    /// The `Date` of the vendor's own last answer; never that of a redirect's target.
-    pub vendor_date: Option<Timestamp>,
-    /// The vendor's name for the request.
-    pub request_id: Option<String>,
+    /// What the answer showed.
+    pub evidence: Evidence,
     /// Whether the server announced a gzip that [`Client::open_packed`] left as it is.
     pub is_packed: bool,
     body: Body,
@@ -133,11 +125,7 @@ impl Client {
             let redactor = Redactor::new(secret, &signature);
             let request =
                 request(archive, url, &signature).map_err(|message| Failure::new(Outcome::Rejected, message))?;
-            let answer = self.transport.ask(request, &redactor).await.map_err(|fault| Failure {
-                http_status: fault.http_status,
-                vendor_date: fault.vendor_date,
-                ..Failure::new(fault.outcome, redactor.redact(&fault.message))
-            })?;
+            let answer = self.transport.ask(request, &redactor).await?;
             match answer::outcome(answer.status, answer.redirected_to.is_some()) {
                 Some(outcome) => Err(refusal(outcome, answer, report, source_url, &redactor).await),
                 None => Download::begin(answer, stays_packed, redactor).await,
@@ -148,7 +136,7 @@ impl Client {
             workspace = report.workspace.name,
             report = report.id.name(),
             date = %date,
-            http_status = opened.as_ref().map_or_else(|failure| failure.http_status, |_| Some(200)),
+            http_status = opened.as_ref().map_or_else(|failure| failure.evidence.http_status, |_| Some(200)),
             elapsed_seconds = started.elapsed().as_secs_f64(),
             "asked MoEngage for an archive"
         );
@@ -162,12 +150,9 @@ impl Download {
         if let Some(query) = &answer.presigned {
             redactor.withhold_query(query.expose_secret());
         }
-        let announced = Layers::announced_by(&answer.headers).map_err(|layers| Failure {
-            http_status: Some(answer.status.as_u16()),
-            vendor_date: answer.vendor_date,
-            request_id: request_id(&answer.headers, &redactor),
-            seen: true,
-            ..Failure::new(
+        let announced = Layers::announced_by(&answer.headers).map_err(|layers| {
+            Failure::after(
+                &answer.evidence,
                 Outcome::Corrupt,
                 format!(
                     "the server announced {layers} layers of gzip around the archive, more than any server puts there"
@@ -176,9 +161,8 @@ impl Download {
         })?;
         let mut download = Download {
             content_length: answer.body.announced_length(),
-            content_type: text(&answer.headers, CONTENT_TYPE.as_str(), &redactor),
-            vendor_date: answer.vendor_date,
-            request_id: request_id(&answer.headers, &redactor),
+            content_type: header(&answer.headers, CONTENT_TYPE.as_str(), &redactor),
+            evidence: answer.evidence,
             is_packed: stays_packed && announced.is_undecided(),
             layers: if stays_packed { Layers::as_received() } else { announced },
             body: answer.body,
@@ -235,24 +219,15 @@ impl Download {
                 self.body_ended = true;
                 self.layers.end().map_err(|error| self.badly_packed(error))?;
             }
-            Err(fault) => return Err(self.failure(fault)),
+            Err(failure) => return Err(Failure { message: self.redactor.redact(&failure.message), ..failure }),
         }
         Ok(())
     }
 
     fn badly_packed(&self, error: std::io::Error) -> Failure {
-        let message = format!("{BADLY_PACKED}: {error}");
-        self.failure(Fault { outcome: Outcome::Corrupt, message, http_status: Some(200), vendor_date: None })
-    }
-
-    fn failure(&self, fault: Fault) -> Failure {
-        Failure {
-            http_status: fault.http_status,
-            vendor_date: self.vendor_date,
-            request_id: self.request_id.clone(),
-            seen: true,
-            ..Failure::new(fault.outcome, self.redactor.redact(&fault.message))
-        }
+        let remark = Remark::DamagedWrapper;
+        let message = self.redactor.redact(&format!("{remark}: {error}"));
+        Failure { remark: Some(remark), ..Failure::after(&self.evidence, Outcome::Corrupt, message) }
     }
 }
 
@@ -329,26 +304,17 @@ async fn refusal(
     let (explanation, retry_after) = match answer.redirected_to {
         None if !status.is_success() => (
             answer::explanation(&mut answer.body, redactor).await,
-            answer::retry_after(status, &answer.headers, answer.vendor_date),
+            answer::retry_after(status, &answer.headers, answer.evidence.vendor_date),
         ),
         _ => (Explanation::default(), None),
     };
     let said = meaning(outcome, status, answer.redirected_to.as_deref(), report, &source_url);
-    let request_id = explanation.request_id.clone().or_else(|| request_id(&answer.headers, redactor));
-    let message = explanation.follow(said);
-    Failure {
-        outcome,
-        http_status: Some(status.as_u16()),
-        message: match &request_id {
-            Some(id) => format!("{message} (request {id})"),
-            None => message,
-        },
-        retry_after,
-        vendor_date: answer.vendor_date,
-        request_id,
-        seen: status.is_success(),
-        page: None,
+    let request_id = explanation.request_id.clone().or(answer.evidence.request_id);
+    let mut message = explanation.follow(said);
+    if let Some(id) = &request_id {
+        message = format!("{message} (request {id})");
     }
+    Failure::after(&Evidence { request_id, retry_after, ..answer.evidence }, outcome, message)
 }
 
 /// What came back and what to do, in plain words.
@@ -386,14 +352,4 @@ fn meaning(
         }
         _ => format!("MoEngage could not answer ({answered} for {source_url})"),
     }
-}
-
-/// The vendor documents a request id only in error bodies; this header is the common one, taken if it is there.
-fn request_id(headers: &HeaderMap, redactor: &Redactor) -> Option<String> {
-    text(headers, "x-request-id", redactor)
-}
-
-fn text(headers: &HeaderMap, name: &str, redactor: &Redactor) -> Option<String> {
-    let value = headers.get(name)?.as_bytes();
-    Some(redactor.clean(&String::from_utf8_lossy(value))).filter(|text| !text.is_empty())
 }

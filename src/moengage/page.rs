@@ -15,19 +15,19 @@ use reqwest::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use url::Url;
 
 use super::{
     Client, answer, campaign_stats, campaigns, executions,
-    failure::{Failure, Redactor, shown},
+    redact::{Redactor, shown},
     repair::{self, Repair, Repaired},
-    request_id,
     transport::{Answer, Request, spoken},
 };
 use crate::{
     config::{ApiVersion, CampaignsQuery, Listing, Report, SourceKind, StatsQuery},
-    outcome::Outcome,
+    outcome::{Evidence, Failure, Outcome, Received},
 };
 
 /// Largest page that is read, in bytes: fifteen campaigns of a megabyte each.
@@ -254,6 +254,21 @@ pub struct Page {
     pub vendor_date: Option<Timestamp>,
 }
 
+/// Why there is no page.
+#[derive(Debug)]
+pub struct Unread {
+    /// How asking for it ended.
+    pub failure: Failure,
+    /// The answer that [`Failure::received`] describes: unpacked, without secrets, otherwise as it came.
+    pub page: Option<Bytes>,
+}
+
+impl From<Failure> for Unread {
+    fn from(failure: Failure) -> Self {
+        Self { failure, page: None }
+    }
+}
+
 /// A total, also one that is written as text or with a decimal point.
 pub(super) fn total<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
@@ -278,21 +293,21 @@ impl Client {
         question: &Question<'_>,
         api_key: &SecretString,
         request_id: &RequestId,
-    ) -> Result<Page, Failure> {
+    ) -> Result<Page, Unread> {
         let started = Instant::now();
         let page = self.ask_page(report, question, api_key, request_id).await;
         tracing::debug!(
             workspace = report.workspace.name,
             report = report.id.name(),
             %request_id,
-            http_status = page.as_ref().map_or_else(|failure| failure.http_status, |_| Some(200)),
+            http_status = page.as_ref().map_or_else(|unread| unread.failure.evidence.http_status, |_| Some(200)),
             items = page.as_ref().map_or(0, |page| page.items),
             elapsed_seconds = started.elapsed().as_secs_f64(),
             "asked MoEngage for a page"
         );
-        page.map_err(|failure| Failure {
-            request_id: failure.request_id.or_else(|| Some(request_id.to_string())),
-            ..failure
+        page.map_err(|mut unread| {
+            unread.failure.evidence.request_id.get_or_insert_with(|| request_id.to_string());
+            unread
         })
     }
 
@@ -302,9 +317,9 @@ impl Client {
         question: &Question<'_>,
         api_key: &SecretString,
         our_request_id: &RequestId,
-    ) -> Result<Page, Failure> {
+    ) -> Result<Page, Unread> {
         if let Question::Executions { parent: parent @ ("." | ".."), .. } = *question {
-            return Err(Failure::new(Outcome::Rejected, format!("`{parent}` is no campaign's id")));
+            return Err(Failure::new(Outcome::Rejected, format!("`{parent}` is no campaign's id")).into());
         }
         let url = question.url(&report.base_url);
         let source_url = url.to_string();
@@ -318,38 +333,34 @@ impl Client {
             credentials.insert(IDEMPOTENCY_KEY, key);
         }
         let request = Request { url, credentials, json: Some(question.body(our_request_id)) };
-        let mut answer = self.transport.ask(request, &redactor).await.map_err(|fault| Failure {
-            http_status: fault.http_status,
-            vendor_date: fault.vendor_date,
-            ..Failure::new(fault.outcome, redactor.redact(&fault.message))
-        })?;
+        let mut answer = self.transport.ask(request, &redactor).await?;
         if let Some(outcome) = answer::api_outcome(answer.status) {
-            return Err(refusal(outcome, answer, report, &source_url, &redactor).await);
+            return Err(refusal(outcome, answer, report, &source_url, &redactor).await.into());
         }
-        let (vendor_date, request_id) = (answer.vendor_date, request_id(&answer.headers, &redactor));
-        let corrupt = |outcome, message| Failure {
-            http_status: Some(200),
-            vendor_date,
-            request_id: request_id.clone(),
-            seen: true,
-            ..Failure::new(outcome, message)
-        };
+        let corrupt = |message| Failure::after(&answer.evidence, Outcome::Corrupt, message);
         let mut body = Vec::new();
         loop {
             match answer.body.chunk().await {
                 Ok(Some(bytes)) if body.len() + bytes.len() > MAX_PAGE => {
                     let message = format!("a page of {source_url} is larger than {MAX_PAGE} bytes");
-                    return Err(corrupt(Outcome::Corrupt, message));
+                    return Err(corrupt(message).into());
                 }
                 Ok(Some(bytes)) => body.extend_from_slice(&bytes),
                 Ok(None) => break,
-                Err(fault) => return Err(corrupt(fault.outcome, redactor.redact(&fault.message))),
+                Err(failure) => {
+                    let message = redactor.redact(&failure.message);
+                    return Err(Failure { message, ..failure }.into());
+                }
             }
         }
         let (bytes, body) = (body.len() as u64, Bytes::from(body));
-        let unreadable = |page: &Bytes, what: String| Failure {
-            page: (!page.is_empty()).then(|| Box::new(redactor.redact_page(page))),
-            ..corrupt(Outcome::Corrupt, format!("MoEngage answered 200 OK for {source_url} {what}"))
+        let unreadable = |page: &Bytes, what: String| {
+            let page = (!page.is_empty()).then(|| redactor.redact_page(page));
+            let received = page
+                .as_ref()
+                .map(|page| Received { size: page.len() as u64, sha256: hex::encode(Sha256::digest(page)) });
+            let failure = corrupt(format!("MoEngage answered 200 OK for {source_url} {what}"));
+            Unread { failure: Failure { received: received.map(Box::new), ..failure }, page }
         };
         let page = repair::unpack(&body, MAX_PAGE).map_err(|error| {
             unreadable(&body, format!("with a gzip that cannot be unpacked ({}): {error}", question.place()))
@@ -365,7 +376,8 @@ impl Client {
                 },
             )
         })?;
-        Ok(Page { items: records.len() as u64, records, total, is_followed, repairs, bytes, vendor_date })
+        let (items, vendor_date) = (records.len() as u64, answer.evidence.vendor_date);
+        Ok(Page { items, records, total, is_followed, repairs, bytes, vendor_date })
     }
 }
 
@@ -389,13 +401,12 @@ async fn refusal(
     let status = answer.status;
     let explanation = answer::explanation(&mut answer.body, redactor).await;
     let said = meaning(outcome, status, report, source_url);
-    Failure {
-        http_status: Some(status.as_u16()),
-        retry_after: answer::retry_after(status, &answer.headers, answer.vendor_date),
-        vendor_date: answer.vendor_date,
-        request_id: explanation.request_id.clone().or_else(|| request_id(&answer.headers, redactor)),
-        ..Failure::new(outcome, explanation.follow(said))
-    }
+    let evidence = Evidence {
+        retry_after: answer::retry_after(status, &answer.headers, answer.evidence.vendor_date),
+        request_id: explanation.request_id.clone().or(answer.evidence.request_id),
+        ..answer.evidence
+    };
+    Failure::after(&evidence, outcome, explanation.follow(said))
 }
 
 /// What came back and what to do, in plain words.

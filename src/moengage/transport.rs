@@ -20,11 +20,11 @@ use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::failure::Redactor;
+use super::redact::Redactor;
 use crate::{
     config::{Limits, Network, is_loopback, is_permitted},
     http::{self, ClientError, Connector},
-    outcome::Outcome,
+    outcome::{Evidence, Failure, Outcome},
 };
 
 /// Most redirects followed. The vendor may hand over to presigned storage, which is one.
@@ -63,18 +63,8 @@ pub(super) struct Answer {
     pub(super) redirected_to: Option<String>,
     /// That target's query. A secret.
     pub(super) presigned: Option<SecretString>,
-    /// `Date` of the last answer of the origin that was asked.
-    pub(super) vendor_date: Option<Timestamp>,
+    pub(super) evidence: Evidence,
     pub(super) body: Body,
-}
-
-/// Why there is no answer, or no more of its body.
-#[derive(Debug, Clone)]
-pub(super) struct Fault {
-    pub(super) outcome: Outcome,
-    pub(super) message: String,
-    pub(super) http_status: Option<u16>,
-    pub(super) vendor_date: Option<Timestamp>,
 }
 
 #[derive(Clone)]
@@ -119,7 +109,7 @@ impl Transport {
 
     /// Gets an answer. Redirects of a download are followed by hand, because the stock policy would take the credentials
     /// along; those of a question are not followed at all.
-    pub(super) async fn ask(&self, request: Request, redactor: &Redactor) -> Result<Answer, Fault> {
+    pub(super) async fn ask(&self, request: Request, redactor: &Redactor) -> Result<Answer, Failure> {
         let started = Instant::now();
         let deadline = later(started, self.attempt_timeout);
         let answer_by = started + self.answer_timeout;
@@ -127,28 +117,36 @@ impl Transport {
         let json = request.json;
         let mut way = vec![request.url];
         let mut credentials = Some(request.credentials);
-        let mut vendor_date = None;
+        // The `Date` is that of the last answer of the origin that was asked.
+        let mut evidence = Evidence::default();
 
         loop {
             let url = &way[way.len() - 1];
             let place = http::origin(url);
             let redirected_to = (way.len() > 1).then(|| place.clone());
-            let response =
-                self.send(url, credentials.as_ref(), json.as_ref(), answer_by).await.map_err(|message| Fault {
-                    outcome: Outcome::Unavailable,
-                    message: match &redirected_to {
-                        Some(_) => format!("after a redirect from {}: {message}", origin.ascii_serialization()),
-                        None => message,
-                    },
-                    http_status: None,
-                    vendor_date,
-                })?;
+            let unavailable = |evidence: &Evidence, message: &str| {
+                Failure::after(evidence, Outcome::Unavailable, redactor.redact(message))
+            };
+            let sent = self.send(url, credentials.as_ref(), json.as_ref(), answer_by).await;
+            let response = sent.map_err(|message| {
+                let unanswered = Evidence { http_status: None, ..evidence.clone() };
+                match &redirected_to {
+                    Some(_) => unavailable(
+                        &unanswered,
+                        &format!("after a redirect from {}: {message}", origin.ascii_serialization()),
+                    ),
+                    None => unavailable(&unanswered, &message),
+                }
+            })?;
             let status = response.status();
+            evidence.http_status = Some(status.as_u16());
             if url.origin() == origin {
-                vendor_date = date(response.headers());
+                evidence.vendor_date = date(response.headers());
             }
             if !status.is_redirection() {
                 let headers = response.headers().clone();
+                evidence.request_id = header(&headers, REQUEST_ID, redactor);
+                evidence.seen = status.is_success();
                 let body = Body {
                     expected: response.content_length(),
                     received: 0,
@@ -160,9 +158,10 @@ impl Transport {
                     min_rate: self.min_rate,
                     waited: Duration::ZERO,
                     received_in_window: 0,
+                    evidence: evidence.clone(),
                 };
                 let presigned = url.query().filter(|_| redirected_to.is_some()).map(SecretString::from);
-                return Ok(Answer { status, headers, redirected_to, presigned, vendor_date, body });
+                return Ok(Answer { status, headers, redirected_to, presigned, evidence, body });
             }
             let target = match json {
                 None => self.target(&response, &way, redactor),
@@ -170,11 +169,8 @@ impl Transport {
                     Err("redirects are followed only for archives; if the API has moved, change base_url".to_owned())
                 }
             };
-            let target = target.map_err(|reason| Fault {
-                outcome: Outcome::Unavailable,
-                message: format!("{place} answered {}, which is not followed: {reason}", spoken(status)),
-                http_status: Some(status.as_u16()),
-                vendor_date,
+            let target = target.map_err(|reason| {
+                unavailable(&evidence, &format!("{place} answered {}, which is not followed: {reason}", spoken(status)))
             })?;
             // After another origin, a redirect back is that origin's decision too.
             if target.origin() != origin {
@@ -328,6 +324,8 @@ pub(super) struct Body {
     /// Time spent waiting in the present window. Time spent on a slow consumer does not count.
     waited: Duration,
     received_in_window: u64,
+    /// Of the answer.
+    evidence: Evidence,
 }
 
 impl Body {
@@ -336,8 +334,8 @@ impl Body {
         self.expected
     }
 
-    /// The next bytes as received; `None` at a proper end.
-    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Fault> {
+    /// The next bytes as received; `None` at a proper end. The message of a failure may hold what the server wrote.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             let started = Instant::now();
             if started >= self.deadline {
@@ -371,8 +369,9 @@ impl Body {
         }
     }
 
-    fn overdue(&self) -> Fault {
-        self.fault(
+    fn overdue(&self) -> Failure {
+        Failure::after(
+            &self.evidence,
             Outcome::Unavailable,
             format!(
                 "{} did not send everything within {:?}, only {}; see limits.attempt_timeout",
@@ -383,7 +382,7 @@ impl Body {
         )
     }
 
-    fn too_slow(&self) -> Fault {
+    fn too_slow(&self) -> Failure {
         let message = format!(
             "{} sent slower than {} bytes a second: {} bytes in {:?} of waiting, {} in all; see limits.min_rate",
             self.place,
@@ -392,12 +391,12 @@ impl Body {
             RATE_WINDOW,
             self.progress()
         );
-        self.fault(Outcome::Unavailable, message)
+        Failure::after(&self.evidence, Outcome::Unavailable, message)
     }
 
     /// A body that ends before its announced end, or whose framing is wrong, is a damaged archive; a connection that
     /// breaks is a matter of the network.
-    fn broken(&self, error: reqwest::Error) -> Fault {
+    fn broken(&self, error: reqwest::Error) -> Failure {
         let cut = match find::<io::Error>(&error).map(io::Error::kind) {
             Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
                 find::<rustls::Error>(&error).is_none()
@@ -408,13 +407,14 @@ impl Body {
         };
         let root = causes(&error).pop().unwrap_or_default();
         if cut {
-            self.fault(
+            Failure::after(
+                &self.evidence,
                 Outcome::Corrupt,
                 format!("the body from {} broke off after {}: {root}", self.place, self.progress()),
             )
         } else {
             let message = format!("the connection to {} was lost after {}: {root}", self.place, self.progress());
-            self.fault(Outcome::Unavailable, message)
+            Failure::after(&self.evidence, Outcome::Unavailable, message)
         }
     }
 
@@ -423,10 +423,6 @@ impl Body {
             Some(expected) => format!("{} of {expected} bytes", self.received),
             None => format!("{} bytes", self.received),
         }
-    }
-
-    fn fault(&self, outcome: Outcome, message: String) -> Fault {
-        Fault { outcome, message, http_status: Some(self.response.status().as_u16()), vendor_date: None }
     }
 }
 
@@ -452,6 +448,15 @@ pub(super) fn spoken(status: StatusCode) -> String {
         Some(reason) => format!("{} {reason}", status.as_u16()),
         None => status.as_u16().to_string(),
     }
+}
+
+/// The vendor documents a request id only in error bodies; this header is the common one, taken if it is there.
+const REQUEST_ID: &str = "x-request-id";
+
+/// The value of a header, cleaned; `None` where nothing of it is left.
+pub(super) fn header(headers: &HeaderMap, name: &str, redactor: &Redactor) -> Option<String> {
+    let value = headers.get(name)?.as_bytes();
+    Some(redactor.clean(&String::from_utf8_lossy(value))).filter(|text| !text.is_empty())
 }
 
 /// The `Date` of an answer.
@@ -530,6 +535,7 @@ mod tests {
             min_rate,
             waited: Duration::ZERO,
             received_in_window: 0,
+            evidence: Evidence::default(),
         }
     }
 

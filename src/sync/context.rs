@@ -5,49 +5,25 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::warn;
 
-use super::{ProcessStatus, Publication, Pulse, pace::Pace};
+use super::{clock::Clock, lock::lock, pace::Pace, planned::Publication, process_status::ProcessStatus, pulse::Pulse};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Config, Report, SourceKind, Workspace},
     ledger::{Ledger, LedgerError},
-    moengage::{self, Failure},
-    outcome::{CLOCK_TOLERANCE, Outcome},
+    moengage,
+    outcome::{CLOCK_TOLERANCE, Failure, Outcome},
     plan::LedgerView,
     report::{PartitionId, ReportId},
     store::{Budget, Destination},
 };
-
-/// The present, and waiting for a later one. Tests have their own.
-pub trait Clock: Send + Sync {
-    /// The present instant.
-    fn now(&self) -> Timestamp;
-    /// Returns after `duration`.
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
-}
-
-/// The machine's clock.
-#[derive(Debug, Clone, Copy)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one clock that the shell passes in")]
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep(duration))
-    }
-}
 
 /// Receives download progress.
 pub trait Progress: Send + Sync {
@@ -171,7 +147,7 @@ impl Context {
         let now = self.clock.now();
         let ahead = now.duration_since(vendor_date);
         let server = report.server();
-        let mut skews = self.skews.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut skews = lock(&self.skews);
         let before = skews.get(&server).copied();
         let skew = Skew::next(before, now, ahead);
         skews.insert(server.clone(), skew);
@@ -186,7 +162,7 @@ impl Context {
 
     /// Whether the difference between the clocks that the last answer from the server of `report` showed was confirmed.
     pub(super) fn is_skew_confirmed(&self, report: &Report) -> bool {
-        let skews = self.skews.lock().unwrap_or_else(PoisonError::into_inner);
+        let skews = lock(&self.skews);
         skews.get(&report.server()).is_some_and(|skew| skew.is_recent(self.clock.now()) && skew.is_confirmed())
     }
 
@@ -198,7 +174,7 @@ impl Context {
 
     fn recent_skews(&self) -> Vec<(String, Skew)> {
         let now = self.clock.now();
-        let skews = self.skews.lock().unwrap_or_else(PoisonError::into_inner);
+        let skews = lock(&self.skews);
         skews.iter().filter(|(_, skew)| skew.is_recent(now)).map(|(server, skew)| (server.clone(), *skew)).collect()
     }
 
@@ -359,14 +335,14 @@ impl Secrets {
     }
 
     pub(super) fn forget(&self, workspace: &str) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         for (_, slot) in known.iter_mut().filter(|((name, _), _)| name == workspace) {
             slot.secret = None;
         }
     }
 
     fn with_slot<T>(&self, workspace: &Workspace, purpose: Purpose, act: impl FnOnce(&mut Slot) -> T) -> T {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         act(known.entry((workspace.name.clone(), purpose)).or_default())
     }
 }

@@ -8,14 +8,16 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
+
+use super::lock::lock;
+use crate::outcome::Evidence;
 
 /// An attempt that has waited for its destination for this long, in one step, takes no place of attempts at others; where
 /// attempts may take less than four times that, a quarter of what they may take.
@@ -66,24 +68,21 @@ pub(super) enum WaitsOn {
     Destination(Step),
 }
 
-/// What MoEngage has shown in this attempt.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Shown {
-    /// Whether it has answered with content.
-    pub(super) seen: bool,
-    /// The `Date` of that answer.
-    pub(super) vendor_date: Option<Timestamp>,
-    /// What to name to MoEngage's support.
-    pub(super) request_id: Option<String>,
-}
-
 /// What was so when the time was over.
 #[derive(Debug, Clone)]
 pub(super) struct Overdue {
     pub(super) waits_on: WaitsOn,
     /// Whether it waited for memory that other uploads to the same destination had.
     pub(super) is_short_of_memory: bool,
-    pub(super) shown: Shown,
+    /// What MoEngage has shown in this attempt.
+    pub(super) evidence: Evidence,
+}
+
+impl Overdue {
+    /// Whether the destination did not answer.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self.waits_on, WaitsOn::Destination(_))
+    }
 }
 
 /// One attempt, from claim to record.
@@ -104,7 +103,7 @@ struct State {
     /// `None` while the count stands still.
     counted_from: Option<Instant>,
     waits_for_memory: Option<Arc<AtomicBool>>,
-    shown: Shown,
+    evidence: Evidence,
 }
 
 impl State {
@@ -131,7 +130,7 @@ impl Frame {
             spent: Duration::ZERO,
             counted_from: Some(now),
             waits_for_memory: None,
-            shown: Shown::default(),
+            evidence: Evidence::default(),
         };
         Self { limit, state: Mutex::new(state) }
     }
@@ -141,7 +140,7 @@ impl Frame {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut lock(&self.state))
     }
 
     /// Does `work`, which waits on the destination.
@@ -183,8 +182,8 @@ impl Frame {
     }
 
     /// MoEngage has answered.
-    pub(super) fn note_shown(&self, shown: Shown) {
-        self.with(|state| state.shown = shown);
+    pub(super) fn note_evidence(&self, evidence: Evidence) {
+        self.with(|state| state.evidence = evidence);
     }
 
     /// While `flag` is set, it waits for memory rather than for the destination.
@@ -208,7 +207,7 @@ impl Frame {
         self.with(|state| Overdue {
             waits_on: state.waits_on,
             is_short_of_memory: state.is_short_of_memory(),
-            shown: state.shown.clone(),
+            evidence: state.evidence.clone(),
         })
     }
 

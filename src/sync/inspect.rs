@@ -5,7 +5,10 @@
 
 use tracing::warn;
 
-use super::{Context, OpenReport, describe_again};
+use super::{
+    context::{Context, OpenReport},
+    manifest::describe_again,
+};
 use crate::{
     config::{Report, SourceKind},
     ledger::{Claimed, LedgerError},

@@ -8,19 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::{error, info, warn};
 
 use crate::{
-    outcome::{Attempt, OTHER_CONTENT, Outcome, StoredObject},
+    outcome::{Attempt, Outcome, Remark, StoredObject},
     partition::{Entry, Settled},
     plan::{Decision, Item},
 };
 
-/// Logs the end of an attempt after which the partition is `entry`; `object` is what the attempt stored.
-pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt, object: Option<&StoredObject>) {
+/// Logs the end of an attempt after which the partition is `entry`.
+pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt) {
     let id = &entry.partition.id;
     let (workspace, report, date) = (id.workspace(), id.report.name(), id.date);
-    let (outcome, message) = (attempt.outcome.as_str(), attempt.message.as_str());
-    if let Some(object) = object {
-        let StoredObject { key, size, sha256, .. } = object;
-        if message.starts_with(OTHER_CONTENT) {
+    let (outcome, message) = (attempt.outcome().as_str(), entry.message.as_deref().unwrap_or_default());
+    if let Ok(success) = &attempt.result {
+        let StoredObject { key, size, sha256, .. } = &success.object;
+        if success.remark == Some(Remark::OtherContent) {
             error!(
                 alarm = "other_content", workspace, report, %date, key, size_bytes = size, sha256,
                 "{message}; stored {id} at `{key}`"
@@ -33,11 +33,11 @@ pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt, object: Option<&St
         }
         return;
     }
-    let http_status = attempt.http_status;
-    let request_id = attempt.request_id.as_deref();
+    let http_status = attempt.evidence().http_status;
+    let request_id = attempt.evidence().request_id.as_deref();
     let next_attempt_at = entry.next_attempt_at.map(|at| at.to_string());
     let next_attempt_at = next_attempt_at.as_deref();
-    match (entry.settled, attempt.outcome) {
+    match (entry.settled, attempt.outcome()) {
         (Settled::Absent, _) => info!(workspace, report, %date, outcome, "{message}; {id} was never published"),
         (Settled::Open, Outcome::NotPublished) => info!(
             workspace, report, %date, outcome, http_status, request_id, next_attempt_at,

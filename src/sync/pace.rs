@@ -4,15 +4,11 @@
 //! questions of a line keep an even distance: no window of a minute, a second or an hour holds too many, whenever it
 //! begins, and neither does one in which the process was started again.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Clock;
+use super::{clock::Clock, lock::lock};
 use crate::config::SourceKind;
 
 /// 100 requests a minute for statistics (seed document 002) and for each other JSON API, which also allow 10 a second and
@@ -69,7 +65,7 @@ impl Pace {
     }
 
     fn with_line<T>(&self, key: &(String, SourceKind), now: Timestamp, act: impl FnOnce(&mut Line) -> T) -> T {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lock(&self.lines);
         // A new line begins with a distance: a process before this one may have asked a moment ago.
         let new = Line { free_at: later(now, DISTANCE), rests_until: now };
         let line = lines.entry(key.clone()).or_insert(new);

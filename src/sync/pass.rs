@@ -20,8 +20,10 @@ use tokio::{
 use tracing::{debug, error, info};
 
 use super::{
-    Context, Planned, jitter,
+    clock::jitter,
+    context::Context,
     log::HeldWorkspaces,
+    planned::Planned,
     supervise::{self, Pauses},
     workers::{Ended, Finished, Workers},
 };
@@ -222,7 +224,7 @@ pub async fn once(
                     } else if done.outcome.is_retried_quickly()
                         // A destination that did not answer in all this time is left to the next pass.
                         && !done.is_unanswered
-                        && (done.settled == Settled::Open || item.entry.settled == Settled::Stored)
+                        && (done.entry.settled == Settled::Open || item.entry.settled == Settled::Stored)
                         && let Some(delay) = retry::quick(*number, jitter())
                     {
                         let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::ZERO);
@@ -385,7 +387,7 @@ async fn turn(
                     workers.unqueue(item.entry.partition.id.workspace());
                 }
                 publish_at.get_or_insert_with(|| Instant::now() + PUBLISHING_DELAY);
-                done.next_attempt_at
+                done.entry.next_attempt_at
             }
             Ended::Failed(LedgerError::Fenced { what }) => {
                 debug!("{what} was taken over by another process");

@@ -2,15 +2,13 @@
 //!
 //! This file owns no decision. It must not know who waits for the signals.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Mutex};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tracing::info;
 
+use super::lock::lock;
 use crate::alarm_kind::AlarmKind;
 
 /// Shared by everything that works with the same ledger.
@@ -91,9 +89,4 @@ impl ProcessStatus {
     pub async fn alarm_raised(&self) {
         self.alarm_raised.notified().await;
     }
-}
-
-/// A panic elsewhere leaves these values whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,11 +5,13 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::time::{Instant, interval};
+
+use super::lock::lock;
 
 /// A loop that has not turned for so long hangs. Waiting for a busy ledger and letting downloads end take less.
 const LONGEST_TURN: Duration = Duration::from_secs(120);
@@ -31,12 +33,12 @@ impl Pulse {
 
     /// The loop turns.
     pub fn beat(&self) {
-        *self.turned_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.turned_at) = Instant::now();
     }
 
     /// How long ago the loop turned.
     pub fn age(&self) -> Duration {
-        self.turned_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        lock(&self.turned_at).elapsed()
     }
 
     /// Whether the loop turned within two minutes.

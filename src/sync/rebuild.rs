@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp, civil::Date};
 use tokio::sync::{Notify, Semaphore};
 use tracing::{error, info, warn};
 
-use super::{Context, describe_again};
+use super::{context::Context, manifest::describe_again};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Report, SourceKind},

@@ -20,7 +20,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Command, Context, jitter,
+    clock::jitter,
+    context::Context,
+    pass::Command,
     rebuild::{Rebuilt, rebuild},
 };
 use crate::{ledger::LedgerError, retry, store::Destination, telemetry::Chain};

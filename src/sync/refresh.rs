@@ -6,73 +6,76 @@
 
 use tracing::warn;
 
-use super::{Ended, Landed, LedgerError, Step, Work, store_failed};
+use super::{
+    frame::Step,
+    manifest,
+    steps::{StepError, Work, store_failed, success},
+};
 use crate::{
-    outcome::StoredObject,
-    store::{Destination, Manifest},
+    ledger::LedgerError,
+    outcome::{Remark, StoredObject, Success},
+    store::Manifest,
 };
 
-impl Work<'_> {
-    pub(super) async fn refresh(&self, destination: &Destination, object: &StoredObject) -> Result<Landed, Ended> {
-        let key = &object.key;
-        let mut delivery = self.open(destination).await?;
-        let (verified, upload) = self.fetch(destination, &mut delivery, false).await?;
-        let fail = |error| store_failed(error, &delivery);
-        let present = self.frame.at(Step::Look, destination.sha256_of(key)).await.map_err(fail)?;
-        let described = self.frame.at(Step::Look, destination.manifest(key)).await.map_err(fail)?;
-        let new = self.manifest_of(&delivery, key, &verified);
-        let is_right = |manifest: &Manifest| {
-            manifest.names(&self.claim.entry.partition.id, key) && manifest.sha256 == verified.sha256()
-        };
+/// Fetches the object again and replaces it where its content has changed.
+pub(super) async fn run(work: &Work<'_>, object: &StoredObject) -> Result<Success, StepError> {
+    let (destination, key) = (work.destination, &object.key);
+    let mut incoming = work.open().await?;
+    let (verified, upload) = work.fetch(&mut incoming, false).await?;
+    let evidence = incoming.evidence();
+    let fail = |error| store_failed(&error, evidence);
+    let present = work.frame.at(Step::Look, destination.sha256_of(key)).await.map_err(fail)?;
+    let described = work.frame.at(Step::Look, destination.manifest(key)).await.map_err(fail)?;
+    let new = manifest::of_incoming(work.ctx, work.report, &work.claim.entry, key, &verified, &incoming);
+    let is_right = |manifest: &Manifest| {
+        manifest.names(&work.claim.entry.partition.id, key) && manifest.sha256 == verified.sha256()
+    };
 
-        if present.as_deref() == Some(verified.sha256()) {
-            self.abandon(upload).await;
-            let manifest = match described.filter(is_right) {
-                Some(manifest) => manifest,
-                None => {
-                    self.frame.at(Step::Manifest, destination.put_manifest(&new)).await.map_err(fail)?;
-                    new
-                }
-            };
-            return Ok(Landed::fetched(manifest, "unchanged".into(), &delivery));
-        }
-        if *key != self.keys.object() {
-            // Something else has the partition's own name, and ours is among the versions already: one more of them.
-            let placed = self.place(&delivery, &verified, upload, true).await?;
-            let manifest = Manifest { key: placed.key, ..new };
-            self.frame.at(Step::Manifest, destination.put_manifest(&manifest)).await.map_err(fail)?;
-            return Ok(Landed::fetched(manifest, "restated".into(), &delivery));
-        }
-        let remark = match &present {
-            Some(sha256) => {
-                let version = self.keys.version(sha256);
-                self.frame.at(Step::Keep, destination.copy_if_absent(key, &version)).await.map_err(fail)?;
-                let manifest = match described.filter(|manifest| manifest.sha256 == *sha256) {
-                    Some(manifest) => Some(Manifest { key: version.clone(), ..manifest }),
-                    // A process died when it had replaced the object and not yet the manifest.
-                    None => {
-                        self.frame.at(Step::Keep, self.described_again(destination, &version)).await.map_err(fail)?
-                    }
-                };
-                if let Some(manifest) = manifest {
-                    self.frame.at(Step::Manifest, destination.put_manifest(&manifest)).await.map_err(fail)?;
-                }
-                format!("restated; what was there is kept at `{version}`")
-            }
+    if present.as_deref() == Some(verified.sha256()) {
+        work.abandon(upload).await;
+        let manifest = match described.filter(is_right) {
+            Some(manifest) => manifest,
             None => {
-                warn!(
-                    key,
-                    "the object of {} is missing at the destination; storing it again", self.claim.entry.partition.id
-                );
-                "its object was gone".into()
+                work.frame.at(Step::Manifest, destination.put_manifest(&new)).await.map_err(fail)?;
+                new
             }
         };
-        if !self.ctx.ledger.begin_replacing(self.claim).await? {
-            self.abandon(upload).await;
-            return Err(LedgerError::Fenced { what: self.claim.entry.partition.id.to_string() }.into());
-        }
-        self.frame.at(Step::Store, upload.replace(&verified, key)).await.map_err(fail)?;
-        self.frame.at(Step::Manifest, destination.put_manifest(&new)).await.map_err(fail)?;
-        Ok(Landed::fetched(new, remark, &delivery))
+        return Ok(success(&manifest, Some(Remark::Unchanged), Remark::Unchanged.to_string(), evidence.clone()));
     }
+    if *key != work.keys.object() {
+        // Something else has the partition's own name, and ours is among the versions already: one more of them.
+        let key = work.place(&incoming, &verified, upload, true).await?;
+        let manifest = Manifest { key, ..new };
+        work.frame.at(Step::Manifest, destination.put_manifest(&manifest)).await.map_err(fail)?;
+        return Ok(success(&manifest, Some(Remark::Restated), Remark::Restated.to_string(), evidence.clone()));
+    }
+    let (remark, message) = match &present {
+        Some(sha256) => {
+            let version = work.keys.version(sha256);
+            work.frame.at(Step::Keep, destination.copy_if_absent(key, &version)).await.map_err(fail)?;
+            let manifest = match described.filter(|manifest| manifest.sha256 == *sha256) {
+                Some(manifest) => Some(Manifest { key: version.clone(), ..manifest }),
+                // A process died when it had replaced the object and not yet the manifest.
+                None => work.frame.at(Step::Keep, work.described_again(&version)).await.map_err(fail)?,
+            };
+            if let Some(manifest) = manifest {
+                work.frame.at(Step::Manifest, destination.put_manifest(&manifest)).await.map_err(fail)?;
+            }
+            (Remark::Restated, format!("{}; what was there is kept at `{version}`", Remark::Restated))
+        }
+        None => {
+            warn!(
+                key,
+                "the object of {} is missing at the destination; storing it again", work.claim.entry.partition.id
+            );
+            (Remark::Missing, Remark::Missing.to_string())
+        }
+    };
+    if !work.ctx.ledger.begin_replacing(work.claim).await? {
+        work.abandon(upload).await;
+        return Err(LedgerError::Fenced { what: work.claim.entry.partition.id.to_string() }.into());
+    }
+    work.frame.at(Step::Store, upload.replace(&verified, key)).await.map_err(fail)?;
+    work.frame.at(Step::Manifest, destination.put_manifest(&new)).await.map_err(fail)?;
+    Ok(success(&new, Some(remark), message, evidence.clone()))
 }

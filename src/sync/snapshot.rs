@@ -18,16 +18,16 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::{
-    Context, Frame,
-    context::{self, Purpose},
-    jitter, not_reached,
+    clock::jitter,
+    context::{self, Context, Purpose},
+    frame::Frame,
     spool::Spool,
 };
 use crate::{
     config::{CampaignsQuery, Report, SnapshotSource, StatsQuery},
-    moengage::{self, Failure, Oddity, Page, Question, Record, RequestId},
+    moengage::{self, Oddity, Page, Question, Record, RequestId, Unread},
     ndjson::{self, Lines},
-    outcome::Outcome,
+    outcome::{Evidence, Failure, Outcome},
     partition::{self, Timing},
     report::Partition,
     retry::{self, ABSURD_RETRY_AFTER, QUICK_TRIES},
@@ -77,8 +77,8 @@ pub(super) struct Snapshot {
     pub(super) requests: u64,
     /// What was odd about it.
     pub(super) warnings: Vec<String>,
-    /// `Date` of the last answer.
-    pub(super) vendor_date: Option<Timestamp>,
+    /// What MoEngage showed; the `Date` is that of its last answer.
+    pub(super) evidence: Evidence,
     chunks: mpsc::Receiver<io::Result<Bytes>>,
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn gather(
     api_key: SecretString,
     frame: &Frame,
     answered: &(dyn Fn() + Send + Sync),
-) -> Result<Snapshot, Failure> {
+) -> Result<Snapshot, Unread> {
     let folder = ctx.ledger.path().parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| ".".into(), |folder| folder.to_owned());
     let spool = blocking(move || Spool::create(&folder)).await.map_err(|error| spool_failure("make", &error))?;
@@ -121,11 +121,15 @@ pub(super) async fn gather(
         warnings: Vec::new(),
         oddities: Oddities::default(),
         vendor_date: None,
+        unread: None,
     };
-    match source {
-        SnapshotSource::Campaigns(query) => reader.campaigns(query).await?,
-        SnapshotSource::Executions { campaign_ids } => reader.executions(campaign_ids).await?,
-        SnapshotSource::CampaignStats(query) => reader.statistics(query).await?,
+    let read = match source {
+        SnapshotSource::Campaigns(query) => reader.campaigns(query).await,
+        SnapshotSource::Executions { campaign_ids } => reader.executions(campaign_ids).await,
+        SnapshotSource::CampaignStats(query) => reader.statistics(query).await,
+    };
+    if let Err(failure) = read {
+        return Err(Unread { failure, page: reader.unread.take() });
     }
     let Reader { pages, requests, vendor_date, spool, mut warnings, oddities, .. } = reader;
     if warnings.len() > MOST_WARNINGS {
@@ -140,7 +144,8 @@ pub(super) async fn gather(
     let spool = spool.ok_or_else(|| Failure::new(Outcome::StoreFailed, "the spool was lost".into()))?;
     let name = report.file_name(partition.id.date);
     let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
-    Ok(Snapshot { records: spool.lines(), pages, requests, warnings, vendor_date, chunks: spool.into_gzip(name) })
+    let evidence = Evidence { http_status: Some(200), vendor_date, seen: true, ..Evidence::default() };
+    Ok(Snapshot { records: spool.lines(), pages, requests, warnings, evidence, chunks: spool.into_gzip(name) })
 }
 
 struct Reader<'a> {
@@ -162,6 +167,8 @@ struct Reader<'a> {
     /// Of the readings that count.
     oddities: Oddities,
     vendor_date: Option<Timestamp>,
+    /// The last page that could not be read; the failure that it belongs to describes it.
+    unread: Option<Bytes>,
 }
 
 impl Reader<'_> {
@@ -443,9 +450,12 @@ impl Reader<'_> {
                     self.count_ids(&page)?;
                     return Ok(page);
                 }
-                Err(failure) => failure,
+                Err(Unread { failure, page }) => {
+                    self.unread = page;
+                    failure
+                }
             };
-            ctx.note_vendor_date(self.report, failure.vendor_date);
+            ctx.note_vendor_date(self.report, failure.evidence.vendor_date);
             if failure.outcome == Outcome::Unauthorized && number < QUICK_TRIES {
                 match ctx.secrets.renewed(&self.report.workspace, Purpose::Apis, &self.api_key).await {
                     Ok(Some(key)) => {
@@ -458,8 +468,10 @@ impl Reader<'_> {
             }
             let is_patient = self.is_answered && number < QUICK_TRIES;
             if failure.outcome == Outcome::RateLimited {
-                let asked =
-                    failure.wait(ctx.clock.now()).filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
+                let asked = failure
+                    .evidence
+                    .wait(ctx.clock.now())
+                    .filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
                 let wait = asked.unwrap_or(USUAL_BREAK);
                 // Others may be in the middle of a listing, whatever becomes of this one.
                 ctx.pace.rest(clock, &self.report.workspace.app_id, source, wait.min(LONGEST_BREAK));
@@ -497,11 +509,11 @@ impl Reader<'_> {
         let (outcome, message) =
             match partition::timing(partition, now, vendor_date, self.ctx.is_skew_confirmed(self.report)) {
                 Timing::Timely | Timing::LastChance => return Ok(()),
-                Timing::TooEarly => (Outcome::Unavailable, not_reached(partition, vendor_date)),
+                Timing::TooEarly => (Outcome::Unavailable, partition::not_reached(partition, vendor_date)),
                 Timing::Over => (Outcome::NotPublished, over(partition)),
                 Timing::Unclear => (Outcome::Unavailable, unclear(partition, now, vendor_date)),
             };
-        Err(Failure { vendor_date, ..Failure::new(outcome, message) })
+        Err(Failure::after(&Evidence { vendor_date, ..Evidence::default() }, outcome, message))
     }
 
     /// Forgets what was read.
@@ -774,7 +786,7 @@ impl Oddities {
 /// Whether the vendor refuses what was asked for, or the whole API, rather than who asks.
 fn is_refusal(failure: &Failure) -> bool {
     failure.outcome == Outcome::Rejected
-        || (failure.outcome == Outcome::Unauthorized && failure.http_status == Some(403))
+        || (failure.outcome == Outcome::Unauthorized && failure.evidence.http_status == Some(403))
 }
 
 /// Whether a failure to read one page more than MoEngage counts may be due to there being none.

@@ -7,7 +7,13 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use tracing::{error, info, warn};
 
-use super::{Clock, Context, OpenReport, ProcessStatus, Progress, Publication, Pulse, Secrets};
+use super::{
+    clock::Clock,
+    context::{Context, OpenReport, Progress, Secrets},
+    planned::Publication,
+    process_status::ProcessStatus,
+    pulse::Pulse,
+};
 use crate::{
     alarm_kind::AlarmKind,
     config::{self, Config, Ledger},

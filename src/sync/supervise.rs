@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use tokio::time::{Instant, sleep};
 use tracing::error;
 
-use super::ProcessStatus;
+use super::process_status::ProcessStatus;
 use crate::alarm_kind::AlarmKind;
 
 /// How long a task that has panicked pauses; twice as long each time, up to [`LONGEST_PAUSE`].

@@ -18,7 +18,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{debug, error, info, warn};
 
-use super::{Context, Done, Frame, OpenReport, jitter, sync_one};
+use super::{
+    attempt::{Done, sync_one},
+    clock::jitter,
+    context::{Context, OpenReport},
+    frame::Frame,
+};
 use crate::{
     alarm_kind::AlarmKind,
     ledger::{Claimed, LedgerError},
@@ -47,7 +52,7 @@ pub(super) enum Ended {
     Settled,
     /// Another process has it.
     Theirs,
-    Done(Done),
+    Done(Box<Done>),
     Failed(LedgerError),
     /// By a fault of moesync.
     Panicked,
@@ -278,10 +283,10 @@ impl Workers {
                 self.panicked.remove(id);
                 if done.outcome == Outcome::Unauthorized {
                     self.accepted.remove(id.workspace());
-                } else if done.was_admitted {
+                } else if done.is_authenticated {
                     self.accepted.insert(id.workspace().to_owned());
                 }
-                self.has_answered |= done.was_admitted;
+                self.has_answered |= done.is_authenticated;
                 if let Some(Running { destination, .. }) = running {
                     match done.is_unanswered {
                         true => self.unanswering.insert(destination),
@@ -364,7 +369,7 @@ async fn attempt(
             }
         }
         Ok(Claimed::Ours(claim)) => match sync_one(ctx, report, *claim, frame, answered).await {
-            Ok(done) => Ended::Done(done),
+            Ok(done) => Ended::Done(Box::new(done)),
             Err(error) => Ended::Failed(error),
         },
         Err(error) => Ended::Failed(error),

@@ -376,7 +376,7 @@ async fn a_panic_in_an_attempt_is_an_alarm_and_the_attempt_is_retried() {
     let bench = Bench::at(NOW, &series(1)).await;
     let clock = Arc::new(PanickingClock {
         clock: bench.clock.clone(),
-        victim: Mutex::new(Some("sync::sync_one")),
+        victim: Mutex::new(Some("sync::attempt::sync_one")),
         has_panicked: AtomicBool::new(false),
     });
     let config = Arc::new(config::load(&bench.path("moesync.toml"), std::iter::empty()).unwrap());

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command, sync::OnceLoc
 use futures::{StreamExt as _, stream};
 use moesync::{
     ledger,
-    outcome::{Attempt, Outcome},
+    outcome::{Outcome, RecordedAttempt},
     report::{PartitionId, ReportId},
 };
 use tempfile::TempDir;
@@ -164,7 +164,7 @@ async fn one_fails(number: usize) -> Option<&'static str> {
     Some(kind)
 }
 
-async fn attempts(bench: &Bench) -> Vec<Attempt> {
+async fn attempts(bench: &Bench) -> Vec<RecordedAttempt> {
     let (series, date) = bench.due()[0];
     let id = PartitionId { report: ReportId::new("acme", &series.id), date };
     ledger::open_read_only(&bench.ledger()).await.unwrap().unwrap().attempts(&id).await.unwrap()

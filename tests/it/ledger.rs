@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use moesync::{
     config::SourceKind,
     ledger::{self, Claim, Claimed, Ledger, LedgerError},
-    outcome::{Attempt, Outcome, StoredObject},
-    partition::{self, Entry, Grounds, Settled},
+    outcome::{Attempt, Evidence, Outcome, Remark, StoredObject, Success},
+    partition::{Entry, Grounds, Settled},
     plan::Plan,
     report::{Partition, PartitionId, ReportId},
     telemetry::Chain,
@@ -151,6 +151,7 @@ async fn a_newer_schema_or_an_unknown_word_is_refused_by_name_and_nothing_is_cha
         ),
         ("UPDATE partitions SET settled = 'archived' WHERE id = 1", "partitions.settled holds the word `archived`"),
         ("UPDATE attempts SET outcome = 'evaporated' WHERE id = 1", "attempts.outcome holds the word `evaporated`"),
+        ("UPDATE attempts SET remark = 'gilded' WHERE id = 1", "attempts.remark holds the word `gilded`"),
         ("INSERT INTO holds VALUES ('acme', 'asleep', 0, 0, 0)", "holds.outcome holds the word `asleep`"),
         (told, "told.alarm holds the word `eclipse`"),
         ("UPDATE _sqlx_migrations SET version = 9000 WHERE version = 2", "migration 9000"),
@@ -201,20 +202,14 @@ fn partition(at: Timestamp) -> Partition {
     Partition { id, source: SourceKind::DailyDump, generated_at: at, due_at: at, expires_at: None }
 }
 
-fn stored_at(at: Timestamp) -> Attempt {
-    Attempt {
-        started_at: at,
-        finished_at: at,
-        outcome: Outcome::Stored,
-        http_status: Some(200),
-        message: String::new(),
-        seen: true,
-        vendor_date: Some(at),
-        retry_after: None,
-        size: Some(3),
-        sha256: Some("abc".into()),
-        request_id: None,
-    }
+/// Records under `claim` that the object was stored at `at`.
+async fn record(ledger: &Ledger, claim: &Claim, at: Timestamp) -> Result<(), LedgerError> {
+    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
+    let evidence = Evidence { http_status: Some(200), vendor_date: Some(at), seen: true, ..Evidence::default() };
+    let success = Success { object, remark: None, message: String::new(), evidence };
+    let attempt = Attempt { started_at: at, finished_at: at, result: Ok(success) };
+    let (after, hold) = claim.entry.clone().after(&attempt, GROUNDS, 0.5);
+    ledger.record(claim, &attempt, &after, hold).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,12 +222,6 @@ async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_lat
     let partition = partition(at);
     let id = partition.id.clone();
     first.reopen(&[Entry::new(partition)]).await.unwrap();
-    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
-    let record = async |ledger: &Ledger, claim: Claim| {
-        let attempt = stored_at(at);
-        let settlement = partition::settle(&claim.entry, GROUNDS, &attempt, 0.5);
-        ledger.record(claim, &attempt, &settlement, Some(&object)).await
-    };
 
     let Claimed::Ours(dead) = first.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
     assert!(matches!(second.claim(&id, Settled::Open).await.unwrap(), Claimed::Theirs), "its holder lives");
@@ -242,9 +231,9 @@ async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_lat
     assert!(matches!(third.claim(&id, Settled::Open).await.unwrap(), Claimed::Theirs), "the heir lives");
     assert!(!first.is_ours(&dead).await.unwrap() && second.is_ours(&heir).await.unwrap());
 
-    assert!(matches!(record(&first, *dead).await, Err(LedgerError::Fenced { .. })));
+    assert!(matches!(record(&first, &dead, at).await, Err(LedgerError::Fenced { .. })));
     assert_eq!(third.attempts(&id).await.unwrap(), []);
-    record(&second, *heir).await.unwrap();
+    record(&second, &heir, at).await.unwrap();
     assert_eq!(third.attempts(&id).await.unwrap().len(), 1);
     assert!(matches!(third.claim(&id, Settled::Open).await.unwrap(), Claimed::Settled));
 }
@@ -277,6 +266,50 @@ async fn an_older_ledgers_attempts_show_which_workspaces_work() {
         let id = entry.partition.id;
         let Claimed::Ours(claim) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
         assert_eq!(claim.archive_seen_at, (id.workspace() == "acme").then_some(at), "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_ledgers_messages_become_remarks() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, at) = (folder.path().join("moesync.db"), "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap());
+    let other = "other content is at `acme/daily/daily.zip` and was left alone";
+    let damaged = "the gzip that the server packed the archive into is damaged: invalid checksum";
+    let rows = [
+        ("stored", other, Some(Remark::OtherContent)),
+        ("stored", "unchanged", None),
+        ("stored", "", None),
+        ("corrupt", damaged, Some(Remark::DamagedWrapper)),
+        ("corrupt", "other content came", None),
+    ];
+    let statements: Vec<_> = (1..)
+        .zip(rows)
+        .flat_map(|(id, (outcome, message, _))| {
+            let partition = format!(
+                "INSERT INTO partitions (id, workspace, report, date, source, generated_at, due_at, outcome, message)
+                 VALUES ({id}, 'acme', 'daily', '2026-11-0{id}', 'daily_dump', 0, 0, '{outcome}', '{message}')"
+            );
+            let attempt = |outcome, message| {
+                format!(
+                    "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, message)
+                     VALUES ({id}, 0, 0, '{outcome}', '{message}')"
+                )
+            };
+            [partition, attempt("corrupt", damaged), attempt(outcome, message)]
+        })
+        .collect();
+    let statements: Vec<_> = statements.iter().map(String::as_str).collect();
+    ledger_file::of_older_version(&path, 4, &statements).await;
+
+    let ledger = ledger::open(&path, "me", at).await.unwrap().0;
+    let entries = ledger.entries().await.unwrap();
+    assert_eq!(entries.len(), rows.len());
+    for (entry, (_, message, remark)) in entries.iter().zip(rows) {
+        assert_eq!(entry.remark, remark, "{message}");
+        let attempts = ledger.attempts(&entry.partition.id).await.unwrap();
+        let remarks: Vec<_> = attempts.iter().map(|attempt| attempt.remark).collect();
+        assert_eq!(remarks, [Some(Remark::DamagedWrapper), remark], "{message}");
+        assert_eq!(attempts[1].message, message);
     }
 }
 
@@ -334,15 +367,12 @@ async fn a_claim_made_again_by_its_own_holder_voids_the_one_before() {
     assert!(!ledger.is_ours(&before).await.unwrap());
     assert!(ledger.is_ours(&after).await.unwrap());
 
-    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
-    let record = async |claim: Claim| {
-        let attempt = stored_at(at);
-        let settlement = partition::settle(&claim.entry, GROUNDS, &attempt, 0.5);
-        ledger.record(claim, &attempt, &settlement, Some(&object)).await
-    };
-    assert!(matches!(record(*before).await, Err(LedgerError::Fenced { .. })), "a claim that is void was recorded by");
+    assert!(
+        matches!(record(&ledger, &before, at).await, Err(LedgerError::Fenced { .. })),
+        "a claim that is void was recorded by"
+    );
     assert_eq!(ledger.attempts(&id).await.unwrap(), []);
-    record(*after).await.unwrap();
+    record(&ledger, &after, at).await.unwrap();
     assert_eq!(ledger.attempts(&id).await.unwrap().len(), 1);
 }
 
@@ -363,9 +393,7 @@ async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one
     }
     assert_eq!(second.attempts(&id).await.unwrap(), []);
     assert_eq!(first.entry_of(&id).await.unwrap().unwrap().settled, Settled::Open);
-    let attempt = stored_at(at);
-    let settlement = partition::settle(&claim.entry, GROUNDS, &attempt, 0.5);
-    first.record(*claim, &attempt, &settlement, Some(&object)).await.unwrap();
+    record(&first, &claim, at).await.unwrap();
     assert!(!second.adopt(&partition, &object, 1).await.unwrap(), "it is stored");
     assert_eq!(second.attempts(&id).await.unwrap().len(), 1, "one attempt was recorded twice");
 

@@ -7,8 +7,7 @@ use std::{
 };
 
 /// Folders whose files the map does not name yet. Within them only the order of the top level is held.
-const FILES_NOT_MAPPED: [&str; 9] =
-    ["archive", "cli", "config", "emulator", "ledger", "moengage", "store", "sync", "web"];
+const FILES_NOT_MAPPED: [&str; 8] = ["archive", "cli", "config", "emulator", "ledger", "moengage", "store", "web"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

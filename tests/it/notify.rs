@@ -8,8 +8,8 @@ use moesync::{
     config,
     dispatch::{self, Dispatcher},
     ledger::{self, Claimed},
-    outcome::{Attempt, Outcome},
-    partition::{self, Grounds, Settled},
+    outcome::{Attempt, Evidence, Failure, Outcome},
+    partition::{Grounds, Settled},
     report::PartitionId,
     sync::{self, Context, Progress, Selection},
 };
@@ -263,10 +263,13 @@ async fn each_documented_alarm_is_sent_once_with_a_valid_signature() {
         let Claimed::Ours(claim) = ctx.ledger.claim(&id, Settled::Open).await.unwrap() else {
             panic!("another process has the claim")
         };
-        let attempt = attempt(ctx, Outcome::Rejected);
+        let now = ctx.clock.now();
+        let evidence = Evidence { http_status: Some(400), ..Evidence::default() };
+        let failure = Failure::after(&evidence, Outcome::Rejected, "refused".into());
+        let attempt = Attempt { started_at: now, finished_at: now, result: Err(failure) };
         let grounds = Grounds { give_up_after: hours(24), archive_seen_at: None };
-        let settlement = partition::settle(&claim.entry, grounds, &attempt, 0.5);
-        ctx.ledger.record(*claim, &attempt, &settlement, None).await.unwrap();
+        let (after, hold) = claim.entry.clone().after(&attempt, grounds, 0.5);
+        ctx.ledger.record(&claim, &attempt, &after, hold).await.unwrap();
     })
     .await;
     assert_eq!(receiver.alarms(), ["rejected began"]);
@@ -293,23 +296,6 @@ async fn each_documented_alarm_is_sent_once_with_a_valid_signature() {
 
     seen.extend([AlarmKind::Configuration]); // by a_wrong_new_configuration_is_an_alarm_until_it_is_corrected
     assert_eq!(seen, BTreeSet::from(AlarmKind::ALL));
-}
-
-fn attempt(ctx: &Context, outcome: Outcome) -> Attempt {
-    let now = ctx.clock.now();
-    Attempt {
-        started_at: now,
-        finished_at: now,
-        outcome,
-        http_status: Some(400),
-        message: "refused".into(),
-        seen: false,
-        vendor_date: None,
-        retry_after: None,
-        size: None,
-        sha256: None,
-        request_id: None,
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use moesync::{
     emulator::{Campaigns, DeliveryType},
     ledger,
-    outcome::{Attempt, Outcome},
+    outcome::{Outcome, RecordedAttempt},
     partition::Settled,
     report::{PartitionId, ReportId},
     sync::{self, Selection},
@@ -18,7 +18,7 @@ use crate::support::{Bench, Daemon, Series, files, wait_until};
 const NOW: &str = "2026-11-21T12:00:00Z";
 
 /// What a ledger holds of the attempts at the oldest partition.
-async fn attempts(bench: &Bench, ledger: &str) -> Vec<Attempt> {
+async fn attempts(bench: &Bench, ledger: &str) -> Vec<RecordedAttempt> {
     let (series, date) = bench.due()[0];
     let id = PartitionId { report: ReportId::new("acme", &series.id), date };
     ledger::open_read_only(&bench.path(ledger)).await.unwrap().unwrap().attempts(&id).await.unwrap()

@@ -16,8 +16,8 @@ use moesync::{
         ArchiveSource, Destination, Limits, NamedFile, Network, Report, ReportId, Schedule, SecretSource, Source,
         SourceKind, Workspace,
     },
-    moengage::{Client, Download, Failure, RetryAfter, curl_line, source_url},
-    outcome::Outcome,
+    moengage::{Client, Download, curl_line, source_url},
+    outcome::{Failure, Outcome, RetryAfter},
     signature,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -167,8 +167,8 @@ async fn an_archive_arrives_whole_with_its_judged_headers() {
     let download = open(&report(&server.url())).await.unwrap();
     assert_eq!(download.content_length, Some(11));
     assert_eq!(download.content_type.as_deref(), Some("application/gzip"));
-    assert_eq!(download.vendor_date, Some("2026-11-21T10:00:00Z".parse().unwrap()));
-    assert_eq!(download.request_id.as_deref(), Some("r-1"));
+    assert_eq!(download.evidence.vendor_date, Some("2026-11-21T10:00:00Z".parse().unwrap()));
+    assert_eq!(download.evidence.request_id.as_deref(), Some("r-1"));
     let place = format!("{}/campaign_reports/rest_api/APP-1/Report_test_20261121.zip", server.url());
     assert_eq!(source_url(&report(&server.url()), DATE).as_str(), place);
     assert_eq!(read(download).await.unwrap(), b"PK\x05\x06archive");
@@ -262,9 +262,9 @@ async fn every_status_has_the_outcome_of_the_table() {
         .await;
         for report in [report(&server.url()), daily(&server.url())] {
             let failure = open(&report).await.err().unwrap();
-            assert_eq!((failure.outcome, failure.http_status), (outcome, Some(status)), "{failure}");
-            assert_eq!(failure.seen, (200..300).contains(&status), "{failure}");
-            assert_eq!(failure.vendor_date, Some("2026-11-21T10:00:00Z".parse().unwrap()), "{failure}");
+            assert_eq!((failure.outcome, failure.evidence.http_status), (outcome, Some(status)), "{failure}");
+            assert_eq!(failure.evidence.seen, (200..300).contains(&status), "{failure}");
+            assert_eq!(failure.evidence.vendor_date, Some("2026-11-21T10:00:00Z".parse().unwrap()), "{failure}");
             assert!(failure.message.contains(&status.to_string()), "{failure}");
         }
     }
@@ -300,7 +300,7 @@ async fn what_moengage_says_about_an_error_is_passed_on() {
         let server = Server::start(move |_| answer("400 Bad Request", "", body)).await;
         let failure = open(&report(&server.url())).await.err().unwrap();
         assert!(failure.message.ends_with(ending), "{failure}");
-        assert_eq!(failure.request_id.as_deref(), request_id);
+        assert_eq!(failure.evidence.request_id.as_deref(), request_id);
     }
 }
 
@@ -341,7 +341,7 @@ async fn retry_after_is_read_in_both_forms() {
     ];
     for (headers, expected) in cases {
         let server = Server::start(move |_| answer("429 Too Many Requests", headers, b"")).await;
-        assert_eq!(open(&report(&server.url())).await.err().unwrap().retry_after, expected, "{headers}");
+        assert_eq!(open(&report(&server.url())).await.err().unwrap().evidence.retry_after, expected, "{headers}");
     }
 }
 
@@ -396,7 +396,11 @@ async fn presigned_storage_gets_the_request_but_no_credential() {
         .await;
         for report in [report(&vendor.url()), daily(&vendor.url())] {
             let download = open(&report).await.unwrap();
-            assert_eq!(download.vendor_date, Some("2026-11-21T10:00:00Z".parse().unwrap()), "the vendor's own date");
+            assert_eq!(
+                download.evidence.vendor_date,
+                Some("2026-11-21T10:00:00Z".parse().unwrap()),
+                "the vendor's own date"
+            );
             assert_eq!(read(download).await.unwrap(), b"PK\x05\x06");
             let seen = storage.requests().pop().unwrap();
             assert!(seen.starts_with("GET /bucket/x.zip?X-Amz-Signature=presigned HTTP/1.1\r\n"), "{seen}");
@@ -474,7 +478,7 @@ async fn redirects_in_a_loop_without_end_or_without_sense_are_refused() {
         })
         .await;
         let failure = open(&report(&vendor.url())).await.err().unwrap();
-        assert_eq!((failure.outcome, failure.http_status), (Outcome::Unavailable, Some(302)));
+        assert_eq!((failure.outcome, failure.evidence.http_status), (Outcome::Unavailable, Some(302)));
         assert!(failure.message.contains(reason) && !failure.message.contains("t0ken"), "{failure}");
         assert!(*count.lock().unwrap() <= 4);
     }
@@ -491,8 +495,11 @@ async fn whatever_a_redirects_target_refuses_is_unavailable_and_its_query_is_not
         let vendor =
             Server::start(move |_| answer("302 Found", &format!("Location: {place}/key/t0ken?sig=t0ken"), b"")).await;
         let failure = open(&report(&vendor.url())).await.err().unwrap();
-        assert_eq!((failure.outcome, failure.http_status), (Outcome::Unavailable, Some(status)));
-        assert_eq!((failure.retry_after, failure.vendor_date, failure.seen), (None, None, false));
+        assert_eq!((failure.outcome, failure.evidence.http_status), (Outcome::Unavailable, Some(status)));
+        assert_eq!(
+            (failure.evidence.retry_after, failure.evidence.vendor_date, failure.evidence.seen),
+            (None, None, false)
+        );
         assert!(failure.message.contains(&storage.url()), "{failure}");
         assert!(!format!("{failure:?}").contains("t0ken"), "{failure:?}");
     }
@@ -528,7 +535,10 @@ async fn a_body_cut_anywhere_is_corrupt_and_says_how_much_came() {
         })
         .await;
         let failure = fetch(&report(&server.url())).await.unwrap_err();
-        assert_eq!((failure.outcome, failure.seen, failure.http_status), (Outcome::Corrupt, true, Some(200)));
+        assert_eq!(
+            (failure.outcome, failure.evidence.seen, failure.evidence.http_status),
+            (Outcome::Corrupt, true, Some(200))
+        );
         assert!(failure.message.contains(&format!("{cut} of {} bytes", whole.len())), "{failure}");
     }
     let chunked = b"4\r\nPK\x05\x06\r\n3\r\nabc\r\n0\r\n\r\n";
@@ -539,7 +549,7 @@ async fn a_body_cut_anywhere_is_corrupt_and_says_how_much_came() {
         })
         .await;
         let failure = fetch(&report(&server.url())).await.expect_err(&format!("cut at {cut}"));
-        assert_eq!((failure.outcome, failure.seen), (Outcome::Corrupt, true), "{failure}");
+        assert_eq!((failure.outcome, failure.evidence.seen), (Outcome::Corrupt, true), "{failure}");
     }
 }
 
@@ -556,7 +566,7 @@ async fn broken_chunks_are_corrupt_and_a_reset_is_unavailable() {
     })
     .await;
     let failure = fetch(&report(&server.url())).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.seen), (Outcome::Unavailable, true), "{failure}");
+    assert_eq!((failure.outcome, failure.evidence.seen), (Outcome::Unavailable, true), "{failure}");
     assert!(failure.message.contains("2 of 100 bytes"), "{failure}");
 }
 
@@ -574,7 +584,7 @@ async fn tls_without_its_farewell_is_a_cut_where_nothing_else_tells_the_end() {
     let body = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nPK\x05\x06";
     let cut = Server::tls(authority.acceptor(), |_| vec![Step::Send(body.to_vec()), Step::Drop]).await;
     let failure = fetch_with(&trusting(&authority), &report(&cut.url())).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.seen), (Outcome::Corrupt, true), "{failure}");
+    assert_eq!((failure.outcome, failure.evidence.seen), (Outcome::Corrupt, true), "{failure}");
     let whole = Server::tls(authority.acceptor(), |_| vec![Step::Send(body.to_vec())]).await;
     assert_eq!(fetch_with(&trusting(&authority), &report(&whole.url())).await.unwrap(), b"PK\x05\x06");
 }
@@ -672,7 +682,7 @@ async fn a_gzip_of_the_transfer_is_taken_off_and_absurdly_many_layers_are_refuse
     let server =
         Server::start(move |_| answer("200 OK", "Content-Encoding: gzip, gzip, gzip, gzip, gzip", &sent)).await;
     let failure = fetch(&report(&server.url())).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.seen), (Outcome::Corrupt, true), "{failure}");
+    assert_eq!((failure.outcome, failure.evidence.seen), (Outcome::Corrupt, true), "{failure}");
     assert!(failure.message.contains("5 layers"), "{failure}");
 }
 
@@ -695,7 +705,7 @@ async fn a_gzip_for_the_journey_that_is_damaged_or_short_is_corrupt() {
         let header = format!("Content-Encoding: {encoding}");
         let server = Server::start(move |_| answer("200 OK", &header, &sent)).await;
         let failure = fetch(&report(&server.url())).await.unwrap_err();
-        assert_eq!((failure.outcome, failure.seen), (Outcome::Corrupt, true), "{failure}");
+        assert_eq!((failure.outcome, failure.evidence.seen), (Outcome::Corrupt, true), "{failure}");
         assert!(failure.message.contains("gzip"), "{failure}");
     }
 }
@@ -726,7 +736,7 @@ async fn a_body_that_stalls_ends_at_the_deadline_of_the_attempt() {
         Server::start(|_| vec![Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nPK".to_vec()), Step::Hang])
             .await;
     let failure = fetch_with(&impatient(Duration::from_secs(1)), &report(&server.url())).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.seen), (Outcome::Unavailable, true));
+    assert_eq!((failure.outcome, failure.evidence.seen), (Outcome::Unavailable, true));
     assert!(failure.message.contains("within 1s, only 2 of 9 bytes"), "{failure}");
 }
 
@@ -734,7 +744,7 @@ async fn a_body_that_stalls_ends_at_the_deadline_of_the_attempt() {
 async fn silence_instead_of_an_answer_ends_at_the_deadline_of_the_attempt() {
     let server = Server::start(|_| vec![Step::Hang]).await;
     let failure = fetch_with(&impatient(Duration::from_millis(300)), &report(&server.url())).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.seen), (Outcome::Unavailable, false));
+    assert_eq!((failure.outcome, failure.evidence.seen), (Outcome::Unavailable, false));
     assert!(failure.message.contains("did not answer within 300ms"), "{failure}");
 }
 
@@ -745,7 +755,7 @@ async fn an_error_body_that_stalls_does_not_hide_the_status() {
     })
     .await;
     let failure = fetch_with(&impatient(Duration::from_secs(1)), &report(&server.url())).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.http_status), (Outcome::NotPublished, Some(404)));
+    assert_eq!((failure.outcome, failure.evidence.http_status), (Outcome::NotPublished, Some(404)));
 }
 
 #[tokio::test]
@@ -754,7 +764,7 @@ async fn a_private_authority_works_once_it_is_named_and_is_asked_for_until_then(
     let server = Server::tls(authority.acceptor(), |_| answer("200 OK", "", b"PK")).await;
     assert_eq!(fetch_with(&trusting(&authority), &report(&server.url())).await.unwrap(), b"PK");
     let failure = fetch(&report(&server.url())).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.http_status), (Outcome::Unavailable, None));
+    assert_eq!((failure.outcome, failure.evidence.http_status), (Outcome::Unavailable, None));
     assert!(failure.message.contains("network.ca_file"), "{failure}");
 }
 
@@ -867,7 +877,10 @@ async fn failures_to_connect_say_what_failed() {
     let closed = fetch(&daily(&closed.url())).await.unwrap_err();
     assert!(closed.message.contains("was lost before the answer"), "{closed}");
     for failure in [unnamed, refused, closed] {
-        assert_eq!((failure.outcome, failure.http_status, failure.seen), (Outcome::Unavailable, None, false));
+        assert_eq!(
+            (failure.outcome, failure.evidence.http_status, failure.evidence.seen),
+            (Outcome::Unavailable, None, false)
+        );
         assert!(!format!("{failure:?}").contains("Signature="), "{failure:?}");
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     alarm::{AlarmKey, Notified, Subject},
     alarm_kind::AlarmKind,
     event::Event,
-    outcome::{self, Attempt, StoredObject},
+    outcome::{self, RecordedAttempt, StoredObject},
     partition::Entry,
     report::{Partition, ReportId},
     retry,
@@ -232,7 +232,7 @@ impl Ledger {
         target: &str,
         now: Timestamp,
         most: usize,
-        mut write: impl FnMut(&Entry, &Attempt) -> Vec<Event>,
+        mut write: impl FnMut(&Entry, &RecordedAttempt) -> Vec<Event>,
     ) -> Result<usize, LedgerError> {
         let failed = |error| self.error("write", error);
         let is_news: Option<bool> = sqlx::query_scalar(
@@ -499,16 +499,17 @@ impl Ledger {
         partition: &Partition,
         object: &StoredObject,
     ) -> Result<(), LedgerError> {
+        let (remark, message) = outcome::found_at(&object.key);
         sqlx::query(
-            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, message, sha256)
-             SELECT id, ?, ?, 'stored', ?, ? FROM partitions
-             WHERE workspace = ? AND report = ? AND date = ? AND settled = 'open'",
+            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, remark, message, sha256)
+             SELECT id, $4, $4, 'stored', $5, $6, $7 FROM partitions
+             WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = 'open'",
         )
-        .bind(object.stored_at.as_millisecond())
-        .bind(object.stored_at.as_millisecond())
-        .bind(outcome::found_at(&object.key))
-        .bind(&object.sha256)
         .bind_id(&partition.id)
+        .bind(object.stored_at.as_millisecond())
+        .bind(remark.as_str())
+        .bind(message)
+        .bind(&object.sha256)
         .execute(connection)
         .await
         .map(drop)

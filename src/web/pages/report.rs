@@ -15,7 +15,7 @@ use super::{glyph, layout, legend, plain, report_link, strip, unreadable};
 use crate::{
     config::Report,
     ledger::{LedgerError, ReportFigures},
-    outcome::Attempt,
+    outcome::RecordedAttempt,
     partition::{Entry, State as PartitionState},
     sync::Context,
     web::{
@@ -44,7 +44,7 @@ struct History {
     standing: Standing,
     /// Newest first.
     entries: Vec<Entry>,
-    attempts: HashMap<Date, Vec<Attempt>>,
+    attempts: HashMap<Date, Vec<RecordedAttempt>>,
     has_older: bool,
 }
 
@@ -174,7 +174,7 @@ fn partition(ctx: &Context, history: &History, entry: &Entry) -> Markup {
     }
 }
 
-fn table(attempts: &[Attempt], all: u32) -> Markup {
+fn table(attempts: &[RecordedAttempt], all: u32) -> Markup {
     let earlier = (all as usize).saturating_sub(attempts.len());
     html! {
         div.scroll {
@@ -209,7 +209,7 @@ fn tries(attempts: u32) -> String {
     }
 }
 
-fn took(attempt: &Attempt) -> String {
+fn took(attempt: &RecordedAttempt) -> String {
     let took = attempt.finished_at.duration_since(attempt.started_at);
     match took.as_secs() {
         60.. => words::duration(took),

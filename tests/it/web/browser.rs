@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date};
+use jiff::{SignedDuration, ToSpan as _};
 use moesync::{
     ledger::Claimed,
-    outcome::{Attempt, Outcome, StoredObject},
-    partition::{Entry, Settled, Settlement},
+    outcome::{Attempt, Evidence, Failure, Outcome, StoredObject, Success},
+    partition::{Entry, Settled},
     plan::Plan,
     sync,
 };
@@ -120,24 +120,17 @@ async fn month(bench: &Bench) {
                 panic!("{}", partition.id)
             };
             let size = 400_000 + u64::from(ago.unsigned_abs()) * 7_919 % 300_000;
-            let (attempt, settlement, object) =
-                lived(&ctx, occurrence.date, partition.due_at, fate, report.id.name(), size);
-            ctx.ledger.record(*claim, &attempt, &settlement, object.as_ref()).await.unwrap();
+            let (attempt, after) = lived(&ctx, &claim.entry, fate, size);
+            ctx.ledger.record(&claim, &attempt, &after, None).await.unwrap();
         }
     }
     ctx.ledger.close().await;
 }
 
-/// An attempt that ended as `fate` says, and what came of it.
-fn lived(
-    ctx: &sync::Context,
-    date: Date,
-    due: Timestamp,
-    fate: Settled,
-    id: &str,
-    size: u64,
-) -> (Attempt, Settlement, Option<StoredObject>) {
+/// An attempt at `entry` that ended as `fate` says, and the partition after it.
+fn lived(ctx: &sync::Context, entry: &Entry, fate: Settled, size: u64) -> (Attempt, Entry) {
     let now = ctx.clock.now();
+    let (date, due, id) = (entry.partition.id.date, entry.partition.due_at, entry.partition.id.report.name());
     let (outcome, status, message) = match (fate, id) {
         (Settled::Stored, _) => (Outcome::Stored, 200, ""),
         (Settled::Lost, _) => (Outcome::NotPublished, 404, "MoEngage does not have it any more (HTTP 404)"),
@@ -151,33 +144,29 @@ fn lived(
     let finished_at = if is_open { now - SignedDuration::from_mins(7) } else { due + SignedDuration::from_secs(3) };
     let key = format!("acme/{id}/date={date}/{id}_{}.zip", date.strftime("%Y%m%d"));
     let sha256 = "9f2c71d0be3a8855a1c06fe4d7724b1e".repeat(2);
-    let object = StoredObject { key, size, sha256: sha256.clone(), stored_at: finished_at };
-    let attempt = Attempt {
-        started_at: finished_at - SignedDuration::from_millis(640),
-        finished_at,
-        outcome,
-        http_status: Some(status),
-        message: message.to_owned(),
-        seen: true,
-        vendor_date: Some(finished_at),
-        retry_after: None,
-        size: (outcome == Outcome::Stored).then_some(size),
-        sha256: (outcome == Outcome::Stored).then_some(sha256),
-        request_id: None,
+    let evidence =
+        Evidence { http_status: Some(status), vendor_date: Some(finished_at), seen: true, ..Evidence::default() };
+    let object = StoredObject { key, size, sha256, stored_at: finished_at };
+    let result = match fate {
+        Settled::Stored => Ok(Success { object: object.clone(), remark: None, message: String::new(), evidence }),
+        _ => Err(Failure::after(&evidence, outcome, message.to_owned())),
     };
-    let settlement = Settlement {
+    let attempt = Attempt { started_at: finished_at - SignedDuration::from_millis(640), finished_at, result };
+    let after = Entry {
         settled: fate,
+        outcome: Some(outcome),
+        attempts: 1,
         streak: 7,
         repeats: 7,
+        last_attempt_at: Some(finished_at),
         // Nothing happens while the picture is taken.
         next_attempt_at: is_open.then_some(now + SignedDuration::from_mins(53)),
         seen: true,
-        denied_at: None,
-        asked_late: false,
-        remark: None,
-        hold: None,
+        message: Some(message.to_owned()).filter(|message| !message.is_empty()),
+        object: (fate == Settled::Stored).then_some(object),
+        ..entry.clone()
     };
-    (attempt, settlement, (fate == Settled::Stored).then_some(object))
+    (attempt, after)
 }
 
 #[tokio::test(flavor = "multi_thread")]

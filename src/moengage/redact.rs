@@ -1,17 +1,14 @@
-//! What is said when an archive could not be had: the failure, and the cleaning of every text that came from outside.
+//! Cleaning of every text that came from outside, before it is kept or shown.
 //!
-//! This file owns words, and the rule that no secret is in them. It must not know how requests are made.
+//! This file owns the rule that no secret is in a text. It must not know how requests are made.
 
 use std::{cmp::Reverse, ops::Range};
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
 use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use url::form_urlencoded;
-
-use crate::outcome::Outcome;
 
 /// Longest text taken over from the vendor, in characters.
 const MAX_TEXT: usize = 200;
@@ -19,62 +16,6 @@ const MAX_TEXT: usize = 200;
 /// So many bytes of the beginning of a secret are taken for the secret: a text may have been cut within one. Also the
 /// least that a value of a presigned query must have to be taken for one.
 const TELLING_BYTES: usize = 8;
-
-/// Why an archive could not be had, and what the vendor said about it. Holds no secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    /// How the attempt ended.
-    pub outcome: Outcome,
-    /// Status of the last answer; `None` when none came.
-    pub http_status: Option<u16>,
-    /// What was being done, what came back and what to do about it.
-    pub message: String,
-    /// When the vendor wants to be asked again.
-    pub retry_after: Option<RetryAfter>,
-    /// The `Date` of the vendor's own last answer; never that of a redirect's target.
-    pub vendor_date: Option<Timestamp>,
-    /// The vendor's name for the request.
-    pub request_id: Option<String>,
-    /// Whether an answer was 2xx, so that the file was there.
-    pub seen: bool,
-    /// The page of a JSON API that could not be read, unpacked, without secrets and otherwise as it came: evidence.
-    pub page: Option<Box<Bytes>>,
-}
-
-impl Failure {
-    /// One of which nothing else is known.
-    pub fn new(outcome: Outcome, message: String) -> Self {
-        Failure {
-            outcome,
-            http_status: None,
-            message,
-            retry_after: None,
-            vendor_date: None,
-            request_id: None,
-            seen: false,
-            page: None,
-        }
-    }
-
-    /// How long the vendor wants to be left alone from `now` on, if it says so. Not checked for being sensible.
-    pub fn wait(&self, now: Timestamp) -> Option<SignedDuration> {
-        self.retry_after.map(|retry_after| match retry_after {
-            RetryAfter::Seconds(seconds) => SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)),
-            // The vendor's date is meant by the vendor's clock.
-            RetryAfter::At(at) => at.duration_since(self.vendor_date.unwrap_or(now)),
-        })
-    }
-}
-
-/// The two forms of the `Retry-After` header (RFC 9110, section 10.2.3). Neither is checked for being sensible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryAfter {
-    /// So many seconds after the answer. A date is turned into this form by the answer's own `Date`; 0 if it is past.
-    Seconds(u64),
-    /// At this instant by the vendor's clock, from an answer without a `Date`.
-    At(Timestamp),
-}
 
 /// Makes texts from outside fit to be kept and shown: no secret, nothing but printable characters, not too long.
 pub(super) struct Redactor {

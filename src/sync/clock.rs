@@ -1,0 +1,42 @@
+//! The clock and the random numbers that the core is given.
+//!
+//! This file owns the only places where `sync` reads either. It must not know what they are used for.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+/// The present, and waiting. Tests have clocks of their own.
+pub trait Clock: Send + Sync {
+    /// The present instant.
+    fn now(&self) -> Timestamp;
+    /// Returns after `duration`.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// A random number in `[0, 1)`, for the core's delays.
+#[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers that the core is given")]
+pub fn jitter() -> f64 {
+    rand::random()
+}
+
+/// The time from `now` to `at`; zero if that is past.
+pub fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one clock that the shell passes in")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
