@@ -15,9 +15,10 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Overview, Shared, openapi,
+    Shared, openapi,
+    overview::Overview,
     partitions::{self, Filter},
-    read_ledger,
+    reader::read_ledger,
 };
 use crate::{
     config::Report,

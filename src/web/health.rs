@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Shared, api, read_ledger};
+use super::{Shared, api, reader::read_ledger};
 use crate::{
     ledger::Choice,
     store::Capabilities,

@@ -19,7 +19,7 @@ use axum::{
 use jiff::Timestamp;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Shared, overview::Standing, read_ledger};
+use super::{Shared, overview::Standing, reader::read_ledger};
 use crate::{
     alarm_kind::AlarmKind,
     config::SourceKind,

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::Overview;
+use super::overview::Overview;
 use crate::{
     config::SourceKind,
     partition::State,

@@ -11,7 +11,7 @@ use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::read_ledger;
+use super::reader::read_ledger;
 use crate::{
     alarm,
     alarm_kind::AlarmKind,

@@ -18,7 +18,7 @@ use jiff::{Timestamp, civil::Date};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use super::{Shared, read_ledger};
+use super::{Shared, reader::read_ledger};
 use crate::{
     ledger::{Choice, LedgerError},
     partition::State as PartitionState,

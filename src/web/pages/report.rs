@@ -11,7 +11,7 @@ use jiff::{Timestamp, civil::Date};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{glyph, layout, legend, plain, report_link, strip, unreadable};
+use super::layout::{glyph, layout, legend, plain, report_link, strip, unreadable};
 use crate::{
     config::Report,
     ledger::{LedgerError, ReportFigures},
@@ -21,7 +21,7 @@ use crate::{
     web::{
         Shared, api,
         overview::{ReportOverview, Standing},
-        read_ledger,
+        reader::read_ledger,
     },
     words,
 };
