@@ -17,9 +17,10 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Account, EmulatedReport,
-    archives::Recipe,
-    exports::Contents,
-    server::{self, archive, bad_request, get_only, json_error, lock, query_value, unauthorized},
+    lock::lock,
+    recipe::{Contents, Recipe},
+    responses::{archive, bad_request, get_only, json_error, query_value, unauthorized},
+    vendor::Vendor,
 };
 use crate::{
     config::{Schedule, SourceKind},
@@ -36,7 +37,7 @@ const NO_SUCH_ACCOUNT: &str = "Incorrect App Id";
 
 type Names = Result<Path<(String, String)>, PathRejection>;
 
-pub(super) fn routes() -> Router<Arc<server::State>> {
+pub(super) fn routes() -> Router<Arc<Vendor>> {
     Router::new()
         .route("/campaign_reports/rest_api/{app_id}/{file_name}", get_only(campaign_report))
         .route("/dailyCampaignReportDump/{app_id}/{file_name}", get_only(daily_dump))
@@ -53,8 +54,8 @@ pub(super) fn serves(path: &str) -> Option<SourceKind> {
     }
 }
 
-async fn campaign_report(State(state): State<Arc<server::State>>, names: Names, headers: HeaderMap) -> Response {
-    let (account, file_name) = match addressed(&state, names) {
+async fn campaign_report(State(vendor): State<Arc<Vendor>>, names: Names, headers: HeaderMap) -> Response {
+    let (account, file_name) = match addressed(&vendor, names) {
         Ok(found) => found,
         Err(message) => return bad_request(message),
     };
@@ -62,11 +63,11 @@ async fn campaign_report(State(state): State<Arc<server::State>>, names: Names, 
     if given != Some(signature(account, &file_name).as_bytes()) {
         return unauthorized();
     }
-    serve(&state, account, SourceKind::CampaignReport, file_name)
+    serve(&vendor, account, SourceKind::CampaignReport, file_name)
 }
 
-async fn daily_dump(State(state): State<Arc<server::State>>, names: Names, RawQuery(query): RawQuery) -> Response {
-    let (account, file_name) = match addressed(&state, names) {
+async fn daily_dump(State(vendor): State<Arc<Vendor>>, names: Names, RawQuery(query): RawQuery) -> Response {
+    let (account, file_name) = match addressed(&vendor, names) {
         Ok(found) => found,
         Err(message) => return bad_request(message),
     };
@@ -74,14 +75,14 @@ async fn daily_dump(State(state): State<Arc<server::State>>, names: Names, RawQu
         // Document 000 promises JSON for every failure.
         return json_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Invalid signature");
     }
-    serve(&state, account, SourceKind::DailyDump, file_name)
+    serve(&vendor, account, SourceKind::DailyDump, file_name)
 }
 
 /// The account and the decoded file name that a path speaks of, or why it speaks of none.
-fn addressed(state: &server::State, names: Names) -> Result<(&Account, String), &'static str> {
+fn addressed(vendor: &Vendor, names: Names) -> Result<(&Account, String), &'static str> {
     // Refused only where the percent-encoding isn't UTF-8.
     let Path((app_id, file_name)) = names.map_err(|_| NO_SUCH_FILE)?;
-    let account = state.accounts.iter().find(|account| account.app_id == app_id);
+    let account = vendor.accounts.iter().find(|account| account.app_id == app_id);
     Ok((account.ok_or(NO_SUCH_ACCOUNT)?, file_name))
 }
 
@@ -91,14 +92,14 @@ fn signature(account: &Account, file_name: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-fn serve(state: &server::State, account: &Account, source: SourceKind, file_name: String) -> Response {
+fn serve(vendor: &Vendor, account: &Account, source: SourceKind, file_name: String) -> Response {
     let mut reports = account.reports.iter().filter(|report| report.source == source);
     let Some((report, Occurrence { date, generated_at })) =
         reports.find_map(|report| generation(report, &file_name).map(|generation| (report, generation)))
     else {
         return bad_request(NO_SUCH_FILE);
     };
-    let age = state.now().duration_since(generated_at);
+    let age = vendor.now().duration_since(generated_at);
     if report.first_date.is_some_and(|first| date < first) {
         return bad_request("No campaign report for this date");
     }
@@ -109,7 +110,7 @@ fn serve(state: &server::State, account: &Account, source: SourceKind, file_name
         return bad_request(NOT_GENERATED);
     }
     let asked = {
-        let mut asked = lock(&state.asked);
+        let mut asked = lock(&vendor.asked);
         let asked = asked.entry((account.app_id.clone(), file_name.clone())).or_default();
         *asked += 1;
         *asked

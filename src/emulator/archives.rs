@@ -8,21 +8,22 @@ use std::{
     fs::File,
     io::{self, BufWriter, Seek as _, Write},
     os::unix::fs::FileExt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use jiff::{civil::Date, tz::TimeZone};
-use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
-use sha2::{Digest, Sha256};
+use rand::Rng as _;
 use tempfile::{SpooledData, SpooledTempFile};
 use tokio::{sync::OnceCell, task::spawn_blocking};
 use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 
 use super::{
     Container,
-    exports::{Contents, MIXED, TABLES},
+    exports::{MIXED, TABLES},
+    lock::lock,
+    recipe::{Recipe, digest, generator},
 };
 
 /// Archives larger than this lie in an unlinked temporary file instead of memory.
@@ -37,18 +38,6 @@ const MIXED_ROW: u64 = 67;
 const TAR_BLOCK: u64 = 512;
 /// Above this an entry might pass 4 GiB, for which a zip writer must leave room in advance.
 const LARGE_FILE: u64 = 1 << 30;
-
-/// All that the bytes of an archive follow from, but for the seed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Recipe {
-    pub(super) app_id: String,
-    pub(super) file_name: String,
-    pub(super) date: Date,
-    /// About how large, in bytes.
-    pub(super) bytes: u64,
-    pub(super) container: Container,
-    pub(super) contents: Contents,
-}
 
 /// A finished archive, readable by many at once.
 #[derive(Debug)]
@@ -127,7 +116,7 @@ impl Archives {
     }
 
     fn slot(&self, recipe: &Recipe) -> Arc<OnceCell<Arc<Archive>>> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = lock(&self.recent);
         if let Some((_, cell)) = recent.iter().find(|(kept, _)| kept == recipe) {
             return cell.clone();
         }
@@ -143,24 +132,6 @@ impl Archives {
     pub(super) fn token(&self, purpose: &str, recipe: &Recipe) -> String {
         hex::encode(digest(self.seed, purpose, recipe))
     }
-}
-
-/// A number that depends on the recipe alone, for faults that strike somewhere.
-pub(super) fn somewhere(recipe: &Recipe) -> u64 {
-    generator(0, "somewhere", recipe).next_u64()
-}
-
-fn digest(seed: u64, purpose: &str, recipe: &Recipe) -> [u8; 32] {
-    Sha256::new()
-        .chain_update(seed.to_be_bytes())
-        .chain_update(format!("{purpose}|{}|{}", recipe.app_id, recipe.file_name))
-        .finalize()
-        .into()
-}
-
-/// An algorithm by name, because the standard generator of `rand` may change with its version.
-pub(super) fn generator(seed: u64, purpose: &str, recipe: &Recipe) -> Xoshiro256PlusPlus {
-    Xoshiro256PlusPlus::from_seed(digest(seed, purpose, recipe))
 }
 
 fn spool() -> SpooledTempFile {

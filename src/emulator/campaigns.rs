@@ -236,7 +236,7 @@ impl Search {
 
 /// The place of a campaign in the listing of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct CampaignAt {
     /// Newest first; the archived ones follow.
     index: u32,
     /// Which execution of that campaign it is, from 1; 0 is the campaign itself.
@@ -245,15 +245,15 @@ pub(super) struct Place {
     version: u8,
 }
 
-impl Place {
-    fn of(index: u32) -> Place {
-        Place { index, execution: 0, version: 0 }
+impl CampaignAt {
+    fn of(index: u32) -> CampaignAt {
+        CampaignAt { index, execution: 0, version: 0 }
     }
 }
 
 /// What follows from a place.
 struct Campaign {
-    place: Place,
+    place: CampaignAt,
     id: String,
     name: String,
     delivery_type: DeliveryType,
@@ -322,7 +322,7 @@ pub(super) struct Library<'a> {
 impl Library<'_> {
     /// The campaigns that `search` finds, newest first, each followed by its executions if these are asked for; then those
     /// that are archived, the nodes of flows, and other channels.
-    pub(super) fn search(&self, search: &Search) -> Vec<Place> {
+    pub(super) fn search(&self, search: &Search) -> Vec<CampaignAt> {
         let parts = Parts { archived: search.archived, children: search.children, others: search.every_channel };
         let versions = |mut campaign: Campaign| {
             let count = if search.versions { campaign.versions } else { 1 };
@@ -336,7 +336,7 @@ impl Library<'_> {
     }
 
     /// The campaigns and executions that have numbers in `window`.
-    pub(super) fn with_stats(&self, window: &Window) -> Vec<Place> {
+    pub(super) fn with_stats(&self, window: &Window) -> Vec<CampaignAt> {
         let has = |campaign: &Campaign| campaign.days_with_stats(window).is_some();
         if window.campaign_ids.is_empty() {
             return self.all(Parts::WITH_STATS).filter(has).map(|campaign| campaign.place).collect();
@@ -353,7 +353,7 @@ impl Library<'_> {
     /// # Errors
     ///
     /// Why there can be none.
-    pub(super) fn executions(&self, id: &str) -> Result<Vec<Place>, &'static str> {
+    pub(super) fn executions(&self, id: &str) -> Result<Vec<CampaignAt>, &'static str> {
         let parent = self.of_id(id).ok_or("no campaign has this id")?;
         if !parent.delivery_type.recurs() || parent.place.execution > 0 {
             return Err("only a periodic or business event triggered campaign has executions");
@@ -364,7 +364,7 @@ impl Library<'_> {
         if parent.is_from_dashboard {
             return Err("only a campaign that was created through the API has executions");
         }
-        Ok((1..=parent.executions).map(|execution| Place { execution, ..parent.place }).collect())
+        Ok((1..=parent.executions).map(|execution| CampaignAt { execution, ..parent.place }).collect())
     }
 
     /// What was sent from `from` to `to` through `channel`, by nodes of flows or by other campaigns: one for each campaign
@@ -388,7 +388,7 @@ impl Library<'_> {
     }
 
     /// An element of `executions`, as document 004 has it.
-    pub(super) fn execution(&self, place: Place) -> Value {
+    pub(super) fn execution(&self, place: CampaignAt) -> Value {
         let campaign = self.campaign(place);
         let sent_time = campaign.sent.map(|sent| text("%Y-%m-%dT%H:%M:%S%.6f", sent));
         json!({"campaign_id": campaign.id, "sent_time": sent_time, "status": campaign.status})
@@ -408,10 +408,10 @@ impl Library<'_> {
             .chain(only(parts.children, flows..others))
             .chain(only(parts.others, others..others + other_channels));
         indices.flat_map(move |index| {
-            let parent = self.campaign(Place::of(index));
+            let parent = self.campaign(CampaignAt::of(index));
             let executions = if parts.children { parent.executions } else { 0 };
             let executions =
-                (1..=executions).map(move |execution| self.campaign(Place { execution, ..Place::of(index) }));
+                (1..=executions).map(move |execution| self.campaign(CampaignAt { execution, ..CampaignAt::of(index) }));
             std::iter::once(parent).chain(executions)
         })
     }
@@ -419,7 +419,7 @@ impl Library<'_> {
     fn of_id(&self, id: &str) -> Option<Campaign> {
         // As `campaign` writes it.
         let part = |from: usize, to: usize| u32::from_str_radix(id.get(from..to)?, 16).ok();
-        let place = Place { execution: u8::try_from(part(8, 10)?).ok()?, ..Place::of(part(18, 24)?) };
+        let place = CampaignAt { execution: u8::try_from(part(8, 10)?).ok()?, ..CampaignAt::of(part(18, 24)?) };
         let Campaigns { count, flow_nodes, other_channels, .. } = *self.campaigns;
         let exists = place.index < count + self.archived() + flow_nodes + other_channels;
         exists
@@ -427,9 +427,9 @@ impl Library<'_> {
             .filter(|campaign| campaign.id == id && place.execution <= campaign.executions_of_parent)
     }
 
-    fn campaign(&self, place: Place) -> Campaign {
+    fn campaign(&self, place: CampaignAt) -> Campaign {
         let Library { seed, app_id, campaigns } = self;
-        let Place { index, execution, .. } = place;
+        let CampaignAt { index, execution, .. } = place;
         let digest = Sha256::digest(format!("campaign|{seed}|{app_id}|{index}"));
         let mut random = Xoshiro256PlusPlus::from_seed(digest.into());
         let mut below = |limit: u64| random.next_u64() % limit;
@@ -514,7 +514,7 @@ impl Library<'_> {
     }
 
     /// An element of the answer of a search or its metadata twin.
-    pub(super) fn listed(&self, place: Place, endpoint: Endpoint) -> Value {
+    pub(super) fn listed(&self, place: CampaignAt, endpoint: Endpoint) -> Value {
         let mut listed = match endpoint.api {
             Api::Meta => self.metadata(place),
             _ => self.details(place),
@@ -528,7 +528,7 @@ impl Library<'_> {
         listed
     }
 
-    fn metadata(&self, place: Place) -> Value {
+    fn metadata(&self, place: CampaignAt) -> Value {
         let campaign = self.campaign(place);
         json!({
             "campaign_id": campaign.id,
@@ -545,7 +545,7 @@ impl Library<'_> {
     }
 
     /// An element of a search's answer, after the sample in document 003.
-    fn details(&self, place: Place) -> Value {
+    fn details(&self, place: CampaignAt) -> Value {
         let campaign = self.campaign(place);
         let random = campaign.random;
         let content = |locale: &str| json!({"subject": format!("{} in {locale}", campaign.name), "preview_text": "", "html_content": self.text(random)});
@@ -625,7 +625,7 @@ impl Library<'_> {
 
     /// The numbers of `window`, after the vendor's sample, with its id. `restated` is how often conversions
     /// have come in late.
-    pub(super) fn stats(&self, place: Place, window: &Window, restated: u32) -> (String, Value) {
+    pub(super) fn stats(&self, place: CampaignAt, window: &Window, restated: u32) -> (String, Value) {
         let campaign = self.campaign(place);
         let (Axes { platforms, locales, variations }, leaves) = leaves(&campaign, window, restated);
         // Of every axis the sum comes first, and then the parts, should there be any.

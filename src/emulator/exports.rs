@@ -12,24 +12,9 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use rand::{Rng, rngs::Xoshiro256PlusPlus};
 
 use super::{
-    Csv,
-    archives::{Recipe, generator},
-    campaigns::{Campaigns, Day, Library, Numbers, percentage},
+    campaigns::{Day, Library, Numbers, percentage},
+    recipe::{Contents, Recipe, generator},
 };
-
-/// What an export is about, beside its date.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Contents {
-    /// The report's name in file names; `None` is the daily dump.
-    pub(super) name: Option<String>,
-    /// How many days it covers, up to the one before its date.
-    pub(super) days: u8,
-    /// The zone of its times.
-    pub(super) timezone: TimeZone,
-    pub(super) csv: Csv,
-    /// Whose numbers come first. Further rows are made up until the archive has its size.
-    pub(super) campaigns: Campaigns,
-}
 
 /// One file of an export.
 #[derive(Debug, Clone, Copy)]

@@ -35,9 +35,9 @@ impl Problem {
     }
 }
 
-/// Which part of a listing is asked for.
+/// The rows of a listing that a request asks for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Part {
+pub(super) struct PageRange {
     pub(super) offset: u64,
     /// From 1.
     pub(super) limit: u64,
@@ -68,18 +68,18 @@ impl Body {
     }
 
     /// `offset` and `limit`, as statistics have them.
-    pub(super) fn part_by_offset(&self) -> Result<Part, Problem> {
-        Ok(Part {
+    pub(super) fn range_by_offset(&self) -> Result<PageRange, Problem> {
+        Ok(PageRange {
             offset: self.optional("offset", "a whole number from 0", Value::as_u64)?.unwrap_or(0),
             limit: self.optional("limit", "a whole number from 1 to 10", |n| within(n, 1, 10))?.unwrap_or(10),
         })
     }
 
     /// `page` and `limit`, as the listings have them.
-    pub(super) fn part_by_page(&self) -> Result<Part, Problem> {
+    pub(super) fn range_by_page(&self) -> Result<PageRange, Problem> {
         let limit = self.required("limit", "a whole number from 1 to 15", |n| within(n, 1, 15))?;
         let page = self.required("page", "a whole number from 1", |n| within(n, 1, u64::from(u32::MAX)))?;
-        Ok(Part { offset: (page - 1) * limit, limit })
+        Ok(PageRange { offset: (page - 1) * limit, limit })
     }
 
     pub(super) fn window(&self) -> Result<Window, Problem> {

@@ -4,6 +4,7 @@
 //! not know the client: names and signatures are worked out here a second time, from the vendor's documents, so that
 //! a misreading on one side shows as a failure and not as agreement. Only data types and the calendar are shared.
 
+mod answer;
 mod archive_api;
 mod archives;
 mod campaigns;
@@ -14,10 +15,18 @@ mod exports;
 mod faults;
 mod json_api;
 mod json_checks;
+mod listings;
+mod lock;
 mod rates;
+mod recipe;
 mod refusal;
+mod request_log;
+mod responses;
+mod rule_text;
+mod rules;
 mod server;
 mod storage;
+mod vendor;
 mod wire;
 
 use std::{fmt, io, sync::Arc};
@@ -27,12 +36,14 @@ use secrecy::SecretString;
 use tokio::{net::TcpListener, task::JoinHandle};
 use url::Url;
 
+use self::vendor::Vendor;
 use crate::config::{Schedule, SourceKind};
 
 pub use campaigns::{Campaigns, DeliveryType};
 pub use demo::demo_account;
-pub use faults::{ContentEncoding, Cut, Fault, Framing, InvalidRule, OddJson, RedirectTo, Reset, Rule};
-pub use server::{LoggedRequest, Traffic};
+pub use faults::{ContentEncoding, Cut, Fault, Framing, OddJson, RedirectTo, Reset, Rule};
+pub use request_log::{LoggedRequest, Traffic};
+pub use rule_text::InvalidRule;
 
 /// One MoEngage account that the emulator serves.
 #[derive(Debug, Clone)]
@@ -138,7 +149,7 @@ impl fmt::Debug for Options {
 #[derive(Debug)]
 pub struct Emulator {
     url: Url,
-    state: Arc<server::State>,
+    vendor: Arc<Vendor>,
     server: JoinHandle<()>,
 }
 
@@ -150,9 +161,9 @@ pub struct Emulator {
 pub fn start(listener: TcpListener, options: Options) -> io::Result<Emulator> {
     let url = format!("http://{}/", listener.local_addr()?);
     let url = Url::parse(&url).map_err(io::Error::other)?;
-    let state = Arc::new(server::State::new(options));
-    let server = tokio::spawn(server::serve(listener, state.clone()));
-    Ok(Emulator { url, state, server })
+    let vendor = Arc::new(Vendor::new(options));
+    let server = tokio::spawn(server::serve(listener, vendor.clone()));
+    Ok(Emulator { url, vendor, server })
 }
 
 /// Serves `options` on `listener` until `shutdown` completes.
@@ -175,27 +186,27 @@ impl Emulator {
 
     /// The newest 100,000 requests, oldest first. One is there as soon as its answer begins.
     pub fn requests(&self) -> Vec<LoggedRequest> {
-        self.state.requests()
+        self.vendor.log.requests()
     }
 
     /// What has come for `api` so far, of the newest 100,000 requests.
     pub fn traffic(&self, api: SourceKind) -> Traffic {
-        self.state.traffic(api)
+        self.vendor.log.traffic(api)
     }
 
     /// Restates all statistics: conversions have arrived late, of every day that anybody asks for.
     pub fn restate(&self) {
-        self.state.restate();
+        self.vendor.restate();
     }
 
     /// Misbehaves by `rule` too, after the rules that are there.
     pub fn add_fault(&self, rule: Rule) {
-        self.state.rules.add(rule);
+        self.vendor.rules.add(rule);
     }
 
     /// Behaves again.
     pub fn clear_faults(&self) {
-        self.state.rules.clear();
+        self.vendor.rules.clear();
     }
 
     /// Ends the emulator, and returns once its port is free. Open connections are closed wherever they stand: a

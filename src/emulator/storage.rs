@@ -12,14 +12,16 @@ use axum::{
 };
 
 use super::{
-    archives::Recipe,
-    server::{self, archive, get_only, lock, query_value},
+    lock::lock,
+    recipe::Recipe,
+    responses::{archive, get_only, query_value},
+    vendor::Vendor,
 };
 
 const FOLDER: &str = "/storage/";
 const SIGNATURE: &str = "X-Amz-Signature";
 
-pub(super) fn routes() -> Router<Arc<server::State>> {
+pub(super) fn routes() -> Router<Arc<Vendor>> {
     Router::new().route("/storage/{token}", get_only(object))
 }
 
@@ -29,16 +31,16 @@ pub(super) fn serves(path: &str) -> bool {
 }
 
 /// Makes the archive available, and names the URL: under the host by which the client came, else without one.
-pub(super) fn hand_over(state: &server::State, recipe: Recipe, host: Option<HeaderValue>) -> io::Result<HeaderValue> {
-    let (token, signature) = (state.archives.token("object", &recipe), state.archives.token("presigned", &recipe));
-    lock(&state.handed_over).insert(token.clone(), recipe);
+pub(super) fn hand_over(vendor: &Vendor, recipe: Recipe, host: Option<HeaderValue>) -> io::Result<HeaderValue> {
+    let (token, signature) = (vendor.archives.token("object", &recipe), vendor.archives.token("presigned", &recipe));
+    lock(&vendor.handed_over).insert(token.clone(), recipe);
     let host = host.as_ref().and_then(|host| host.to_str().ok());
     let origin = host.map(|host| format!("http://{host}")).unwrap_or_default();
     HeaderValue::try_from(format!("{origin}{FOLDER}{token}?{SIGNATURE}={signature}")).map_err(io::Error::other)
 }
 
 async fn object(
-    State(state): State<Arc<server::State>>,
+    State(vendor): State<Arc<Vendor>>,
     Path(token): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -46,10 +48,10 @@ async fn object(
     if headers.contains_key("Signature") || headers.contains_key(header::AUTHORIZATION) {
         return refusal(StatusCode::BAD_REQUEST, "InvalidArgument", "Only one auth mechanism allowed");
     }
-    let Some(recipe) = lock(&state.handed_over).get(&token).cloned() else {
+    let Some(recipe) = lock(&vendor.handed_over).get(&token).cloned() else {
         return refusal(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist");
     };
-    if query_value(query, SIGNATURE) != Some(state.archives.token("presigned", &recipe)) {
+    if query_value(query, SIGNATURE) != Some(vendor.archives.token("presigned", &recipe)) {
         return refusal(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", "The request signature does not match");
     }
     archive(recipe)
