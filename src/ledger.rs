@@ -5,7 +5,6 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -202,9 +201,4 @@ fn keep_aside(path: &Path, now: Timestamp) -> Result<PathBuf, LedgerError> {
         }
     }
     Ok(kept_at)
-}
-
-/// Which file is at `path` now, whatever its name was before.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    page::{Contents, Item, total},
+    contents::{Contents, Item, total},
     transport::below,
 };
 use crate::{config::StatsQuery, ndjson::Text};

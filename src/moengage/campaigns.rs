@@ -7,7 +7,7 @@ use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    page::{Contents, Item},
+    contents::{Contents, Item},
     transport::below,
 };
 use crate::{

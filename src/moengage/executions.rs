@@ -7,7 +7,7 @@ use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    page::{Contents, Item, total},
+    contents::{Contents, Item, total},
     transport::below,
 };
 use crate::ndjson;

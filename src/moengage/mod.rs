@@ -1,69 +1,57 @@
-//! HTTP to the vendor: asks for an archive or a page, judges the answer, and hands on what it holds.
+//! HTTP to MoEngage: asks for an archive or a page, judges the answer, and hands on its contents.
 //!
-//! This folder owns everything MoEngage's servers can do to us: `transport` the network, `encoding` a gzip around
-//! the archive, `answer` what a status means, `page` what the JSON APIs have in common, `repair` what of a page is not
-//! JSON, and one file an API where it is found and what a request looks like. It must not know what is in an archive,
-//! where it goes, which page is next, or when to try again.
+//! This folder must not know the contents of an archive, where it goes, which page is next, or when a request is repeated.
+//! One file a subject, from the top down:
+//!
+//! | file | subject |
+//! |---|---|
+//! | `download` | an archive: the request, the judged answer, its bytes |
+//! | `page` | one page of a JSON API |
+//! | `address` | where a partition is requested; a line for curl |
+//! | `question` | a request to a JSON API: URL, body and contents of the answer |
+//! | `campaign_report`, `daily_dump`, `campaign_stats`, `campaigns`, `executions` | one API each |
+//! | `contents` | the contents of an answer, in the form that all JSON APIs share |
+//! | `answer` | what a status, and the body of an error, mean |
+//! | `repair` | JSON that MoEngage writes wrongly |
+//! | `transport` | the network: requests, redirects, deadlines, bodies |
+//! | `encoding` | gzip that a server puts around an archive |
+//! | `redact` | secrets in texts |
 
+mod address;
 mod answer;
 mod campaign_report;
 mod campaign_stats;
 mod campaigns;
+mod contents;
 mod daily_dump;
+mod download;
 mod encoding;
 mod executions;
 mod page;
+mod question;
 mod redact;
 mod repair;
 mod transport;
 
-use bytes::Bytes;
-use jiff::civil;
-use reqwest::{StatusCode, header::CONTENT_TYPE};
-use secrecy::{ExposeSecret, SecretString};
-use tokio::time::Instant;
-use url::Url;
-
-use self::{
-    answer::Explanation,
-    encoding::Layers,
-    redact::Redactor,
-    transport::{Answer, Body, Request, Transport, header, spoken},
-};
+use self::transport::Transport;
 pub use self::{
+    address::{curl_line, source_url},
     campaigns::executions_parent,
-    page::{Page, Question, Record, RequestId, Unread},
+    download::Download,
+    page::{Page, Record, Unread},
+    question::{Question, RequestId},
     redact::shown,
     repair::{Oddity, Repair},
 };
 use crate::{
-    config::{ArchiveSource, Limits, Network, Report, SnapshotSource, Source, SourceKind},
+    config::{Limits, Network},
     http::ClientError,
-    outcome::{Evidence, Failure, Outcome, Remark},
-    signature,
 };
 
-/// Speaks to the vendor. Cheap to clone; clones share their connections.
+/// The client of MoEngage. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Client {
     transport: Transport,
-}
-
-/// An archive on its way: the headers are judged, the bytes are still to come.
-pub struct Download {
-    /// Bytes to come; `None` when not announced, or when they are being unpacked on the way.
-    pub content_length: Option<u64>,
-    /// What the server calls it. Decides nothing: MoEngage sends zips as `application/gzip`.
-    pub content_type: Option<String>,
-    /// What the answer showed.
-    pub evidence: Evidence,
-    /// Whether the server announced a gzip that [`Client::open_packed`] left as it is.
-    pub is_packed: bool,
-    body: Body,
-    layers: Layers,
-    body_ended: bool,
-    failed: Option<Failure>,
-    redactor: Redactor,
 }
 
 impl Client {
@@ -75,281 +63,5 @@ impl Client {
     /// If `ca_file` or the proxy cannot be used, or the system has no certificate authorities at all.
     pub fn new(network: &Network, limits: &Limits) -> Result<Self, ClientError> {
         Ok(Client { transport: Transport::new(network, limits)? })
-    }
-
-    /// Asks for the archive of `date`, signing with `secret`.
-    ///
-    /// The time for the attempt runs from here to the last byte; headers must come within two minutes of it.
-    ///
-    /// # Errors
-    ///
-    /// Everything but an archive, with its outcome.
-    pub async fn open(
-        &self,
-        report: &Report,
-        archive: &ArchiveSource,
-        date: civil::Date,
-        secret: &SecretString,
-    ) -> Result<Download, Failure> {
-        self.open_as(report, archive, date, secret, false).await
-    }
-
-    /// The same, with every byte as the server sends it: a gzip around the archive that cannot be taken off is evidence.
-    ///
-    /// # Errors
-    ///
-    /// As of [`Client::open`].
-    pub async fn open_packed(
-        &self,
-        report: &Report,
-        archive: &ArchiveSource,
-        date: civil::Date,
-        secret: &SecretString,
-    ) -> Result<Download, Failure> {
-        self.open_as(report, archive, date, secret, true).await
-    }
-
-    async fn open_as(
-        &self,
-        report: &Report,
-        archive: &ArchiveSource,
-        date: civil::Date,
-        secret: &SecretString,
-        stays_packed: bool,
-    ) -> Result<Download, Failure> {
-        let started = Instant::now();
-        let opened = async {
-            let url = archive_url(report, archive, date);
-            let source_url = url.to_string();
-            let signature = signature::sign(&report.workspace.app_id, &report.file_name(date), secret);
-            let redactor = Redactor::new(secret, &signature);
-            let request =
-                request(archive, url, &signature).map_err(|message| Failure::new(Outcome::Rejected, message))?;
-            let answer = self.transport.ask(request, &redactor).await?;
-            match answer::outcome(answer.status, answer.redirected_to.is_some()) {
-                Some(outcome) => Err(refusal(outcome, answer, report, source_url, &redactor).await),
-                None => Download::begin(answer, stays_packed, redactor).await,
-            }
-        }
-        .await;
-        tracing::debug!(
-            workspace = report.workspace.name,
-            report = report.id.name(),
-            date = %date,
-            http_status = opened.as_ref().map_or_else(|failure| failure.evidence.http_status, |_| Some(200)),
-            elapsed_seconds = started.elapsed().as_secs_f64(),
-            "asked MoEngage for an archive"
-        );
-        opened
-    }
-}
-
-impl Download {
-    /// Reads as far as it takes to know whether the body is the archive or only holds it.
-    async fn begin(answer: Answer, stays_packed: bool, mut redactor: Redactor) -> Result<Self, Failure> {
-        if let Some(query) = &answer.presigned {
-            redactor.withhold_query(query.expose_secret());
-        }
-        let announced = Layers::announced_by(&answer.headers).map_err(|layers| {
-            Failure::after(
-                &answer.evidence,
-                Outcome::Corrupt,
-                format!(
-                    "the server announced {layers} layers of gzip around the archive, more than any server puts there"
-                ),
-            )
-        })?;
-        let mut download = Download {
-            content_length: answer.body.announced_length(),
-            content_type: header(&answer.headers, CONTENT_TYPE.as_str(), &redactor),
-            evidence: answer.evidence,
-            is_packed: stays_packed && announced.is_undecided(),
-            layers: if stays_packed { Layers::as_received() } else { announced },
-            body: answer.body,
-            body_ended: false,
-            failed: None,
-            redactor,
-        };
-        while download.layers.is_undecided() {
-            download.receive().await?;
-        }
-        if download.layers.is_stripped() {
-            download.content_length = None;
-        }
-        Ok(download)
-    }
-
-    /// The next bytes of the archive; `None` at its proper end. Waiting for the vendor here is what the minimum rate
-    /// counts; the time between calls is the caller's own.
-    ///
-    /// # Errors
-    ///
-    /// `unavailable` when the vendor or the network gave up or was too slow, `corrupt` when the body is not whole.
-    /// What failed once stays so.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        if let Some(failure) = &self.failed {
-            return Err(failure.clone());
-        }
-        let chunk = self.next_chunk().await;
-        self.failed = chunk.as_ref().err().cloned();
-        chunk
-    }
-
-    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        loop {
-            if let Some(bytes) = self.layers.next().map_err(|error| self.badly_packed(error))? {
-                return Ok(Some(bytes));
-            }
-            if self.body_ended {
-                return Ok(None);
-            }
-            self.receive().await?;
-        }
-    }
-
-    /// A text about the body, which may quote it, without the secrets that a server can have written into it.
-    pub fn redact(&self, text: &str) -> String {
-        self.redactor.redact(text)
-    }
-
-    async fn receive(&mut self) -> Result<(), Failure> {
-        match self.body.chunk().await {
-            Ok(Some(bytes)) => self.layers.feed(bytes).map_err(|error| self.badly_packed(error))?,
-            Ok(None) => {
-                self.body_ended = true;
-                self.layers.end().map_err(|error| self.badly_packed(error))?;
-            }
-            Err(failure) => return Err(Failure { message: self.redactor.redact(&failure.message), ..failure }),
-        }
-        Ok(())
-    }
-
-    fn badly_packed(&self, error: std::io::Error) -> Failure {
-        let remark = Remark::DamagedWrapper;
-        let message = self.redactor.redact(&format!("{remark}: {error}"));
-        Failure { remark: Some(remark), ..Failure::after(&self.evidence, Outcome::Corrupt, message) }
-    }
-}
-
-/// Where the partition of `date` is asked for, without signature; what they have in common where that is several places.
-pub fn source_url(report: &Report, date: civil::Date) -> Url {
-    match &report.source {
-        Source::Archive(archive) => archive_url(report, archive, date),
-        Source::Snapshot(SnapshotSource::CampaignStats(_)) => campaign_stats::url(&report.base_url),
-        Source::Snapshot(SnapshotSource::Campaigns(query)) => campaigns::url(&report.base_url, query),
-        Source::Snapshot(SnapshotSource::Executions { .. }) => {
-            transport::below(&report.base_url, &["core-services", "v1", "campaigns"])
-        }
-    }
-}
-
-fn archive_url(report: &Report, archive: &ArchiveSource, date: civil::Date) -> Url {
-    let (app_id, file_name) = (&report.workspace.app_id, &report.file_name(date));
-    match archive {
-        ArchiveSource::CampaignReport { .. } => campaign_report::url(&report.base_url, app_id, file_name),
-        ArchiveSource::DailyDump { .. } => daily_dump::url(&report.base_url, app_id, file_name),
-    }
-}
-
-/// A line for a POSIX shell that downloads one archive; `None` for sources that serve none. It carries the signature,
-/// and so is a secret for as long as the file is there.
-pub fn curl_line(
-    source: SourceKind,
-    base_url: &Url,
-    app_id: &str,
-    file_name: &str,
-    secret: &SecretString,
-) -> Option<SecretString> {
-    let signature = signature::sign(app_id, file_name, secret);
-    let arguments = match source {
-        SourceKind::CampaignReport => {
-            let header = format!("Signature: {}", signature.expose_secret());
-            let url = campaign_report::url(base_url, app_id, file_name);
-            format!("--header {} {}", quoted(&header), quoted(url.as_str()))
-        }
-        SourceKind::DailyDump => {
-            quoted(daily_dump::signed(daily_dump::url(base_url, app_id, file_name), &signature).as_str())
-        }
-        SourceKind::CampaignStats | SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
-            return None;
-        }
-    };
-    Some(format!("curl --fail --remote-name {arguments}").into())
-}
-
-/// One word for a POSIX shell, whatever is in it.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-fn request(archive: &ArchiveSource, url: Url, signature: &SecretString) -> Result<Request, String> {
-    match archive {
-        ArchiveSource::CampaignReport { .. } => {
-            campaign_report::request(url, signature).map_err(|error| error.to_string())
-        }
-        ArchiveSource::DailyDump { .. } => Ok(daily_dump::request(url, signature)),
-    }
-}
-
-/// Every answer but 200.
-async fn refusal(
-    outcome: Outcome,
-    mut answer: Answer,
-    report: &Report,
-    source_url: String,
-    redactor: &Redactor,
-) -> Failure {
-    let status = answer.status;
-    // A redirect's target is not MoEngage: it neither explains nor asks to wait, and its words may hold its own query.
-    let (explanation, retry_after) = match answer.redirected_to {
-        None if !status.is_success() => (
-            answer::explanation(&mut answer.body, redactor).await,
-            answer::retry_after(status, &answer.headers, answer.evidence.vendor_date),
-        ),
-        _ => (Explanation::default(), None),
-    };
-    let said = meaning(outcome, status, answer.redirected_to.as_deref(), report, &source_url);
-    let request_id = explanation.request_id.clone().or(answer.evidence.request_id);
-    let mut message = explanation.follow(said);
-    if let Some(id) = &request_id {
-        message = format!("{message} (request {id})");
-    }
-    Failure::after(&Evidence { request_id, retry_after, ..answer.evidence }, outcome, message)
-}
-
-/// What came back and what to do, in plain words.
-fn meaning(
-    outcome: Outcome,
-    status: StatusCode,
-    redirected_to: Option<&str>,
-    report: &Report,
-    source_url: &str,
-) -> String {
-    let answered = spoken(status);
-    if let Some(place) = redirected_to {
-        return format!("MoEngage redirected {source_url} to {place}, which answered {answered}");
-    }
-    match outcome {
-        Outcome::Unauthorized => format!(
-            "MoEngage refused the signature for {source_url} ({answered}); check app_id and secret key of workspace {}, the \
-             key's scopes, and whether MoEngage's API firewall lists this machine's address",
-            report.workspace.name
-        ),
-        // Seed 001 names the causes of 400; that of the firewall is MoEngage's current documentation.
-        Outcome::NotPublished if status == StatusCode::BAD_REQUEST => format!(
-            "MoEngage has no {source_url} ({answered}): it is not made yet, is gone, or has another name; or MoEngage's API \
-             firewall does not list this machine's address"
-        ),
-        Outcome::NotPublished => format!("MoEngage has no {source_url} ({answered})"),
-        Outcome::RateLimited => format!("MoEngage wants fewer requests ({answered} for {source_url})"),
-        Outcome::Corrupt if status == StatusCode::NON_AUTHORITATIVE_INFORMATION => format!(
-            "a proxy changed what MoEngage sent for {source_url} ({answered}), so it is not stored; have the proxy pass on \
-             MoEngage's answers as they are"
-        ),
-        Outcome::Corrupt => format!("MoEngage answered {answered} without an archive for {source_url}"),
-        _ if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            format!("the proxy wants other credentials ({answered} for {source_url}); see network.proxy")
-        }
-        _ => format!("MoEngage could not answer ({answered} for {source_url})"),
     }
 }

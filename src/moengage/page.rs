@@ -3,30 +3,28 @@
 //! This file owns what the JSON APIs have in common: Basic authentication, the size of an answer, what its status means,
 //! and that each record has an id. It must not know which page comes next.
 
-use std::fmt;
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use jiff::{Timestamp, civil::Date};
+use jiff::Timestamp;
 use reqwest::{
     StatusCode,
     header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
-use url::Url;
 
 use super::{
-    Client, answer, campaign_stats, campaigns, executions,
+    Client, answer,
+    contents::{Contents, Item},
+    question::{Question, RequestId},
     redact::{Redactor, shown},
     repair::{self, Repair, Repaired},
     transport::{Answer, Request, spoken},
 };
 use crate::{
-    config::{ApiVersion, CampaignsQuery, Listing, Report, SourceKind, StatsQuery},
+    config::Report,
     outcome::{Evidence, Failure, Outcome, Received},
 };
 
@@ -42,124 +40,6 @@ const MAX_ID: usize = 1024;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MOE_APPKEY: HeaderName = HeaderName::from_static("moe-appkey");
 
-/// The name of one request, a UUID v4. MoEngage's support can find the request by it, and v5 takes it as the
-/// `Idempotency-Key`: each request, repeated ones too, has a new one, because a repeated key replays the first answer.
-#[derive(Debug, Clone)]
-pub struct RequestId(String);
-
-impl RequestId {
-    /// One made of 128 random bits.
-    pub fn new(random: u128) -> Self {
-        // RFC 9562, section 5.4: four bits say the version, two the variant.
-        let bits = random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
-        let hex = format!("{bits:032x}");
-        Self([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What to ask a JSON API for.
-#[derive(Debug, Clone, Copy)]
-pub enum Question<'a> {
-    /// A page of the listing, from 1.
-    Campaigns {
-        /// Filters.
-        query: &'a CampaignsQuery,
-        /// Which page.
-        page: u64,
-    },
-    /// A page of one campaign's executions, from 1.
-    Executions {
-        /// The campaign.
-        parent: &'a str,
-        /// Which page.
-        page: u64,
-    },
-    /// Statistics of up to ten campaigns.
-    Stats {
-        /// What is measured.
-        query: &'a StatsQuery,
-        /// First and last day.
-        window: (Date, Date),
-        /// Only these, at most ten; all when empty.
-        campaign_ids: &'a [String],
-        /// How many campaigns to pass over.
-        offset: u64,
-    },
-}
-
-impl Question<'_> {
-    /// Which API answers it.
-    pub fn source(&self) -> SourceKind {
-        match self {
-            Question::Campaigns { query: CampaignsQuery { listing: Listing::Search, .. }, .. } => SourceKind::Campaigns,
-            Question::Campaigns { query: CampaignsQuery { listing: Listing::Meta, .. }, .. } => {
-                SourceKind::CampaignMeta
-            }
-            Question::Executions { .. } => SourceKind::Executions,
-            Question::Stats { .. } => SourceKind::CampaignStats,
-        }
-    }
-
-    /// Most items that an answer holds.
-    pub fn limit(&self) -> u64 {
-        match self {
-            Question::Campaigns { .. } => campaigns::LIMIT,
-            Question::Executions { .. } => executions::LIMIT,
-            Question::Stats { .. } => campaign_stats::LIMIT,
-        }
-    }
-
-    /// Most campaigns that one question can name; see [`Question::Stats`].
-    pub const CAMPAIGN_IDS: usize = campaign_stats::LIMIT as usize;
-
-    fn url(&self, base_url: &Url) -> Url {
-        match self {
-            Question::Campaigns { query, .. } => campaigns::url(base_url, query),
-            Question::Executions { parent, .. } => executions::url(base_url, parent),
-            Question::Stats { .. } => campaign_stats::url(base_url),
-        }
-    }
-
-    /// Which part of what it is, for people.
-    pub fn place(&self) -> String {
-        match self {
-            Question::Campaigns { page, .. } => format!("page {page} of the listing of campaigns"),
-            Question::Executions { parent, page } => format!("page {page} of the executions of {}", shown(parent)),
-            Question::Stats { offset, .. } => format!("page {} of the statistics", offset / campaign_stats::LIMIT + 1),
-        }
-    }
-
-    fn is_v5(&self) -> bool {
-        matches!(self, Question::Campaigns { query: CampaignsQuery { api: ApiVersion::V5, .. }, .. })
-    }
-
-    fn body(&self, request_id: &RequestId) -> Bytes {
-        let request_id = request_id.0.as_str();
-        let json = match *self {
-            Question::Campaigns { query, page } => campaigns::body(query, page, request_id),
-            Question::Executions { page, .. } => executions::body(page, request_id),
-            Question::Stats { query, window, campaign_ids, offset } => {
-                campaign_stats::body(query, window, campaign_ids, offset, request_id)
-            }
-        };
-        json.to_string().into()
-    }
-
-    fn read<'a>(&self, json: &'a str) -> Result<Contents<'a>, serde_json::Error> {
-        match *self {
-            Question::Campaigns { query, page } => campaigns::read(query, page, json),
-            Question::Executions { page, .. } => executions::read(page, json),
-            Question::Stats { offset, .. } => campaign_stats::read(offset, json),
-        }
-    }
-}
-
 /// One campaign, execution, or campaign's statistics.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -167,20 +47,6 @@ pub struct Record {
     pub id: String,
     /// As it came.
     pub json: Box<RawValue>,
-}
-
-/// What an answer holds, as it stands in its text.
-pub(super) struct Contents<'a> {
-    pub(super) items: Vec<Item<'a>>,
-    pub(super) total: Option<u64>,
-    pub(super) is_followed: bool,
-}
-
-/// One record in the text of an answer.
-pub(super) struct Item<'a> {
-    /// See [`Record::id`]; `None` where it has none.
-    pub(super) id: Option<String>,
-    pub(super) json: &'a RawValue,
 }
 
 /// What was read of the text of an answer.
@@ -269,18 +135,6 @@ impl From<Failure> for Unread {
     }
 }
 
-/// A total, also one that is written as text or with a decimal point.
-pub(super) fn total<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::Number(number) => number.as_u64().or_else(|| {
-            let number = number.as_f64()?;
-            (number.fract() == 0.0 && (0.0..1e15).contains(&number)).then_some(number as u64)
-        }),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    })
-}
-
 impl Client {
     /// Asks a JSON API, as the workspace of `report`, with `api_key`. `request_id` names this one request.
     ///
@@ -329,7 +183,8 @@ impl Client {
         let unusable = |message| Failure::new(Outcome::Rejected, message);
         let mut credentials = credentials(app_id, &token).map_err(unusable)?;
         if question.is_v5() {
-            let key = HeaderValue::from_str(&our_request_id.0).map_err(|error| unusable(error.to_string()))?;
+            let key =
+                HeaderValue::from_str(&our_request_id.to_string()).map_err(|error| unusable(error.to_string()))?;
             credentials.insert(IDEMPOTENCY_KEY, key);
         }
         let request = Request { url, credentials, json: Some(question.body(our_request_id)) };
@@ -433,17 +288,5 @@ fn meaning(outcome: Outcome, status: StatusCode, report: &Report, source_url: &s
             format!("the proxy wants other credentials ({answered} for {source_url}); see network.proxy")
         }
         _ => format!("MoEngage could not answer ({answered} for {source_url})"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_id_is_a_uuid_of_version_4() {
-        assert_eq!(RequestId::new(0).to_string(), "00000000-0000-4000-8000-000000000000");
-        assert_eq!(RequestId::new(u128::MAX).to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
-        assert_ne!(RequestId::new(1).to_string(), RequestId::new(2).to_string());
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Folders whose files the map does not name yet. Within them only the order of the top level is held.
-const FILES_NOT_MAPPED: [&str; 6] = ["archive", "cli", "config", "ledger", "moengage", "store"];
+const FILES_NOT_MAPPED: [&str; 4] = ["archive", "cli", "config", "store"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

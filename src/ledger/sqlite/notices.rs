@@ -6,31 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
-use tracing::error;
+use sqlx::sqlite::SqliteRow;
 
-use super::{BindId as _, Ledger, LedgerError, Query};
+use super::{
+    Ledger, LedgerError,
+    outbox::{latest, subject_text},
+};
 use crate::{
-    alarm::{AlarmKey, Notified, Subject},
+    alarm::{AlarmKey, Notified},
     alarm_kind::AlarmKind,
     event::Event,
-    outcome::{self, RecordedAttempt, StoredObject},
+    outcome::RecordedAttempt,
     partition::Entry,
-    report::{Partition, ReportId},
-    retry,
+    report::ReportId,
 };
-
-/// An event on its way to a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
-    /// What is to be delivered.
-    pub event: Event,
-    /// Since when it waits.
-    pub created_at: Timestamp,
-    /// Which try this is, counted from 1.
-    pub number: u32,
-    row: i64,
-}
 
 /// How far the summaries of a target go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +41,6 @@ pub struct StoredNews {
     pub through: i64,
 }
 
-/// The events that wait for one target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// How many.
-    pub events: u64,
-    /// Since when the oldest does.
-    pub since: Timestamp,
-}
-
 /// Whether an attempt `a` at a partition `p` has stored what is news to the target that is bound. The same content once
 /// more is none: it was fetched again and has not changed. Nor is what was stored before the target was known, and has
 /// been found: the ledger may be a new one.
@@ -70,16 +50,6 @@ macro_rules! is_news {
          AND a.sha256 IS NOT (SELECT b.sha256 FROM attempts b
                               WHERE b.partition_id = a.partition_id AND b.outcome = 'stored' AND b.id < a.id
                               ORDER BY b.id DESC LIMIT 1)"
-    };
-}
-
-/// Whether an event `o` that waits is behind none of the same alarm: what began must not end for its receiver before.
-macro_rules! is_first_of_its_alarms {
-    () => {
-        // In this order, because most events are of no alarm, and are done with at once.
-        "NOT EXISTS (SELECT 1 FROM json_each(o.alarms) mine CROSS JOIN outbox earlier CROSS JOIN json_each(earlier.alarms) theirs
-                     WHERE earlier.target = o.target AND earlier.id < o.id AND earlier.is_alarm
-                       AND theirs.value = mine.value)"
     };
 }
 
@@ -356,196 +326,6 @@ impl Ledger {
         transaction.commit().await.map_err(|error| self.error("write", error))
     }
 
-    /// What waits for each target, by its name.
-    pub async fn all_waiting(&self) -> Result<BTreeMap<String, Waiting>, LedgerError> {
-        let rows = self
-            .read("SELECT target, count(*) AS events, min(created_at) AS since FROM outbox GROUP BY target")
-            .await?;
-        let of = |row: &SqliteRow| {
-            let events = self.natural(row, "events")?.unwrap_or(0);
-            Ok((self.text(row, "target")?, Waiting { events, since: self.instant(row, "since")? }))
-        };
-        rows.iter().map(of).collect()
-    }
-
-    /// How many events wait for `target`.
-    pub async fn waiting(&self, target: &str) -> Result<usize, LedgerError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE target = ?")
-            .bind(target)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|error| self.error("read", error))?;
-        Ok(usize::try_from(count).unwrap_or(0))
-    }
-
-    /// The next event that waits for `target`, if there is one whose time has come. No other process takes it before
-    /// `until`; should this process die with it, it is sent again after that.
-    ///
-    /// Events go in their order as long as they arrive. One that was tried [`retry::QUICK_TRIES`] times lets the others
-    /// pass; once as many sends in a row have failed, whichever the events, alarms go first, and among them those that were
-    /// tried the least. No event passes an earlier one of the same alarm.
-    pub async fn take(&self, target: &str, now: Timestamp, until: Timestamp) -> Result<Option<Delivery>, LedgerError> {
-        let row = sqlx::query(
-            // Tried in the future: the clock has been set back since, and the wait means nothing.
-            concat!(
-                "UPDATE outbox SET attempts = attempts + 1, tried_at = ?3, next_attempt_at = ?1
-                 WHERE id = (
-                     SELECT o.id FROM outbox o JOIN targets t ON t.name = o.target
-                     WHERE o.target = ?2
-                       AND (o.attempts = 0 OR o.next_attempt_at <= ?3 OR o.tried_at > ?4)
-                       AND (iif(o.is_alarm, t.next_alarm_at, t.next_at) <= ?3 OR t.failed_at > ?4)
-                       AND ",
-                is_first_of_its_alarms!(),
-                "    ORDER BY CASE WHEN t.failures < ?5 THEN o.attempts >= ?5 ELSE NOT o.is_alarm END,
-                              CASE WHEN t.failures < ?5 THEN 0 ELSE o.attempts END, o.id
-                     LIMIT 1)
-                 RETURNING *",
-            ),
-        )
-        .bind(until.as_millisecond())
-        .bind(target)
-        .bind(now.as_millisecond())
-        .bind(latest(now))
-        .bind(retry::QUICK_TRIES)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(|error| self.error("write", error))?;
-        let Some(row) = row else { return Ok(None) };
-        match self.delivery(&row) {
-            Ok(delivery) => Ok(Some(delivery)),
-            // It would keep all others of its alarms from arriving.
-            Err(error) => {
-                error!(target, "an event that waits in the ledger cannot be read and is dropped: {error}");
-                let row: i64 = self.get(&row, "id")?;
-                self.change(sqlx::query("DELETE FROM outbox WHERE id = ?").bind(row)).await?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// When the next event that waits for `target` may be sent.
-    pub async fn next_delivery(&self, target: &str) -> Result<Option<Timestamp>, LedgerError> {
-        let row = sqlx::query(concat!(
-            "SELECT min(max(o.next_attempt_at, iif(o.is_alarm, t.next_alarm_at, t.next_at))) AS next_at
-             FROM outbox o JOIN targets t ON t.name = o.target WHERE o.target = ? AND ",
-            is_first_of_its_alarms!(),
-        ))
-        .bind(target)
-        .fetch_one(&self.pool)
-        .await
-        .map_err(|error| self.error("read", error))?;
-        self.instant_or_null(&row, "next_at")
-    }
-
-    /// That an event has arrived, and so that its target can be reached.
-    pub async fn delivered(&self, delivery: &Delivery) -> Result<(), LedgerError> {
-        self.change(
-            sqlx::query(
-                "UPDATE targets SET failures = 0, failed_at = 0, next_at = 0, next_alarm_at = 0
-                 WHERE failures > 0 AND name = (SELECT target FROM outbox WHERE id = ?1);
-                 DELETE FROM outbox WHERE id = ?1",
-            )
-            .bind(delivery.row),
-        )
-        .await
-    }
-
-    /// That a send to `target` has failed at `now`. Returns how many in a row have, with this one.
-    pub async fn note_failure(&self, target: &str, now: Timestamp) -> Result<u32, LedgerError> {
-        let row =
-            sqlx::query("UPDATE targets SET failures = failures + 1, failed_at = ? WHERE name = ? RETURNING failures")
-                .bind(now.as_millisecond())
-                .bind(target)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(|error| self.error("write", error))?;
-        row.map_or(Ok(1), |row| Ok(self.natural(&row, "failures")?.unwrap_or(1)))
-    }
-
-    /// That nothing is sent to `target` before `until`, and no alarm before `alarms_until`.
-    pub async fn pause(&self, target: &str, until: Timestamp, alarms_until: Timestamp) -> Result<(), LedgerError> {
-        let query = sqlx::query("UPDATE targets SET next_at = ?, next_alarm_at = ? WHERE name = ?");
-        self.change(query.bind(until.as_millisecond()).bind(alarms_until.as_millisecond()).bind(target)).await
-    }
-
-    /// That an event has not arrived and is not tried again. The target then does not know of its alarms, unless a
-    /// later event tells of them: should they last, they are sent again.
-    pub async fn given_up(&self, delivery: &Delivery) -> Result<(), LedgerError> {
-        let failed = |error| self.error("write", error);
-        let mut transaction = self.begin().await?;
-        for forget in [
-            "DELETE FROM told WHERE target = (SELECT target FROM outbox WHERE id = ?1)
-               AND alarm || ' ' || subject IN (SELECT value FROM outbox, json_each(alarms) WHERE outbox.id = ?1)
-               AND alarm || ' ' || subject NOT IN (SELECT value FROM outbox, json_each(alarms)
-                                                   WHERE outbox.target = told.target AND outbox.id > ?1)",
-            "DELETE FROM outbox WHERE id = ?1",
-        ] {
-            sqlx::query(forget).bind(delivery.row).execute(&mut *transaction).await.map_err(failed)?;
-        }
-        transaction.commit().await.map_err(failed)
-    }
-
-    /// That an event has not arrived, and when it is tried again.
-    pub async fn postpone(&self, delivery: &Delivery, until: Timestamp) -> Result<(), LedgerError> {
-        let query = sqlx::query("UPDATE outbox SET next_attempt_at = ? WHERE id = ?");
-        self.change(query.bind(until.as_millisecond()).bind(delivery.row)).await
-    }
-
-    /// That the object of a partition which was known to be open was found at the destination: whoever stored it died
-    /// before it could record that. It counts as an attempt, so that it is news. What the ledger never knew is none.
-    pub(super) async fn note_found(
-        &self,
-        connection: &mut SqliteConnection,
-        partition: &Partition,
-        object: &StoredObject,
-    ) -> Result<(), LedgerError> {
-        let (remark, message) = outcome::found_at(&object.key);
-        sqlx::query(
-            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, remark, message, sha256)
-             SELECT id, $4, $4, 'stored', $5, $6, $7 FROM partitions
-             WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = 'open'",
-        )
-        .bind_id(&partition.id)
-        .bind(object.stored_at.as_millisecond())
-        .bind(remark.as_str())
-        .bind(message)
-        .bind(&object.sha256)
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(|error| self.error("write", error))
-    }
-
-    pub(super) async fn change(&self, query: Query<'_>) -> Result<(), LedgerError> {
-        query.execute(&self.pool).await.map(drop).map_err(|error| self.error("write", error))
-    }
-
-    async fn post(
-        &self,
-        connection: &mut SqliteConnection,
-        target: &str,
-        event: &Event,
-        alarms: &[AlarmKey],
-        now: Timestamp,
-    ) -> Result<(), LedgerError> {
-        let alarms: Vec<_> =
-            alarms.iter().map(|(alarm, subject)| format!("{alarm} {}", subject_text(subject))).collect();
-        // Text and numbers: they can always be written.
-        sqlx::query(
-            "INSERT INTO outbox (target, event, alarms, is_alarm, created_at, next_attempt_at) VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(target)
-        .bind(serde_json::to_string(event).unwrap_or_default())
-        .bind(serde_json::to_string(&alarms).unwrap_or_default())
-        .bind(event.content.is_alarm())
-        .bind(now.as_millisecond())
-        .bind(now.as_millisecond())
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(|error| self.error("write", error))
-    }
-
     fn told_from(&self, rows: &[SqliteRow]) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
         let of = |row: &SqliteRow| {
             let subject = self.text(row, "subject")?;
@@ -564,26 +344,6 @@ impl Ledger {
         let word = self.text(row, column)?;
         self.known(column, &word, AlarmKind::parse)
     }
-
-    fn delivery(&self, row: &SqliteRow) -> Result<Delivery, LedgerError> {
-        let event = self.text(row, "event")?;
-        Ok(Delivery {
-            event: serde_json::from_str(&event).map_err(|_| self.nonsense("outbox.event", &event))?,
-            created_at: self.instant(row, "created_at")?,
-            number: self.natural(row, "attempts")?.unwrap_or(1),
-            row: row.try_get("id").map_err(|error| self.nonsense("outbox.id", &error.to_string()))?,
-        })
-    }
-}
-
-fn subject_text(subject: &Subject) -> String {
-    // Names and dates: they can always be written.
-    serde_json::to_string(subject).unwrap_or_default()
 }
 
 const TOLD: &str = "SELECT * FROM told WHERE target = ?";
-
-/// What was written later than this was written before the clock was set back. In milliseconds.
-fn latest(now: Timestamp) -> i64 {
-    now.as_millisecond().saturating_add(60_000)
-}

@@ -1,0 +1,146 @@
+//! Claims: at most one process works on a partition.
+//!
+//! A claim has a holder and a token that grows each time it changes hands. Whether a holder is alive is answered by
+//! `holder`.
+
+use sqlx::SqliteConnection;
+
+use super::{BindId as _, Claim, Claimed, Ledger, LedgerError, rows::settled_word};
+use crate::{partition::Settled, report::PartitionId};
+
+impl Ledger {
+    /// Asks for the right to work on a partition. This process's own claim is renewed: it is left behind when an
+    /// attempt could not be recorded, and the process itself sees to it that it works on a partition once at a time.
+    ///
+    /// Only if it still stands as the caller believes: open, or stored and to be fetched again.
+    pub async fn claim(&self, id: &PartitionId, believed: Settled) -> Result<Claimed, LedgerError> {
+        // Read after it was claimed: no other process can record anything about it.
+        let row = sqlx::query(
+            "INSERT INTO claims (partition_id, holder, token)
+             SELECT id, ?1, 1 FROM partitions WHERE workspace = ?2 AND report = ?3 AND date = ?4 AND settled = ?5
+             ON CONFLICT (partition_id) DO UPDATE SET token = token + 1 WHERE holder = excluded.holder;
+             SELECT p.*, c.holder, c.token, w.archive_seen_at FROM partitions p
+             LEFT JOIN claims c ON c.partition_id = p.id LEFT JOIN workspaces w ON w.workspace = p.workspace
+             WHERE p.workspace = ?2 AND p.report = ?3 AND p.date = ?4",
+        )
+        .bind(self.holder_name())
+        .bind_id(id)
+        .bind(settled_word(believed))
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        let Some(row) = row else { return Ok(Claimed::Settled) };
+        let entry = self.entry(&row)?;
+        if entry.settled != believed {
+            return Ok(Claimed::Settled);
+        }
+        // Another process may have given it back just now; then it is there for the asking next time.
+        let Some(holder) = self.get::<Option<String>>(&row, "holder")? else { return Ok(Claimed::Theirs) };
+        let archive_seen_at = self.instant_or_null(&row, "archive_seen_at")?;
+        let mut claim = Claim { entry, archive_seen_at, row: self.get(&row, "id")?, token: self.get(&row, "token")? };
+        if holder != self.holder_name() {
+            if self.is_alive(&holder) || !self.take_over(&claim, &holder).await? {
+                return Ok(Claimed::Theirs);
+            }
+            claim.token += 1;
+        }
+        Ok(Claimed::Ours(Box::new(claim)))
+    }
+
+    /// Makes the claim of a dead holder ours, unless another process was quicker.
+    async fn take_over(&self, claim: &Claim, dead: &str) -> Result<bool, LedgerError> {
+        let taken = sqlx::query(
+            "UPDATE claims SET holder = ?, token = token + 1 WHERE partition_id = ? AND holder = ? AND token = ?",
+        )
+        .bind(self.holder_name())
+        .bind(claim.row)
+        .bind(dead)
+        .bind(claim.token)
+        .execute(&self.pool)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        Ok(taken.rows_affected() == 1)
+    }
+
+    /// Ends the claims of dead processes on stored partitions. Where one had begun to replace the object, notes that this
+    /// was left half done. Returns how many of those there were.
+    pub async fn note_interrupted(&self) -> Result<u64, LedgerError> {
+        let claims = self
+            .read(
+                "SELECT c.partition_id, c.holder, c.replaces FROM claims c JOIN partitions p ON p.id = c.partition_id
+                 WHERE p.settled = 'stored'",
+            )
+            .await?;
+        let mut noted = 0;
+        for claim in &claims {
+            let (partition, holder): (i64, String) = (self.get(claim, "partition_id")?, self.text(claim, "holder")?);
+            if holder == self.holder_name() || self.is_alive(&holder) {
+                continue;
+            }
+            let is_half_done: bool = self.get(claim, "replaces")?;
+            sqlx::query(
+                "UPDATE partitions SET outcome = 'store_failed', streak = 0, repeats = 1, next_attempt_at = NULL,
+                        remark = NULL, message = 'a process died while it replaced the object'
+                 WHERE id = ?1 AND settled = 'stored'
+                   AND EXISTS (SELECT 1 FROM claims WHERE partition_id = ?1 AND holder = ?2 AND replaces);
+                 DELETE FROM claims WHERE partition_id = ?1 AND holder = ?2",
+            )
+            .bind(partition)
+            .bind(&holder)
+            .execute(&self.pool)
+            .await
+            .map_err(|error| self.error("write", error))?;
+            noted += u64::from(is_half_done);
+        }
+        Ok(noted)
+    }
+
+    /// Gives back this process's claim on a partition, if it has one, without an attempt.
+    pub async fn release(&self, id: &PartitionId) -> Result<(), LedgerError> {
+        let query = sqlx::query(
+            "DELETE FROM claims WHERE holder = ? AND partition_id IN
+                 (SELECT id FROM partitions WHERE workspace = ? AND report = ? AND date = ?)",
+        );
+        self.change(query.bind(self.holder_name()).bind_id(id)).await
+    }
+
+    /// Whether the claim is still ours: asked before something is made final that cannot be undone.
+    pub async fn is_ours(&self, claim: &Claim) -> Result<bool, LedgerError> {
+        let holder: Option<String> =
+            sqlx::query_scalar("SELECT holder FROM claims WHERE partition_id = ? AND token = ?")
+                .bind(claim.row)
+                .bind(claim.token)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(|error| self.error("read", error))?;
+        Ok(holder.as_deref() == Some(self.holder_name()))
+    }
+
+    /// Notes that the object of a stored partition is about to be replaced; says whether the claim is still ours.
+    pub async fn begin_replacing(&self, claim: &Claim) -> Result<bool, LedgerError> {
+        let begun = sqlx::query("UPDATE claims SET replaces = 1 WHERE partition_id = ? AND holder = ? AND token = ?")
+            .bind(claim.row)
+            .bind(self.holder_name())
+            .bind(claim.token)
+            .execute(&self.pool)
+            .await
+            .map_err(|error| self.error("write", error))?;
+        Ok(begun.rows_affected() == 1)
+    }
+
+    /// Ends a claim of this process, as part of recording an attempt.
+    pub(super) async fn end_claim(&self, connection: &mut SqliteConnection, claim: &Claim) -> Result<(), LedgerError> {
+        let ended = sqlx::query("DELETE FROM claims WHERE partition_id = ? AND holder = ? AND token = ?")
+            .bind(claim.row)
+            .bind(self.holder_name())
+            .bind(claim.token)
+            .execute(connection)
+            .await
+            .map_err(|error| self.error("write", error))?;
+        if ended.rows_affected() == 1 {
+            Ok(())
+        } else {
+            Err(LedgerError::Fenced { what: claim.entry.partition.id.to_string() })
+        }
+    }
+}

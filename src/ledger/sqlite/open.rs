@@ -1,0 +1,263 @@
+//! Opening the file: its journal, its soundness, its schema.
+//!
+//! This file decides whether a file is a ledger that this version can work with. It must not know what the tables are for.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use jiff::Timestamp;
+use sqlx::{
+    Connection as _, SqlitePool,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{
+    Ledger, LedgerError,
+    errors::{classify, migration_error, unknown},
+    rows::settled_from,
+};
+use crate::{
+    alarm_kind::AlarmKind,
+    config::SourceKind,
+    ledger::holder::Holder,
+    outcome::{Outcome, Remark},
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
+
+/// How long a writer waits for another process to finish its transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a ledger at rest is opened for reading before it counts as one that is written to.
+const OPENINGS: usize = 3;
+
+/// How often, and after which pause, a reader looks again whether another process has brought the schema up to date.
+const MIGRATION_LOOKS: u32 = 40;
+const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
+
+/// A ledger that no process has open for writing: it has no journal beside it, and the file alone holds everything. It
+/// is read as it is, because SQLite would make files of its own beside it, or fail where it may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rest {
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Rest {
+    fn of(path: &Path) -> Option<Self> {
+        let has_journal = PathBuf::from(format!("{}-wal", path.display())).exists();
+        let metadata = fs::metadata(path).ok().filter(|_| !has_journal)?;
+        Some(Self { size: metadata.len(), modified: metadata.modified().ok() })
+    }
+
+    /// Whether no process has begun to write to it since.
+    pub(super) fn lasts(&self, path: &Path) -> bool {
+        Self::of(path).as_ref() == Some(self)
+    }
+}
+
+impl Ledger {
+    /// Opens or creates; says whether there was a ledger already.
+    pub(in crate::ledger) async fn open(path: &Path, holder: &str) -> Result<(Self, bool), LedgerError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A power cut may take the last transactions, never the file's soundness: the objects whose records
+            // went are found again by their manifests. In return nothing waits for the disk at each record.
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let pool = connect(path, options).await?;
+        let prepared = async {
+            let existed = has_table(path, &pool, "partitions").await?;
+            if existed {
+                refuse_newer_schema(path, &pool).await?;
+            }
+            check_soundness(path, &pool).await?;
+            refuse_unknown_words(path, &pool).await?;
+            MIGRATIONS.run(&pool).await.map_err(|error| migration_error(path, error))?;
+            Ok(existed)
+        };
+        let existed = match prepared.await {
+            Ok(existed) => existed,
+            Err(error) => {
+                // SQLite removes its journal by name: not to happen once a new ledger has that name.
+                pool.close().await;
+                return Err(error);
+            }
+        };
+        let holder = Holder::announce(path, holder).map_err(|source| LedgerError::File {
+            message: format!("could not announce this process beside the ledger {}", path.display()),
+            source: Some(source),
+        })?;
+        let (identity, path) = (identity(path), Arc::new(path.to_owned()));
+        let ledger = Self { pool, identity, path, holder: Some(Arc::new(holder)), rest: None };
+        // Pages can be sound and their content nonsense: better found now than at every reading.
+        let read = async {
+            ledger.entries().await?;
+            ledger.view(Timestamp::UNIX_EPOCH).await
+        };
+        if let Err(error) = read.await {
+            ledger.close().await;
+            return Err(error);
+        }
+        Ok((ledger, existed))
+    }
+
+    /// Opens for reading; `None` when nothing was ever recorded.
+    pub(in crate::ledger) async fn open_read_only(path: &Path) -> Result<Option<Self>, LedgerError> {
+        for _ in 1..OPENINGS {
+            let rest = Rest::of(path);
+            let opened = Self::open_read_only_once(path, rest.clone()).await;
+            if rest.is_none_or(|rest| rest.lasts(path)) {
+                return opened;
+            }
+            // A process began to write meanwhile: what was found may be half of each.
+        }
+        Self::open_read_only_once(path, None).await
+    }
+
+    async fn open_read_only_once(path: &Path, rest: Option<Rest>) -> Result<Option<Self>, LedgerError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+        let pool = connect(path, options.immutable(rest.is_some())).await?;
+        let ledger = Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: None, rest };
+        // Its maker has not come further yet, or never will.
+        if !has_table(path, &ledger.pool, "partitions").await? {
+            return Ok(None);
+        }
+        let mut version = refuse_newer_schema(path, &ledger.pool).await?;
+        // Where a process writes, it may be bringing the schema up to date: each migration is a transaction of its own.
+        for _ in 0..MIGRATION_LOOKS {
+            if version == newest_migration() || ledger.rest.is_some() {
+                break;
+            }
+            tokio::time::sleep(MIGRATION_PAUSE).await;
+            version = refuse_newer_schema(path, &ledger.pool).await?;
+        }
+        if version != newest_migration() {
+            return Err(LedgerError::File {
+                message: format!(
+                    "the ledger {} was made by an older version of moesync; `moesync sync` or `moesync run` bring it up \
+                     to date",
+                    path.display(),
+                ),
+                source: None,
+            });
+        }
+        Ok(Some(ledger))
+    }
+}
+
+/// One connection, for which the process's tasks queue: connections that want to write at the same time wait for each
+/// other by sleeping, up to a tenth of a second at a time, though the other is done in less than a millisecond.
+async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
+    SqlitePoolOptions::new()
+        .max_connections(1)
+        // There is no network on which it could have been lost since.
+        .test_before_acquire(false)
+        // Nor anything to renew. The task that would do so can spin for ever once the pool is closed (sqlx 0.9.0).
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // On a full disk SQLite rolls back by itself. sqlx does not notice, and would refuse to begin ever after.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+        .connect_with(options)
+        .await
+        .map_err(|error| classify(path, "open", error))
+}
+
+/// A few pages of nonsense in the middle of a database go unnoticed until they are read: look at all of it first.
+///
+/// CHECK constraints are left out: one that lists words is also broken by a newer version, which is not damage.
+async fn check_soundness(path: &Path, pool: &SqlitePool) -> Result<(), LedgerError> {
+    let failed = |error| classify(path, "check", error);
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    sqlx::query("PRAGMA ignore_check_constraints = ON").execute(&mut *connection).await.map_err(failed)?;
+    let verdict: String =
+        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await.map_err(failed)?;
+    sqlx::query("PRAGMA ignore_check_constraints = OFF").execute(&mut *connection).await.map_err(failed)?;
+    if verdict == "ok" { Ok(()) } else { Err(LedgerError::Damaged { path: path.to_owned(), reason: verdict }) }
+}
+
+async fn has_table(path: &Path, pool: &SqlitePool, name: &str) -> Result<bool, LedgerError> {
+    sqlx::query_scalar("SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = ?")
+        .bind(name)
+        .fetch_one(pool)
+        .await
+        .map_err(|error| classify(path, "read", error))
+}
+
+async fn has_column(path: &Path, pool: &SqlitePool, table: &str, column: &str) -> Result<bool, LedgerError> {
+    sqlx::query_scalar("SELECT count(*) > 0 FROM pragma_table_info($1) WHERE name = $2")
+        .bind(table)
+        .bind(column)
+        .fetch_one(pool)
+        .await
+        .map_err(|error| classify(path, "read", error))
+}
+
+fn newest_migration() -> Option<i64> {
+    MIGRATIONS.iter().map(|migration| migration.version).max()
+}
+
+/// Returns the ledger's version: its newest migration.
+async fn refuse_newer_schema(path: &Path, pool: &SqlitePool) -> Result<Option<i64>, LedgerError> {
+    if !has_table(path, pool, "_sqlx_migrations").await? {
+        return Ok(None);
+    }
+    let version: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+        .fetch_one(pool)
+        .await
+        .map_err(|error| classify(path, "read", error))?;
+    match version {
+        Some(version) if Some(version) > newest_migration() => {
+            Err(LedgerError::TooNew { path: path.to_owned(), found: format!("migration {version}") })
+        }
+        version => Ok(version),
+    }
+}
+
+/// Whether a word is in a column's set.
+type IsKnown = fn(&str) -> bool;
+
+/// Every column that holds one of a fixed set of words: table, column, and which words it may hold.
+const VOCABULARY: [(&str, &str, IsKnown); 9] = [
+    ("partitions", "settled", |word| settled_from(word).is_some()),
+    ("partitions", "source", |word| SourceKind::parse(word).is_some()),
+    ("partitions", "outcome", |word| Outcome::parse(word).is_some()),
+    ("partitions", "remark", |word| Remark::parse(word).is_some()),
+    ("attempts", "outcome", |word| Outcome::parse(word).is_some()),
+    ("attempts", "remark", |word| Remark::parse(word).is_some()),
+    ("holds", "outcome", |word| Outcome::parse(word).is_some()),
+    ("told", "alarm", |word| AlarmKind::parse(word).is_some()),
+    ("told", "told_as", |word| AlarmKind::parse(word).is_some()),
+];
+
+/// A newer version may add a word without a migration. It must be met before anything is changed, not while work goes on.
+async fn refuse_unknown_words(path: &Path, pool: &SqlitePool) -> Result<(), LedgerError> {
+    for (table, column, is_known) in VOCABULARY {
+        if !has_column(path, pool, table, column).await? {
+            continue;
+        }
+        let query = format!("SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL");
+        let words: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .fetch_all(pool)
+            .await
+            .map_err(|error| classify(path, "read", error))?;
+        if let Some(word) = words.iter().find(|word| !is_known(word)) {
+            return Err(unknown(path, &format!("{table}.{column}"), word));
+        }
+    }
+    Ok(())
+}
+
+/// Which file is at `path` now, whatever its name was before.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}

@@ -1,0 +1,295 @@
+//! The partitions: what planning reads, what it adds, and what recovery finds at the destinations.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::{BindId as _, Ledger, LedgerError, rows::to_integer};
+use crate::{
+    outcome::{self, RecordedAttempt, StoredObject},
+    partition::Entry,
+    plan::{LedgerView, MARK_TOLERANCE, Plan},
+    report::{Partition, PartitionId, ReportId},
+};
+
+impl Ledger {
+    /// What a plan at `present` depends on: everything open, and whatever planning could come upon again.
+    pub async fn view(&self, present: Timestamp) -> Result<LedgerView, LedgerError> {
+        let mut view = LedgerView::default();
+        let reports = self.read("SELECT workspace, report, planned_through FROM reports").await?;
+        for row in reports {
+            let id = ReportId::new(&self.text(&row, "workspace")?, &self.text(&row, "report")?);
+            view.planned_through.insert(id, self.instant(&row, "planned_through")?);
+        }
+        let holds = self.read("SELECT workspace, outcome, since, until, is_asked FROM holds").await?;
+        for row in holds {
+            view.holds.insert(self.text(&row, "workspace")?, self.hold(&row)?);
+        }
+        let latest_mark = present.checked_add(MARK_TOLERANCE).unwrap_or(Timestamp::MAX);
+        let partitions = sqlx::query(
+            "SELECT p.* FROM partitions p LEFT JOIN reports r USING (workspace, report)
+             WHERE p.settled = 'open' OR p.source = 'campaign_stats' OR r.planned_through IS NULL OR p.generated_at > r.planned_through
+                OR r.planned_through > ?",
+        )
+        .bind(latest_mark.as_millisecond())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        view.entries = partitions.iter().map(|row| self.entry(row)).collect::<Result<_, _>>()?;
+        Ok(view)
+    }
+
+    /// Every partition, in the order of report and date.
+    pub async fn entries(&self) -> Result<Vec<Entry>, LedgerError> {
+        let rows = self.read("SELECT * FROM partitions ORDER BY workspace, report, date").await?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
+    /// One partition.
+    pub async fn entry_of(&self, id: &PartitionId) -> Result<Option<Entry>, LedgerError> {
+        let row = sqlx::query("SELECT * FROM partitions WHERE workspace = ? AND report = ? AND date = ?")
+            .bind_id(id)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        row.map(|row| self.entry(&row)).transpose()
+    }
+
+    /// A partition's history, oldest first.
+    pub async fn attempts(&self, id: &PartitionId) -> Result<Vec<RecordedAttempt>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT a.* FROM attempts a JOIN partitions p ON p.id = a.partition_id
+             WHERE p.workspace = ? AND p.report = ? AND p.date = ? ORDER BY a.id",
+        )
+        .bind_id(id)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        rows.iter().map(|row| self.attempt(row)).collect()
+    }
+
+    /// Records the partitions that `plan` found and how far it went. How far it went counts only for reports of which that
+    /// is still as in `view`, which it was made from: recovery may have set one back meanwhile.
+    pub async fn extend(&self, plan: &Plan, view: &LedgerView) -> Result<(), LedgerError> {
+        if plan.new.is_empty() && plan.planned_through.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.begin().await?;
+        for entry in &plan.new {
+            self.insert(&mut transaction, &entry.partition, entry.asked_late).await?;
+        }
+        for (id, through) in &plan.planned_through {
+            self.set_planned_through(&mut transaction, id, view.planned_through.get(id).copied(), *through).await?;
+        }
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    /// The reports whose objects from before this ledger began are known to it, as far as they could be read.
+    pub async fn recovered(&self) -> Result<HashSet<ReportId>, LedgerError> {
+        let rows = self.read("SELECT workspace, report FROM recovered").await?;
+        let of = |row| Ok(ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?));
+        rows.iter().map(of).collect()
+    }
+
+    /// Notes that the objects of `report` from before this ledger began are known to it. The first time, the report
+    /// counts as planned no further than `mark`: until its objects were known, planning could not see how far it had
+    /// been planned. Nor could it see what an earlier process was to fetch: what was generated after the newest of
+    /// those objects was not asked for late, and opens again where it has ended as absent for that. Returns how many
+    /// partitions that were.
+    pub async fn note_recovered(&self, report: &ReportId, mark: Option<Timestamp>) -> Result<u64, LedgerError> {
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        let noted = sqlx::query("INSERT INTO recovered (workspace, report) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(report.workspace())
+            .bind(report.name())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        if noted.rows_affected() == 0 {
+            return Ok(0);
+        }
+        if let Some(mark) = mark {
+            sqlx::query(
+                "INSERT INTO reports (workspace, report, planned_through) VALUES (?, ?, ?)
+                 ON CONFLICT (workspace, report) DO UPDATE
+                 SET planned_through = min(planned_through, excluded.planned_through)",
+            )
+            .bind(report.workspace())
+            .bind(report.name())
+            .bind(mark.as_millisecond())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
+        // What was found and not fetched is from before this ledger: MoEngage gave no status for it.
+        let corrected = sqlx::query(
+            "UPDATE partitions SET asked_late = 0,
+                    next_attempt_at = CASE settled WHEN 'absent' THEN NULL ELSE next_attempt_at END,
+                    settled = CASE settled WHEN 'absent' THEN 'open' ELSE settled END
+             WHERE workspace = ?1 AND report = ?2 AND asked_late AND settled IN ('open', 'absent')
+               AND generated_at > (
+                   SELECT max(p.generated_at) FROM partitions p
+                   WHERE p.workspace = ?1 AND p.report = ?2 AND p.settled = 'stored' AND NOT EXISTS
+                       (SELECT 1 FROM attempts a
+                        WHERE a.partition_id = p.id AND a.outcome = 'stored' AND a.http_status IS NOT NULL))",
+        )
+        .bind(report.workspace())
+        .bind(report.name())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(corrected.rows_affected())
+    }
+
+    /// Records partitions asked for by hand; those that ended as absent or lost are opened again. Of one that the ledger
+    /// knows already, when it was first asked for stays as it is.
+    pub async fn reopen(&self, asked: &[Entry]) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        for Entry { partition, asked_late, .. } in asked {
+            self.insert(&mut transaction, partition, *asked_late).await?;
+            sqlx::query(
+                "UPDATE partitions SET settled = 'open', next_attempt_at = NULL
+                 WHERE workspace = ? AND report = ? AND date = ? AND settled IN ('absent', 'lost')",
+            )
+            .bind_id(&partition.id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| self.error("write", error))?;
+        }
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    /// Opens a stored partition again whose object was found damaged or missing.
+    pub async fn reopen_damaged(&self, id: &PartitionId, message: &str) -> Result<(), LedgerError> {
+        let query = sqlx::query(
+            "UPDATE partitions SET settled = 'open', outcome = 'corrupt', streak = 0, repeats = 1,
+                    next_attempt_at = NULL, remark = NULL, message = ?
+             WHERE workspace = ? AND report = ? AND date = ? AND settled = 'stored'",
+        );
+        self.change(query.bind(message).bind_id(id)).await
+    }
+
+    /// Records a partition whose object and manifest were found at the destination; says whether that was news.
+    ///
+    /// A partition that a live process has claimed is left to that one: it finds the object itself. The claim of a dead one
+    /// ends.
+    pub async fn adopt(
+        &self,
+        partition: &Partition,
+        object: &StoredObject,
+        attempts: u32,
+    ) -> Result<bool, LedgerError> {
+        let mut transaction = self.begin().await?;
+        let holder: Option<String> = sqlx::query_scalar(
+            "SELECT c.holder FROM claims c JOIN partitions p ON p.id = c.partition_id
+             WHERE p.workspace = ? AND p.report = ? AND p.date = ?",
+        )
+        .bind_id(&partition.id)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        if holder.is_some_and(|holder| self.is_alive(&holder)) {
+            return Ok(false);
+        }
+        self.note_found(&mut transaction, partition, object).await?;
+        self.insert(&mut transaction, partition, false).await?;
+        let adopted = sqlx::query(
+            "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = max(attempts, ?), seen = 1,
+                    next_attempt_at = NULL, remark = NULL, message = NULL, object_key = ?, size = ?, sha256 = ?, stored_at = ?
+             WHERE workspace = ? AND report = ? AND date = ? AND settled <> 'stored'",
+        )
+        .bind(attempts)
+        .bind(&object.key)
+        .bind(to_integer(object.size))
+        .bind(&object.sha256)
+        .bind(object.stored_at.as_millisecond())
+        .bind_id(&partition.id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        let is_adopted = adopted.rows_affected() == 1;
+        if is_adopted {
+            sqlx::query(
+                "DELETE FROM claims WHERE partition_id IN
+                     (SELECT id FROM partitions WHERE workspace = ? AND report = ? AND date = ?)",
+            )
+            .bind_id(&partition.id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| self.error("write", error))?;
+        }
+        transaction.commit().await.map_err(|error| self.error("write", error))?;
+        Ok(is_adopted)
+    }
+
+    async fn insert(
+        &self,
+        connection: &mut SqliteConnection,
+        partition: &Partition,
+        asked_late: bool,
+    ) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, expires_at, asked_late)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace, report, date) DO NOTHING",
+        )
+        .bind_id(&partition.id)
+        .bind(partition.source.as_str())
+        .bind(partition.generated_at.as_millisecond())
+        .bind(partition.due_at.as_millisecond())
+        .bind(partition.expires_at.map(Timestamp::as_millisecond))
+        .bind(asked_late)
+        .execute(connection)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        Ok(())
+    }
+
+    async fn set_planned_through(
+        &self,
+        connection: &mut SqliteConnection,
+        id: &ReportId,
+        before: Option<Timestamp>,
+        through: Timestamp,
+    ) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO reports (workspace, report, planned_through) VALUES (?, ?, ?)
+             ON CONFLICT (workspace, report) DO UPDATE
+             SET planned_through = excluded.planned_through WHERE planned_through = ?",
+        )
+        .bind(id.workspace())
+        .bind(id.name())
+        .bind(through.as_millisecond())
+        .bind(before.map(Timestamp::as_millisecond))
+        .execute(connection)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        Ok(())
+    }
+
+    /// That the object of a partition which was known to be open was found at the destination: whoever stored it died
+    /// before it could record that. It counts as an attempt, so that it is news. What the ledger never knew is none.
+    async fn note_found(
+        &self,
+        connection: &mut SqliteConnection,
+        partition: &Partition,
+        object: &StoredObject,
+    ) -> Result<(), LedgerError> {
+        let (remark, message) = outcome::found_at(&object.key);
+        sqlx::query(
+            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, remark, message, sha256)
+             SELECT id, $4, $4, 'stored', $5, $6, $7 FROM partitions
+             WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = 'open'",
+        )
+        .bind_id(&partition.id)
+        .bind(object.stored_at.as_millisecond())
+        .bind(remark.as_str())
+        .bind(message)
+        .bind(&object.sha256)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| self.error("write", error))
+    }
+}

@@ -1,0 +1,160 @@
+//! Recording an attempt: its row, the partition after it, the hold on its workspace, in one transaction.
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::{
+    Claim, Ledger, LedgerError,
+    rows::{settled_word, to_integer},
+};
+use crate::{
+    outcome::{Attempt, Outcome, Remark},
+    partition::Entry,
+    report::Partition,
+    retry::Hold,
+};
+
+impl Ledger {
+    /// Records an attempt, the partition `after` it, and the `hold` that it calls for, and ends the claim, in one
+    /// transaction. Returns the hold that is now on the workspace, if the attempt calls for one: this one or a longer one.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Fenced`] when the claim has passed to another process; nothing is recorded then.
+    pub async fn record(
+        &self,
+        claim: &Claim,
+        attempt: &Attempt,
+        after: &Entry,
+        hold: Option<Hold>,
+    ) -> Result<Option<Hold>, LedgerError> {
+        let Partition { id, source, .. } = &after.partition;
+        let workspace = id.workspace();
+        let mut transaction = self.begin().await?;
+        self.end_claim(&mut transaction, claim).await?;
+        self.insert_attempt(&mut transaction, claim.row, attempt, after).await?;
+        self.update_partition(&mut transaction, claim.row, after).await?;
+        if attempt.is_authenticated() {
+            // An answer about the file, to a request made after the hold began, shows that it is over.
+            sqlx::query("DELETE FROM holds WHERE workspace = $1 AND since <= $2")
+                .bind(workspace)
+                .bind(attempt.started_at.as_millisecond())
+                .execute(&mut *transaction)
+                .await
+                .map_err(|error| self.error("write", error))?;
+        }
+        if let Some(seen_at) = attempt.archive_seen_at(*source) {
+            sqlx::query(
+                "INSERT INTO workspaces (workspace, archive_seen_at) VALUES ($1, $2)
+                 ON CONFLICT (workspace) DO UPDATE SET archive_seen_at = max(archive_seen_at, excluded.archive_seen_at)",
+            )
+            .bind(workspace)
+            .bind(seen_at.as_millisecond())
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| self.error("write", error))?;
+        }
+        let hold = match hold {
+            Some(hold) => Some(self.set_hold(&mut transaction, workspace, hold).await?),
+            None => None,
+        };
+        transaction.commit().await.map_err(|error| self.error("write", error))?;
+        Ok(hold)
+    }
+
+    async fn insert_attempt(
+        &self,
+        connection: &mut SqliteConnection,
+        row: i64,
+        attempt: &Attempt,
+        after: &Entry,
+    ) -> Result<(), LedgerError> {
+        let evidence = attempt.evidence();
+        sqlx::query(
+            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, remark, message, http_status,
+                                   vendor_date, request_id, size, sha256)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(row)
+        .bind(attempt.started_at.as_millisecond())
+        .bind(attempt.finished_at.as_millisecond())
+        .bind(attempt.outcome().as_str())
+        .bind(after.remark.map(Remark::as_str))
+        .bind(after.message.as_deref().unwrap_or_default())
+        .bind(evidence.http_status)
+        .bind(evidence.vendor_date.map(Timestamp::as_millisecond))
+        .bind(&evidence.request_id)
+        .bind(attempt.received_bytes().map(to_integer))
+        .bind(attempt.sha256())
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| self.error("write", error))
+    }
+
+    /// Writes everything but what never changes: which partition it is, and its instants.
+    async fn update_partition(
+        &self,
+        connection: &mut SqliteConnection,
+        row: i64,
+        entry: &Entry,
+    ) -> Result<(), LedgerError> {
+        let object = entry.object.as_ref();
+        sqlx::query(
+            "UPDATE partitions SET settled = $2, outcome = $3, attempts = $4, streak = $5, repeats = $6,
+                    last_attempt_at = $7, next_attempt_at = $8, seen = $9, denied_at = $10, asked_late = $11,
+                    remark = $12, message = $13, object_key = $14, size = $15, sha256 = $16, stored_at = $17
+             WHERE id = $1",
+        )
+        .bind(row)
+        .bind(settled_word(entry.settled))
+        .bind(entry.outcome.map(Outcome::as_str))
+        .bind(entry.attempts)
+        .bind(entry.streak)
+        .bind(entry.repeats)
+        .bind(entry.last_attempt_at.map(Timestamp::as_millisecond))
+        .bind(entry.next_attempt_at.map(Timestamp::as_millisecond))
+        .bind(entry.seen)
+        .bind(entry.denied_at.map(Timestamp::as_millisecond))
+        .bind(entry.asked_late)
+        .bind(entry.remark.map(Remark::as_str))
+        .bind(&entry.message)
+        .bind(object.map(|object| &object.key))
+        .bind(object.map(|object| to_integer(object.size)))
+        .bind(object.map(|object| &object.sha256))
+        .bind(object.map(|object| object.stored_at.as_millisecond()))
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| self.error("write", error))
+    }
+
+    async fn set_hold(
+        &self,
+        connection: &mut SqliteConnection,
+        workspace: &str,
+        hold: Hold,
+    ) -> Result<Hold, LedgerError> {
+        let before = sqlx::query("SELECT outcome, since, until, is_asked FROM holds WHERE workspace = ?")
+            .bind(workspace)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        let hold = hold.or_longer(before.map(|row| self.hold(&row)).transpose()?);
+        sqlx::query(
+            "INSERT INTO holds (workspace, outcome, since, until, is_asked) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (workspace) DO UPDATE
+             SET outcome = excluded.outcome, since = excluded.since, until = excluded.until,
+                 is_asked = excluded.is_asked",
+        )
+        .bind(workspace)
+        .bind(hold.outcome.as_str())
+        .bind(hold.since.as_millisecond())
+        .bind(hold.until.as_millisecond())
+        .bind(hold.is_asked)
+        .execute(connection)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        Ok(hold)
+    }
+}
