@@ -1,7 +1,7 @@
-//! The database of partitions and attempts, and who works on what.
+//! The ledger: the database of partitions, attempts, claims and notifications.
 //!
-//! This file owns what a ledger can be asked and told, and how one is opened: found damaged, it is kept aside and a
-//! new one begun. It must not know about objects: `sync` rebuilds a ledger from manifests.
+//! This file owns its values, its errors, and how it is opened: a damaged one is kept under another name and a new one
+//! created. It must not know about objects: `sync` rebuilds a ledger from manifests.
 
 use std::{
     fs, io,
@@ -42,7 +42,7 @@ pub enum LedgerError {
         found: String,
     },
     /// The claim under which something was to be recorded has passed to another process.
-    #[error("{what} is now worked on by another process; this attempt is not recorded")]
+    #[error("the claim on {what} was taken over by another process; the attempt is discarded")]
     Fenced {
         /// The partition.
         what: String,
@@ -103,9 +103,9 @@ pub enum Found {
 /// The right to work on one partition, until it is recorded or the process ends.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// What the ledger knew when the claim was made.
+    /// The partition as recorded when the claim was made.
     pub entry: Entry,
-    /// When an archive of the partition's workspace last came whole, by the vendor's clock.
+    /// When an archive of the partition's workspace last came whole, by MoEngage's clock.
     pub archive_seen_at: Option<Timestamp>,
     row: i64,
     token: i64,
@@ -138,7 +138,7 @@ pub async fn open(path: &Path, holder: &str, now: Timestamp) -> Result<(Ledger, 
             source: Some(source),
         })?;
     }
-    // One process at a time: two that begin a ledger at once would each see half of the other's.
+    // One process at a time: two that create a ledger concurrently would each see half of the other's.
     let _alone = holder::alone(path).await.map_err(|source| LedgerError::File {
         message: format!("could not lock the ledger {} for opening", path.display()),
         source: Some(source),
@@ -172,7 +172,7 @@ pub async fn open_read_only(path: &Path) -> Result<Option<Ledger>, LedgerError> 
     }
 }
 
-/// Moves a damaged database and its journal out of the way; nothing is thrown away.
+/// Renames a damaged database and its journal; nothing is deleted.
 fn keep_aside(path: &Path, now: Timestamp) -> Result<PathBuf, LedgerError> {
     let stamp = now.strftime("%Y%m%dT%H%M%SZ");
     let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));

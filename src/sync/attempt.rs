@@ -4,6 +4,8 @@
 //! can be repeated: a process that dies between two of them leaves nothing that the next attempt does not find or sweep.
 //! What follows from an outcome is decided by [`crate::partition`], and which partitions are worked on by `pass`.
 
+use tracing::{Instrument as _, error_span};
+
 use super::{
     clock::jitter,
     context::{Context, OpenReport},
@@ -52,14 +54,19 @@ pub async fn sync_one(
     let keys = report.keys(id.date);
     let work = Work { ctx, report, destination, claim: &claim, keys, started_at, frame, answered: &answered };
     let mut is_unanswered = false;
-    let ended = tokio::select! {
-        biased;
-        ended = run(&work) => ended,
-        overdue = frame.deadline() => {
-            is_unanswered = overdue.is_unanswered();
-            Err(work.overdue(overdue).into())
+    // Of the highest level, so that no filter takes it from the lines within.
+    let span = error_span!("attempt", workspace = id.workspace(), report = id.report.name(), date = %id.date);
+    let ended = async {
+        tokio::select! {
+            biased;
+            ended = run(&work) => ended,
+            overdue = frame.deadline() => {
+                is_unanswered = overdue.is_unanswered();
+                Err(work.overdue(overdue).into())
+            }
         }
     };
+    let ended = ended.instrument(span).await;
     ctx.progress.end(&id);
     let result = match ended {
         Ok(success) => Ok(success),

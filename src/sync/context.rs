@@ -67,7 +67,7 @@ pub struct Context {
     pub secrets: Secrets,
     /// The present.
     pub clock: Arc<dyn Clock>,
-    /// Who watches.
+    /// Receives download progress.
     pub progress: Arc<dyn Progress>,
     pub(super) pace: Arc<Pace>,
     /// Whether the daemon's loop turns.
@@ -87,10 +87,10 @@ pub struct Context {
 const REPORTED_SKEW: SignedDuration = CLOCK_TOLERANCE;
 
 /// Skew below this is over.
-const MENDED_SKEW: SignedDuration = SignedDuration::from_secs(30);
+const SKEW_CLEARED: SignedDuration = SignedDuration::from_secs(30);
 
-/// For how long an answer tells of the clocks.
-const LONGEST_TRUST: SignedDuration = SignedDuration::from_hours(1);
+/// How long a measured skew stays valid.
+const SKEW_MAX_AGE: SignedDuration = SignedDuration::from_hours(1);
 
 /// A skew is confirmed by an answer that shows it again this long after the first, with none in between that shows
 /// another. One answer with an odd `Date` must not change what is planned.
@@ -119,7 +119,7 @@ impl Skew {
     }
 
     fn is_recent(&self, now: Timestamp) -> bool {
-        now.duration_since(self.noted_at).abs() <= LONGEST_TRUST
+        now.duration_since(self.noted_at).abs() <= SKEW_MAX_AGE
     }
 
     fn is_reported(&self) -> bool {
@@ -187,7 +187,7 @@ impl Context {
                 incidents.insert(AlarmKind::Clock, Some(format!("{skew} ({server})")));
             }
             // Near the threshold it would begin and end with every answer.
-            Some((_, skew)) if skew.ahead.abs() > MENDED_SKEW => {
+            Some((_, skew)) if skew.ahead.abs() > SKEW_CLEARED => {
                 incidents.insert(AlarmKind::Clock, None);
             }
             Some(_) => {}

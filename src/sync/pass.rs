@@ -328,7 +328,7 @@ async fn turn(
                     return Err(error);
                 }
                 Err(error) => {
-                    error!(alarm = "ledger", "the ledger refuses; it is tried again: {}", Chain(&error));
+                    error!(alarm = "ledger", "ledger write failed, retrying: {}", Chain(&error));
                     workers.ctx.status.note_ledger_failure(Chain(&error).to_string());
                     wake_at = Some(now + LEDGER_PAUSE);
                 }
@@ -398,7 +398,7 @@ async fn turn(
                 return Err(error);
             }
             Ended::Failed(error) => {
-                error!(alarm = "ledger", "the ledger refuses; what was under way is repeated: {}", Chain(&error));
+                error!(alarm = "ledger", "ledger write failed, the attempts under way are repeated: {}", Chain(&error));
                 workers.ctx.status.note_ledger_failure(Chain(&error).to_string());
                 workers.queue.clear();
                 Some(now + LEDGER_PAUSE)

@@ -143,7 +143,7 @@ async fn recover_from_until_whole(
 async fn pause(ctx: &Context, number: &mut u32, refused: Option<LedgerError>) -> Result<(), LedgerError> {
     match refused {
         Some(error) if error.needs_reopening() => return Err(error),
-        Some(error) => error!(alarm = "ledger", "the ledger refuses; it is tried again: {}", Chain(&error)),
+        Some(error) => error!(alarm = "ledger", "ledger write failed, retrying: {}", Chain(&error)),
         None => {}
     }
     *number += 1;

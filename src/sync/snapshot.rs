@@ -139,7 +139,7 @@ pub(super) async fn gather(
     }
     warnings.extend(oddities.warnings());
     for warning in &warnings {
-        warn!(workspace = report.workspace.name, report = report.id.name(), date = %partition.id.date, "{warning}");
+        warn!("{warning}");
     }
     let spool = spool.ok_or_else(|| Failure::new(Outcome::StoreFailed, "the spool was lost".into()))?;
     let name = report.file_name(partition.id.date);
@@ -186,7 +186,7 @@ impl Reader<'_> {
                     self.accept(warnings, oddities);
                     return Ok(());
                 }
-                Verdict::Again(why) => self.say_again(&why),
+                Verdict::Again(why) => info!("{why}; reading it again"),
             }
         }
     }
@@ -248,7 +248,7 @@ impl Reader<'_> {
                     self.accept(warnings, Oddities::default());
                     return Ok(parents);
                 }
-                Verdict::Again(why) => self.say_again(&why),
+                Verdict::Again(why) => info!("{why}; reading it again"),
             }
         }
     }
@@ -266,7 +266,7 @@ impl Reader<'_> {
                 }
                 Verdict::Again(why) => {
                     self.id_bytes = before;
-                    self.say_again(&why);
+                    info!("{why}; reading it again");
                 }
             }
         }
@@ -348,7 +348,7 @@ impl Reader<'_> {
                         self.accept(warnings, oddities);
                         break;
                     }
-                    Verdict::Again(why) => self.say_again(&why),
+                    Verdict::Again(why) => info!("{why}; reading it again"),
                 }
             }
         }
@@ -430,7 +430,7 @@ impl Reader<'_> {
 
     /// Asks for one page, again where that may help: what was read so far is worth some patience.
     async fn ask(&mut self, question: &Question<'_>) -> Result<Page, Failure> {
-        let (ctx, workspace, source) = (self.ctx, &self.report.workspace.name, question.source());
+        let (ctx, source) = (self.ctx, question.source());
         let clock = ctx.clock.as_ref();
         if self.pages >= MOST_PAGES {
             let message = format!("{source} has no end: {MOST_PAGES} pages came, and more are to come");
@@ -478,11 +478,11 @@ impl Reader<'_> {
                 if !is_patient || wait > LONGEST_BREAK {
                     return Err(failure);
                 }
-                info!(workspace, report = self.report.id.name(), wait_seconds = wait.as_secs(), "{}", failure.message);
+                info!(wait_seconds = wait.as_secs(), "{}", failure.message);
             } else if let Some(wait) =
                 retry::quick(number, jitter()).filter(|_| is_patient && failure.outcome.is_retried_quickly())
             {
-                debug!(workspace, report = self.report.id.name(), "asking again: {}", failure.message);
+                debug!("asking again: {}", failure.message);
                 clock.sleep(wait).await;
             } else {
                 return Err(failure);
@@ -576,11 +576,6 @@ impl Reader<'_> {
                 Err(Failure::new(Outcome::Corrupt, message))
             }
         }
-    }
-
-    /// Says that the listing is read again.
-    fn say_again(&self, why: &str) {
-        info!(workspace = self.report.workspace.name, report = self.report.id.name(), "{why}; reading it again");
     }
 }
 

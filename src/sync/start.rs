@@ -63,7 +63,7 @@ pub async fn start(
     let status = Arc::new(ProcessStatus::default());
     match &found {
         Found::Existing => {}
-        Found::Nothing => info!(ledger = %path.display(), "there was no ledger; a new one is begun"),
+        Found::Nothing => info!(ledger = %path.display(), "created a new ledger"),
         Found::Damaged { kept_at, reason } => {
             let message = format!(
                 "the ledger was damaged ({reason}); it is kept as {} and rebuilt from the manifests",

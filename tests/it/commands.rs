@@ -10,7 +10,7 @@ use moesync::{
     emulator::Fault,
     sync::{self, Selection},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::support::{Bench, Daemon, Series, files, oracle::hash, oracle::manifest_key};
@@ -539,6 +539,20 @@ async fn the_demo_lands_seven_dates_of_each_daily_report_at_any_hour() {
     }
     for report in ["weekly-summary", "campaigns", "campaign_meta", "executions"] {
         assert_eq!(stored(report), 1, "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_logged_during_an_attempt_names_its_partition() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let log = bench.run(&["--log-format", "json", "-v", "sync"]).await.expect(0).stderr;
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let during: Vec<_> = lines.filter(|line| line["span"]["name"] == "attempt").collect();
+    assert!(!during.is_empty(), "{log}");
+    for line in during {
+        let date = bench.newest.to_string();
+        let expected = json!({ "name": "attempt", "workspace": "acme", "report": "report-test", "date": date });
+        assert_eq!(line["span"], expected);
     }
 }
 

@@ -1,7 +1,7 @@
-//! What others were told, and what has not reached them yet.
+//! Notification targets, and what each was notified of.
 //!
-//! This file owns the SQL of that. What is said, and what is remembered as said, is written in one transaction; so is
-//! news of a stored object and how far they go. It must not know what is worth saying.
+//! An event and the record that its target knows of it are written in one transaction; so are the events of stored objects
+//! and the number of the last attempt among them. This file must not know what is worth an event.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +54,7 @@ macro_rules! is_news {
 }
 
 impl Ledger {
-    /// Makes sure that the targets called `names` are known. A new one is told of what is stored from now on.
+    /// Adds the targets called `names` that are missing. A new one is notified of objects stored from now on.
     pub async fn add_targets(&self, names: &[&str], now: Timestamp) -> Result<(), LedgerError> {
         let sound: Vec<String> = sqlx::query_scalar("SELECT name FROM targets WHERE since <= ?")
             .bind(latest(now))
@@ -148,14 +148,14 @@ impl Ledger {
         Ok(fetching)
     }
 
-    /// The alarms that `target` knows of and that are not over.
+    /// The active alarms that `target` was notified of.
     pub async fn told(&self, target: &str) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
         let rows = sqlx::query(TOLD).bind(target).fetch_all(&self.pool).await;
         self.told_from(&rows.map_err(|error| self.error("read", error))?)
     }
 
-    /// Lets `decide` compare what `target` knows with what is the case, and keeps what it returns: what is remembered
-    /// from now on of each alarm, and the events to send, each with the alarms that it is about.
+    /// Passes `decide` the active alarms that `target` was notified of, and stores what it returns: the new record of each
+    /// alarm, and the events to send, each with its alarms.
     pub async fn tell(
         &self,
         target: &str,

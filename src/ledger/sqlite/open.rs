@@ -128,7 +128,7 @@ impl Ledger {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let pool = connect(path, options.immutable(rest.is_some())).await?;
         let ledger = Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: None, rest };
-        // Its maker has not come further yet, or never will.
+        // The schema has not been created yet.
         if !has_table(path, &ledger.pool, "partitions").await? {
             return Ok(None);
         }
