@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_nobody_asked_for_in_its_last_day_is_lost() {
+    fn a_report_without_a_request_in_its_last_day_is_lost() {
         let mut entry = entry(SourceKind::CampaignReport);
         follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-15T03:00:00Z"));
         let after = follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-18T00:00:00Z"));

@@ -18,7 +18,7 @@ const ENOUGH: usize = 192 * 1024;
 /// Most of the input the decoder is given at once while looking inside, so that a bomb cannot swell there.
 const PROBE_STEP: usize = 512;
 
-/// A gzip that shows nothing of its inside within so many bytes is left as it is.
+/// A gzip that shows nothing of its inside within this many bytes is left as it is.
 const PROBE_LIMIT: usize = 256 * 1024;
 
 /// Most layers that are taken off. Servers and proxies in a row have been seen to add two.

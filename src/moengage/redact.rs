@@ -13,7 +13,7 @@ use url::form_urlencoded;
 /// Longest text taken over from the vendor, in characters.
 const MAX_TEXT: usize = 200;
 
-/// So many bytes of the beginning of a secret are taken for the secret: a text may have been cut within one. Also the
+/// This many bytes of the beginning of a secret count as the secret: a text may have been cut within one. Also the
 /// least that a value of a presigned query must have to be taken for one.
 const TELLING_BYTES: usize = 8;
 

@@ -539,7 +539,7 @@ mod tests {
         }
     }
 
-    /// Ever so many bytes, one after each `pause`.
+    /// An endless body, one byte after each `pause`.
     fn trickle(pause: Duration) -> impl Stream<Item = Bytes> {
         stream::unfold((), move |()| async move {
             tokio::time::sleep(pause).await;

@@ -208,7 +208,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// When the ledger refuses.
+    /// When the ledger cannot be read or written.
     pub async fn view(&self, ledger: &Ledger, now: Timestamp) -> Result<LedgerView, LedgerError> {
         let confirmed = self.recent_skews().into_iter().filter(|(_, skew)| skew.is_confirmed());
         let ahead = confirmed.map(|(server, skew)| (server, skew.ahead));

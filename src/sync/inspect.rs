@@ -115,7 +115,7 @@ impl From<Result<bool, StoreError>> for Repair {
 ///
 /// # Errors
 ///
-/// When the ledger refuses.
+/// When the ledger cannot be read or written.
 pub async fn repair(
     ctx: &Context,
     OpenReport { report, destination }: &OpenReport,
@@ -128,14 +128,14 @@ pub async fn repair(
     };
     // Inspected again under the claim: no other process works on it now.
     let repaired = match inspect(destination, claim.entry).await {
-        Inspected { entry, damage: Some(damage) } => mend_claimed(ctx, report, destination, &entry, &damage).await,
+        Inspected { entry, damage: Some(damage) } => repair_claimed(ctx, report, destination, &entry, &damage).await,
         Inspected { damage: None, .. } => Ok(Repair::Done),
     };
     ctx.ledger.release(id).await?;
     repaired
 }
 
-async fn mend_claimed(
+async fn repair_claimed(
     ctx: &Context,
     report: &Report,
     destination: &Destination,

@@ -126,7 +126,7 @@ const LEDGER_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 ///
 /// # Errors
 ///
-/// When the ledger refuses.
+/// When the ledger cannot be read or written.
 pub async fn once(
     ctx: &Arc<Context>,
     selection: &Selection,
@@ -149,7 +149,7 @@ pub async fn once(
         held.log(&only_held(&plan.items, |item| selection.covers(&item.entry.partition.id)));
         workers.has_answered = false;
         // Only a command asks for what a refused key holds, and each time it ends with the first refusal: what it asked for
-        // longest ago comes first, so that none waits for ever behind another key's.
+        // longest ago comes first, so that none waits indefinitely behind another key's.
         let mut refused: Vec<Item> = Vec::new();
         for item in &plan.items {
             let id = item.entry.partition.id.clone();
@@ -417,7 +417,7 @@ async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Planned>, Ledge
     if recorded.is_ok() {
         planned.plan.new.clear();
     }
-    // Also a plan that the ledger refuses: what is due and cannot be recorded is shown.
+    // Also a plan that could not be recorded: the page shows what is due.
     let planned = ctx.planned.publish(planned);
     recorded?;
     ctx.status.note_plan(planned.at);

@@ -56,7 +56,7 @@ pub(super) struct Rebuilt {
 ///
 /// # Errors
 ///
-/// When the ledger refuses.
+/// When the ledger cannot be read or written.
 pub(super) async fn rebuild(
     ctx: &Context,
     destination: &Destination,

@@ -39,7 +39,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 ///
-/// When the ledger refuses.
+/// When the ledger cannot be read or written.
 pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
     ctx.ledger.note_interrupted().await?;
     let each = ctx.destinations.values().map(|destination| {

@@ -175,7 +175,7 @@ impl Reader<'_> {
     async fn campaigns(&mut self, query: &CampaignsQuery) -> Result<(), Failure> {
         let mut readings = Readings::of("the listing of campaigns");
         loop {
-            self.begin_anew();
+            self.restart();
             let mut listing = Listing::new(query);
             while let Some(page) = listing.next(self).await? {
                 self.keep(page, |Record { id, json }| Ok((id, ndjson::record(&json)))).await?;
@@ -340,7 +340,7 @@ impl Reader<'_> {
             loop {
                 // A campaign that has gone meanwhile must not stay from the reading before. Batches are never that large.
                 if ids.is_empty() {
-                    self.begin_anew();
+                    self.restart();
                 }
                 let (reading, oddities) = self.statistics_of(query, batch).await?;
                 match readings.judge(reading)? {
@@ -517,7 +517,7 @@ impl Reader<'_> {
     }
 
     /// Forgets what was read.
-    fn begin_anew(&mut self) {
+    fn restart(&mut self) {
         if let Some(spool) = &mut self.spool {
             spool.clear();
         }

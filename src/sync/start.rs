@@ -33,7 +33,7 @@ pub enum StartError {
     /// Something the configuration names is not usable: nothing was started.
     #[error("{0}")]
     Configuration(String),
-    /// The ledger refuses.
+    /// The ledger cannot be opened.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }

@@ -33,8 +33,8 @@ pub(super) fn migration_error(path: &Path, error: MigrateError) -> LedgerError {
     }
 }
 
-/// SQLITE_CORRUPT and SQLITE_NOTADB mean a damaged file. SQLITE_READONLY_ROLLBACK is met by readers alone: whoever made
-/// the ledger died before it had a write-ahead log. Everything else is a failure of the moment.
+/// SQLITE_CORRUPT and SQLITE_NOTADB mean a damaged file. Only readers meet SQLITE_READONLY_ROLLBACK: the process that
+/// created the ledger died before it had a write-ahead log. Everything else is a temporary failure.
 pub(super) fn classify(path: &Path, action: &'static str, source: sqlx::Error) -> LedgerError {
     let code = source.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i64>().ok());
     if code == Some(776) {

@@ -162,7 +162,7 @@ async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePoo
         .max_connections(1)
         // There is no network on which it could have been lost since.
         .test_before_acquire(false)
-        // Nor anything to renew. The task that would do so can spin for ever once the pool is closed (sqlx 0.9.0).
+        // Nor anything to renew. The task that would do so can spin endlessly once the pool is closed (sqlx 0.9.0).
         .idle_timeout(None)
         .max_lifetime(None)
         // On a full disk SQLite rolls back by itself. sqlx does not notice, and would refuse to begin ever after.

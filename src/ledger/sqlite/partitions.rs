@@ -268,8 +268,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// That the object of a partition which was known to be open was found at the destination: whoever stored it died
-    /// before it could record that. It counts as an attempt, so that it is news. What the ledger never knew is none.
+    /// Records that the object of an open partition was found at the destination: the process that stored it died before it
+    /// could record it. It counts as an attempt, so that targets are notified; a partition that was not recorded has none.
     async fn note_found(
         &self,
         connection: &mut SqliteConnection,
