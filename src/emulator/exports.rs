@@ -12,7 +12,8 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use rand::{Rng, rngs::Xoshiro256PlusPlus};
 
 use super::{
-    campaigns::{Day, Library, Numbers, percentage},
+    library::Library,
+    numbers::{Day, Numbers, percentage},
     recipe::{Contents, Recipe, generator},
 };
 

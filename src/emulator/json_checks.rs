@@ -12,8 +12,9 @@ use jiff::{
 use serde_json::{Map, Value};
 
 use super::{
-    campaigns::{Attribution, CHANNELS, DeliveryType, Metric, STATUSES, Search, Window},
+    campaigns::DeliveryType,
     endpoint::{Api, Endpoint, Version},
+    selection::{Attribution, CHANNELS, Metric, STATUSES, Search, Window},
 };
 
 /// A longer window is refused: "the difference … must not exceed 30 days".

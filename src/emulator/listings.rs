@@ -16,13 +16,15 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    campaigns::{CampaignAt, Library, Search, Window},
+    campaign::CampaignAt,
     endpoint::{Endpoint, Version},
     faults::{Fault, OddJson},
     json_checks::PageRange,
+    library::Library,
     lock::lock,
     rates::Standing,
     refusal::Refusal,
+    selection::{Search, Window},
 };
 
 /// How many listings stay selected, so that a page doesn't go through all campaigns again.

@@ -14,7 +14,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Account, Clock, Options, archives::Archives, campaigns::Library, listings::Listings, rates::Rates, recipe::Recipe,
+    Account, Clock, Options, archives::Archives, library::Library, listings::Listings, rates::Rates, recipe::Recipe,
     request_log::RequestLog, rules::Rules,
 };
 
