@@ -16,18 +16,18 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
+    api_error::ApiError,
     archive_api,
     archives::Archive,
-    delivery::{self, Delivery, End},
     endpoint::Endpoint,
     faults::{Fault, RedirectTo, Reset},
-    listings::Page,
+    listings::ListingPage,
     recipe::{self, Recipe},
-    refusal::Refusal,
     request_log::LoggedRequest,
     responses::{bad_request, json_error, unauthorized},
     rules::{Gets, Struck},
     storage,
+    transmission::{self, End, Transmission},
     vendor::Vendor,
     wire::Breaker,
 };
@@ -60,11 +60,11 @@ pub(super) async fn answer(
     let host = request.headers().get(header::HOST).cloned();
     let mut truth = next.run(request).await;
     let recipe = truth.extensions_mut().remove::<Recipe>();
-    let page = truth.extensions_mut().remove::<Page>();
+    let page = truth.extensions_mut().remove::<ListingPage>();
     let path = percent_encoding::percent_decode_str(&logged.path).decode_utf8_lossy();
     let endpoint = Endpoint::of(&path);
     logged.api = archive_api::serves(&path).or_else(|| endpoint.map(Endpoint::source));
-    logged.page = page.as_ref().map(Page::number);
+    logged.page = page.as_ref().map(ListingPage::number);
     logged.oddities = page.as_ref().map(|page| page.oddities().to_vec()).unwrap_or_default();
     let gets = match (&recipe, logged.page) {
         (Some(_), _) if storage::serves(&path) => Gets::StoredArchive,
@@ -89,7 +89,7 @@ pub(super) async fn answer(
         (None, None, Some(page)) => {
             let body = Archive::Memory(page_body(&vendor, &page, fault.as_ref()));
             let delivery = altered("application/json", fault, body.size(), page.number());
-            let mut response = delivery::send(Arc::new(body), delivery, breaker).await.unwrap_or_else(|error| {
+            let mut response = transmission::send(Arc::new(body), delivery, breaker).await.unwrap_or_else(|error| {
                 tracing::error!(%error, "emulator cannot pack a page");
                 json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot pack the page")
             });
@@ -104,7 +104,7 @@ pub(super) async fn answer(
     response
 }
 
-fn page_body(vendor: &Vendor, page: &Page, fault: Option<&Fault>) -> Bytes {
+fn page_body(vendor: &Vendor, page: &ListingPage, fault: Option<&Fault>) -> Bytes {
     let account = vendor.accounts.iter().find(|account| account.app_id == page.app_id);
     let body = |account| page.body(&vendor.listings, vendor.library(account), vendor.restated(), fault);
     account.map(body).unwrap_or_default()
@@ -115,11 +115,11 @@ fn page_body(vendor: &Vendor, page: &Page, fault: Option<&Fault>) -> Bytes {
 fn misanswer(
     fault: &Option<Fault>,
     endpoint: Option<Endpoint>,
-    page: Option<&Page>,
+    page: Option<&ListingPage>,
     now: Timestamp,
 ) -> Option<Response> {
     let documented = |status| {
-        let refusal = |endpoint| page.map_or_else(|| Refusal::of(endpoint, status), |page| page.refusal(status));
+        let refusal = |endpoint| page.map_or_else(|| ApiError::of(endpoint, status), |page| page.refusal(status));
         endpoint.map(|endpoint| refusal(endpoint).into_response())
     };
     Some(match fault.as_ref()? {
@@ -151,7 +151,7 @@ fn misanswer(
             let status = StatusCode::TOO_MANY_REQUESTS;
             let mut response = match (endpoint, page) {
                 (Some(_), Some(page)) => page.refusal(status).at(page.standing().exhausted()).into_response(),
-                (Some(endpoint), None) => Refusal::of(endpoint, status).into_response(),
+                (Some(endpoint), None) => ApiError::of(endpoint, status).into_response(),
                 (None, _) => json_error(status, "TOO MANY REQUESTS", "rate limit exceeded"),
             };
             let reset = reset.as_ref().map(|reset| match reset {
@@ -210,12 +210,12 @@ async fn give(
     }
     let archive = vendor.archives.get(recipe.clone()).await?;
     let delivery = altered(ARCHIVE_TYPE, fault, archive.size(), recipe::somewhere(&recipe));
-    delivery::send(archive, delivery, breaker).await
+    transmission::send(archive, delivery, breaker).await
 }
 
 /// How `fault` changes the sending of `size` bytes. `somewhere` is the same for the same body.
-fn altered(content_type: &'static str, fault: Option<Fault>, size: u64, somewhere: u64) -> Delivery {
-    let mut delivery = Delivery::of(content_type);
+fn altered(content_type: &'static str, fault: Option<Fault>, size: u64, somewhere: u64) -> Transmission {
+    let mut delivery = Transmission::of(content_type);
     match fault {
         Some(Fault::Truncate { at, framing }) => {
             delivery.end = Some((at.of(size), End::Close));
@@ -236,7 +236,7 @@ fn altered(content_type: &'static str, fault: Option<Fault>, size: u64, somewher
 }
 
 fn http_date(at: Timestamp) -> HeaderValue {
-    // RFC 9110, section 5.6.7; made of letters and digits whatever the time.
+    // RFC 9110, section 5.6.7. Letters and digits only, so the fallback is never used.
     HeaderValue::try_from(at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
         .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }

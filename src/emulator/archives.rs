@@ -1,4 +1,4 @@
-//! Archives: the tables of an export, packed; the same bytes for the same names, in every process.
+//! Packs the tables of an export; the same bytes for the same names, in every process.
 //!
 //! This file owns formats and how archives are kept while served. It must not know what a table says, who asks or whether
 //! they may.
@@ -26,20 +26,20 @@ use super::{
     recipe::{Recipe, digest, generator},
 };
 
-/// Archives larger than this lie in an unlinked temporary file instead of memory.
+/// Archives above this size, in bytes, are kept in an unlinked temporary file.
 const IN_MEMORY: usize = 1 << 20;
-/// How many archives are kept for the next request. The others are simply built again.
+/// How many archives are kept for the next request. Others are built again.
 const KEPT: usize = 64;
-/// What a row of a channel's table comes to, in bytes: compressed, and as it is.
+/// The size of a row of a channel's table, in bytes: compressed, and plain.
 const COMPRESSED_ROW: u64 = 90;
 const PLAIN_ROW: u64 = 222;
-/// What a row of all channels comes to, compressed.
+/// The size of a row of all channels, in bytes, compressed.
 const MIXED_ROW: u64 = 67;
 const TAR_BLOCK: u64 = 512;
-/// Above this an entry might pass 4 GiB, for which a zip writer must leave room in advance.
+/// Above this size, in bytes, an entry may exceed 4 GiB, for which the zip writer reserves header fields.
 const LARGE_FILE: u64 = 1 << 30;
 
-/// A finished archive, readable by many at once.
+/// A finished archive. Many requests can read it concurrently.
 #[derive(Debug)]
 pub(super) enum Archive {
     Memory(Bytes),
@@ -76,7 +76,7 @@ impl Archive {
         }
     }
 
-    /// The same inside one more layer of gzip, as a server with `Content-Encoding` sends it.
+    /// This archive inside one more layer of gzip.
     pub(super) async fn gzipped(self: Arc<Self>) -> io::Result<Archive> {
         spawn_blocking(move || {
             let mut encoder = GzEncoder::new(spool(), Compression::fast());
@@ -107,7 +107,7 @@ impl Archives {
         Archives { seed, recent: Mutex::default() }
     }
 
-    /// The archive of `recipe`, built unless it is kept still. Who asks meanwhile waits for the same one.
+    /// The archive of `recipe`, built if it is not kept. Concurrent calls wait for the same build.
     pub(super) async fn get(&self, recipe: Recipe) -> io::Result<Arc<Archive>> {
         let cell = self.slot(&recipe);
         let seed = self.seed;
@@ -194,7 +194,7 @@ fn build(seed: u64, recipe: &Recipe) -> io::Result<Arc<Archive>> {
 /// Writes the tables as POSIX ustar.
 fn tar(out: &mut impl Write, recipe: &Recipe, seed: u64, rows: u64) -> io::Result<()> {
     for table in TABLES {
-        // A header says the size before the contents come.
+        // The header, with the size, precedes the contents.
         let mut contents = BufWriter::new(spool());
         table.write(&mut contents, recipe, seed, table.share(rows))?;
         let mut contents = contents.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -210,7 +210,7 @@ fn tar(out: &mut impl Write, recipe: &Recipe, seed: u64, rows: u64) -> io::Resul
 fn tar_header(path: &str, size: u64, date: Date) -> io::Result<[u8; TAR_BLOCK as usize]> {
     let mut header = [0; TAR_BLOCK as usize];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-    // Longer names and sizes would need extensions, which only the verifiers of others make worth while.
+    // Longer names and sizes need tar extensions.
     if path.len() > 100 || size >= 1 << 33 {
         return Err(io::Error::other(format!("a tar of the emulator cannot hold {path} of {size} bytes")));
     }

@@ -4,20 +4,20 @@ use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 
 use super::{
     campaigns::DeliveryType,
-    selection::{Search, Window},
+    selection::{Search, StatsWindow},
 };
 
-/// How many days after sending an audience still reacts.
+/// For how many days after sending users react.
 const REACTION: i32 = 6;
 
-/// The place of a campaign in the listing of all.
+/// The position of a campaign, an execution or a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CampaignAt {
-    /// Newest first; the archived ones follow.
+    /// The index in the listing of all campaigns: newest first, then the archived ones.
     pub(super) index: u32,
-    /// Which execution of that campaign it is, from 1; 0 is the campaign itself.
+    /// The number of the execution, from 1; 0 is the campaign itself.
     pub(super) execution: u8,
-    /// Which version of it, from 0.
+    /// The number of the version, from 0.
     pub(super) version: u8,
 }
 
@@ -27,7 +27,7 @@ impl CampaignAt {
     }
 }
 
-/// What follows from a place.
+/// One campaign or execution, computed from its position.
 pub(super) struct Campaign {
     pub(super) place: CampaignAt,
     pub(super) id: String,
@@ -40,28 +40,28 @@ pub(super) struct Campaign {
     pub(super) created: Timestamp,
     pub(super) sent: Option<Timestamp>,
     pub(super) executions: u8,
-    /// Its own, or those that it is one of.
+    /// Of an execution: the number of executions of its parent.
     pub(super) executions_of_parent: u8,
     /// How many versions it has.
     pub(super) versions: u8,
     pub(super) is_from_dashboard: bool,
-    /// Of what it is an execution.
+    /// Of an execution: the id of its parent.
     pub(super) parent_id: Option<String>,
     /// Id and name of the flow that it is a node of.
     pub(super) flow: Option<(String, String)>,
-    /// For all that needs no name.
+    /// The seed of all other values.
     pub(super) random: u64,
 }
 
 impl Campaign {
-    /// "`id` (one a version)": never that of a campaign.
+    /// The id of this version, which differs from every campaign's.
     pub(super) fn version_id(&self) -> String {
         let Campaign { id, place, .. } = self;
         format!("{}{:02x}{}", &id[..8], 0xf0 + place.version, &id[10..])
     }
 
-    /// The days of `window` of which there are numbers, as a first and a last.
-    pub(super) fn days_with_stats(&self, window: &Window) -> Option<(Date, Date)> {
+    /// The first and the last day of `window` with numbers.
+    pub(super) fn days_with_stats(&self, window: &StatsWindow) -> Option<(Date, Date)> {
         let (first, last) = match (self.delivery_type, self.sent) {
             (DeliveryType::ApiTriggered, _) => return None,
             (_, Some(sent)) => (day(sent), day(sent).saturating_add(REACTION.days())),

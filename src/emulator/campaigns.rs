@@ -5,9 +5,9 @@ use jiff::civil::Date;
 /// Settings of the campaigns of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Campaigns {
-    /// How many a search without filters lists, below 2^23. A tenth as many more are archived.
+    /// How many a search without filters lists, below 2^23. A tenth of this number is archived in addition.
     pub count: u32,
-    /// Their delivery types, in turn; without any, all are [`DeliveryType::OneTime`].
+    /// Their delivery types, in turn; if empty, all are [`DeliveryType::OneTime`].
     pub delivery_types: Vec<DeliveryType>,
     /// They were created in the two years before this day, and recurring ones have run until then.
     pub created_before: Date,
@@ -56,17 +56,17 @@ pub enum DeliveryType {
     OneTime,
     /// At fixed times: has executions.
     Periodic,
-    /// By an event of a user: statistics for every window since it was created.
+    /// By an event of a user: has statistics for every window after its creation.
     EventTriggered,
     /// By an event of the business: has executions.
     BusinessEventTriggered,
     /// By a device.
     DeviceTriggered,
-    /// By a place.
+    /// By a location.
     LocationTriggered,
     /// A live activity.
     BroadcastLiveActivity,
-    /// By a request: has no statistics at all.
+    /// By an API request: has no statistics.
     ApiTriggered,
 }
 

@@ -1,6 +1,4 @@
-//! The account that `moesync demo` keeps the reports of.
-//!
-//! This file owns an example. It must not know anything that a real account has.
+//! The example account of `moesync demo`.
 
 use jiff::{
     SignedDuration,

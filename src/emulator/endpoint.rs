@@ -1,10 +1,8 @@
-//! The JSON APIs by path, in both versions.
-//!
-//! This file owns paths. It must not know requests or answers.
+//! The paths of the JSON APIs, in both versions.
 
 use crate::config::SourceKind;
 
-/// Campaign statistics. There is no other version of them.
+/// Campaign statistics, which have one version only.
 pub(super) const STATS: &str = "/core-services/v1/campaign-stats";
 pub(super) const SEARCH: &str = "/core-services/v1/campaigns/search";
 pub(super) const META: &str = "/core-services/v1/campaigns/meta";
@@ -12,7 +10,7 @@ pub(super) const EXECUTIONS: &str = "/core-services/v1/campaigns/{id}/executions
 pub(super) const SEARCH_V5: &str = "/v5/campaigns/search";
 pub(super) const META_V5: &str = "/v5/campaigns/meta";
 
-/// What is asked for, whatever the version. Rates are counted by it.
+/// A JSON API in all its versions. Rate limits apply to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Api {
     Stats,
@@ -21,7 +19,7 @@ pub(super) enum Api {
     Executions,
 }
 
-/// Which form of headers, fields and errors is used.
+/// The version of headers, fields and errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Version {
     V1,

@@ -1,7 +1,7 @@
 //! The tables inside archives: files, headings and rows as in real exports.
 //!
-//! MoEngage documents none of it; names and spellings are those that public parsers of real files expect. This file owns
-//! contents, the same for the same recipe in every process. It must not know archives, or who asks for one.
+//! MoEngage does not document them; names and spellings are those that public parsers of real files expect. This file
+//! must not know archive formats.
 
 use std::{
     fmt::{Display, Write as _},
@@ -173,7 +173,7 @@ impl Table {
         }
     }
 
-    /// A campaign that nothing but this archive tells of.
+    /// A campaign that exists in this archive only.
     fn invented(self, channel: &str, number: u64, date: Date, random: &mut Xoshiro256PlusPlus) -> Day {
         let (id, id_tail) = (random.next_u64(), random.next_u64() as u32);
         let mut below = |limit: u64| random.next_u64() % limit;

@@ -1,4 +1,4 @@
-//! The faults that the emulator can be told to show, and the rules that say which requests they strike.
+//! The faults that the emulator can show, and the rules that select the requests they strike.
 //!
 //! This file must not know how a fault is carried out.
 
@@ -57,11 +57,11 @@ pub struct Rule {
     /// Strikes only requests for this page of JSON, from 1: for statistics it follows from offset and limit. `None` is
     /// every request.
     pub page: Option<u64>,
-    /// How often it strikes; `None` is always.
+    /// How many requests it strikes; `None` is all.
     pub times: Option<u32>,
-    /// How many requests it lets pass before it begins.
+    /// How many matching requests pass before the first strike.
     pub skip: u32,
-    /// What it does.
+    /// The fault.
     pub fault: Fault,
 }
 
@@ -87,7 +87,7 @@ pub enum Fault {
     Html,
     /// 200 with a JSON error.
     JsonError,
-    /// 200 with nothing, said to be what was asked for.
+    /// 200 with an empty body and the content type of the true answer.
     Empty,
     /// The body ends too early, with the connection.
     Truncate {
@@ -96,7 +96,7 @@ pub enum Fault {
         /// What the headers say about the length.
         framing: Framing,
     },
-    /// The body trickles.
+    /// The body is sent slowly.
     Slow {
         /// How fast.
         bytes_per_second: NonZeroU32,
@@ -117,7 +117,7 @@ pub enum Fault {
     },
     /// 400, as for a file that isn't generated yet; of the JSON APIs, as for a wrong value.
     NotYet,
-    /// A redirect in place of an answer.
+    /// A redirect.
     Redirect {
         /// Where to.
         to: RedirectTo,
@@ -138,7 +138,7 @@ pub enum Fault {
     },
     /// 401, as for a wrong signature or password.
     Unauthorized,
-    /// The answer as it would be, with a `Date` that is off.
+    /// The true answer with a wrong `Date`.
     WrongDate {
         /// By how much; negative is in the past.
         offset: SignedDuration,
@@ -153,30 +153,30 @@ pub enum Fault {
     /// campaign is seen on no page, and the totals fall. A request for the first page restores it. Only for
     /// pages from the second.
     Shrink,
-    /// The last rows of the page are not shown. All other pages and the totals stay.
+    /// The last rows of the page are left out. All other pages and the totals stay.
     Hide {
         /// How many; `None` is all.
         rows: Option<u32>,
     },
-    /// The total names more than there are. Pages are counted by it. Only for statistics and executions.
+    /// The total is too large, and so is the number of pages. Only for statistics and executions.
     ExtraTotal {
         /// By how many.
         by: NonZeroU32,
     },
-    /// The first row of the page has one more field, `extra`, that JSON forbids or readers stumble over.
+    /// The first row of the page has one more field, `extra`, that JSON forbids or that parsers reject.
     OddJson(OddJson),
 }
 
 /// What `x-ratelimit-reset` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reset {
-    /// The second that is so long after the request.
+    /// The time of the request plus this span, in Unix seconds.
     After(SignedDuration),
-    /// That text, whatever it means.
+    /// This text.
     Text(String),
 }
 
-/// What is odd about a page of JSON.
+/// An unusual or invalid form of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OddJson {
     /// It begins with a byte order mark.
@@ -207,14 +207,14 @@ impl OddJson {
 /// How much of a body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// That many bytes, all but the last one at most.
+    /// This number of bytes, at most all but the last one.
     Bytes(u64),
-    /// That part of it, from 0 to 99.
+    /// This percentage of the body, from 0 to 99.
     Percent(u8),
 }
 
 impl Cut {
-    /// How many bytes of `size` that is; always fewer than all.
+    /// The number of bytes, less than `size`.
     pub(super) fn of(self, size: u64) -> u64 {
         let bytes = match self {
             Cut::Bytes(bytes) => bytes,
@@ -236,13 +236,13 @@ pub enum Framing {
     Close,
 }
 
-/// Where a redirect leads.
+/// The target of a redirect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedirectTo {
     /// To a presigned URL under `/storage/` that serves the archive of this request without a signature and refuses a
     /// request that carries one with 400, as S3 does. Only for requests that would be given an archive.
     Storage,
-    /// Anywhere.
+    /// To this URL.
     Url(Url),
 }
 
@@ -251,7 +251,7 @@ pub enum RedirectTo {
 pub enum ContentEncoding {
     /// The body is inside one more layer of gzip.
     Layer,
-    /// The body is sent as it is, and called encoded.
+    /// The body is not encoded; only the header is set.
     LabelOnly,
 }
 

@@ -17,19 +17,19 @@ use secrecy::ExposeSecret;
 
 use super::{
     Account,
+    api_error::ApiError,
     endpoint::{self, Api, Endpoint, Version},
-    json_checks::{Body, PageRange, Problem},
-    listings::{Listing, Page},
+    json_checks::{Body, InvalidField, PageRange},
+    listings::{Listing, ListingPage},
     lock::lock,
     rates::{Exceeded, Standing},
-    refusal::Refusal,
     responses::post_only,
     vendor::Vendor,
 };
 
 /// How many answers are kept to be replayed.
 const REPLAYED: usize = 10_000;
-type PageResult = Result<Page, Refusal>;
+type PageResult = Result<ListingPage, ApiError>;
 
 pub(super) fn routes() -> Router<Arc<Vendor>> {
     Router::new()
@@ -61,7 +61,7 @@ fn search(vendor: &Vendor, endpoint: Endpoint, headers: &HeaderMap, body: &[u8])
     }
     let key = headers.get("Idempotency-Key").and_then(|value| value.to_str().ok()).filter(|key| is_uuid_v4(key));
     let Some(key) = key else {
-        let problem = Problem::new("Idempotency-Key", "Idempotency-Key must be a UUID v4");
+        let problem = InvalidField::new("Idempotency-Key", "Idempotency-Key must be a UUID v4");
         return Err(admitted.refusal(StatusCode::BAD_REQUEST).because(problem));
     };
     let key = (admitted.account.app_id.clone(), key.to_ascii_lowercase());
@@ -103,7 +103,7 @@ async fn executions(
         let id = id.map(|Path(id)| id).unwrap_or_default();
         match vendor.library(admitted.account).executions(&id) {
             Ok(_) => Ok((Listing::Executions(id), range)),
-            Err(message) => Err(Problem::new("campaign_id", message)),
+            Err(message) => Err(InvalidField::new("campaign_id", message)),
         }
     })
 }
@@ -116,8 +116,8 @@ struct Admitted<'a> {
 }
 
 impl<'a> Admitted<'a> {
-    fn of(vendor: &'a Vendor, endpoint: Endpoint, headers: &HeaderMap) -> Result<Admitted<'a>, Refusal> {
-        let refused = || Refusal::of(endpoint, StatusCode::UNAUTHORIZED);
+    fn of(vendor: &'a Vendor, endpoint: Endpoint, headers: &HeaderMap) -> Result<Admitted<'a>, ApiError> {
+        let refused = || ApiError::of(endpoint, StatusCode::UNAUTHORIZED);
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let authorization = header("Authorization").ok_or_else(refused)?;
         let account = vendor.accounts.iter().find(|account| {
@@ -134,13 +134,13 @@ impl<'a> Admitted<'a> {
         match vendor.rates.take(&account.app_id, endpoint.api, vendor.now()) {
             Ok(standing) => Ok(Admitted { account, endpoint, standing }),
             Err(Exceeded { standing, wait }) => {
-                Err(Refusal::of(endpoint, StatusCode::TOO_MANY_REQUESTS).at(standing).again_after(wait))
+                Err(ApiError::of(endpoint, StatusCode::TOO_MANY_REQUESTS).at(standing).again_after(wait))
             }
         }
     }
 
-    fn refusal(&self, status: StatusCode) -> Refusal {
-        Refusal::of(self.endpoint, status).at(self.standing)
+    fn refusal(&self, status: StatusCode) -> ApiError {
+        ApiError::of(self.endpoint, status).at(self.standing)
     }
 
     /// The page that a body asks for, as `check` understands it.
@@ -148,18 +148,18 @@ impl<'a> Admitted<'a> {
         &self,
         headers: &HeaderMap,
         body: &[u8],
-        check: impl FnOnce(&Body) -> Result<(Listing, PageRange), Problem>,
+        check: impl FnOnce(&Body) -> Result<(Listing, PageRange), InvalidField>,
     ) -> PageResult {
         let refused = |problem| self.refusal(StatusCode::BAD_REQUEST).because(problem);
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
         if !media_type.eq_ignore_ascii_case("application/json") {
-            return Err(refused(Problem::new("Content-Type", "Content-Type must be application/json")));
+            return Err(refused(InvalidField::new("Content-Type", "Content-Type must be application/json")));
         }
         let body = Body::read(body).map_err(refused)?;
         let page = body.request_id().and_then(|request_id| {
             let (listing, range) = check(&body)?;
-            Ok(Page {
+            Ok(ListingPage {
                 app_id: self.account.app_id.clone(),
                 endpoint: self.endpoint,
                 listing,

@@ -1,8 +1,6 @@
-//! What the JSON APIs ask of a request's body, after the vendor's documents 002, 003 and 004, and its OpenAPI
-//! description.
+//! The rules for the bodies of JSON requests, after the vendor's documents 002, 003 and 004, and its OpenAPI description.
 //!
-//! This file owns the keys, their ranges and the words in which one is refused. It must not know the data or how a
-//! refusal is dressed.
+//! This file owns the keys, their ranges and the messages of refusals. It must not know the data or the form of errors.
 
 use jiff::{
     Timestamp,
@@ -14,25 +12,25 @@ use serde_json::{Map, Value};
 use super::{
     campaigns::DeliveryType,
     endpoint::{Api, Endpoint, Version},
-    selection::{Attribution, CHANNELS, Metric, STATUSES, Search, Window},
+    selection::{Attribution, CHANNELS, Metric, STATUSES, Search, StatsWindow},
 };
 
 /// A longer window is refused: "the difference … must not exceed 30 days".
 const LONGEST_WINDOW: i32 = 30;
-/// So many ids at most.
+/// The most ids in a request.
 const MOST_IDS: usize = 10;
 
-/// What is wrong with a request.
+/// The reason why a request is refused.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct InvalidField {
     /// The key.
     pub(super) target: String,
     pub(super) message: String,
 }
 
-impl Problem {
-    pub(super) fn new(target: &str, message: impl Into<String>) -> Problem {
-        Problem { target: target.to_owned(), message: message.into() }
+impl InvalidField {
+    pub(super) fn new(target: &str, message: impl Into<String>) -> InvalidField {
+        InvalidField { target: target.to_owned(), message: message.into() }
     }
 }
 
@@ -49,11 +47,11 @@ pub(super) struct PageRange {
 pub(super) struct Body(Map<String, Value>);
 
 impl Body {
-    pub(super) fn read(bytes: &[u8]) -> Result<Body, Problem> {
+    pub(super) fn read(bytes: &[u8]) -> Result<Body, InvalidField> {
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(object)) => Ok(Body(object)),
-            Ok(_) => Err(Problem::new("body", "the body must be a JSON object")),
-            Err(error) => Err(Problem::new("body", format!("the body must be JSON: {error}"))),
+            Ok(_) => Err(InvalidField::new("body", "the body must be a JSON object")),
+            Err(error) => Err(InvalidField::new("body", format!("the body must be JSON: {error}"))),
         }
     }
 
@@ -62,14 +60,14 @@ impl Body {
         self.0.get("request_id").and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
-    pub(super) fn request_id(&self) -> Result<String, Problem> {
+    pub(super) fn request_id(&self) -> Result<String, InvalidField> {
         self.required("request_id", "a string that isn't empty", |id| {
             id.as_str().filter(|id| !id.is_empty()).map(str::to_owned)
         })
     }
 
     /// `offset` and `limit`, as statistics have them.
-    pub(super) fn range_by_offset(&self) -> Result<PageRange, Problem> {
+    pub(super) fn range_by_offset(&self) -> Result<PageRange, InvalidField> {
         Ok(PageRange {
             offset: self.optional("offset", "a whole number from 0", Value::as_u64)?.unwrap_or(0),
             limit: self.optional("limit", "a whole number from 1 to 10", |n| within(n, 1, 10))?.unwrap_or(10),
@@ -77,22 +75,22 @@ impl Body {
     }
 
     /// `page` and `limit`, as the listings have them.
-    pub(super) fn range_by_page(&self) -> Result<PageRange, Problem> {
+    pub(super) fn range_by_page(&self) -> Result<PageRange, InvalidField> {
         let limit = self.required("limit", "a whole number from 1 to 15", |n| within(n, 1, 15))?;
         let page = self.required("page", "a whole number from 1", |n| within(n, 1, u64::from(u32::MAX)))?;
         Ok(PageRange { offset: (page - 1) * limit, limit })
     }
 
-    pub(super) fn window(&self) -> Result<Window, Problem> {
+    pub(super) fn window(&self) -> Result<StatsWindow, InvalidField> {
         let date = |key| self.required(key, "a date as YYYY-MM-DD", |text| date("%Y-%m-%d", text));
         let (from, to) = (date("start_date")?, date("end_date")?);
         if from > to {
-            return Err(Problem::new("end_date", "end_date must not be before start_date"));
+            return Err(InvalidField::new("end_date", "end_date must not be before start_date"));
         }
         if (to - from).get_days() > LONGEST_WINDOW {
-            return Err(Problem::new("end_date", "start_date and end_date must be at most 30 days apart"));
+            return Err(InvalidField::new("end_date", "start_date and end_date must be at most 30 days apart"));
         }
-        Ok(Window {
+        Ok(StatsWindow {
             from,
             to,
             attribution: self.required(
@@ -115,7 +113,7 @@ impl Body {
 
     /// What a search or its metadata twin is asked for. Version 5 renames filters, and a filter by the old name
     /// `delivery_type` finds nothing there.
-    pub(super) fn search(&self, endpoint: Endpoint) -> Result<Search, Problem> {
+    pub(super) fn search(&self, endpoint: Endpoint) -> Result<Search, InvalidField> {
         let flag = |key| self.optional(key, "true or false", Value::as_bool).map(Option::unwrap_or_default);
         let fields = self.object("campaign_fields")?.unwrap_or_default();
         let list = |key| fields.optional(key, "a list of strings", strings).map(Option::unwrap_or_default);
@@ -145,7 +143,7 @@ impl Body {
     }
 
     /// The first and the last instant's day of a range.
-    fn created_date(&self, endpoint: Endpoint) -> Result<(Date, Date), Problem> {
+    fn created_date(&self, endpoint: Endpoint) -> Result<(Date, Date), InvalidField> {
         let expected = match endpoint.version {
             Version::V1 => "a date as YYYY-MM-DD or DD-MM-YYYY",
             Version::V5 => "a date-time as YYYY-MM-DDTHH:MM:SS",
@@ -158,13 +156,13 @@ impl Body {
         };
         let (from, to) = (date("from_date")?, date("to_date")?);
         match from > to {
-            true => Err(Problem::new("to_date", "to_date must not be before from_date")),
+            true => Err(InvalidField::new("to_date", "to_date must not be before from_date")),
             false => Ok((from, to)),
         }
     }
 
-    /// What no document of that API names, and what only an older one does. It is let through: the real API ignores it too,
-    /// so that only this list shows a client that it asks for something in vain.
+    /// Fields that no document of the API names, and forms of older documents. MoEngage ignores them without an error, so
+    /// only this list shows that a client sends them.
     pub(super) fn oddities(&self, endpoint: Endpoint) -> Vec<String> {
         const PAGED: [&str; 3] = ["request_id", "limit", "page"];
         let mut odd = Vec::new();
@@ -207,7 +205,7 @@ impl Body {
         odd
     }
 
-    fn object(&self, key: &str) -> Result<Option<Body>, Problem> {
+    fn object(&self, key: &str) -> Result<Option<Body>, InvalidField> {
         self.optional(key, "an object", |value| value.as_object().cloned().map(Body))
     }
 
@@ -216,18 +214,23 @@ impl Body {
         key: &str,
         expected: &str,
         read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Result<Option<T>, Problem> {
+    ) -> Result<Option<T>, InvalidField> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(_) => self.required(key, expected, read).map(Some),
         }
     }
 
-    fn required<T>(&self, key: &str, expected: &str, read: impl FnOnce(&Value) -> Option<T>) -> Result<T, Problem> {
+    fn required<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<T, InvalidField> {
         // Seed document 003, "400": these very words.
         let value = self.0.get(key).filter(|value| !value.is_null());
-        let value = value.ok_or_else(|| Problem::new(key, format!("{key} key is mandatory field")))?;
-        read(value).ok_or_else(|| Problem::new(key, format!("{key} must be {expected}")))
+        let value = value.ok_or_else(|| InvalidField::new(key, format!("{key} key is mandatory field")))?;
+        read(value).ok_or_else(|| InvalidField::new(key, format!("{key} must be {expected}")))
     }
 }
 
@@ -254,11 +257,11 @@ fn strings(list: &Value) -> Option<Vec<String>> {
 }
 
 /// `given` in the spelling of `words`; the vendor's own client has other capitals than its document.
-fn known(key: &str, given: Vec<String>, words: &[&'static str]) -> Result<Vec<&'static str>, Problem> {
+fn known(key: &str, given: Vec<String>, words: &[&'static str]) -> Result<Vec<&'static str>, InvalidField> {
     let known = |word: &String| words.iter().find(|known| known.eq_ignore_ascii_case(word)).copied();
     given
         .iter()
-        .map(|word| known(word).ok_or_else(|| Problem::new(key, format!("{key} must be {}", one_of(words)))))
+        .map(|word| known(word).ok_or_else(|| InvalidField::new(key, format!("{key} must be {}", one_of(words)))))
         .collect()
 }
 

@@ -13,12 +13,12 @@ use super::{
     campaign::{Campaign, CampaignAt},
     campaigns::{Campaigns, DeliveryType},
     numbers::{Day, instant},
-    selection::{Attribution, Metric, Search, Window},
+    selection::{Attribution, Metric, Search, StatsWindow},
 };
 
 /// "Covers Push, Email and SMS only."
 const SEARCHED: [&str; 3] = ["EMAIL", "PUSH", "SMS"];
-/// What metadata has beside them.
+/// The channels that metadata has in addition.
 const OTHERS: [&str; 4] = ["WHATSAPP", "FACEBOOK", "GOOGLE_ADS", "CONNECTOR"];
 /// Where campaigns have executions, if they were made through the API.
 const WITH_EXECUTIONS: [&str; 2] = ["EMAIL", "PUSH"];
@@ -34,7 +34,7 @@ const THEMES: [&str; 6] = [
 ];
 const NODES_OF_A_FLOW: u32 = 4;
 
-/// Which parts of a library are looked at, beside what is live.
+/// The parts of a library that a listing includes, besides live campaigns.
 #[derive(Debug, Clone, Copy)]
 struct Parts {
     archived: bool,
@@ -73,7 +73,7 @@ impl Library<'_> {
     }
 
     /// The campaigns and executions that have numbers in `window`.
-    pub(super) fn with_stats(&self, window: &Window) -> Vec<CampaignAt> {
+    pub(super) fn with_stats(&self, window: &StatsWindow) -> Vec<CampaignAt> {
         let has = |campaign: &Campaign| campaign.days_with_stats(window).is_some();
         if window.campaign_ids.is_empty() {
             return self.all(Parts::WITH_STATS).filter(has).map(|campaign| campaign.place).collect();
@@ -89,7 +89,7 @@ impl Library<'_> {
     ///
     /// # Errors
     ///
-    /// Why there can be none.
+    /// The reason why the campaign has no executions.
     pub(super) fn executions(&self, id: &str) -> Result<Vec<CampaignAt>, &'static str> {
         let parent = self.of_id(id).ok_or("no campaign has this id")?;
         if !parent.delivery_type.recurs() || parent.place.execution > 0 {
@@ -107,7 +107,7 @@ impl Library<'_> {
     /// What was sent from `from` to `to` through `channel`, by nodes of flows or by other campaigns: one for each campaign
     /// and day, as the statistics of that day count it.
     pub(super) fn days(&self, channel: &str, is_flow: bool, from: Date, to: Date) -> impl Iterator<Item = Day> {
-        let window = Window {
+        let window = StatsWindow {
             from,
             to,
             attribution: Attribution::ClickThrough,
@@ -210,7 +210,7 @@ impl Library<'_> {
             () if delivery_type.recurs() && !is_from_dashboard => &WITH_EXECUTIONS,
             () => &SEARCHED,
         };
-        // As an ObjectId: the time, then what tells apart, then a count.
+        // As an ObjectId: the time, then a discriminator, then a count.
         let id = |execution: u8| {
             format!("{:08x}{execution:02x}{}{index:06x}", created.as_second() as u32, hex::encode(&digest[..4]))
         };

@@ -16,6 +16,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
+    api_error::ApiError,
     campaign::CampaignAt,
     endpoint::{Endpoint, Version},
     faults::{Fault, OddJson},
@@ -23,27 +24,26 @@ use super::{
     library::Library,
     lock::lock,
     rates::Standing,
-    refusal::Refusal,
-    selection::{Search, Window},
+    selection::{Search, StatsWindow},
 };
 
-/// How many listings stay selected, so that a page doesn't go through all campaigns again.
+/// How many listings are cached, so that a page does not search all campaigns again.
 const SELECTED: usize = 8;
-/// Stands in a page for what no JSON value can be, until the page is text.
+/// A placeholder in a page for text that no JSON value can hold.
 const ODD: &str = "\u{1}odd\u{1}";
 
 /// The rows that a request asks for, over all pages.
 #[derive(Debug, Clone)]
 pub(super) enum Listing {
-    Stats(Window),
+    Stats(StatsWindow),
     Campaigns(Box<Search>),
     /// Of the campaign with this id.
     Executions(String),
 }
 
-/// One page of a listing, which stands for the answer until it is sent.
+/// One page of a listing. It stands for the answer until `answer.rs` sends it.
 #[derive(Debug, Clone)]
-pub(super) struct Page {
+pub(super) struct ListingPage {
     pub(super) app_id: String,
     pub(super) endpoint: Endpoint,
     pub(super) listing: Listing,
@@ -53,37 +53,37 @@ pub(super) struct Page {
     pub(super) oddities: Vec<String>,
 }
 
-impl IntoResponse for Page {
+impl IntoResponse for ListingPage {
     fn into_response(self) -> Response {
         Extension(self).into_response()
     }
 }
 
-/// What happened to a listing while it was paged through.
+/// How a fault has changed a listing since its first page.
 #[derive(Debug, Clone, Copy, Default)]
 struct Drift {
-    /// How many places everything has moved back, so that pages repeat what came before.
+    /// By how many rows pages repeat earlier ones.
     repeated: u64,
-    /// How many campaigns at the front are gone.
+    /// How many campaigns at the front were removed.
     gone: u64,
 }
 
-/// What is remembered of listings between their pages, by [`Page::key`], and of answers by their idempotency key.
+/// Listings between the requests for their pages, by [`ListingPage::key`], and answers by their idempotency key.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
     selected: Mutex<VecDeque<(String, Arc<Vec<CampaignAt>>)>>,
     drifts: Mutex<HashMap<String, Drift>>,
     /// By app id and `Idempotency-Key`, oldest first.
-    pub(super) replays: Mutex<VecDeque<((String, String), Page)>>,
+    pub(super) replays: Mutex<VecDeque<((String, String), ListingPage)>>,
 }
 
-impl Page {
+impl ListingPage {
     /// From 1.
     pub(super) fn number(&self) -> u64 {
         self.range.offset / self.range.limit + 1
     }
 
-    /// How its request stands with the rate.
+    /// The rate limit after its request.
     pub(super) fn standing(&self) -> Standing {
         self.standing
     }
@@ -94,8 +94,8 @@ impl Page {
     }
 
     /// The refusal with `status` that its request could have had instead.
-    pub(super) fn refusal(&self, status: StatusCode) -> Refusal {
-        Refusal::of(self.endpoint, status).to(&self.request_id).at(self.standing)
+    pub(super) fn refusal(&self, status: StatusCode) -> ApiError {
+        ApiError::of(self.endpoint, status).to(&self.request_id).at(self.standing)
     }
 
     /// The same for all pages of a listing.
@@ -185,7 +185,7 @@ impl Page {
             Listing::Campaigns(search) => library.search(search),
             Listing::Executions(id) => library.executions(id).unwrap_or_default(),
         };
-        // These are found by id, and would drive out what is found by looking at all.
+        // These are found by id, and would evict listings that need a search.
         if matches!(&self.listing, Listing::Executions(_))
             || matches!(&self.listing, Listing::Stats(window) if !window.campaign_ids.is_empty())
         {

@@ -1,15 +1,15 @@
-//! A pretend MoEngage over real HTTP: what `moesync emulate`, `moesync demo` and the tests speak to.
+//! A pretend MoEngage over real HTTP, for `moesync emulate`, `moesync demo` and the tests.
 //!
 //! This folder owns the vendor's side of the public contract and every way in which a vendor can misbehave. It must
-//! not know the client: names and signatures are worked out here a second time, from the vendor's documents, so that
-//! a misreading on one side shows as a failure and not as agreement. Only data types and the calendar are shared.
+//! not know the client: names and signatures are derived here a second time, from the vendor's documents, so that a
+//! misreading on one side fails a test. Only data types and the calendar are shared.
 
 mod answer;
+mod api_error;
 mod archive_api;
 mod archives;
 mod campaign;
 mod campaigns;
-mod delivery;
 mod demo;
 mod endpoint;
 mod exports;
@@ -22,7 +22,6 @@ mod lock;
 mod numbers;
 mod rates;
 mod recipe;
-mod refusal;
 mod request_log;
 mod responses;
 mod rows;
@@ -31,6 +30,7 @@ mod rules;
 mod selection;
 mod server;
 mod storage;
+mod transmission;
 mod vendor;
 mod wire;
 
@@ -59,16 +59,16 @@ pub struct Account {
     pub secret_key: SecretString,
     /// The Basic password of the JSON APIs.
     pub api_key: SecretString,
-    /// What the account generates.
+    /// The reports that it generates.
     pub reports: Vec<EmulatedReport>,
-    /// What the JSON APIs tell of.
+    /// The campaigns that the JSON APIs list.
     pub campaigns: Campaigns,
 }
 
-/// A series that the emulator generates.
+/// A report that the emulator generates.
 #[derive(Debug, Clone)]
 pub struct EmulatedReport {
-    /// Which API serves it.
+    /// The API that serves it.
     pub source: SourceKind,
     /// The name in the dashboard (`campaign_report`); elsewhere a label.
     pub name: String,
@@ -76,17 +76,17 @@ pub struct EmulatedReport {
     pub schedule: Schedule,
     /// The zone of the schedule and of the dates in file names.
     pub timezone: TimeZone,
-    /// What follows the date in the file name (`campaign_report`), normally `.zip`.
+    /// The end of the file name after the date (`campaign_report`), normally `.zip`.
     pub suffix: String,
     /// The first date that was generated; `None` is always.
     pub first_date: Option<Date>,
     /// How long after generation a file is first served. It doesn't defer expiry.
     pub publish_delay: SignedDuration,
-    /// Which request for a published file is the first to get it: 1 is at once, 3 refuses two as not generated.
+    /// The first request for a published file that succeeds: 1 refuses none, 3 refuses two as not generated.
     pub appears_at_request: u32,
     /// About how large an archive is, in bytes.
     pub bytes: u64,
-    /// What the archive is, whatever its name and headers say.
+    /// The format of the archive. Its name and headers may differ.
     pub container: Container,
     /// How the tables in it are written.
     pub csv: Csv,
@@ -123,16 +123,16 @@ impl Default for Csv {
     }
 }
 
-/// Tells the emulator the time. Everything follows from it: what is generated, what is expired, each `Date` header.
+/// The emulator's time. It decides which reports are generated and expired, and each `Date` header.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// What an emulator is to be.
+/// Settings of an emulator.
 pub struct Options {
     /// The accounts; their app ids differ.
     pub accounts: Vec<Account>,
-    /// What all contents follow from, together with app id and file name or campaign.
+    /// Determines all contents, together with app id and file name or campaign.
     pub seed: u64,
-    /// Misbehaviour from the start.
+    /// The rules at the start.
     pub faults: Vec<Rule>,
     /// The emulator's time.
     pub clock: Clock,
@@ -150,7 +150,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// A running emulator. Dropping it ends it at once, open connections included.
+/// A running emulator. Dropping it closes its port and all connections immediately.
 #[derive(Debug)]
 pub struct Emulator {
     url: Url,
@@ -184,41 +184,40 @@ pub async fn run(listener: TcpListener, options: Options, shutdown: impl Future)
 }
 
 impl Emulator {
-    /// The base URL under which it is reached: what `base_url` of a workspace is set to.
+    /// The base URL, for `base_url` of a workspace.
     pub fn url(&self) -> Url {
         self.url.clone()
     }
 
-    /// The newest 100,000 requests, oldest first. One is there as soon as its answer begins.
+    /// The newest 100,000 requests, oldest first. A request is added when its answer begins.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.vendor.log.requests()
     }
 
-    /// What has come for `api` so far, of the newest 100,000 requests.
+    /// The requests for `api` among the newest 100,000.
     pub fn traffic(&self, api: SourceKind) -> Traffic {
         self.vendor.log.traffic(api)
     }
 
-    /// Restates all statistics: conversions have arrived late, of every day that anybody asks for.
+    /// Restates the statistics of every day, as late conversions do.
     pub fn restate(&self) {
         self.vendor.restate();
     }
 
-    /// Misbehaves by `rule` too, after the rules that are there.
+    /// Adds `rule` after the existing rules.
     pub fn add_fault(&self, rule: Rule) {
         self.vendor.rules.add(rule);
     }
 
-    /// Behaves again.
+    /// Removes all rules.
     pub fn clear_faults(&self) {
         self.vendor.rules.clear();
     }
 
-    /// Ends the emulator, and returns once its port is free. Open connections are closed wherever they stand: a
-    /// stalled answer would never end by itself.
+    /// Ends the emulator, and returns once its port is free. Open connections are closed: a stalled answer never ends.
     pub async fn shutdown(mut self) {
         self.server.abort();
-        // Being cancelled is the expected end of the task, and a panic in it has been reported already.
+        // Cancellation is the expected end of the task; a panic in it was already reported.
         let _ = (&mut self.server).await;
     }
 }

@@ -7,10 +7,10 @@ use rand::{Rng as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 
 use super::{
     campaign::Campaign,
-    selection::{Metric, Window},
+    selection::{Metric, StatsWindow},
 };
 
-/// How the numbers of a campaign are taken apart.
+/// The dimensions of a campaign's numbers.
 pub(super) struct Axes {
     pub(super) platforms: &'static [&'static str],
     pub(super) locales: &'static [&'static str],
@@ -18,7 +18,7 @@ pub(super) struct Axes {
 }
 
 /// The numbers of each platform, of these each locale, of these each variation.
-pub(super) fn leaves(campaign: &Campaign, window: &Window, restated: u32) -> (Axes, Vec<Numbers>) {
+pub(super) fn leaves(campaign: &Campaign, window: &StatsWindow, restated: u32) -> (Axes, Vec<Numbers>) {
     let random = campaign.random;
     let axes = Axes {
         platforms: if campaign.channel == "PUSH" { &["android", "ios"] } else { &["web"] },
@@ -46,9 +46,8 @@ pub(super) struct Day {
 }
 
 impl Day {
-    /// `window` says what is counted.
-    pub(super) fn of(campaign: &Campaign, date: Date, window: &Window) -> Day {
-        let window = Window { from: date, to: date, ..window.clone() };
+    pub(super) fn of(campaign: &Campaign, date: Date, window: &StatsWindow) -> Day {
+        let window = StatsWindow { from: date, to: date, ..window.clone() };
         let (axes, leaves) = leaves(campaign, &window, 0);
         let of_platform = |leaves: &[Numbers]| {
             leaves.iter().fold(Numbers::default(), |mut sum, leaf| {
@@ -70,7 +69,7 @@ impl Day {
     }
 }
 
-/// What is counted, each a share of one before.
+/// The counts of a funnel, each a share of an earlier one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Numbers {
     pub(super) attempted: u64,
@@ -93,7 +92,7 @@ impl AddAssign for Numbers {
 }
 
 /// The numbers of one platform, locale and variation: the sum of its days.
-fn numbers(campaign: &Campaign, window: &Window, restated: u32, leaf: u64) -> Numbers {
+fn numbers(campaign: &Campaign, window: &StatsWindow, restated: u32, leaf: u64) -> Numbers {
     let mut sum = Numbers::default();
     let Some((first, last)) = campaign.days_with_stats(window) else { return sum };
     for date in first.series(1.day()).take_while(|date| *date <= last) {

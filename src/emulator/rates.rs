@@ -1,7 +1,7 @@
-//! How often a workspace may ask the JSON APIs.
+//! The rate limits of the JSON APIs for each workspace.
 //!
 //! This file owns the limits and the counting, in sliding windows: the strictest reading of "100 a minute". It must not
-//! know how a refusal looks.
+//! know the form of a refusal.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -49,7 +49,7 @@ impl Standing {
     }
 }
 
-/// One request too many.
+/// A request above a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exceeded {
     pub(super) standing: Standing,
@@ -73,7 +73,7 @@ impl Rates {
         let mut taken = lock(&self.0);
         let taken = taken.entry((app_id.to_owned(), api)).or_default();
         let age = |at: &Timestamp| now.duration_since(*at);
-        // A clock that was set back has no past.
+        // After the clock was set back, later requests do not count.
         taken.retain(|at| (SignedDuration::ZERO..SignedDuration::from_secs(longest)).contains(&age(at)));
         let exceeded = limits.iter().filter_map(|(limit, seconds)| {
             let oldest = taken.get(taken.len().checked_sub(*limit as usize)?)?;
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_hour_holds_six_thousand_requests_whatever_a_minute_would() {
+    fn an_hour_holds_at_most_six_thousand_requests() {
         let rates = Rates::default();
         let at = |number: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_millis(600 * number);
         // As fast as a minute allows: the hour is full when it is over.

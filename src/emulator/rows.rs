@@ -10,7 +10,7 @@ use super::{
     endpoint::{Api, Endpoint, Version},
     library::{Library, seconds},
     numbers::{Axes, Numbers, leaves, percentage},
-    selection::Window,
+    selection::StatsWindow,
 };
 
 impl Library<'_> {
@@ -133,7 +133,7 @@ impl Library<'_> {
 
     /// The numbers of `window`, after the vendor's sample, with its id. `restated` is how often conversions
     /// have come in late.
-    pub(super) fn stats(&self, place: CampaignAt, window: &Window, restated: u32) -> (String, Value) {
+    pub(super) fn stats(&self, place: CampaignAt, window: &StatsWindow, restated: u32) -> (String, Value) {
         let campaign = self.campaign(place);
         let (Axes { platforms, locales, variations }, leaves) = leaves(&campaign, window, restated);
         // Of every axis the sum comes first, and then the parts, should there be any.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::config::SourceKind;
 
-/// What a request would be given if nothing struck it.
+/// The kind of answer that a request gets without a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gets {
     Archive,
@@ -25,12 +25,12 @@ pub(super) enum Gets {
 #[derive(Debug)]
 pub(super) struct Rules(Mutex<Vec<(Rule, u64)>>);
 
-/// What strikes one request.
+/// The faults that strike one request.
 #[derive(Debug, Default)]
 pub(super) struct Struck {
     /// The fault, which is never [`Fault::WrongDate`].
     pub(super) fault: Option<Fault>,
-    /// What is added to the `Date` header.
+    /// Is added to the `Date` header.
     pub(super) date_offset: Option<SignedDuration>,
 }
 
@@ -47,7 +47,7 @@ impl Rules {
         lock(&self.0).clear();
     }
 
-    /// Decides and counts what strikes a request for the decoded `path` of `api`.
+    /// Decides and counts the faults that strike a request for the decoded `path` of `api`.
     pub(super) fn strike(&self, path: &str, api: Option<SourceKind>, gets: Gets) -> Struck {
         let mut struck = Struck::default();
         for (rule, met) in lock(&self.0).iter_mut() {

@@ -50,31 +50,31 @@ impl Attribution {
     }
 }
 
-/// Whether each time counts, or each user.
+/// Whether each event counts, or each user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Metric {
     Total,
     Unique,
 }
 
-/// Of what statistics are asked for.
+/// The statistics that a request asks for.
 #[derive(Debug, Clone)]
-pub(super) struct Window {
+pub(super) struct StatsWindow {
     pub(super) from: Date,
     /// Not before `from`; within the window.
     pub(super) to: Date,
     pub(super) attribution: Attribution,
     pub(super) metric: Metric,
-    /// None is all.
+    /// Empty is all.
     pub(super) campaign_ids: Vec<String>,
 }
 
-/// Which campaigns are searched for. What is empty asks for nothing.
+/// The filters of a search. An empty filter passes everything.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Search {
     pub(super) channels: Vec<&'static str>,
     pub(super) created_by: Vec<String>,
-    /// Both days within.
+    /// The first and the last day.
     pub(super) created: Option<(Date, Date)>,
     pub(super) delivery_types: Vec<&'static str>,
     /// Of campaigns, or of versions where these are listed.
@@ -84,9 +84,9 @@ pub(super) struct Search {
     pub(super) tags: Vec<String>,
     pub(super) children: bool,
     pub(super) archived: bool,
-    /// Also those that a search doesn't cover.
+    /// Includes the channels that a search does not cover.
     pub(super) every_channel: bool,
-    /// Each version of a campaign for itself.
+    /// Lists each version of a campaign.
     pub(super) versions: bool,
     /// A filter that nothing passes.
     pub(super) nothing: bool,

@@ -1,6 +1,6 @@
-//! The object storage that the emulator hands over to when told to redirect.
+//! The object storage that redirects lead to.
 //!
-//! This file owns presigned URLs. Such storage is a third party's, so it must not know the account's keys.
+//! This file owns presigned URLs. The storage is a third party's, so it must not know the account's keys.
 
 use std::{io, sync::Arc};
 
@@ -25,12 +25,12 @@ pub(super) fn routes() -> Router<Arc<Vendor>> {
     Router::new().route("/storage/{token}", get_only(object))
 }
 
-/// Whether the storage answers for that path.
+/// Whether the storage serves `path`.
 pub(super) fn serves(path: &str) -> bool {
     path.starts_with(FOLDER)
 }
 
-/// Makes the archive available, and names the URL: under the host by which the client came, else without one.
+/// Makes the archive available and returns its URL, with the request's host if it has one.
 pub(super) fn hand_over(vendor: &Vendor, recipe: Recipe, host: Option<HeaderValue>) -> io::Result<HeaderValue> {
     let (token, signature) = (vendor.archives.token("object", &recipe), vendor.archives.token("presigned", &recipe));
     lock(&vendor.handed_over).insert(token.clone(), recipe);

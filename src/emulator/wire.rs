@@ -1,4 +1,4 @@
-//! A TCP connection that can be told to break.
+//! A TCP connection that breaks on command.
 //!
 //! This file owns how a connection ends. It must not know HTTP: the answering code decides when a connection ends.
 
@@ -31,7 +31,7 @@ impl Breaker {
         self.0.store(CLOSING, Ordering::Release);
     }
 
-    /// Ends the connection with a reset (RST); what the peer hasn't read by then may be lost to it.
+    /// Ends the connection with a reset (RST). The peer may lose bytes that it has not read.
     pub(super) fn reset(&self) {
         self.0.store(RESETTING, Ordering::Release);
     }
@@ -41,7 +41,7 @@ impl Breaker {
     }
 }
 
-/// A stream that ends when its [`Breaker`] says so.
+/// A stream that its [`Breaker`] can end.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,

@@ -1,6 +1,6 @@
-//! Sends archives and pages: whole, or in whichever way a fault wants them.
+//! Sends archives and pages: whole, or changed by a fault.
 //!
-//! This file owns bodies and the headers that describe them. It must not know who asked or which rule struck.
+//! This file owns bodies and the headers that describe them. It must not know requests or rules.
 
 use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -17,15 +17,15 @@ use super::{
     wire::Breaker,
 };
 
-/// The most that is read and sent at once, in bytes.
+/// The most bytes that are read and sent in one piece.
 const PIECE: u64 = 256 << 10;
 
-/// How one body is sent: whole and well, unless it says otherwise.
+/// How one body is sent.
 #[derive(Debug)]
-pub(super) struct Delivery {
+pub(super) struct Transmission {
     pub(super) content_type: HeaderValue,
     pub(super) framing: Framing,
-    /// After how many bytes what happens; `None` is the ordinary end.
+    /// After how many bytes the body ends, and how; `None` is the ordinary end.
     pub(super) end: Option<(u64, End)>,
     /// Which bits of which byte are inverted.
     pub(super) flip: Option<(u64, u8)>,
@@ -33,10 +33,10 @@ pub(super) struct Delivery {
     pub(super) content_encoding: Option<ContentEncoding>,
 }
 
-impl Delivery {
-    /// Whole and well.
-    pub(super) fn of(content_type: &'static str) -> Delivery {
-        Delivery {
+impl Transmission {
+    /// The whole body, unchanged.
+    pub(super) fn of(content_type: &'static str) -> Transmission {
+        Transmission {
             content_type: HeaderValue::from_static(content_type),
             framing: Framing::default(),
             end: None,
@@ -47,10 +47,10 @@ impl Delivery {
     }
 }
 
-/// What happens in place of an ordinary end.
+/// An end of a body that a fault causes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum End {
-    /// Nothing, for ever.
+    /// No further bytes on an open connection.
     Stall,
     /// The connection is closed.
     Close,
@@ -63,7 +63,11 @@ pub(super) enum End {
 /// # Errors
 ///
 /// When temporary files fail.
-pub(super) async fn send(archive: Arc<Archive>, delivery: Delivery, breaker: Breaker) -> io::Result<Response<Body>> {
+pub(super) async fn send(
+    archive: Arc<Archive>,
+    delivery: Transmission,
+    breaker: Breaker,
+) -> io::Result<Response<Body>> {
     let archive = match delivery.content_encoding {
         Some(ContentEncoding::Layer) => Arc::new(archive.gzipped().await?),
         Some(ContentEncoding::LabelOnly) | None => archive,
@@ -90,7 +94,7 @@ pub(super) async fn send(archive: Arc<Archive>, delivery: Delivery, breaker: Bre
 
 struct Sending {
     archive: Arc<Archive>,
-    delivery: Delivery,
+    delivery: Transmission,
     breaker: Breaker,
     at: u64,
 }
@@ -107,7 +111,7 @@ impl Sending {
                         End::Close => self.breaker.close(),
                         End::Reset => self.breaker.reset(),
                     }
-                    // The connection breaks under this answer, or the client gives up.
+                    // The connection breaks, or the client gives up.
                     std::future::pending().await
                 }
             };
@@ -141,7 +145,7 @@ mod tests {
     async fn a_slow_answer_is_whole_and_takes_as_long_as_its_rate_says() {
         for (rate, size) in [(3, 700), (1000, 20_000)] {
             let truth = Bytes::from_iter((0..size).map(|n: u32| n as u8));
-            let slow = Delivery { bytes_per_second: NonZeroU32::new(rate), ..Delivery::of("application/gzip") };
+            let slow = Transmission { bytes_per_second: NonZeroU32::new(rate), ..Transmission::of("application/gzip") };
             let started = Instant::now();
             let response = send(Arc::new(Archive::Memory(truth.clone())), slow, Breaker::default()).await.unwrap();
             let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();

@@ -1,6 +1,6 @@
-//! Errors of the JSON APIs, each in the words of its API and version.
+//! Errors of the JSON APIs, each in the form of its API and version.
 //!
-//! This file owns bodies and headers of refusals. It must not know why something is refused.
+//! This file owns bodies and headers of refusals. It must not know the reasons for refusals.
 
 use axum::{
     http::{StatusCode, header},
@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 
 use super::{
     endpoint::{Api, Endpoint, Version},
-    json_checks::Problem,
+    json_checks::InvalidField,
     rates::Standing,
 };
 
-/// An error as an API words it. What is undocumented follows the documented ones: 403 of the listings, 429 of statistics,
+/// An error in the form of its API. Undocumented ones follow the documented ones: 403 of the listings, 429 of statistics,
 /// and the codes of v5 but `VALIDATION_FAILED`.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct ApiError {
     endpoint: Endpoint,
     status: StatusCode,
-    problem: Option<Problem>,
+    problem: Option<InvalidField>,
     /// Empty where none is known.
     request_id: String,
     standing: Option<Standing>,
@@ -28,33 +28,33 @@ pub(super) struct Refusal {
     retry_after: Option<u32>,
 }
 
-impl Refusal {
+impl ApiError {
     /// Without any details.
-    pub(super) fn of(endpoint: Endpoint, status: StatusCode) -> Refusal {
-        Refusal { endpoint, status, problem: None, request_id: String::new(), standing: None, retry_after: None }
+    pub(super) fn of(endpoint: Endpoint, status: StatusCode) -> ApiError {
+        ApiError { endpoint, status, problem: None, request_id: String::new(), standing: None, retry_after: None }
     }
 
     /// The same as the answer to the request with that id.
-    pub(super) fn to(self, request_id: &str) -> Refusal {
-        Refusal { request_id: request_id.to_owned(), ..self }
+    pub(super) fn to(self, request_id: &str) -> ApiError {
+        ApiError { request_id: request_id.to_owned(), ..self }
     }
 
-    pub(super) fn because(self, problem: Problem) -> Refusal {
-        Refusal { problem: Some(problem), ..self }
+    pub(super) fn because(self, problem: InvalidField) -> ApiError {
+        ApiError { problem: Some(problem), ..self }
     }
 
     /// With the headers of the rate.
-    pub(super) fn at(self, standing: Standing) -> Refusal {
-        Refusal { standing: Some(standing), ..self }
+    pub(super) fn at(self, standing: Standing) -> ApiError {
+        ApiError { standing: Some(standing), ..self }
     }
 
     /// With `Retry-After` where the version has it.
-    pub(super) fn again_after(self, seconds: u32) -> Refusal {
-        Refusal { retry_after: (self.endpoint.version == Version::V5).then_some(seconds), ..self }
+    pub(super) fn again_after(self, seconds: u32) -> ApiError {
+        ApiError { retry_after: (self.endpoint.version == Version::V5).then_some(seconds), ..self }
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let target = self.problem.as_ref().map_or("", |problem| problem.target.as_str());
         let message = self.problem.as_ref().map(|problem| problem.message.as_str());
