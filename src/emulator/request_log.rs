@@ -30,7 +30,7 @@ pub struct LoggedRequest {
     pub user_agent: Option<String>,
     /// The names of all headers, lower-case, in their order. Values may be secrets.
     pub header_names: Vec<String>,
-    /// The word of the fault that struck it, [`Fault::WrongDate`] aside.
+    /// The word of the fault that struck it; `wrong-date` is left out.
     pub fault: Option<&'static str>,
     /// Fields of a JSON request that the API's documents don't name, and forms of older documents. MoEngage ignores
     /// them without an error.
