@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn without_evidence_that_the_workspace_works_a_denied_report_is_lost_with_the_causes() {
+    fn without_evidence_that_the_workspace_works_a_denied_report_is_lost_with_causes() {
         for source in [SourceKind::CampaignReport, SourceKind::DailyDump] {
             let due_at = entry(source).partition.due_at;
             for archive_seen_at in [None, Some(due_at - SignedDuration::from_secs(1)), Some(due_at)] {

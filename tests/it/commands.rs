@@ -145,7 +145,7 @@ async fn status_check_fails_for_what_is_lost_and_not_for_what_is_absent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_report_is_refused_with_the_nearest_known_and_an_ambiguous_one_with_the_workspaces() {
+async fn an_unknown_or_ambiguous_report_is_refused_with_the_names_that_are_meant() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let report = bench.report(&bench.series[0]).replace("\"acme\"", "\"other\"");
     let workspace = "\n[[workspaces]]\nname = \"other\"\napp_id = \"OTHER\"\ndata_center = \"01\"\ntimezone = \"UTC\"\n\

@@ -521,7 +521,7 @@ fn a_workspace_has_exactly_one_address_and_a_good_one() {
 }
 
 #[test]
-fn a_base_url_may_be_unencrypted_on_loopback_or_where_allowed_and_loses_its_last_slash() {
+fn a_base_url_may_be_http_on_loopback_or_where_allowed_and_loses_its_last_slash() {
     let url = |url: &str| changed("data_center = \"01\"", &format!("base_url = \"{url}\""));
     let base_url = |text: &str| load(text).unwrap().workspaces[0].base_url.to_string();
     assert_eq!(base_url(&url("https://gateway.example/moengage/")), "https://gateway.example/moengage");
@@ -639,7 +639,7 @@ fn a_secret_in_the_environment_is_looked_for_when_it_is_needed() {
 }
 
 #[test]
-fn a_secret_file_in_a_folder_that_only_the_service_knows_is_missed_when_it_is_needed() {
+fn a_secret_file_in_a_folder_of_the_service_alone_is_missed_when_needed() {
     let file = changed("secret_key = \"canary-5d41402a\"", "secret_key_file = \"${UNSET}/key\"");
     let config = load(&file).unwrap();
     let problem = config.workspaces[0].secret_key.resolve().unwrap_err().to_string();

@@ -139,7 +139,7 @@ fn a_pass_by_the_timer_has_the_sandbox_of_the_daemon() {
 }
 
 #[test]
-fn the_package_holds_the_files_that_the_units_need_and_starts_nothing_without_a_key() {
+fn the_package_holds_the_files_of_the_units_and_starts_nothing_without_a_key() {
     let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
     let deb = &manifest["package"]["metadata"]["deb"];
     let assets = deb["assets"].as_array().unwrap();

@@ -213,7 +213,7 @@ async fn record(ledger: &Ledger, claim: &Claim, at: Timestamp) -> Result<(), Led
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_holders_claim_passes_to_one_other_and_what_the_dead_one_says_late_is_not_recorded() {
+async fn a_dead_holders_claim_passes_to_one_other_and_its_late_result_is_not_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("moesync.db");
     let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();

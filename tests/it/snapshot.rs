@@ -194,7 +194,7 @@ async fn a_short_page_of_statistics_that_says_there_are_more_is_not_the_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_that_is_told_to_wait_on_its_first_page_lets_the_others_of_its_line_wait_too() {
+async fn a_snapshot_rate_limited_on_its_first_page_delays_the_others_of_its_line() {
     let reports = ["\"campaign_stats\"\nid = \"one\"", "\"campaign_stats\"\nid = \"other\""];
     let bench = bench(evergreen(100), &reports).await;
     bench.fault("rate-limited=3600,api=campaign_stats,page=1,skip=1,times=1");
@@ -297,7 +297,7 @@ async fn a_feature_that_is_off_is_named_and_holds_nothing_else_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_week_asleep_there_is_one_listing_under_its_own_date_and_the_missed_ones_are_lost() {
+async fn after_a_week_asleep_one_listing_has_its_own_date_and_missed_ones_are_lost() {
     let bench = bench(evergreen(5), &["\"campaigns\""]).await;
     store(&bench).await;
     bench.clock.advance(SignedDuration::from_hours(7 * 24));
@@ -449,7 +449,7 @@ async fn a_refused_api_key_keeps_no_archive_from_commands_that_are_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restated_numbers_replace_the_old_which_are_kept_and_unchanged_ones_change_nothing() {
+async fn restated_numbers_replace_the_old_which_are_kept_and_equal_ones_do_not() {
     let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 2"]).await;
     store(&bench).await;
     let (first, first_manifest) = (bytes(&bench, STATS), bytes(&bench, &manifest_key(STATS)));
@@ -661,7 +661,7 @@ fn delete_ledger(bench: &Bench) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_that_died_before_its_manifest_is_described_again_even_without_the_ledger() {
+async fn a_refresh_that_died_before_its_manifest_gets_one_even_without_the_ledger() {
     for is_ledger_kept in [true, false] {
         let (bench, old, old_manifest) = restated().await;
         let old_ledger = fs::read(bench.ledger()).unwrap();
@@ -734,7 +734,7 @@ async fn a_refresh_that_a_dead_process_left_is_finished_however_old_its_date() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restated_partition_whose_own_name_is_taken_gets_one_more_version_and_loses_none() {
+async fn a_restated_partition_whose_name_is_taken_gets_a_version_and_loses_none() {
     let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 1"]).await;
     fs::create_dir_all(bench.object(STATS).parent().unwrap()).unwrap();
     fs::write(bench.object(STATS), "somebody else's").unwrap();

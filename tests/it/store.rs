@@ -603,7 +603,7 @@ async fn a_refusal_names_what_was_done_and_no_secret() {
 }
 
 #[tokio::test]
-async fn where_nothing_may_be_deleted_reports_are_stored_all_the_same_and_one_probe_stays() {
+async fn where_nothing_may_be_deleted_reports_are_stored_and_one_probe_stays() {
     let server = Server::start(false).await;
     for _ in 0..20 {
         server.next(

@@ -35,7 +35,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reset_a_503_a_truncated_body_and_html_once_each_and_everything_is_stored_as_the_vendor_made_it() {
+async fn after_a_reset_a_503_a_truncated_body_and_html_the_true_archives_are_stored() {
     let bench = Bench::new(&[Series::campaign("Report test", 5), Series::dump(5)]).await;
     for fault in ["reset", "status=503", "truncate=50%", "html"] {
         bench.fault(&format!("{fault},times=1"));
@@ -404,7 +404,7 @@ async fn a_whole_object_without_a_manifest_is_given_one_without_a_download() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_ledger_is_loud_about_an_object_that_only_its_manifest_tells_of_unless_it_is_fetched_again() {
+async fn a_lost_ledger_alerts_about_an_object_with_only_a_manifest_unless_refetched() {
     let bench = Bench::new(&[Series::dump(3), Series::campaign("Report test", 3)]).await;
     bench.sync(0).await;
     let keys: Vec<_> = bench.due().into_iter().map(|(series, date)| (series.source, series.key(date))).collect();
@@ -467,7 +467,7 @@ async fn packed(bench: &Bench, damaged: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_gzip_around_the_archive_is_kept_as_it_came_and_once_whole_it_is_taken_off() {
+async fn a_damaged_gzip_around_the_archive_is_kept_and_a_whole_one_is_removed() {
     // As often as a pass tries; until the third attempt, which takes the bytes as they are, finds it whole; and just once.
     for (damaged, attempts, kept_after) in [(6, 6, 1), (2, 4, 0), (1, 2, 0)] {
         let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;

@@ -178,7 +178,7 @@ async fn the_api_says_what_the_commands_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_partitions_of_a_long_ledger_are_told_as_status_prints_them_and_never_held_in_memory() {
+async fn all_partitions_of_a_long_ledger_are_streamed_as_status_prints_them() {
     let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
     let served = Served::start(&bench).await;
     assert!(wait_until(async || all_stored(&bench).await).await);
@@ -214,7 +214,7 @@ async fn all_partitions_of_a_long_ledger_are_told_as_status_prints_them_and_neve
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_danger_is_a_row_a_report_the_nearest_to_its_expiry_first_and_no_more_than_twenty() {
+async fn reports_at_risk_are_at_most_twenty_rows_the_nearest_to_expiry_first() {
     let ages = (0..25).map(|number| Series::campaign(&format!("Report {number}"), 2 + number % 5));
     let bench = Bench::at("2026-11-21T12:00:00Z", &ages.collect::<Vec<_>>()).await;
     bench.clock.stand_still();
@@ -267,7 +267,7 @@ async fn a_question_that_makes_no_sense_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_description_of_the_api_is_served_and_kept_and_names_every_route_and_what_it_answers() {
+async fn the_description_of_the_api_is_served_cached_and_names_all_routes_and_responses() {
     let published = root().join("docs/openapi.json");
     let described = web::description();
     if std::env::var_os("UPDATE_SCHEMAS").is_some() {

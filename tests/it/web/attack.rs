@@ -17,7 +17,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
                       form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_forbids_what_the_page_does_not_need_and_no_foreign_page_may_read_it() {
+async fn every_response_forbids_what_the_page_does_not_need_and_foreign_readers() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let served = Served::start(&bench).await;
     let page = served.text("/").await;
@@ -102,7 +102,7 @@ async fn raw(address: std::net::SocketAddr, request: &str) -> Option<u16> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_for_another_host_is_refused_so_that_no_page_can_rebind_its_name_to_ours() {
+async fn a_request_for_another_host_is_refused_against_dns_rebinding() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let served = Served::with(&bench, "listen = \"127.0.0.1:0\"\nhosts = [\"Moesync.example.com\"]").await;
     let port = served.address().port();
@@ -192,7 +192,7 @@ async fn with_a_token_nothing_is_told_without_it_but_what_is_opened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_reload_the_token_of_before_opens_nothing_and_one_that_is_no_secret_changes_nothing() {
+async fn after_a_reload_the_old_token_is_refused_and_an_invalid_new_one_changes_nothing() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let token = secret_file(&bench, "web-token", TOKEN);
     let lines = format!("listen = \"127.0.0.1:0\"\ntoken_file = \"{}\"", token.display());

@@ -20,7 +20,7 @@ async fn assert_no_complaints(browser: &Browser) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_report_in_danger_is_found_its_history_opened_and_it_turns_stored_when_the_vendor_heals() {
+async fn a_report_at_risk_is_found_with_its_history_and_becomes_stored_on_recovery() {
     let bench = Bench::new(&[Series::campaign("Report test", 7), Series::dump(3)]).await;
     let (_, endangered) = bench.due()[0];
     let file = bench.series[0].file_name(endangered);

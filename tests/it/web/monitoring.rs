@@ -43,7 +43,7 @@ async fn the_loop_that_does_the_work_keeps_livez_well() {
 }
 
 #[tokio::test]
-async fn readyz_fails_with_the_reason_once_a_destination_cannot_be_written_to_which_it_tries_once_a_minute() {
+async fn readyz_fails_with_the_reason_of_an_unwritable_destination_probed_each_minute() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
     assert_eq!(server.health("/readyz").await.0, StatusCode::OK);
@@ -66,7 +66,7 @@ async fn readyz_fails_with_the_reason_once_a_destination_cannot_be_written_to_wh
 }
 
 #[tokio::test]
-async fn a_destination_that_hangs_is_probed_once_however_often_it_is_asked_for_and_whoever_leaves() {
+async fn a_hanging_destination_has_one_probe_for_all_requests_even_cancelled_ones() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let store = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = format!(
@@ -111,7 +111,7 @@ async fn readyz_and_the_pages_say_so_when_the_ledger_cannot_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readyz_fails_once_the_loop_cannot_write_its_plan_to_the_ledger_though_it_turns_and_the_ledger_answers() {
+async fn readyz_fails_if_plans_cannot_be_written_though_loop_and_ledger_respond() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
     let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
