@@ -147,7 +147,7 @@ async fn a_ledger_that_refuses_for_a_moment_after_it_runs_does_not_end_it() {
     ledger::open(&bench.ledger(), "me", bench.clock.read()).await.unwrap().0.close().await;
     let disk = FullDisk::begin(&bench.ledger()).await;
     let daemon = Daemon::start(&bench).await;
-    daemon.wait_for_log("it is tried again").await;
+    daemon.wait_for_log("ledger write failed, retrying").await;
     assert!(!daemon.has_ended(), "{}", daemon.log().join("\n"));
     disk.end().await;
     assert!(wait_until(async || all_stored(&bench).await).await, "{}", daemon.log().join("\n"));
