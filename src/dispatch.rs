@@ -100,11 +100,21 @@ impl Dispatcher {
     /// events are sent by [`Dispatcher::finish`].
     pub async fn evaluate_during<T>(&self, ctx: &Context, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
+        // The first plan is no reason to evaluate: its attempts are still to come.
+        let begun = || ctx.planned.alarms_begun().unwrap_or(0);
+        let mut known = begun();
         loop {
+            let alarm = async {
+                while begun() == known {
+                    ctx.planned.alarm_begun(ctx.planned.alarms_begun()).await;
+                }
+            };
             tokio::select! {
                 done = &mut work => return done,
                 () = ctx.status.alarm_raised() => {}
+                () = alarm => {}
             }
+            known = begun();
             if let Err(error) = write_events(ctx).await {
                 debug!("could not evaluate the alarms: {}", Chain(&error));
             }
@@ -182,13 +192,13 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
     let mut shutdown = pin!(shutdown);
     let started_at = contexts.borrow().clock.now();
     let mut current: Option<(Arc<Context>, Dispatcher)> = None;
-    let mut evaluated_at: Option<Timestamp> = None;
+    let mut evaluated: Option<Evaluated> = None;
     let mut reported_problem = String::new();
     loop {
         let ctx = contexts.borrow_and_update().clone();
         let is_same = current.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &ctx));
         if !is_same {
-            evaluated_at = None;
+            evaluated = None;
             current = match Dispatcher::new(&ctx.config, started_at) {
                 Ok(dispatcher) => {
                     // Only the daemon does this: a command may run with another configuration.
@@ -213,7 +223,7 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
         }
         let turn = async {
             match &current {
-                Some((ctx, dispatcher)) => dispatcher.turn(ctx, &mut evaluated_at).await,
+                Some((ctx, dispatcher)) => dispatcher.turn(ctx, &mut evaluated).await,
                 None => {
                     log_alarms(&ctx).await;
                     ctx.clock.sleep(RETRY_PAUSE).await;
@@ -232,14 +242,24 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
     }
 }
 
+/// The last evaluation.
+#[derive(Debug, Clone, Copy)]
+struct Evaluated {
+    at: Timestamp,
+    /// Of the plan that it read: see [`Planned::alarms_begun`](crate::sync::Planned::alarms_begun).
+    alarms_begun: Option<usize>,
+}
+
 impl Dispatcher {
     /// Evaluates if it is time, delivers, and waits until there is something to do again.
-    async fn turn(&self, ctx: &Context, evaluated_at: &mut Option<Timestamp>) {
+    async fn turn(&self, ctx: &Context, evaluated: &mut Option<Evaluated>) {
         let now = ctx.clock.now();
-        let is_time = evaluated_at.is_none_or(|at| now.duration_since(at).unsigned_abs() >= EVALUATION_INTERVAL);
+        let is_time = evaluated.is_none_or(|last| now.duration_since(last.at).unsigned_abs() >= EVALUATION_INTERVAL);
+        // Read before the plan, which may be published meanwhile.
+        let alarms_begun = ctx.planned.alarms_begun();
         let delivered = if is_time { self.round(ctx).await } else { deliver::deliver(&self.client, ctx).await };
         if is_time {
-            *evaluated_at = Some(now);
+            *evaluated = Some(Evaluated { at: now, alarms_begun });
         }
         let next = delivered.unwrap_or_else(|error| {
             debug!("could not evaluate the alarms or send notifications: {}", Chain(&error));
@@ -252,9 +272,13 @@ impl Dispatcher {
             ctx.clock.sleep(BATCH_DELAY).await;
         };
         let alarm = async {
-            ctx.status.alarm_raised().await;
+            let known = evaluated.and_then(|last| last.alarms_begun);
+            tokio::select! {
+                () = ctx.status.alarm_raised() => {}
+                () = ctx.planned.alarm_begun(known) => {}
+            }
             // Taken first: the next turn evaluates, whichever branch ends this one.
-            let earliest = evaluated_at.take().and_then(|at| at.checked_add(MIN_EVALUATION_INTERVAL).ok());
+            let earliest = evaluated.take().and_then(|last| last.at.checked_add(MIN_EVALUATION_INTERVAL).ok());
             let now = ctx.clock.now();
             ctx.clock.sleep(earliest.map_or(Duration::ZERO, |at| until(at, now).min(BATCH_DELAY))).await;
         };

@@ -98,6 +98,12 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// Whether the partition is to be fetched at `now`, if it is not stored: also what the plan left for a time that has
+    /// passed since.
+    pub fn is_fetch(self, now: Timestamp) -> bool {
+        self == Decision::Fetch || self.until().is_some_and(|until| until <= now)
+    }
+
     /// When the decision will be another; `None` where time alone does not change it.
     pub fn until(self) -> Option<Timestamp> {
         match self {

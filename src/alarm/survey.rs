@@ -52,7 +52,7 @@ const FETCH_GRACE_NEAR_EXPIRY: SignedDuration = SignedDuration::from_mins(5);
 /// again and again would otherwise wait each time.
 pub fn reports_being_fetched(plan: &Plan, alarms: &Alarms, now: Timestamp) -> BTreeSet<ReportId> {
     let at_risk = plan.items.iter().filter(|item| is_pending(item, now) && is_at_risk(&item.entry, alarms, now));
-    let fetched = at_risk.filter(|item| item.decision == Decision::Fetch);
+    let fetched = at_risk.filter(|item| item.decision.is_fetch(now));
     fetched.map(|item| item.entry.partition.id.report.clone()).collect()
 }
 
@@ -114,7 +114,8 @@ impl<'a> Survey<'a> {
             }
             self.leave_undetermined(AlarmKind::StoreFailed, of_destination(item));
         }
-        if matches!(item.decision, Decision::Held { outcome: Outcome::RateLimited, .. }) {
+        let Facts { now, .. } = *self.facts;
+        if matches!(item.decision, Decision::Held { outcome: Outcome::RateLimited, until } if until > now) {
             self.leave_undetermined(AlarmKind::Unauthorized, of_workspace(entry));
         }
         let is_refused = self.is_workspace_refused(entry);
@@ -180,7 +181,7 @@ impl<'a> Survey<'a> {
         let age = since.map_or(SignedDuration::ZERO, |since| self.facts.now.duration_since(*since));
         // The thresholds are sorted, longest first.
         let is_last = within.is_some_and(|within| self.facts.alarms.expiry.last().is_none_or(|last| within <= *last));
-        item.decision == Decision::Fetch && age < if is_last { FETCH_GRACE_NEAR_EXPIRY } else { FETCH_GRACE }
+        item.decision.is_fetch(self.facts.now) && age < if is_last { FETCH_GRACE_NEAR_EXPIRY } else { FETCH_GRACE }
     }
 
     fn leave_undetermined(&mut self, kind: AlarmKind, subject: Subject) {

@@ -6,14 +6,17 @@ use jiff::Timestamp;
 
 use super::deliver::{event, subscribers};
 use crate::{
-    alarm::{self, AlarmKey, AlarmStatus, Change, Facts, Notified, Phase},
+    alarm::{self, AlarmKey, AlarmStatus, Change, Facts, Notified, Phase, Subject},
     alarm_kind::AlarmKind,
     config::{Channel, Events, Target},
     event::{Content, Event},
     ledger::LedgerError,
-    plan,
+    plan::{LedgerView, Plan},
     sync::Context,
 };
+
+/// The name of the log among the targets in the ledger. A configured target cannot have an empty name.
+pub(super) const LOG: &str = "";
 
 /// The alarms at one time.
 pub(super) struct Evaluation {
@@ -34,11 +37,12 @@ impl Evaluation {
     }
 }
 
-/// Evaluates the alarms from what the ledger holds.
+/// Evaluates the alarms from the published plan, the lost partitions and the state of the process.
 pub(super) async fn evaluate(ctx: &Context) -> Result<Evaluation, LedgerError> {
     let now = ctx.clock.now();
-    let view = ctx.view(&ctx.ledger, now).await?;
-    let plan = plan::plan(&ctx.config.reports, &view, now);
+    let planned = ctx.planned.latest();
+    let nothing = (Plan::default(), LedgerView::default());
+    let (plan, view) = planned.as_deref().map_or((&nothing.0, &nothing.1), |planned| (&planned.plan, &planned.view));
     let mut lost = ctx.ledger.lost().await?;
     lost.retain(|entry| ctx.reports.contains_key(&entry.partition.id.report));
     let mut incidents = ctx.incidents();
@@ -48,19 +52,33 @@ pub(super) async fn evaluate(ctx: &Context) -> Result<Evaluation, LedgerError> {
             incidents.entry(kind).or_insert(None);
         }
     }
-    let fetched = alarm::reports_being_fetched(&plan, &ctx.config.alarms, now);
-    let fetching_since = ctx.ledger.note_fetching(&fetched, now).await?;
+    let mut fetching_since = BTreeMap::new();
+    // Before the first plan, what was reported neither continues nor ends.
+    let mut unplanned: BTreeSet<AlarmKey> = BTreeSet::new();
+    if planned.is_some() {
+        let fetched = alarm::reports_being_fetched(plan, &ctx.config.alarms, now);
+        fetching_since = ctx.ledger.note_fetching(&fetched, now).await?;
+    } else {
+        for target in ctx.config.notify.iter().map(|target| target.name.as_str()).chain([LOG]) {
+            let notified = ctx.ledger.told(target).await?.into_keys();
+            unplanned.extend(notified.filter(|(_, subject)| *subject != Subject::default()));
+        }
+    }
     let survey = |kinds: &BTreeSet<AlarmKind>| {
-        alarm::survey(&Facts {
-            plan: &plan,
-            view: &view,
+        let mut all = alarm::survey(&Facts {
+            plan,
+            view,
             lost: &lost,
             incidents: &incidents,
             alarms: &ctx.config.alarms,
             kinds,
             fetching_since: &fetching_since,
             now,
-        })
+        });
+        for key in &unplanned {
+            all.entry(key.clone()).or_insert(AlarmStatus::Undetermined);
+        }
+        all
     };
     let by_target = subscribers(&ctx.config).map(|(target, events)| (target.name.clone(), survey(&events.alarms)));
     let mut evaluation = Evaluation {

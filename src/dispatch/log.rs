@@ -16,9 +16,6 @@ use crate::{
     sync::Context,
 };
 
-/// The log's name among the targets in the ledger. A configured target cannot have an empty name.
-const NAME: &str = "";
-
 /// Logs each alarm that began, worsened or ended.
 pub(super) async fn write(ctx: &Context, evaluation: &Evaluation) -> Result<(), LedgerError> {
     let is_logged = |(kind, subject): &AlarmKey| *subject != Subject::default() || *kind == AlarmKind::Clock;
@@ -29,7 +26,7 @@ pub(super) async fn write(ctx: &Context, evaluation: &Evaluation) -> Result<(), 
         .map(|(key, status)| (key.clone(), status.clone()))
         .collect();
     let mut contents = Vec::new();
-    evaluate::record_changes(ctx, NAME, &alarms, evaluation.now, |changes| {
+    evaluate::record_changes(ctx, evaluate::LOG, &alarms, evaluation.now, |changes| {
         contents = Content::of_changes(&changes, evaluation.now);
         Vec::new()
     })

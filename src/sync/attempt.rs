@@ -14,7 +14,6 @@ use super::{
     steps::{AtKey, StepError, Work, store_failed, success},
 };
 use crate::{
-    alarm,
     ledger::{Claim, LedgerError},
     outcome::{self, Attempt, Evidence, Outcome, Remark, Success},
     partition::{Entry, Grounds},
@@ -81,9 +80,6 @@ pub async fn sync_one(
     let (entry, hold) = claim.entry.clone().after(&attempt, grounds, jitter());
     let hold = ctx.ledger.record(&claim, &attempt, &entry, hold).await?;
     ctx.status.note_attempt();
-    if alarm::begins(&entry) {
-        ctx.status.note_alarm();
-    }
     log::attempt_ended(&entry, &attempt);
     let (outcome, is_authenticated) = (attempt.outcome(), attempt.is_authenticated());
     Ok(Done { entry, outcome, hold, is_authenticated, is_unanswered })

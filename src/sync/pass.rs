@@ -28,6 +28,7 @@ use super::{
     workers::{Ended, Finished, Workers},
 };
 use crate::{
+    alarm,
     ledger::LedgerError,
     outcome::Outcome,
     partition::{Entry, Settled, State},
@@ -115,7 +116,8 @@ const SHORTEST_SLEEP: SignedDuration = SignedDuration::from_millis(100);
 /// How many steps of a long absence one pass catches up with; each is five weeks.
 const MOST_STEPS: usize = 100;
 
-/// How long after an attempt the plan is published again, so that many attempts make one plan.
+/// How long after an attempt the plan is published again, so that many attempts make one plan. Shorter than the pause after
+/// an attempt that begins an alarm: readers see the alarm before the next attempt may end it.
 const PUBLISHING_DELAY: Duration = Duration::from_millis(250);
 
 /// How long the daemon waits after the ledger refused.
@@ -203,6 +205,10 @@ pub async fn once(
                     later.insert((now + OTHERS_INTERVAL, id), item);
                 }
                 Ended::Done(done) => {
+                    if alarm::begins(&done.entry) {
+                        // Before the next attempt may end it.
+                        ctx.planned.publish(plan_now(&workers, awaits_answer(&workers)).await?);
+                    }
                     let number = tries.entry(id.clone()).and_modify(|tries| *tries += 1).or_insert(1);
                     if let Some(hold) = &done.hold {
                         let until = hold.until_for(item.entry.partition.expires_at);
@@ -250,7 +256,7 @@ pub async fn once(
         }
     }
 
-    ctx.planned.publish(plan_now(ctx, awaits_answer(&workers)).await?);
+    ctx.planned.publish(plan_now(&workers, awaits_answer(&workers)).await?);
     let now = ctx.clock.now();
     summary.entries = ctx.ledger.entries().await?;
     summary.entries.retain(|entry| selected.contains(&entry.partition.id) && entry.state(now) != State::Scheduled);
@@ -335,7 +341,7 @@ async fn turn(
             }
         }
         if publish_at.take_if(|at| *at <= Instant::now()).is_some() {
-            match plan_now(&workers.ctx, awaits_answer(workers)).await {
+            match plan_now(workers, awaits_answer(workers)).await {
                 Ok(planned) => drop(workers.ctx.planned.publish(planned)),
                 // The next plan fails likewise, and reports it.
                 Err(error) => debug!("could not publish the plan: {}", Chain(&error)),
@@ -412,7 +418,7 @@ async fn turn(
 async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Planned>, LedgerError> {
     let ctx = &workers.ctx;
     ctx.ledger.check_in_place()?;
-    let mut planned = plan_now(ctx, !is_first && awaits_answer(workers)).await?;
+    let mut planned = plan_now(workers, !is_first && awaits_answer(workers)).await?;
     let recorded = ctx.ledger.extend(&planned.plan, &planned.view).await;
     if recorded.is_ok() {
         planned.plan.new.clear();
@@ -429,10 +435,11 @@ async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Planned>, Ledge
 }
 
 /// A plan for the present. One that catches up in part goes no further while it awaits an answer.
-async fn plan_now(ctx: &Context, awaits_answer: bool) -> Result<Planned, LedgerError> {
+async fn plan_now(workers: &Workers, awaits_answer: bool) -> Result<Planned, LedgerError> {
+    let ctx = &workers.ctx;
     let now = ctx.clock.now();
     let view = LedgerView { awaits_answer, ..ctx.view(&ctx.ledger, now).await? };
-    Ok(Planned::new(&ctx.config.reports, view, now))
+    Ok(Planned::new(&ctx.config.reports, view, now, workers.alarms_begun))
 }
 
 fn awaits_answer(workers: &Workers) -> bool {

@@ -21,12 +21,14 @@ pub struct Planned {
     pub plan: Plan,
     /// When it was made, by the local clock.
     pub at: Timestamp,
+    /// Number of attempts until then that began an alarm. It shows a reader that one began in a plan that it did not read.
+    pub alarms_begun: usize,
 }
 
 impl Planned {
-    pub(super) fn new(reports: &[Arc<Report>], view: LedgerView, at: Timestamp) -> Self {
+    pub(super) fn new(reports: &[Arc<Report>], view: LedgerView, at: Timestamp, alarms_begun: usize) -> Self {
         let plan = plan::plan(reports, &view, at);
-        Planned { view, plan, at }
+        Planned { view, plan, at, alarms_begun }
     }
 }
 
@@ -51,8 +53,15 @@ impl Publication {
         self.0.borrow().clone()
     }
 
-    /// To wait for the next plan.
-    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Planned>>> {
-        self.0.subscribe()
+    /// [`Planned::alarms_begun`] of the last plan; `None` before the first one.
+    pub fn alarms_begun(&self) -> Option<usize> {
+        self.0.borrow().as_ref().map(|planned| planned.alarms_begun)
+    }
+
+    /// Returns once [`Publication::alarms_begun`] is no longer `known`.
+    pub async fn alarm_begun(&self, known: Option<usize>) {
+        let is_new = |planned: &Option<Arc<Planned>>| planned.as_ref().map(|planned| planned.alarms_begun) != known;
+        // Fails only without a sender, and this is one.
+        let _ = self.0.subscribe().wait_for(is_new).await;
     }
 }

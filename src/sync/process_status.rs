@@ -54,11 +54,6 @@ impl ProcessStatus {
         self.attempt_recorded.notify_one();
     }
 
-    /// An attempt was recorded that begins an alarm. The next attempt may end it immediately.
-    pub(super) fn note_alarm(&self) {
-        self.alarm_raised.notify_one();
-    }
-
     /// The ledger could not be written.
     pub(super) fn note_ledger_failure(&self, message: String) {
         lock(&self.ledger_failure).replace(message);
@@ -85,7 +80,7 @@ impl ProcessStatus {
         self.attempt_recorded.notified().await;
     }
 
-    /// Returns once an alarm was raised since it last returned.
+    /// Returns once an alarm about the process was raised since it last returned.
     pub async fn alarm_raised(&self) {
         self.alarm_raised.notified().await;
     }

@@ -25,6 +25,7 @@ use super::{
     frame::Frame,
 };
 use crate::{
+    alarm,
     alarm_kind::AlarmKind,
     ledger::{Claimed, LedgerError},
     outcome::Outcome,
@@ -104,6 +105,8 @@ pub(super) struct Workers {
     answers: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
     /// Whether the vendor has answered since that was last reset, and so shown its time.
     pub(super) has_answered: bool,
+    /// Number of attempts that began an alarm.
+    pub(super) alarms_begun: usize,
 }
 
 /// How many attempts take a place where.
@@ -145,6 +148,7 @@ impl Workers {
             reported: BTreeSet::new(),
             answers: mpsc::unbounded_channel(),
             has_answered: false,
+            alarms_begun: 0,
         }
     }
 
@@ -287,6 +291,7 @@ impl Workers {
                     self.accepted.insert(id.workspace().to_owned());
                 }
                 self.has_answered |= done.is_authenticated;
+                self.alarms_begun += usize::from(alarm::begins(&done.entry));
                 if let Some(Running { destination, .. }) = running {
                     match done.is_unanswered {
                         true => self.unanswering.insert(destination),

@@ -1,6 +1,10 @@
 //! Notifications: each alarm is sent once when it begins, worsens and ends, also across crashes.
 
-use std::{collections::BTreeSet, fs, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs,
+    sync::Arc,
+};
 
 use jiff::SignedDuration;
 use moesync::{
@@ -40,9 +44,16 @@ async fn pass(bench: &Bench) {
     ctx.ledger.close().await;
 }
 
+/// Plans and publishes the plan, as the loop does, without an attempt.
+async fn plan_only(ctx: &Arc<Context>) {
+    let nothing = Selection { partitions: Some(HashSet::new()), ..Selection::default() };
+    sync::once(ctx, &nothing, std::future::pending()).await.unwrap();
+}
+
 /// Notifications without a pass, as a new process.
 async fn look(bench: &Bench) {
     let ctx = bench.context().await;
+    plan_only(&ctx).await;
     Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap().round(&ctx).await.unwrap();
     ctx.ledger.close().await;
 }
@@ -161,6 +172,7 @@ async fn a_stored_object_is_sent_once_also_if_its_process_died_before_recording_
 async fn look_after_recovery(bench: &Bench) {
     let ctx = bench.context().await;
     sync::recover(&ctx).await.unwrap();
+    plan_only(&ctx).await;
     Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap().round(&ctx).await.unwrap();
     ctx.ledger.close().await;
 }
@@ -270,6 +282,7 @@ async fn each_documented_alarm_is_sent_once_with_a_valid_signature() {
         let grounds = Grounds { give_up_after: hours(24), archive_seen_at: None };
         let (after, hold) = claim.entry.clone().after(&attempt, grounds, 0.5);
         ctx.ledger.record(&claim, &attempt, &after, hold).await.unwrap();
+        plan_only(ctx).await;
     })
     .await;
     assert_eq!(receiver.alarms(), ["rejected began"]);
@@ -877,14 +890,36 @@ async fn a_fetch_in_progress_delays_its_alarm_by_half_an_hour_across_restarts() 
     // A running process finds new partitions, as after a sleep.
     let ctx = bench.context().await;
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
+    plan_only(&ctx).await;
     dispatcher.round(&ctx).await.unwrap();
     bench.clock.advance(hours(31));
+    plan_only(&ctx).await;
     dispatcher.round(&ctx).await.unwrap();
     assert_eq!(receiver.alarms().len(), 2);
     // Near expiry the delay is shorter.
     bench.clock.advance(hours(5 * 24 + 12));
+    plan_only(&ctx).await;
     dispatcher.round(&ctx).await.unwrap();
     assert_eq!(receiver.alarms().len(), 3, "{:?}", receiver.alarms());
+    ctx.ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_alarm_begins_or_ends_before_the_first_plan() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("unauthorized");
+    pass(&bench).await;
+    assert_eq!(receiver.alarms(), ["unauthorized began"]);
+    // Another alarm's threshold has passed as well.
+    bench.clock.advance(hours(97));
+    let ctx = bench.context().await;
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
+    dispatcher.round(&ctx).await.unwrap();
+    assert_eq!(receiver.alarms(), ["unauthorized began"]);
+    // An alarm about the process itself needs no plan.
+    ctx.status.raise(AlarmKind::Panic, "the loop", "a fault of ours".into());
+    dispatcher.round(&ctx).await.unwrap();
+    assert_eq!(receiver.alarms(), ["unauthorized began", "panic began"]);
     ctx.ledger.close().await;
 }
 
