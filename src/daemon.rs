@@ -379,17 +379,15 @@ async fn describe(new: &Context, old: &Context) {
 /// Notifies the service manager while the loop turns. Once it hangs, the service manager restarts the process.
 async fn feed_watchdog(contexts: watch::Receiver<Arc<Context>>, period: Duration) {
     let mut ticks = interval(period);
+    let mut is_hung = false;
     loop {
         ticks.tick().await;
         let pulse = contexts.borrow().pulse.clone();
-        if pulse.is_alive() {
+        let was_hung = std::mem::replace(&mut is_hung, !pulse.is_alive());
+        if !is_hung {
             notify(&[NotifyState::Watchdog]);
-        } else {
-            error!(
-                alarm = "hung",
-                "the loop has not turned for {} s; the watchdog is not notified",
-                pulse.age().as_secs()
-            );
+        } else if !was_hung {
+            error!("the loop has not turned for {} s; the watchdog is not notified", pulse.age().as_secs());
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 
 use super::{
     clock::jitter,
@@ -334,8 +334,7 @@ async fn turn(
                     return Err(error);
                 }
                 Err(error) => {
-                    error!(alarm = "ledger", "ledger write failed, retrying: {}", Chain(&error));
-                    workers.ctx.status.note_ledger_failure(Chain(&error).to_string());
+                    workers.ctx.status.note_ledger_failure(&error);
                     wake_at = Some(now + LEDGER_PAUSE);
                 }
             }
@@ -404,8 +403,7 @@ async fn turn(
                 return Err(error);
             }
             Ended::Failed(error) => {
-                error!(alarm = "ledger", "ledger write failed, the attempts under way are repeated: {}", Chain(&error));
-                workers.ctx.status.note_ledger_failure(Chain(&error).to_string());
+                workers.ctx.status.note_ledger_failure(&error);
                 workers.queue.clear();
                 Some(now + LEDGER_PAUSE)
             }

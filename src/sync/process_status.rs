@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, sync::Mutex};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tracing::info;
+use tracing::{error, info, warn};
 
 use super::lock::lock;
-use crate::alarm_kind::AlarmKind;
+use crate::{alarm_kind::AlarmKind, ledger::LedgerError, telemetry::Chain};
 
 /// Shared by everything that works with the same ledger.
 #[derive(Debug, Default)]
@@ -54,9 +54,14 @@ impl ProcessStatus {
         self.attempt_recorded.notify_one();
     }
 
-    /// The ledger could not be written.
-    pub(super) fn note_ledger_failure(&self, message: String) {
-        lock(&self.ledger_failure).replace(message);
+    /// The ledger could not be read or written. The alarm is logged once, until a plan is recorded.
+    pub(super) fn note_ledger_failure(&self, error: &LedgerError) {
+        let message = Chain(error).to_string();
+        if lock(&self.ledger_failure).replace(message.clone()).is_some() {
+            warn!("ledger write failed again, retrying: {message}");
+        } else {
+            error!(alarm = AlarmKind::Ledger.as_str(), phase = "began", "ledger write failed, retrying: {message}");
+        }
     }
 
     /// The last failure to write the ledger; `None` once a plan was recorded after it.
@@ -66,7 +71,9 @@ impl ProcessStatus {
 
     /// The loop has planned, and the plan was recorded.
     pub(super) fn note_plan(&self, now: Timestamp) {
-        lock(&self.ledger_failure).take();
+        if lock(&self.ledger_failure).take().is_some() {
+            info!(alarm = AlarmKind::Ledger.as_str(), phase = "ended", "the ledger is written again");
+        }
         lock(&self.planned_at).replace(now);
     }
 

@@ -17,7 +17,7 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     time::timeout,
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     clock::jitter,
@@ -143,7 +143,7 @@ async fn recover_from_until_whole(
 async fn pause(ctx: &Context, number: &mut u32, refused: Option<LedgerError>) -> Result<(), LedgerError> {
     match refused {
         Some(error) if error.needs_reopening() => return Err(error),
-        Some(error) => error!(alarm = "ledger", "ledger write failed, retrying: {}", Chain(&error)),
+        Some(error) => warn!("ledger write failed during recovery, retrying: {}", Chain(&error)),
         None => {}
     }
     *number += 1;

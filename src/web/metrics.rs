@@ -84,31 +84,23 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
     }
 
     let mut text = Exposition::default();
-    text.family("moesync_build_info", "gauge", "The version of moesync that runs; always 1.");
+    text.family("moesync_build_info", "gauge", "The running version of moesync, as a label; always 1.");
     text.sample("moesync_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    text.family("moesync_loop_turn_age_seconds", "gauge", "Time since the loop that does the work last turned.");
+    text.family("moesync_loop_turn_age_seconds", "gauge", "Time since the last turn of the loop.");
     text.sample("moesync_loop_turn_age_seconds", &[], ctx.pulse.age().as_secs_f64());
     text.family(
         "moesync_last_plan_timestamp_seconds",
         "gauge",
-        "When the loop last planned and wrote that to the ledger; before the first time, when it began.",
+        "When the loop last wrote a plan to the ledger; before the first one, when the server started.",
     );
     text.sample("moesync_last_plan_timestamp_seconds", &[], planned_at.as_second());
-    text.family(
-        "moesync_incident",
-        "gauge",
-        "Whether something is wrong with the process itself, or with what it needs, by the alarm for it.",
-    );
+    text.family("moesync_incident", "gauge", "1 while an alarm about the process itself is on, by alarm.");
     let incidents = ctx.incidents();
     for kind in INCIDENTS {
         let is_so = matches!(incidents.get(&kind), Some(Some(_)));
         text.sample("moesync_incident", &[("alarm", kind.as_str())], u8::from(is_so));
     }
-    text.family(
-        "moesync_workspace_held",
-        "gauge",
-        "Whether a workspace waits as a whole, by what the vendor answered.",
-    );
+    text.family("moesync_workspace_held", "gauge", "1 while all of a workspace is on hold, by MoEngage's answer.");
     for workspace in &ctx.config.workspaces {
         let hold = planned.as_ref().and_then(|planned| planned.view.holds.get(&workspace.name));
         for outcome in [Outcome::Unauthorized, Outcome::RateLimited] {
@@ -118,18 +110,14 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
         }
     }
 
-    let told = ctx.config.notify.iter().filter(|target| target.events().is_some());
-    let told: Vec<_> = told.map(|target| (target.name.as_str(), waiting.get(&target.name))).collect();
-    text.family("moesync_notify_waiting", "gauge", "Events that have not arrived yet, by whom they are for.");
-    for (target, waiting) in &told {
+    let targets = ctx.config.notify.iter().filter(|target| target.events().is_some());
+    let targets: Vec<_> = targets.map(|target| (target.name.as_str(), waiting.get(&target.name))).collect();
+    text.family("moesync_notify_waiting", "gauge", "Events that have not arrived yet, by target.");
+    for (target, waiting) in &targets {
         text.sample("moesync_notify_waiting", &[("target", target)], waiting.map_or(0, |waiting| waiting.events));
     }
-    text.family(
-        "moesync_notify_oldest_seconds",
-        "gauge",
-        "For how long the oldest of those events waits; 0 while none does.",
-    );
-    for (target, waiting) in &told {
+    text.family("moesync_notify_oldest_seconds", "gauge", "Age of the oldest of those events; 0 without one.");
+    for (target, waiting) in &targets {
         let age = waiting.map_or(0.0, |waiting| seconds_between(waiting.since, now).max(0.0));
         text.sample("moesync_notify_oldest_seconds", &[("target", target)], age);
     }
@@ -150,7 +138,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
     text.family(
         "moesync_alarms",
         "gauge",
-        "Partitions in danger or lately lost, by the worst that is to be said of each.",
+        "Partitions in danger or lost in the last 30 days, by the gravest alarm of each.",
     );
     for report in reports {
         for alarm in AlarmKind::OF_PARTITIONS.map(AlarmKind::as_str) {
@@ -161,18 +149,21 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
     text.each(
         (
             "moesync_nearest_expiry_seconds",
-            "Time left to the expiry of what is due and not stored; below 0 once it is over.",
+            "Time until the first expiry of a partition that is due and not stored; negative after it.",
         ),
         reports,
         |report| report.nearest_expiry.map(|expiry| seconds_between(now, expiry)),
     );
     text.each(
-        ("moesync_oldest_pending_due_timestamp_seconds", "Since when the oldest of what is due and not stored is due."),
+        (
+            "moesync_oldest_pending_due_timestamp_seconds",
+            "When the oldest partition that is due and not stored became due.",
+        ),
         reports,
         |report| report.oldest_pending_due.map(Timestamp::as_second),
     );
     text.each(
-        ("moesync_newest_lost_timestamp_seconds", "When the newest lost partition was found to be lost."),
+        ("moesync_newest_lost_timestamp_seconds", "When the last partition was recorded as lost."),
         reports,
         |report| report.newest_lost.map(Timestamp::as_second),
     );
@@ -187,7 +178,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
         |report| report.newest_stored.map(|newest| seconds_between(newest, now)),
     );
     text.each(("moesync_stored_bytes", "Size of all stored objects."), reports, |report| Some(report.stored_bytes));
-    text.family("moesync_attempts_total", "counter", "Attempts by how they ended.");
+    text.family("moesync_attempts_total", "counter", "Attempts by outcome.");
     for figures in &attempts {
         let labels = and(of(&figures.id, figures.source), ("outcome", figures.outcome.as_str()));
         text.sample("moesync_attempts_total", &labels, figures.count);
@@ -199,7 +190,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
 /// How long attempts took, of all outcomes.
 fn durations(text: &mut Exposition, attempts: &[AttemptFigures]) {
     const NAME: &str = "moesync_attempt_duration_seconds";
-    text.family(NAME, "histogram", "How long attempts took, from the claim to the record.");
+    text.family(NAME, "histogram", "Duration of attempts, from claim to record.");
     let mut by_report: BTreeMap<(&ReportId, SourceKind), (u64, f64, [u64; DURATION_BOUNDS.len()])> = BTreeMap::new();
     for figures in attempts {
         let (count, seconds, within) = by_report.entry((&figures.id, figures.source)).or_default();

@@ -152,7 +152,7 @@ async fn all_stored(bench: &Bench) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_says_what_the_commands_say() {
+async fn the_api_answers_what_the_commands_print() {
     let bench = Bench::new(&[Series::campaign("Report test", 4), Series::dump(3)]).await;
     let served = Served::start(&bench).await;
     assert!(wait_until(async || all_stored(&bench).await).await);
@@ -193,10 +193,10 @@ async fn all_partitions_of_a_long_ledger_are_streamed_as_status_prints_them() {
     let status = bench.run(&["status", "--json"]).await.expect(0);
     served.text("/metrics").await;
     let before = peak();
-    let told = served.text("/api/v1/partitions").await;
+    let answered = served.text("/api/v1/partitions").await;
     let grown = (peak() - before) / 1024;
-    assert!(told == status.stdout, "{} bytes for {}", told.len(), status.stdout.len());
-    assert!(grown < 24, "{grown} MiB for an answer of {} MiB", told.len() >> 20);
+    assert!(answered == status.stdout, "{} bytes for {}", answered.len(), status.stdout.len());
+    assert!(grown < 24, "{grown} MiB for an answer of {} MiB", answered.len() >> 20);
 
     let all = status.json()["partitions"].as_array().unwrap().clone();
     assert_eq!(all.len(), 20_003);
@@ -207,8 +207,8 @@ async fn all_partitions_of_a_long_ledger_are_streamed_as_status_prints_them() {
         ("workspace=other", &|_| false),
     ] {
         let expected: Vec<_> = all.iter().filter(|partition| is_chosen(partition)).cloned().collect();
-        let told = served.json(&format!("/api/v1/partitions?{filter}")).await;
-        assert!(told == serde_json::json!({ "partitions": expected }), "{filter}");
+        let answered = served.json(&format!("/api/v1/partitions?{filter}")).await;
+        assert!(answered == serde_json::json!({ "partitions": expected }), "{filter}");
     }
     served.daemon.stop(&bench).await;
 }
@@ -229,10 +229,14 @@ async fn reports_at_risk_are_at_most_twenty_rows_the_nearest_to_expiry_first() {
     let page = client().get(&server.url).send().await.unwrap().text().await.unwrap();
     let rows: Vec<_> = page.split("<a class=\"danger ").skip(1).map(|row| row.split("</a>").next().unwrap()).collect();
     assert_eq!(rows.len(), 20, "{page}");
-    let told = |row: &str, day: u32| row.contains(&format!("dates, the nearest <time datetime=\"2026-11-{day}\">"));
+    let is_nearest =
+        |row: &str, day: u32| row.contains(&format!("dates, the nearest <time datetime=\"2026-11-{day}\">"));
     // Generated at 06:00, each for seven days.
     for (rows, day) in [(&rows[..5], 16), (&rows[5..10], 17), (&rows[10..15], 18), (&rows[15..], 19)] {
-        assert!(rows.iter().all(|row| told(row, day) && row.contains(&format!("{} dates", 21 - day))), "{rows:#?}");
+        assert!(
+            rows.iter().all(|row| is_nearest(row, day) && row.contains(&format!("{} dates", 21 - day))),
+            "{rows:#?}"
+        );
     }
     assert!(rows[0].contains("<strong>1 d 18 h</strong> left"), "{}", rows[0]);
     assert!(page.contains("And 5 more reports: <a href=\"/api/v1/overview\">"), "{page}");
@@ -241,7 +245,7 @@ async fn reports_at_risk_are_at_most_twenty_rows_the_nearest_to_expiry_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_that_makes_no_sense_is_told_so() {
+async fn an_invalid_request_is_refused_with_the_reason() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let served = Served::start(&bench).await;
     for (path, status, reason) in [
@@ -377,7 +381,7 @@ async fn a_ledger_that_is_deleted_under_the_daemon_does_not_take_the_page_with_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_taken_is_told_before_anything_is_started() {
+async fn an_address_in_use_is_reported_before_anything_is_started() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
@@ -390,23 +394,23 @@ async fn an_address_that_is_taken_is_told_before_anything_is_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_manager_is_told_that_it_runs_and_then_that_the_loop_turns() {
+async fn the_service_manager_is_notified_of_the_start_and_of_each_turn() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let socket = bench.path("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
     let mut command = bench.command(&["run"]);
     command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "300000");
     let daemon = Daemon::spawn(command);
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     let listening = async {
-        while told.iter().filter(|state| *state == "WATCHDOG=1").count() < 3 {
+        while received.iter().filter(|state| *state == "WATCHDOG=1").count() < 3 {
             let mut buffer = [0; 256];
             let length = manager.recv(&mut buffer).await.unwrap();
-            told.extend(String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned));
+            received.extend(String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned));
         }
     };
     tokio::time::timeout(PATIENCE, listening).await.unwrap();
-    assert!(told.contains(&"READY=1".to_owned()), "{told:?}");
+    assert!(received.contains(&"READY=1".to_owned()), "{received:?}");
     daemon.stop(&bench).await;
 }
 
@@ -425,7 +429,7 @@ fn secret_file(bench: &Bench, name: &str, text: &str) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_asks_the_daemon_and_says_what_is_wrong() {
+async fn health_asks_the_daemon_and_prints_what_is_wrong() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let off = bench.run(&["health"]).await.expect(2);
     assert!(off.stderr.contains("listen is \"\""), "{}", off.stderr);

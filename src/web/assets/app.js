@@ -13,7 +13,7 @@
     }
   };
 
-  // What is written is UTC; what is pointed at is told in the reader's own time.
+  // Times are shown in UTC; the tooltip of each has the browser's time zone.
   const localize = () => {
     for (const time of document.querySelectorAll("time[datetime*=T]")) {
       time.title = new Date(time.dateTime).toLocaleString();

@@ -133,7 +133,7 @@ async fn a_request_for_another_host_is_refused_against_dns_rebinding() {
     }
     assert_eq!(asked("").await, 421, "no host");
     assert_eq!(asked(&format!("Host: localhost:{port}\r\nHost: evil.example\r\n")).await, 421, "two hosts");
-    // No browser asks like that; on loopback it is somebody's health check.
+    // No browser sends such a request; on loopback it may be a health check.
     let old = async |host: &str| raw(served.address(), &format!("GET /livez HTTP/1.0\r\n{host}\r\n")).await;
     assert_eq!((old("").await, old("Host: evil.example\r\n").await), (Some(200), Some(421)));
     let absolute =
@@ -143,7 +143,7 @@ async fn a_request_for_another_host_is_refused_against_dns_rebinding() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_token_nothing_is_told_without_it_but_what_is_opened() {
+async fn without_the_token_only_the_open_paths_are_answered() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let token = secret_file(&bench, "web-token", &format!("{TOKEN}\n"));
     let lines =
@@ -254,7 +254,7 @@ async fn an_endless_head_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_only_occupies_places_keeps_nobody_away() {
+async fn idle_connections_do_not_exhaust_the_connection_limit() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, _ctx) = InProcess::start(&bench).await;
     let mut slow = Vec::new();

@@ -44,7 +44,7 @@ async fn a_report_at_risk_is_found_with_its_history_and_becomes_stored_on_recove
     let history = browser.text(&row).await;
     assert!(history.contains("unavailable") && history.contains("503"), "{history}");
 
-    // The page is not loaded anew by hand: what is noted in this window must still be there.
+    // The page is not reloaded: a value set in this window must still be there.
     browser.evaluate("window.noted = true").await;
     bench.vendor.clear_faults();
     bench.sync(0).await;
@@ -56,7 +56,7 @@ async fn a_report_at_risk_is_found_with_its_history_and_becomes_stored_on_recove
     assert!(wait_until(async || browser.text("h1").await == "Every report that is due is stored.").await);
     assert_no_complaints(&browser).await;
 
-    // And when nobody answers, it says so rather than show what is old.
+    // Without an answer, the page reports that its data may be stale.
     served.daemon.stop(&bench).await;
     assert!(wait_until(async || browser.text(".stale").await.contains("may be stale")).await);
 }
@@ -207,7 +207,7 @@ async fn the_pages_fit_a_phone_and_follow_the_readers_colours() {
     assert_eq!(browser.evaluate("document.querySelectorAll('.partition[open]').length").await, 1);
     assert_no_complaints(&browser).await;
 
-    // Each state is told apart without its colour.
+    // Each state can be distinguished without its colour.
     browser.open(&url).await;
     let signs = browser
         .evaluate(

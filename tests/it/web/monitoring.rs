@@ -157,7 +157,7 @@ fn promtool(arguments: &[&str], input: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_tell_how_the_reports_stand_and_survive_a_restart() {
+async fn metrics_show_the_state_of_reports_and_survive_a_restart() {
     let bench = Bench::new(&[Series::campaign("Report test", 7), Series::dump(3)]).await;
     bench.fault("status=503,times=1");
     let served = Served::start(&bench).await;
@@ -194,7 +194,7 @@ async fn metrics_tell_how_the_reports_stand_and_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_tell_of_danger_and_of_a_workspace_that_waits() {
+async fn metrics_show_danger_and_a_workspace_on_hold() {
     let bench = Bench::new(&[Series::campaign("Report test", 7)]).await;
     bench.fault("unauthorized");
     let served = Served::start(&bench).await;
@@ -209,7 +209,7 @@ async fn metrics_tell_of_danger_and_of_a_workspace_that_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_tell_of_a_target_that_is_not_reached() {
+async fn metrics_show_a_target_that_cannot_be_reached() {
     let (bench, receiver) = (Bench::new(&[Series::campaign("Report test", 3)]).await, Receiver::start().await);
     receiver.answer(503, "closed");
     bench.write_config(&(with_web(&bench, "listen = \"127.0.0.1:0\"") + &receiver.webhook()));
