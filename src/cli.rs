@@ -2,26 +2,17 @@
 //!
 //! The only place that prints: results on standard output, everything else on standard error.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Args, Parser, Subcommand};
-use jiff::civil::Date;
-use tokio::signal::unix::{SignalKind, signal};
 
+use self::shell::Shell;
 use crate::{
-    config::{self, Config, Report},
+    config,
     daemon::DaemonError,
-    dispatch,
-    ledger::{self, LedgerError},
-    partition::Entry,
-    sync::{Clock, Context, Progress, Selection, StartError, SystemClock, ledger_file},
+    ledger::LedgerError,
+    sync::{StartError, SystemClock},
     telemetry::{Chain, LogFormat},
-    words,
 };
 
 mod backfill;
@@ -30,6 +21,7 @@ mod demo;
 mod emulate;
 mod explain;
 mod health;
+mod package;
 mod plan;
 mod progress;
 mod run;
@@ -40,6 +32,7 @@ mod status;
 mod sync;
 mod table;
 mod verify;
+mod which;
 
 pub use progress::Bars;
 
@@ -98,20 +91,9 @@ enum Command {
     /// Prints the JSON Schema of the configuration.
     Schema,
     /// Prints a completion script for a shell.
-    Completions(shell::Completions),
+    Completions(package::Completions),
     /// Prints the manual page, or writes one for each command.
-    Man(shell::Man),
-}
-
-/// Which report a command is about.
-#[derive(Debug, Clone, Default, Args)]
-struct Which {
-    /// Only this workspace.
-    #[arg(long, value_name = "NAME")]
-    workspace: Option<String>,
-    /// Only the report with this id.
-    #[arg(long, value_name = "ID")]
-    report: Option<String>,
+    Man(package::Man),
 }
 
 /// How a command ended.
@@ -189,7 +171,7 @@ impl Arguments {
 /// Runs the command that `arguments` name, and says how it went.
 pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
     let Arguments { global, command } = arguments;
-    let shell = Shell { global, bars, clock: Arc::new(SystemClock) };
+    let shell = Shell { config: global.config, json: global.json, bars, clock: Arc::new(SystemClock) };
     let ended = match command {
         Command::Run => run::run(&shell).await,
         Command::Sync(options) => sync::run(&shell, options).await,
@@ -204,8 +186,8 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
         Command::Demo(options) => demo::run(&shell, options).await,
         Command::Emulate(options) => emulate::run(&shell, options).await,
         Command::Schema => schema::run(),
-        Command::Completions(options) => shell::completions(options),
-        Command::Man(options) => shell::man(options),
+        Command::Completions(options) => package::completions(options),
+        Command::Man(options) => package::man(options),
     };
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,
@@ -219,162 +201,4 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
             ExitCode::from(1)
         }
     }
-}
-
-/// What every command has at hand.
-struct Shell {
-    global: Global,
-    bars: Bars,
-    clock: Arc<dyn Clock>,
-}
-
-impl Shell {
-    /// The configuration, located, layered with the environment and checked.
-    fn config(&self) -> Result<Arc<Config>> {
-        let path = config::locate(self.global.config.as_deref())?;
-        Ok(Arc::new(config::load(&path, environment())?))
-    }
-
-    /// A context that can speak to the vendor, with the ledger up to what the destinations hold.
-    async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
-        // Before work begins: a command whose notifications cannot be sent must not run silently.
-        dispatch::check(&config).map_err(Failure::Usage)?;
-        let progress: Arc<dyn Progress> = Arc::new(self.bars.clone());
-        let ctx = crate::sync::start(config, Arc::clone(&self.clock), progress).await?;
-        crate::sync::recover(&ctx).await?;
-        Ok(Arc::new(ctx))
-    }
-
-    /// What the ledger holds, read without changing anything; empty when there is none yet.
-    async fn ledger(&self, config: &Config) -> Result<Option<ledger::Ledger>> {
-        Ok(ledger::open_read_only(ledger_file(config)?).await?)
-    }
-
-    /// Prints `value` as JSON, or what `table` makes of it.
-    fn print<T: serde::Serialize>(&self, value: &T, table: impl FnOnce(&T) -> String) -> Result<()> {
-        let text = if self.global.json {
-            let mut text = serde_json::to_string_pretty(value)
-                .map_err(|error| Failure::Failed(format!("could not write JSON: {error}")))?;
-            text.push('\n');
-            text
-        } else {
-            table(value)
-        };
-        print(&text)
-    }
-}
-
-/// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
-fn print(text: &str) -> Result<()> {
-    use std::io::Write;
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("could not write the result: {error}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The process's environment, less what is not text.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-}
-
-impl Which {
-    /// The selection, provided that it names something that is configured.
-    fn selection(&self, config: &Config) -> Result<Selection> {
-        self.known_workspace(config)?;
-        if self.report.is_some() {
-            self.one(config)?;
-        }
-        Ok(Selection { workspace: self.workspace.clone(), report: self.report.clone(), partitions: None })
-    }
-
-    fn known_workspace(&self, config: &Config) -> Result<()> {
-        let names = config.workspaces.iter().map(|known| known.name.as_str());
-        self.workspace.as_ref().map_or(Ok(()), |workspace| known("workspace", workspace, names))
-    }
-
-    /// The one configured report that is meant.
-    fn one(&self, config: &Config) -> Result<Arc<Report>> {
-        self.known_workspace(config)?;
-        let Some(id) = &self.report else {
-            return Err(Failure::Usage("which report? name it with --report ID".into()));
-        };
-        let in_workspace =
-            |report: &&Arc<Report>| self.workspace.as_ref().is_none_or(|name| *name == report.workspace.name);
-        let found: Vec<_> =
-            config.reports.iter().filter(in_workspace).filter(|report| report.id.name() == *id).collect();
-        match found.as_slice() {
-            [report] => Ok(Arc::clone(report)),
-            [] => {
-                known("report", id, config.reports.iter().filter(in_workspace).map(|report| report.id.name()))?;
-                Err(Failure::Usage(format!("no report has the id `{id}`")))
-            }
-            several => {
-                let names: Vec<_> = several.iter().map(|report| report.workspace.name.as_str()).collect();
-                Err(ambiguous(id, &names))
-            }
-        }
-    }
-}
-
-fn ambiguous(report: &str, workspaces: &[&str]) -> Failure {
-    Failure::Usage(format!(
-        "report `{report}` is in several workspaces ({}); name one with --workspace",
-        workspaces.join(", ")
-    ))
-}
-
-/// Refuses a name that is not among those that are known, and offers the nearest.
-fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
-    let names: BTreeSet<&str> = names.collect();
-    if names.contains(name) {
-        return Ok(());
-    }
-    let nearest = names
-        .iter()
-        .map(|known| (strsim::jaro_winkler(name, known), known))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    let hint = match nearest {
-        Some((_, nearest)) => format!("did you mean `{nearest}`?"),
-        None => format!("configured are: {}", Vec::from_iter(names).join(", ")),
-    };
-    Err(Failure::Usage(format!("no {what} is called `{name}`; {hint}")))
-}
-
-/// The reports of `config` by what the ledger calls them.
-fn configured(config: &Config) -> HashMap<crate::report::ReportId, Arc<Report>> {
-    config.reports.iter().map(|report| (report.id.clone(), Arc::clone(report))).collect()
-}
-
-/// The entries of a ledger that may not exist yet.
-async fn entries(ledger: Option<&ledger::Ledger>) -> Result<Vec<Entry>> {
-    match ledger {
-        Some(ledger) => Ok(ledger.entries().await?),
-        None => Ok(Vec::new()),
-    }
-}
-
-/// Returns when the process is asked to stop.
-async fn stop_signal() {
-    let interrupt = signal(SignalKind::interrupt());
-    let terminate = signal(SignalKind::terminate());
-    match (interrupt, terminate) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        // Without handlers the signals end the process by themselves.
-        _ => std::future::pending().await,
-    }
-}
-
-/// A date on the command line.
-fn date(text: &str) -> std::result::Result<Date, String> {
-    text.parse().map_err(|_| "expected a date such as 2026-11-21".to_owned())
 }

@@ -9,6 +9,7 @@ mod credentials;
 mod destination;
 mod error;
 mod hash;
+mod kind;
 mod local;
 mod manifest;
 mod remote;
@@ -29,23 +30,6 @@ pub use self::{
 const STAGING: &str = "_staging";
 
 const MIB: u64 = 1024 * 1024;
-
-/// Something that exists once for a directory and once for an object store.
-enum Kind<L, R> {
-    Local(L),
-    Remote(R),
-}
-
-/// Evaluates the same expression for either [`Kind`].
-macro_rules! for_kind {
-    ($kind:expr, $inner:pat => $call:expr) => {
-        match $kind {
-            $crate::store::Kind::Local($inner) => $call,
-            $crate::store::Kind::Remote($inner) => $call,
-        }
-    };
-}
-use for_kind;
 
 /// What a destination can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

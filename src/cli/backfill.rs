@@ -5,10 +5,18 @@ use comfy_table::Cell;
 use jiff::{Timestamp, civil::Date};
 
 use super::{
-    Ended, Failure, Result, Shell, Which, date, sync, table,
+    Ended, Failure, Result,
+    shell::Shell,
+    sync, table,
+    which::{Which, date},
+};
+use crate::{
+    config::Config,
+    partition::Entry,
+    plan,
+    sync::Selection,
     words::{BackfillPartition, BackfillPreview},
 };
-use crate::{config::Config, partition::Entry, plan, sync::Selection};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -7,10 +7,7 @@ use jiff::{ToSpan, civil::Date};
 use secrecy::SecretString;
 use tokio::time::timeout;
 
-use super::{
-    Ended, Failure, Result, Shell,
-    words::{Check, Checked},
-};
+use super::{Ended, Failure, Result, shell::Shell};
 use crate::{
     archive::{self, Rejected, RejectedKind, Verdict},
     config::{
@@ -27,6 +24,7 @@ use crate::{
     store::{Budget, Destination},
     sync::{Secrets, archive_limits, ledger_file},
     telemetry::Chain,
+    words::{Check, Checked},
 };
 
 #[derive(Debug, Args)]

@@ -13,13 +13,18 @@ use jiff::{ToSpan, tz::TimeZone};
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::{Ended, Failure, Result, Shell, emulate, print, stop_signal, table, words::PartitionStatus};
+use super::{
+    Ended, Failure, Result, emulate,
+    shell::{Shell, print, stop_signal},
+    table,
+};
 use crate::{
     config::{self, MonthDay, Schedule, SourceKind},
     daemon,
     emulator::{self, Account, Campaigns},
     partition::Settled,
     sync::{self, Progress, Selection},
+    words::{PartitionStatus, Partitions},
 };
 
 #[derive(Debug, Args)]
@@ -67,7 +72,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let entries = ctx.ledger.entries().await?;
     ctx.ledger.close().await;
     let partitions: Vec<_> = entries.iter().map(|entry| PartitionStatus::new(entry, true, now)).collect();
-    shell.print(&super::words::Partitions { partitions }, |landed| {
+    shell.print(&Partitions { partitions }, |landed| {
         format!(
             "\n{}\n{}in ./{FOLDER}/reports, each with its manifest beside it.\n\n\
              Look further:\n  \

@@ -9,7 +9,10 @@ use clap::{
 use jiff::{SignedDuration, tz::TimeZone};
 use tokio::net::TcpListener;
 
-use super::{Ended, Failure, Result, Shell, print, stop_signal};
+use super::{
+    Ended, Failure, Result,
+    shell::{Shell, print, stop_signal},
+};
 use crate::{
     config::Config,
     emulator::{self, Account, Campaigns, Container, Csv, EmulatedReport, Emulator, Rule},
@@ -121,7 +124,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         container,
         faults,
     } = options;
-    let mut accounts = match &shell.global.config {
+    let mut accounts = match &shell.config {
         Some(_) => accounts(&*shell.config()?)?,
         None => vec![emulator::demo_account(TimeZone::UTC)],
     };

@@ -6,10 +6,17 @@ use clap::Args;
 use jiff::civil::Date;
 
 use super::{
-    Ended, Failure, Result, Shell, Which, date, table,
+    Ended, Failure, Result,
+    shell::Shell,
+    table,
+    which::{Which, date},
+};
+use crate::{
+    config::Report,
+    moengage,
+    report::PartitionId,
     words::{ClockChange, Explanation},
 };
-use crate::{config::Report, moengage, report::PartitionId};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

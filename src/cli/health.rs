@@ -6,11 +6,13 @@ use reqwest::StatusCode;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 
-use super::{
-    Ended, Failure, Result, Shell,
+use super::{Ended, Failure, Result, shell::Shell};
+use crate::{
+    config::Open,
+    http,
+    telemetry::Chain,
     words::{Check, Health},
 };
-use crate::{config::Open, http, telemetry::Chain};
 
 /// Longer than the daemon lets an answer take.
 const PATIENCE: Duration = Duration::from_secs(25);

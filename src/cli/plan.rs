@@ -6,11 +6,11 @@ use clap::Args;
 use comfy_table::Cell;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    Ended, Result, Shell, Which, table,
+use super::{Ended, Result, shell::Shell, table, which::Which};
+use crate::{
+    plan::{self, LedgerView},
     words::{Action, PartitionStatus, Planned, PlannedPartition},
 };
-use crate::plan::{self, LedgerView};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Ended, Result, Shell, environment};
+use super::{
+    Ended, Result,
+    shell::{Shell, environment},
+};
 use crate::{config, daemon, sync::Progress};
 
 pub(super) async fn run(shell: &Shell) -> Result {
-    let path = config::locate(shell.global.config.as_deref())?;
+    let path = config::locate(shell.config.as_deref())?;
     let load = move || config::load(&path, environment());
     let progress: Arc<dyn Progress> = Arc::new(());
     daemon::run(load, Arc::clone(&shell.clock), progress).await?;

@@ -1,6 +1,6 @@
 //! `moesync schema`: what a configuration may hold, for editors and generators.
 
-use super::{Ended, Failure, Result, print};
+use super::{Ended, Failure, Result, shell::print};
 use crate::config;
 
 pub(super) fn run() -> Result {

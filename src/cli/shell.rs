@@ -1,43 +1,91 @@
-//! `moesync completions` and `moesync man`: what a package installs beside the binary.
+//! What every command has: configuration, context, ledger, output, and the signals that stop it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use clap::{Args, CommandFactory};
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Arguments, Ended, Failure, Result, print};
+use super::{Failure, Result, progress::Bars};
+use crate::{
+    config::{self, Config},
+    dispatch, ledger,
+    sync::{self, Clock, Context, Progress, ledger_file},
+};
 
-#[derive(Debug, Args)]
-pub(super) struct Completions {
-    /// The shell.
-    #[arg(value_enum)]
-    shell: clap_complete::Shell,
+/// What every command has at hand.
+pub(super) struct Shell {
+    /// The file that `--config` names.
+    pub(super) config: Option<PathBuf>,
+    /// Whether results are printed as JSON.
+    pub(super) json: bool,
+    pub(super) bars: Bars,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Man {
-    /// Writes the page of each command into this folder, rather than the main one to standard output.
-    #[arg(long, value_name = "FOLDER")]
-    dir: Option<PathBuf>,
-}
-
-pub(super) fn completions(options: Completions) -> Result {
-    let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Arguments::command(), "moesync", &mut script);
-    print(&String::from_utf8_lossy(&script))?;
-    Ok(Ended::Done)
-}
-
-pub(super) fn man(options: Man) -> Result {
-    match options.dir {
-        Some(folder) => clap_mangen::generate_to(Arguments::command(), &folder)
-            .map_err(|error| Failure::Failed(format!("could not write to {}: {error}", folder.display())))?,
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Arguments::command())
-                .render(&mut page)
-                .map_err(|error| Failure::Failed(format!("could not write the page: {error}")))?;
-            print(&String::from_utf8_lossy(&page))?;
-        }
+impl Shell {
+    /// The configuration, located, layered with the environment and checked.
+    pub(super) fn config(&self) -> Result<Arc<Config>> {
+        let path = config::locate(self.config.as_deref())?;
+        Ok(Arc::new(config::load(&path, environment())?))
     }
-    Ok(Ended::Done)
+
+    /// A context that can speak to the vendor, with the ledger up to what the destinations hold.
+    pub(super) async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
+        // Before work begins: a command whose notifications cannot be sent must not run silently.
+        dispatch::check(&config).map_err(Failure::Usage)?;
+        let progress: Arc<dyn Progress> = Arc::new(self.bars.clone());
+        let ctx = sync::start(config, Arc::clone(&self.clock), progress).await?;
+        sync::recover(&ctx).await?;
+        Ok(Arc::new(ctx))
+    }
+
+    /// What the ledger holds, read without changing anything; empty when there is none yet.
+    pub(super) async fn ledger(&self, config: &Config) -> Result<Option<ledger::Ledger>> {
+        Ok(ledger::open_read_only(ledger_file(config)?).await?)
+    }
+
+    /// Prints `value` as JSON, or what `table` makes of it.
+    pub(super) fn print<T: serde::Serialize>(&self, value: &T, table: impl FnOnce(&T) -> String) -> Result<()> {
+        let text = if self.json {
+            let mut text = serde_json::to_string_pretty(value)
+                .map_err(|error| Failure::Failed(format!("could not write JSON: {error}")))?;
+            text.push('\n');
+            text
+        } else {
+            table(value)
+        };
+        print(&text)
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
+pub(super) fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("could not write the result: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The process's environment, less what is not text.
+pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Returns when the process is asked to stop.
+pub(super) async fn stop_signal() {
+    let interrupt = signal(SignalKind::interrupt());
+    let terminate = signal(SignalKind::terminate());
+    match (interrupt, terminate) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process by themselves.
+        _ => std::future::pending().await,
+    }
 }

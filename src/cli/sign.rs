@@ -3,8 +3,8 @@
 use clap::Args;
 use secrecy::ExposeSecret;
 
-use super::{Ended, Failure, Result, Shell, known, words::Signed};
-use crate::{config::SourceKind, moengage, signature, sync::Secrets};
+use super::{Ended, Failure, Result, shell::Shell, which::known};
+use crate::{config::SourceKind, moengage, signature, sync::Secrets, words::Signed};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -6,14 +6,17 @@ use clap::Args;
 use jiff::civil::Date;
 
 use super::{
-    Ended, Result, Shell, Which, ambiguous, date, entries, known, table,
-    words::{PartitionStatus, Partitions},
+    Ended, Result,
+    shell::Shell,
+    table,
+    which::{Which, ambiguous, date, entries, known},
 };
 use crate::{
     config::Config,
     partition::{Entry, State},
     plan::{self, LedgerView},
     report::ReportId,
+    words::{PartitionStatus, Partitions},
 };
 
 #[derive(Debug, Args)]

@@ -3,13 +3,17 @@
 use clap::Args;
 
 use super::{
-    Ended, Failure, Result, Shell, Which, configured, stop_signal, table, words::PartitionStatus, words::Partitions,
+    Ended, Failure, Result,
+    shell::{Shell, stop_signal},
+    table,
+    which::{Which, configured},
 };
 use crate::{
     config::Config,
     dispatch::{self, Dispatcher},
     sync::{self, Context, Selection, Summary},
     telemetry::Chain,
+    words::{PartitionStatus, Partitions},
 };
 
 #[derive(Debug, Args)]

@@ -3,8 +3,10 @@
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 
-use super::words::{self, PartitionStatus};
-use crate::partition::State;
+use crate::{
+    partition::State,
+    words::{self, PartitionStatus},
+};
 
 /// An empty table with this head.
 pub(super) fn table<const N: usize>(head: [&str; N]) -> Table {

@@ -7,13 +7,16 @@ use comfy_table::Cell;
 use futures::{StreamExt, stream};
 
 use super::{
-    Ended, Result, Shell, Which, stop_signal, table,
-    words::{PartitionStatus, Verification, VerifiedPartition},
+    Ended, Result,
+    shell::{Shell, stop_signal},
+    table,
+    which::Which,
 };
 use crate::{
     partition::{Entry, Settled},
     report::PartitionId,
     sync::{self, Inspected, Repair, Selection},
+    words::{PartitionStatus, Verification, VerifiedPartition},
 };
 
 #[derive(Debug, Args)]

@@ -10,15 +10,15 @@ use futures::stream::BoxStream;
 use object_store::path::Path as Key;
 
 use super::{
-    Capabilities, Kind, Lookup, MIB, Route,
+    Capabilities, Lookup, MIB,
     budget::{Budget, Share},
     error::{Reporter, StoreError},
-    for_kind, hash,
+    hash,
+    kind::{Kind, for_kind},
     local::{FileUpload, Local},
     manifest::Manifest,
     remote::{Bucket, ObjectUpload},
     threads::Threads,
-    upload::Upload,
 };
 use crate::{config, report};
 
@@ -220,25 +220,6 @@ impl Destination {
         for_kind!(&self.inner.backend, backend => backend.copy_if_absent("copy", &from, &to).await)
     }
 
-    /// Begins an upload. The destination is not touched before the bytes exceed one part.
-    ///
-    /// `expected_size` is the exact number of bytes to come, if known: small objects then take little memory.
-    ///
-    /// # Errors
-    ///
-    /// The key is invalid, or the object would be larger than the destination takes.
-    pub fn stage(&self, route: Route<'_>, expected_size: Option<u64>) -> Result<Upload, StoreError> {
-        let direct = match route {
-            Route::Direct(key) => Some(self.key("stage", key)?),
-            Route::Staged => None,
-        };
-        let gathering = match &self.inner.backend {
-            Kind::Local(local) => Kind::Local(FileUpload::new(Arc::clone(local))),
-            Kind::Remote(bucket) => Kind::Remote(ObjectUpload::new(Arc::clone(bucket), direct.clone())),
-        };
-        Upload::begin(self.clone(), direct, expected_size, gathering)
-    }
-
     /// Removes what dead holders have left staged, and returns the number of objects removed. This process's own are left
     /// alone, as are those of a holder that `is_alive` confirms.
     ///
@@ -248,6 +229,14 @@ impl Destination {
     pub async fn sweep(&self, is_alive: impl Fn(&str) -> bool) -> Result<u64, StoreError> {
         let is_dead = |holder: &str| holder != self.inner.holder && !is_alive(holder);
         for_kind!(&self.inner.backend, backend => backend.sweep(is_dead).await)
+    }
+
+    /// Where the bytes of an upload are collected. `direct` is the final key, with [`Route::Direct`](super::Route::Direct).
+    pub(super) fn collect(&self, direct: Option<Key>) -> Kind<FileUpload, ObjectUpload> {
+        match &self.inner.backend {
+            Kind::Local(local) => Kind::Local(FileUpload::new(Arc::clone(local))),
+            Kind::Remote(bucket) => Kind::Remote(ObjectUpload::new(Arc::clone(bucket), direct)),
+        }
     }
 
     /// Makes the object's name survive a power cut, where that takes a step of its own.

@@ -17,7 +17,11 @@ use object_store::path::Path as Key;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Commit, Kind, STAGING, StoreError, budget::Part, destination::Destination, for_kind, local::FileUpload,
+    Commit, Route, STAGING, StoreError,
+    budget::Part,
+    destination::Destination,
+    kind::{Kind, for_kind},
+    local::FileUpload,
     remote::ObjectUpload,
 };
 use crate::archive::Verified;
@@ -42,28 +46,36 @@ pub struct Upload {
     waits_for_memory: Arc<AtomicBool>,
 }
 
-impl Upload {
-    pub(super) fn begin(
-        destination: Destination,
-        direct: Option<Key>,
-        expected_size: Option<u64>,
-        gathering: Kind<FileUpload, ObjectUpload>,
-    ) -> Result<Self, StoreError> {
+impl Destination {
+    /// Begins an upload. The destination is not touched before the bytes exceed one part.
+    ///
+    /// `expected_size` is the exact number of bytes to come, if known: small objects then take little memory.
+    ///
+    /// # Errors
+    ///
+    /// The key is invalid, or the object would be larger than the destination takes.
+    pub fn stage(&self, route: Route<'_>, expected_size: Option<u64>) -> Result<Upload, StoreError> {
+        let direct = match route {
+            Route::Direct(key) => Some(self.key("stage", key)?),
+            Route::Staged => None,
+        };
         let upload = Upload {
-            destination,
+            destination: self.clone(),
+            gathering: self.collect(direct.clone()),
             direct,
             expected_size,
             written: 0,
             hash: Sha256::new(),
             sha256: None,
             part: None,
-            gathering,
             waits_for_memory: Arc::default(),
         };
         upload.next_capacity(0)?;
         Ok(upload)
     }
+}
 
+impl Upload {
     /// Takes the next bytes. Waits for memory and for the destination.
     ///
     /// # Errors

@@ -1,0 +1,111 @@
+//! Which reports and dates a command is about: its options, and their meaning in the configuration and the ledger.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use clap::Args;
+use jiff::civil::Date;
+
+use super::{Failure, Result};
+use crate::{
+    config::{Config, Report},
+    ledger,
+    partition::Entry,
+    report::ReportId,
+    sync::Selection,
+};
+
+/// Which report a command is about.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Which {
+    /// Only this workspace.
+    #[arg(long, value_name = "NAME")]
+    pub(super) workspace: Option<String>,
+    /// Only the report with this id.
+    #[arg(long, value_name = "ID")]
+    pub(super) report: Option<String>,
+}
+
+impl Which {
+    /// The selection, provided that it names something that is configured.
+    pub(super) fn selection(&self, config: &Config) -> Result<Selection> {
+        self.known_workspace(config)?;
+        if self.report.is_some() {
+            self.one(config)?;
+        }
+        Ok(Selection { workspace: self.workspace.clone(), report: self.report.clone(), partitions: None })
+    }
+
+    fn known_workspace(&self, config: &Config) -> Result<()> {
+        let names = config.workspaces.iter().map(|known| known.name.as_str());
+        self.workspace.as_ref().map_or(Ok(()), |workspace| known("workspace", workspace, names))
+    }
+
+    /// The one configured report that is meant.
+    pub(super) fn one(&self, config: &Config) -> Result<Arc<Report>> {
+        self.known_workspace(config)?;
+        let Some(id) = &self.report else {
+            return Err(Failure::Usage("which report? name it with --report ID".into()));
+        };
+        let in_workspace =
+            |report: &&Arc<Report>| self.workspace.as_ref().is_none_or(|name| *name == report.workspace.name);
+        let found: Vec<_> =
+            config.reports.iter().filter(in_workspace).filter(|report| report.id.name() == *id).collect();
+        match found.as_slice() {
+            [report] => Ok(Arc::clone(report)),
+            [] => {
+                known("report", id, config.reports.iter().filter(in_workspace).map(|report| report.id.name()))?;
+                Err(Failure::Usage(format!("no report has the id `{id}`")))
+            }
+            several => {
+                let names: Vec<_> = several.iter().map(|report| report.workspace.name.as_str()).collect();
+                Err(ambiguous(id, &names))
+            }
+        }
+    }
+}
+
+pub(super) fn ambiguous(report: &str, workspaces: &[&str]) -> Failure {
+    Failure::Usage(format!(
+        "report `{report}` is in several workspaces ({}); name one with --workspace",
+        workspaces.join(", ")
+    ))
+}
+
+/// Refuses a name that is not among those that are known, and offers the nearest.
+pub(super) fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let names: BTreeSet<&str> = names.collect();
+    if names.contains(name) {
+        return Ok(());
+    }
+    let nearest = names
+        .iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let hint = match nearest {
+        Some((_, nearest)) => format!("did you mean `{nearest}`?"),
+        None => format!("configured are: {}", Vec::from_iter(names).join(", ")),
+    };
+    Err(Failure::Usage(format!("no {what} is called `{name}`; {hint}")))
+}
+
+/// The reports of `config` by what the ledger calls them.
+pub(super) fn configured(config: &Config) -> HashMap<ReportId, Arc<Report>> {
+    config.reports.iter().map(|report| (report.id.clone(), Arc::clone(report))).collect()
+}
+
+/// The entries of a ledger that may not exist yet.
+pub(super) async fn entries(ledger: Option<&ledger::Ledger>) -> Result<Vec<Entry>> {
+    match ledger {
+        Some(ledger) => Ok(ledger.entries().await?),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A date on the command line.
+pub(super) fn date(text: &str) -> Result<Date, String> {
+    text.parse().map_err(|_| "expected a date such as 2026-11-21".to_owned())
+}
