@@ -167,6 +167,7 @@ pub fn start(listener: TcpListener, options: Options) -> io::Result<Emulator> {
     let url = format!("http://{}/", listener.local_addr()?);
     let url = Url::parse(&url).map_err(io::Error::other)?;
     let vendor = Arc::new(Vendor::new(options));
+    #[expect(clippy::disallowed_methods, reason = "the emulator that is returned holds the task and ends it")]
     let server = tokio::spawn(server::serve(listener, vendor.clone()));
     Ok(Emulator { url, vendor, server })
 }

@@ -218,6 +218,7 @@ impl Work<'_> {
     /// Removes an unfinished upload. A destination that hangs is not waited for, nor does the time it takes change what
     /// becomes of the attempt.
     pub(super) async fn abandon(&self, upload: Upload) {
+        #[expect(clippy::disallowed_methods, reason = "a destination that hangs may outlive the attempt")]
         let removal = tokio::spawn(upload.abort());
         let removal = self.frame.at(Step::Remove, tokio::time::timeout(LONGEST_REMOVAL, removal));
         let _ = self.frame.uncounted(removal).await;

@@ -126,6 +126,10 @@ impl Probes {
         let probe = Probe { under: Arc::clone(ctx), began: Instant::now(), result, before };
         last.insert(name.to_owned(), probe.clone());
         let (ctx, name) = (Arc::clone(ctx), name.to_owned());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the probe outlives its request; its result is read by the next one"
+        )]
         tokio::spawn(async move {
             let Some(destination) = ctx.destinations.get(&name) else { return };
             let checked = destination.check().await.map_err(|error| error.to_string());

@@ -894,7 +894,7 @@ async fn more_bytes_than_allowed_are_refused_and_never_verified() {
 #[test]
 fn dropping_a_pass_ends_its_thread() {
     let (ended, wait) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
+    let pass = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut pass = Pass::start(LIMITS);
@@ -904,7 +904,8 @@ fn dropping_a_pass_ends_its_thread() {
         // Waits for every thread that works for the runtime.
         drop(runtime);
         ended.send(()).unwrap();
-    });
+    };
+    std::thread::Builder::new().name("pass".into()).spawn(pass).unwrap();
     wait.recv_timeout(std::time::Duration::from_secs(60)).expect("the thread goes on");
 }
 

@@ -39,7 +39,7 @@ const NOW: &str = "2026-11-21T12:00:00Z";
 async fn hung_store() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
+    crate::support::spawn(async move {
         let mut connections: Vec<TcpStream> = Vec::new();
         while let Ok((connection, _)) = listener.accept().await {
             connections.push(connection);
@@ -83,7 +83,7 @@ async fn eight_reports_of_a_destination_that_never_answers_do_not_delay_two_of_a
     dispatch::register_targets(&ctx).await.unwrap();
     let passing = {
         let ctx = Arc::clone(&ctx);
-        tokio::spawn(async move { sync::once(&ctx, &Selection::default(), std::future::pending()).await })
+        crate::support::spawn(async move { sync::once(&ctx, &Selection::default(), std::future::pending()).await })
     };
     assert!(wait_until(async || outcomes(&ctx).await.0 == 2).await);
     assert!(outcomes(&ctx).await.1 <= 2, "the two had to wait: {:?}", outcomes(&ctx).await);
@@ -303,7 +303,7 @@ impl InProcess {
     fn start(bench: &Bench, clock: Arc<dyn Clock>) -> Self {
         let path = bench.path("moesync.toml");
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || {
+        let run = move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
             let load = move || config::load(&path, std::iter::empty());
             runtime.block_on(async {
@@ -313,7 +313,8 @@ impl InProcess {
                 }
             });
             runtime.shutdown_timeout(Duration::from_secs(1));
-        });
+        };
+        let thread = thread::Builder::new().name("daemon".into()).spawn(run).unwrap();
         Self { stop: Some(stop), thread: Some(thread) }
     }
 
@@ -385,7 +386,9 @@ async fn a_panic_in_an_attempt_is_an_alarm_and_the_attempt_is_retried() {
     let (stop, stopped) = oneshot::channel::<()>();
     let working = {
         let ctx = Arc::clone(&ctx);
-        tokio::spawn(async move { sync::continuously(ctx, &mut inbox, async { stopped.await.unwrap() }).await })
+        crate::support::spawn(
+            async move { sync::continuously(ctx, &mut inbox, async { stopped.await.unwrap() }).await },
+        )
     };
     assert!(wait_until(async || outcomes(&ctx).await.0 >= 1).await);
     stop.send(()).unwrap();

@@ -166,7 +166,7 @@ async fn a_wrong_key_is_probed_once_an_hour_and_heals_by_itself_when_its_file_is
     let (stop, stopped) = oneshot::channel::<()>();
     let working = {
         let ctx = Arc::clone(&ctx);
-        tokio::spawn(async move { sync::continuously(ctx, &mut inbox, async { drop(stopped.await) }).await })
+        crate::support::spawn(async move { sync::continuously(ctx, &mut inbox, async { drop(stopped.await) }).await })
     };
     assert!(wait_until(async || bench.requests() == 1).await);
     for hour in 1..=3 {

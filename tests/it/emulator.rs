@@ -521,7 +521,7 @@ async fn run_serves_until_it_is_told_to_stop() {
     let (listener, (stop, stopped)) = (listener().await, tokio::sync::oneshot::channel::<()>());
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let options = Options { accounts: vec![], seed: 0, faults: vec![], clock: Arc::new(|| at(NOON)) };
-    let running = tokio::spawn(emulator::run(listener, options, stopped));
+    let running = crate::support::spawn(emulator::run(listener, options, stopped));
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     assert_eq!(client.get(&url).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     stop.send(()).unwrap();

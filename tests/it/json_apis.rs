@@ -182,7 +182,7 @@ async fn serve(
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() }).abort_handle();
+    let task = crate::support::spawn(async move { axum::serve(listener, app).await.unwrap() }).abort_handle();
     (url, asked, task)
 }
 

@@ -150,7 +150,7 @@ async fn a_destination_that_hangs_keeps_neither_downloads_nor_recovery_of_others
     // It accepts connections and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
+    crate::support::spawn(async move {
         let mut held = Vec::new();
         while let Ok(connection) = listener.accept().await {
             held.push(connection);

@@ -278,7 +278,7 @@ async fn of_eight_contents_committed_to_one_key_at_once_one_wins_whole(place: &P
         let contents: Vec<Bytes> = (0..8).map(|seed| zip(seed, size)).collect();
         let commits = contents.iter().map(|bytes| {
             let (destination, key, bytes) = (destination.clone(), key.clone(), bytes.clone());
-            tokio::spawn(async move { store(&destination, &key, &bytes).await })
+            crate::support::spawn(async move { store(&destination, &key, &bytes).await })
         });
         let commits: Vec<Commit> = join_all(commits).await.into_iter().map(Result::unwrap).collect();
         let winners: Vec<usize> = (0..8).filter(|at| commits[*at] == Commit::Stored).collect();
@@ -547,7 +547,7 @@ async fn more_uploads_than_the_memory_budget_holds_all_end() {
     let destination = place.open("me");
     let uploads = (0..8).map(|seed| {
         let destination = destination.clone();
-        tokio::spawn(async move {
+        crate::support::spawn(async move {
             let bytes = zip(seed, 6 * 1024 * 1024);
             let key = format!("{seed}.zip");
             // Unknown in size, so that each takes the whole of a part.
@@ -982,7 +982,7 @@ impl Server {
         let server = Server { root, url, ignores_if_none_match, refuses_if_none_match, service, faults, silence };
         let server = Arc::new(server);
         let router = Router::new().fallback(answer).with_state(Arc::clone(&server));
-        tokio::spawn(async { axum::serve(listener, router).await });
+        crate::support::spawn(async { axum::serve(listener, router).await });
         server
     }
 

@@ -461,7 +461,7 @@ async fn packed(bench: &Bench, damaged: usize) -> Vec<u8> {
     let app = axum::Router::new().fallback(move || answer());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    crate::support::spawn(async move { axum::serve(listener, app).await });
     bench.write_config(&bench.config().replace(bench.vendor.url().as_str().trim_end_matches('/'), &url));
     evidence
 }

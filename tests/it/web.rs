@@ -105,7 +105,7 @@ impl InProcess {
         let address = url.strip_prefix("http://").unwrap().parse().unwrap();
         let contexts = watch::Sender::new(Arc::clone(&ctx));
         let shown = contexts.subscribe();
-        let serving = tokio::spawn(async move { listener.serve(shown).await });
+        let serving = crate::support::spawn(async move { listener.serve(shown).await });
         (Self { url, address, _contexts: contexts, serving }, ctx)
     }
 
@@ -221,7 +221,7 @@ async fn reports_at_risk_are_at_most_twenty_rows_the_nearest_to_expiry_first() {
     bench.fault("stall");
     let (server, ctx) = InProcess::start(&bench).await;
     let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
-    let working = tokio::spawn({
+    let working = crate::support::spawn({
         let ctx = Arc::clone(&ctx);
         async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await }
     });

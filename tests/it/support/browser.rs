@@ -62,7 +62,7 @@ impl Browser {
         });
         let port = port.await.unwrap();
         // Whoever prints to a pipe that nobody reads dies of it.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        crate::support::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
 
         let profile = tempfile::tempdir().unwrap();
         let mut flags: Vec<_> = FLAGS.map(str::to_owned).into();

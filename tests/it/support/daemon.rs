@@ -102,7 +102,7 @@ impl Daemon {
 
 fn collect(from: impl AsyncRead + Unpin + Send + 'static, log: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let log = Arc::clone(log);
-    tokio::spawn(async move {
+    crate::support::spawn(async move {
         let mut lines = BufReader::new(from).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             log.lock().unwrap().push(line);

@@ -27,7 +27,7 @@ use moesync::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{net::TcpListener, process::Command};
+use tokio::{net::TcpListener, process::Command, task::JoinHandle};
 
 use crate::store;
 
@@ -37,6 +37,15 @@ pub use self::{
     receiver::Receiver,
     time::{TestClock, jump},
 };
+
+/// A task that the test's runtime ends with the test.
+#[expect(clippy::disallowed_methods, reason = "the runtime of a test ends its tasks")]
+pub fn spawn<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(task)
+}
 
 /// The id in every path.
 pub const APP: &str = "MAZW5N1IMMSH5H67C3T9KBHA";
@@ -236,7 +245,7 @@ impl Bench {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        spawn(async move { axum::serve(listener, app).await });
         let config = fs::read_to_string(self.path("moesync.toml")).unwrap();
         self.write_config(&config.replace(self.vendor.url().as_str().trim_end_matches('/'), &url));
         body

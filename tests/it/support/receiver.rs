@@ -96,7 +96,7 @@ impl Receiver {
         let app = Router::new().fallback(keep).with_state(Arc::clone(&memory));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        crate::support::spawn(async move { axum::serve(listener, app).await });
         Self { url, memory }
     }
 

@@ -151,10 +151,10 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let requests = Requests::default();
         let received = Arc::clone(&requests);
-        let task = tokio::spawn(async move {
+        let task = crate::support::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(handle(stream, Arc::clone(&received)));
+                crate::support::spawn(handle(stream, Arc::clone(&received)));
             }
         });
         Server { address, scheme, requests, task: task.abort_handle() }

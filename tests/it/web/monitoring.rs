@@ -34,7 +34,8 @@ async fn the_loop_that_does_the_work_keeps_livez_well() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
     let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
-    let working = tokio::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
+    let working =
+        crate::support::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
     for _ in 0..3 {
         jump(Duration::from_secs(121)).await;
         assert!(wait_until(async || server.health("/livez").await.0 == StatusCode::OK).await);
@@ -116,7 +117,8 @@ async fn readyz_fails_if_plans_cannot_be_written_though_loop_and_ledger_respond(
     let (server, ctx) = InProcess::start(&bench).await;
     let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
     let status = Arc::clone(&ctx.status);
-    let working = tokio::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
+    let working =
+        crate::support::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
     assert!(wait_until(async || status.planned_at().is_some()).await);
     let disk = FullDisk::begin(&bench.ledger()).await;
     let failed = async || {
@@ -256,7 +258,7 @@ async fn what_is_due_and_not_even_in_the_ledger_is_pending_and_in_danger() {
     let _disk = FullDisk::begin(&bench.ledger()).await;
     bench.clock.stand_still();
     let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
-    let working = tokio::spawn({
+    let working = crate::support::spawn({
         let ctx = Arc::clone(&ctx);
         async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await }
     });
