@@ -11,6 +11,7 @@ use maud::{Markup, html};
 
 use super::layout::{Html, glyph, layout, legend, partition_link, report_link, strip, unreadable};
 use crate::{
+    alarm_kind::AlarmKind,
     partition::State as PartitionState,
     web::{
         Shared,
@@ -179,15 +180,23 @@ fn in_danger(danger: &Danger, dates: usize) -> Markup {
 
 /// An alarm for people.
 fn why(alarm: &str) -> &'static str {
-    match alarm {
-        "lost" => "It was or may have been there, and is gone",
-        "expiring" => "Not stored yet, and MoEngage deletes it soon",
-        "unauthorized" => "MoEngage refuses the key",
-        "rejected" => "MoEngage refuses the request",
-        "corrupt" => "Corrupt download, repeatedly",
-        "unsupported" => "The format cannot be verified",
-        "store_failed" => "Storing fails, repeatedly",
-        _ => "Not stored long after it was due",
+    match AlarmKind::parse(alarm) {
+        Some(AlarmKind::Lost) => "It was or may have been there, and is gone",
+        Some(AlarmKind::Expiring) => "Not stored yet, and MoEngage deletes it soon",
+        Some(AlarmKind::Late) => "Not stored long after it was due",
+        Some(AlarmKind::Unauthorized) => "MoEngage refuses the key",
+        Some(AlarmKind::Rejected) => "MoEngage refuses the request",
+        Some(AlarmKind::Corrupt) => "Corrupt download, repeatedly",
+        Some(AlarmKind::Unsupported) => "The format cannot be verified",
+        Some(AlarmKind::StoreFailed) => "Storing fails, repeatedly",
+        Some(
+            AlarmKind::OtherContent
+            | AlarmKind::Ledger
+            | AlarmKind::Configuration
+            | AlarmKind::Clock
+            | AlarmKind::Panic,
+        )
+        | None => "",
     }
 }
 
