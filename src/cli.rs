@@ -64,7 +64,7 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the daemon: fetches every partition when it is due, until told to stop.
+    /// Runs the daemon: fetches every partition when it is due, until it is stopped.
     Run,
     /// Makes one pass: fetches every partition that is due and not stored, then exits.
     Sync(sync::Options),

@@ -176,7 +176,7 @@ pub struct StoredObject {
     pub stored_at: Timestamp,
 }
 
-/// What MoEngage's answers showed, whatever came of the attempt.
+/// What MoEngage's answers showed, for any outcome of the attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// Status of the last answer; `None` when none came.

@@ -156,7 +156,7 @@ pub enum Timing {
 /// Judges content of `partition` that the vendor began to send at `now` with its `Date`. `is_skew_confirmed` says whether
 /// earlier answers of this server showed the same difference between the clocks.
 ///
-/// A live listing in hand before its expiry by the local clock is timely whatever the `Date`: one odd `Date` must not
+/// A live listing in hand before its expiry by the local clock is timely for any `Date`: one odd `Date` must not
 /// cost what cannot be fetched again.
 pub fn timing(
     partition: &Partition,

@@ -225,9 +225,8 @@ fn newest_known(entries: &[Entry]) -> HashMap<&ReportId, Timestamp> {
     newest
 }
 
-/// By urgency. In a workspace whose key was refused, what was asked for longest ago goes first, in the place of the most
-/// urgent: it is the probe, the archives and the JSON APIs may have keys of their own, and neither shall wait for the
-/// other's for ever.
+/// By urgency. In a workspace whose key was refused, the partition that was requested longest ago is the probe and takes the
+/// position of the most urgent one: archives and JSON APIs may have different keys, and both are probed in turn.
 fn sort(items: &mut [Item], ledger: &LedgerView, now: Timestamp) {
     let urgency = |item: &Item| {
         let expiry = item.entry.partition.expires_at.unwrap_or(Timestamp::MAX);

@@ -74,7 +74,7 @@ impl Outcome {
     }
 }
 
-/// The delay before try `number + 1` of one pass, whatever the ledger remembers of earlier ones; `None` when the quick
+/// The delay before try `number + 1` of one pass, independent of earlier passes; `None` when the quick
 /// tries are used up.
 pub fn quick(number: u32, jitter: f64) -> Option<Duration> {
     (number < QUICK_TRIES).then(|| spread(step(QUICK, number), jitter))

@@ -1,4 +1,4 @@
-//! From civil time to instants: when MoEngage generates a report, in whatever zone and across every clock change.
+//! From civil time to instants: when MoEngage generates a report, in any zone and across every clock change.
 //!
 //! This file owns calendar arithmetic. It must not know the present: callers say from when and until when.
 
@@ -163,7 +163,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(8))]
 
-        /// Every zone of the database, ten years, whatever the schedule: each scheduled date that exists is there
+        /// Every zone of the database, ten years, any schedule: each scheduled date that exists is there
         /// once, in order of time.
         #[test]
         fn in_every_zone_each_civil_date_comes_once_and_in_order(schedule in any_schedule(), year in 2005i16..2030) {

@@ -36,7 +36,7 @@ const NOISY: [(&str, LevelFilter); 8] = [
     ("tower", LevelFilter::INFO),
 ];
 
-/// This library logs signed URLs, so its log is off whatever the filter names. Its errors are reported without them.
+/// This library logs signed URLs, so its log is off for any filter. Its errors are reported without them.
 const LOGS_CREDENTIALS: &str = "object_store";
 
 /// Starts logging what `filter` lets through, in the syntax of `RUST_LOG`, to `writer` unless the journal is asked for.

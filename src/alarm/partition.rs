@@ -42,7 +42,7 @@ pub fn is_pending(item: &Item, now: Timestamp) -> bool {
     item.report.is_some() && item.entry.settled == Settled::Open && item.entry.partition.due_at <= now
 }
 
-/// The alarm that the last attempt's outcome is, whatever the time.
+/// The alarm that the last attempt's outcome is, at any time.
 pub(super) fn failure(entry: &Entry) -> Option<AlarmKind> {
     match entry.outcome? {
         Outcome::Unauthorized => Some(AlarmKind::Unauthorized),

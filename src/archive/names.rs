@@ -1,6 +1,6 @@
 //! Names of entries that are dangerous to unpack.
 //!
-//! This file owns the warnings about names. An archive is stored whatever its names are; the warnings are for the person or
+//! This file owns the warnings about names. An archive is stored with any names; the warnings are for the person or
 //! program that unpacks it later.
 
 use std::collections::HashSet;

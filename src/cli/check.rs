@@ -72,7 +72,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     }];
     checks.push(Check { subject: "time zones".into(), ok: true, message: format!("tzdata {}", config.tzdata) });
     checks.extend(config.warnings.iter().map(|warning| warn("configuration", warning)));
-    // Whatever else keeps it from being read here may not keep the service's user from it.
+    // Other reasons may not apply to the service's user.
     if let Err(error @ LedgerError::TooNew { .. }) = ledger::open_read_only(path).await {
         checks.push(Check { subject: "ledger".into(), ok: false, message: Chain(&error).to_string() });
     }
@@ -158,7 +158,7 @@ fn no_answer(limit: Duration) -> String {
     format!("no answer within {} s", limit.as_secs())
 }
 
-/// Tells each target that it is a test: whether messages arrive is better known before there is something to tell.
+/// Sends each target a test message.
 async fn targets(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Result<()> {
     let client = notify::Client::new(&config.network).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
     for target in &config.notify {

@@ -40,7 +40,7 @@ const FOLDER: &str = "moesync-demo";
 /// Few, since statistics are asked for at MoEngage's pace.
 const CAMPAIGNS: u32 = 12;
 
-/// The late report appears at the third request. Whatever is not there by then is a failure of the demo.
+/// The late report appears at the third request. A report that is missing by then is a failure of the demo.
 const PASSES: usize = 5;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {

@@ -44,7 +44,7 @@ pub(super) struct Options {
     /// How many in a hundred recurring campaigns were made in the dashboard: their executions are refused.
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
     dashboard: u8,
-    /// What its archives are, whatever their names say.
+    /// The format of its archives, independent of their names.
     #[arg(long, value_name = "FORMAT", default_value = "zip", value_parser = container_parser())]
     container: Container,
     /// Misbehaves: for example `status=503,times=2`; may be repeated.

@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Options {
     #[command(flatten)]
     which: Which,
-    /// Also shows what is scheduled within so many days.
+    /// Also shows what is scheduled within this many days.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=3660))]
     days: Option<u16>,
 }

@@ -85,7 +85,7 @@ pub(super) async fn stop_signal() {
                 _ = terminate.recv() => {}
             }
         }
-        // Without handlers the signals end the process by themselves.
+        // Without handlers the signals end the process.
         _ => std::future::pending().await,
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn evaluate(ctx: &Context) -> Result<Evaluation, LedgerError> {
         fetching_since = ctx.ledger.note_fetching(&fetched, now).await?;
     } else {
         for target in ctx.config.notify.iter().map(|target| target.name.as_str()).chain([LOG]) {
-            let notified = ctx.ledger.told(target).await?.into_keys();
+            let notified = ctx.ledger.notified(target).await?.into_keys();
             unplanned.extend(notified.filter(|(_, subject)| *subject != Subject::default()));
         }
     }
@@ -103,7 +103,7 @@ async fn record_for_heartbeat(
     evaluation: &Evaluation,
 ) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
     record_changes(ctx, &target.name, &evaluation.all, evaluation.now, |_| Vec::new()).await?;
-    ctx.ledger.told(&target.name).await
+    ctx.ledger.notified(&target.name).await
 }
 
 /// Writes an event for each alarm of `target` that began, worsened or ended.
@@ -145,7 +145,7 @@ pub(super) async fn record_changes(
     now: Timestamp,
     events: impl FnOnce(Vec<Change>) -> Vec<(Event, Vec<AlarmKey>)>,
 ) -> Result<(), LedgerError> {
-    if alarm::compare(&ctx.ledger.told(target).await?, alarms).is_empty() {
+    if alarm::compare(&ctx.ledger.notified(target).await?, alarms).is_empty() {
         return Ok(());
     }
     let decide = |notified: &BTreeMap<AlarmKey, Notified>| {
@@ -153,5 +153,5 @@ pub(super) async fn record_changes(
         let records = changes.iter().map(|change| (change.key.clone(), change.notified(now))).collect();
         (records, events(changes))
     };
-    ctx.ledger.tell(target, now, decide).await
+    ctx.ledger.record_notified(target, now, decide).await
 }

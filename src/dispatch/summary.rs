@@ -32,7 +32,7 @@ pub(super) async fn write(
     let news = ctx.ledger.stored_after(&target.name, last.through).await?;
     let next = Summarized { at: evaluation.now, through: news.through };
     // An alarm whose attempt is in progress has not ended.
-    let notified = ctx.ledger.told(&target.name).await?;
+    let notified = ctx.ledger.notified(&target.name).await?;
     let alarms = evaluation.active().chain(notified.keys()).collect::<BTreeSet<_>>().len();
     let content = Content::of_summary(last.at, (news.stored, news.bytes), evaluation.pending, alarms);
     ctx.ledger.summarize(&target.name, last, next, &event(content, evaluation.now)).await

@@ -13,8 +13,8 @@
 //! | `rows` | rows to values and back |
 //! | `errors` | what an error means for the ledger |
 //!
-//! The connection has a thread of its own, and a call to it costs more than most statements. So statements that follow each
-//! other whatever their results can share a call.
+//! The connection has a thread of its own, and a call to it costs more than most statements. So statements that do not
+//! depend on the results of earlier ones share a call.
 
 use std::{
     path::{Path, PathBuf},

@@ -56,7 +56,7 @@ pub fn curl_line(
     Some(format!("curl --fail --remote-name {arguments}").into())
 }
 
-/// One word for a POSIX shell, whatever is in it.
+/// Quotes any text as one word for a POSIX shell.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -27,7 +27,7 @@ pub(super) fn outcome(status: StatusCode, redirected: bool) -> Option<Outcome> {
     match status.as_u16() {
         200 => None,
         201..=299 => Some(Outcome::Corrupt),
-        // Whatever storage says is about the hand-over, not about the report.
+        // An answer of the storage is about the redirect, not about the report.
         _ if redirected => Some(Outcome::Unavailable),
         401 | 403 => Some(Outcome::Unauthorized),
         429 => Some(Outcome::RateLimited),

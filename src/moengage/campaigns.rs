@@ -105,7 +105,7 @@ pub(super) fn read<'a>(query: &CampaignsQuery, page: u64, json: &'a str) -> Resu
     Ok(Contents { items, total: None, is_followed: false })
 }
 
-/// What tells a campaign from others. v5 has two ids: `id` is one version's, `campaign_id` that of all its versions.
+/// Identifies a campaign. v5 has two ids: `id` is one version's, `campaign_id` that of all its versions.
 fn id(json: &RawValue) -> Option<String> {
     let fields = ndjson::fields(json)?;
     ndjson::text(&fields, "id").or_else(|| ndjson::text(&fields, "campaign_id"))

@@ -229,7 +229,7 @@ impl Layer {
     }
 }
 
-/// Whether an archive is inside; `None` as long as that cannot be told.
+/// Whether an archive is inside; `None` as long as that is undecided.
 fn look(probe: &mut MultiGzDecoder<Vec<u8>>, mut bytes: &[u8]) -> Option<bool> {
     while !bytes.is_empty() {
         let step = &bytes[..bytes.len().min(PROBE_STEP)];

@@ -58,7 +58,7 @@ pub(super) fn read(page: u64, json: &str) -> Result<Contents<'_>, serde_json::Er
     Ok(Contents { items, total: total_instances, is_followed: false })
 }
 
-/// What tells an execution from others: a child campaign, and when it was sent. Its status may change between two pages.
+/// Identifies an execution: its child campaign, and when it was sent. Its status may change between two pages.
 fn id(json: &RawValue) -> Option<String> {
     let fields = ndjson::fields(json)?;
     let text = |name| ndjson::text(&fields, name);

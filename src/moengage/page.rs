@@ -43,7 +43,7 @@ const MOE_APPKEY: HeaderName = HeaderName::from_static("moe-appkey");
 /// One campaign, execution, or campaign's statistics.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// What tells it from the other records of a listing. The same id on two pages is the same record.
+    /// Identifies it among the records of a listing. The same id on two pages is the same record.
     pub id: String,
     /// As it came.
     pub json: Box<RawValue>,

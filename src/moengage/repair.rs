@@ -77,7 +77,7 @@ pub(super) fn unpack(body: &Bytes, limit: usize) -> io::Result<Bytes> {
         false => body.clone(),
         true => {
             let mut plain = Vec::new();
-            // One byte more than allowed tells a page of the largest size from a larger one.
+            // One byte more than allowed distinguishes a page of the largest size from a larger one.
             MultiGzDecoder::new(&body[..]).take(limit as u64 + 1).read_to_end(&mut plain)?;
             if plain.len() > limit {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it holds more than {limit} bytes")));

@@ -304,7 +304,7 @@ fn is_unreadable(error: &reqwest::Error) -> bool {
     find::<hyper::Error>(error).is_some_and(|error| error.is_parse() && !error.is_parse_too_large())
 }
 
-/// Whether the end of the body shows by itself, rather than by the end of the connection.
+/// Whether the body announces its end, rather than ending with the connection.
 fn has_length(response: &reqwest::Response) -> bool {
     let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
     let is_chunked =

@@ -22,7 +22,7 @@ const SHOWN_OPTIONS: [&str; 8] =
 
 /// A destination refused or could not be reached.
 ///
-/// There is one kind only: every such failure is retried later, and the text tells a person what to do. The cause is part
+/// There is one kind only: every such failure is retried later, and the text says what to do. The cause is part
 /// of the text, not chained, because secrets are removed from it first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct StoreError {

@@ -63,7 +63,7 @@ impl Selection {
 pub struct Summary {
     /// The selected partitions that were due in this pass, as they stand now.
     pub entries: Vec<Entry>,
-    /// Whether the pass came to its end, rather than being told to stop.
+    /// Whether the pass came to its end, rather than being stopped.
     pub is_whole: bool,
 }
 
@@ -79,7 +79,7 @@ impl Summary {
     }
 }
 
-/// What the daemon is told from outside.
+/// Commands to the daemon from outside.
 pub enum Command {
     /// Look again.
     Wake,
@@ -107,10 +107,10 @@ const LONGEST_NAP: Duration = Duration::from_secs(5);
 /// How often a partition that another process works on is looked at.
 const OTHERS_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// The loop looks again at least this often, whatever it was told.
+/// The loop plans again at least this often.
 const LONGEST_SLEEP: SignedDuration = SignedDuration::from_mins(5);
 
-/// Nor does it look again sooner, whatever the plan says: a fault in there must not cost a processor.
+/// The loop plans again at most this often, so that a faulty plan does not occupy a processor.
 const SHORTEST_SLEEP: SignedDuration = SignedDuration::from_millis(100);
 
 /// How many steps of a long absence one pass catches up with; each is five weeks.
@@ -123,7 +123,7 @@ const PUBLISHING_DELAY: Duration = Duration::from_millis(250);
 /// How long the daemon waits after the ledger refused.
 const LEDGER_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
-/// One pass: every selected partition that is due and not stored gets its quick tries, whatever its backoff; only what
+/// One pass: every selected partition that is due and not stored gets its quick tries, ignoring its backoff; only what
 /// the vendor asked to wait for is waited for. Ends early, leaving nothing half done, when `shutdown` does.
 ///
 /// # Errors
@@ -267,8 +267,8 @@ pub async fn once(
 ///
 /// # Errors
 ///
-/// [`LedgerError::Replaced`] and [`LedgerError::Damaged`], for which a new context is needed. Whatever else the ledger
-/// refuses is tried again.
+/// [`LedgerError::Replaced`] and [`LedgerError::Damaged`], for which a new context is needed. After any other failure of the ledger
+/// the loop retries.
 pub async fn continuously(
     ctx: Arc<Context>,
     commands: &mut mpsc::Receiver<Command>,

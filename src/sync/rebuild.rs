@@ -52,7 +52,7 @@ pub(super) struct Rebuilt {
 ///
 /// What only a manifest is left of, and no plan will fetch again, raises an alarm: the ledger has no row of it. What
 /// cannot be read is logged and left for the next time: until then the report may miss objects, but no date, because
-/// the keys alone tell from when on it was planned. `answered` is notified of each answer of the destination.
+/// the keys alone show from when on it was planned. `answered` is notified of each answer of the destination.
 ///
 /// # Errors
 ///
@@ -118,7 +118,7 @@ struct Learned {
     unread: usize,
     /// Whether the report is now planned from an earlier time on than before, or something of it is open again.
     has_resumed: bool,
-    /// What only a manifest tells of.
+    /// What only a manifest shows.
     gone: Vec<(Partition, String)>,
 }
 
@@ -316,7 +316,7 @@ fn was_planned(report: &Report, entry: &Entry) -> bool {
 }
 
 /// Where a report that was never planned is looked at from today on, one that has objects was planned before: it goes on
-/// from them, as far back as something unpublished would still be asked for. `None` where first sight goes back by itself.
+/// from them, as far back as something unpublished would still be asked for. `None` where the first plan goes back anyway.
 fn resumes_at(report: &Report, planned: Vec<Timestamp>, now: Timestamp) -> Option<Timestamp> {
     if report.source.kind() == SourceKind::CampaignReport || report.start.is_some() {
         return None;
@@ -328,7 +328,7 @@ fn resumes_at(report: &Report, planned: Vec<Timestamp>, now: Timestamp) -> Optio
     Some(from.checked_sub(SignedDuration::from_millis(1)).unwrap_or(from).max(earliest))
 }
 
-/// Raises an alarm about objects that only a manifest tells of, but for what the ledger or the plan looks after.
+/// Raises an alarm about objects that exist only in a manifest, except those of partitions in the ledger or the plan.
 async fn raise_gone(ctx: &Context, destination: &str, gone: Vec<(Partition, String)>) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
     let entries = ctx.ledger.entries().await?;

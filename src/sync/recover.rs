@@ -1,6 +1,6 @@
 //! Recovery: what dead processes left is cleared up, and what the destinations hold beyond the ledger is learned.
 //!
-//! This file owns when that happens: each destination by itself, beside the work on partitions, and again until all of it
+//! This file owns when that happens: each destination separately, beside the work on partitions, and again until all of it
 //! could be read. It must not know what makes a manifest believable; that is `rebuild`'s.
 
 use std::{
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{ledger::LedgerError, retry, store::Destination, telemetry::Chain};
 
-/// How long a command waits for one destination before it goes on without what that could tell. What was learned by then
+/// How long a command waits for one destination before it goes on without its objects. What was learned by then
 /// is kept, and each partition is looked at before it is downloaded.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -158,7 +158,7 @@ async fn recover_from(ctx: &Context, destination: &Destination, answered: &Notif
 
 /// Removes what processes of this ledger that died have left staged.
 async fn sweep(ctx: &Context, destination: &Destination) {
-    // Holders of other ledgers may share the destination. Nothing here tells whether they live, so they are left alone.
+    // Holders of other ledgers may share the destination. Whether they live cannot be seen here, so they are left alone.
     let is_alive = |holder: &str| !holder.starts_with(&ctx.place) || ctx.ledger.is_alive(holder);
     match destination.sweep(is_alive).await {
         Ok(0) => {}

@@ -93,7 +93,7 @@ impl Snapshot {
 ///
 /// # Errors
 ///
-/// Whatever kept it from becoming whole. [`Outcome::NotPublished`] for a live listing whose time is over.
+/// Why it did not become whole. [`Outcome::NotPublished`] for a live listing whose time is over.
 pub(super) async fn gather(
     ctx: &Context,
     report: &Report,
@@ -473,7 +473,7 @@ impl Reader<'_> {
                     .wait(ctx.clock.now())
                     .filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
                 let wait = asked.unwrap_or(USUAL_BREAK);
-                // Others may be in the middle of a listing, whatever becomes of this one.
+                // Other attempts may be in the middle of a listing.
                 ctx.pace.rest(clock, &self.report.workspace.app_id, source, wait.min(LONGEST_BREAK));
                 if !is_patient || wait > LONGEST_BREAK {
                     return Err(failure);
@@ -736,7 +736,7 @@ impl Totals {
 
     /// What is odd about the totals, if `found` came after the listing ended. The error says how they changed meanwhile.
     fn judge(&self, found: u64, what: &str) -> Result<Option<String>, String> {
-        // A server that counts each page by itself says nothing of the whole.
+        // A server that counts each page separately does not count the whole.
         if self.pages > 1 && self.own == self.pages {
             return Ok(None);
         }

@@ -94,7 +94,7 @@ pub async fn start(
     })
 }
 
-/// A context for `config` in place of `old`, with the same ledger; whatever `[ledger]` and `[web]` say now. It has still to
+/// A context for `config` in place of `old`, with the same ledger. `[ledger]` and `[web]` of `config` are ignored. It has still to
 /// be recovered, beside the work.
 ///
 /// # Errors

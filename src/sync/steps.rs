@@ -1,6 +1,6 @@
 //! The steps of an attempt: looking at what is stored, asking MoEngage, fetching, verifying, placing.
 //!
-//! This file owns each step by itself and how it fails. It must not know in which order they come.
+//! This file owns each step alone and how it fails. It must not know in which order they come.
 
 use std::{collections::HashSet, sync::Mutex, time::Duration};
 
@@ -192,7 +192,7 @@ impl Work<'_> {
         }
     }
 
-    /// Remembers what MoEngage has shown, whatever becomes of the attempt.
+    /// Records what MoEngage has shown, for any outcome of the attempt.
     fn note(&self, incoming: Incoming) -> Incoming {
         self.frame.note_evidence(incoming.evidence().clone());
         incoming

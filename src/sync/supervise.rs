@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A task that has run for this long begins with the shortest pause again.
 const LONG_RUN: Duration = Duration::from_secs(5 * 60);
 
-/// Runs `task` until it ends by itself. `status` is where the alarm goes.
+/// Runs `task` until it ends without a panic. `status` is where the alarm goes.
 pub async fn supervised<T, F: Future<Output = T>>(
     name: &str,
     status: impl Fn() -> Arc<ProcessStatus>,

@@ -1,6 +1,6 @@
 //! `/livez` and `/readyz`: whether the process should be restarted, and whether it can do its work.
 //!
-//! This file owns the health checks. A destination is probed at most once a minute, whatever the number of requests.
+//! This file owns the health checks. A destination is probed at most once a minute, for any number of requests.
 
 use std::{
     collections::HashMap,

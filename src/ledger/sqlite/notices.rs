@@ -149,14 +149,14 @@ impl Ledger {
     }
 
     /// The active alarms that `target` was notified of.
-    pub async fn told(&self, target: &str) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
+    pub async fn notified(&self, target: &str) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
         let rows = sqlx::query(TOLD).bind(target).fetch_all(&self.pool).await;
         self.told_from(&rows.map_err(|error| self.error("read", error))?)
     }
 
     /// Passes `decide` the active alarms that `target` was notified of, and stores what it returns: the new record of each
     /// alarm, and the events to send, each with its alarms.
-    pub async fn tell(
+    pub async fn record_notified(
         &self,
         target: &str,
         now: Timestamp,
@@ -168,10 +168,10 @@ impl Ledger {
         let mut transaction = self.begin().await?;
         let rows = sqlx::query(TOLD).bind(target).fetch_all(&mut *transaction).await.map_err(failed)?;
         let (memories, events) = decide(&self.told_from(&rows)?);
-        for ((alarm, subject), told) in memories {
+        for ((alarm, subject), notified) in memories {
             let subject = subject_text(&subject);
-            let query = match told {
-                Some(told) => sqlx::query(
+            let query = match notified {
+                Some(notified) => sqlx::query(
                     "INSERT INTO told (target, alarm, subject, since, told_as, within) VALUES (?, ?, ?, ?, ?, ?)
                      ON CONFLICT (target, alarm, subject) DO UPDATE
                      SET told_as = excluded.told_as, within = excluded.within",
@@ -179,9 +179,9 @@ impl Ledger {
                 .bind(target)
                 .bind(alarm.as_str())
                 .bind(subject)
-                .bind(told.since.as_millisecond())
-                .bind(told.kind.as_str())
-                .bind(told.within.map(|within| within.as_secs())),
+                .bind(notified.since.as_millisecond())
+                .bind(notified.kind.as_str())
+                .bind(notified.within.map(|within| within.as_secs())),
                 None => sqlx::query("DELETE FROM told WHERE target = ? AND alarm = ? AND subject = ?")
                     .bind(target)
                     .bind(alarm.as_str())
@@ -295,7 +295,7 @@ impl Ledger {
         self.stored_after(target, after).await
     }
 
-    /// That a ping of `target` told what was stored up to the attempt numbered `through`.
+    /// Records that a ping of `target` reported the objects stored up to the attempt numbered `through`.
     pub async fn pinged(&self, target: &str, through: i64) -> Result<(), LedgerError> {
         let query = sqlx::query("UPDATE targets SET attempts_pinged = max(attempts_pinged, ?) WHERE name = ?");
         self.change(query.bind(through).bind(target)).await
@@ -330,12 +330,12 @@ impl Ledger {
         let of = |row: &SqliteRow| {
             let subject = self.text(row, "subject")?;
             let subject = serde_json::from_str(&subject).map_err(|_| self.nonsense("told.subject", &subject))?;
-            let told = Notified {
+            let notified = Notified {
                 since: self.instant(row, "since")?,
                 kind: self.alarm_kind(row, "told_as")?,
                 within: self.get::<Option<i64>>(row, "within")?.map(SignedDuration::from_secs),
             };
-            Ok(((self.alarm_kind(row, "alarm")?, subject), told))
+            Ok(((self.alarm_kind(row, "alarm")?, subject), notified))
         };
         rows.iter().map(of).collect()
     }

@@ -165,7 +165,7 @@ async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePoo
         // Nor anything to renew. The task that would do so can spin endlessly once the pool is closed (sqlx 0.9.0).
         .idle_timeout(None)
         .max_lifetime(None)
-        // On a full disk SQLite rolls back by itself. sqlx does not notice, and would refuse to begin ever after.
+        // On a full disk SQLite itself rolls back. sqlx does not notice, and would refuse every later transaction.
         .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         .connect_with(options)
         .await
@@ -257,7 +257,7 @@ async fn refuse_unknown_words(path: &Path, pool: &SqlitePool) -> Result<(), Ledg
     Ok(())
 }
 
-/// Which file is at `path` now, whatever its name was before.
+/// Which file is at `path` now.
 pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }

@@ -187,7 +187,7 @@ impl Ledger {
     }
 
     /// That an event has not arrived and is not tried again. The target then does not know of its alarms, unless a
-    /// later event tells of them: should they last, they are sent again.
+    /// later event contains them; if they last, they are sent again.
     pub async fn given_up(&self, delivery: &Delivery) -> Result<(), LedgerError> {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Ledger {
-    /// What a plan at `present` depends on: everything open, and whatever planning could come upon again.
+    /// What a plan at `present` depends on: every open partition, and every other that the plan can meet again.
     pub async fn view(&self, present: Timestamp) -> Result<LedgerView, LedgerError> {
         let mut view = LedgerView::default();
         let reports = self.read("SELECT workspace, report, planned_through FROM reports").await?;

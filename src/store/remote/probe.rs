@@ -60,7 +60,7 @@ impl Bucket {
     }
 
     /// Lists the folder of `key` and looks at a free key: without the permission to list, S3 answers 403 instead of 404, so
-    /// that a missing report could not be told from a forbidden one.
+    /// that a missing report could not be distinguished from a forbidden one.
     async fn check_listing(&self, key: &Key) -> Result<(), StoreError> {
         // The library has no error kind for a refusal to list.
         let is_refusal = |error: &Error| {
