@@ -13,6 +13,7 @@ pub mod emulator;
 pub mod event;
 pub mod http;
 pub mod ledger;
+pub mod lock;
 pub mod magic;
 pub mod moengage;
 pub mod ndjson;

@@ -29,7 +29,6 @@ mod context;
 mod frame;
 mod incoming;
 mod inspect;
-mod lock;
 mod log;
 mod manifest;
 mod pace;

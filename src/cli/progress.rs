@@ -3,13 +3,13 @@
 use std::{
     collections::HashMap,
     io::{self, IsTerminal, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{report::PartitionId, sync::Progress};
+use crate::{lock::lock, report::PartitionId, sync::Progress};
 
 /// The bars of all downloads under way. Nothing is drawn where standard error is no terminal.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ impl Bars {
     }
 
     fn with(&self, partition: &PartitionId, act: impl FnOnce(&ProgressBar)) {
-        if let Some(bar) = self.each.lock().unwrap_or_else(PoisonError::into_inner).get(partition) {
+        if let Some(bar) = lock(&self.each).get(partition) {
             act(bar);
         }
     }
@@ -53,7 +53,7 @@ impl Progress for Bars {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        self.each.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.clone(), bar);
+        lock(&self.each).insert(partition.clone(), bar);
     }
 
     fn advance(&self, partition: &PartitionId, bytes: u64) {
@@ -63,7 +63,7 @@ impl Progress for Bars {
     }
 
     fn end(&self, partition: &PartitionId) {
-        if let Some(bar) = self.each.lock().unwrap_or_else(PoisonError::into_inner).remove(partition) {
+        if let Some(bar) = lock(&self.each).remove(partition) {
             bar.finish_and_clear();
         }
     }

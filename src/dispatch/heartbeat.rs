@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use futures::future::join_all;
@@ -16,6 +16,7 @@ use crate::{
     alarm_kind::AlarmKind,
     config::{Channel, Target},
     ledger::LedgerError,
+    lock::lock,
     notify::{Client, Ping},
     sync::Context,
     telemetry::Chain,
@@ -108,7 +109,7 @@ impl Heartbeat {
                     && age.is_some_and(|age| age >= MIN_PING_INTERVAL);
             if is_due {
                 let has_arrived = send(client, ctx, target, ping, &text, last).await;
-                let mut all = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut all = lock(&self.last);
                 all.insert(target.name.clone(), LastPing { at: now, ping, has_arrived });
             }
         }))
@@ -116,11 +117,11 @@ impl Heartbeat {
     }
 
     fn last(&self, target: &Target) -> Option<LastPing> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).get(&target.name).copied()
+        lock(&self.last).get(&target.name).copied()
     }
 
     fn awake_since(&self, now: Timestamp) -> Timestamp {
-        let mut awake = self.awake.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut awake = lock(&self.awake);
         if now.duration_since(awake.last_seen).abs() > SLEPT_AFTER {
             awake.since = now;
         }

@@ -17,13 +17,13 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Account, EmulatedReport,
-    lock::lock,
     recipe::{Contents, Recipe},
     responses::{archive, bad_request, get_only, json_error, query_value, unauthorized},
     vendor::Vendor,
 };
 use crate::{
     config::{Schedule, SourceKind},
+    lock::lock,
     schedule::{self, Occurrence},
 };
 

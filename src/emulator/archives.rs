@@ -22,9 +22,9 @@ use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 use super::{
     Container,
     exports::{MIXED, TABLES},
-    lock::lock,
     recipe::{Recipe, digest, generator},
 };
+use crate::lock::lock;
 
 /// Archives above this size, in bytes, are kept in an unlinked temporary file.
 const IN_MEMORY: usize = 1 << 20;

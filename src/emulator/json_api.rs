@@ -21,11 +21,11 @@ use super::{
     endpoint::{self, Api, Endpoint, Version},
     json_checks::{Body, InvalidField, PageRange},
     listings::{Listing, ListingPage},
-    lock::lock,
     rates::{Exceeded, Standing},
     responses::post_only,
     vendor::Vendor,
 };
+use crate::lock::lock;
 
 /// How many answers are kept to be replayed.
 const REPLAYED: usize = 10_000;

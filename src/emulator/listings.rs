@@ -22,10 +22,10 @@ use super::{
     faults::{Fault, OddJson},
     json_checks::PageRange,
     library::Library,
-    lock::lock,
     rates::Standing,
     selection::{Search, StatsWindow},
 };
+use crate::lock::lock;
 
 /// How many listings are cached, so that a page does not search all campaigns again.
 const SELECTED: usize = 8;

@@ -18,7 +18,6 @@ mod json_api;
 mod json_checks;
 mod library;
 mod listings;
-mod lock;
 mod numbers;
 mod rates;
 mod recipe;

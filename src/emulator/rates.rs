@@ -11,7 +11,8 @@ use std::{
 use axum::http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{endpoint::Api, lock::lock};
+use super::endpoint::Api;
+use crate::lock::lock;
 
 /// The window that the headers speak of, in seconds, unless another one is used up.
 const MINUTE: i64 = 60;

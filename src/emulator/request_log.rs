@@ -5,8 +5,7 @@ use std::{collections::VecDeque, sync::Mutex};
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
 
-use super::lock::lock;
-use crate::config::SourceKind;
+use crate::{config::SourceKind, lock::lock};
 
 /// How many of the newest requests are kept.
 const KEPT: usize = 100_000;

@@ -4,11 +4,8 @@ use std::sync::Mutex;
 
 use jiff::SignedDuration;
 
-use super::{
-    faults::{Fault, RedirectTo, Rule},
-    lock::lock,
-};
-use crate::config::SourceKind;
+use super::faults::{Fault, RedirectTo, Rule};
+use crate::{config::SourceKind, lock::lock};
 
 /// The kind of answer that a request gets without a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

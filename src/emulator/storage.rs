@@ -12,11 +12,11 @@ use axum::{
 };
 
 use super::{
-    lock::lock,
     recipe::Recipe,
     responses::{archive, get_only, query_value},
     vendor::Vendor,
 };
+use crate::lock::lock;
 
 const FOLDER: &str = "/storage/";
 const SIGNATURE: &str = "X-Amz-Signature";

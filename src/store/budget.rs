@@ -9,7 +9,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::MIB;
-use crate::config;
+use crate::{config, lock::lock};
 
 /// Size of a block in bytes: a part takes memory in blocks, and a file is written in them.
 pub(super) const BLOCK_BYTES: u64 = MIB / 4;
@@ -139,7 +139,7 @@ impl Share {
 
 impl Pool {
     fn buffer(&self, capacity: usize) -> BytesMut {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         let known = if capacity as u64 == BLOCK_BYTES { idle.pop() } else { None };
         let room = self.common.available_permits();
         while idle.len() * BLOCK_BYTES as usize > room {
@@ -151,7 +151,7 @@ impl Pool {
     fn recycle(&self, mut buffer: BytesMut) {
         buffer.clear();
         if buffer.capacity() as u64 == BLOCK_BYTES {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+            lock(&self.idle).push(buffer);
         }
     }
 }

@@ -13,11 +13,12 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::warn;
 
-use super::{clock::Clock, lock::lock, pace::Pace, planned::Publication, process_status::ProcessStatus, pulse::Pulse};
+use super::{clock::Clock, pace::Pace, planned::Publication, process_status::ProcessStatus, pulse::Pulse};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Config, Report, SourceKind, Workspace},
     ledger::{Ledger, LedgerError},
+    lock::lock,
     moengage,
     outcome::{CLOCK_TOLERANCE, Failure, Outcome},
     plan::LedgerView,

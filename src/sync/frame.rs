@@ -16,8 +16,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::lock::lock;
-use crate::outcome::Evidence;
+use crate::{lock::lock, outcome::Evidence};
 
 /// An attempt that has waited for its destination for this long, in one step, takes no place of attempts at others; where
 /// attempts may take less than four times that, a quarter of what they may take.

@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{clock::Clock, lock::lock};
-use crate::config::SourceKind;
+use super::clock::Clock;
+use crate::{config::SourceKind, lock::lock};
 
 /// 100 requests a minute for statistics (seed document 002) and for each other JSON API, which also allow 10 a second and
 /// 6,000 an hour (MoEngage's current documentation). A little less, because the network moves requests together.

@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use super::lock::lock;
-use crate::{alarm_kind::AlarmKind, ledger::LedgerError, telemetry::Chain};
+use crate::{alarm_kind::AlarmKind, ledger::LedgerError, lock::lock, telemetry::Chain};
 
 /// Shared by everything that works with the same ledger.
 #[derive(Debug, Default)]

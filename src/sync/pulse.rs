@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::{Instant, interval};
 
-use super::lock::lock;
+use crate::lock::lock;
 
 /// A loop that has not turned for so long hangs. Waiting for a busy ledger and letting downloads end take less.
 const LONGEST_TURN: Duration = Duration::from_secs(120);

@@ -12,13 +12,13 @@ use super::{
     context::{self, Context, Purpose},
     frame::{Frame, Overdue, Step, WaitsOn},
     incoming::Incoming,
-    lock::lock,
     manifest, snapshot,
 };
 use crate::{
     archive::{self, Pass, RejectedKind, Verdict, Verified},
     config::{ArchiveSource, Report, Source},
     ledger::{Claim, LedgerError},
+    lock::lock,
     moengage::{Download, Unread},
     outcome::{Evidence, Failure, Outcome, Received, Remark, StoredObject, Success},
     partition::{self, Timing},

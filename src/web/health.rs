@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use tokio::{
 use super::{Shared, api, reader::read_ledger};
 use crate::{
     ledger::Choice,
+    lock::lock,
     store::Capabilities,
     sync::Context,
     telemetry::Chain,
@@ -115,7 +116,7 @@ impl Probes {
 
     /// The current probe: a new one each minute, but none while one hangs.
     fn probe(&self, ctx: &Arc<Context>, name: &str) -> Probe {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         last.retain(|_, probe| Arc::ptr_eq(&probe.under, ctx));
         let known = last.get(name);
         if let Some(probe) = known.filter(|probe| probe.is_current()) {

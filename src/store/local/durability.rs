@@ -8,10 +8,12 @@ use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
+
+use crate::lock::lock;
 
 /// Most directories remembered as durable; beyond that, the memory is cleared.
 const MOST_DIRECTORIES: usize = 10_000;
@@ -84,7 +86,7 @@ impl Durability {
 
     fn durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
         // Each call leaves the set whole, so a panic elsewhere leaves it usable.
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.durable)
     }
 }
 

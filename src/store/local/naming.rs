@@ -7,14 +7,16 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind},
     path::Path,
-    sync::PoisonError,
 };
 
 use super::{
     directory::Directory,
     staged::{Hidden, Staged},
 };
-use crate::store::{Commit, hash};
+use crate::{
+    lock::lock,
+    store::{Commit, hash},
+};
 
 impl Directory {
     /// Gives the staged file, with `rest` at its end, its final name if that is free. Its bytes are forced to disk before,
@@ -122,7 +124,7 @@ impl Directory {
             // systems), "input/output error" (rclone, Docker Desktop), "cross-device link" (mergerfs). If the cause is
             // another one, the rename fails as well. Two processes could collide here; claims prevent that.
             Err(_) => {
-                let _renaming = self.renaming.lock().unwrap_or_else(PoisonError::into_inner);
+                let _renaming = lock(&self.renaming);
                 match fs::symlink_metadata(to) {
                     Ok(_) => Ok(false),
                     Err(error) if error.kind() == ErrorKind::NotFound => fs::rename(from, to).map(|()| true),
