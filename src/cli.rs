@@ -114,6 +114,12 @@ enum Failure {
     Failed(String),
 }
 
+impl From<config::Mistakes> for Failure {
+    fn from(mistakes: config::Mistakes) -> Self {
+        Failure::Usage(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: "))
+    }
+}
+
 impl From<config::Problem> for Failure {
     fn from(problem: config::Problem) -> Self {
         Failure::Usage(problem.to_string())
@@ -138,7 +144,7 @@ impl From<StartError> for Failure {
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
         match error {
-            DaemonError::Configuration(problem) => problem.into(),
+            DaemonError::Configuration(mistakes) => mistakes.into(),
             DaemonError::Start(error) => error.into(),
             DaemonError::Web(error) => Failure::Usage(error.to_string()),
             DaemonError::System { .. } => Failure::Failed(error.to_string()),

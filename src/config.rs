@@ -6,7 +6,9 @@
 
 mod address;
 mod check;
+mod key;
 mod load;
+mod mistakes;
 mod oddities;
 mod place;
 mod raw;
@@ -16,7 +18,9 @@ mod zones;
 
 pub use self::{
     address::{is_loopback, is_loopback_host, is_permitted},
+    key::key_part,
     load::{load, locate},
+    mistakes::Mistakes,
     place::Problem,
     raw::schema,
     target::{Channel, Events, Target},
@@ -87,7 +91,7 @@ pub struct NamedFile {
 impl NamedFile {
     /// Says of what the configuration names that something is wrong with it.
     pub fn problem(&self, what: impl fmt::Display) -> Problem {
-        Problem(format!("{}: {what}", self.place))
+        Problem::new(format!("{}: {what}", self.place))
     }
 
     /// That it is not there, as far as can be seen from here.
@@ -542,34 +546,4 @@ pub struct CampaignsQuery {
     pub include_child_campaigns: Option<bool>,
     /// Whether archived campaigns are listed too.
     pub include_archive_campaigns: Option<bool>,
-}
-
-/// A name as a part of a key: every character but Unicode letters, digits, `.`, `-`, `_` becomes `_`, and a leading
-/// `.` or `_` becomes `-`, because engines such as Spark and Athena ignore names that begin with those.
-pub fn key_part(name: &str) -> String {
-    name.chars()
-        .enumerate()
-        .map(|(at, c)| match c {
-            '.' | '_' if at == 0 => '-',
-            '.' | '-' | '_' => c,
-            c if c.is_alphanumeric() => c,
-            _ if at == 0 => '-',
-            _ => '_',
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn key_parts_keep_letters_of_any_script_and_nothing_that_could_be_a_path() {
-        assert_eq!(key_part("Report - test"), "Report_-_test");
-        assert_eq!(key_part("Año nuevo 50% off+1"), "Año_nuevo_50__off_1");
-        assert_eq!(key_part("../etc/passwd"), "-._etc_passwd");
-        assert_eq!(key_part("_staging"), "-staging");
-        assert_eq!(key_part("a/b\\c\0d"), "a_b_c_d");
-        assert_eq!(key_part(" leading"), "-leading");
-    }
 }

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     alarm_kind::AlarmKind,
-    config::{Config, Problem},
+    config::{Config, Mistakes},
     dispatch,
     ledger::LedgerError,
     partition::Settled,
@@ -40,7 +40,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(30);
 pub enum DaemonError {
     /// Nothing was started.
     #[error(transparent)]
-    Configuration(#[from] Problem),
+    Configuration(#[from] Mistakes),
     /// Nothing was started, or the ledger cannot be opened again.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -64,7 +64,7 @@ pub enum DaemonError {
 /// Before the daemon is ready: anything that keeps it from starting. After that, only a ledger that cannot be opened
 /// again.
 pub async fn run(
-    load: impl Fn() -> Result<Config, Problem>,
+    load: impl Fn() -> Result<Config, Mistakes>,
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
 ) -> Result<(), DaemonError> {
@@ -151,7 +151,7 @@ struct Daemon<Load> {
     progress: Arc<dyn Progress>,
 }
 
-impl<Load: Fn() -> Result<Config, Problem>> Daemon<Load> {
+impl<Load: Fn() -> Result<Config, Mistakes>> Daemon<Load> {
     fn spawn_tasks(&self, listener: Option<web::Listener>) -> Tasks {
         let mut abortable = Supervised::new(&self.contexts);
         if let Some(listener) = listener.map(Arc::new) {
@@ -326,7 +326,7 @@ async fn schedule(wake: mpsc::Sender<()>) -> Result<JobScheduler, JobSchedulerEr
 }
 
 /// A context for the configuration as it is now; `None`, after an alarm with the reason, when it cannot be used.
-async fn reload(load: impl Fn() -> Result<Config, Problem>, old: &Context) -> Option<Context> {
+async fn reload(load: impl Fn() -> Result<Config, Mistakes>, old: &Context) -> Option<Context> {
     let started = NotifyState::monotonic_usec_now().ok();
     notify(&[Some(NotifyState::Reloading), started].into_iter().flatten().collect::<Vec<_>>());
     let loaded = async {
@@ -343,7 +343,11 @@ async fn reload(load: impl Fn() -> Result<Config, Problem>, old: &Context) -> Op
             Some(new)
         }
         Err(error) => {
-            let message = format!("the new configuration is not used, the old one stays in force: {error}");
+            let reason = match error {
+                DaemonError::Configuration(mistakes) => mistakes.summary(),
+                other => other.to_string(),
+            };
+            let message = format!("the new configuration is not used, the old one stays in force: {reason}");
             error!(alarm = "configuration", "{message}");
             old.status.raise(AlarmKind::Configuration, "reload", message);
             None

@@ -21,11 +21,13 @@ use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
 use super::{
-    Alarms, ArchiveSource, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, Listing, MonthDay,
-    NamedFile, Network, Problem, Report, ReportId, Schedule, SecretSource, Shape, SnapshotSource, Source, SourceKind,
-    StatsQuery, Target, Web, Workspace, address, key_part, oddities,
+    Alarms, ArchiveSource, CampaignsQuery, Channel, Config, Destination, Events, Ledger, Limits, Listing, Mistakes,
+    MonthDay, NamedFile, Network, Problem, Report, ReportId, Schedule, SecretSource, Shape, SnapshotSource, Source,
+    SourceKind, StatsQuery, Target, Web, Workspace, address,
+    key::key_part,
+    oddities,
     place::{Place, alternatives, did_you_mean},
-    raw, target,
+    raw,
     zones::Zones,
 };
 use crate::alarm_kind::AlarmKind;
@@ -47,57 +49,84 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 const YEAR: SignedDuration = SignedDuration::from_hours(366 * 24);
 const PEBIBYTE: u64 = 1 << 50;
 
-pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env, zones: &Zones) -> Result<Config, Problem> {
-    let network = network(&raw.network, &root.key("network"), env)?;
+pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env, zones: &Zones) -> Result<Config, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let network = mistakes.keep(network(&raw.network, &root.key("network"), env));
+    // What depends on [network] is checked as if plain http were permitted, where that table itself has a mistake.
+    let permissive = Network { proxy: None, ca_file: None, allow_http: true };
+    let for_others = network.as_ref().unwrap_or(&permissive);
     let workspaces = each(&raw.workspaces, &root.key("workspaces"), |raw, at| {
-        workspace(raw, at, &network, env, zones).map(Arc::new)
-    })?;
+        workspace(raw, at, for_others, env, zones).map(Arc::new)
+    });
     let destinations = each(&raw.destinations, &root.key("destinations"), |raw, at| {
-        destination(raw, at, &network, env).map(Arc::new)
-    })?;
-    unique(workspaces.iter().map(|w| w.name.as_str()), &root.key("workspaces"))?;
-    unique(destinations.iter().map(|d| d.name.as_str()), &root.key("destinations"))?;
+        destination(raw, at, for_others, env).map(Arc::new)
+    });
+    let (workspaces, destinations) = (mistakes.keep(workspaces), mistakes.keep(destinations));
+    let names = unique(raw.workspaces.iter().map(|raw| raw.name.as_str()), &root.key("workspaces"));
+    let workspaces = mistakes.keep(names).and(workspaces);
+    let names = unique(raw.destinations.iter().map(|raw| raw.name.as_str()), &root.key("destinations"));
+    let destinations = mistakes.keep(names).and(destinations);
     if raw.reports.is_empty() {
-        return Err(root.problem("there is nothing to keep; add at least one [[reports]] table"));
+        mistakes.keep::<()>(Err(root.problem("there is nothing to keep; add at least one [[reports]] table")));
     }
     let reports = each(&raw.reports, &root.key("reports"), |raw, at| {
-        report(raw, at, &workspaces, &destinations, &network, zones).map(Arc::new)
-    })?;
-    apart(&reports, &root.key("reports"))?;
-    let notify = each(&raw.notify, &root.key("notify"), |raw, at| told(raw, at, &network, env))?;
-    unique(notify.iter().map(|target| target.name.as_str()), &root.key("notify"))?;
-    Ok(Config {
-        ledger: ledger(&raw.ledger, &root.key("ledger"), env)?,
-        web: web(&raw.web, &root.key("web"), env)?,
-        limits: limits(&raw.limits, &root.key("limits"))?,
-        alarms: alarms(&raw.alarms, &root.key("alarms"))?,
-        network,
-        workspaces,
-        destinations,
-        reports,
-        notify,
-        tzdata: zones.name().to_owned(),
-        warnings: oddities::all(raw, root, env),
-    })
+        report(raw, at, workspaces.as_deref(), destinations.as_deref(), for_others, zones)
+    });
+    let reports: Option<Vec<_>> = mistakes.keep(reports).and_then(|reports| reports.into_iter().collect());
+    if let Some(reports) = &reports {
+        mistakes.keep(apart(reports, &root.key("reports")));
+    }
+    let notify = mistakes.keep(each(&raw.notify, &root.key("notify"), |raw, at| target(raw, at, for_others, env)));
+    mistakes.keep(unique(raw.notify.iter().map(|raw| raw.name.as_str()), &root.key("notify")));
+    let ledger = mistakes.keep(ledger(&raw.ledger, &root.key("ledger"), env));
+    let web = mistakes.keep(web(&raw.web, &root.key("web"), env));
+    let limits = mistakes.keep(limits(&raw.limits, &root.key("limits")));
+    let alarms = mistakes.keep(alarms(&raw.alarms, &root.key("alarms")));
+    let config = || {
+        Some(Config {
+            ledger: ledger?,
+            web: web?,
+            limits: limits?,
+            alarms: alarms?,
+            network: network?,
+            workspaces: workspaces?,
+            destinations: destinations?,
+            reports: reports?,
+            notify: notify?,
+            tzdata: zones.name().to_owned(),
+            warnings: oddities::all(raw, root, env),
+        })
+    };
+    let config = config();
+    mistakes.or(config)
 }
 
-fn each<R, T>(
+/// Checks every element, and collects the mistakes of all.
+fn each<R, T, E: Into<Mistakes>>(
     raw: &[R],
     at: &Place<'_>,
-    mut check: impl FnMut(&R, &Place<'_>) -> Result<T, Problem>,
-) -> Result<Vec<T>, Problem> {
-    raw.iter().enumerate().map(|(index, raw)| check(raw, &at.index(index))).collect()
+    mut check: impl FnMut(&R, &Place<'_>) -> Result<T, E>,
+) -> Result<Vec<T>, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let checked: Vec<_> =
+        raw.iter().enumerate().map(|(index, raw)| mistakes.keep(check(raw, &at.index(index)))).collect();
+    mistakes.or(checked.into_iter().collect())
 }
 
-fn unique<'n>(names: impl Iterator<Item = &'n str>, at: &Place<'_>) -> Result<(), Problem> {
+fn unique<'n>(names: impl Iterator<Item = &'n str>, at: &Place<'_>) -> Result<(), Mistakes> {
+    let mut mistakes = Mistakes::default();
     let mut seen = BTreeMap::new();
-    for (index, name) in names.enumerate() {
+    for (index, name) in names.enumerate().filter(|(_, name)| !name.trim().is_empty()) {
         let here = at.index(index).key("name");
-        if let Some(first) = seen.insert(name, here.clone()) {
-            return Err(here.problem(format_args!("{name:?} is taken already, at {}", first.locus())));
+        if let Some(first) = seen.get(name) {
+            let first: &Place<'_> = first;
+            let message = format!("{name:?} is taken already, at {}", first.locus());
+            mistakes.keep::<()>(Err(here.problem(message)));
+        } else {
+            seen.insert(name, here);
         }
     }
-    Ok(())
+    mistakes.or(Some(()))
 }
 
 fn ledger(raw: &raw::Ledger, at: &Place<'_>, env: &Env) -> Result<Ledger, Problem> {
@@ -116,24 +145,34 @@ fn ledger(raw: &raw::Ledger, at: &Place<'_>, env: &Env) -> Result<Ledger, Proble
     }
 }
 
-fn web(raw: &raw::Web, at: &Place<'_>, env: &Env) -> Result<Web, Problem> {
-    let listen = match raw.listen.as_str() {
-        "" => None,
-        text => Some(text.parse::<SocketAddr>().map_err(|_| {
-            at.key("listen").problem(format_args!(
-                "expected an IP address and a port, such as \"127.0.0.1:8787\", or \"\" for none, found {text:?}"
-            ))
-        })?),
-    };
-    let token_file = file(raw.token_file.as_deref(), &at.key("token_file"), env)?;
-    if let Some(address) = listen.filter(|address| !address.ip().is_loopback() && token_file.is_none()) {
-        return Err(at.key("listen").problem(format_args!(
+fn web(raw: &raw::Web, at: &Place<'_>, env: &Env) -> Result<Web, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let listen = mistakes.keep(listen(&raw.listen, &at.key("listen")));
+    let token_file = mistakes.keep(file(raw.token_file.as_deref(), &at.key("token_file"), env));
+    if let Some(address) = listen.flatten()
+        && !address.ip().is_loopback()
+        && raw.token_file.is_none()
+    {
+        mistakes.keep::<()>(Err(at.key("listen").problem(format_args!(
             "{address} can be reached by others, so it needs a token_file; or listen on a loopback address, such as \
              \"127.0.0.1:8787\""
-        )));
+        ))));
     }
-    let hosts = each(&raw.hosts, &at.key("hosts"), host_name)?;
-    Ok(Web { listen, token_file, open: raw.open.clone(), hosts })
+    let hosts = mistakes.keep(each(&raw.hosts, &at.key("hosts"), host_name));
+    let web = || Some(Web { listen: listen?, token_file: token_file?, open: raw.open.clone(), hosts: hosts? });
+    let web = web();
+    mistakes.or(web)
+}
+
+fn listen(text: &str, at: &Place<'_>) -> Result<Option<SocketAddr>, Problem> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        at.problem(format_args!(
+            "expected an IP address and a port, such as \"127.0.0.1:8787\", or \"\" for none, found {text:?}"
+        ))
+    })
 }
 
 /// The name of a host, without a port, in lower case.
@@ -146,51 +185,66 @@ fn host_name(text: &String, at: &Place<'_>) -> Result<String, Problem> {
     }
 }
 
-fn limits(raw: &raw::Limits, at: &Place<'_>) -> Result<Limits, Problem> {
-    Ok(Limits {
-        concurrency: integer(raw.concurrency, 1..=1024, &at.key("concurrency"))?,
-        concurrency_per_workspace: integer(
-            raw.concurrency_per_workspace,
-            1..=1024,
-            &at.key("concurrency_per_workspace"),
-        )?,
-        concurrency_per_destination: integer(
-            raw.concurrency_per_destination,
-            1..=1024,
-            &at.key("concurrency_per_destination"),
-        )?,
-        archive_bytes: bytes(&raw.archive_bytes, &at.key("archive_bytes"))?,
-        inflated_bytes: bytes(&raw.inflated_bytes, &at.key("inflated_bytes"))?,
-        inflate_ratio: integer(raw.inflate_ratio, 1..=1_000_000, &at.key("inflate_ratio"))?,
-        attempt_timeout: timeout(&raw.attempt_timeout, SECOND..=DAY, &at.key("attempt_timeout"))?,
-        connect_timeout: timeout(
-            &raw.connect_timeout,
-            SignedDuration::from_millis(1)..=SignedDuration::from_mins(10),
-            &at.key("connect_timeout"),
-        )?,
-        min_rate: rate(&raw.min_rate, &at.key("min_rate"))?,
-    })
+fn limits(raw: &raw::Limits, at: &Place<'_>) -> Result<Limits, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let attempts = 1..=1024;
+    let concurrency = integer(raw.concurrency, attempts.clone(), &at.key("concurrency"));
+    let concurrency = mistakes.keep(concurrency);
+    let per_workspace = integer(raw.concurrency_per_workspace, attempts.clone(), &at.key("concurrency_per_workspace"));
+    let per_workspace = mistakes.keep(per_workspace);
+    let per_destination = integer(raw.concurrency_per_destination, attempts, &at.key("concurrency_per_destination"));
+    let per_destination = mistakes.keep(per_destination);
+    let archive_bytes = mistakes.keep(bytes(&raw.archive_bytes, &at.key("archive_bytes")));
+    let inflated_bytes = mistakes.keep(bytes(&raw.inflated_bytes, &at.key("inflated_bytes")));
+    let inflate_ratio = mistakes.keep(integer(raw.inflate_ratio, 1..=1_000_000, &at.key("inflate_ratio")));
+    let attempt_timeout = mistakes.keep(timeout(&raw.attempt_timeout, SECOND..=DAY, &at.key("attempt_timeout")));
+    let connect_range = SignedDuration::from_millis(1)..=SignedDuration::from_mins(10);
+    let connect_timeout = mistakes.keep(timeout(&raw.connect_timeout, connect_range, &at.key("connect_timeout")));
+    let min_rate = mistakes.keep(rate(&raw.min_rate, &at.key("min_rate")));
+    let limits = || {
+        Some(Limits {
+            concurrency: concurrency?,
+            concurrency_per_workspace: per_workspace?,
+            concurrency_per_destination: per_destination?,
+            archive_bytes: archive_bytes?,
+            inflated_bytes: inflated_bytes?,
+            inflate_ratio: inflate_ratio?,
+            attempt_timeout: attempt_timeout?,
+            connect_timeout: connect_timeout?,
+            min_rate: min_rate?,
+        })
+    };
+    let limits = limits();
+    mistakes.or(limits)
 }
 
-fn network(raw: &raw::Network, at: &Place<'_>, env: &Env) -> Result<Network, Problem> {
+fn network(raw: &raw::Network, at: &Place<'_>, env: &Env) -> Result<Network, Mistakes> {
+    let mut mistakes = Mistakes::default();
     // A proxy's URL may hold a password, so the message does not show it.
     let proxy = raw.proxy.as_deref().map(|text| {
         address::parse(text)
             .ok_or_else(|| at.key("proxy").problem("expected an address such as \"http://proxy.example:3128\""))
     });
-    Ok(Network {
-        proxy: proxy.transpose()?,
-        ca_file: file(raw.ca_file.as_deref(), &at.key("ca_file"), env)?,
-        allow_http: raw.allow_http,
-    })
+    let proxy = mistakes.keep(proxy.transpose());
+    let ca_file = mistakes.keep(file(raw.ca_file.as_deref(), &at.key("ca_file"), env));
+    let network = || Some(Network { proxy: proxy?, ca_file: ca_file?, allow_http: raw.allow_http });
+    let network = network();
+    mistakes.or(network)
 }
 
-fn alarms(raw: &raw::Alarms, at: &Place<'_>) -> Result<Alarms, Problem> {
+fn alarms(raw: &raw::Alarms, at: &Place<'_>) -> Result<Alarms, Mistakes> {
+    let mut mistakes = Mistakes::default();
     let range = SECOND..=YEAR;
-    let mut expiry = each(&raw.expiry, &at.key("expiry"), |text, at| duration(text, range.clone(), at))?;
-    expiry.sort_unstable_by(|a, b| b.cmp(a));
-    expiry.dedup();
-    Ok(Alarms { late_after: duration(&raw.late_after, SignedDuration::ZERO..=YEAR, &at.key("late_after"))?, expiry })
+    let expiry = mistakes.keep(each(&raw.expiry, &at.key("expiry"), |text, at| duration(text, range.clone(), at)));
+    let late_after = mistakes.keep(duration(&raw.late_after, SignedDuration::ZERO..=YEAR, &at.key("late_after")));
+    let alarms = || {
+        let mut expiry = expiry?;
+        expiry.sort_unstable_by(|a, b| b.cmp(a));
+        expiry.dedup();
+        Some(Alarms { late_after: late_after?, expiry })
+    };
+    let alarms = alarms();
+    mistakes.or(alarms)
 }
 
 fn workspace(
@@ -199,35 +253,50 @@ fn workspace(
     network: &Network,
     env: &Env,
     zones: &Zones,
-) -> Result<Workspace, Problem> {
-    let name = name(&raw.name, &at.key("name"))?;
-    if raw.app_id.is_empty() || raw.app_id.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
-        // A Basic user name ends at the first colon (RFC 7617).
-        return Err(at.key("app_id").problem("expected MoEngage's workspace id, without spaces or colons"));
-    }
-    let base_url = match (&raw.data_center, &raw.base_url) {
-        (Some(data_center), None) => data_center_url(&data_center.0, &at.key("data_center"))?,
-        (None, Some(url)) => base_url(url, &at.key("base_url"), network)?,
-        (None, None) => return Err(at.problem("data_center or base_url is missing; exactly one is required")),
+) -> Result<Workspace, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let name = mistakes.keep(name(&raw.name, &at.key("name")));
+    let app_id = mistakes.keep(app_id(&raw.app_id, &at.key("app_id")));
+    let base_url = mistakes.keep(match (&raw.data_center, &raw.base_url) {
+        (Some(data_center), None) => data_center_url(&data_center.0, &at.key("data_center")),
+        (None, Some(url)) => base_url(url, &at.key("base_url"), network),
+        (None, None) => Err(at.problem("data_center or base_url is missing; exactly one is required")),
         (Some(_), Some(_)) => {
-            return Err(at.key("base_url").problem("data_center is given too; exactly one of the two is required"));
+            Err(at.key("base_url").problem("data_center is given too; exactly one of the two is required"))
         }
-    };
+    });
     let secret =
         |prefix, file, env_name, value| secret(prefix, (file, env_name, value), raw.allow_world_readable, at, env);
     let secret_key =
-        secret("secret_key", &raw.secret_key_file, &raw.secret_key_env, &raw.secret_key)?.ok_or_else(|| {
-            at.problem("no secret key; give exactly one of secret_key_file, secret_key_env and secret_key")
-        })?;
-    let api_key = secret("api_key", &raw.api_key_file, &raw.api_key_env, &raw.api_key)?;
-    Ok(Workspace {
-        name,
-        app_id: raw.app_id.clone(),
-        base_url,
-        timezone: timezone(&raw.timezone, &at.key("timezone"), zones)?,
-        api_key: api_key.unwrap_or_else(|| secret_key.clone()),
-        secret_key,
-    })
+        secret("secret_key", &raw.secret_key_file, &raw.secret_key_env, &raw.secret_key).and_then(|secret| {
+            secret.ok_or_else(|| {
+                at.problem("no secret key; give exactly one of secret_key_file, secret_key_env and secret_key")
+            })
+        });
+    let secret_key = mistakes.keep(secret_key);
+    let api_key = mistakes.keep(secret("api_key", &raw.api_key_file, &raw.api_key_env, &raw.api_key));
+    let timezone = mistakes.keep(timezone(&raw.timezone, &at.key("timezone"), zones));
+    let workspace = || {
+        let secret_key = secret_key?;
+        Some(Workspace {
+            name: name?,
+            app_id: app_id?,
+            base_url: base_url?,
+            timezone: timezone?,
+            api_key: api_key?.unwrap_or_else(|| secret_key.clone()),
+            secret_key,
+        })
+    };
+    let workspace = workspace();
+    mistakes.or(workspace)
+}
+
+fn app_id(text: &str, at: &Place<'_>) -> Result<String, Problem> {
+    // A Basic user name ends at the first colon (RFC 7617).
+    match text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
+        true => Err(at.problem("expected MoEngage's workspace id, without spaces or colons")),
+        false => Ok(text.to_owned()),
+    }
 }
 
 fn data_center_url(data_center: &str, at: &Place<'_>) -> Result<Url, Problem> {
@@ -333,25 +402,38 @@ fn secret(
     }
 }
 
-fn told(raw: &raw::Notify, at: &Place<'_>, network: &Network, env: &Env) -> Result<Target, Problem> {
+fn target(raw: &raw::Notify, at: &Place<'_>, network: &Network, env: &Env) -> Result<Target, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let name = mistakes.keep(name(&raw.name, &at.key("name")));
     let secret =
         |prefix, file, env_name, value| secret(prefix, (file, env_name, value), raw.allow_world_readable, at, env);
+    let address = secret("url", &raw.url_file, &raw.url_env, &raw.url).and_then(|address| {
+        address.ok_or_else(|| at.problem("no address; give exactly one of url_file, url_env and url"))
+    });
+    let address = mistakes.keep(address);
+    if let (Some(raw::Secret(url)), true) = (&raw.url, address.is_some()) {
+        let checked = super::target::address(url, network.allow_http);
+        mistakes.keep(checked.map_err(|reason| at.key("url").problem(reason)));
+    }
+    let signed = mistakes.keep(secret("secret", &raw.secret_file, &raw.secret_env, &raw.secret));
+    if let (Some(raw::Secret(secret)), Some(Some(_))) = (&raw.secret, &signed) {
+        let checked = super::target::signing_key(secret);
+        mistakes.keep(checked.map_err(|reason| at.key("secret").problem(reason)));
+    }
+    let channel = signed.and_then(|signed| mistakes.keep(channel(raw, signed, at)));
+    let target = || Some(Target { name: name?, address: address?, allow_http: network.allow_http, channel: channel? });
+    let target = target();
+    mistakes.or(target)
+}
+
+fn channel(raw: &raw::Notify, secret: Option<SecretSource>, at: &Place<'_>) -> Result<Channel, Problem> {
     let kind = match raw.kind {
         raw::NotifyKind::Webhook => "webhook",
         raw::NotifyKind::Slack => "slack",
         raw::NotifyKind::Ping => "ping",
     };
     let useless = |key: &str| Err(at.key(key).problem(format_args!("a target of kind {kind:?} has none; remove it")));
-    let address = secret("url", &raw.url_file, &raw.url_env, &raw.url)?
-        .ok_or_else(|| at.problem("no address; give exactly one of url_file, url_env and url"))?;
-    if let Some(raw::Secret(url)) = &raw.url {
-        target::address(url, network.allow_http).map_err(|reason| at.key("url").problem(reason))?;
-    }
-    let signed = secret("secret", &raw.secret_file, &raw.secret_env, &raw.secret)?;
-    if let Some(raw::Secret(secret)) = &raw.secret {
-        target::signing_key(secret).map_err(|reason| at.key("secret").problem(reason))?;
-    }
-    let channel = match (raw.kind, signed) {
+    let channel = match (raw.kind, secret) {
         (raw::NotifyKind::Webhook, None) => {
             return Err(at.problem("no secret; give exactly one of secret_file, secret_env and secret"));
         }
@@ -371,11 +453,10 @@ fn told(raw: &raw::Notify, at: &Place<'_>, network: &Network, env: &Env) -> Resu
         }
     };
     match channel {
-        Channel::Ping { .. } if raw.events.is_some() => return useless("events"),
-        Channel::Webhook { .. } | Channel::Slack { .. } if raw.every.is_some() => return useless("every"),
-        _ => {}
+        Channel::Ping { .. } if raw.events.is_some() => useless("events"),
+        Channel::Webhook { .. } | Channel::Slack { .. } if raw.every.is_some() => useless("every"),
+        _ => Ok(channel),
     }
-    Ok(Target { name: name(&raw.name, &at.key("name"))?, address, allow_http: network.allow_http, channel })
 }
 
 fn events(raw: &raw::Notify, at: &Place<'_>, default: Events) -> Result<Events, Problem> {
@@ -401,21 +482,26 @@ fn events(raw: &raw::Notify, at: &Place<'_>, default: Events) -> Result<Events, 
     Ok(events)
 }
 
-fn destination(raw: &raw::Destination, at: &Place<'_>, network: &Network, env: &Env) -> Result<Destination, Problem> {
-    let url = destination_url(&raw.url, &at.key("url"), env)?;
-    if raw.fsync.is_some() && url.scheme() != "file" {
-        return Err(at
-            .key("fsync")
-            .problem(format_args!("only a file:// destination has it, not {}://", url.scheme())));
+fn destination(raw: &raw::Destination, at: &Place<'_>, network: &Network, env: &Env) -> Result<Destination, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let name = mistakes.keep(name(&raw.name, &at.key("name")));
+    let url = mistakes.keep(destination_url(&raw.url, &at.key("url"), env));
+    if let Some(url) = url.as_ref().filter(|url| raw.fsync.is_some() && url.scheme() != "file") {
+        let only = format!("only a file:// destination has it, not {}://", url.scheme());
+        mistakes.keep::<()>(Err(at.key("fsync").problem(only)));
     }
-    Ok(Destination {
-        name: name(&raw.name, &at.key("name"))?,
-        url,
-        options: raw.options.iter().map(|(key, raw::Secret(value))| (key.clone(), value.clone())).collect(),
-        fsync: raw.fsync.unwrap_or(true),
-        ca_file: network.ca_file.clone(),
-        place: at.shown(),
-    })
+    let destination = || {
+        Some(Destination {
+            name: name?,
+            url: url?,
+            options: raw.options.iter().map(|(key, raw::Secret(value))| (key.clone(), value.clone())).collect(),
+            fsync: raw.fsync.unwrap_or(true),
+            ca_file: network.ca_file.clone(),
+            place: at.shown(),
+        })
+    };
+    let destination = destination();
+    mistakes.or(destination)
 }
 
 fn destination_url(text: &str, at: &Place<'_>, env: &Env) -> Result<Url, Problem> {
@@ -451,50 +537,67 @@ fn destination_url(text: &str, at: &Place<'_>, env: &Env) -> Result<Url, Problem
     Ok(url)
 }
 
+/// A report; `None` if it is valid as far as that can be seen without the workspaces or destinations, which have mistakes.
 fn report(
     raw: &raw::Report,
     at: &Place<'_>,
-    workspaces: &[Arc<Workspace>],
-    destinations: &[Arc<Destination>],
+    workspaces: Option<&[Arc<Workspace>]>,
+    destinations: Option<&[Arc<Destination>]>,
     network: &Network,
     zones: &Zones,
-) -> Result<Report, Problem> {
-    only_for_its_source(raw, at)?;
-    let workspace = named(workspaces, raw.workspace.as_deref(), |w| &w.name, &at.key("workspace"))?;
-    let destination = named(destinations, raw.destination.as_deref(), |d| &d.name, &at.key("destination"))?;
-    let name = match &raw.name {
-        Some(given) => self::name(given, &at.key("name"))?,
+) -> Result<Option<Arc<Report>>, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let is_for_its_source = mistakes.keep(only_for_its_source(raw, at)).is_some();
+    let workspace = workspaces.and_then(|workspaces| {
+        mistakes.keep(named(workspaces, raw.workspace.as_deref(), |w| &w.name, &at.key("workspace")))
+    });
+    let destination = destinations.and_then(|destinations| {
+        mistakes.keep(named(destinations, raw.destination.as_deref(), |d| &d.name, &at.key("destination")))
+    });
+    let name = mistakes.keep(match &raw.name {
+        Some(given) => self::name(given, &at.key("name")),
         None if raw.source == SourceKind::CampaignReport => {
-            return Err(at.key("name").problem("missing, but required: the report's name in MoEngage's dashboard"));
+            Err(at.key("name").problem("missing, but required: the report's name in MoEngage's dashboard"))
         }
-        None => raw.source.to_string(),
-    };
+        None => Ok(raw.source.to_string()),
+    });
     let id = match &raw.id {
-        Some(given) => self::name(given, &at.key("id"))?,
+        Some(given) => mistakes.keep(self::name(given, &at.key("id"))),
         None => name.clone(),
     };
-    let timezone = raw.timezone.as_deref().map(|text| timezone(text, &at.key("timezone"), zones)).transpose()?;
-    let base_url = raw.base_url.as_deref().map(|text| base_url(text, &at.key("base_url"), network)).transpose()?;
-    let schedule = schedule(&raw.schedule, &at.key("schedule"))?;
-    let buffer = duration(&raw.buffer, SignedDuration::ZERO..=DAY * 6, &at.key("buffer"))?;
-    let comes_daily = matches!(schedule, Schedule::Daily { .. } | Schedule::Once { .. });
-    if raw.source.is_live_listing() && comes_daily && buffer >= SHORTEST_DAY {
-        return Err(at
+    let timezone = raw.timezone.as_deref().map(|text| timezone(text, &at.key("timezone"), zones)).transpose();
+    let timezone = mistakes.keep(timezone);
+    let base_url = raw.base_url.as_deref().map(|text| base_url(text, &at.key("base_url"), network)).transpose();
+    let base_url = mistakes.keep(base_url);
+    let schedule = mistakes.keep(schedule(&raw.schedule, &at.key("schedule")));
+    let buffer = mistakes.keep(duration(&raw.buffer, SignedDuration::ZERO..=DAY * 6, &at.key("buffer")));
+    let comes_daily = matches!(schedule, Some(Schedule::Daily { .. } | Schedule::Once { .. }));
+    if raw.source.is_live_listing() && comes_daily && buffer.is_some_and(|buffer| buffer >= SHORTEST_DAY) {
+        mistakes.keep::<()>(Err(at
             .key("buffer")
-            .problem("a live listing can only be read until the next one; a daily one needs less than 23 hours"));
+            .problem("a live listing can only be read until the next one; a daily one needs less than 23 hours")));
     }
-    Ok(Report {
-        source: source(raw, at)?,
-        id: ReportId::new(&workspace.name, &id),
-        name,
-        destination: destination.clone(),
-        schedule,
-        buffer,
-        start: raw.start.as_ref().map(|text| date(text, &["%Y-%m-%d"], &at.key("start"))).transpose()?,
-        timezone: timezone.unwrap_or_else(|| workspace.timezone.clone()),
-        base_url: base_url.unwrap_or_else(|| workspace.base_url.clone()),
-        workspace: workspace.clone(),
-    })
+    // A key of another source may be a mistake in `source`, whose own keys are then no further mistakes.
+    let source = if is_for_its_source { mistakes.keep(source(raw, at)) } else { None };
+    let start = raw.start.as_ref().map(|text| date(text, &["%Y-%m-%d"], &at.key("start"))).transpose();
+    let start = mistakes.keep(start);
+    let report = || {
+        let workspace = workspace?;
+        Some(Arc::new(Report {
+            source: source?,
+            id: ReportId::new(&workspace.name, &id?),
+            name: name?,
+            destination: destination?.clone(),
+            schedule: schedule?,
+            buffer: buffer?,
+            start: start?,
+            timezone: timezone?.unwrap_or_else(|| workspace.timezone.clone()),
+            base_url: base_url?.unwrap_or_else(|| workspace.base_url.clone()),
+            workspace: workspace.clone(),
+        }))
+    };
+    let report = report();
+    mistakes.or(Some(report))
 }
 
 /// What `name` names; where there is only one, it need not be named.
@@ -554,11 +657,11 @@ fn only_for_its_source(raw: &raw::Report, at: &Place<'_>) -> Result<(), Problem>
     }
 }
 
-fn source(raw: &raw::Report, at: &Place<'_>) -> Result<Source, Problem> {
+fn source(raw: &raw::Report, at: &Place<'_>) -> Result<Source, Mistakes> {
     let required = |key: &str| at.key(key).problem("missing, but required for the source \"campaign_stats\"");
     let list = |key: &str, list: &Option<Vec<String>>| words(list.as_deref().unwrap_or_default(), &at.key(key));
     let campaigns = |listing| {
-        Ok::<_, Problem>(CampaignsQuery {
+        Ok::<_, Mistakes>(CampaignsQuery {
             listing,
             api: raw.api.unwrap_or_default(),
             channels: list("channels", &raw.channels)?,
@@ -575,9 +678,8 @@ fn source(raw: &raw::Report, at: &Place<'_>) -> Result<Source, Problem> {
         SourceKind::CampaignReport => {
             let suffix = raw.suffix.clone().unwrap_or_else(|| raw::SUFFIX.to_owned());
             if suffix.len() > LONGEST_SUFFIX || suffix.contains(|c: char| c.is_control()) {
-                return Err(at
-                    .key("suffix")
-                    .problem(format_args!("must have at most {LONGEST_SUFFIX} bytes and no control characters")));
+                let rule = format!("must have at most {LONGEST_SUFFIX} bytes and no control characters");
+                return Err(at.key("suffix").problem(rule).into());
             }
             Source::Archive(ArchiveSource::CampaignReport { suffix })
         }
@@ -602,7 +704,7 @@ fn source(raw: &raw::Report, at: &Place<'_>) -> Result<Source, Problem> {
     })
 }
 
-fn words(list: &[String], at: &Place<'_>) -> Result<Vec<String>, Problem> {
+fn words(list: &[String], at: &Place<'_>) -> Result<Vec<String>, Mistakes> {
     each(list, at, |word, at| match word.trim().is_empty() || word.contains(|c: char| c.is_control()) {
         true => Err(at.problem("must not be empty or contain control characters")),
         false => Ok(word.clone()),
@@ -620,45 +722,47 @@ fn period(raw: &raw::CreatedDate, at: &Place<'_>) -> Result<(civil::Date, civil:
     }
 }
 
-fn schedule(raw: &raw::Schedule, at: &Place<'_>) -> Result<Schedule, Problem> {
+fn schedule(raw: &raw::Schedule, at: &Place<'_>) -> Result<Schedule, Mistakes> {
     let time = raw.at.as_ref().map(|text| self::time(text, &at.key("at"))).transpose()?;
     let every = match (raw.every, &raw.once) {
         (Some(every), None) => every,
         (None, Some(_)) if raw.on.is_some() => {
-            return Err(at.key("on").problem("only with every = \"week\" or \"month\""));
+            return Err(at.key("on").problem("only with every = \"week\" or \"month\"").into());
         }
         (None, Some(text)) => {
             return Ok(Schedule::Once { date: date(text, &["%Y-%m-%d"], &at.key("once"))?, at: time });
         }
-        (None, None) => return Err(at.problem("every or once is missing; exactly one is required")),
+        (None, None) => return Err(at.problem("every or once is missing; exactly one is required").into()),
         (Some(_), Some(_)) => {
-            return Err(at.problem("every and once are both given; exactly one is required"));
+            return Err(at.problem("every and once are both given; exactly one is required").into());
         }
     };
     let time = time.ok_or_else(|| at.key("at").problem("missing, but required with every"))?;
     let on = at.key("on");
     Ok(match (every, &raw.on) {
         (raw::Every::Day, None) => Schedule::Daily { at: time },
-        (raw::Every::Day, Some(_)) => return Err(on.problem("only with every = \"week\" or \"month\"")),
+        (raw::Every::Day, Some(_)) => return Err(on.problem("only with every = \"week\" or \"month\"").into()),
         (raw::Every::Week, None) => {
-            return Err(on.problem("missing, but required with every = \"week\", such as on = \"monday\""));
+            return Err(on.problem("missing, but required with every = \"week\", such as on = \"monday\"").into());
         }
         (raw::Every::Week, Some(days)) => Schedule::Weekly { on: weekdays(days, &on)?, at: time },
         (raw::Every::Month, None) => {
-            return Err(on.problem("missing, but required with every = \"month\", such as on = 1 or on = \"last\""));
+            return Err(on
+                .problem("missing, but required with every = \"month\", such as on = 1 or on = \"last\"")
+                .into());
         }
         (raw::Every::Month, Some(raw::On::Day(day))) => Schedule::Monthly { on: month_day(day, &on)?, at: time },
         (raw::Every::Month, Some(raw::On::Days(_))) => {
-            return Err(on.problem("expected one day; with every = \"week\" it may be a list"));
+            return Err(on.problem("expected one day; with every = \"week\" it may be a list").into());
         }
     })
 }
 
 /// The days in the order of the week, each once.
-fn weekdays(raw: &raw::On, at: &Place<'_>) -> Result<Vec<Weekday>, Problem> {
+fn weekdays(raw: &raw::On, at: &Place<'_>) -> Result<Vec<Weekday>, Mistakes> {
     let list = match raw {
         raw::On::Day(day) => return Ok(vec![weekday(day, at)?]),
-        raw::On::Days(list) if list.is_empty() => return Err(at.problem("must name at least one day")),
+        raw::On::Days(list) if list.is_empty() => return Err(at.problem("must name at least one day").into()),
         raw::On::Days(list) => list,
     };
     let mut named = BTreeSet::new();
@@ -700,31 +804,33 @@ fn month_day(text: &str, at: &Place<'_>) -> Result<MonthDay, Problem> {
 }
 
 /// Two reports in one folder would take each other's objects for their own. Case is ignored, as some file systems do.
-fn apart(reports: &[Arc<Report>], at: &Place<'_>) -> Result<(), Problem> {
+fn apart(reports: &[Arc<Report>], at: &Place<'_>) -> Result<(), Mistakes> {
+    let mut mistakes = Mistakes::default();
     let mut ids = BTreeMap::new();
     let mut folders = BTreeMap::new();
     for (index, report) in reports.iter().enumerate() {
         let at = at.index(index);
         let (workspace, id) = (report.id.workspace(), report.id.name());
         if let Some(first) = ids.insert(&report.id, at.clone()) {
-            return Err(at.problem(format_args!(
+            mistakes.keep::<()>(Err(at.problem(format_args!(
                 "the workspace {workspace:?} has a report with the id {id:?} already, at {}; give one of them another id",
                 first.locus()
-            )));
+            ))));
+            continue;
         }
         let url = report.destination.url.as_str().trim_end_matches('/');
         let key = format!("{}/{}", key_part(workspace), key_part(id));
         if let Some((first, other)) = folders.insert((url, key.to_lowercase()), (at.clone(), report)) {
-            return Err(at.problem(format_args!(
+            mistakes.keep::<()>(Err(at.problem(format_args!(
                 "the objects of {workspace:?}, {id:?} would go to {key}, as those of {:?}, {:?} at {} do; give one of \
                  them another id",
                 other.id.workspace(),
                 other.id.name(),
                 first.locus()
-            )));
+            ))));
         }
     }
-    Ok(())
+    mistakes.or(Some(()))
 }
 
 /// A name that can be part of a key and of a line of text.

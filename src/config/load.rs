@@ -19,14 +19,11 @@ use serde::{
 };
 
 use super::{
-    Config, Problem, check,
+    Config, Mistakes, Problem, check,
     place::{Document, alternatives, did_you_mean},
     raw,
     zones::Zones,
 };
-
-/// What every environment variable that overrides a setting begins with.
-pub(super) const ENV_PREFIX: &str = "MOESYNC__";
 
 /// Where the configuration is looked for when no file is named, in this order.
 const USUAL_PLACES: [&str; 2] = ["./moesync.toml", "/etc/moesync/moesync.toml"];
@@ -48,7 +45,7 @@ fn first_existing(candidates: &[PathBuf]) -> Result<PathBuf, Problem> {
     // A file that may not be looked at exists too: reading it then says why it can't be.
     candidates.iter().find(|path| path.try_exists().unwrap_or(true)).cloned().ok_or_else(|| {
         let tried: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-        Problem(format!(
+        Problem::new(format!(
             "no configuration found: neither {} exists; write one, or name yours with --config FILE",
             tried.join(" nor ")
         ))
@@ -61,17 +58,17 @@ fn first_existing(candidates: &[PathBuf]) -> Result<PathBuf, Problem> {
 /// The rest of `env` is what `${VAR}` in file paths is taken from.
 ///
 /// # Errors
-/// The first thing found wrong, with the key and its line.
-pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, Problem> {
+/// Every mistake in a value, each with its key and line; of mistakes in the form (TOML, unknown keys, types) the first.
+pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, Mistakes> {
     let env: BTreeMap<String, String> = env.into_iter().collect();
     let file = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| {
-        Problem(format!("cannot read the configuration {file}: {error}; name another file with --config FILE"))
+        Problem::new(format!("cannot read the configuration {file}: {error}; name another file with --config FILE"))
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Problem(format!("{file}:{line}: not UTF-8 text; save the file in that encoding"))
+        Problem::new(format!("{file}:{line}: not UTF-8 text; save the file in that encoding"))
     })?;
     let document = Document::parse(&file, &text, overrides(&env)?)?;
     let raw = merge(&document, &env)?;
@@ -82,9 +79,9 @@ pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
 /// The names, in upper case, of the variables in `env` that override a setting; each must name one that exists.
 fn overrides(env: &BTreeMap<String, String>) -> Result<Vec<String>, Problem> {
     let names: Vec<_> =
-        env.keys().map(|name| name.to_uppercase()).filter(|name| name.starts_with(ENV_PREFIX)).collect();
+        env.keys().map(|name| name.to_uppercase()).filter(|name| name.starts_with(raw::ENV_PREFIX)).collect();
     let known = raw::overridable();
-    let setting = |name: &str| name.strip_prefix(ENV_PREFIX).unwrap_or(name).to_owned();
+    let setting = |name: &str| name.strip_prefix(raw::ENV_PREFIX).unwrap_or(name).to_owned();
     let Some(unknown) = names.iter().find(|name| !known.contains(name)) else { return Ok(names) };
     let lists = ["WORKSPACES", "DESTINATIONS", "REPORTS", "NOTIFY"];
     let reason = match setting(unknown) {
@@ -94,10 +91,10 @@ fn overrides(env: &BTreeMap<String, String>) -> Result<Vec<String>, Problem> {
         other => {
             let settings: Vec<_> = known.iter().map(|name| setting(name)).collect();
             let nearest = did_you_mean(&other, settings.iter().map(String::as_str));
-            format!("unknown setting{}", nearest.replacen('"', &format!("\"{ENV_PREFIX}"), 1))
+            format!("unknown setting{}", nearest.replacen('"', &format!("\"{}", raw::ENV_PREFIX), 1))
         }
     };
-    Err(Problem(format!("environment variable {unknown}: {reason}")))
+    Err(Problem::new(format!("environment variable {unknown}: {reason}")))
 }
 
 fn merge(document: &Document<'_>, env: &BTreeMap<String, String>) -> Result<raw::Config, Problem> {
@@ -109,7 +106,7 @@ fn merge(document: &Document<'_>, env: &BTreeMap<String, String>) -> Result<raw:
     let merged = config::Config::builder()
         .add_source(File::from_str(document.text, FileFormat::Toml))
         .add_source(
-            Environment::with_prefix(ENV_PREFIX.trim_end_matches('_'))
+            Environment::with_prefix(raw::ENV_PREFIX.trim_end_matches('_'))
                 .separator("__")
                 .source(Some(env.iter().map(|(name, value)| (name.clone(), value.clone())).collect())),
         )

@@ -49,14 +49,14 @@ fn proxies(env: &BTreeMap<String, String>) -> Vec<Problem> {
     let of = |name: &'static str| Some((name, env.get(name)?.trim())).filter(|(_, value)| !value.is_empty());
     let unusable = PROXIES.into_iter().filter_map(of).filter(|(_, value)| !is_address(value)).map(|(name, _)| {
         // Not shown: it may hold a password.
-        Problem(format!(
+        Problem::new(format!(
             "environment variable {name}: it is no address such as \"http://proxy.example:3128\", so no proxy is used for it"
         ))
     });
     let exceptions = EXCEPTIONS.into_iter().filter_map(of).flat_map(|(name, value)| {
         value.split(',').map(str::trim).filter_map(move |host| {
             let instead = excepted(host)?;
-            Some(Problem(format!(
+            Some(Problem::new(format!(
                 "environment variable {name}: {host:?} excepts nothing from the proxy; write {instead:?}"
             )))
         })

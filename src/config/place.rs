@@ -11,8 +11,18 @@ use toml::{
 
 /// What is wrong with the configuration, where, and what to do: ready to be shown, and free of secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Problem(pub(super) String);
+#[error("{message}")]
+pub struct Problem {
+    message: String,
+    /// Where in the file, in bytes; `None` where it is not about something that is written there.
+    pub(super) offset: Option<usize>,
+}
+
+impl Problem {
+    pub(super) fn new(message: String) -> Self {
+        Problem { message, offset: None }
+    }
+}
 
 /// The text of a configuration file, parsed so far that keys have places.
 pub(super) struct Document<'a> {
@@ -32,7 +42,7 @@ impl<'a> Document<'a> {
         let problem = |error: &toml::de::Error, reason: &str| {
             let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(text);
             let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            Problem(format!("{file}:{}:{column}: not valid TOML: {reason}", line(before)))
+            Problem::new(format!("{file}:{}:{column}: not valid TOML: {reason}", line(before)))
         };
         let table = DeTable::parse(text).map_err(|error| problem(&error, error.message()))?.into_inner();
         // The tree with places keeps numbers as text; only this finds those that are too large, but its reason would
@@ -99,10 +109,11 @@ impl<'a> Place<'a> {
     }
 
     pub(super) fn problem(&self, message: impl fmt::Display) -> Problem {
-        Problem(match self.path.as_slice() {
+        let message = match self.path.as_slice() {
             [] => format!("{}: {message}", self.locus()),
             _ => format!("{}: {self}: {message}", self.locus()),
-        })
+        };
+        Problem { message, offset: self.offset() }
     }
 
     /// Where this is said, as a problem begins that is found later.
@@ -114,7 +125,7 @@ impl<'a> Place<'a> {
     /// begins that lacks it.
     pub(super) fn locus(&self) -> String {
         if let [Segment::Key(table), Segment::Key(key), ..] = self.path.as_slice() {
-            let name = format!("{}{table}__{key}", super::load::ENV_PREFIX).to_uppercase();
+            let name = format!("{}{table}__{key}", super::raw::ENV_PREFIX).to_uppercase();
             if self.document.overrides.contains(&name) {
                 return format!("environment variable {name}");
             }

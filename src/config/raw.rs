@@ -15,6 +15,9 @@ use serde::{
 use super::{ApiVersion, Open, Shape, SourceKind};
 use crate::alarm_kind::AlarmKind;
 
+/// What every environment variable that overrides a setting begins with.
+pub(super) const ENV_PREFIX: &str = "MOESYNC__";
+
 /// MoEngage's data centres (https://api-{dc}.moengage.com).
 pub(super) const DATA_CENTERS: [&str; 7] = ["01", "02", "03", "04", "05", "06", "101"];
 
@@ -72,7 +75,7 @@ pub(super) fn overridable() -> Vec<String> {
     let mut names = Vec::new();
     for (table, schema) in properties(&schema).unwrap_or_default() {
         for (key, _) in properties(&schema).unwrap_or_default() {
-            names.push(format!("{}{table}__{key}", super::load::ENV_PREFIX).to_uppercase());
+            names.push(format!("{}{table}__{key}", ENV_PREFIX).to_uppercase());
         }
     }
     names

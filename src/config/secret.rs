@@ -32,10 +32,12 @@ impl SecretSource {
             SecretSource::Env { name, place } => {
                 let what = format!("the environment variable {name}");
                 let value = std::env::var(name).map_err(|error| match error {
-                    VarError::NotPresent => Problem(format!("{place}: {what} is not set; it should hold a secret")),
-                    VarError::NotUnicode(_) => Problem(format!("{place}: the secret in {what} is not UTF-8 text")),
+                    VarError::NotPresent => {
+                        Problem::new(format!("{place}: {what} is not set; it should hold a secret"))
+                    }
+                    VarError::NotUnicode(_) => Problem::new(format!("{place}: the secret in {what} is not UTF-8 text")),
                 })?;
-                trimmed(&value, &what).map_err(|problem| Problem(format!("{place}: {problem}")))
+                trimmed(&value, &what).map_err(|problem| Problem::new(format!("{place}: {problem}")))
             }
             SecretSource::Value(secret) => trimmed(secret.expose_secret(), "the configuration"),
         }
@@ -58,8 +60,8 @@ impl SecretSource {
         };
         Some(match self {
             SecretSource::File { file, .. } => file.problem(what),
-            SecretSource::Env { place, .. } => Problem(format!("{place}: {what}")),
-            SecretSource::Unset(_) | SecretSource::Value(_) => Problem(what),
+            SecretSource::Env { place, .. } => Problem::new(format!("{place}: {what}")),
+            SecretSource::Unset(_) | SecretSource::Value(_) => Problem::new(what),
         })
     }
 
@@ -82,7 +84,7 @@ pub(super) fn token(path: &Path) -> Result<SecretString, Problem> {
     let token = from_file(path, false)?;
     match token.expose_secret().len() {
         SHORTEST_TOKEN.. => Ok(token),
-        length => Err(Problem(format!(
+        length => Err(Problem::new(format!(
             "the token in the file {} has {length} bytes, which can be guessed; make one of {SHORTEST_TOKEN} or more, for \
              example with `openssl rand -hex 32`",
             path.display()
@@ -94,7 +96,7 @@ pub(super) fn token(path: &Path) -> Result<SecretString, Problem> {
 fn too_open(path: &Path, metadata: &Metadata, allow_world_readable: bool) -> Option<Problem> {
     let mode = metadata.permissions().mode();
     (mode & 0o004 != 0 && !allow_world_readable).then(|| {
-        Problem(format!(
+        Problem::new(format!(
             "every user of this machine may read the secret file {} (mode {:04o}); run `chmod o-r` on it (or, for \
              a workspace's key or a notify target's, set allow_world_readable = true there)",
             path.display(),
@@ -105,7 +107,7 @@ fn too_open(path: &Path, metadata: &Metadata, allow_world_readable: bool) -> Opt
 
 fn from_file(path: &Path, allow_world_readable: bool) -> Result<SecretString, Problem> {
     let shown = path.display();
-    let unreadable = |error: io::Error| Problem(format!("cannot read the secret file {shown}: {error}"));
+    let unreadable = |error: io::Error| Problem::new(format!("cannot read the secret file {shown}: {error}"));
     let file = File::open(path).map_err(unreadable)?;
     if let Some(problem) = too_open(path, &file.metadata().map_err(unreadable)?, allow_world_readable) {
         return Err(problem);
@@ -113,22 +115,23 @@ fn from_file(path: &Path, allow_world_readable: bool) -> Result<SecretString, Pr
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LONGEST {
-        return Err(Problem(format!("the secret file {shown} holds more than 64 KiB, so it is no key")));
+        return Err(Problem::new(format!("the secret file {shown} holds more than 64 KiB, so it is no key")));
     }
-    let text = String::from_utf8(bytes).map_err(|_| Problem(format!("the secret file {shown} is not UTF-8 text")))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| Problem::new(format!("the secret file {shown} is not UTF-8 text")))?;
     trimmed(&text, &format!("the file {shown}"))
 }
 
 fn trimmed(text: &str, what: &str) -> Result<SecretString, Problem> {
     // Some editors begin every UTF-8 file with a byte order mark.
     match text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches(['\r', '\n']) {
-        "" => Err(Problem(format!("the secret in {what} is empty"))),
+        "" => Err(Problem::new(format!("the secret in {what} is empty"))),
         secret if secret.contains(['\r', '\n']) => {
-            Err(Problem(format!("the secret in {what} has several lines; a key has one")))
+            Err(Problem::new(format!("the secret in {what} has several lines; a key has one")))
         }
-        secret if secret.contains('\0') => {
-            Err(Problem(format!("the secret in {what} holds NUL characters, as UTF-16 text does; save it as UTF-8")))
-        }
+        secret if secret.contains('\0') => Err(Problem::new(format!(
+            "the secret in {what} holds NUL characters, as UTF-16 text does; save it as UTF-8"
+        ))),
         secret => Ok(secret.into()),
     }
 }

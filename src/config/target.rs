@@ -80,7 +80,7 @@ impl Target {
     /// # Errors
     /// When it cannot be had or is none. Never shows it.
     pub fn url(&self) -> Result<Url, Problem> {
-        let of = |problem| Problem(format!("the address of notify target `{}`: {problem}", self.name));
+        let of = |problem| Problem::new(format!("the address of notify target `{}`: {problem}", self.name));
         let text = self.address.resolve().map_err(|problem| of(problem.to_string()))?;
         address(&text, self.allow_http).map_err(|reason| of(reason.to_owned()))
     }
@@ -91,7 +91,7 @@ impl Target {
     /// When it cannot be had or is none. Never shows it.
     pub fn key(&self) -> Result<Option<SecretSlice<u8>>, Problem> {
         let Channel::Webhook { secret, .. } = &self.channel else { return Ok(None) };
-        let of = |problem| Problem(format!("the secret of notify target `{}`: {problem}", self.name));
+        let of = |problem| Problem::new(format!("the secret of notify target `{}`: {problem}", self.name));
         let text = secret.resolve().map_err(|problem| of(problem.to_string()))?;
         signing_key(&text).map(Some).map_err(|reason| of(reason.to_owned()))
     }

@@ -1208,3 +1208,43 @@ fn a_key_file_may_begin_with_a_byte_order_mark_and_odd_keys_are_named() {
         assert!(text.clone().unwrap_err().contains("UTF-"), "{text:?}");
     }
 }
+
+#[test]
+fn all_mistakes_are_reported_together_in_the_order_of_the_file() {
+    let text = format!(
+        "[limits]\nconcurrency = 0\nmin_rate = \"fast\"\n\n{}buffer = \"7d\"\nstart = \"soon\"\n\n[[notify]]\nname = \"\"\nkind = \"slack\"\n",
+        changed("Europe/Berlin", "Berlin")
+            .replace("\"APP-1\"", "\"APP 1\"")
+            .replace("file:///archive", "ftp://archive")
+    );
+    let mistakes = load(&text).unwrap_err();
+    let places: Vec<_> = mistakes.lines().map(|line| line.splitn(4, ':').take(3).collect::<String>()).collect();
+    assert_eq!(
+        places,
+        [
+            "moesync.toml2 limits.concurrency",
+            "moesync.toml3 limits.min_rate",
+            "moesync.toml7 workspaces[0].app_id",
+            "moesync.toml9 workspaces[0].timezone",
+            "moesync.toml14 destinations[0].url",
+            "moesync.toml20 reports[0].buffer",
+            "moesync.toml21 reports[0].start",
+            "moesync.toml23 notify[0]",
+            "moesync.toml24 notify[0].name",
+        ],
+        "{mistakes}"
+    );
+}
+
+#[test]
+fn a_mistake_that_follows_from_another_is_not_reported() {
+    for (old, new, place) in [
+        ("\"01\"", "\"99\"", "workspaces[0].data_center"),
+        ("file:///archive", "ftp://archive", "destinations[0].url"),
+        ("\"Report test\"", "\"\"", "reports[0].name"),
+    ] {
+        let mistakes = load(&changed(old, new)).unwrap_err();
+        assert_eq!(mistakes.lines().count(), 1, "{mistakes}");
+        assert!(mistakes.contains(place), "{mistakes}");
+    }
+}

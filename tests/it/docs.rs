@@ -129,8 +129,8 @@ fn configuration_reference() -> String {
     let schema = serde_json::to_value(&schema).unwrap();
     let mut text = format!(
         "# Configuration\n\n<!-- Made from `moesync schema` by UPDATE_SCHEMAS=1 cargo test --test it docs:: -->\n\n{}\n\n\
-         A complete file with comments: [config/moesync.example.toml](../config/moesync.example.toml). `moesync check` says \
-         what is wrong with yours.\n",
+         A complete file with comments: [config/moesync.example.toml](../config/moesync.example.toml). `moesync check` \
+         reports\nevery mistake in yours, one a line, in the order of the file.\n",
         schema["description"].as_str().unwrap()
     );
     let tables: BTreeSet<_> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();

@@ -6,9 +6,6 @@ use std::{
     path::Path,
 };
 
-/// Folders whose files the map does not name yet. Within them only the order of the top level is held.
-const FILES_NOT_MAPPED: [&str; 1] = ["config"];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -133,15 +130,11 @@ fn taken_from_children(code: &str, children: &BTreeSet<String>) -> BTreeMap<Stri
 #[test]
 fn the_map_names_every_file_and_nothing_else() {
     let mapped: BTreeSet<_> = map().into_iter().map(|mapped| mapped.module).collect();
-    let is_mapped = |module: &&Module| module.len() == 1 || !FILES_NOT_MAPPED.contains(&module[0].as_str());
     let sources = sources();
-    let missing: Vec<_> = sources.keys().filter(is_mapped).filter(|module| !mapped.contains(*module)).collect();
+    let missing: Vec<_> = sources.keys().filter(|module| !mapped.contains(*module)).collect();
     assert!(missing.is_empty(), "not in the map of ARCHITECTURE.md: {missing:?}");
     let gone: Vec<_> = mapped.iter().filter(|module| !sources.contains_key(*module)).collect();
     assert!(gone.is_empty(), "in the map of ARCHITECTURE.md, but not in src/: {gone:?}");
-    for folder in FILES_NOT_MAPPED {
-        assert!(!mapped.iter().any(|module| module.len() > 1 && module[0] == folder), "{folder}/ is mapped");
-    }
 }
 
 #[test]
@@ -177,7 +170,7 @@ fn inside_a_folder_a_file_imports_from_below_or_types_and_constants_of_its_root(
     let sources = sources();
     let mut offences = Vec::new();
     let mut seen = 0;
-    for (module, code) in sources.iter().filter(|(module, _)| !FILES_NOT_MAPPED.contains(&module[0].as_str())) {
+    for (module, code) in &sources {
         for import in imports(module, code) {
             let depth = module.iter().zip(&import).take_while(|(own, other)| own == other).count();
             // Another top-level module, the file itself, or a root that imports from its own files.

@@ -1,0 +1,67 @@
+//! All mistakes of one configuration together.
+//!
+//! This file owns how they are collected. It must not know what any key means.
+
+use std::fmt;
+
+use super::Problem;
+
+/// Why a configuration is not valid: at least one mistake, in the file's order.
+///
+/// Shown with one mistake a line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mistakes(Vec<Problem>);
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            write!(f, "{}{problem}", if index == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Problem> for Mistakes {
+    fn from(problem: Problem) -> Self {
+        Mistakes(vec![problem])
+    }
+}
+
+impl Mistakes {
+    /// Each mistake.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
+    /// All of them in one line, for a log or a message: the first, and how many more there are.
+    pub fn summary(&self) -> String {
+        match self.0.as_slice() {
+            [] => String::new(),
+            [only] => only.to_string(),
+            [first, more @ ..] => {
+                let plural = if more.len() == 1 { "" } else { "s" };
+                format!("{first}; and {} more mistake{plural}, which `moesync check` lists", more.len())
+            }
+        }
+    }
+
+    /// The value, if it is valid; otherwise its mistakes are kept.
+    pub(super) fn keep<T>(&mut self, checked: Result<T, impl Into<Mistakes>>) -> Option<T> {
+        match checked {
+            Ok(value) => Some(value),
+            Err(mistakes) => {
+                self.0.extend(mistakes.into().0);
+                None
+            }
+        }
+    }
+
+    /// `value`, which is there if no mistake was kept.
+    pub(super) fn or<T>(mut self, value: Option<T>) -> Result<T, Mistakes> {
+        // What is not in the file comes last.
+        self.0.sort_by_key(|problem| problem.offset.unwrap_or(usize::MAX));
+        value.filter(|_| self.0.is_empty()).ok_or(self)
+    }
+}
