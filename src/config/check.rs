@@ -52,9 +52,9 @@ const PEBIBYTE: u64 = 1 << 50;
 pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env, zones: &Zones) -> Result<Config, Mistakes> {
     let mut mistakes = Mistakes::default();
     let network = mistakes.keep(network(&raw.network, &root.key("network"), env));
-    // What depends on [network] is checked as if plain http were permitted, where that table itself has a mistake.
-    let permissive = Network { proxy: None, ca_file: None, allow_http: true };
-    let for_others = network.as_ref().unwrap_or(&permissive);
+    // A mistake in another key of [network] leaves what that table permits as it is.
+    let permission = Network { proxy: None, ca_file: None, allow_http: raw.network.allow_http };
+    let for_others = network.as_ref().unwrap_or(&permission);
     let workspaces = each(&raw.workspaces, &root.key("workspaces"), |raw, at| {
         workspace(raw, at, for_others, env, zones).map(Arc::new)
     });
@@ -67,7 +67,7 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env, zones: &Zon
     let names = unique(raw.destinations.iter().map(|raw| raw.name.as_str()), &root.key("destinations"));
     let destinations = mistakes.keep(names).and(destinations);
     if raw.reports.is_empty() {
-        mistakes.keep::<()>(Err(root.problem("there is nothing to keep; add at least one [[reports]] table")));
+        mistakes.add(root.problem("there is nothing to keep; add at least one [[reports]] table"));
     }
     let reports = each(&raw.reports, &root.key("reports"), |raw, at| {
         report(raw, at, workspaces.as_deref(), destinations.as_deref(), for_others, zones)
@@ -82,7 +82,7 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env, zones: &Zon
     let web = mistakes.keep(web(&raw.web, &root.key("web"), env));
     let limits = mistakes.keep(limits(&raw.limits, &root.key("limits")));
     let alarms = mistakes.keep(alarms(&raw.alarms, &root.key("alarms")));
-    let config = || {
+    mistakes.finish(|| {
         Some(Config {
             ledger: ledger?,
             web: web?,
@@ -96,9 +96,7 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env, zones: &Zon
             tzdata: zones.name().to_owned(),
             warnings: oddities::all(raw, root, env),
         })
-    };
-    let config = config();
-    mistakes.or(config)
+    })
 }
 
 /// Checks every element, and collects the mistakes of all.
@@ -110,7 +108,7 @@ fn each<R, T, E: Into<Mistakes>>(
     let mut mistakes = Mistakes::default();
     let checked: Vec<_> =
         raw.iter().enumerate().map(|(index, raw)| mistakes.keep(check(raw, &at.index(index)))).collect();
-    mistakes.or(checked.into_iter().collect())
+    mistakes.finish(|| checked.into_iter().collect())
 }
 
 fn unique<'n>(names: impl Iterator<Item = &'n str>, at: &Place<'_>) -> Result<(), Mistakes> {
@@ -118,15 +116,11 @@ fn unique<'n>(names: impl Iterator<Item = &'n str>, at: &Place<'_>) -> Result<()
     let mut seen = BTreeMap::new();
     for (index, name) in names.enumerate().filter(|(_, name)| !name.trim().is_empty()) {
         let here = at.index(index).key("name");
-        if let Some(first) = seen.get(name) {
-            let first: &Place<'_> = first;
-            let message = format!("{name:?} is taken already, at {}", first.locus());
-            mistakes.keep::<()>(Err(here.problem(message)));
-        } else {
-            seen.insert(name, here);
+        if let Some(first) = seen.insert(name, here.clone()) {
+            mistakes.add(here.problem(format_args!("{name:?} is taken already, at {}", first.locus())));
         }
     }
-    mistakes.or(Some(()))
+    mistakes.finish(|| Some(()))
 }
 
 fn ledger(raw: &raw::Ledger, at: &Place<'_>, env: &Env) -> Result<Ledger, Problem> {
@@ -153,15 +147,13 @@ fn web(raw: &raw::Web, at: &Place<'_>, env: &Env) -> Result<Web, Mistakes> {
         && !address.ip().is_loopback()
         && raw.token_file.is_none()
     {
-        mistakes.keep::<()>(Err(at.key("listen").problem(format_args!(
+        mistakes.add(at.key("listen").problem(format_args!(
             "{address} can be reached by others, so it needs a token_file; or listen on a loopback address, such as \
              \"127.0.0.1:8787\""
-        ))));
+        )));
     }
     let hosts = mistakes.keep(each(&raw.hosts, &at.key("hosts"), host_name));
-    let web = || Some(Web { listen: listen?, token_file: token_file?, open: raw.open.clone(), hosts: hosts? });
-    let web = web();
-    mistakes.or(web)
+    mistakes.finish(|| Some(Web { listen: listen?, token_file: token_file?, open: raw.open.clone(), hosts: hosts? }))
 }
 
 fn listen(text: &str, at: &Place<'_>) -> Result<Option<SocketAddr>, Problem> {
@@ -201,7 +193,7 @@ fn limits(raw: &raw::Limits, at: &Place<'_>) -> Result<Limits, Mistakes> {
     let connect_range = SignedDuration::from_millis(1)..=SignedDuration::from_mins(10);
     let connect_timeout = mistakes.keep(timeout(&raw.connect_timeout, connect_range, &at.key("connect_timeout")));
     let min_rate = mistakes.keep(rate(&raw.min_rate, &at.key("min_rate")));
-    let limits = || {
+    mistakes.finish(|| {
         Some(Limits {
             concurrency: concurrency?,
             concurrency_per_workspace: per_workspace?,
@@ -213,9 +205,7 @@ fn limits(raw: &raw::Limits, at: &Place<'_>) -> Result<Limits, Mistakes> {
             connect_timeout: connect_timeout?,
             min_rate: min_rate?,
         })
-    };
-    let limits = limits();
-    mistakes.or(limits)
+    })
 }
 
 fn network(raw: &raw::Network, at: &Place<'_>, env: &Env) -> Result<Network, Mistakes> {
@@ -227,9 +217,7 @@ fn network(raw: &raw::Network, at: &Place<'_>, env: &Env) -> Result<Network, Mis
     });
     let proxy = mistakes.keep(proxy.transpose());
     let ca_file = mistakes.keep(file(raw.ca_file.as_deref(), &at.key("ca_file"), env));
-    let network = || Some(Network { proxy: proxy?, ca_file: ca_file?, allow_http: raw.allow_http });
-    let network = network();
-    mistakes.or(network)
+    mistakes.finish(|| Some(Network { proxy: proxy?, ca_file: ca_file?, allow_http: raw.allow_http }))
 }
 
 fn alarms(raw: &raw::Alarms, at: &Place<'_>) -> Result<Alarms, Mistakes> {
@@ -237,14 +225,12 @@ fn alarms(raw: &raw::Alarms, at: &Place<'_>) -> Result<Alarms, Mistakes> {
     let range = SECOND..=YEAR;
     let expiry = mistakes.keep(each(&raw.expiry, &at.key("expiry"), |text, at| duration(text, range.clone(), at)));
     let late_after = mistakes.keep(duration(&raw.late_after, SignedDuration::ZERO..=YEAR, &at.key("late_after")));
-    let alarms = || {
+    mistakes.finish(|| {
         let mut expiry = expiry?;
         expiry.sort_unstable_by(|a, b| b.cmp(a));
         expiry.dedup();
         Some(Alarms { late_after: late_after?, expiry })
-    };
-    let alarms = alarms();
-    mistakes.or(alarms)
+    })
 }
 
 fn workspace(
@@ -276,7 +262,7 @@ fn workspace(
     let secret_key = mistakes.keep(secret_key);
     let api_key = mistakes.keep(secret("api_key", &raw.api_key_file, &raw.api_key_env, &raw.api_key));
     let timezone = mistakes.keep(timezone(&raw.timezone, &at.key("timezone"), zones));
-    let workspace = || {
+    mistakes.finish(|| {
         let secret_key = secret_key?;
         Some(Workspace {
             name: name?,
@@ -286,9 +272,7 @@ fn workspace(
             api_key: api_key?.unwrap_or_else(|| secret_key.clone()),
             secret_key,
         })
-    };
-    let workspace = workspace();
-    mistakes.or(workspace)
+    })
 }
 
 fn app_id(text: &str, at: &Place<'_>) -> Result<String, Problem> {
@@ -421,9 +405,8 @@ fn target(raw: &raw::Notify, at: &Place<'_>, network: &Network, env: &Env) -> Re
         mistakes.keep(checked.map_err(|reason| at.key("secret").problem(reason)));
     }
     let channel = signed.and_then(|signed| mistakes.keep(channel(raw, signed, at)));
-    let target = || Some(Target { name: name?, address: address?, allow_http: network.allow_http, channel: channel? });
-    let target = target();
-    mistakes.or(target)
+    mistakes
+        .finish(|| Some(Target { name: name?, address: address?, allow_http: network.allow_http, channel: channel? }))
 }
 
 fn channel(raw: &raw::Notify, secret: Option<SecretSource>, at: &Place<'_>) -> Result<Channel, Problem> {
@@ -488,9 +471,9 @@ fn destination(raw: &raw::Destination, at: &Place<'_>, network: &Network, env: &
     let url = mistakes.keep(destination_url(&raw.url, &at.key("url"), env));
     if let Some(url) = url.as_ref().filter(|url| raw.fsync.is_some() && url.scheme() != "file") {
         let only = format!("only a file:// destination has it, not {}://", url.scheme());
-        mistakes.keep::<()>(Err(at.key("fsync").problem(only)));
+        mistakes.add(at.key("fsync").problem(only));
     }
-    let destination = || {
+    mistakes.finish(|| {
         Some(Destination {
             name: name?,
             url: url?,
@@ -499,9 +482,7 @@ fn destination(raw: &raw::Destination, at: &Place<'_>, network: &Network, env: &
             ca_file: network.ca_file.clone(),
             place: at.shown(),
         })
-    };
-    let destination = destination();
-    mistakes.or(destination)
+    })
 }
 
 fn destination_url(text: &str, at: &Place<'_>, env: &Env) -> Result<Url, Problem> {
@@ -573,9 +554,10 @@ fn report(
     let buffer = mistakes.keep(duration(&raw.buffer, SignedDuration::ZERO..=DAY * 6, &at.key("buffer")));
     let comes_daily = matches!(schedule, Some(Schedule::Daily { .. } | Schedule::Once { .. }));
     if raw.source.is_live_listing() && comes_daily && buffer.is_some_and(|buffer| buffer >= SHORTEST_DAY) {
-        mistakes.keep::<()>(Err(at
-            .key("buffer")
-            .problem("a live listing can only be read until the next one; a daily one needs less than 23 hours")));
+        mistakes.add(
+            at.key("buffer")
+                .problem("a live listing can only be read until the next one; a daily one needs less than 23 hours"),
+        );
     }
     // A key of another source may be a mistake in `source`, whose own keys are then no further mistakes.
     let source = if is_for_its_source { mistakes.keep(source(raw, at)) } else { None };
@@ -596,8 +578,7 @@ fn report(
             workspace: workspace.clone(),
         }))
     };
-    let report = report();
-    mistakes.or(Some(report))
+    mistakes.finish(|| Some(report()))
 }
 
 /// What `name` names; where there is only one, it need not be named.
@@ -812,25 +793,25 @@ fn apart(reports: &[Arc<Report>], at: &Place<'_>) -> Result<(), Mistakes> {
         let at = at.index(index);
         let (workspace, id) = (report.id.workspace(), report.id.name());
         if let Some(first) = ids.insert(&report.id, at.clone()) {
-            mistakes.keep::<()>(Err(at.problem(format_args!(
+            mistakes.add(at.problem(format_args!(
                 "the workspace {workspace:?} has a report with the id {id:?} already, at {}; give one of them another id",
                 first.locus()
-            ))));
+            )));
             continue;
         }
         let url = report.destination.url.as_str().trim_end_matches('/');
         let key = format!("{}/{}", key_part(workspace), key_part(id));
         if let Some((first, other)) = folders.insert((url, key.to_lowercase()), (at.clone(), report)) {
-            mistakes.keep::<()>(Err(at.problem(format_args!(
+            mistakes.add(at.problem(format_args!(
                 "the objects of {workspace:?}, {id:?} would go to {key}, as those of {:?}, {:?} at {} do; give one of \
                  them another id",
                 other.id.workspace(),
                 other.id.name(),
                 first.locus()
-            ))));
+            )));
         }
     }
-    mistakes.or(Some(()))
+    mistakes.finish(|| Some(()))
 }
 
 /// A name that can be part of a key and of a line of text.

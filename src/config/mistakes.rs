@@ -47,21 +47,22 @@ impl Mistakes {
         }
     }
 
-    /// The value, if it is valid; otherwise its mistakes are kept.
-    pub(super) fn keep<T>(&mut self, checked: Result<T, impl Into<Mistakes>>) -> Option<T> {
-        match checked {
-            Ok(value) => Some(value),
-            Err(mistakes) => {
-                self.0.extend(mistakes.into().0);
-                None
-            }
-        }
+    pub(super) fn add(&mut self, problem: Problem) {
+        self.0.push(problem);
     }
 
-    /// `value`, which is there if no mistake was kept.
-    pub(super) fn or<T>(mut self, value: Option<T>) -> Result<T, Mistakes> {
+    /// The value, if it is valid; otherwise its mistakes are kept.
+    pub(super) fn keep<T>(&mut self, checked: Result<T, impl Into<Mistakes>>) -> Option<T> {
+        checked.map_err(|mistakes| self.0.extend(mistakes.into().0)).ok()
+    }
+
+    /// The value that `build` makes of what was kept valid. It finds all of it there if no mistake was kept.
+    pub(super) fn finish<T>(mut self, build: impl FnOnce() -> Option<T>) -> Result<T, Mistakes> {
+        if self.0.is_empty() {
+            return build().ok_or(self);
+        }
         // What is not in the file comes last.
         self.0.sort_by_key(|problem| problem.offset.unwrap_or(usize::MAX));
-        value.filter(|_| self.0.is_empty()).ok_or(self)
+        Err(self)
     }
 }
