@@ -28,7 +28,6 @@ use super::{
     workers::{Ended, Finished, Workers},
 };
 use crate::{
-    alarm,
     ledger::LedgerError,
     outcome::Outcome,
     partition::{Entry, Settled, State},
@@ -143,6 +142,7 @@ pub async fn once(
     let mut waited_for: HashSet<PartitionId> = HashSet::new();
 
     let mut held = HeldWorkspaces::default();
+    let mut next_publication = Instant::now();
     'planning: for step in 0..MOST_STEPS {
         let planned = replan(&workers, step == 0).await?;
         let plan = &planned.plan;
@@ -175,6 +175,13 @@ pub async fn once(
         workers.queue.extend(refused);
         loop {
             let now = ctx.clock.now();
+            // An alarm is published before the next attempt may end it; many that begin together make one plan.
+            let mut is_unpublished = ctx.planned.alarms_begun() != Some(workers.alarms_begun);
+            if is_unpublished && next_publication <= Instant::now() {
+                ctx.planned.publish(plan_now(&workers, awaits_answer(&workers)).await?);
+                next_publication = Instant::now() + PUBLISHING_DELAY;
+                is_unpublished = false;
+            }
             while let Some(first) = later.first_entry().filter(|first| first.key().0 <= now) {
                 workers.queue.push_front(first.remove());
             }
@@ -192,6 +199,7 @@ pub async fn once(
                 finished = workers.next(), if workers.is_busy() => finished,
                 () = ctx.clock.sleep(until(next.unwrap_or(now), now).min(LONGEST_NAP)), if next.is_some() => continue,
                 () = tokio::time::sleep(PLACES_INTERVAL), if workers.has_waiting() => continue,
+                () = sleep_until(next_publication), if is_unpublished => continue,
             };
             let Some(Finished { item, ended }) = finished else { continue };
             let id = item.entry.partition.id.clone();
@@ -205,10 +213,6 @@ pub async fn once(
                     later.insert((now + OTHERS_INTERVAL, id), item);
                 }
                 Ended::Done(done) => {
-                    if alarm::begins(&done.entry) {
-                        // Before the next attempt may end it.
-                        ctx.planned.publish(plan_now(&workers, awaits_answer(&workers)).await?);
-                    }
                     let number = tries.entry(id.clone()).and_modify(|tries| *tries += 1).or_insert(1);
                     if let Some(hold) = &done.hold {
                         let until = hold.until_for(item.entry.partition.expires_at);
