@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, fs};
 use axum::http::{Method, StatusCode};
 use moesync::emulator::{Campaigns, DeliveryType};
 
-use crate::{
-    store::{Fault, Server},
-    support::{Bench, Daemon, Series, wait_until},
+use crate::support::{
+    Bench, Daemon, Series,
+    s3_server::{Fault, Server},
+    wait_until,
 };
 
 /// Two parts of a multipart upload.

@@ -10,10 +10,7 @@ use moesync::{
 };
 use tempfile::TempDir;
 
-use crate::{
-    store::SmallDisk,
-    support::{Bench, Daemon, Ran, Receiver, Series, oracle::manifest_key, wait_until},
-};
+use crate::support::{Bench, Daemon, Ran, Receiver, Series, oracle::manifest_key, small_disk::SmallDisk, wait_until};
 
 /// The library that watches and fails calls, compiled once.
 fn watch() -> &'static Path {

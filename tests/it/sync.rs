@@ -29,9 +29,11 @@ use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use serde_json::Value;
 use tokio::{net::TcpListener, process::Command};
 
-use crate::{
-    store::SmallDisk,
-    support::{Bench, Daemon, PATIENCE, Ran, Series, oracle::hash, oracle::manifest_key, wait_until},
+use crate::support::{
+    Bench, Daemon, PATIENCE, Ran, Series,
+    oracle::{hash, manifest_key},
+    small_disk::SmallDisk,
+    wait_until,
 };
 
 #[tokio::test(flavor = "multi_thread")]

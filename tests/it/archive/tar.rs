@@ -1,6 +1,6 @@
 //! Tars of every common writer are verified, alone and within a gzip, and nothing that is cut, damaged or ambiguous is.
 
-use super::*;
+use super::{gzip::gzip, *};
 
 /// Name, size and nothing else: tar has no checksum of its data.
 #[track_caller]

@@ -7,6 +7,8 @@ mod daemon;
 pub mod ledger_file;
 pub mod oracle;
 pub mod receiver;
+pub mod s3_server;
+pub mod small_disk;
 mod time;
 
 use std::{
@@ -28,8 +30,6 @@ use moesync::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, process::Command, task::JoinHandle};
-
-use crate::store;
 
 pub use self::{
     browser::Browser,
@@ -142,21 +142,22 @@ impl Bench {
     }
 
     /// At the machine's present time, for the binary, with an S3 server as the destination.
-    pub async fn on_s3(server: &store::Server, series: &[Series]) -> Self {
+    pub async fn on_s3(server: &s3_server::Server, series: &[Series]) -> Self {
         Self::on_s3_with_campaigns(server, series, Campaigns::default()).await
     }
 
     /// The same, with an account that has campaigns.
-    pub async fn on_s3_with_campaigns(server: &store::Server, series: &[Series], campaigns: Campaigns) -> Self {
+    pub async fn on_s3_with_campaigns(server: &s3_server::Server, series: &[Series], campaigns: Campaigns) -> Self {
         let mut bench = Self::with_clock(series, campaigns, TestClock::machine()).await;
         bench.root = server.bucket();
         bench.destination = format!(
             "name = \"disk\"\nurl = \"s3://{}\"\n\
              options = {{ aws_endpoint = \"{}\", aws_region = \"us-east-1\", allow_http = \"true\" }}\n",
-            store::BUCKET,
+            s3_server::BUCKET,
             server.url
         );
-        bench.environment = vec![("AWS_ACCESS_KEY_ID", store::KEY_ID), ("AWS_SECRET_ACCESS_KEY", store::SECRET)];
+        bench.environment =
+            vec![("AWS_ACCESS_KEY_ID", s3_server::KEY_ID), ("AWS_SECRET_ACCESS_KEY", s3_server::SECRET)];
         bench.write_config(&bench.config());
         bench
     }
