@@ -11,6 +11,7 @@ mod summary;
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
+use futures::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::watch, task::JoinSet};
 use tracing::{debug, error, warn};
@@ -115,8 +116,18 @@ impl Dispatcher {
                 () = alarm => {}
             }
             known = begun();
-            if let Err(error) = write_events(ctx).await {
-                debug!("could not evaluate the alarms: {}", Chain(&error));
+            let evaluation = pin!(async {
+                if let Err(error) = write_events(ctx).await {
+                    debug!("could not evaluate the alarms: {}", Chain(&error));
+                }
+            });
+            // Both are polled: the evaluation may wait for the ledger's connection, which the work holds.
+            match select(work.as_mut(), evaluation).await {
+                Either::Left((done, evaluation)) => {
+                    evaluation.await;
+                    return done;
+                }
+                Either::Right(((), _)) => {}
             }
         }
     }

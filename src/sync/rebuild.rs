@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashSet,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -120,6 +121,12 @@ struct Learned {
     has_resumed: bool,
     /// What only a manifest shows.
     gone: Vec<(Partition, String)>,
+    /// Restated objects whose manifests are of other content.
+    undescribed: Vec<(Partition, String)>,
+    /// The dates that are stored.
+    settled: HashSet<Date>,
+    /// What shows from when on the report was planned.
+    planned: Vec<Timestamp>,
 }
 
 /// What one manifest has shown.
@@ -127,6 +134,8 @@ enum Examined {
     Whole(Box<(Partition, StoredObject, u32)>),
     /// Only the manifest is left.
     Gone(Partition, String),
+    /// The object was restated, and its manifest is of other content.
+    Undescribed(Partition, String),
     /// It is no manifest of this report, or the partition is being worked on.
     Nothing,
     /// It is to be read again.
@@ -155,50 +164,37 @@ impl Search<'_> {
         };
         let known: HashSet<&str> =
             stored.iter().filter_map(|entry| Some(entry.object.as_ref()?.key.as_str())).collect();
-        let mut settled: HashSet<Date> = stored.iter().map(|entry| entry.partition.id.date).collect();
+        let settled: HashSet<Date> = stored.iter().map(|entry| entry.partition.id.date).collect();
         let versions = format!("{}/_versions/", report.key_prefix());
         let (beside, own): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.starts_with(&versions));
         let restated: HashSet<Date> = beside.iter().filter_map(|key| date_in(key)).collect();
 
-        let mut learned = Learned::default();
         // What says from when on the report was planned.
-        let mut planned: Vec<Timestamp> = stored.iter().filter(|entry| was_planned(report, entry)).map(at).collect();
+        let planned = stored.iter().filter(|entry| was_planned(report, entry)).map(at).collect();
+        let mut learned = Learned { settled, planned, ..Learned::default() };
         // The object under the partition's own key comes before any other version of it. Versions of what is stored are
         // not read: there may be one for each day that restated.
         for keys in [own, beside] {
             let unknown: Vec<_> = keys
                 .into_iter()
                 .filter(|key| !known.contains(key.as_str()))
-                .filter(|key| date_in(key).is_none_or(|date| !settled.contains(&date)))
+                .filter(|key| date_in(key).is_none_or(|date| !learned.settled.contains(&date)))
                 .collect();
             let mut examined =
                 stream::iter(unknown).map(|key| self.examine(report, key, &restated).boxed()).buffered(AT_ONCE);
+            // Examining must not use the ledger: it is not polled while the ledger's connection is waited for here.
             while let Some(examined) = examined.next().await {
-                match examined? {
-                    Examined::Whole(whole) => {
-                        let (partition, object, attempts) = *whole;
-                        if !settled.insert(partition.id.date) {
-                            continue;
-                        }
-                        learned.adopted += usize::from(self.ctx.ledger.adopt(&partition, &object, attempts).await?);
-                        let entry = Entry { object: Some(object), ..Entry::new(partition) };
-                        planned.extend(was_planned(report, &entry).then(|| at(&entry)));
-                    }
-                    Examined::Gone(partition, key) => learned.gone.push((partition, key)),
-                    Examined::Nothing => {}
-                    Examined::Unread(key) => {
-                        learned.unread += 1;
-                        let day = date_in(&key);
-                        let occurrence =
-                            day.and_then(|day| schedule::on_any_day(&report.schedule, &report.timezone, day));
-                        planned.extend(occurrence.map(|occurrence| occurrence.generated_at));
-                    }
-                }
+                self.take(&mut learned, report, examined).await?;
+            }
+            for (partition, key) in mem::take(&mut learned.undescribed) {
+                let examined = self.describe(report, partition, key).await?;
+                self.take(&mut learned, report, examined).await?;
             }
         }
-        learned.gone.retain(|(partition, _)| !settled.contains(&partition.id.date));
+        let Learned { settled, gone, .. } = &mut learned;
+        gone.retain(|(partition, _)| !settled.contains(&partition.id.date));
         if is_first {
-            let mark = resumes_at(report, planned, self.ctx.clock.now());
+            let mark = resumes_at(report, &learned.planned, self.ctx.clock.now());
             let corrected = self.ctx.ledger.note_recovered(&report.id, mark).await?;
             learned.has_resumed = mark.is_some() || corrected > 0;
         }
@@ -206,69 +202,46 @@ impl Search<'_> {
     }
 
     /// Reads the manifest of the object at `key`.
-    async fn examine(&self, report: &Report, key: String, restated: &HashSet<Date>) -> Result<Examined, LedgerError> {
+    async fn examine(&self, report: &Report, key: String, restated: &HashSet<Date>) -> Examined {
         let destination = self.destination;
         let (size, manifest) = match self.ask(destination.look(&key)).await {
             Some(Ok(Lookup { size, manifest: Some(manifest), .. })) => (size, manifest),
-            Some(Ok(_)) => return Ok(Examined::Nothing),
+            Some(Ok(_)) => return Examined::Nothing,
             Some(Err(error)) => {
                 warn!(key, "a manifest could not be read; it is read again later: {error}");
-                return Ok(Examined::Unread(key));
+                return Examined::Unread(key);
             }
-            None => return Ok(Examined::Unread(key)),
+            None => return Examined::Unread(key),
         };
         let Some(partition) = believable(report, &key, &manifest) else {
             warn!(key, "a manifest that is not of this report or not of this object is ignored");
-            return Ok(Examined::Nothing);
+            return Examined::Nothing;
         };
         let is_version = key.starts_with(&format!("{}/_versions/", report.key_prefix()));
         let is_restated = !report.source.kind().is_archive() && restated.contains(&manifest.date) && !is_version;
-        let manifest = match is_restated {
-            true => match self.described(report, &partition, &key, manifest).await? {
-                Described::By(manifest) => *manifest,
-                Described::Otherwise(examined) => return Ok(examined),
-            },
-            false if size != Some(manifest.size) => {
-                warn!(key, "a manifest whose object is missing or of another size is ignored");
-                return Ok(Examined::Gone(partition, key));
+        if is_restated {
+            // A process can die when it has replaced the object and not yet the manifest.
+            match self.ask(destination.sha256_of(&key)).await {
+                Some(Ok(sha256)) if sha256.as_ref() == Some(&manifest.sha256) => {}
+                Some(Ok(_)) => return Examined::Undescribed(partition, key),
+                Some(Err(error)) => return unread(key, &error),
+                None => return Examined::Unread(key),
             }
-            false => manifest,
-        };
-        let object =
-            StoredObject { key, stored_at: manifest.stored_at(), size: manifest.size, sha256: manifest.sha256 };
-        Ok(Examined::Whole(Box::new((partition, object, manifest.attempts))))
+        } else if size != Some(manifest.size) {
+            warn!(key, "a manifest whose object is missing or of another size is ignored");
+            return Examined::Gone(partition, key);
+        }
+        Examined::whole(partition, key, manifest)
     }
 
-    /// The manifest of a restated object: the one that is there, or a new one where a process died when it had replaced
-    /// the object and not yet the manifest.
-    async fn described(
-        &self,
-        report: &Report,
-        partition: &Partition,
-        key: &str,
-        manifest: Manifest,
-    ) -> Result<Described, LedgerError> {
-        let unread = |error: StoreError| {
-            warn!(key, "a stored object could not be read; it is read again later: {error}");
-            Ok(Described::Otherwise(Examined::Unread(key.to_owned())))
-        };
-        match self.ask(self.destination.sha256_of(key)).await {
-            Some(Ok(sha256)) if sha256.as_ref() == Some(&manifest.sha256) => {
-                return Ok(Described::By(Box::new(manifest)));
-            }
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return unread(error),
-            None => return Ok(Described::Otherwise(Examined::Unread(key.to_owned()))),
-        }
-        // Under a claim, because the loop replaces such objects.
+    /// Writes the manifest of a restated object, under a claim, because the loop replaces such objects.
+    async fn describe(&self, report: &Report, partition: Partition, key: String) -> Result<Examined, LedgerError> {
         let (ledger, id) = (&self.ctx.ledger, &partition.id);
         ledger.reopen(&[Entry::new(partition.clone())]).await?;
-        let Claimed::Ours(_) = ledger.claim(id, Settled::Open).await? else {
-            return Ok(Described::Otherwise(Examined::Nothing));
-        };
+        let Claimed::Ours(_) = ledger.claim(id, Settled::Open).await? else { return Ok(Examined::Nothing) };
         let described = async {
             let entry = Entry::new(partition.clone());
-            let Some(manifest) = describe_again(self.ctx, report, &entry, self.destination, key, || ()).await? else {
+            let Some(manifest) = describe_again(self.ctx, report, &entry, self.destination, &key, || ()).await? else {
                 return Ok(None);
             };
             self.destination.put_manifest(&manifest).await?;
@@ -276,12 +249,37 @@ impl Search<'_> {
         };
         let described = self.ask(described).await;
         ledger.release(id).await?;
-        match described {
-            Some(Ok(Some(manifest))) => Ok(Described::By(Box::new(manifest))),
-            Some(Ok(None)) => Ok(Described::Otherwise(Examined::Gone(partition.clone(), key.to_owned()))),
-            Some(Err(error)) => unread(error),
-            None => Ok(Described::Otherwise(Examined::Unread(key.to_owned()))),
+        Ok(match described {
+            Some(Ok(Some(manifest))) => Examined::whole(partition, key, manifest),
+            Some(Ok(None)) => Examined::Gone(partition, key),
+            Some(Err(error)) => unread(key, &error),
+            None => Examined::Unread(key),
+        })
+    }
+
+    /// Adopts what was found, and adds it to what the report has `learned`.
+    async fn take(&self, learned: &mut Learned, report: &Report, examined: Examined) -> Result<(), LedgerError> {
+        match examined {
+            Examined::Whole(whole) => {
+                let (partition, object, attempts) = *whole;
+                if !learned.settled.insert(partition.id.date) {
+                    return Ok(());
+                }
+                learned.adopted += usize::from(self.ctx.ledger.adopt(&partition, &object, attempts).await?);
+                let entry = Entry { object: Some(object), ..Entry::new(partition) };
+                learned.planned.extend(was_planned(report, &entry).then(|| at(&entry)));
+            }
+            Examined::Gone(partition, key) => learned.gone.push((partition, key)),
+            Examined::Undescribed(partition, key) => learned.undescribed.push((partition, key)),
+            Examined::Nothing => {}
+            Examined::Unread(key) => {
+                learned.unread += 1;
+                let day = date_in(&key);
+                let occurrence = day.and_then(|day| schedule::on_any_day(&report.schedule, &report.timezone, day));
+                learned.planned.extend(occurrence.map(|occurrence| occurrence.generated_at));
+            }
         }
+        Ok(())
     }
 
     /// One request to the destination, in its turn; `None` when the destination has turned out to be away.
@@ -300,9 +298,17 @@ impl Search<'_> {
     }
 }
 
-enum Described {
-    By(Box<Manifest>),
-    Otherwise(Examined),
+impl Examined {
+    fn whole(partition: Partition, key: String, manifest: Manifest) -> Self {
+        let object =
+            StoredObject { key, stored_at: manifest.stored_at(), size: manifest.size, sha256: manifest.sha256 };
+        Self::Whole(Box::new((partition, object, manifest.attempts)))
+    }
+}
+
+fn unread(key: String, error: &StoreError) -> Examined {
+    warn!(key, "a stored object could not be read; it is read again later: {error}");
+    Examined::Unread(key)
 }
 
 fn at(entry: &Entry) -> Timestamp {
@@ -317,11 +323,11 @@ fn was_planned(report: &Report, entry: &Entry) -> bool {
 
 /// Where a report that was never planned is looked at from today on, one that has objects was planned before: it goes on
 /// from them, as far back as something unpublished would still be asked for. `None` where the first plan goes back anyway.
-fn resumes_at(report: &Report, planned: Vec<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+fn resumes_at(report: &Report, planned: &[Timestamp], now: Timestamp) -> Option<Timestamp> {
     if report.source.kind() == SourceKind::CampaignReport || report.start.is_some() {
         return None;
     }
-    let planned = planned.into_iter();
+    let planned = planned.iter().copied();
     // What lies between two listings cannot be had.
     let from = if report.source.kind().is_live_listing() { planned.max()? } else { planned.min()? };
     let earliest = now.checked_sub(report.give_up_after()).unwrap_or(Timestamp::MIN);
