@@ -237,6 +237,9 @@ async fn a_daemon_whose_ledger_has_no_room_alerts_is_not_ready_and_resumes() {
     let said = async || unready(&daemon).await.is_some_and(|reason| reason.contains("full"));
     assert!(wait_until(said).await, "{:?}", unready(&daemon).await);
     assert!(!daemon.has_ended());
+    daemon.signal("HUP").await;
+    daemon.wait_for_log("ledger write failed again").await;
+    assert_eq!(daemon.alarms(), ["ledger"], "an alarm is logged once while it lasts");
 
     fs::remove_file(filler).unwrap();
     // It looks again after half a minute; a reload makes it look at once.
@@ -247,6 +250,7 @@ async fn a_daemon_whose_ledger_has_no_room_alerts_is_not_ready_and_resumes() {
     };
     assert!(wait_until(stored).await, "{:?}\n{}", bench.status().await, daemon.log().join("\n"));
     assert_eq!(unready(&daemon).await, None);
+    daemon.wait_for_log("the ledger is written again").await;
     daemon.stop(&bench).await;
     bench.oracle().await;
 }
