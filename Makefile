@@ -24,7 +24,7 @@ help:
 	@echo 'make fuzz   looks for archives that the verifier judges wrongly, FUZZ_SECONDS for each target'
 	@echo 'make bench  speed and memory against the promises; takes an hour and a half, and a quiet machine'
 	@echo 'make deb    the Debian package, into target/debian/'
-	@echo 'make demo   everything against a pretend MoEngage, into ./moesync-demo/'
+	@echo 'make demo   a complete example against the MoEngage emulator, in ./moesync-demo/'
 
 check:
 	cargo fmt --check

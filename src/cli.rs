@@ -1,6 +1,6 @@
-//! The command line: one file a command below, and what they share here.
+//! The command line: one file for each command, and the parts that commands share.
 //!
-//! The only place that prints: results on standard output, everything else on standard error.
+//! Only this folder prints: results to standard output, everything else to standard error.
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -36,7 +36,7 @@ mod which;
 
 pub use progress::Bars;
 
-/// Keeps every MoEngage campaign report: fetched before it expires, verified, stored, and accounted for.
+/// Downloads MoEngage reports before they expire, verifies and stores them, and alerts you when one is at risk.
 #[derive(Debug, Parser)]
 #[command(name = "moesync", version, max_term_width = 100)]
 pub struct Arguments {
@@ -70,7 +70,7 @@ enum Command {
     Sync(sync::Options),
     /// Fetches past partitions of a report.
     Backfill(backfill::Options),
-    /// Shows what would be done, when and why; touches nothing.
+    /// Shows what would be fetched, when and why; changes nothing.
     Plan(plan::Options),
     /// Shows everything about one partition.
     Explain(explain::Options),
@@ -78,15 +78,15 @@ enum Command {
     Status(status::Options),
     /// Reads stored objects again and compares them with their manifests.
     Verify(verify::Options),
-    /// Asks the daemon whether it is ready: exits with 0 if so, else with 1.
+    /// Asks the daemon whether it is ready: exits with 0 if it is, otherwise with 1.
     Health,
     /// Checks the configuration.
     Check(check::Options),
-    /// Prints a file's signature and a ready curl line.
+    /// Prints the signature of a file name, and a curl command that fetches the file.
     Sign(sign::Options),
-    /// Shows everything at work against a pretend MoEngage; stores into ./moesync-demo/.
+    /// Runs a complete example against a MoEngage emulator, in ./moesync-demo/.
     Demo(demo::Options),
-    /// Runs a pretend MoEngage.
+    /// Runs a MoEngage emulator.
     Emulate(emulate::Options),
     /// Prints the JSON Schema of the configuration.
     Schema,
@@ -96,21 +96,21 @@ enum Command {
     Man(package::Man),
 }
 
-/// How a command ended.
+/// How much of a command is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    /// All that was asked is done: exit code 0.
+enum Completion {
+    /// Everything that was requested is done: exit code 0.
     Done,
-    /// Something that was asked is not: exit code 1.
+    /// Part of it is not done: exit code 1.
     Incomplete,
 }
 
-/// Why a command could not do what was asked.
+/// Why a command failed.
 #[derive(Debug)]
 enum Failure {
-    /// Usage or configuration, before anything was started: exit code 2.
+    /// A mistake in the usage or the configuration, before anything was started: exit code 2.
     Usage(String),
-    /// Anything else: exit code 1.
+    /// Any other failure: exit code 1.
     Failed(String),
 }
 
@@ -152,11 +152,11 @@ impl From<DaemonError> for Failure {
     }
 }
 
-type Result<T = Ended, E = Failure> = std::result::Result<T, E>;
+type Result<T = Completion, E = Failure> = std::result::Result<T, E>;
 
 impl Arguments {
-    /// The log format and the filter, in the syntax of `RUST_LOG`. By default a daemon logs what it does, a command only
-    /// what fails.
+    /// The log format and the filter, in the syntax of `RUST_LOG`. By default the daemon logs its work, and other
+    /// commands log failures only.
     pub fn logging(&self) -> (LogFormat, String) {
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let format = self.global.log_format.unwrap_or(if is_terminal { LogFormat::Pretty } else { LogFormat::Json });
@@ -166,7 +166,7 @@ impl Arguments {
             (_, 2.., _) => "trace".to_owned(),
             (_, 0, Some(filter)) => filter.to_string_lossy().into_owned(),
             (Command::Run | Command::Emulate(_), 0, None) => "info".to_owned(),
-            // One of its reports is late on purpose.
+            // One report of the demo is late on purpose.
             (Command::Demo(_), 0, None) => "off".to_owned(),
             (_, 0, None) => "warn".to_owned(),
         };
@@ -174,7 +174,7 @@ impl Arguments {
     }
 }
 
-/// Runs the command that `arguments` name, and says how it went.
+/// Runs the command that `arguments` name and returns its exit code.
 pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
     let Arguments { global, command } = arguments;
     let shell = Shell { config: global.config, json: global.json, bars, clock: Arc::new(SystemClock) };
@@ -196,8 +196,8 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
         Command::Man(options) => package::man(options),
     };
     match ended {
-        Ok(Ended::Done) => ExitCode::SUCCESS,
-        Ok(Ended::Incomplete) => ExitCode::from(1),
+        Ok(Completion::Done) => ExitCode::SUCCESS,
+        Ok(Completion::Incomplete) => ExitCode::from(1),
         Err(Failure::Usage(message)) => {
             eprintln!("error: {message}");
             ExitCode::from(2)

@@ -1,12 +1,12 @@
-//! Parses the arguments, starts the logs, runs the command, and turns its end into an exit code.
+//! Parses the arguments, starts logging, runs the command, and returns its exit code.
 
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use moesync::{cli, telemetry};
 
-/// Threads for blocking work: two for each of 1,024 downloads, the most that limits.concurrency allows, and 16 for each of
-/// 128 destinations that hang. A thread is made when it is needed.
+/// Limit of threads for blocking work: two for each of 1,024 downloads, the maximum of limits.concurrency, and 16 for
+/// each of 128 destinations that hang. Threads are created on demand.
 const BLOCKING_THREADS: usize = 4096;
 
 fn main() -> ExitCode {
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(cli::run(arguments, bars));
-    // A read or write that hangs in the system must not keep the process.
+    // A system call that hangs must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }

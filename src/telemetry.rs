@@ -1,6 +1,6 @@
-//! Logs: their format, and which lines are written. They go to standard error or to systemd's journal.
+//! Logs: their format and their filter. They go to standard error or to systemd's journal.
 //!
-//! This file owns the bounds of the filter. It must not know what is logged.
+//! This file must not know what is logged.
 
 use std::{fmt, io, io::IsTerminal};
 
@@ -16,7 +16,7 @@ use tracing_subscriber::{
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Pretty,
     /// One JSON object a line.
     Json,
@@ -39,7 +39,7 @@ const NOISY: [(&str, LevelFilter); 8] = [
 /// This library logs signed URLs, so its log is off for any filter. Its errors are reported without them.
 const LOGS_CREDENTIALS: &str = "object_store";
 
-/// Starts logging what `filter` lets through, in the syntax of `RUST_LOG`, to `writer` unless the journal is asked for.
+/// Starts logging to `writer`, or to the journal, with a filter in the syntax of `RUST_LOG`.
 ///
 /// # Errors
 ///
@@ -70,7 +70,7 @@ where
     started.map_err(|error| format!("could not start logging: {error}"))
 }
 
-/// `filter` within the bounds of this file.
+/// `filter`, restricted by [`NOISY`] and [`LOGS_CREDENTIALS`].
 fn bounded<S: Subscriber>(filter: &str) -> Result<impl Filter<S> + use<S>, String> {
     let chosen = EnvFilter::builder().with_regex(false).parse(filter).map_err(|error| {
         format!(
@@ -82,7 +82,7 @@ fn bounded<S: Subscriber>(filter: &str) -> Result<impl Filter<S> + use<S>, Strin
     Ok(chosen.and(bounds.with_target(LOGS_CREDENTIALS, LevelFilter::OFF)))
 }
 
-/// An error with its causes on one line. A cause that its parent's text ends with already is left out: some libraries
+/// An error with its causes on one line. A cause is omitted if its parent's text already ends with it, as some libraries
 /// include the cause in their own text.
 pub struct Chain<'a>(pub &'a dyn std::error::Error);
 

@@ -1,11 +1,11 @@
-//! `moesync backfill`: past partitions, asked for by hand.
+//! `moesync backfill`: fetches past partitions of a report.
 
 use clap::Args;
 use comfy_table::Cell;
 use jiff::{Timestamp, civil::Date};
 
 use super::{
-    Ended, Failure, Result,
+    Completion, Failure, Result,
     shell::Shell,
     sync, table,
     which::{Which, date},
@@ -28,13 +28,13 @@ pub(super) struct Options {
     /// Last date.
     #[arg(long, value_name = "DATE", value_parser = date)]
     to: Date,
-    /// Every day, rather than the schedule's dates.
+    /// Every date, not only those of the schedule.
     #[arg(long)]
     every_day: bool,
-    /// Shows what would be asked for; touches nothing.
+    /// Shows what would be requested; changes nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Also dates that MoEngage has probably deleted. Those that it denies end as absent, without an alert.
+    /// Also requests dates that MoEngage has probably deleted. Dates that it denies become absent, without an alert.
     #[arg(long)]
     ask_anyway: bool,
 }
@@ -45,7 +45,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let Options { from, to, every_day, dry_run, ask_anyway, .. } = options;
     if report.source.kind().is_live_listing() {
         return Err(Failure::Usage(format!(
-            "report `{}` is a live listing ({}): MoEngage shows only its present state, so a past one cannot be had",
+            "report `{}` is a live listing ({}): MoEngage serves only its present state, so past dates cannot be fetched",
             report.id.name(),
             report.source.kind()
         )));
@@ -57,9 +57,9 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let asked = plan::backfill(&report, from, to, every_day, now);
     if asked.is_empty() {
         return Err(Failure::Usage(format!(
-            "report `{}` has no scheduled date from {from} to {to} that has come yet{}",
+            "report `{}` has no scheduled date from {from} to {to} that is in the past{}",
             report.id.name(),
-            if every_day { "" } else { "; --every-day asks for every date" }
+            if every_day { "" } else { "; --every-day selects every date" }
         )));
     }
     if !ask_anyway {
@@ -75,7 +75,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     sync::pass(shell, &ctx, &selection).await
 }
 
-/// Refuses dates that MoEngage has deleted by now, and names them.
+/// Fails if MoEngage has deleted any of the dates by now, and names them.
 fn refuse_expired(report: &str, asked: &[Entry], now: Timestamp) -> Result<()> {
     let is_expired = |entry: &&Entry| entry.partition.expires_at.is_some_and(|expiry| expiry <= now);
     let dates: Vec<_> = asked.iter().filter(is_expired).map(|entry| entry.partition.id.date.to_string()).collect();
@@ -86,7 +86,7 @@ fn refuse_expired(report: &str, asked: &[Entry], now: Timestamp) -> Result<()> {
     let advice = first_kept.map(|date| format!("use --from {date}, or ")).unwrap_or_default();
     Err(Failure::Usage(format!(
         "MoEngage keeps a campaign report for seven days, so these dates of report `{report}` are past its retention: {}; \
-         {advice}ask for them all the same with --ask-anyway (what MoEngage denies ends as absent)",
+         {advice}request them with --ask-anyway (a date that MoEngage denies becomes absent)",
         dates.join(", ")
     )))
 }
@@ -102,7 +102,7 @@ async fn preview(shell: &Shell, config: &Config, asked: Vec<Entry>, now: Timesta
         partitions.push(BackfillPartition::new(entry, known, now));
     }
     shell.print(&BackfillPreview { partitions }, |preview| show(preview, now))?;
-    Ok(Ended::Done)
+    Ok(Completion::Done)
 }
 
 fn show(preview: &BackfillPreview, now: Timestamp) -> String {
@@ -118,5 +118,5 @@ fn show(preview: &BackfillPreview, now: Timestamp) -> String {
         ]);
     }
     let asked = preview.partitions.iter().filter(|partition| partition.asked).count();
-    format!("{}\n{asked} would be asked for\n", table::text(&rows))
+    format!("{}\n{asked} would be requested\n", table::text(&rows))
 }

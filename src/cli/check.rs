@@ -1,4 +1,5 @@
-//! `moesync check`: the configuration, and with `--online` what it points to.
+//! `moesync check`: checks the configuration, and with `--online` the credentials, destinations, reports and targets
+//! that it names.
 
 use std::{fmt::Write, time::Duration};
 
@@ -7,7 +8,7 @@ use jiff::{ToSpan, civil::Date};
 use secrecy::SecretString;
 use tokio::time::timeout;
 
-use super::{Ended, Failure, Result, shell::Shell};
+use super::{Completion, Failure, Result, shell::Shell};
 use crate::{
     archive::{self, Rejected, RejectedKind, Verdict},
     config::{
@@ -29,19 +30,19 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Also tries credentials and destinations, each report's name against its last seven dates, and sends a test event
-    /// to each notify target.
+    /// Also tries credentials and destinations, requests each report's last seven dates, and sends a test event to each
+    /// notify target.
     #[arg(long)]
     online: bool,
 }
 
-/// Longest time to probe a destination: what takes longer will not keep up with reports.
+/// Time limit for the probe of a destination. A slower one cannot keep up with reports.
 const DESTINATION_TIME: Duration = Duration::from_secs(60);
 
-/// Longest time to ask for one report's dates or first page.
+/// Time limit for the requests of one report.
 const REPORT_TIME: Duration = Duration::from_secs(180);
 
-/// Most campaigns whose executions are asked for.
+/// Number of campaigns whose executions are requested at most.
 const MOST_PARENTS: usize = 5;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
@@ -72,17 +73,17 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     }];
     checks.push(Check { subject: "time zones".into(), ok: true, message: format!("tzdata {}", config.tzdata) });
     checks.extend(config.warnings.iter().map(|warning| warn("configuration", warning)));
-    // Other reasons may not apply to the service's user.
+    // Other errors may not apply to the service's user.
     if let Err(error @ LedgerError::TooNew { .. }) = ledger::open_read_only(path).await {
         checks.push(Check { subject: "ledger".into(), ok: false, message: Chain(&error).to_string() });
     }
     checks.extend(missing_secrets(&config).map(|problem| Check {
         subject: "secrets".into(),
-        // They may well be there for the service.
+        // The service's user may have access to them.
         ok: true,
-        message: format!("{problem}, as seen from here; `run` and `sync` need it"),
+        message: format!("{problem} (for this user); `run` and `sync` need it"),
     }));
-    // What is elsewhere than in the configuration is read only where the vendor is spoken to.
+    // Secrets outside the configuration are read only if MoEngage is contacted.
     let is_read = |secret: &SecretSource| options.online || matches!(secret, SecretSource::Value(_));
     for workspace in &config.workspaces {
         let keys = [("secret key", &workspace.secret_key), ("API key", &workspace.api_key)];
@@ -105,15 +106,15 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         }
         text
     })?;
-    Ok(if is_ok { Ended::Done } else { Ended::Incomplete })
+    Ok(if is_ok { Completion::Done } else { Completion::Incomplete })
 }
 
-/// What is most likely not meant, and may be.
+/// A warning about a valid value that is probably a mistake.
 fn warn(subject: &str, warning: &Problem) -> Check {
     Check { subject: subject.to_owned(), ok: true, message: format!("warning: {warning}") }
 }
 
-/// Looks at a secret's file without reading it: this command may run where the secrets are out of reach.
+/// Checks the mode of a secret's file without reading it: this command may run as a user who cannot.
 fn refuse_readable_by_all(what: &str, secret: &SecretSource) -> Result<()> {
     match secret.readable_by_all() {
         Some(problem) => Err(Failure::Usage(format!("{what}: {problem}"))),
@@ -198,7 +199,7 @@ async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Res
     Ok(())
 }
 
-/// What the vendor says to the first question that a snapshot begins with.
+/// Requests the first page of a snapshot.
 async fn first_page(
     shell: &Shell,
     client: &moengage::Client,
@@ -223,12 +224,12 @@ async fn first_page(
 
 fn arrived(page: &Page) -> String {
     match page.total {
-        Some(total) => format!("its first page came; there are {total} in all"),
-        None => format!("its first page came, with {} campaigns", page.items),
+        Some(total) => format!("first page received; {total} in total"),
+        None => format!("first page received, with {} campaigns", page.items),
     }
 }
 
-/// Asks for the executions of one campaign after the other, until one is not refused.
+/// Requests the executions of one campaign after another, until one request is not refused.
 async fn executions(
     client: &moengage::Client,
     report: &Report,
@@ -246,10 +247,10 @@ async fn executions(
             Err(unread) => return (false, unread.failure.message),
         }
         if parents.is_empty() {
-            return (true, "the listing of campaigns came; no campaign on its first page has executions".into());
+            return (true, "campaign listing received; no campaign on its first page has executions".into());
         }
     }
-    // Of the listing only the first page is known.
+    // Only the first page of the listing was read.
     let is_all = !campaign_ids.is_empty() && parents.len() <= MOST_PARENTS;
     parents.truncate(MOST_PARENTS);
     let (mut refused, mut is_forbidden) = (None, true);
@@ -268,14 +269,17 @@ async fn executions(
     }
     let (count, refusal) = (parents.len(), refused.unwrap_or_default());
     match is_all || is_forbidden {
-        true => {
-            (false, format!("MoEngage refused the executions of all {count} campaigns asked for; the first: {refusal}"))
-        }
+        true => (
+            false,
+            format!(
+                "MoEngage refused the executions of all {count} campaigns that were requested; the first refusal: {refusal}"
+            ),
+        ),
         false => (
             true,
             format!(
-                "warning: MoEngage refused the executions of the first {count} recurring campaigns, which is usual for those made \
-                 in the dashboard; others were not asked for; the first: {refusal}"
+                "warning: MoEngage refused the executions of the first {count} recurring campaigns, which is normal for those \
+                 made in the dashboard; no others were requested; the first refusal: {refusal}"
             ),
         ),
     }
@@ -286,7 +290,7 @@ fn request_id() -> RequestId {
     RequestId::new(rand::random())
 }
 
-/// What the vendor says to the last seven dates of a report.
+/// Requests the last seven dates of a report.
 async fn answers(
     shell: &Shell,
     client: &moengage::Client,
@@ -297,7 +301,7 @@ async fn answers(
 ) -> (bool, String) {
     let dates = last_dates(shell, report);
     if dates.is_empty() {
-        return (true, "no date of its schedule lies in the last seven days".into());
+        return (true, "its schedule has no date in the last seven days".into());
     }
     let mut available = Vec::new();
     let mut refusal = None;
@@ -313,12 +317,12 @@ async fn answers(
     }
     match (available.last(), refusal) {
         (Some(newest), _) => {
-            (true, format!("{} of {} dates are there, the newest {newest}", available.len(), dates.len()))
+            (true, format!("{} of {} dates are available, the newest {newest}", available.len(), dates.len()))
         }
         (None, refusal) => (
             false,
             format!(
-                "none of its last {} dates is there ({}); compare its name with the dashboard's, asked for as `{}`",
+                "none of the last {} dates is available ({}); compare its name with the dashboard's; requested as `{}`",
                 dates.len(),
                 refusal.unwrap_or_default(),
                 dates.last().map(|date| report.file_name(*date)).unwrap_or_default()
@@ -327,12 +331,13 @@ async fn answers(
     }
 }
 
-/// Looks at the first bytes only: many servers answer 200 with a page to a name that they do not know.
+/// Reads the first bytes only: many servers answer an unknown name with 200 and a web page.
 async fn begins_as_archive(limits: archive::Limits, download: &mut moengage::Download) -> Result<(), String> {
     let mut pass = archive::Pass::start(limits);
     let mut seen = 0;
     while seen < magic::HEAD_BYTES {
-        let Some(chunk) = download.chunk().await.map_err(|failure| format!("did not come: {}", failure.message))?
+        let Some(chunk) =
+            download.chunk().await.map_err(|failure| format!("could not be read: {}", failure.message))?
         else {
             break;
         };
@@ -343,7 +348,7 @@ async fn begins_as_archive(limits: archive::Limits, download: &mut moengage::Dow
     }
     match pass.finish().await {
         Verdict::Rejected(Rejected { kind: RejectedKind::NotAnArchive, message, .. }) => {
-            Err(format!("is no archive: {}", download.redact(&message)))
+            Err(format!("is not an archive: {}", download.redact(&message)))
         }
         Verdict::Rejected(Rejected { kind: RejectedKind::Unsupported, message, .. }) => {
             Err(format!("cannot be verified: {}", download.redact(&message)))
@@ -355,7 +360,7 @@ async fn begins_as_archive(limits: archive::Limits, download: &mut moengage::Dow
 fn last_dates(shell: &Shell, report: &Report) -> Vec<Date> {
     let now = shell.clock.now();
     let today = report.timezone.to_datetime(now).date();
-    // A day more than a week: today's may still be to come.
+    // A day more than a week, because today's may not be due yet.
     let first = today.checked_sub(7.days()).unwrap_or(today);
     let mut dates: Vec<_> = first
         .series(1.day())

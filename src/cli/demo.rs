@@ -1,4 +1,4 @@
-//! `moesync demo`: everything at work against a pretend MoEngage, on a stranger's machine, in a minute.
+//! `moesync demo`: a complete example against the MoEngage emulator, without an account.
 
 use std::{
     fs, io,
@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use super::{
-    Ended, Failure, Result, emulate,
+    Completion, Failure, Result, emulate,
     shell::{Shell, print, stop_signal},
     table,
 };
@@ -29,15 +29,15 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Stays as a daemon, with the pretend MoEngage beside it.
+    /// Keeps running as a daemon, together with the emulator.
     #[arg(long)]
     keep_running: bool,
 }
 
-/// Where everything of the demo goes.
+/// The folder of all files of the demo.
 const FOLDER: &str = "moesync-demo";
 
-/// Few, since statistics are asked for at MoEngage's pace.
+/// Few, because statistics are requested within MoEngage's rate limit.
 const CAMPAIGNS: u32 = 12;
 
 /// The late report appears at the third request. A report that is missing by then is a failure of the demo.
@@ -55,8 +55,8 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     write(shell, &account, &emulator.url(), page, &path)
         .map_err(|error| Failure::Failed(format!("could not write to ./{FOLDER}: {error}")))?;
 
-    eprintln!("A pretend MoEngage is at {}. It has kept a week of reports; one of them is late.", emulator.url());
-    forget_last_time().map_err(|error| Failure::Failed(format!("could not clear ./{FOLDER}: {error}")))?;
+    eprintln!("A MoEngage emulator listens on {}. It serves a week of reports, one of them late.", emulator.url());
+    delete_ledger().map_err(|error| Failure::Failed(format!("could not clear ./{FOLDER}: {error}")))?;
     let ctx = shell.context(Arc::new(config::load(&path, std::iter::empty())?)).await?;
     let mut summary = sync::once(&ctx, &Selection::default(), stop_signal()).await?;
     for _ in 1..PASSES {
@@ -64,7 +64,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         if pending == 0 || !summary.is_whole {
             break;
         }
-        eprintln!("{pending} are not published yet; asking again.");
+        eprintln!("{pending} not published yet; trying again.");
         summary = sync::once(&ctx, &Selection::default(), stop_signal()).await?;
     }
 
@@ -72,29 +72,29 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let entries = ctx.ledger.entries().await?;
     ctx.ledger.close().await;
     let partitions: Vec<_> = entries.iter().map(|entry| PartitionStatus::new(entry, true, now)).collect();
-    shell.print(&Partitions { partitions }, |landed| {
+    shell.print(&Partitions { partitions }, |stored| {
         format!(
             "\n{}\n{}in ./{FOLDER}/reports, each with its manifest beside it.\n\n\
-             Look further:\n  \
+             Next:\n  \
              moesync --config {FOLDER}/moesync.toml status\n  \
              moesync --config {FOLDER}/moesync.toml verify\n  \
              moesync --config {FOLDER}/moesync.toml explain --report weekly-summary --date {}\n",
-            table::partitions(&landed.partitions, now),
-            table::count(&landed.partitions),
-            landed.partitions.iter().filter(|p| p.report == "weekly-summary").map(|p| p.date).max().unwrap_or_default(),
+            table::partitions(&stored.partitions, now),
+            table::count(&stored.partitions),
+            stored.partitions.iter().filter(|p| p.report == "weekly-summary").map(|p| p.date).max().unwrap_or_default(),
         )
     })?;
     if options.keep_running {
         drop(ctx);
-        print(&format!("\nStaying as a daemon; its page is http://{page}/. Stop it with Ctrl-C.\n"))?;
+        print(&format!("\nRunning as a daemon. Status page: http://{page}/. Stop with Ctrl-C.\n"))?;
         let progress: Arc<dyn Progress> = Arc::new(());
         daemon::run(|| config::load(&path, std::iter::empty()), Arc::clone(&shell.clock), progress).await?;
     }
     emulator.shutdown().await;
-    Ok(if summary.is_complete() { Ended::Done } else { Ended::Incomplete })
+    Ok(if summary.is_complete() { Completion::Done } else { Completion::Incomplete })
 }
 
-/// Where the demo's page can be: at the usual address, else at any other.
+/// The default address of the status page, or another one if that is in use.
 fn free_address() -> SocketAddr {
     let usual = SocketAddr::from(([127, 0, 0, 1], 8787));
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -102,8 +102,9 @@ fn free_address() -> SocketAddr {
     free.unwrap_or(usual)
 }
 
-/// Each demo starts with a new ledger, so days without a run are not missed. Stored objects are found again.
-fn forget_last_time() -> io::Result<()> {
+/// Deletes the ledger of an earlier demo, so that dates between two demos do not count as missed. Stored objects are
+/// adopted.
+fn delete_ledger() -> io::Result<()> {
     for name in ["moesync.db", "moesync.db-wal", "moesync.db-shm"] {
         match fs::remove_file(Path::new(FOLDER).join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -129,7 +130,7 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
     let today = now.date();
     let week_ago = today.saturating_sub(6.days());
     let mut text = format!(
-        "# Written by `moesync demo`. The base URL is that of its pretend MoEngage.\n\
+        "# Written by `moesync demo`. The base URL is that of its MoEngage emulator.\n\
          [ledger]\nurl = \"sqlite://./{FOLDER}/moesync.db\"\n\n\
          [web]\nlisten = \"{page}\"\n\n\
          [[workspaces]]\nname = \"demo\"\napp_id = \"{}\"\nbase_url = \"{base_url}\"\ntimezone = \"UTC\"\n\
@@ -137,11 +138,11 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
          [[destinations]]\nname = \"disk\"\nurl = \"file://./{FOLDER}/reports\"\n",
         account.app_id
     );
-    // Without a buffer seven dates are there at any time of the day: one is due when the one of a week ago expires.
+    // Without a buffer, seven dates are available at any time of day: a date is due when the one of a week ago expires.
     for report in &account.reports {
         let name = match (report.source, &report.schedule) {
             (SourceKind::CampaignReport, _) => format!("name = \"{}\"\n", report.name),
-            // Before its time of the day, today's is still to come, and the week began a day earlier.
+            // Until today's report is generated, the last seven dates start a day earlier.
             (_, Schedule::Daily { at }) if now.time() < *at => {
                 format!("start = \"{}\"\n", week_ago.saturating_sub(1.days()))
             }
@@ -155,7 +156,7 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
             schedule(&report.schedule)
         );
     }
-    // The numbers that MoEngage only shows live: the listings of today, and a week of statistics.
+    // Data that MoEngage serves only live: today's listings, and a week of statistics.
     for source in [SourceKind::Campaigns, SourceKind::CampaignMeta, SourceKind::Executions, SourceKind::CampaignStats] {
         text += &format!(
             "\n[[reports]]\nworkspace = \"demo\"\nsource = \"{source}\"\ndestination = \"disk\"\n\
@@ -167,7 +168,7 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
     fs::write(path, text)
 }
 
-/// A schedule in the configuration's words.
+/// A schedule as it is written in the configuration.
 fn schedule(schedule: &Schedule) -> String {
     let time = |at: &jiff::civil::Time| at.strftime("%H:%M").to_string();
     match schedule {

@@ -1,4 +1,4 @@
-//! `moesync emulate`: the pretend MoEngage alone.
+//! `moesync emulate`: runs the MoEngage emulator.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -10,7 +10,7 @@ use jiff::{SignedDuration, tz::TimeZone};
 use tokio::net::TcpListener;
 
 use super::{
-    Ended, Failure, Result,
+    Completion, Failure, Result,
     shell::{Shell, print, stop_signal},
 };
 use crate::{
@@ -20,34 +20,34 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Where it listens.
+    /// Address to listen on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8788")]
     listen: SocketAddr,
-    /// What the contents of its archives and pages follow from.
+    /// Seed of all generated content.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
-    /// About how large its archives are, in bytes.
+    /// Approximate size of each archive, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
     bytes: u64,
-    /// How many campaigns each account has, for the JSON APIs.
+    /// Number of campaigns of each account, for the JSON APIs.
     #[arg(long, value_name = "NUMBER", default_value_t = 40, value_parser = clap::value_parser!(u32).range(..1 << 23))]
     campaigns: u32,
-    /// How much text each campaign has, in bytes.
+    /// Text of each campaign, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     campaign_bytes: usize,
-    /// How many more nodes of flows each account has; a search lists them with the children.
+    /// Number of additional flow nodes, which a search lists together with child campaigns.
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(..1 << 21))]
     flow_nodes: u32,
-    /// How many more campaigns in channels that a search doesn't cover: metadata and statistics have them.
+    /// Number of additional campaigns in channels that only metadata and statistics cover.
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(..1 << 21))]
     other_channels: u32,
-    /// How many in a hundred recurring campaigns were made in the dashboard: their executions are refused.
+    /// Percentage of recurring campaigns made in the dashboard, whose executions are refused.
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
     dashboard: u8,
-    /// The format of its archives, independent of their names.
+    /// Format of the archives, independent of their names.
     #[arg(long, value_name = "FORMAT", default_value = "zip", value_parser = container_parser())]
     container: Container,
-    /// Misbehaves: for example `status=503,times=2`; may be repeated.
+    /// Adds a fault, such as `status=503,times=2`; may be repeated.
     #[arg(long = "fault", value_name = "RULE", long_help = FAULTS)]
     faults: Vec<Rule>,
 }
@@ -67,39 +67,39 @@ fn container_parser() -> impl TypedValueParser<Value = Container> {
 }
 
 const FAULTS: &str = "\
-Misbehaves; may be repeated. A rule is a fault and its details, separated by commas, as in
+Adds a fault; may be repeated. A rule is a fault and its details, separated by commas, as in
 `status=503,times=2,path=Report_test`.
 
 Faults:
-  status=CODE                       that status, 403 for a feature that is off; body=TEXT
-  unauthorized, not-yet             401, and 400 as for a report that is not there yet
-  firewall[=400], =401, =403        403, or that status, as for an address that the workspace doesn't list
+  status=CODE                       this status (403: the feature is off); body=TEXT
+  unauthorized, not-yet             401; 400, as for a report that is not generated yet
+  firewall[=400], =401, =403        403 or this status, as for an address that is not allowed
   rate-limited[=RETRY-AFTER]        429; until=SPAN or TEXT for x-ratelimit-reset
-  html, json-error, empty           200, but neither an archive nor a page
+  html, json-error, empty           200, but no archive and no page
   truncate=50%, truncate=BYTES      a body that ends early; framing=content-length, chunked or close
   bit-flip[=BYTE]                   one wrong bit
-  content-encoding=gzip, label      packed for the journey, or only said to be
-  slow=RATE                         so many bytes a second
-  stall, reset                      no more after the headers, no answer at all
-  reset-mid-body=50%, =BYTES        a connection that breaks
+  content-encoding=gzip, label      compressed in transfer, or only labelled so
+  slow=RATE                         speed in bytes per second
+  stall, reset                      no body after the headers; no answer
+  reset-mid-body=50%, =BYTES        a connection reset within the body
   redirect=storage, redirect=URL    code=302 or 307
-  wrong-date=-8d                    a Date header that is off
-  repeat                            the last campaign of the page before once more, and all after it a place later
-  shrink                            the first campaign is gone, and all others come a place earlier
-  hide[=N]                          the last N rows of a page are missing, or all
+  wrong-date=-8d                    a wrong Date header
+  repeat                            repeats the last campaign of the previous page; all others move back
+  shrink                            removes the first campaign; all others move forward
+  hide[=N]                          omits the last N rows of a page, or all
   extra-total=N                     a total that is N too large
-  odd-json=KIND                     a field that is odd: nan, bom, utf8, duplicate, number or surrogate
+  odd-json=KIND                     an invalid or unusual field: nan, bom, utf8, duplicate, number or surrogate
 
-One executions parent is refused by `status=404,api=executions,path=ID`.
+`status=404,api=executions,path=ID` refuses the executions of one campaign.
 
-When:
-  path=TEXT                         only where the path contains it
+Conditions:
+  path=TEXT                         only where the path contains TEXT
   api=SOURCE                        only campaign_report, daily_dump, campaign_stats, campaigns, campaign_meta or
                                     executions
-  page=N                            only that page of JSON, from 1
-  times=N, skip=N                   so often, after so many requests";
+  page=N                            only this page of JSON, from 1
+  times=N, skip=N                   only N times; only after N requests";
 
-/// What it serves, in the words of the configuration, and how it is asked.
+/// The APIs that it serves, by the source that reads them.
 const SERVED: &str = "\
 serving  campaign_report  GET  campaign_reports/rest_api/APP_ID/FILE
          daily_dump       GET  dailyCampaignReportDump/APP_ID/YYYYMMDD.zip
@@ -109,8 +109,8 @@ serving  campaign_report  GET  campaign_reports/rest_api/APP_ID/FILE
          executions       POST core-services/v1/campaigns/ID/executions
 ";
 
-/// With `--config`, it is the MoEngage of that configuration: its workspaces, keys and reports. Otherwise it has the
-/// demo's account.
+/// Emulates the workspaces, keys and reports of the configuration that `--config` names; without one, the demo's
+/// account.
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let Options {
         listen,
@@ -128,7 +128,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         Some(_) => accounts(&*shell.config()?)?,
         None => vec![emulator::demo_account(TimeZone::UTC)],
     };
-    // The same for a month, so that the listing doesn't change from one run to the next.
+    // Changes once a month, so that the listing is the same in most runs.
     let created_before = shell.clock.now().to_zoned(TimeZone::UTC).date().first_of_month();
     for account in &mut accounts {
         account.campaigns = Campaigns {
@@ -145,10 +145,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         }
     }
     let emulator = start(listen, emulator_options(shell, accounts, seed, faults)).await?;
-    print(&format!("a pretend MoEngage listens on {}; stop it with Ctrl-C\n{SERVED}", emulator.url()))?;
+    print(&format!("MoEngage emulator listens on {}; stop it with Ctrl-C\n{SERVED}", emulator.url()))?;
     stop_signal().await;
     emulator.shutdown().await;
-    Ok(Ended::Done)
+    Ok(Completion::Done)
 }
 
 pub(super) fn emulator_options(

@@ -1,4 +1,4 @@
-//! `moesync explain`: everything about one partition.
+//! `moesync explain`: shows everything about one partition.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::civil::Date;
 
 use super::{
-    Ended, Failure, Result,
+    Completion, Failure, Result,
     shell::Shell,
     table,
     which::{Which, date},
@@ -40,7 +40,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let explanation = Explanation::new(&report, id.date, entry, history, source_url, shell.clock.now())
         .ok_or_else(|| Failure::Usage(format!("the report's time zone has no {}", id.date)))?;
     shell.print(&explanation, |explanation| show(explanation, &report))?;
-    Ok(Ended::Done)
+    Ok(Completion::Done)
 }
 
 fn show(explanation: &Explanation, report: &Report) -> String {
@@ -68,8 +68,8 @@ fn show(explanation: &Explanation, report: &Report) -> String {
         line("sha256", sha256);
     }
     let note = match (explanation.clock_change, explanation.scheduled) {
-        (Some(ClockChange::Gap), _) => "; the clocks go forward over this time: moved forward",
-        (Some(ClockChange::Overlap), _) => "; the clocks go back over this time: the first of two",
+        (Some(ClockChange::Gap), _) => "; the clocks skip this time: moved forward",
+        (Some(ClockChange::Overlap), _) => "; the clocks repeat this time: the first of two",
         (None, false) => "; not a date of the schedule",
         (None, true) => "",
     };

@@ -1,4 +1,4 @@
-//! `moesync health`: asks the daemon of this configuration how it is, for container checks.
+//! `moesync health`: asks the daemon of this configuration whether it is ready, for health checks of containers.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 
-use super::{Ended, Failure, Result, shell::Shell};
+use super::{Completion, Failure, Result, shell::Shell};
 use crate::{
     config::Open,
     http,
@@ -14,18 +14,18 @@ use crate::{
     words::{Check, Health},
 };
 
-/// Longer than the daemon lets an answer take.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// Longer than the daemon's own limit for an answer.
+const TIMEOUT: Duration = Duration::from_secs(25);
 
-/// What the daemon answers, as far as it matters here.
+/// The part of the daemon's answer that is read.
 #[derive(Deserialize)]
-struct Answer {
+struct HealthAnswer {
     ok: bool,
-    checks: Vec<Answered>,
+    checks: Vec<CheckAnswer>,
 }
 
 #[derive(Deserialize)]
-struct Answered {
+struct CheckAnswer {
     subject: String,
     ok: bool,
     message: String,
@@ -35,14 +35,14 @@ pub(super) async fn run(shell: &Shell) -> Result {
     let config = shell.config()?;
     let Some(address) = config.web.listen else {
         return Err(Failure::Usage(
-            "[web] listen is \"\", so there is no page to ask; set it, or check the process instead".into(),
+            "[web] listen is \"\", so the daemon answers no health checks; set it, or check the process instead".into(),
         ));
     };
     let token = match config.web.open.contains(&Open::Health) {
         true => None,
         false => config.web.token()?,
     };
-    let health = match ask(here(address), token.as_ref().map(ExposeSecret::expose_secret)).await {
+    let health = match ask(local_address(address), token.as_ref().map(ExposeSecret::expose_secret)).await {
         Ok(health) => health,
         Err(message) => Health { ok: false, checks: vec![Check { subject: "daemon".into(), ok: false, message }] },
     };
@@ -53,11 +53,11 @@ pub(super) async fn run(shell: &Shell) -> Result {
         });
         lines.collect()
     })?;
-    Ok(if ok { Ended::Done } else { Ended::Incomplete })
+    Ok(if ok { Completion::Done } else { Completion::Incomplete })
 }
 
-/// Where a server of this machine that listens on `address` is reached from this machine.
-fn here(mut address: SocketAddr) -> SocketAddr {
+/// The address at which this machine reaches its own server that listens on `address`.
+fn local_address(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -69,29 +69,29 @@ fn here(mut address: SocketAddr) -> SocketAddr {
 
 async fn ask(address: SocketAddr, token: Option<&str>) -> Result<Health, String> {
     let url = format!("http://{address}/readyz");
-    let client = http::local_client(PATIENCE).map_err(|error| Chain(&error).to_string())?;
+    let client = http::local_client(TIMEOUT).map_err(|error| Chain(&error).to_string())?;
     let request = client.get(&url);
     let request = match token {
         Some(token) => request.bearer_auth(token),
         None => request,
     };
-    let failed =
-        |error: reqwest::Error| format!("no answer from {url}: {}; does the daemon run?", Chain(&error.without_url()));
+    let failed = |error: reqwest::Error| {
+        format!("no answer from {url}: {}; is the daemon running?", Chain(&error.without_url()))
+    };
     let response = request.send().await.map_err(failed)?;
     let status = response.status();
     let body = response.bytes().await.map_err(failed)?;
-    let strange =
-        || format!("{url} answered {status}, and not as moesync does; does another program have the address?");
+    let unexpected = || format!("{url} answered {status}, not as moesync does; does another program listen there?");
     match status {
         StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE => {
-            let answer: Answer = serde_json::from_slice(&body).map_err(|_| strange())?;
+            let answer: HealthAnswer = serde_json::from_slice(&body).map_err(|_| unexpected())?;
             let checks = answer.checks.into_iter();
-            let checks = checks.map(|Answered { subject, ok, message }| Check { subject, ok, message }).collect();
+            let checks = checks.map(|CheckAnswer { subject, ok, message }| Check { subject, ok, message }).collect();
             Ok(Health { ok: answer.ok && status == StatusCode::OK, checks })
         }
         StatusCode::UNAUTHORIZED => Err(format!(
             "{url} refuses the token in web.token_file; the daemon read it when it started, restart it after a change"
         )),
-        _ => Err(strange()),
+        _ => Err(unexpected()),
     }
 }

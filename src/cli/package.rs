@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
 
-use super::{Arguments, Ended, Failure, Result, shell::print};
+use super::{Arguments, Completion, Failure, Result, shell::print};
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
@@ -24,7 +24,7 @@ pub(super) fn completions(options: Completions) -> Result {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut Arguments::command(), "moesync", &mut script);
     print(&String::from_utf8_lossy(&script))?;
-    Ok(Ended::Done)
+    Ok(Completion::Done)
 }
 
 pub(super) fn man(options: Man) -> Result {
@@ -39,5 +39,5 @@ pub(super) fn man(options: Man) -> Result {
             print(&String::from_utf8_lossy(&page))?;
         }
     }
-    Ok(Ended::Done)
+    Ok(Completion::Done)
 }

@@ -1,4 +1,4 @@
-//! `moesync plan`: what would be done, when and why.
+//! `moesync plan`: shows what would be fetched, when and why.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::Cell;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Ended, Result, shell::Shell, table, which::Which};
+use super::{Completion, Result, shell::Shell, table, which::Which};
 use crate::{
     plan::{self, LedgerView},
     words::{Action, PartitionStatus, Planned, PlannedPartition},
@@ -44,7 +44,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             && selection.report.as_ref().is_none_or(|id| id == report)
     });
     shell.print(&Planned { partitions }, |plan| show(plan, now))?;
-    Ok(Ended::Done)
+    Ok(Completion::Done)
 }
 
 fn show(plan: &Planned, now: Timestamp) -> String {

@@ -1,4 +1,4 @@
-//! Progress bars on a terminal, and the log lines that pass between them.
+//! Progress bars on a terminal, and a log writer that keeps them intact.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{lock::lock, report::PartitionId, sync::Progress};
 
-/// The bars of all downloads under way. Nothing is drawn where standard error is no terminal.
+/// The bars of all downloads in progress. Nothing is drawn unless standard error is a terminal.
 #[derive(Clone)]
 pub struct Bars {
     all: MultiProgress,
@@ -27,7 +27,7 @@ impl Bars {
         Self { all: MultiProgress::with_draw_target(target), each: Arc::default() }
     }
 
-    /// A writer for log lines that does not tear the bars.
+    /// A log writer that hides the bars while it writes.
     pub fn log_writer(&self) -> LogWriter {
         LogWriter { bars: self.all.clone() }
     }

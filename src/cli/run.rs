@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Ended, Result,
+    Completion, Result,
     shell::{Shell, environment},
 };
 use crate::{config, daemon, sync::Progress};
@@ -13,5 +13,5 @@ pub(super) async fn run(shell: &Shell) -> Result {
     let load = move || config::load(&path, environment());
     let progress: Arc<dyn Progress> = Arc::new(());
     daemon::run(load, Arc::clone(&shell.clock), progress).await?;
-    Ok(Ended::Done)
+    Ok(Completion::Done)
 }

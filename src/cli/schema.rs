@@ -1,11 +1,11 @@
-//! `moesync schema`: what a configuration may hold, for editors and generators.
+//! `moesync schema`: prints the JSON Schema of the configuration, for editors and generators.
 
-use super::{Ended, Failure, Result, shell::print};
+use super::{Completion, Failure, Result, shell::print};
 use crate::config;
 
 pub(super) fn run() -> Result {
     let text = serde_json::to_string_pretty(&config::schema())
         .map_err(|error| Failure::Failed(format!("could not write the schema: {error}")))?;
     print(&format!("{text}\n"))?;
-    Ok(Ended::Done)
+    Ok(Completion::Done)
 }

@@ -1,4 +1,4 @@
-//! What every command has: configuration, context, ledger, output, and the signals that stop it.
+//! Parts that commands share: configuration, context, ledger, output, and the signals that stop them.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     sync::{self, Clock, Context, Progress, ledger_file},
 };
 
-/// What every command has at hand.
+/// The global options and resources of a command.
 pub(super) struct Shell {
     /// The file that `--config` names.
     pub(super) config: Option<PathBuf>,
@@ -28,7 +28,7 @@ impl Shell {
         Ok(Arc::new(config::load(&path, environment())?))
     }
 
-    /// A context that can speak to the vendor, with the ledger up to what the destinations hold.
+    /// A context for fetching, after recovery: the ledger records what the destinations hold.
     pub(super) async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
         // Before work begins: a command whose notifications cannot be sent must not run silently.
         dispatch::check(&config).map_err(Failure::Usage)?;
@@ -38,12 +38,12 @@ impl Shell {
         Ok(Arc::new(ctx))
     }
 
-    /// What the ledger holds, read without changing anything; empty when there is none yet.
+    /// The ledger, opened read-only; `None` if there is none yet.
     pub(super) async fn ledger(&self, config: &Config) -> Result<Option<ledger::Ledger>> {
         Ok(ledger::open_read_only(ledger_file(config)?).await?)
     }
 
-    /// Prints `value` as JSON, or what `table` makes of it.
+    /// Prints `value` as JSON, or as the text that `table` returns.
     pub(super) fn print<T: serde::Serialize>(&self, value: &T, table: impl FnOnce(&T) -> String) -> Result<()> {
         let text = if self.json {
             let mut text = serde_json::to_string_pretty(value)
@@ -57,7 +57,7 @@ impl Shell {
     }
 }
 
-/// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
+/// Writes to standard output. A closed pipe, as behind `head`, is not a failure.
 pub(super) fn print(text: &str) -> Result<()> {
     use std::io::Write;
     let mut stdout = std::io::stdout().lock();
@@ -69,7 +69,7 @@ pub(super) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// The process's environment, less what is not text.
+/// The variables of the process's environment that are valid UTF-8.
 pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

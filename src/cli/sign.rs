@@ -1,9 +1,9 @@
-//! `moesync sign`: a signature to compare with, and a line to try it.
+//! `moesync sign`: prints the signature of a file name, and a curl command that fetches the file.
 
 use clap::Args;
 use secrecy::ExposeSecret;
 
-use super::{Ended, Failure, Result, shell::Shell, which::known};
+use super::{Completion, Failure, Result, shell::Shell, which::known};
 use crate::{config::SourceKind, moengage, signature, sync::Secrets, words::Signed};
 
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         .find(|known| known.name == workspace)
         .ok_or_else(|| Failure::Usage(format!("no workspace is called `{workspace}`")))?;
     let secret = Secrets::default().secret_key(workspace).await.map_err(Failure::Usage)?;
-    // The two APIs have names of two forms.
+    // The form of the name shows which API serves it.
     let is_dump =
         filename.strip_suffix(".zip").is_some_and(|day| day.len() == 8 && day.bytes().all(|b| b.is_ascii_digit()));
     let source = if is_dump { SourceKind::DailyDump } else { SourceKind::CampaignReport };
@@ -37,11 +37,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         .find(|report| report.workspace.name == workspace.name && report.source.kind() == source)
         .map_or(&workspace.base_url, |report| &report.base_url);
     let curl = moengage::curl_line(source, base_url, &workspace.app_id, &filename, &secret)
-        .ok_or_else(|| Failure::Usage(format!("`{filename}` names no archive")))?;
+        .ok_or_else(|| Failure::Usage(format!("`{filename}` is not the name of an archive")))?;
     let signed = Signed {
         signature: signature::sign(&workspace.app_id, &filename, &secret).expose_secret().to_owned(),
         curl: curl.expose_secret().to_owned(),
     };
     shell.print(&signed, |signed| format!("{}\n{}\n", signed.signature, signed.curl))?;
-    Ok(Ended::Done)
+    Ok(Completion::Done)
 }

@@ -1,4 +1,4 @@
-//! `moesync status`: the partitions and their state.
+//! `moesync status`: shows the partitions and their state.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::civil::Date;
 
 use super::{
-    Ended, Result,
+    Completion, Result,
     shell::Shell,
     table,
     which::{Which, ambiguous, date, entries, known},
@@ -49,7 +49,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let now = shell.clock.now();
     let mut partitions = Partitions::all(&config, &entries, now).partitions;
     if options.check {
-        // What the daemon should have planned by now: if it is dead, nothing of this is in the ledger.
+        // Partitions that a running daemon would have planned by now. If it is down, they are not in the ledger.
         let view = match &ledger {
             Some(ledger) => ledger.view(now).await?,
             None => LedgerView::default(),
@@ -70,7 +70,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     shell.print(&Partitions { partitions }, |status| {
         format!("{}\n{}", table::partitions(&status.partitions, now), table::count(&status.partitions))
     })?;
-    Ok(if options.check && is_alarming { Ended::Incomplete } else { Ended::Done })
+    Ok(if options.check && is_alarming { Completion::Incomplete } else { Completion::Done })
 }
 
 /// Refuses a report or workspace that is neither configured nor recorded, and a report that is in several workspaces.

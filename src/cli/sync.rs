@@ -1,9 +1,9 @@
-//! `moesync sync`: one pass.
+//! `moesync sync`: makes one pass.
 
 use clap::Args;
 
 use super::{
-    Ended, Failure, Result,
+    Completion, Failure, Result,
     shell::{Shell, stop_signal},
     table,
     which::{Which, configured},
@@ -29,7 +29,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     pass(shell, &ctx, &selection).await
 }
 
-/// Makes one pass over `selection` and shows how its partitions stand after it.
+/// Makes one pass over `selection` and prints the state of its partitions.
 pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection: &Selection) -> Result {
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(Failure::Usage)?;
     dispatch::register_targets(ctx).await?;
@@ -52,7 +52,7 @@ pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection
     ctx.ledger.close().await;
     let summary = summary?;
     shown?;
-    Ok(if summary.is_complete() { Ended::Done } else { Ended::Incomplete })
+    Ok(if summary.is_complete() { Completion::Done } else { Completion::Incomplete })
 }
 
 fn show(shell: &Shell, config: &Config, summary: &Summary) -> Result<()> {

@@ -1,4 +1,4 @@
-//! How things look to people: tables, sizes, instants.
+//! Output on terminals: tables, sizes, times.
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ pub(super) fn table<const N: usize>(head: [&str; N]) -> Table {
     table
 }
 
-/// A table as text, without the blanks at its lines' ends.
+/// A table as text, without trailing blanks.
 pub(super) fn text(table: &Table) -> String {
     table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
@@ -48,10 +48,10 @@ pub(super) fn size(bytes: u64) -> String {
 
 /// One line a partition.
 pub(super) fn partitions(partitions: &[PartitionStatus], now: Timestamp) -> String {
-    let mut table = table(["WORKSPACE", "REPORT", "DATE", "STATE", "OUTCOME", "TRIES", "SIZE", "EXPIRES IN", "WHAT"]);
+    let mut table = table(["WORKSPACE", "REPORT", "DATE", "STATE", "OUTCOME", "TRIES", "SIZE", "EXPIRES IN", "DETAIL"]);
     for partition in partitions {
         let open = matches!(partition.state, State::Pending | State::Scheduled);
-        let what = match (&partition.message, &partition.key, partition.state) {
+        let detail = match (&partition.message, &partition.key, partition.state) {
             (Some(message), ..) => message.clone(),
             (None, Some(key), _) => key.clone(),
             (None, None, State::Scheduled) => format!("due {}", words::instant(partition.due_at)),
@@ -70,13 +70,13 @@ pub(super) fn partitions(partitions: &[PartitionStatus], now: Timestamp) -> Stri
             Cell::new(partition.attempts),
             Cell::new(partition.size.map(size).unwrap_or_default()),
             Cell::new(if open { left(partition.expires_at, now) } else { String::new() }),
-            Cell::new(what),
+            Cell::new(detail),
         ]);
     }
     text(&table)
 }
 
-/// How many are in which state, in one sentence.
+/// The number of partitions in each state, on one line.
 pub(super) fn count(partitions: &[PartitionStatus]) -> String {
     let counts = State::ALL.map(|state| (partitions.iter().filter(|p| p.state == state).count(), state));
     let parts: Vec<_> =

@@ -1,4 +1,4 @@
-//! `moesync verify`: stored objects, read again.
+//! `moesync verify`: reads stored objects again and compares them with their manifests.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use comfy_table::Cell;
 use futures::{StreamExt, stream};
 
 use super::{
-    Ended, Result,
+    Completion, Result,
     shell::{Shell, stop_signal},
     table,
     which::Which,
@@ -28,14 +28,14 @@ pub(super) struct Options {
     repair: bool,
 }
 
-/// Objects read at once.
+/// Number of objects that are read concurrently.
 const CONCURRENCY: usize = 4;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.which.selection(&config)?;
 
-    // Only a repair speaks to the vendor and writes.
+    // Only a repair contacts MoEngage and writes.
     let ctx = match options.repair {
         true => Some(shell.context(std::sync::Arc::clone(&config)).await?),
         false => None,
@@ -46,7 +46,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             let reports = sync::open_reports(&config)?;
             let Some(ledger) = shell.ledger(&config).await? else {
                 return Err(super::Failure::Usage(
-                    "there is no ledger that says what is stored; `moesync sync` makes one from the manifests".into(),
+                    "there is no ledger yet; `moesync sync` creates one from the manifests".into(),
                 ));
             };
             (ledger.entries().await?, reports)
@@ -105,7 +105,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         .collect();
     let is_sound = partitions.iter().all(|partition| partition.damage.is_none() || partition.repaired);
     shell.print(&Verification { partitions }, show)?;
-    Ok(if is_sound { Ended::Done } else { Ended::Incomplete })
+    Ok(if is_sound { Completion::Done } else { Completion::Incomplete })
 }
 
 fn show(verification: &Verification) -> String {

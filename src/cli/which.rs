@@ -1,4 +1,4 @@
-//! Which reports and dates a command is about: its options, and their meaning in the configuration and the ledger.
+//! The options that select workspaces, reports and dates, and what they select.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,7 +17,7 @@ use crate::{
     sync::Selection,
 };
 
-/// Which report a command is about.
+/// Selects a workspace or a report.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Which {
     /// Only this workspace.
@@ -29,7 +29,7 @@ pub(super) struct Which {
 }
 
 impl Which {
-    /// The selection, provided that it names something that is configured.
+    /// The selection; fails if it names something that is not configured.
     pub(super) fn selection(&self, config: &Config) -> Result<Selection> {
         self.known_workspace(config)?;
         if self.report.is_some() {
@@ -43,11 +43,11 @@ impl Which {
         self.workspace.as_ref().map_or(Ok(()), |workspace| known("workspace", workspace, names))
     }
 
-    /// The one configured report that is meant.
+    /// The configured report that the options name.
     pub(super) fn one(&self, config: &Config) -> Result<Arc<Report>> {
         self.known_workspace(config)?;
         let Some(id) = &self.report else {
-            return Err(Failure::Usage("which report? name it with --report ID".into()));
+            return Err(Failure::Usage("no report is named; name one with --report ID".into()));
         };
         let in_workspace =
             |report: &&Arc<Report>| self.workspace.as_ref().is_none_or(|name| *name == report.workspace.name);
@@ -74,7 +74,7 @@ pub(super) fn ambiguous(report: &str, workspaces: &[&str]) -> Failure {
     ))
 }
 
-/// Refuses a name that is not among those that are known, and offers the nearest.
+/// Fails if `name` is not one of `names`, and suggests the nearest.
 pub(super) fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
     let names: BTreeSet<&str> = names.collect();
     if names.contains(name) {
@@ -87,12 +87,12 @@ pub(super) fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a 
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     let hint = match nearest {
         Some((_, nearest)) => format!("did you mean `{nearest}`?"),
-        None => format!("configured are: {}", Vec::from_iter(names).join(", ")),
+        None => format!("configured: {}", Vec::from_iter(names).join(", ")),
     };
     Err(Failure::Usage(format!("no {what} is called `{name}`; {hint}")))
 }
 
-/// The reports of `config` by what the ledger calls them.
+/// The reports of `config` by their id.
 pub(super) fn configured(config: &Config) -> HashMap<ReportId, Arc<Report>> {
     config.reports.iter().map(|report| (report.id.clone(), Arc::clone(report))).collect()
 }

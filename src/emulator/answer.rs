@@ -1,6 +1,6 @@
-//! Every answer passes through here on its way out: logged, dated by the emulator's clock, changed by a fault.
+//! The middleware of all answers: it logs each, sets `Date` from the emulator's clock, and applies faults.
 //!
-//! This file must not know how an API decides: it receives the true answer.
+//! This file must not know how an API decides: it receives the answer without faults.
 
 use std::{io, sync::Arc};
 
@@ -25,7 +25,7 @@ use super::{
     recipe::{self, Recipe},
     request_log::LoggedRequest,
     responses::{bad_request, json_error, unauthorized},
-    rules::{Gets, Struck},
+    rules::{AnswerKind, Applied},
     storage,
     transmission::{self, End, Transmission},
     vendor::Vendor,
@@ -35,7 +35,7 @@ use super::{
 /// The content type of archives of every format: document 001, "200 application/gzip".
 const ARCHIVE_TYPE: &str = "application/gzip";
 
-/// Answers one request: logs it, lets a fault strike, and sets `Date`.
+/// Answers one request: logs it, applies a fault, and sets `Date`.
 pub(super) async fn answer(
     State(vendor): State<Arc<Vendor>>,
     Extension(breaker): Extension<Breaker>,
@@ -66,13 +66,13 @@ pub(super) async fn answer(
     logged.api = archive_api::serves(&path).or_else(|| endpoint.map(Endpoint::source));
     logged.page = page.as_ref().map(ListingPage::number);
     logged.oddities = page.as_ref().map(|page| page.oddities().to_vec()).unwrap_or_default();
-    let gets = match (&recipe, logged.page) {
-        (Some(_), _) if storage::serves(&path) => Gets::StoredArchive,
-        (Some(_), _) => Gets::Archive,
-        (None, Some(number)) => Gets::Page(number),
-        (None, None) => Gets::Neither,
+    let ordinary = match (&recipe, logged.page) {
+        (Some(_), _) if storage::serves(&path) => AnswerKind::StoredArchive,
+        (Some(_), _) => AnswerKind::Archive,
+        (None, Some(number)) => AnswerKind::Page(number),
+        (None, None) => AnswerKind::Neither,
     };
-    let Struck { fault, date_offset } = vendor.rules.strike(&path, logged.api, gets);
+    let Applied { fault, date_offset } = vendor.rules.apply(&path, logged.api, ordinary);
     logged.fault = fault.as_ref().map(Fault::word);
     if let Some(Fault::Reset) = fault {
         vendor.log.add(logged);
@@ -93,7 +93,7 @@ pub(super) async fn answer(
                 tracing::error!(%error, "emulator cannot pack a page");
                 json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot pack the page")
             });
-            page.standing().write(response.headers_mut());
+            page.rate().write(response.headers_mut());
             response
         }
     };
@@ -110,8 +110,8 @@ fn page_body(vendor: &Vendor, page: &ListingPage, fault: Option<&Fault>) -> Byte
     account.map(body).unwrap_or_default()
 }
 
-/// The answer of a fault that replaces the whole answer, in the words of the API. `page` is the answer without the fault,
-/// at `now`.
+/// The answer of a fault that replaces the whole answer, in the form of the API. `page` is the answer without the
+/// fault, at `now`.
 fn misanswer(
     fault: &Option<Fault>,
     endpoint: Option<Endpoint>,
@@ -125,7 +125,7 @@ fn misanswer(
     Some(match fault.as_ref()? {
         Fault::Status { code, body: Some(body) } => (*code, body.clone()).into_response(),
         Fault::Status { code, body: None } => {
-            // A proxy in front of the API answers with the others.
+            // Other statuses come from a proxy in front of the API.
             let is_documented = [400, 401, 403, 429, 500].contains(&code.as_u16());
             is_documented.then(|| documented(*code)).flatten().unwrap_or_else(|| code.into_response())
         }
@@ -150,7 +150,7 @@ fn misanswer(
         Fault::RateLimited { retry_after, reset } => {
             let status = StatusCode::TOO_MANY_REQUESTS;
             let mut response = match (endpoint, page) {
-                (Some(_), Some(page)) => page.refusal(status).at(page.standing().exhausted()).into_response(),
+                (Some(_), Some(page)) => page.refusal(status).at(page.rate().exhausted()).into_response(),
                 (Some(endpoint), None) => ApiError::of(endpoint, status).into_response(),
                 (None, _) => json_error(status, "TOO MANY REQUESTS", "rate limit exceeded"),
             };
@@ -213,7 +213,7 @@ async fn give(
     transmission::send(archive, delivery, breaker).await
 }
 
-/// How `fault` changes the sending of `size` bytes. `somewhere` is the same for the same body.
+/// How `fault` changes the transmission of `size` bytes. `somewhere` depends on the body alone.
 fn altered(content_type: &'static str, fault: Option<Fault>, size: u64, somewhere: u64) -> Transmission {
     let mut delivery = Transmission::of(content_type);
     match fault {
@@ -226,7 +226,7 @@ fn altered(content_type: &'static str, fault: Option<Fault>, size: u64, somewher
         Some(Fault::ResetMidBody { at }) => delivery.end = Some((at.of(size), End::Reset)),
         Some(Fault::BitFlip { offset: Some(offset) }) => delivery.flip = Some((offset.min(size - 1), 1)),
         Some(Fault::BitFlip { offset: None }) => {
-            // In the middle half: the outer ones hold bits that mean nothing, such as times of files.
+            // In the middle half: the outer quarters hold bits without meaning, such as times of files.
             delivery.flip = Some((size / 4 + (somewhere >> 3) % (size / 2), 1 << (somewhere & 7)));
         }
         Some(Fault::ContentEncoding(encoding)) => delivery.content_encoding = Some(encoding),

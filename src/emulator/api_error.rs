@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 use super::{
     endpoint::{Api, Endpoint, Version},
     json_checks::InvalidField,
-    rates::Standing,
+    rates::RateStatus,
 };
 
-/// An error in the form of its API. Undocumented ones follow the documented ones: 403 of the listings, 429 of statistics,
-/// and the codes of v5 but `VALIDATION_FAILED`.
+/// An error in the form of its API. Not documented, and modelled on other errors: 403 of the listings, 429 of
+/// statistics, and the codes of v5 except `VALIDATION_FAILED`.
 #[derive(Debug)]
 pub(super) struct ApiError {
     endpoint: Endpoint,
     status: StatusCode,
     problem: Option<InvalidField>,
-    /// Empty where none is known.
+    /// Empty if none is known.
     request_id: String,
-    standing: Option<Standing>,
+    rate: Option<RateStatus>,
     /// In seconds.
     retry_after: Option<u32>,
 }
@@ -31,7 +31,7 @@ pub(super) struct ApiError {
 impl ApiError {
     /// Without any details.
     pub(super) fn of(endpoint: Endpoint, status: StatusCode) -> ApiError {
-        ApiError { endpoint, status, problem: None, request_id: String::new(), standing: None, retry_after: None }
+        ApiError { endpoint, status, problem: None, request_id: String::new(), rate: None, retry_after: None }
     }
 
     /// The same as the answer to the request with that id.
@@ -43,12 +43,12 @@ impl ApiError {
         ApiError { problem: Some(problem), ..self }
     }
 
-    /// With the headers of the rate.
-    pub(super) fn at(self, standing: Standing) -> ApiError {
-        ApiError { standing: Some(standing), ..self }
+    /// With the rate limit's headers.
+    pub(super) fn at(self, rate: RateStatus) -> ApiError {
+        ApiError { rate: Some(rate), ..self }
     }
 
-    /// With `Retry-After` where the version has it.
+    /// With `Retry-After`, in versions that send it.
     pub(super) fn again_after(self, seconds: u32) -> ApiError {
         ApiError { retry_after: (self.endpoint.version == Version::V5).then_some(seconds), ..self }
     }
@@ -68,8 +68,8 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
-        if let Some(standing) = self.standing {
-            standing.write(response.headers_mut());
+        if let Some(rate) = self.rate {
+            rate.write(response.headers_mut());
         }
         response
     }

@@ -1,7 +1,7 @@
 //! The two APIs that serve archives: `campaign_report` and `daily_dump`.
 //!
 //! This file owns their paths, names, signatures and refusals, strictly after the vendor's documents 000 and 001. It
-//! must not know what is in an archive or how it travels.
+//! must not know the content of archives or how they are sent.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use crate::{
 /// Document 001: "Generated report expires within seven days of generation".
 const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// How a file that is yet to come is refused.
+/// The message for a file that is not generated yet.
 pub(super) const NOT_GENERATED: &str = "The requested report is not generated yet";
 const NO_SUCH_FILE: &str = "Invalid report file name";
 const NO_SUCH_ACCOUNT: &str = "Incorrect App Id";
@@ -78,7 +78,7 @@ async fn daily_dump(State(vendor): State<Arc<Vendor>>, names: Names, RawQuery(qu
     serve(&vendor, account, SourceKind::DailyDump, file_name)
 }
 
-/// The account and the decoded file name that a path speaks of, or why it speaks of none.
+/// The account and the decoded file name that a path names, or the refusal.
 fn addressed(vendor: &Vendor, names: Names) -> Result<(&Account, String), &'static str> {
     // Refused only where the percent-encoding isn't UTF-8.
     let Path((app_id, file_name)) = names.map_err(|_| NO_SUCH_FILE)?;
@@ -86,7 +86,7 @@ fn addressed(vendor: &Vendor, names: Names) -> Result<(&Account, String), &'stat
     Ok((account.ok_or(NO_SUCH_ACCOUNT)?, file_name))
 }
 
-/// Documents 000 and 001, "Generating Signature"; over the name as decoded.
+/// Documents 000 and 001, "Generating Signature"; of the decoded name.
 fn signature(account: &Account, file_name: &str) -> String {
     let text = [&account.app_id, file_name, account.secret_key.expose_secret()].join("|");
     hex::encode(Sha256::digest(text))
@@ -133,7 +133,7 @@ fn serve(vendor: &Vendor, account: &Account, source: SourceKind, file_name: Stri
     archive(Recipe { app_id: account.app_id.clone(), file_name, date, bytes, container, contents })
 }
 
-/// The generation that `file_name` is of, if it is one of `report`.
+/// The generation of `report` that `file_name` names, if any.
 fn generation(report: &EmulatedReport, file_name: &str) -> Option<Occurrence> {
     let date = match report.source {
         // Document 001: the name "with space replaced by underscores", the date, "compression format such as .zip".
@@ -143,7 +143,7 @@ fn generation(report: &EmulatedReport, file_name: &str) -> Option<Occurrence> {
         // Document 000: "The file name is in the format YYYYMMDD.zip".
         _ => file_name.strip_suffix(".zip")?,
     };
-    // The parser alone would take fewer digits, and signs.
+    // The parser alone accepts fewer digits, and signs.
     let written = date.len() == 8 && date.bytes().all(|digit| digit.is_ascii_digit());
     let date = written.then(|| Date::strptime("%Y%m%d", date).ok())??;
     schedule::on(&report.schedule, &report.timezone, date)

@@ -1,7 +1,6 @@
-//! Packs the tables of an export; the same bytes for the same names, in every process.
+//! Packs the tables of an export: the same bytes for the same names, in every process.
 //!
-//! This file owns formats and how archives are kept while served. It must not know what a table says, who asks or whether
-//! they may.
+//! This file owns formats and the cache of archives. It must not know the content of tables, requests or credentials.
 
 use std::{
     collections::VecDeque,
@@ -28,7 +27,7 @@ use crate::lock::lock;
 
 /// Archives above this size, in bytes, are kept in an unlinked temporary file.
 const IN_MEMORY: usize = 1 << 20;
-/// How many archives are kept for the next request. Others are built again.
+/// Size of the cache, in archives. Others are built again.
 const KEPT: usize = 64;
 /// The size of a row of a channel's table, in bytes: compressed, and plain.
 const COMPRESSED_ROW: u64 = 90;
@@ -95,7 +94,7 @@ impl Archive {
 
 type Slot = (Recipe, Arc<OnceCell<Arc<Archive>>>);
 
-/// Builds archives, and keeps the last few.
+/// Builds archives and caches the last few.
 #[derive(Debug)]
 pub(super) struct Archives {
     seed: u64,
@@ -107,7 +106,7 @@ impl Archives {
         Archives { seed, recent: Mutex::default() }
     }
 
-    /// The archive of `recipe`, built if it is not kept. Concurrent calls wait for the same build.
+    /// The archive of `recipe`, built if it is not cached. Concurrent calls wait for the same build.
     pub(super) async fn get(&self, recipe: Recipe) -> io::Result<Arc<Archive>> {
         let cell = self.slot(&recipe);
         let seed = self.seed;
@@ -170,7 +169,7 @@ fn build(seed: u64, recipe: &Recipe) -> io::Result<Arc<Archive>> {
         }
         Container::Tar => {
             let mut out = BufWriter::new(spool());
-            // Nothing is compressed.
+            // Without compression.
             tar(&mut out, recipe, seed, recipe.bytes / PLAIN_ROW)?;
             out.into_inner().map_err(io::IntoInnerError::into_error)?
         }

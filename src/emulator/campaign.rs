@@ -7,7 +7,7 @@ use super::{
     selection::{Search, StatsWindow},
 };
 
-/// For how many days after sending users react.
+/// The number of days after sending in which users react.
 const REACTION: i32 = 6;
 
 /// The position of a campaign, an execution or a version.

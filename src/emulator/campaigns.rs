@@ -5,28 +5,29 @@ use jiff::civil::Date;
 /// Settings of the campaigns of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Campaigns {
-    /// How many a search without filters lists, below 2^23. A tenth of this number is archived in addition.
+    /// The number of campaigns that a search without filters lists, below 2^23. A tenth of this number is archived in
+    /// addition.
     pub count: u32,
-    /// Their delivery types, in turn; if empty, all are [`DeliveryType::OneTime`].
+    /// Their delivery types, in rotation; if empty, all are [`DeliveryType::OneTime`].
     pub delivery_types: Vec<DeliveryType>,
-    /// They were created in the two years before this day, and recurring ones have run until then.
+    /// Campaigns are created in the two years before this day, and recurring ones run until then.
     pub created_before: Date,
-    /// How much text each one has, in bytes.
+    /// Text of each campaign, in bytes.
     pub content_bytes: usize,
-    /// How many nodes of flows there are beside these, below 2^21: a search lists them with the children, and
-    /// statistics have them.
+    /// The number of additional flow nodes, below 2^21. A search lists them together with child campaigns, and statistics
+    /// include them.
     pub flow_nodes: u32,
-    /// How many there are beside these in channels that a search doesn't cover, below 2^21: metadata and statistics
-    /// have them.
+    /// The number of additional campaigns in channels that a search does not cover, below 2^21. Metadata and statistics
+    /// include them.
     pub other_channels: u32,
-    /// How many in a hundred of those that recur were made in the dashboard: their executions are refused. The others were
-    /// made through the Create Campaign API, which makes recurring ones by email and push.
+    /// The percentage of recurring campaigns made in the dashboard, whose executions are refused. The others are made
+    /// through the Create Campaign API, which supports email and push.
     pub dashboard_percent: u8,
 }
 
 impl Default for Campaigns {
-    /// 40 campaigns of all delivery types, with little text, created before 2021; no flows, no channels but those of a
-    /// search, and all that recur made through the API.
+    /// 40 campaigns of all delivery types, with little text, created before 2021: no flows, only channels that a search
+    /// covers, and all recurring ones made through the API.
     fn default() -> Self {
         Campaigns {
             count: 40,

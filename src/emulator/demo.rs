@@ -9,7 +9,7 @@ use jiff::{
 use super::{Account, Campaigns, Container, Csv, EmulatedReport};
 use crate::config::{Schedule, SourceKind};
 
-/// An account with three campaign reports, the second of them always late, and the daily dump, all in `timezone`.
+/// An account with three campaign reports, the second of which is always late, and the daily dump, all in `timezone`.
 pub fn demo_account(timezone: TimeZone) -> Account {
     let report = |source, name: &str, schedule, appears_at_request| EmulatedReport {
         source,

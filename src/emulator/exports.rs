@@ -31,7 +31,7 @@ const fn table(channel: &'static str, is_flow: bool, percent: u64) -> Table {
     Table { channel: Some(channel), is_flow, percent }
 }
 
-/// One a channel, and those of flows.
+/// One for each channel, and those of flows.
 pub(super) const TABLES: [Table; 6] = [
     table("PUSH", false, 40),
     table("EMAIL", false, 25),
@@ -41,7 +41,7 @@ pub(super) const TABLES: [Table; 6] = [
     table("PUSH", true, 6),
 ];
 
-/// All in one.
+/// All channels in one table.
 pub(super) const MIXED: Table = Table { channel: None, is_flow: false, percent: 100 };
 
 const LEAD: [&str; 16] = [
@@ -75,7 +75,7 @@ const PUSH: [&str; 11] = [
     "iOS Clicks",
     "Delivery Rate",
 ];
-// One ends with a blank, as some do.
+// One heading ends with a space, as in real exports.
 const EMAIL: [&str; 9] = [
     "Total Sent",
     "Total Delivered",
@@ -190,7 +190,7 @@ impl Table {
             date,
             platforms: (0..platforms)
                 .map(|_| {
-                    // Each a share of one before, as in any real funnel.
+                    // Each is a share of an earlier one, as in a real funnel.
                     let attempted = 100 + below(200_000);
                     let sent = attempted - attempted * below(8) / 100;
                     let delivered = sent - sent * below(4) / 100;
@@ -301,7 +301,7 @@ fn with_thousands(number: u64) -> String {
     text
 }
 
-/// A line on its way, quoted as RFC 4180 has it.
+/// A line that is being written, quoted as in RFC 4180.
 struct Line {
     separator: char,
     text: String,
@@ -311,7 +311,7 @@ struct Line {
 impl Line {
     fn put(&mut self, value: impl Display) {
         self.field.clear();
-        // Strings take everything.
+        // Writing to a string cannot fail.
         let _ = write!(self.field, "{value}");
         if !self.text.is_empty() {
             self.text.push(self.separator);

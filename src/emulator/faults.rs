@@ -1,6 +1,6 @@
-//! The faults that the emulator can show, and the rules that select the requests they strike.
+//! The faults that the emulator can produce, and the rules that select the requests they apply to.
 //!
-//! This file must not know how a fault is carried out.
+//! This file must not know how a fault is produced.
 
 use std::{fmt, num::NonZeroU32};
 
@@ -10,11 +10,11 @@ use url::Url;
 
 use crate::config::SourceKind;
 
-/// One misbehaviour and the requests that it strikes.
+/// One fault and the requests that it applies to.
 ///
-/// Of several rules that would strike a request the first one does, and the others don't count it; only
-/// [`Fault::WrongDate`] goes together with another fault. A fault of the body passes over requests that would be given
-/// neither an archive nor a page of JSON anyway, uncounted.
+/// If several rules match a request, the first one applies and the others do not count it; only [`Fault::WrongDate`]
+/// combines with another fault. A fault of the body skips requests whose answer is neither an archive nor a page of
+/// JSON, without counting them.
 ///
 /// As text, a rule is a list of `word` or `word=value`, separated by commas; `\` before a comma or a backslash makes
 /// it part of a value. One word names the fault:
@@ -39,7 +39,7 @@ use crate::config::SourceKind;
 /// | `extra-total=5` | [`Fault::ExtraTotal`] |
 /// | `odd-json=nan` (or `bom`, `utf8`, `duplicate`, `number`, `surrogate`) | [`Fault::OddJson`] |
 ///
-/// The others say when: `path=TEXT`, `api=SOURCE`, `page=N`, `times=N`, `skip=N`, as the fields below.
+/// The other words are conditions: `path=TEXT`, `api=SOURCE`, `page=N`, `times=N`, `skip=N`, as the fields below.
 ///
 /// ```
 /// use moesync::emulator::{Fault, Rule};
@@ -50,37 +50,37 @@ use crate::config::SourceKind;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// Strikes only requests whose decoded path contains this; `None` is every request.
+    /// Applies only to requests whose decoded path contains this; `None` is every request.
     pub path_contains: Option<String>,
-    /// Strikes only requests to this API; `None` is every request.
+    /// Applies only to requests to this API; `None` is every request.
     pub api: Option<SourceKind>,
-    /// Strikes only requests for this page of JSON, from 1: for statistics it follows from offset and limit. `None` is
+    /// Applies only to requests for this page of JSON, from 1: for statistics it follows from offset and limit. `None` is
     /// every request.
     pub page: Option<u64>,
-    /// How many requests it strikes; `None` is all.
+    /// The number of requests that it applies to; `None` is all.
     pub times: Option<u32>,
-    /// How many matching requests pass before the first strike.
+    /// The number of matching requests that it skips first.
     pub skip: u32,
     /// The fault.
     pub fault: Fault,
 }
 
 impl From<Fault> for Rule {
-    /// Strikes every request, always.
+    /// Applies to every request.
     fn from(fault: Fault) -> Rule {
         Rule { path_contains: None, api: None, page: None, times: None, skip: 0, fault }
     }
 }
 
-/// A misbehaviour.
+/// A deviation from the documented answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// A status from 200 to 599.
     Status {
         /// The status.
         code: StatusCode,
-        /// The body, as `text/plain`. Without one there is nothing, or the error that a JSON API documents for it: 403
-        /// is a feature that is off.
+        /// The body, as `text/plain`. `None` is the error that a JSON API documents for the status (403: the feature is
+        /// off), or an empty body.
         body: Option<String>,
     },
     /// 200 with a login page.
@@ -89,46 +89,46 @@ pub enum Fault {
     JsonError,
     /// 200 with an empty body and the content type of the true answer.
     Empty,
-    /// The body ends too early, with the connection.
+    /// The body ends too early, and the connection with it.
     Truncate {
-        /// After how much.
+        /// The length that is sent.
         at: Cut,
-        /// What the headers say about the length.
+        /// How the headers describe the length.
         framing: Framing,
     },
     /// The body is sent slowly.
     Slow {
-        /// How fast.
+        /// The speed, in bytes per second.
         bytes_per_second: NonZeroU32,
     },
-    /// The headers, then nothing, on an open connection.
+    /// Only the headers, on a connection that stays open.
     Stall,
     /// The connection is reset before any answer.
     Reset,
     /// The connection is reset within the body.
     ResetMidBody {
-        /// After how much was written; a client may see less of it.
+        /// The length that is written; a client may receive less.
         at: Cut,
     },
-    /// One bit of the body is wrong.
+    /// One bit of the body is inverted.
     BitFlip {
-        /// In which byte, the last one at most; `None` is somewhere in the middle half, always the same for one file.
+        /// The byte, at most the last one; `None` is a byte in the middle half, the same for each request of a file.
         offset: Option<u64>,
     },
-    /// 400, as for a file that isn't generated yet; of the JSON APIs, as for a wrong value.
+    /// 400, as for a file that is not generated yet; for the JSON APIs, as for a wrong value.
     NotYet,
     /// A redirect.
     Redirect {
-        /// Where to.
+        /// The target.
         to: RedirectTo,
         /// The status: 302 or 307.
         code: StatusCode,
     },
     /// 429.
     RateLimited {
-        /// The `Retry-After` header, as it is; `None` leaves it out.
+        /// The `Retry-After` header, verbatim; `None` omits it.
         retry_after: Option<String>,
-        /// `x-ratelimit-reset`, with `x-ratelimit-remaining: 0`. `None` is what the API itself would say.
+        /// `x-ratelimit-reset`, with `x-ratelimit-remaining: 0`. `None` is the API's own value.
         reset: Option<Reset>,
     },
     /// The API firewall: the address is not on the workspace's list. A flat JSON error.
@@ -138,36 +138,36 @@ pub enum Fault {
     },
     /// 401, as for a wrong signature or password.
     Unauthorized,
-    /// The true answer with a wrong `Date`.
+    /// The ordinary answer with a wrong `Date`.
     WrongDate {
-        /// By how much; negative is in the past.
+        /// The offset; negative is in the past.
         offset: SignedDuration,
     },
     /// The body, with `Content-Encoding: gzip`.
     ContentEncoding(ContentEncoding),
-    /// From this page on, a listing is one place further back: the last campaign of the page before comes again, and
-    /// the listing takes one more place. Its totals stay, its pages grow if need be. A request for the first page
-    /// has a listing that is well again. Only for pages from the second.
+    /// From this page on, a listing is shifted back by one: the last campaign of the previous page is repeated. Totals
+    /// stay, and a page is added if necessary. A request for the first page restores the listing. Only for pages from
+    /// the second.
     Repeat,
-    /// From this page on, the first campaign of a listing is gone: everything moves a place forward, so that one
-    /// campaign is seen on no page, and the totals fall. A request for the first page restores it. Only for
-    /// pages from the second.
+    /// From this page on, the first campaign of a listing is removed: all others move forward by one, so that one
+    /// campaign appears on no page, and the totals decrease. A request for the first page restores the listing. Only
+    /// for pages from the second.
     Shrink,
-    /// The last rows of the page are left out. All other pages and the totals stay.
+    /// The last rows of the page are omitted. Other pages and the totals stay.
     Hide {
-        /// How many; `None` is all.
+        /// The number of rows; `None` is all.
         rows: Option<u32>,
     },
     /// The total is too large, and so is the number of pages. Only for statistics and executions.
     ExtraTotal {
-        /// By how many.
+        /// The number that is added.
         by: NonZeroU32,
     },
     /// The first row of the page has one more field, `extra`, that JSON forbids or that parsers reject.
     OddJson(OddJson),
 }
 
-/// What `x-ratelimit-reset` says.
+/// The value of `x-ratelimit-reset`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reset {
     /// The time of the request plus this span, in Unix seconds.
@@ -185,7 +185,7 @@ pub enum OddJson {
     NotANumber,
     /// A string in Latin-1.
     InvalidUtf8,
-    /// A key that comes twice.
+    /// A key that occurs twice.
     DuplicateKey,
     /// A whole number beyond 64 bits.
     LargeNumber,
@@ -204,7 +204,7 @@ impl OddJson {
     ];
 }
 
-/// How much of a body is sent.
+/// The part of a body that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// This number of bytes, at most all but the last one.
@@ -224,7 +224,7 @@ impl Cut {
     }
 }
 
-/// What an answer says about the length of its body.
+/// How an answer describes the length of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Framing {
     /// `Content-Length`, of the whole.
@@ -232,7 +232,7 @@ pub enum Framing {
     ContentLength,
     /// `Transfer-Encoding: chunked`; a truncated one lacks its last chunk.
     Chunked,
-    /// Nothing: it ends with the connection, as in HTTP/1.0, and a truncated one looks like a whole one.
+    /// No length: the body ends with the connection, as in HTTP/1.0, so that a truncated one looks complete.
     Close,
 }
 
@@ -246,7 +246,7 @@ pub enum RedirectTo {
     Url(Url),
 }
 
-/// What `Content-Encoding: gzip` means.
+/// The meaning of `Content-Encoding: gzip`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentEncoding {
     /// The body is inside one more layer of gzip.

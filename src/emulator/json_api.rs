@@ -1,7 +1,7 @@
 //! The four APIs that answer in JSON, in both versions: statistics, search, metadata and executions.
 //!
 //! This file owns credentials and idempotency, strictly after the vendor's documents 002, 003 and 004 and its
-//! OpenAPI description. It must not know what a campaign is made of or how an answer travels.
+//! OpenAPI description. It must not know the content of campaigns or how answers are sent.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ use super::{
     endpoint::{self, Api, Endpoint, Version},
     json_checks::{Body, InvalidField, PageRange},
     listings::{Listing, ListingPage},
-    rates::{Exceeded, Standing},
+    rates::{Exceeded, RateStatus},
     responses::post_only,
     vendor::Vendor,
 };
 use crate::lock::lock;
 
-/// How many answers are kept to be replayed.
+/// The number of answers that are kept for replay.
 const REPLAYED: usize = 10_000;
 type PageResult = Result<ListingPage, ApiError>;
 
@@ -99,7 +99,7 @@ async fn executions(
     let admitted = Admitted::of(&vendor, Endpoint::v1(Api::Executions), &headers)?;
     admitted.page(&headers, &body, |body| {
         let range = body.range_by_page()?;
-        // Refused only where the percent-encoding isn't UTF-8: no id is like that.
+        // Fails only if the percent-encoding is not UTF-8, which no id is.
         let id = id.map(|Path(id)| id).unwrap_or_default();
         match vendor.library(admitted.account).executions(&id) {
             Ok(_) => Ok((Listing::Executions(id), range)),
@@ -108,11 +108,11 @@ async fn executions(
     })
 }
 
-/// A request with the credentials of an account, within its rate.
+/// A request with the credentials of an account, within its rate limit.
 struct Admitted<'a> {
     account: &'a Account,
     endpoint: Endpoint,
-    standing: Standing,
+    rate: RateStatus,
 }
 
 impl<'a> Admitted<'a> {
@@ -126,24 +126,24 @@ impl<'a> Admitted<'a> {
             scheme.eq_ignore_ascii_case("basic") && given.trim() == BASE64_STANDARD.encode(credentials)
         });
         let account = account.ok_or_else(refused)?;
-        // Whether version 5 asks for it is not documented; a wrong one is wrong everywhere.
+        // Whether version 5 requires it is not documented; a wrong value is refused in both versions.
         let app_key = header("MOE-APPKEY").or((endpoint.version == Version::V5).then_some(&account.app_id));
         if app_key != Some(&account.app_id) {
             return Err(refused());
         }
         match vendor.rates.take(&account.app_id, endpoint.api, vendor.now()) {
-            Ok(standing) => Ok(Admitted { account, endpoint, standing }),
-            Err(Exceeded { standing, wait }) => {
-                Err(ApiError::of(endpoint, StatusCode::TOO_MANY_REQUESTS).at(standing).again_after(wait))
+            Ok(rate) => Ok(Admitted { account, endpoint, rate }),
+            Err(Exceeded { rate, wait }) => {
+                Err(ApiError::of(endpoint, StatusCode::TOO_MANY_REQUESTS).at(rate).again_after(wait))
             }
         }
     }
 
     fn refusal(&self, status: StatusCode) -> ApiError {
-        ApiError::of(self.endpoint, status).at(self.standing)
+        ApiError::of(self.endpoint, status).at(self.rate)
     }
 
-    /// The page that a body asks for, as `check` understands it.
+    /// The page that a body requests, as `check` reads it.
     fn page(
         &self,
         headers: &HeaderMap,
@@ -165,7 +165,7 @@ impl<'a> Admitted<'a> {
                 listing,
                 range,
                 request_id,
-                standing: self.standing,
+                rate: self.rate,
                 oddities: body.oddities(self.endpoint),
             })
         });

@@ -1,4 +1,5 @@
-//! The rules for the bodies of JSON requests, after the vendor's documents 002, 003 and 004, and its OpenAPI description.
+//! The rules for the bodies of JSON requests, after the vendor's documents 002, 003 and 004 and its OpenAPI
+//! description.
 //!
 //! This file owns the keys, their ranges and the messages of refusals. It must not know the data or the form of errors.
 
@@ -34,7 +35,7 @@ impl InvalidField {
     }
 }
 
-/// The rows of a listing that a request asks for.
+/// The rows of a listing that are requested.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PageRange {
     pub(super) offset: u64,
@@ -55,7 +56,7 @@ impl Body {
         }
     }
 
-    /// The `request_id`, as far as there is one.
+    /// The `request_id`, if there is one.
     pub(super) fn given_request_id(&self) -> String {
         self.0.get("request_id").and_then(Value::as_str).unwrap_or_default().to_owned()
     }
@@ -111,7 +112,7 @@ impl Body {
         })
     }
 
-    /// What a search or its metadata twin is asked for. Version 5 renames filters, and a filter by the old name
+    /// The filters of a search or of metadata. Version 5 renames filters, and a filter by the old name
     /// `delivery_type` finds nothing there.
     pub(super) fn search(&self, endpoint: Endpoint) -> Result<Search, InvalidField> {
         let flag = |key| self.optional(key, "true or false", Value::as_bool).map(Option::unwrap_or_default);
@@ -161,7 +162,7 @@ impl Body {
         }
     }
 
-    /// Fields that no document of the API names, and forms of older documents. MoEngage ignores them without an error, so
+    /// Fields that no document of the API names, and forms of older documents. MoEngage ignores them without an error:
     /// only this list shows that a client sends them.
     pub(super) fn oddities(&self, endpoint: Endpoint) -> Vec<String> {
         const PAGED: [&str; 3] = ["request_id", "limit", "page"];
@@ -227,7 +228,7 @@ impl Body {
         expected: &str,
         read: impl FnOnce(&Value) -> Option<T>,
     ) -> Result<T, InvalidField> {
-        // Seed document 003, "400": these very words.
+        // Document 003, "400", verbatim.
         let value = self.0.get(key).filter(|value| !value.is_null());
         let value = value.ok_or_else(|| InvalidField::new(key, format!("{key} key is mandatory field")))?;
         read(value).ok_or_else(|| InvalidField::new(key, format!("{key} must be {expected}")))
@@ -239,12 +240,12 @@ fn within(number: &Value, least: u64, most: u64) -> Option<u64> {
 }
 
 fn date(format: &str, text: &Value) -> Option<Date> {
-    // The parser alone would take fewer digits.
+    // The parser alone accepts fewer digits.
     let text = text.as_str().filter(|text| text.len() == "2021-02-17".len())?;
     Date::strptime(format, text).ok()
 }
 
-/// The day of an ISO date-time, in UTC where it names a zone.
+/// The day of an ISO date-time, in UTC if it names a zone.
 fn date_time(text: &Value) -> Option<Date> {
     let text = text.as_str()?;
     let civil = || text.contains('T').then(|| text.parse::<DateTime>().ok()).flatten();
@@ -256,7 +257,7 @@ fn strings(list: &Value) -> Option<Vec<String>> {
     list.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
-/// `given` in the spelling of `words`; the vendor's own client has other capitals than its document.
+/// `given` in the spelling of `words`: the vendor's client and its documents differ in capitals.
 fn known(key: &str, given: Vec<String>, words: &[&'static str]) -> Result<Vec<&'static str>, InvalidField> {
     let known = |word: &String| words.iter().find(|known| known.eq_ignore_ascii_case(word)).copied();
     given

@@ -20,7 +20,7 @@ use super::{
 const SEARCHED: [&str; 3] = ["EMAIL", "PUSH", "SMS"];
 /// The channels that metadata has in addition.
 const OTHERS: [&str; 4] = ["WHATSAPP", "FACEBOOK", "GOOGLE_ADS", "CONNECTOR"];
-/// Where campaigns have executions, if they were made through the API.
+/// The channels of campaigns with executions, if they are made through the API.
 const WITH_EXECUTIONS: [&str; 2] = ["EMAIL", "PUSH"];
 const PEOPLE: [&str; 3] = ["john.doe@example.com", "jane.roe@example.com", "marta.núñez@example.com"];
 const TAGS: [&str; 4] = ["activation", "retention", "onboarding", "sale"];
@@ -57,8 +57,8 @@ pub(super) struct Library<'a> {
 }
 
 impl Library<'_> {
-    /// The campaigns that `search` finds, newest first, each followed by its executions if these are asked for; then those
-    /// that are archived, the nodes of flows, and other channels.
+    /// The campaigns that `search` finds, newest first, each followed by its executions if these are requested; then
+    /// archived ones, flow nodes, and other channels.
     pub(super) fn search(&self, search: &Search) -> Vec<CampaignAt> {
         let parts = Parts { archived: search.archived, children: search.children, others: search.every_channel };
         let versions = |mut campaign: Campaign| {
@@ -104,8 +104,8 @@ impl Library<'_> {
         Ok((1..=parent.executions).map(|execution| CampaignAt { execution, ..parent.place }).collect())
     }
 
-    /// What was sent from `from` to `to` through `channel`, by nodes of flows or by other campaigns: one for each campaign
-    /// and day, as the statistics of that day count it.
+    /// Messages sent from `from` to `to` through `channel`, by flow nodes or by other campaigns: one value for each
+    /// campaign and day, as in the statistics of that day.
     pub(super) fn days(&self, channel: &str, is_flow: bool, from: Date, to: Date) -> impl Iterator<Item = Day> {
         let window = StatsWindow {
             from,

@@ -1,6 +1,6 @@
-//! Pages of the JSON APIs' listings, and what is remembered between pages and between requests.
+//! Pages of the JSON APIs' listings, and the state kept between pages and between requests.
 //!
-//! This file must not know credentials or how an answer travels.
+//! This file must not know credentials or how answers are sent.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,7 +22,7 @@ use super::{
     faults::{Fault, OddJson},
     json_checks::PageRange,
     library::Library,
-    rates::Standing,
+    rates::RateStatus,
     selection::{Search, StatsWindow},
 };
 use crate::lock::lock;
@@ -49,7 +49,7 @@ pub(super) struct ListingPage {
     pub(super) listing: Listing,
     pub(super) range: PageRange,
     pub(super) request_id: String,
-    pub(super) standing: Standing,
+    pub(super) rate: RateStatus,
     pub(super) oddities: Vec<String>,
 }
 
@@ -84,8 +84,8 @@ impl ListingPage {
     }
 
     /// The rate limit after its request.
-    pub(super) fn standing(&self) -> Standing {
-        self.standing
+    pub(super) fn rate(&self) -> RateStatus {
+        self.rate
     }
 
     /// Fields of its request that the API ignores.
@@ -93,9 +93,9 @@ impl ListingPage {
         &self.oddities
     }
 
-    /// The refusal with `status` that its request could have had instead.
+    /// A refusal of its request with `status`.
     pub(super) fn refusal(&self, status: StatusCode) -> ApiError {
-        ApiError::of(self.endpoint, status).to(&self.request_id).at(self.standing)
+        ApiError::of(self.endpoint, status).to(&self.request_id).at(self.rate)
     }
 
     /// The same for all pages of a listing.
@@ -185,7 +185,7 @@ impl ListingPage {
             Listing::Campaigns(search) => library.search(search),
             Listing::Executions(id) => library.executions(id).unwrap_or_default(),
         };
-        // These are found by id, and would evict listings that need a search.
+        // These are found by id; in the cache they would evict listings that need a search.
         if matches!(&self.listing, Listing::Executions(_))
             || matches!(&self.listing, Listing::Stats(window) if !window.campaign_ids.is_empty())
         {
@@ -218,7 +218,7 @@ impl ListingPage {
     }
 }
 
-/// `text` with what `odd` puts in the place of [`ODD`].
+/// `text` with [`ODD`] replaced as `odd` says.
 fn spoiled(text: &str, odd: OddJson) -> Bytes {
     let marker = Value::from(ODD).to_string();
     let in_its_place: &[u8] = match odd {

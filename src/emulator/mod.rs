@@ -1,4 +1,4 @@
-//! A pretend MoEngage over real HTTP, for `moesync emulate`, `moesync demo` and the tests.
+//! A MoEngage emulator over real HTTP, for `moesync emulate`, `moesync demo` and the tests.
 //!
 //! This folder owns the vendor's side of the public contract and every way in which a vendor can misbehave. It must
 //! not know the client: names and signatures are derived here a second time, from the vendor's documents, so that a

@@ -17,7 +17,7 @@ pub(super) struct Axes {
     pub(super) variations: &'static [&'static str],
 }
 
-/// The numbers of each platform, of these each locale, of these each variation.
+/// The numbers by platform, then locale, then variation.
 pub(super) fn leaves(campaign: &Campaign, window: &StatsWindow, restated: u32) -> (Axes, Vec<Numbers>) {
     let random = campaign.random;
     let axes = Axes {
@@ -114,12 +114,12 @@ fn numbers(campaign: &Campaign, window: &StatsWindow, restated: u32, leaf: u64) 
     sum
 }
 
-/// In hundredths of a percent, so that no digit depends on how it was rounded.
+/// In hundredths of a percent, so that no digit depends on rounding.
 pub(super) fn percentage(part: u64, whole: u64) -> f64 {
     (part * 10_000).checked_div(whole).unwrap_or(0) as f64 / 100.0
 }
 
 pub(super) fn instant(date: Date) -> Timestamp {
-    // Dates are within a few millennia, and so are instants.
+    // Dates are within a few millennia, so the conversion does not fail.
     date.to_zoned(TimeZone::UTC).map(|midnight| midnight.timestamp()).unwrap_or_default()
 }

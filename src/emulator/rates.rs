@@ -14,11 +14,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::endpoint::Api;
 use crate::lock::lock;
 
-/// The window that the headers speak of, in seconds, unless another one is used up.
+/// The window that the headers describe, in seconds, unless another one is exhausted.
 const MINUTE: i64 = 60;
 
-/// How many requests within how many seconds, of a workspace to an API in all its versions. Statistics: document 002;
-/// the others: "10 a second, 100 a minute, 6,000 an hour".
+/// The limits of a workspace for an API in all its versions: requests, and the window in seconds. Statistics: document
+/// 002; the others: "10 a second, 100 a minute, 6,000 an hour".
 const fn limits(api: Api) -> &'static [(u32, i64)] {
     match api {
         Api::Stats => &[(100, MINUTE)],
@@ -26,19 +26,19 @@ const fn limits(api: Api) -> &'static [(u32, i64)] {
     }
 }
 
-/// How a workspace stands with an API after a request: `x-ratelimit-limit`, `-remaining` and `-reset`.
+/// The rate limit of a workspace for an API after a request: `x-ratelimit-limit`, `-remaining` and `-reset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct RateStatus {
     limit: u32,
     remaining: u32,
     /// When the window has room again for one more than `remaining`.
     reset: Timestamp,
 }
 
-impl Standing {
-    /// The same, with nothing left.
-    pub(super) fn exhausted(self) -> Standing {
-        Standing { remaining: 0, ..self }
+impl RateStatus {
+    /// The same, with no request remaining.
+    pub(super) fn exhausted(self) -> RateStatus {
+        RateStatus { remaining: 0, ..self }
     }
 
     /// Writes the three headers; the reset in whole seconds since 1970, rounded up.
@@ -53,22 +53,22 @@ impl Standing {
 /// A request above a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exceeded {
-    pub(super) standing: Standing,
-    /// After how many seconds the next request is let through, from 1.
+    pub(super) rate: RateStatus,
+    /// The seconds until the next request is admitted, at least 1.
     pub(super) wait: u32,
 }
 
-/// When each workspace asked each API.
+/// The times of the requests of each workspace to each API.
 #[derive(Debug, Default)]
 pub(super) struct Rates(Mutex<HashMap<(String, Api), VecDeque<Timestamp>>>);
 
 impl Rates {
-    /// Counts a request, unless it is one too many. A refused one doesn't count.
+    /// Counts a request if it is within the limits. A refused one does not count.
     ///
     /// # Errors
     ///
     /// When a window is full.
-    pub(super) fn take(&self, app_id: &str, api: Api, now: Timestamp) -> Result<Standing, Exceeded> {
+    pub(super) fn take(&self, app_id: &str, api: Api, now: Timestamp) -> Result<RateStatus, Exceeded> {
         let limits = limits(api);
         let longest = limits.iter().map(|(_, seconds)| *seconds).max().unwrap_or(0);
         let mut taken = lock(&self.0);
@@ -81,8 +81,8 @@ impl Rates {
             let left = SignedDuration::from_secs(*seconds) - age(oldest);
             // Within an hour.
             let wait = left.as_secs() as u32 + u32::from(left.subsec_nanos() > 0);
-            let standing = Standing { limit: *limit, remaining: 0, reset: later(*oldest, *seconds) };
-            (left > SignedDuration::ZERO).then_some(Exceeded { standing, wait })
+            let rate = RateStatus { limit: *limit, remaining: 0, reset: later(*oldest, *seconds) };
+            (left > SignedDuration::ZERO).then_some(Exceeded { rate, wait })
         });
         if let Some(exceeded) = exceeded.max_by_key(|exceeded| exceeded.wait) {
             return Err(exceeded);
@@ -91,7 +91,7 @@ impl Rates {
         let limit = limits.iter().find(|(_, seconds)| *seconds == MINUTE).map_or(0, |(limit, _)| *limit);
         let mut within = taken.iter().filter(|at| age(at) < SignedDuration::from_secs(MINUTE)).peekable();
         let reset = later(within.peek().map_or(now, |oldest| **oldest), MINUTE);
-        Ok(Standing { limit, remaining: limit.saturating_sub(within.count() as u32), reset })
+        Ok(RateStatus { limit, remaining: limit.saturating_sub(within.count() as u32), reset })
     }
 }
 
@@ -107,12 +107,12 @@ mod tests {
     fn an_hour_holds_at_most_six_thousand_requests() {
         let rates = Rates::default();
         let at = |number: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_millis(600 * number);
-        // As fast as a minute allows: the hour is full when it is over.
+        // At the limit of the minute, the limit of the hour is reached at its end.
         for number in 0..6_000 {
             assert!(rates.take("app", Api::Search, at(number)).is_ok(), "{number}");
         }
         let exceeded = rates.take("app", Api::Search, at(5_999)).map(drop).unwrap_err();
-        assert_eq!((exceeded.standing.limit, exceeded.wait), (6_000, 1));
+        assert_eq!((exceeded.rate.limit, exceeded.wait), (6_000, 1));
         assert!(rates.take("other", Api::Search, at(5_999)).is_ok() && rates.take("app", Api::Meta, at(5_999)).is_ok());
         assert!(rates.take("app", Api::Search, at(6_000)).is_ok());
     }

@@ -1,4 +1,4 @@
-//! What the bytes of an archive follow from, and the random numbers that follow from it.
+//! The inputs that determine an archive's bytes, and random numbers derived from them.
 
 use jiff::{civil::Date, tz::TimeZone};
 use rand::{Rng as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
@@ -12,7 +12,7 @@ pub(super) struct Recipe {
     pub(super) app_id: String,
     pub(super) file_name: String,
     pub(super) date: Date,
-    /// About how large, in bytes.
+    /// Approximate size, in bytes.
     pub(super) bytes: u64,
     pub(super) container: Container,
     pub(super) contents: Contents,
@@ -23,16 +23,16 @@ pub(super) struct Recipe {
 pub(super) struct Contents {
     /// The report's name in file names; `None` is the daily dump.
     pub(super) name: Option<String>,
-    /// How many days it covers, up to the one before its date.
+    /// The number of days that it covers, up to the day before its date.
     pub(super) days: u8,
     /// The zone of its times.
     pub(super) timezone: TimeZone,
     pub(super) csv: Csv,
-    /// Their numbers come first; made-up rows follow until the archive has its size.
+    /// Their numbers come first; generated rows follow until the archive has its size.
     pub(super) campaigns: Campaigns,
 }
 
-/// A number that depends on the recipe alone, for faults that strike somewhere.
+/// A number that depends on the recipe alone, for faults at an arbitrary position.
 pub(super) fn somewhere(recipe: &Recipe) -> u64 {
     generator(0, "somewhere", recipe).next_u64()
 }
@@ -45,7 +45,7 @@ pub(super) fn digest(seed: u64, purpose: &str, recipe: &Recipe) -> [u8; 32] {
         .into()
 }
 
-/// An algorithm by name, because the standard generator of `rand` may change with its version.
+/// A named algorithm, because the standard generator of `rand` may change between versions.
 pub(super) fn generator(seed: u64, purpose: &str, recipe: &Recipe) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::from_seed(digest(seed, purpose, recipe))
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::{config::SourceKind, lock::lock};
 
-/// How many of the newest requests are kept.
+/// The number of newest requests that are kept.
 const KEPT: usize = 100_000;
 
 /// One request and the status of its answer.
@@ -29,7 +29,7 @@ pub struct LoggedRequest {
     pub user_agent: Option<String>,
     /// The names of all headers, lower-case, in their order. Values may be secrets.
     pub header_names: Vec<String>,
-    /// The word of the fault that struck it; `wrong-date` is left out.
+    /// The word of the fault that was applied, except `wrong-date`.
     pub fault: Option<&'static str>,
     /// Fields of a JSON request that the API's documents don't name, and forms of older documents. MoEngage ignores
     /// them without an error.

@@ -51,18 +51,18 @@ pub(super) fn query_value(query: Option<String>, name: &str) -> Option<String> {
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// An error in MoEngage's words (seed document 001, "Response Description").
+/// An error in MoEngage's form (document 001, "Response Description").
 pub(super) fn json_error(status: StatusCode, kind: &str, message: &str) -> Response {
     let error = json!({"error": {"attribute": "", "message": message, "type": kind, "request_id": ""}});
     (status, [(header::CONTENT_TYPE, "application/json")], error.to_string()).into_response()
 }
 
-/// 400 in MoEngage's words.
+/// 400 in MoEngage's form.
 pub(super) fn bad_request(message: &str) -> Response {
     json_error(StatusCode::BAD_REQUEST, "BAD REQUEST", message)
 }
 
-/// 401 as the campaign report API has it: JSON by its type, and empty.
+/// 401 of the campaign report API: an empty body of type JSON.
 pub(super) fn unauthorized() -> Response {
     (StatusCode::UNAUTHORIZED, [(header::CONTENT_TYPE, "application/json")]).into_response()
 }

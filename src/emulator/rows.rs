@@ -14,14 +14,14 @@ use super::{
 };
 
 impl Library<'_> {
-    /// An element of `executions`, as document 004 has it.
+    /// An element of `executions`, as in document 004.
     pub(super) fn execution(&self, place: CampaignAt) -> Value {
         let campaign = self.campaign(place);
         let sent_time = campaign.sent.map(|sent| text("%Y-%m-%dT%H:%M:%S%.6f", sent));
         json!({"campaign_id": campaign.id, "sent_time": sent_time, "status": campaign.status})
     }
 
-    /// An element of the answer of a search or its metadata twin.
+    /// An element of the answer of a search or of metadata.
     pub(super) fn listed(&self, place: CampaignAt, endpoint: Endpoint) -> Value {
         let mut listed = match endpoint.api {
             Api::Meta => self.metadata(place),
@@ -30,7 +30,7 @@ impl Library<'_> {
         if endpoint.version == Version::V5 {
             let campaign = self.campaign(place);
             listed["id"] = campaign.version_id().into();
-            // The other case of the same word: both are seen.
+            // The same word in another case: MoEngage sends both.
             listed["status"] = campaign.status.to_uppercase().into();
         }
         listed
@@ -119,7 +119,7 @@ impl Library<'_> {
         details
     }
 
-    /// Markup of the length that is asked for, soon repeating itself, as markup does.
+    /// Repetitive markup of the requested length.
     fn text(&self, random: u64) -> String {
         const WORDS: [&str; 8] =
             ["{{UserAttribute['First Name']}} ", "<p>", "</p>\n", "save ", "today ", "50% ", "für ", "mañana "];
@@ -131,12 +131,12 @@ impl Library<'_> {
         text
     }
 
-    /// The numbers of `window`, after the vendor's sample, with its id. `restated` is how often conversions
-    /// have come in late.
+    /// The numbers of `window`, after the vendor's sample, with its id. `restated` is the number of restatements by
+    /// late conversions.
     pub(super) fn stats(&self, place: CampaignAt, window: &StatsWindow, restated: u32) -> (String, Value) {
         let campaign = self.campaign(place);
         let (Axes { platforms, locales, variations }, leaves) = leaves(&campaign, window, restated);
-        // Of every axis the sum comes first, and then the parts, should there be any.
+        // On each axis the sum comes first, then the parts, if any.
         let parts = |names: &'static str, parts: &[&'static str]| {
             let all = std::iter::once((names, (0..parts.len()).collect::<Vec<_>>()));
             let single = parts.iter().enumerate().map(|(number, name)| (*name, vec![number]));
@@ -205,7 +205,7 @@ impl Numbers {
     }
 }
 
-/// Nothing is sent to them, so the vendor's sample has no `performance_stats` here. The misspelling is the vendor's.
+/// No messages are sent to them, so the vendor's sample has no `performance_stats` here. The misspelling is the vendor's.
 fn control_group(users: u64) -> Value {
     json!({
         "conversion_goal_stats": {"Goal 1": {"conversions": users / 20, "cvr": 0, "uplift": 0}},

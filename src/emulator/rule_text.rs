@@ -1,4 +1,4 @@
-//! Rules as text, as the command line takes them: `status=503,times=2`.
+//! Rules as text, as on the command line: `status=503,times=2`.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -77,7 +77,7 @@ impl FromStr for Rule {
     }
 }
 
-/// The words of a rule with their values, taken out one by one.
+/// The words of a rule with their values; reading one removes it.
 struct Words(BTreeMap<String, Option<String>>);
 
 impl Words {
@@ -217,7 +217,7 @@ impl Words {
         self.parsed(word, expected, |value| Some(value.to_owned()))
     }
 
-    /// The value of a detail, if that is given, as what `parse` makes of it.
+    /// The value of a detail, if that is given, as parsed by `parse`.
     fn parsed<T>(
         &mut self,
         word: &str,
@@ -230,7 +230,7 @@ impl Words {
         self.required(word, expected, parse).map(Some)
     }
 
-    /// The value of a word that can go without one.
+    /// The value of a word whose value is optional.
     fn optional<T>(
         &mut self,
         word: &str,
@@ -264,7 +264,7 @@ fn parse_cut(text: &str) -> Option<Cut> {
     }
 }
 
-/// `text`, if it can be sent as a header.
+/// `text`, if it is valid in a header.
 fn header_text(text: &str) -> Option<String> {
     text.chars().all(|c| c == ' ' || c.is_ascii_graphic()).then(|| text.to_owned())
 }

@@ -1,4 +1,4 @@
-//! The rules in force: which fault strikes a request.
+//! The rules in force: they decide which fault applies to a request.
 
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use crate::{config::SourceKind, lock::lock};
 
 /// The kind of answer that a request gets without a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gets {
+pub(super) enum AnswerKind {
     Archive,
     /// An archive from the storage, which redirects no request to itself.
     StoredArchive,
@@ -18,16 +18,16 @@ pub(super) enum Gets {
     Neither,
 }
 
-/// The rules in force, with how often each has met its requests.
+/// The rules in force, each with its number of matching requests.
 #[derive(Debug)]
 pub(super) struct Rules(Mutex<Vec<(Rule, u64)>>);
 
-/// The faults that strike one request.
+/// The faults that apply to one request.
 #[derive(Debug, Default)]
-pub(super) struct Struck {
+pub(super) struct Applied {
     /// The fault, which is never [`Fault::WrongDate`].
     pub(super) fault: Option<Fault>,
-    /// Is added to the `Date` header.
+    /// Added to the `Date` header.
     pub(super) date_offset: Option<SignedDuration>,
 }
 
@@ -44,18 +44,18 @@ impl Rules {
         lock(&self.0).clear();
     }
 
-    /// Decides and counts the faults that strike a request for the decoded `path` of `api`.
-    pub(super) fn strike(&self, path: &str, api: Option<SourceKind>, gets: Gets) -> Struck {
-        let mut struck = Struck::default();
+    /// Decides and counts the faults that apply to a request for the decoded `path` of `api`.
+    pub(super) fn apply(&self, path: &str, api: Option<SourceKind>, ordinary: AnswerKind) -> Applied {
+        let mut applied = Applied::default();
         for (rule, met) in lock(&self.0).iter_mut() {
             let taken = match rule.fault {
-                Fault::WrongDate { .. } => struck.date_offset.is_some(),
-                _ => struck.fault.is_some(),
+                Fault::WrongDate { .. } => applied.date_offset.is_some(),
+                _ => applied.fault.is_some(),
             };
             let meets = rule.path_contains.as_ref().is_none_or(|part| path.contains(part))
                 && (rule.api.is_none() || rule.api == api)
-                && rule.page.is_none_or(|page| gets == Gets::Page(page))
-                && fits(&rule.fault, gets);
+                && rule.page.is_none_or(|page| ordinary == AnswerKind::Page(page))
+                && fits(&rule.fault, ordinary);
             if taken || !meets {
                 continue;
             }
@@ -66,26 +66,26 @@ impl Rules {
                 continue;
             }
             match &rule.fault {
-                Fault::WrongDate { offset } => struck.date_offset = Some(*offset),
-                fault => struck.fault = Some(fault.clone()),
+                Fault::WrongDate { offset } => applied.date_offset = Some(*offset),
+                fault => applied.fault = Some(fault.clone()),
             }
         }
-        struck
+        applied
     }
 }
 
-/// Whether `fault` can strike a request that would be given `gets`.
-fn fits(fault: &Fault, gets: Gets) -> bool {
+/// Whether `fault` can apply to a request whose ordinary answer is `ordinary`.
+fn fits(fault: &Fault, ordinary: AnswerKind) -> bool {
     match fault {
         Fault::Truncate { .. }
         | Fault::Slow { .. }
         | Fault::Stall
         | Fault::ResetMidBody { .. }
         | Fault::BitFlip { .. }
-        | Fault::ContentEncoding(_) => gets != Gets::Neither,
-        Fault::Redirect { to: RedirectTo::Storage, .. } => gets == Gets::Archive,
-        Fault::Repeat | Fault::Shrink => matches!(gets, Gets::Page(2..)),
-        Fault::Hide { .. } | Fault::ExtraTotal { .. } | Fault::OddJson(_) => matches!(gets, Gets::Page(_)),
+        | Fault::ContentEncoding(_) => ordinary != AnswerKind::Neither,
+        Fault::Redirect { to: RedirectTo::Storage, .. } => ordinary == AnswerKind::Archive,
+        Fault::Repeat | Fault::Shrink => matches!(ordinary, AnswerKind::Page(2..)),
+        Fault::Hide { .. } | Fault::ExtraTotal { .. } | Fault::OddJson(_) => matches!(ordinary, AnswerKind::Page(_)),
         Fault::Status { .. }
         | Fault::Html
         | Fault::JsonError

@@ -38,7 +38,7 @@ impl Attribution {
         }
     }
 
-    /// Which share of all conversions these are, in percent.
+    /// The percentage of all conversions that it counts.
     pub(super) fn percent(self) -> u64 {
         match self {
             Attribution::ViewThrough => 80,
@@ -57,7 +57,7 @@ pub(super) enum Metric {
     Unique,
 }
 
-/// The statistics that a request asks for.
+/// The statistics that a request selects.
 #[derive(Debug, Clone)]
 pub(super) struct StatsWindow {
     pub(super) from: Date,
@@ -69,7 +69,7 @@ pub(super) struct StatsWindow {
     pub(super) campaign_ids: Vec<String>,
 }
 
-/// The filters of a search. An empty filter passes everything.
+/// The filters of a search. An empty filter matches every campaign.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Search {
     pub(super) channels: Vec<&'static str>,
@@ -88,6 +88,6 @@ pub(super) struct Search {
     pub(super) every_channel: bool,
     /// Lists each version of a campaign.
     pub(super) versions: bool,
-    /// A filter that nothing passes.
+    /// A filter that matches no campaign.
     pub(super) nothing: bool,
 }

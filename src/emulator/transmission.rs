@@ -17,7 +17,7 @@ use super::{
     wire::Breaker,
 };
 
-/// The most bytes that are read and sent in one piece.
+/// The largest piece that is read and sent, in bytes.
 const PIECE: u64 = 256 << 10;
 
 /// How one body is sent.
@@ -25,9 +25,9 @@ const PIECE: u64 = 256 << 10;
 pub(super) struct Transmission {
     pub(super) content_type: HeaderValue,
     pub(super) framing: Framing,
-    /// After how many bytes the body ends, and how; `None` is the ordinary end.
+    /// The number of bytes after which the body ends, and how; `None` is the ordinary end.
     pub(super) end: Option<(u64, End)>,
-    /// Which bits of which byte are inverted.
+    /// The offset of a byte, and the bits of it that are inverted.
     pub(super) flip: Option<(u64, u8)>,
     pub(super) bytes_per_second: Option<NonZeroU32>,
     pub(super) content_encoding: Option<ContentEncoding>,
@@ -58,7 +58,7 @@ pub(super) enum End {
     Reset,
 }
 
-/// The answer that carries `archive`, on the connection that `breaker` breaks.
+/// The answer with `archive` as its body, on the connection of `breaker`.
 ///
 /// # Errors
 ///

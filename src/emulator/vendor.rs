@@ -1,6 +1,6 @@
-//! The state of a running emulator: its accounts, its clock and what it remembers of earlier requests.
+//! The state of a running emulator: its accounts, its clock, and what earlier requests changed.
 //!
-//! This file must not know any API: each file above reads and changes its own part.
+//! This file must not know any API: each API reads and changes its own part.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ pub(super) struct Vendor {
     pub(super) accounts: Vec<Account>,
     pub(super) archives: Archives,
     pub(super) rules: Rules,
-    /// How many requests each published file of an account received, by app id and file name.
+    /// The number of requests for each published file, by app id and file name.
     pub(super) asked: Mutex<HashMap<(String, String), u32>>,
     /// The archives that the storage serves, by token.
     pub(super) handed_over: Mutex<HashMap<String, Recipe>>,
@@ -31,7 +31,7 @@ pub(super) struct Vendor {
     pub(super) listings: Listings,
     pub(super) log: RequestLog,
     seed: u64,
-    /// How often statistics were restated.
+    /// The number of restatements of statistics.
     restated: AtomicU32,
     clock: Clock,
 }
@@ -68,7 +68,7 @@ impl Vendor {
         Library { seed: self.seed, app_id: &account.app_id, campaigns: &account.campaigns }
     }
 
-    /// How often statistics were restated.
+    /// The number of restatements of statistics.
     pub(super) fn restated(&self) -> u32 {
         self.restated.load(Ordering::Relaxed)
     }

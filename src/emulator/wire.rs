@@ -26,7 +26,7 @@ const RESETTING: u8 = 2;
 pub(super) struct Breaker(Arc<AtomicU8>);
 
 impl Breaker {
-    /// Ends the connection in the ordinary way (FIN) once all that was written is on its way.
+    /// Closes the connection in the ordinary way (FIN) after everything that was written is sent.
     pub(super) fn close(&self) {
         self.0.store(CLOSING, Ordering::Release);
     }
@@ -57,7 +57,7 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         if self.breaker.is(RESETTING) {
-            // A socket that can't be set to reset is broken already.
+            // A socket that cannot be set to reset is broken already.
             let _ = self.stream.set_zero_linger();
         }
     }
@@ -86,8 +86,8 @@ impl AsyncWrite for Wire {
         self.stream.is_write_vectored()
     }
 
-    /// The server flushes after every step, and only when nothing is left in its buffers does the flush come here.
-    /// So this is the place to fail: exactly the bytes meant for the peer have been written.
+    /// The server flushes after every step, and the flush arrives here only when its buffers are empty. The connection
+    /// breaks here, so that exactly the intended bytes have been written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if self.breaker.is(OPEN) {

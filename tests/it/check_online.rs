@@ -18,7 +18,11 @@ async fn an_answer_that_is_no_archive_fails_the_check() {
 
     bench.fault("html");
     let checked = check_online(&bench, &[]).await.expect(1);
-    assert!(checked.stdout.contains("is no archive: neither zip, gzip nor tar: it begins with"), "{}", checked.stdout);
+    assert!(
+        checked.stdout.contains("is not an archive: neither zip, gzip nor tar: it begins with"),
+        "{}",
+        checked.stdout
+    );
 }
 
 #[tokio::test]

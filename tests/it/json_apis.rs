@@ -407,7 +407,7 @@ async fn check_asks_further_parents_when_the_first_are_refused() {
     })
     .await;
     let said = checked(&desk, 0).await;
-    assert!(said.contains("its first page came; there are 1 in all"), "{said}");
+    assert!(said.contains("first page received; 1 in total"), "{said}");
     let desk = executions(ten(), |_, _| reply(400, "")).await;
     let said = checked(&desk, 0).await;
     assert!(said.contains("warning: MoEngage refused the executions of the first 5 recurring campaigns"), "{said}");

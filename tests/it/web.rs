@@ -438,7 +438,7 @@ async fn health_asks_the_daemon_and_prints_what_is_wrong() {
     let lines = format!("listen = \"0.0.0.0:{}\"\ntoken_file = \"{}\"", free_port(), token.display());
     bench.write_config(&with_web(&bench, &lines));
     let dead = bench.run(&["health", "--json"]).await.expect(1).json();
-    assert!(dead["checks"][0]["message"].as_str().unwrap().contains("does the daemon run?"), "{dead}");
+    assert!(dead["checks"][0]["message"].as_str().unwrap().contains("is the daemon running?"), "{dead}");
 
     let served = Served::with(&bench, &lines).await;
     let alive = bench.run(&["health", "--json"]).await.expect(0).json();
