@@ -86,7 +86,7 @@ async fn killed_at_each_change_of_a_bucket_it_harms_nothing_and_leaves_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_again_and_again_over_s3_it_leaves_no_wrong_object_and_no_parts() {
+async fn killed_repeatedly_over_s3_it_leaves_no_wrong_object_and_no_parts() {
     let server = Server::start(false).await;
     let campaigns = Campaigns { count: 10, delivery_types: vec![DeliveryType::EventTriggered], ..Campaigns::default() };
     let series = [Series::campaign("Report test", 1).bytes(LARGE), Series::dump(4)];
@@ -129,7 +129,7 @@ async fn killed_again_and_again_over_s3_it_leaves_no_wrong_object_and_no_parts()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_are_on_no_page_in_no_metric_and_in_no_log_over_s3() {
+async fn credentials_are_in_no_page_metric_or_log_over_s3() {
     let server = Server::start(false).await;
     let bench = Bench::on_s3(&server, &[Series::campaign("Report test", 1).bytes(LARGE), Series::dump(2)]).await;
     bench.write_config(&bench.config().replace("listen = \"\"", "listen = \"127.0.0.1:0\""));

@@ -33,7 +33,7 @@ async fn a_proxy_of_the_environment_is_not_used_for_loopback_addresses() {
 }
 
 #[tokio::test]
-async fn values_that_are_valid_but_look_like_mistakes_are_warned_of() {
+async fn valid_values_that_look_like_mistakes_are_warnings() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let key = bench.path("secret-key");
     fs::write(&key, format!("\"{}\"\n", fs::read_to_string(&key).unwrap())).unwrap();

@@ -46,7 +46,7 @@ fn listing(bench: &Bench) -> Vec<(std::path::PathBuf, u64)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_names_every_field_and_leaves_null_what_is_not_known() {
+async fn status_has_every_field_and_null_for_unknown_values() {
     let bench = Bench::new(&[Series::campaign("Report test", 2), Series::dump(1)]).await;
     bench.fault("not-yet,path=dailyCampaignReportDump");
     bench.sync(1).await;
@@ -145,7 +145,7 @@ async fn status_check_fails_for_what_is_lost_and_not_for_what_is_absent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_or_ambiguous_report_is_refused_with_the_names_that_are_meant() {
+async fn an_unknown_or_ambiguous_report_is_refused_with_suggestions() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let report = bench.report(&bench.series[0]).replace("\"acme\"", "\"other\"");
     let workspace = "\n[[workspaces]]\nname = \"other\"\napp_id = \"OTHER\"\ndata_center = \"01\"\ntimezone = \"UTC\"\n\
@@ -189,7 +189,7 @@ async fn check_refuses_a_ledger_that_run_cannot_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_is_not_understood_is_refused() {
+async fn an_unknown_command_is_refused() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     for arguments in [&["synch"] as &[&str], &["sync", "--all"], &["backfill", "--report", "report-test"], &[]] {
         bench.run(arguments).await.expect(2);
@@ -251,7 +251,7 @@ async fn a_backfill_past_the_retention_is_refused_unless_asked_anyway() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_without_expiry_is_backfilled_however_long_ago() {
+async fn a_source_without_expiry_is_backfilled_at_any_age() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let date = bench.newest.checked_sub(400.days()).unwrap().to_string();
     let backfill = ["backfill", "--report", "dump", "--from", &date, "--to", &date, "--json"];
@@ -290,7 +290,7 @@ async fn explain_shows_names_and_what_a_clock_change_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_tells_a_partitions_history() {
+async fn explain_shows_the_history_of_a_partition() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     bench.fault("status=503,times=1");
     bench.sync(0).await;
@@ -305,7 +305,7 @@ async fn explain_tells_a_partitions_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plan_says_what_and_why_and_touches_nothing() {
+async fn plan_shows_what_and_why_and_changes_nothing() {
     let bench = Bench::new(&[Series::campaign("Report test", 3)]).await;
     let before = listing(&bench);
     let plan = bench.run(&["plan", "--json"]).await.expect(0).partitions();
@@ -327,7 +327,7 @@ async fn plan_says_what_and_why_and_touches_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_that_do_not_speak_to_the_vendor_work_without_the_keys() {
+async fn commands_that_do_not_contact_moengage_work_without_the_keys() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     bench.sync(0).await;
     fs::remove_file(bench.path("secret-key")).unwrap();
@@ -447,13 +447,13 @@ async fn a_deleted_manifest_is_found_and_written_again_without_a_download() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_of_garbage_is_found_and_written_again_without_a_download() {
+async fn an_invalid_manifest_is_found_and_written_again_without_a_download() {
     let bench = harmed(|bench, key| fs::write(bench.object(&manifest_key(key)), "{]").unwrap()).await;
     is_found_and_repaired(&bench, "manifest", 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn altered_bytes_are_kept_though_the_vendor_does_not_serve_the_report_again() {
+async fn altered_bytes_are_kept_even_if_the_report_cannot_be_fetched_again() {
     let bench = harmed(|bench, key| fs::write(bench.object(key), "altered").unwrap()).await;
     let (series, date) = bench.due()[0];
     bench.fault("not-yet");
@@ -466,7 +466,7 @@ async fn altered_bytes_are_kept_though_the_vendor_does_not_serve_the_report_agai
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_past_its_expiry_is_not_touched_by_a_repair() {
+async fn a_repair_leaves_expired_partitions_unchanged() {
     // A year ago for the binary.
     let bench = Bench::at("2025-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     bench.write_config(&bench.config().replace("every = \"day\"", &format!("once = \"{}\"", bench.newest)));
@@ -492,7 +492,7 @@ async fn what_is_past_its_expiry_is_not_touched_by_a_repair() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_is_shown_to_a_user_who_may_only_read_beside_a_daemon_and_without() {
+async fn status_works_for_a_read_only_user_with_and_without_a_daemon() {
     let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
     bench.sync(0).await;
     let binary = bench.path("moesync");
@@ -523,7 +523,7 @@ async fn status_is_shown_to_a_user_who_may_only_read_beside_a_daemon_and_without
 }
 
 #[tokio::test]
-async fn the_demo_lands_seven_dates_of_each_daily_report_at_any_hour() {
+async fn the_demo_stores_seven_dates_of_each_daily_report_at_any_hour() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_moesync"));
     command.args(["demo", "--json"]).current_dir(folder.path()).kill_on_drop(true);

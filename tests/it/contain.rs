@@ -127,7 +127,7 @@ async fn the_daemon_tries_each_report_of_a_hung_destination_before_it_retries_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_hangs_ends_its_own_attempts_alone() {
+async fn a_hung_disk_fails_its_own_attempts_only() {
     let found = Command::new("strace").arg("-V").output().await;
     assert!(found.is_ok_and(|output| output.status.success()), "strace is missing: apt-get install strace");
     let bench = Bench::new(&series(5)).await;
@@ -169,7 +169,7 @@ async fn a_vendor_that_stalls_beyond_the_deadline_is_unavailable_and_was_seen() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn six_hundred_downloads_at_once_all_end() {
+async fn six_hundred_concurrent_downloads_all_end() {
     let bench = Bench::new(&[Series::dump(600).bytes(200_000)]).await;
     let limits = "[limits]\nconcurrency = 600\nconcurrency_per_workspace = 600\nconcurrency_per_destination = 600\n\n";
     bench.write_config(&(limits.to_owned() + &bench.config()));
@@ -212,7 +212,7 @@ async fn assert_healed(bench: &Bench, ctx: &Context) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_replaced_heals_within_the_request_of_an_archive() {
+async fn a_replaced_key_is_used_within_the_same_request_of_an_archive() {
     let bench = Bench::at(NOW, &series(5)).await;
     // What is known is refused by now, as after a rotation at MoEngage.
     write_key(&bench, "the-key-of-before");
@@ -224,7 +224,7 @@ async fn a_key_that_is_replaced_heals_within_the_request_of_an_archive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_replaced_heals_within_the_request_of_a_page() {
+async fn a_replaced_key_is_used_within_the_same_request_of_a_page() {
     let bench = Bench::of_campaigns(NOW, Campaigns { count: 20, ..Campaigns::default() }).await;
     let report = format!(
         "\n[[reports]]\nworkspace = \"acme\"\nsource = \"campaigns\"\ndestination = \"disk\"\n\
@@ -240,7 +240,7 @@ async fn a_key_that_is_replaced_heals_within_the_request_of_a_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_file_that_is_away_for_a_moment_is_no_refusal() {
+async fn a_key_file_that_is_briefly_missing_is_not_a_refusal() {
     for (broken, says) in [(None, "No such file"), (Some(""), "is empty")] {
         let bench = Bench::at(NOW, &series(5)).await;
         write_key(&bench, "the-key-of-before");
@@ -354,17 +354,17 @@ async fn assert_survives(victim: &'static str, provoke: impl AsyncFn(&str)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_in_the_loop_is_an_alarm_and_the_loop_goes_on() {
+async fn a_panic_in_the_loop_is_an_alarm_and_the_loop_continues() {
     assert_survives("sync::pass::turn", async |_| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_in_the_dispatcher_is_an_alarm_and_alarms_go_on() {
+async fn a_panic_in_the_dispatcher_is_an_alarm_and_the_dispatcher_continues() {
     assert_survives("dispatch::continuously", async |_| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_in_the_page_is_an_alarm_and_the_page_goes_on() {
+async fn a_panic_in_the_page_is_an_alarm_and_the_page_continues() {
     assert_survives("web::overview", async |url| {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         client.get(format!("{url}/")).send().await.unwrap_err();

@@ -42,7 +42,7 @@ async fn sync_status_and_backfill_work_beside_it_and_nothing_is_downloaded_twice
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_that_can_end_in_time_is_stored_before_it_stops() {
+async fn a_download_that_ends_within_the_grace_period_is_stored() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     bench.fault("slow=4000");
     let daemon = Daemon::start(&bench).await;
@@ -54,7 +54,7 @@ async fn a_download_that_can_end_in_time_is_stored_before_it_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_that_never_ends_does_not_keep_it_beyond_its_grace_and_leaves_nothing() {
+async fn a_download_that_never_ends_is_aborted_after_the_grace_period() {
     // It would take ten minutes, at a rate that is no reason to give up.
     let bench = Bench::new(&[Series::campaign("Report test", 1).bytes(1_200_000)]).await;
     bench.fault("slow=2000,times=1");
@@ -95,7 +95,7 @@ async fn a_wrong_new_configuration_leaves_the_old_one_in_force_and_a_good_one_ap
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removed_report_stays_in_the_ledger_unconfigured_and_the_reload_says_how_many() {
+async fn a_removed_report_stays_unconfigured_and_the_reload_logs_the_number() {
     let both = [Series::campaign("Report test", 2), Series::dump(3)];
     let bench = Bench::new(&both).await;
     bench.fault("not-yet,path=dailyCampaignReportDump");
@@ -121,7 +121,7 @@ async fn a_removed_report_stays_in_the_ledger_unconfigured_and_the_reload_says_h
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_deleted_under_it_is_noticed_and_rebuilt_without_a_download() {
+async fn a_ledger_deleted_while_it_runs_is_rebuilt_without_a_download() {
     let bench = Bench::new(&[Series::campaign("Report test", 3), Series::dump(3)]).await;
     let daemon = Daemon::start(&bench).await;
     assert!(wait_until(async || all_stored(&bench).await).await);
@@ -139,7 +139,7 @@ async fn a_ledger_deleted_under_it_is_noticed_and_rebuilt_without_a_download() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_that_refuses_for_a_moment_after_it_runs_does_not_end_it() {
+async fn a_ledger_that_briefly_fails_does_not_end_the_daemon() {
     let bench = Bench::new(&[Series::dump(2)]).await;
     bench.sync(0).await;
     // Everything is to be learned from the manifests, and nothing can be written.
@@ -155,7 +155,7 @@ async fn a_ledger_that_refuses_for_a_moment_after_it_runs_does_not_end_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_key_is_probed_once_an_hour_and_heals_by_itself_when_its_file_is_mended() {
+async fn a_wrong_key_is_probed_hourly_until_its_file_is_corrected() {
     let series: Vec<_> = (0..100).map(|number| Series::campaign(&format!("Report {number}"), 5).bytes(500)).collect();
     let bench = Bench::at("2026-11-21T12:00:00Z", &series).await;
     bench.clock.stand_still();

@@ -95,7 +95,7 @@ fn analyze(unit: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn systemd_accepts_the_units_without_a_word() {
+fn systemd_accepts_the_units_without_warnings() {
     for unit in [DAEMON, PASS] {
         assert_eq!(analyze(unit, &["verify"]), "", "{unit}");
     }
@@ -197,7 +197,7 @@ fn token_file(config: &str) -> PathBuf {
 }
 
 #[test]
-fn everything_that_is_written_has_a_place_that_may_be_written_to() {
+fn everything_that_is_written_is_on_a_writable_mount() {
     let state = Path::new("/var/lib").join(&unit("StateDirectory")[0]);
     let volumes = compose()["services"]["moesync"]["volumes"].clone();
     assert!(volumes.as_array().unwrap().contains(&Value::from(format!("state:{}", state.display()))), "{volumes}");
@@ -236,7 +236,7 @@ fn the_container_has_no_capabilities_and_a_root_that_is_read_only() {
 }
 
 #[test]
-fn everything_that_compose_mounts_from_here_is_here() {
+fn the_files_that_compose_mounts_exist() {
     let services = compose()["services"].clone();
     let mut seen = 0;
     for (name, service) in services.as_object().unwrap() {
@@ -253,7 +253,7 @@ fn everything_that_compose_mounts_from_here_is_here() {
 }
 
 #[test]
-fn those_who_ask_for_health_and_metrics_are_let_in() {
+fn health_checks_and_scrapes_are_admitted() {
     let web = config::load(&root().join("deploy/compose.toml"), []).unwrap().web;
     let prometheus = yaml("deploy/prometheus/prometheus.yaml").remove(0);
     let job = &prometheus["scrape_configs"][0];
@@ -349,7 +349,7 @@ fn every_pod_passes_the_pod_security_profile_restricted() {
 }
 
 #[test]
-fn one_daemon_at_a_time_has_the_volume() {
+fn the_volume_has_one_daemon_at_a_time() {
     let deployment = yaml("deploy/kubernetes/daemon/deployment.yaml").remove(0);
     assert_eq!(deployment["spec"]["replicas"], 1);
     assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
@@ -366,7 +366,7 @@ fn one_daemon_at_a_time_has_the_volume() {
 }
 
 #[test]
-fn the_containers_are_told_what_moesync_understands() {
+fn the_arguments_of_the_containers_are_valid() {
     use clap::Parser as _;
     let words = |value: &Value| {
         value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -399,7 +399,7 @@ fn every_kustomization_names_files_that_exist() {
 }
 
 #[test]
-fn the_image_holds_no_shell_and_runs_as_nobody_in_particular() {
+fn the_image_has_no_shell_and_runs_as_any_user() {
     let text = read("Dockerfile");
     let (build, image) = text.rsplit_once("\nFROM ").unwrap();
     let image: Vec<_> = image.lines().collect();

@@ -86,7 +86,7 @@ fn is_forced(calls: &[Call], path: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_are_forced_to_disk_before_their_name_and_names_before_the_record() {
+async fn bytes_are_synced_before_their_name_and_names_before_the_record() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     let (key, folder) = (series.key(date), format!("reports/acme/report-test/date={date}"));
@@ -123,7 +123,7 @@ async fn bytes_are_forced_to_disk_before_their_name_and_names_before_the_record(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_object_that_appears_during_a_download_is_forced_to_disk() {
+async fn the_same_object_that_appears_during_a_download_is_synced() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     let (key, truth) = (series.key(date), bench.truth(series, date).await);
@@ -195,7 +195,7 @@ async fn unready(daemon: &Daemon) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_whose_destination_is_full_alerts_is_not_ready_and_resumes() {
+async fn a_daemon_with_a_full_destination_alerts_is_not_ready_and_resumes() {
     let disk = SmallDisk::mount();
     let mut bench = Bench::new(&[Series::campaign("Report test", 2).bytes(100_000)]).await;
     bench.store_in(&disk.path().join("reports"));

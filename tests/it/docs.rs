@@ -33,7 +33,7 @@ fn published(command: &str) -> Value {
 }
 
 #[test]
-fn the_published_schemas_are_those_of_the_types_that_commands_print() {
+fn the_published_schemas_are_those_of_the_printed_types() {
     let schemas = [
         ("backfill", schema_of::<Partitions>()),
         ("backfill-dry-run", schema_of::<BackfillPreview>()),
@@ -76,7 +76,7 @@ fn printed(folder: &TempDir, arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn what_commands_print_is_as_their_schemas_say() {
+fn the_output_of_commands_matches_its_schema() {
     let folder = tempfile::tempdir().unwrap();
     let demo = printed(&folder, &["demo"]);
     // Which dates have come depends on the hour.
@@ -196,7 +196,7 @@ fn kind(value: &Value) -> String {
 }
 
 #[test]
-fn the_configuration_reference_is_made_of_the_schema() {
+fn the_configuration_reference_is_generated_from_the_schema() {
     let path = root().join("docs/configuration.md");
     if std::env::var_os("UPDATE_SCHEMAS").is_some() {
         fs::write(&path, configuration_reference()).unwrap();
@@ -217,7 +217,7 @@ fn the_configuration_in_the_documents_is_accepted() {
 }
 
 #[test]
-fn every_command_line_in_the_documents_is_understood() {
+fn every_command_line_in_the_documents_parses() {
     let documents = ["README.md", "docs/operations.md", "docs/troubleshooting.md"];
     let lines: Vec<_> = documents
         .iter()
@@ -236,7 +236,7 @@ fn every_command_line_in_the_documents_is_understood() {
 }
 
 #[test]
-fn every_link_between_documents_leads_somewhere() {
+fn every_link_between_documents_has_a_target() {
     let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
     let pages = pages.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".md"));
     let pages = pages.map(|name| format!("docs/{name}"));
@@ -255,7 +255,7 @@ fn every_link_between_documents_leads_somewhere() {
 }
 
 #[test]
-fn every_alarm_is_explained_in_the_operations_page_and_nothing_else_is() {
+fn the_operations_page_explains_exactly_the_existing_alarms() {
     let text = read("docs/operations.md");
     let section = text.split("\n## Alarms\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let explained: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
@@ -263,7 +263,7 @@ fn every_alarm_is_explained_in_the_operations_page_and_nothing_else_is() {
 }
 
 #[test]
-fn the_events_shown_in_the_operations_page_are_as_their_schema_says() {
+fn the_events_in_the_operations_page_match_their_schema() {
     let examples = blocks("docs/operations.md", "json");
     assert_eq!(examples.len(), 2);
     let validator = jsonschema::options().should_validate_formats(true).build(&published("event")).unwrap();

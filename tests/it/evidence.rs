@@ -58,7 +58,7 @@ async fn vendor_of(bench: &Bench, body: Bytes) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unverifiable_bytes_are_kept_at_first_sight_only_in_the_last_24_hours() {
+async fn unverifiable_bytes_are_kept_immediately_only_in_the_last_24_hours() {
     for (left, kept) in [(30, 0), (18, 1)] {
         let bench = with_left(SignedDuration::from_hours(left)).await;
         let (series, date) = bench.due()[0];
@@ -122,7 +122,7 @@ fn zip(entries: &[(&str, &[u8])]) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_lead_elsewhere_are_warnings_in_the_manifest_and_no_paths() {
+async fn names_that_leave_their_folder_are_warnings_in_the_manifest() {
     let bench = Bench::at(NOW, &[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     let archive = zip(&[("../x", b"1"), ("/etc/x", b"1"), ("a.csv", b"1"), ("?.csv", b"1")]);
@@ -147,7 +147,7 @@ async fn names_that_lead_elsewhere_are_warnings_in_the_manifest_and_no_paths() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_zip_bomb_goes_to_quarantine_whole_in_flat_memory() {
+async fn a_zip_bomb_is_quarantined_whole_within_bounded_memory() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let bomb = zip(&[("report.csv", &vec![0; 512 * 1024 * 1024])]);
     vendor_of(&bench, bomb.clone()).await;

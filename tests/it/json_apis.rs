@@ -256,7 +256,7 @@ async fn an_empty_page_that_fills_on_the_second_reading_leaves_no_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_total_of_statistics_that_promises_more_than_comes_is_a_warning() {
+async fn a_total_of_statistics_above_what_is_listed_is_a_warning() {
     let desk = Desk::new(STATS, |asked| {
         let (from, to) = ((asked.page() - 1) * 10, (asked.page() * 10).min(25));
         let data: serde_json::Map<_, _> =
@@ -284,7 +284,7 @@ async fn statistics(total: u64, beside: &'static str) -> Desk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_total_of_statistics_that_is_too_small_or_counts_one_page_ends_nothing() {
+async fn a_too_small_total_of_statistics_does_not_end_the_listing() {
     for total in [10, 20] {
         let desk = statistics(total, "").await;
         desk.store().await;
@@ -297,7 +297,7 @@ async fn a_total_of_statistics_that_is_too_small_or_counts_one_page_ends_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_number_of_pages_that_never_comes_is_a_warning() {
+async fn a_number_of_pages_above_what_is_listed_is_a_warning() {
     let desk = statistics(0, "pages").await;
     desk.store().await;
     assert_eq!(desk.lines().len(), 25);
@@ -305,7 +305,7 @@ async fn a_number_of_pages_that_never_comes_is_a_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_after_all_that_is_counted_may_be_refused_or_fail() {
+async fn a_page_after_the_counted_total_may_be_refused_or_fail() {
     for (status, warnings) in [(400, 0), (404, 0), (500, 1)] {
         let desk = Desk::new(STATS, move |asked| match asked.page() {
             1 | 2 => {
@@ -435,7 +435,7 @@ async fn executions_are_asked_of_recurring_email_and_push_campaigns_in_any_spell
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_executions_that_say_the_same_are_two_lines() {
+async fn two_equal_executions_are_two_lines() {
     let execution = json!({ "campaign_id": "x", "sent_time": null, "status": "Scheduled" });
     let desk = executions(vec![("p", "EMAIL", "PERIODIC")], move |_, _| {
         ok(&json!({ "executions": [execution, execution], "total_instances": 2 }))
@@ -446,7 +446,7 @@ async fn two_executions_that_say_the_same_are_two_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_total_of_executions_that_counts_one_page_or_what_is_not_listed_ends_nothing() {
+async fn a_wrong_total_of_executions_does_not_end_the_listing() {
     let execution = |number: u64| json!({ "campaign_id": format!("x{number}"), "sent_time": NOW });
     for total_of in [|items: usize| items, |_| 23] {
         let desk = executions(vec![("p", "EMAIL", "PERIODIC")], move |_, page| {
@@ -492,7 +492,7 @@ async fn listing(body: &'static [u8]) -> Desk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_json_does_not_allow_is_repaired_and_counted_with_its_place() {
+async fn invalid_json_is_repaired_and_counted_with_its_position() {
     let desk = listing(
         b"[{\"campaign_id\":\"a\",\"ctr\":1.10},\n{\"campaign_id\":\"b\",\"ctr\":NaN,\"d\":-Infinity,\"name\":\"caf\xe9\ta\"}]",
     )
@@ -531,7 +531,7 @@ async fn oddities_of_statistics_and_executions_are_repaired_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_json_allows_is_kept_byte_for_byte() {
+async fn valid_json_is_kept_byte_for_byte() {
     let records = [
         r#"{"campaign_id":"a","n":1e400,"big":123456789012345678901234567890,"zero":-0,"d":1,"d":2}"#,
         r#"{"campaign_id":"b\ud800","\udfff":"\ud83d"}"#,
@@ -558,7 +558,7 @@ async fn a_page_in_gzip_is_inflated_and_a_bomb_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_cannot_be_read_is_placed_and_kept_under_quarantine() {
+async fn an_unreadable_page_is_located_and_quarantined() {
     let page = b"[{\"campaign_id\":\"a\"},\n{\"campaign_id\":]";
     let desk = listing(page).await;
     let message = desk.miss(Outcome::Corrupt).await;
@@ -581,7 +581,7 @@ async fn a_page_that_echoes_the_api_key_is_kept_without_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_what_does_not_expire_is_kept_once_it_came_twice_alike() {
+async fn an_unreadable_page_without_expiry_is_kept_once_it_came_twice() {
     let desk = Desk::new(STATS, |_| reply(200, "{\"data\": {\"a\": NaNcy}}")).await;
     desk.miss(Outcome::Corrupt).await;
     // The quick tries of one pass are attempts of their own.
@@ -593,7 +593,7 @@ async fn a_page_of_what_does_not_expire_is_kept_once_it_came_twice_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_without_an_id_is_corrupt_with_its_place_and_never_its_own_id() {
+async fn a_record_without_an_id_is_corrupt_with_its_position() {
     let secretive = "very-long-".repeat(30);
     let page = format!("[{{\"campaign_id\": \"a\"}}, {{\"campaign_identifier\": \"{secretive}\"}}]").leak();
     let desk = listing(page.as_bytes()).await;
@@ -637,7 +637,7 @@ const FILTERS: &str = "delivery_type = [\"PERIODIC\"]\nstatus = [\"Active\"]\n\
                        created_date = { from_date = \"2026-01-31\", to_date = \"2026-02-28\" }\ninclude_child_campaigns = true";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn v1_is_asked_in_its_own_words() {
+async fn requests_to_v1_have_the_fields_of_v1() {
     for (spelling, source, path) in [
         ("include_archive_campaigns", "campaigns", "/core-services/v1/campaigns/search"),
         ("include_archived_campaigns", "campaign_meta", "/core-services/v1/campaigns/meta"),
@@ -666,7 +666,7 @@ async fn v1_is_asked_in_its_own_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn v5_is_asked_in_its_own_words_with_a_fresh_idempotency_key_each_time() {
+async fn requests_to_v5_have_its_fields_and_a_new_idempotency_key_each() {
     for (source, path) in [("campaigns", "/v5/campaigns/search"), ("campaign_meta", "/v5/campaigns/meta")] {
         let troubles = Mutex::new(2);
         let desk = Desk::new(&format!("\"{source}\"\napi = \"v5\"\n{FILTERS}"), move |asked| {
@@ -815,7 +815,7 @@ async fn a_429_in_mid_listing_waits_for_the_end_of_the_window_that_it_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_name_the_firewall_and_the_scopes_and_show_what_came() {
+async fn refusals_name_the_firewall_and_the_scopes_and_quote_the_answer() {
     let firewall = r#"{"error": "IP Validation Required", "message": "IP Validation Failed for 192.0.2.1"}"#;
     let page = "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head></html>";
     let stats = r#"{"title": "Forbidden Request", "description": null, "code": "kmqLuuHM"}"#;

@@ -47,7 +47,7 @@ fn requests_for(bench: &Bench, text: &str) -> usize {
 const NOW: &str = "2026-11-21T12:00:00Z";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_away_at_the_start_of_a_new_ledger_leaves_no_gap_of_dumps() {
+async fn a_destination_down_at_the_start_of_a_new_ledger_leaves_no_gap_of_dumps() {
     let bench = Bench::at(NOW, &[Series::dump(1)]).await;
     bench.write_config(&without_start(&bench));
     survives_a_first_start_without_destination(&bench).await;
@@ -57,7 +57,7 @@ async fn a_destination_away_at_the_start_of_a_new_ledger_leaves_no_gap_of_dumps(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_away_at_the_start_of_a_new_ledger_leaves_no_gap_of_statistics() {
+async fn a_destination_down_at_the_start_of_a_ledger_leaves_no_gap_of_statistics() {
     let bench = Bench::of_campaigns(NOW, Campaigns { count: 3, ..Campaigns::default() }).await;
     let statistics = format!(
         "\n[[reports]]\nworkspace = \"acme\"\nsource = \"campaign_stats\"\ndestination = \"disk\"\nmetric_type = \"TOTAL\"\n\
@@ -96,7 +96,7 @@ async fn survives_a_first_start_without_destination(bench: &Bench) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_expired_while_nothing_ran_is_lost_though_planned_before_recovery() {
+async fn partitions_that_expired_in_downtime_are_lost_also_if_planned_before_recovery() {
     // As the daemon does: its loop plans, and works, while the recovery reads.
     let planned_only = Selection { partitions: Some(HashSet::new()), ..Selection::default() };
     for before in [Selection::default(), planned_only] {
@@ -142,7 +142,7 @@ async fn the_daemon_recovers_from_a_destination_as_soon_as_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_hangs_keeps_neither_downloads_nor_recovery_of_others_waiting() {
+async fn a_hung_destination_delays_no_download_or_recovery_of_others() {
     let bench = Bench::new(&[Series::dump(5), Series::campaign("Report test", 3)]).await;
     bench.run(&["sync", "--report", "dump"]).await.expect(0);
     lose_ledger(&bench);
@@ -176,7 +176,7 @@ async fn a_destination_that_hangs_keeps_neither_downloads_nor_recovery_of_others
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_cannot_be_read_is_a_warning_and_all_others_are_learned() {
+async fn an_unreadable_object_is_a_warning_and_all_others_are_adopted() {
     let bench = Bench::new(&[Series::dump(5)]).await;
     bench.sync(0).await;
     bench.write_config(&without_start(&bench));
@@ -200,7 +200,7 @@ async fn an_object_that_cannot_be_read_is_a_warning_and_all_others_are_learned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sighup_reaches_a_daemon_that_waits_for_its_ledgers_place() {
+async fn a_daemon_that_waits_for_its_ledger_reloads_on_sighup() {
     let both = [Series::dump(2), Series::campaign("Report test", 2)];
     let bench = Bench::new(&both).await;
     let whole = bench.config();
@@ -224,7 +224,7 @@ async fn a_sighup_reaches_a_daemon_that_waits_for_its_ledgers_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_refuses_a_ledger_that_run_refuses_with_the_same_words() {
+async fn check_and_run_refuse_a_ledger_with_the_same_message() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let sqlite = format!("sqlite://{}", bench.ledger().display());
     for url in ["postgres://db.example/moesync".to_owned(), format!("sqlite://{}", bench.folder.path().display())] {

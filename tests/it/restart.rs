@@ -25,7 +25,7 @@ async fn attempts(bench: &Bench, ledger: &str) -> Vec<RecordedAttempt> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asleep_6_days_23_hours_all_is_stored_in_time_the_nearest_to_expiry_first() {
+async fn after_6_days_23_hours_asleep_all_is_stored_nearest_to_expiry_first() {
     let campaigns = Campaigns { count: 5, delivery_types: vec![DeliveryType::EventTriggered], ..Campaigns::default() };
     let series = [Series::dump(1), Series::campaign("Report test", 1)];
     let bench = Bench::at_with_campaigns(NOW, &series, campaigns).await;
@@ -72,7 +72,7 @@ async fn asleep_6_days_23_hours_all_is_stored_in_time_the_nearest_to_expiry_firs
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renamed_report_keeps_what_it_has_stored_and_goes_on_under_its_new_name() {
+async fn a_renamed_report_keeps_its_objects_and_continues_under_the_new_name() {
     let old = Series::campaign("Report test", 2);
     let new = Series { id: old.id.clone(), ..Series::campaign("Renamed", 2) };
     let bench = Bench::at(NOW, &[old.clone(), new.clone()]).await;
@@ -110,7 +110,7 @@ async fn a_renamed_report_keeps_what_it_has_stored_and_goes_on_under_its_new_nam
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_under_way_at_a_reload_ends_where_it_was_going() {
+async fn a_download_in_progress_at_a_reload_ends_at_its_old_destination() {
     let both = [Series::campaign("Report test", 1), Series::dump(1)];
     let bench = Bench::new(&both).await;
     let whole = bench.config();
@@ -136,7 +136,7 @@ async fn a_download_under_way_at_a_reload_ends_where_it_was_going() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_that_backs_off_goes_on_backing_off_after_a_restart() {
+async fn backoff_continues_after_a_restart() {
     let both = [Series::campaign("Report test", 1), Series::dump(1)];
     let bench = Bench::new(&both).await;
     bench.write_config(&bench.config().replace(&bench.report(&both[1]), ""));
@@ -164,7 +164,7 @@ fn holders(bench: &Bench) -> Vec<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_wakes_after_its_claim_has_passed_on_records_nothing() {
+async fn a_process_that_wakes_after_it_lost_its_claim_records_nothing() {
     let bench = Bench::new(&[Series::campaign("Report test", 1).bytes(1_000_000)]).await;
     bench.fault("slow=500000,times=1");
     let late = Daemon::spawn(bench.command(&["-vv", "sync"]));
@@ -189,7 +189,7 @@ async fn a_process_that_wakes_after_its_claim_has_passed_on_records_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_under_way_for_another_ledger_is_left_alone() {
+async fn an_upload_of_another_ledger_in_progress_is_not_swept() {
     let bench = Bench::new(&[Series::campaign("Report test", 1).bytes(1_000_000)]).await;
     bench.fault("slow=400000,times=1");
     let other = |mut command: Command| {

@@ -106,7 +106,7 @@ fn requests(bench: &Bench, api: SourceKind) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_campaigns_are_a_thousand_lines_in_as_few_requests_as_prove_it() {
+async fn a_thousand_campaigns_are_a_thousand_lines_in_the_fewest_requests() {
     let bench = bench(evergreen(1000), &["\"campaigns\"", "\"campaign_stats\""]).await;
     store(&bench).await;
     // 67 pages, two empty ones that end them, and the last once more, in case that campaigns have gone meanwhile. Of the
@@ -128,7 +128,7 @@ async fn a_thousand_campaigns_are_a_thousand_lines_in_as_few_requests_as_prove_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_reports_of_a_workspace_and_a_restart_keep_the_vendors_rate_together() {
+async fn the_rate_limit_holds_over_all_reports_of_a_workspace_and_a_restart() {
     let reports: Vec<_> = (1..=3).map(|number| format!("\"campaign_stats\"\nid = \"stats-{number}\"")).collect();
     let reports: Vec<_> = reports.iter().map(String::as_str).collect();
     let bench = bench(evergreen(500), &reports[..2]).await;
@@ -144,7 +144,7 @@ async fn all_reports_of_a_workspace_and_a_restart_keep_the_vendors_rate_together
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_500_a_429_and_a_campaign_on_two_pages_change_no_byte() {
+async fn a_500_a_429_and_a_repeated_campaign_change_no_byte() {
     let reports = ["\"campaigns\"", "\"campaign_stats\""];
     let calm = bench(evergreen(1000), &reports).await;
     store(&calm).await;
@@ -174,7 +174,7 @@ async fn a_listing_that_shrinks_while_it_is_read_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listing_that_never_stands_still_says_what_kept_it_from_being_whole() {
+async fn a_listing_that_keeps_changing_fails_with_the_reason() {
     let bench = bench(evergreen(31), &["\"campaign_stats\""]).await;
     bench.fault("shrink,api=campaign_stats,page=3");
     let summary = pass(&bench).await;
@@ -255,7 +255,7 @@ async fn statistics_of_named_campaigns_are_asked_for_in_tens_with_one_window() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_fails_for_good_leaves_nothing_and_the_next_attempt_begins_anew() {
+async fn a_page_that_keeps_failing_leaves_nothing_and_the_next_attempt_restarts() {
     let bench = bench(evergreen(40), &["\"campaigns\""]).await;
     bench.fault("status=500,api=campaigns,page=2");
     let summary = pass(&bench).await;
@@ -267,7 +267,7 @@ async fn a_page_that_fails_for_good_leaves_nothing_and_the_next_attempt_begins_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn something_else_than_a_page_is_corrupt_and_a_refused_request_is_rejected() {
+async fn an_answer_that_is_no_page_is_corrupt_and_a_refusal_is_rejected() {
     for (fault, outcome) in [
         ("html", Outcome::Corrupt),
         ("empty", Outcome::Corrupt),
@@ -286,7 +286,7 @@ async fn something_else_than_a_page_is_corrupt_and_a_refused_request_is_rejected
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feature_that_is_off_is_named_and_holds_nothing_else_back() {
+async fn a_disabled_feature_is_named_and_delays_nothing_else() {
     let bench = bench(evergreen(5), &["\"campaign_stats\"", "\"campaigns\""]).await;
     bench.fault("status=403,api=campaign_stats");
     let summary = pass(&bench).await;
@@ -350,7 +350,7 @@ async fn nothing_is_final_while_the_vendors_clock_is_two_days_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listing_in_hand_is_kept_whatever_one_date_says_and_the_clocks_are_an_alarm() {
+async fn a_complete_listing_is_kept_despite_one_odd_date_which_is_an_alarm() {
     let bench = bench(evergreen(5), &["\"campaigns\""]).await;
     bench.fault("wrong-date=10d");
     let ctx = bench.context().await;
@@ -423,7 +423,7 @@ async fn statistics_whose_replacement_was_interrupted_are_fetched_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_api_key_keeps_no_archive_from_commands_that_are_repeated() {
+async fn a_refused_api_key_delays_no_archive_of_repeated_commands() {
     let bench = Bench::at(NOW, &[Series::campaign("Report test", 1)]).await;
     fs::write(bench.path("api-key"), "not-the-key").unwrap();
     fs::set_permissions(bench.path("api-key"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -486,7 +486,7 @@ async fn restated_numbers_replace_the_old_which_are_kept_and_equal_ones_do_not()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_that_fails_loses_nothing_and_is_tried_again() {
+async fn a_refresh_that_fails_loses_nothing_and_is_retried() {
     let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 1"]).await;
     store(&bench).await;
     let first = bytes(&bench, STATS);
@@ -556,7 +556,7 @@ async fn a_deleted_ledger_learns_snapshots_from_their_manifests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_without_a_manifest_is_given_one_with_its_lines_counted() {
+async fn an_object_without_a_manifest_gets_one_with_its_lines_counted() {
     let bench = bench(evergreen(5), &["\"campaigns\""]).await;
     store(&bench).await;
     fs::remove_file(bench.object(&manifest_key(LISTING))).unwrap();
@@ -685,7 +685,7 @@ async fn a_refresh_that_died_before_its_manifest_gets_one_even_without_the_ledge
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_dead_refresh_left_without_a_manifest_has_one_among_the_versions() {
+async fn an_object_of_a_dead_refresh_gets_a_manifest_among_the_versions() {
     let (bench, _, old_manifest) = restated().await;
     let old_ledger = fs::read(bench.ledger()).unwrap();
     store(&bench).await;
@@ -704,7 +704,7 @@ async fn what_a_dead_refresh_left_without_a_manifest_has_one_among_the_versions(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_older_than_a_refresh_takes_nothing_for_damage() {
+async fn a_ledger_older_than_a_refresh_reports_no_damage() {
     let (bench, ..) = restated().await;
     let old_ledger = fs::read(bench.ledger()).unwrap();
     store(&bench).await;
@@ -715,7 +715,7 @@ async fn a_ledger_older_than_a_refresh_takes_nothing_for_damage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_that_a_dead_process_left_is_finished_however_old_its_date() {
+async fn a_refresh_of_a_dead_process_is_finished_for_any_date() {
     let (bench, ..) = restated().await;
     let ctx = bench.context().await;
     let id = ctx.ledger.entries().await.unwrap()[0].partition.id.clone();
@@ -752,7 +752,7 @@ async fn a_restated_partition_whose_name_is_taken_gets_a_version_and_loses_none(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreachable_vendor_loses_no_listing_whatever_the_local_clock_says() {
+async fn an_unreachable_vendor_loses_no_listing_at_any_local_time() {
     let bench = bench(evergreen(5), &["\"campaigns\""]).await;
     store(&bench).await;
     bench.clock.advance(SignedDuration::from_hours(3 * 24));

@@ -161,7 +161,7 @@ async fn killed_at_each_fsync_rename_and_link_it_harms_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_while_copying_to_another_device_it_leaves_nothing_half() {
+async fn killed_while_copying_to_another_device_it_leaves_no_partial_object() {
     need_strace().await;
     let bench = Bench::new(&[Series::campaign("Report test", 1).bytes(1024 * 1024)]).await;
     fs::create_dir_all(bench.path("reports/_staging")).unwrap();
@@ -314,7 +314,7 @@ async fn need_strace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_passes_at_once_download_nothing_twice_and_both_end_with_everything_stored() {
+async fn two_concurrent_passes_store_everything_and_download_nothing_twice() {
     let bench = Bench::new(&[Series::campaign("Report test", 5), Series::dump(5)]).await;
     bench.fault("slow=20000");
     let (one, other) = tokio::join!(bench.run(&["sync", "--json"]), bench.run(&["sync", "--json"]));
@@ -348,7 +348,7 @@ async fn a_long_retry_after_ends_the_pass_and_holds_the_next_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_partitions_and_a_wrong_key_are_a_handful_of_requests_and_one_alarm() {
+async fn a_wrong_key_for_500_partitions_is_a_few_requests_and_one_alarm() {
     let series: Vec<_> = (0..100).map(|number| Series::campaign(&format!("Report {number}"), 5)).collect();
     let bench = Bench::new(&series).await;
     fs::write(bench.path("secret-key"), "not-the-key").unwrap();
@@ -359,7 +359,7 @@ async fn five_hundred_partitions_and_a_wrong_key_are_a_handful_of_requests_and_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_content_under_the_final_name_is_left_alone_and_ours_kept_beside_it() {
+async fn other_content_at_the_final_key_stays_and_ours_is_a_version() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     let key = series.key(date);
@@ -390,7 +390,7 @@ async fn other_content_under_the_final_name_is_left_alone_and_ours_kept_beside_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_whole_object_without_a_manifest_is_given_one_without_a_download() {
+async fn a_whole_object_without_a_manifest_gets_one_without_a_download() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     let key = series.key(date);
@@ -429,7 +429,7 @@ async fn a_lost_ledger_alerts_about_an_object_with_only_a_manifest_unless_refetc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_never_verifies_is_kept_in_quarantine_once_it_has_come_twice_alike() {
+async fn unverifiable_bytes_are_quarantined_once_they_came_twice() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     bench.fault("bit-flip");
@@ -487,7 +487,7 @@ async fn a_damaged_gzip_around_the_archive_is_kept_and_a_whole_one_is_removed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unsupported_format_is_kept_whole_at_first_sight_and_asked_for_daily() {
+async fn an_unsupported_format_is_kept_immediately_and_retried_daily() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     let rar = [b"Rar!\x1a\x07\x01\x00".as_slice(), &vec![7; 300_000]].concat();
@@ -516,7 +516,7 @@ async fn an_unsupported_format_is_kept_whole_at_first_sight_and_asked_for_daily(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tar_is_stored_and_its_manifest_has_its_format_its_entries_and_its_warnings() {
+async fn a_tar_is_stored_and_its_manifest_has_format_entries_and_warnings() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     let script = r#"
@@ -541,7 +541,7 @@ with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_binary_too_keeps_in_quarantine_what_it_cannot_verify() {
+async fn the_binary_quarantines_unverifiable_bytes() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     bench.fault("bit-flip,times=2");
     // The third answer is good, after the evidence was kept.
@@ -614,7 +614,7 @@ async fn no_archive_is_final_while_the_vendors_clock_is_two_days_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_its_last_day_an_archive_is_stored_whatever_the_vendors_clock_says() {
+async fn in_its_last_day_an_archive_is_stored_despite_the_vendors_clock() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     bench.clock.advance(SignedDuration::from_hours(6 * 24 + 1));
@@ -646,7 +646,7 @@ async fn a_404_dated_ten_days_ahead_ends_nothing_and_the_next_archive_is_stored(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_odd_date_neither_invents_a_past_nor_stops_the_planning() {
+async fn one_odd_date_neither_plans_a_past_nor_stops_planning() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     let ctx = bench.context().await;
     once(&ctx).await;
@@ -685,7 +685,7 @@ async fn a_start_in_the_past_is_absent_where_it_had_expired_and_downtime_is_no_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_once_seen_and_is_gone_is_lost_and_the_pass_says_so() {
+async fn a_partition_seen_once_and_gone_is_lost_and_the_pass_reports_it() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
     bench.fault_at(&series.file_name(date), Fault::Html, 6);
@@ -699,7 +699,7 @@ async fn what_was_once_seen_and_is_gone_is_lost_and_the_pass_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_could_not_be_asked_for_until_it_expired_stays_pending_and_is_in_danger() {
+async fn a_partition_never_requested_before_expiry_stays_pending_with_an_alarm() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     bench.fault("status=503");
     let ctx = bench.context().await;
@@ -713,7 +713,7 @@ async fn what_could_not_be_asked_for_until_it_expired_stays_pending_and_is_in_da
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_signal_ends_a_pass_with_nothing_half_done() {
+async fn a_stop_signal_ends_a_pass_without_partial_work() {
     let bench = Bench::new(&[Series::campaign("Report test", 5)]).await;
     bench.fault("slow=4000,times=2");
     let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));

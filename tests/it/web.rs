@@ -152,7 +152,7 @@ async fn all_stored(bench: &Bench) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_answers_what_the_commands_print() {
+async fn the_api_answers_with_the_output_of_the_commands() {
     let bench = Bench::new(&[Series::campaign("Report test", 4), Series::dump(3)]).await;
     let served = Served::start(&bench).await;
     assert!(wait_until(async || all_stored(&bench).await).await);
@@ -364,7 +364,7 @@ async fn a_reload_shows_the_new_reports_and_a_change_of_the_address_needs_a_rest
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_that_is_deleted_under_the_daemon_does_not_take_the_page_with_it() {
+async fn the_page_survives_a_ledger_deleted_under_the_daemon() {
     let bench = Bench::new(&[Series::dump(2)]).await;
     let served = Served::start(&bench).await;
     assert!(wait_until(async || all_stored(&bench).await).await);
@@ -429,7 +429,7 @@ fn secret_file(bench: &Bench, name: &str, text: &str) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_asks_the_daemon_and_prints_what_is_wrong() {
+async fn health_asks_the_daemon_and_prints_failed_checks() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let off = bench.run(&["health"]).await.expect(2);
     assert!(off.stderr.contains("listen is \"\""), "{}", off.stderr);

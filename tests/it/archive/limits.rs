@@ -31,7 +31,7 @@ fn unsupported_formats_are_named_and_the_message_says_what_to_choose() {
 }
 
 #[test]
-fn what_is_no_archive_is_shown_in_the_message() {
+fn the_message_shows_the_start_of_input_that_is_no_archive() {
     for (content, shown) in [
         (b"".as_slice(), "empty"),
         (b"<!DOCTYPE html>\n<title>Sorry</title>", "<!DOCTYPE html> <title>Sorry</title>"),
@@ -49,7 +49,7 @@ fn what_is_no_archive_is_shown_in_the_message() {
 }
 
 #[test]
-fn a_table_that_compresses_extremely_well_is_no_bomb_and_a_bomb_stops_at_the_ratio() {
+fn a_bomb_stops_at_the_ratio_and_a_table_that_compresses_well_does_not() {
     verified(&zip(&[sketch("zeros.csv", &vec![b'0'; 15 * MIB as usize])]));
     let bomb = zip(&[sketch("bomb.csv", &vec![b'0'; 40 * MIB as usize])]);
     assert!(rejected_as(RejectedKind::Unverifiable, &bomb).message.contains("limits.inflate_ratio"));
@@ -58,7 +58,7 @@ fn a_table_that_compresses_extremely_well_is_no_bomb_and_a_bomb_stops_at_the_rat
 }
 
 #[test]
-fn inflating_stops_at_the_cap_whatever_the_form() {
+fn inflating_stops_at_the_cap_in_every_form() {
     let limits = Limits { inflated_bytes: 1000, ..LIMITS };
     let content = [b'1'; 1001];
     for form in all_forms() {

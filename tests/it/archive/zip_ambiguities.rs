@@ -9,7 +9,7 @@ use super::{
 };
 
 #[test]
-fn data_after_the_end_is_unverifiable_and_a_comment_is_not_after_the_end() {
+fn data_after_the_end_is_unverifiable_but_a_comment_is_not() {
     let mut archive = zip(&[sketch("a.csv", b"1")]);
     rejected_as(RejectedKind::Unverifiable, &[&archive[..], b"\n"].concat());
     rejected_as(RejectedKind::Unverifiable, &[archive.clone(), archive.clone()].concat());
@@ -91,7 +91,7 @@ fn hidden_entries_gaps_and_overlaps_are_corrupt() {
 }
 
 #[test]
-fn a_central_header_that_says_otherwise_is_corrupt_and_the_message_names_the_field() {
+fn a_different_central_header_is_corrupt_and_the_message_names_the_field() {
     let entry = sketch("a.csv", b"day,sent\n");
     for (at, field) in [
         (10, "compression method"),

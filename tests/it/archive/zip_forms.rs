@@ -11,7 +11,7 @@ use super::{
 };
 
 #[test]
-fn every_form_of_entry_and_descriptor_is_verified_alone_and_beside_all_others() {
+fn every_form_of_entry_is_verified_alone_and_together_with_all_others() {
     for form in all_forms() {
         assert_eq!(verified(&zip(std::slice::from_ref(&form))).entries()[0].size, form.content.len() as u64);
     }
@@ -84,7 +84,7 @@ fn an_archive_cut_anywhere_is_rejected() {
 }
 
 #[test]
-fn headers_that_differ_in_no_matter_of_data_are_verified_with_a_warning() {
+fn header_differences_that_do_not_affect_data_are_a_warning() {
     let entry = sketch("a.csv", b"day,sent\n");
     for (at, bits, warning) in [
         (6, 30, "version needed"),

@@ -114,7 +114,7 @@ class Make {
 }
 
 #[test]
-fn an_encrypted_a_split_or_an_otherwise_compressed_zip_is_unsupported_and_says_so() {
+fn encrypted_split_and_otherwise_compressed_zips_are_unsupported() {
     let folder = folder_of_files();
     let (path, seven_zip) = (folder.path(), seven_zip());
     run("zip", path, &["zip", "-q", "-P", "password", "zip-encrypted", "Email.csv"]);

@@ -90,7 +90,7 @@ async fn every_percent_encoding_means_the_same_name() {
 }
 
 #[tokio::test]
-async fn a_wrong_or_missing_signature_is_401_with_nothing_whether_the_file_exists_or_not() {
+async fn a_wrong_or_missing_signature_is_an_empty_401_for_any_file() {
     let vendor = Vendor::new(account(vec![report("Report test")])).await;
     for file_name in [FILE, "No_such_report_20210217.zip"] {
         let right = sign(APP, file_name, KEY);
@@ -117,7 +117,7 @@ async fn a_wrong_or_missing_signature_is_401_with_nothing_whether_the_file_exist
 }
 
 #[tokio::test]
-async fn an_unknown_app_id_is_400_whatever_the_signature() {
+async fn an_unknown_app_id_is_400_with_any_signature() {
     let vendor = Vendor::new(account(vec![report("Report test")])).await;
     let path = format!("/campaign_reports/rest_api/OTHER/{FILE}");
     assert_eq!(refused(vendor.ask(&path, |request| request).await).await, "Incorrect App Id");
@@ -153,7 +153,7 @@ async fn a_name_that_no_report_has_is_400() {
 }
 
 #[tokio::test]
-async fn a_report_is_there_from_publication_to_seven_days_after_generation_to_the_second() {
+async fn a_report_is_served_from_publication_to_seven_days_after_generation() {
     let delayed = EmulatedReport { publish_delay: SignedDuration::from_mins(20), ..report("Report test") };
     let vendor = Vendor::new(account(vec![delayed])).await;
     let steps = [
@@ -268,7 +268,7 @@ async fn other_paths_are_404_and_other_methods_405() {
 }
 
 #[tokio::test]
-async fn the_log_tells_each_request_and_no_secret() {
+async fn the_log_has_each_request_and_no_secret() {
     let dump = EmulatedReport { source: SourceKind::DailyDump, ..report("dump") };
     let vendor = Vendor::new(account(vec![report("Report test"), dump])).await;
     vendor.report(FILE).await;
@@ -304,7 +304,7 @@ async fn an_emulator_that_ends_takes_its_connections_and_its_port_with_it() {
 }
 
 #[tokio::test]
-async fn run_serves_until_it_is_told_to_stop() {
+async fn run_serves_until_it_is_stopped() {
     let (listener, (stop, stopped)) = (listener().await, tokio::sync::oneshot::channel::<()>());
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let options = Options { accounts: vec![], seed: 0, faults: vec![], clock: Arc::new(|| at(NOON)) };

@@ -60,7 +60,7 @@ for name, day, data in files:
 ";
 
 #[tokio::test]
-async fn archives_are_about_as_large_as_asked_and_others_tools_can_read_them() {
+async fn archives_have_about_the_requested_size_and_other_tools_read_them() {
     // From a few rows in memory to what lies on disk.
     for bytes in [0, 100_000, 3_000_000] {
         let of = |name: &str, container| EmulatedReport { bytes, container, ..report(name) };

@@ -23,7 +23,7 @@ include_archive_campaigns = true
 /// Refused would be: a missing header or field, a page that is too large, a word or date in another form. Noted would be what
 /// the real API ignores without a word, such as a filter under the name that it has in another version.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_request_of_ours_is_refused_or_asks_for_anything_in_vain() {
+async fn no_request_of_the_client_is_refused_or_has_ignored_fields() {
     let campaigns = Campaigns { flow_nodes: 4, other_channels: 4, ..Campaigns::default() };
     let bench = Bench::of_campaigns("2026-11-21T12:00:00Z", campaigns).await;
     let ids: Vec<_> = (0..12).map(|number| format!("{number:024x}")).collect();

@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use super::{APP, FILE, KEY, Raw, Vendor, account, header, judge, path, report, sign};
 
 #[tokio::test]
-async fn a_rule_strikes_the_requests_it_names_as_often_as_it_says() {
+async fn a_rule_applies_to_matching_requests_as_often_as_it_says() {
     let vendor = Vendor::new(account(vec![report("Report test"), report("Other")])).await;
     vendor.emulator.add_fault("status=503,path=Report_test,skip=1,times=2".parse().unwrap());
     vendor.emulator.add_fault("status=502,times=1".parse().unwrap());
@@ -26,7 +26,7 @@ async fn a_rule_strikes_the_requests_it_names_as_often_as_it_says() {
 }
 
 #[tokio::test]
-async fn a_fault_of_the_body_waits_for_a_body() {
+async fn a_body_fault_applies_only_to_answers_with_a_body() {
     let vendor = Vendor::with("stall,times=1".parse::<Rule>().unwrap()).await;
     assert_eq!(vendor.report("Unknown_20210217.zip").await.status(), StatusCode::BAD_REQUEST);
     vendor.report(FILE).await;
@@ -150,7 +150,7 @@ async fn a_stalled_answer_has_headers_and_never_a_body() {
 }
 
 #[tokio::test]
-async fn a_bit_flip_changes_one_bit_where_it_is_told_or_always_in_the_same_place() {
+async fn a_bit_flip_changes_one_bit_at_a_given_or_a_fixed_place() {
     let flipped = async |offset| {
         let vendor = Vendor::with(Fault::BitFlip { offset }).await;
         let (truth, body) = (vendor.truth().await, vendor.report(FILE).await.bytes().await.unwrap());
@@ -200,7 +200,7 @@ async fn a_redirect_leads_anywhere() {
 }
 
 #[tokio::test]
-async fn a_wrong_date_is_off_by_what_it_says_beside_any_other_fault() {
+async fn a_wrong_date_combines_with_any_other_fault() {
     let vendor = Vendor::with("wrong-date=-8d".parse::<Rule>().unwrap()).await;
     let response = vendor.report(FILE).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -212,7 +212,7 @@ async fn a_wrong_date_is_off_by_what_it_says_beside_any_other_fault() {
 }
 
 #[tokio::test]
-async fn an_encoded_archive_is_in_one_more_layer_or_only_said_to_be() {
+async fn a_content_encoding_adds_a_layer_or_only_a_label() {
     let vendor = Vendor::with(Fault::ContentEncoding(ContentEncoding::Layer)).await;
     let response = vendor.report(FILE).await;
     assert_eq!(header(&response, "content-encoding"), Some("gzip"));

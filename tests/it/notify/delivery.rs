@@ -290,7 +290,7 @@ async fn an_unreadable_event_delays_no_other() {
     let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     receiver.answer(503, "closed");
     pass(&bench).await;
-    ledger_file::edit(&bench.ledger(), &["UPDATE outbox SET event = 'of a later version'"]).await;
+    ledger_file::make_events_unreadable(&bench.ledger()).await;
     receiver.answer(200, "ok");
     bench.fault("unauthorized");
     bench.clock.advance(hours(25));

@@ -93,9 +93,7 @@ async fn without_targets_and_alarms_the_ledger_holds_no_notifications() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ledger_of_the_first_version_is_migrated_by_writers_and_refused_by_readers() {
     let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
-    let gone = "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled)
-                VALUES ('acme', 'gone', '2026-01-01', 'daily_dump', 0, 0, 'absent')";
-    ledger_file::of_older_version(&bench.ledger(), 1, &[gone]).await;
+    ledger_file::of_first_version(&bench.ledger()).await;
 
     let ran = bench.run(&["status"]).await.expect(1);
     assert!(ran.stderr.contains("an older version of moesync; `moesync sync` or `moesync run`"), "{}", ran.stderr);

@@ -48,23 +48,23 @@ macro_rules! contract {
 }
 
 contract! {
-    small_and_large_objects_come_back_as_they_went,
-    the_first_content_stays_and_other_content_goes_to_a_key_of_its_own,
+    objects_of_any_size_are_read_as_written,
+    the_first_content_stays_and_other_content_gets_its_own_key,
     the_same_content_again_is_found_to_be_there,
     an_upload_that_is_aborted_or_dropped_leaves_nothing,
     leftovers_of_a_dead_holder_are_swept_and_of_a_live_one_are_not,
     keys_may_hold_letters_of_any_script_and_equals_signs,
-    a_manifest_comes_back_as_it_went_and_the_newer_one_replaces_the_older,
+    a_manifest_is_read_as_written_and_a_newer_one_replaces_it,
     a_file_that_is_no_manifest_counts_as_none,
-    manifests_are_listed_by_the_keys_of_their_objects_and_foreign_files_are_not,
+    manifests_are_listed_by_object_key_without_foreign_files,
     an_object_is_moved_aside_but_never_onto_another,
-    of_eight_contents_committed_to_one_key_at_once_one_wins_whole,
+    of_eight_concurrent_commits_to_one_key_one_wins_whole,
     bytes_that_cannot_be_verified_are_kept_once,
     bytes_that_are_not_those_verified_are_refused,
-    a_check_leaves_nothing_and_tells_whether_the_store_refuses_to_overwrite,
+    a_check_leaves_nothing_and_reports_whether_overwrites_are_refused,
 }
 
-async fn small_and_large_objects_come_back_as_they_went(backend: &Backend) {
+async fn objects_of_any_size_are_read_as_written(backend: &Backend) {
     let destination = backend.open("me");
     for (key, placement, size) in [
         ("a/small.zip", Route::Direct("a/small.zip"), SMALL),
@@ -83,7 +83,7 @@ async fn small_and_large_objects_come_back_as_they_went(backend: &Backend) {
     backend.holds_only(&["a/direct.zip", "a/one-part.zip", "a/small.zip", "a/staged.zip"]).await;
 }
 
-async fn the_first_content_stays_and_other_content_goes_to_a_key_of_its_own(backend: &Backend) {
+async fn the_first_content_stays_and_other_content_gets_its_own_key(backend: &Backend) {
     let destination = backend.open("me");
     for size in [SMALL, LARGE] {
         let (key, version_key) = (format!("{size}/{KEY}"), format!("{size}/{VERSION_KEY}"));
@@ -179,7 +179,7 @@ async fn keys_may_hold_letters_of_any_script_and_equals_signs(backend: &Backend)
     assert_eq!(listed, keys);
 }
 
-async fn a_manifest_comes_back_as_it_went_and_the_newer_one_replaces_the_older(backend: &Backend) {
+async fn a_manifest_is_read_as_written_and_a_newer_one_replaces_it(backend: &Backend) {
     let destination = backend.open("me");
     assert_eq!(destination.manifest(KEY).await.unwrap(), None);
     let mut written = manifest(KEY);
@@ -200,7 +200,7 @@ async fn a_file_that_is_no_manifest_counts_as_none(backend: &Backend) {
     }
 }
 
-async fn manifests_are_listed_by_the_keys_of_their_objects_and_foreign_files_are_not(backend: &Backend) {
+async fn manifests_are_listed_by_object_key_without_foreign_files(backend: &Backend) {
     let destination = backend.open("me");
     for key in [KEY, VERSION_KEY, "acme/daily-other/date=2026-11-21/x.zip"] {
         destination.put_manifest(&manifest(key)).await.unwrap();
@@ -232,7 +232,7 @@ async fn an_object_is_moved_aside_but_never_onto_another(backend: &Backend) {
     backend.holds(2).await;
 }
 
-async fn of_eight_contents_committed_to_one_key_at_once_one_wins_whole(backend: &Backend) {
+async fn of_eight_concurrent_commits_to_one_key_one_wins_whole(backend: &Backend) {
     let destination = backend.open("me");
     for size in [SMALL, 6 * 1024 * 1024] {
         let key = format!("{size}.zip");
@@ -290,7 +290,7 @@ async fn bytes_that_are_not_those_verified_are_refused(backend: &Backend) {
     backend.comes_to_hold(0).await;
 }
 
-async fn a_check_leaves_nothing_and_tells_whether_the_store_refuses_to_overwrite(backend: &Backend) {
+async fn a_check_leaves_nothing_and_reports_whether_overwrites_are_refused(backend: &Backend) {
     let capabilities = backend.open("me").check().await.unwrap();
     if let Some(expected) = backend.refuses_overwrite() {
         assert_eq!(capabilities.refuses_overwrite, expected);

@@ -55,7 +55,7 @@ async fn a_full_disk_is_an_error_that_says_so_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_copy_left_beside_its_target_is_swept_and_nothing_that_others_have_there() {
+async fn a_leftover_copy_is_swept_and_foreign_files_beside_it_are_not() {
     let backend = Backend::directory();
     for (key, bytes) in [
         ("acme/daily/.moesync-dead-7", "half a copy"),

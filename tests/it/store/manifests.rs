@@ -21,7 +21,7 @@ async fn an_oversized_manifest_counts_as_none() {
 }
 
 #[test]
-fn a_manifest_is_written_as_the_design_says() {
+fn a_manifest_has_the_documented_form() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let backend = Backend::directory();
     runtime.block_on(backend.open("me").put_manifest(&manifest(KEY))).unwrap();

@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_store_fails_with_the_object_is_there_once_and_whole() {
+async fn after_any_failed_request_the_object_is_stored_once_and_whole() {
     let put: When = |method, uri| method == Method::PUT && uri.path().ends_with(".zip");
     let part: When = |_, uri| uri.query().is_some_and(|query| query.contains("partNumber="));
     let complete: When =
@@ -56,7 +56,7 @@ async fn whatever_the_store_fails_with_the_object_is_there_once_and_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_completion_that_fails_for_good_leaves_neither_object_nor_parts() {
+async fn a_completion_that_keeps_failing_leaves_neither_object_nor_parts() {
     let server = Server::start(false).await;
     let backend = Backend::server(Arc::clone(&server));
     let destination = backend.open("me");
@@ -108,7 +108,7 @@ async fn more_uploads_than_the_memory_budget_holds_all_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_uploads_that_crawl_do_not_delay_a_fifth() {
+async fn four_slow_uploads_do_not_delay_a_fifth() {
     let backend = Backend::server(Server::start(false).await);
     let destination = backend.open("me");
     // One byte each; then so much that they leave less than a part.
@@ -134,7 +134,7 @@ async fn four_uploads_that_crawl_do_not_delay_a_fifth() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_what_was_done_and_no_secret() {
+async fn a_refusal_names_the_operation_and_no_secret() {
     let server = Server::start(false).await;
     let mut config = server.config();
     config.options.insert("secret_access_key".to_owned(), "another-canary-key".into());
@@ -178,7 +178,7 @@ async fn a_check_notices_that_listing_is_not_allowed_and_names_the_permission() 
 }
 
 #[tokio::test]
-async fn what_a_store_refuses_for_comes_with_what_to_do() {
+async fn a_refusal_of_the_store_comes_with_advice() {
     for (status, code, message, hint) in [
         (
             StatusCode::BAD_REQUEST,
@@ -202,7 +202,7 @@ async fn what_a_store_refuses_for_comes_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_private_authority_is_trusted_at_a_destination_too() {
+async fn a_destination_trusts_the_configured_authority() {
     let authority = Authority::new();
     let server =
         vendor::server::Server::tls(authority.acceptor(), |_| vendor::server::answer("404 Not Found", "", b"")).await;
@@ -230,7 +230,7 @@ async fn a_private_authority_is_trusted_at_a_destination_too() {
 }
 
 #[test]
-fn a_destination_that_is_not_understood_is_refused_with_the_reason() {
+fn an_invalid_destination_is_refused_with_the_reason() {
     let open = |url: &str, options: &[(&str, &str)]| {
         let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
         let config = config::Destination {

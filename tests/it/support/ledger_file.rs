@@ -1,21 +1,21 @@
-//! The ledger's file changed behind moesync's back: by an older or newer version, a full disk or a person.
+//! Changes to the ledger's file that the library does not make: those of another version, a full disk or a person.
 //!
-//! This file owns all SQL of the tests, and so all that they know of tables and columns. A test that only needs a state
-//! uses the library's calls.
+//! This file owns the SQL of the tests, and with it their knowledge of tables and columns. A test that needs a state uses
+//! the library's calls.
 
 use std::{fs, path::Path};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 
-/// Opens a ledger's file; makes one where there is none.
+/// Opens a ledger's file, and creates it if it is missing.
 async fn database(path: &Path) -> SqlitePool {
-    // Without limits the pool has no task of its own, which can spin for ever once the pool is closed (sqlx 0.9.0). One
-    // connection, because a PRAGMA is of a connection.
+    // Without time limits the pool has no task, which can loop without end after the pool is closed (sqlx 0.9.0). One
+    // connection, because a PRAGMA applies to a connection.
     let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).max_connections(1);
     pool.connect_with(SqliteConnectOptions::new().filename(path).create_if_missing(true)).await.unwrap()
 }
 
-/// Runs statements on a ledger, whatever its schema allows: it is to hold what moesync would not write.
+/// Runs statements on a ledger without its CHECK constraints, for values that moesync does not write.
 pub async fn edit(path: &Path, statements: &[&str]) {
     let pool = database(path).await;
     for statement in ["PRAGMA ignore_check_constraints = ON"].iter().chain(statements) {
@@ -24,7 +24,7 @@ pub async fn edit(path: &Path, statements: &[&str]) {
     pool.close().await;
 }
 
-/// Makes a ledger as an older version left it: by the first `migrations`, with the rows of `statements`.
+/// Creates a ledger of an older version: its schema after the first `migrations`, with the rows of `statements`.
 pub async fn of_older_version(path: &Path, migrations: usize, statements: &[&str]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations");
@@ -40,6 +40,18 @@ pub async fn of_older_version(path: &Path, migrations: usize, statements: &[&str
     edit(path, statements).await;
 }
 
+/// Creates a ledger of the first version, with one partition of a report `gone` that is no longer configured.
+pub async fn of_first_version(path: &Path) {
+    let gone = "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled)
+                VALUES ('acme', 'gone', '2026-01-01', 'daily_dump', 0, 0, 'absent')";
+    of_older_version(path, 1, &[gone]).await;
+}
+
+/// Replaces the text of all waiting events, as a later version with another format leaves them.
+pub async fn make_events_unreadable(path: &Path) {
+    edit(path, &["UPDATE outbox SET event = 'of a later version'"]).await;
+}
+
 /// Adds 20,000 partitions of four old reports. The library's calls would take minutes to settle them one by one.
 pub async fn add_long_history(path: &Path) {
     edit(
@@ -53,7 +65,7 @@ pub async fn add_long_history(path: &Path) {
     .await;
 }
 
-/// How many rows the tables of notifications hold. The library lists them by target only, and there is none.
+/// The number of rows about notifications. The library lists them by target only, and there is none.
 pub async fn rows_of_notifications(path: &Path) -> i64 {
     let pool = database(path).await;
     let count = "SELECT (SELECT count(*) FROM targets) + (SELECT count(*) FROM told) + (SELECT count(*) FROM outbox)";
@@ -62,7 +74,7 @@ pub async fn rows_of_notifications(path: &Path) -> i64 {
     count
 }
 
-/// The targets that the ledger keeps something for.
+/// The targets that the ledger has rows for.
 pub async fn targets(path: &Path) -> Vec<String> {
     let pool = database(path).await;
     let names = sqlx::query_scalar("SELECT name FROM targets").fetch_all(&pool).await.unwrap();
@@ -70,8 +82,8 @@ pub async fn targets(path: &Path) -> Vec<String> {
     names
 }
 
-/// A disk without room for the ledger: each change of partitions and reports fails, and its transaction is undone, as
-/// SQLite does it.
+/// A full disk for the ledger: each change of partitions and reports fails and its transaction is rolled back, as by
+/// SQLite.
 #[derive(Debug)]
 pub struct FullDisk(SqlitePool);
 
@@ -83,7 +95,7 @@ const FULL: [(&str, &str, &str); 4] = [
 ];
 
 impl FullDisk {
-    /// From now on nothing can be written.
+    /// Fills the disk.
     pub async fn begin(path: &Path) -> FullDisk {
         let pool = database(path).await;
         for (name, event, table) in FULL {
@@ -94,7 +106,7 @@ impl FullDisk {
         FullDisk(pool)
     }
 
-    /// There is room again.
+    /// Frees the disk.
     pub async fn end(self) {
         for (name, ..) in FULL {
             sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER {name}"))).execute(&self.0).await.unwrap();

@@ -11,7 +11,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_body_cut_anywhere_is_corrupt_and_says_how_much_came() {
+async fn a_body_cut_anywhere_is_corrupt_and_the_message_has_its_length() {
     let whole = b"PK\x05\x06 sixteen bytes in here";
     for cut in 0..whole.len() {
         let server = Server::start(move |_| {
@@ -56,7 +56,7 @@ async fn broken_chunks_are_corrupt_and_a_reset_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_download_that_failed_never_looks_finished_afterwards() {
+async fn a_failed_download_keeps_returning_its_failure() {
     let server = Server::start(|_| vec![Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".to_vec())]).await;
     let mut download = open(&report(&server.url())).await.unwrap();
     let first = download.chunk().await.unwrap_err();
@@ -64,7 +64,7 @@ async fn a_download_that_failed_never_looks_finished_afterwards() {
 }
 
 #[tokio::test]
-async fn tls_without_its_farewell_is_a_cut_where_nothing_else_tells_the_end() {
+async fn tls_without_close_notify_is_a_cut_if_the_length_is_unknown() {
     let authority = Authority::new();
     let body = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nPK\x05\x06";
     let cut = Server::tls(authority.acceptor(), |_| vec![Step::Send(body.to_vec()), Step::Drop]).await;
@@ -96,7 +96,7 @@ async fn a_body_that_stalls_ends_at_the_deadline_of_the_attempt() {
 }
 
 #[tokio::test]
-async fn silence_instead_of_an_answer_ends_at_the_deadline_of_the_attempt() {
+async fn a_missing_answer_ends_at_the_deadline_of_the_attempt() {
     let server = Server::start(|_| vec![Step::Hang]).await;
     let failure = fetch_with(&impatient(Duration::from_millis(300)), &report(&server.url())).await.unwrap_err();
     assert_eq!((failure.outcome, failure.evidence.seen), (Outcome::Unavailable, false));
@@ -104,7 +104,7 @@ async fn silence_instead_of_an_answer_ends_at_the_deadline_of_the_attempt() {
 }
 
 #[tokio::test]
-async fn a_body_never_looks_whole_because_its_length_was_written_oddly() {
+async fn an_odd_content_length_never_makes_a_cut_body_look_whole() {
     for (head, body) in [
         ("Content-Length : 90\r\n", "PK cut"),
         ("Content-Length:\r\n 90\r\n", "PK cut"),

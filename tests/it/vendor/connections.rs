@@ -11,7 +11,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_private_authority_works_once_it_is_named_and_is_asked_for_until_then() {
+async fn a_private_authority_works_once_it_is_configured_and_is_requested_before() {
     let authority = Authority::new();
     let server = Server::tls(authority.acceptor(), |_| answer("200 OK", "", b"PK")).await;
     assert_eq!(fetch_with(&trusting(&authority), &report(&server.url())).await.unwrap(), b"PK");
@@ -21,7 +21,7 @@ async fn a_private_authority_works_once_it_is_named_and_is_asked_for_until_then(
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_refused_in_so_many_words() {
+async fn an_expired_certificate_is_named_in_the_message() {
     let authority = Authority::new();
     let server = Server::tls(authority.expired(), |_| answer("200 OK", "", b"PK")).await;
     let failure = fetch_with(&trusting(&authority), &report(&server.url())).await.unwrap_err();
@@ -41,7 +41,7 @@ async fn a_server_that_only_knows_tls_1_1_is_refused() {
 }
 
 #[tokio::test]
-async fn a_ca_file_that_is_none_is_a_clear_error() {
+async fn a_ca_file_without_certificates_is_a_clear_error() {
     let empty = tempfile::NamedTempFile::new().unwrap();
     let mut broken = tempfile::NamedTempFile::new().unwrap();
     broken.write_all(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
@@ -95,7 +95,7 @@ async fn https_goes_through_a_proxy_that_never_sees_inside() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_down_or_unwilling_is_named_without_its_password() {
+async fn a_proxy_that_is_down_or_refuses_is_named_without_its_password() {
     let unwilling = Server::start(|_| answer("403 Forbidden", "", b"")).await;
     for address in [unwilling.address.to_string(), "127.0.0.1:1".into()] {
         let url = format!("http://user:{SECRET}@{address}").parse().unwrap();

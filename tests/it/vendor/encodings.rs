@@ -17,7 +17,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn gzip_for_the_journey_is_taken_off_and_an_archive_labelled_gzip_is_kept() {
+async fn transfer_gzip_is_removed_and_an_archive_labelled_gzip_is_kept() {
     let zip = b"PK\x03\x04 a zip with some more bytes, so that cutting it hurts".as_slice();
     let empty_zip = b"PK\x05\x06\0\0".as_slice();
     let csv = b"campaign,sent\n1,2\n".as_slice();
@@ -78,7 +78,7 @@ async fn gzip_for_the_journey_is_taken_off_and_an_archive_labelled_gzip_is_kept(
 }
 
 #[tokio::test]
-async fn a_gzip_of_the_transfer_is_taken_off_and_absurdly_many_layers_are_refused() {
+async fn a_transfer_gzip_is_removed_and_more_than_four_layers_are_refused() {
     let zip = b"PK\x03\x04 a zip with some more bytes, so that cutting it hurts".as_slice();
     let packed = gzip(&gzip(zip));
     let server = Server::start(move |_| {
@@ -103,7 +103,7 @@ async fn a_gzip_of_the_transfer_is_taken_off_and_absurdly_many_layers_are_refuse
 }
 
 #[tokio::test]
-async fn a_gzip_for_the_journey_that_is_damaged_or_short_is_corrupt() {
+async fn a_damaged_or_short_transfer_gzip_is_corrupt() {
     let zip: Vec<u8> = b"PK\x03\x04"
         .iter()
         .copied()
@@ -127,7 +127,7 @@ async fn a_gzip_for_the_journey_that_is_damaged_or_short_is_corrupt() {
 }
 
 #[tokio::test]
-async fn a_bomb_around_the_archive_comes_in_small_pieces() {
+async fn a_bomb_in_the_transfer_encoding_is_read_in_small_pieces() {
     let mut bomb = b"PK\x03\x04".to_vec();
     bomb.resize(64 * 1024 * 1024, 0);
     let packed = gzip(&bomb);

@@ -46,7 +46,7 @@ async fn every_status_has_the_outcome_of_the_table() {
 }
 
 #[tokio::test]
-async fn what_moengage_says_about_an_error_is_passed_on() {
+async fn the_message_quotes_moengages_error() {
     let cases: [(&[u8], &str, Option<&str>); 6] = [
         (
             br#"{"error": {"attribute": "", "message": "File\nnot \u001b[31mfound\u202e", "type": "BAD REQUEST", "request_id": "q7"}}"#,
@@ -131,7 +131,7 @@ async fn an_error_body_that_stalls_does_not_hide_the_status() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_says_it_changed_is_not_an_archive() {
+async fn an_answer_that_a_proxy_changed_is_not_an_archive() {
     let server = Server::start(|_| answer("203 Non-Authoritative Information", "", b"PK\x05\x06")).await;
     let failure = fetch(&report(&server.url())).await.unwrap_err();
     assert_eq!(failure.outcome, Outcome::Corrupt);

@@ -52,7 +52,7 @@ async fn the_same_origin_still_sees_the_signature_after_a_relative_redirect() {
 }
 
 #[tokio::test]
-async fn the_way_back_from_another_origin_brings_no_signature() {
+async fn a_redirect_back_from_another_origin_carries_no_signature() {
     let vendor_url = Arc::new(Mutex::new(String::new()));
     let back = Arc::clone(&vendor_url);
     let other =
@@ -69,7 +69,7 @@ async fn the_way_back_from_another_origin_brings_no_signature() {
 }
 
 #[tokio::test]
-async fn a_redirect_that_would_carry_our_signature_elsewhere_is_refused() {
+async fn a_redirect_that_would_send_the_signature_elsewhere_is_refused() {
     let other = Server::start(|_| answer("200 OK", "", b"PK")).await;
     let other_url = other.url();
     let vendor = Server::start(move |request| {
@@ -84,7 +84,7 @@ async fn a_redirect_that_would_carry_our_signature_elsewhere_is_refused() {
 }
 
 #[tokio::test]
-async fn redirects_in_a_loop_without_end_or_without_sense_are_refused() {
+async fn endless_circular_and_invalid_redirects_are_refused() {
     let cases = [
         ("Location: /a", "already"),
         ("Location: {n}", "after 3 redirects"),
@@ -111,7 +111,7 @@ async fn redirects_in_a_loop_without_end_or_without_sense_are_refused() {
 }
 
 #[tokio::test]
-async fn whatever_a_redirects_target_refuses_is_unavailable_and_its_query_is_not_told() {
+async fn a_refusal_of_a_redirects_target_is_unavailable_without_its_query() {
     for status in [400, 401, 403, 404, 410, 429, 500] {
         let storage = Server::start(move |_| {
             answer(&format!("{status} No"), "Retry-After: 5", br#"{"error": {"message": "for ?sig=t0ken"}}"#)

@@ -9,7 +9,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn an_archive_arrives_whole_with_its_judged_headers() {
+async fn an_archive_arrives_whole_with_its_headers() {
     let server = Server::start(|_| {
         answer(
             "200 OK",
@@ -29,7 +29,7 @@ async fn an_archive_arrives_whole_with_its_judged_headers() {
 }
 
 #[tokio::test]
-async fn the_request_says_who_asks_and_wants_the_bytes_as_they_are() {
+async fn the_request_names_moesync_and_accepts_no_encoding() {
     let server = Server::start(|_| answer("200 OK", "", b"PK")).await;
     fetch(&report(&server.url())).await.unwrap();
     let request = server.requests().remove(0);
@@ -42,7 +42,7 @@ async fn the_request_says_who_asks_and_wants_the_bytes_as_they_are() {
 }
 
 #[tokio::test]
-async fn the_published_signatures_and_exact_names_go_over_the_wire() {
+async fn the_published_signatures_and_exact_names_are_sent() {
     let server = Server::start(|_| answer("200 OK", "", b"PK")).await;
     let base = format!("{}/v1/", server.url());
     let cases = [
@@ -76,7 +76,7 @@ async fn the_published_signatures_and_exact_names_go_over_the_wire() {
 }
 
 #[tokio::test]
-async fn a_name_with_url_syntax_in_it_stays_one_name() {
+async fn a_name_with_url_syntax_stays_one_path_segment() {
     let server = Server::start(|_| answer("200 OK", "", b"PK")).await;
     let report = named(&server.url(), campaign_report(), "APP/1", "a+b #1? 10%41/../é;='&");
     fetch(&report).await.unwrap();
@@ -89,7 +89,7 @@ async fn a_name_with_url_syntax_in_it_stays_one_name() {
 }
 
 #[tokio::test]
-async fn header_lines_that_are_folded_malformed_or_many_do_not_spoil_an_answer() {
+async fn folded_malformed_or_many_header_lines_do_not_break_an_answer() {
     let many: String = (0..500).map(|number| format!("X-Cookie-{number}: {number}\r\n")).collect();
     for odd in [
         "Content-Security-Policy: default-src 'self';\r\n\tscript-src 'self';\r\n img-src *\r\n",

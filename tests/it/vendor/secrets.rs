@@ -20,7 +20,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_secret_that_the_vendor_echoes_is_not_repeated() {
+async fn a_secret_that_the_vendor_echoes_is_redacted() {
     for source in [report as fn(&str) -> Report, daily] {
         let server = Server::start(|request| {
             let target = request.split(' ').nth(1).unwrap();
@@ -42,7 +42,7 @@ async fn a_secret_that_the_vendor_echoes_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn what_is_quoted_from_a_body_has_no_secret_in_it_even_where_the_quote_was_cut() {
+async fn a_quote_from_a_body_is_redacted_even_where_it_is_cut() {
     let storage = Server::start(|_| answer("200 OK", "", b"<html>")).await;
     let location = format!("Location: {}/x.zip?X-Amz-Signature=presigned%2Fsecret&X-Amz-Expires=300", storage.url());
     let vendor = Server::start(move |_| answer("302 Found", &location, b"")).await;

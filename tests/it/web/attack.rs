@@ -17,7 +17,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
                       form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_response_forbids_what_the_page_does_not_need_and_foreign_readers() {
+async fn every_response_has_the_security_headers() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let served = Served::start(&bench).await;
     let page = served.text("/").await;
@@ -41,7 +41,7 @@ async fn every_response_forbids_what_the_page_does_not_need_and_foreign_readers(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_only_reads() {
+async fn only_get_and_head_are_answered() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let served = Served::start(&bench).await;
     for path in paths(&bench).into_iter().chain(["/nothing".to_owned()]) {
@@ -59,7 +59,7 @@ async fn it_only_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_names_and_messages_are_text_and_nothing_else() {
+async fn hostile_names_and_messages_are_shown_as_text() {
     let name = "<script>alert(1)</script>'\"&<img src=x onerror=alert(2)>/../..";
     let bench = Bench::new(&[Series { id: name.to_owned(), ..Series::campaign("Report test", 2) }]).await;
     bench.fault(r#"status=400,body={"error":{"message":"<svg onload=alert(3)>"}}"#);
@@ -192,7 +192,7 @@ async fn without_the_token_only_the_open_paths_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_reload_the_old_token_is_refused_and_an_invalid_new_one_changes_nothing() {
+async fn a_reload_replaces_the_token_unless_the_new_one_is_invalid() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let token = secret_file(&bench, "web-token", TOKEN);
     let lines = format!("listen = \"127.0.0.1:0\"\ntoken_file = \"{}\"", token.display());
@@ -215,7 +215,7 @@ async fn after_a_reload_the_old_token_is_refused_and_an_invalid_new_one_changes_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_no_secret_starts_nothing() {
+async fn a_token_that_is_no_secret_is_refused_at_the_start() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let token = secret_file(&bench, "web-token", TOKEN);
     bench.write_config(&with_web(&bench, &format!("listen = \"127.0.0.1:0\"\ntoken_file = \"{}\"", token.display())));
@@ -270,7 +270,7 @@ async fn idle_connections_do_not_exhaust_the_connection_limit() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_ends_its_connection_and_many_such_end_nothing_else() {
+async fn a_head_that_does_not_arrive_ends_its_connection_alone() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, _ctx) = InProcess::start(&bench).await;
     // More than the connection limit.

@@ -20,7 +20,7 @@ async fn assert_no_complaints(browser: &Browser) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_report_at_risk_is_found_with_its_history_and_becomes_stored_on_recovery() {
+async fn a_report_at_risk_shows_its_history_and_becomes_stored_on_recovery() {
     let bench = Bench::new(&[Series::campaign("Report test", 7), Series::dump(3)]).await;
     let (_, endangered) = bench.due()[0];
     let file = bench.series[0].file_name(endangered);
@@ -170,7 +170,7 @@ fn lived(ctx: &sync::Context, entry: &Entry, fate: Settled, size: u64) -> (Attem
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pages_fit_a_phone_and_follow_the_readers_colours() {
+async fn the_pages_fit_a_phone_and_follow_the_colour_scheme() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     month(&bench).await;
     let daemon = crate::support::Daemon::start(&bench).await;

@@ -16,7 +16,7 @@ use super::{InProcess, Served, all_stored, client, root, with_web};
 use crate::support::{Bench, Daemon, Receiver, Series, jump, ledger_file::FullDisk, wait_until};
 
 #[tokio::test]
-async fn livez_fails_once_the_loop_does_not_turn_any_more() {
+async fn livez_fails_once_the_loop_stops() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
     assert_eq!(server.health("/livez").await.0, StatusCode::OK);
@@ -30,7 +30,7 @@ async fn livez_fails_once_the_loop_does_not_turn_any_more() {
 }
 
 #[tokio::test]
-async fn the_loop_that_does_the_work_keeps_livez_well() {
+async fn livez_is_ok_while_the_loop_works() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
     let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
@@ -44,7 +44,7 @@ async fn the_loop_that_does_the_work_keeps_livez_well() {
 }
 
 #[tokio::test]
-async fn readyz_fails_with_the_reason_of_an_unwritable_destination_probed_each_minute() {
+async fn readyz_probes_an_unwritable_destination_each_minute_and_has_the_reason() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
     assert_eq!(server.health("/readyz").await.0, StatusCode::OK);
@@ -67,7 +67,7 @@ async fn readyz_fails_with_the_reason_of_an_unwritable_destination_probed_each_m
 }
 
 #[tokio::test]
-async fn a_hanging_destination_has_one_probe_for_all_requests_even_cancelled_ones() {
+async fn a_hung_destination_has_one_probe_for_all_requests() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let store = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = format!(
@@ -94,7 +94,7 @@ async fn a_hanging_destination_has_one_probe_for_all_requests_even_cancelled_one
 }
 
 #[tokio::test]
-async fn readyz_and_the_pages_say_so_when_the_ledger_cannot_be_read() {
+async fn readyz_and_the_pages_report_an_unreadable_ledger() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, _ctx) = InProcess::start(&bench).await;
     for suffix in ["-wal", "-shm"] {
@@ -227,7 +227,7 @@ async fn metrics_show_a_target_that_cannot_be_reached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_long_due_is_in_danger_though_the_vendor_cannot_be_reached() {
+async fn overdue_partitions_are_in_danger_while_the_vendor_is_unreachable() {
     let bench = Bench::new(&[Series::dump(3)]).await;
     bench.fault("status=503");
     let served = Served::start(&bench).await;
@@ -246,7 +246,7 @@ async fn what_is_long_due_is_in_danger_though_the_vendor_cannot_be_reached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_due_and_not_even_in_the_ledger_is_pending_and_in_danger() {
+async fn partitions_due_and_not_in_the_ledger_are_pending_and_in_danger() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(3)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
     let get = async |path: &str| {
@@ -288,7 +288,7 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_alert_rules_and_the_dashboard_ask_for_metrics_that_there_are() {
+async fn the_alert_rules_and_the_dashboard_use_existing_metrics() {
     let bench = Bench::new(&[Series::campaign("Report test", 7)]).await;
     bench.fault("unauthorized,times=1");
     let served = Served::start(&bench).await;
@@ -325,7 +325,7 @@ async fn the_alert_rules_and_the_dashboard_ask_for_metrics_that_there_are() {
 }
 
 #[test]
-fn the_dashboard_shows_nothing_rather_than_zero_when_moesync_does_not_answer() {
+fn the_dashboard_shows_no_value_when_moesync_does_not_answer() {
     let dashboard = fs::read_to_string(root().join("deploy/grafana/moesync.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -338,7 +338,7 @@ fn the_dashboard_shows_nothing_rather_than_zero_when_moesync_does_not_answer() {
 }
 
 #[test]
-fn the_alert_rules_fire_when_they_should_and_only_then() {
+fn the_alert_rules_fire_only_when_they_should() {
     assert!(promtool(&["check", "rules", "alerts.yaml"], "").contains("rules found"));
     assert!(promtool(&["test", "rules", "alerts_test.yaml"], "").contains("SUCCESS"));
 }

@@ -113,7 +113,7 @@ async fn children_and_archived_campaigns_are_listed_only_when_asked_for() {
 }
 
 #[tokio::test]
-async fn what_a_search_asks_for_in_vain_is_let_through_and_noted() {
+async fn fields_that_a_search_ignores_are_accepted_and_logged() {
     let vendor = vendor(Campaigns::default()).await;
     let odd = json!({
         "include_archived_campaigns": true,
@@ -181,7 +181,7 @@ async fn version_5_lists_each_version_of_a_campaign_under_an_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn version_5_wants_a_fresh_key_on_every_request_and_replays_the_first_answer() {
+async fn version_5_requires_a_new_key_and_replays_the_answer_of_a_known_one() {
     let vendor = vendor(Campaigns::default()).await;
     let (one, other) = (uuid(), uuid());
     let first = vendor.post_v5(SEARCH_V5, &one, &page_request(1)).await.bytes().await.unwrap();
@@ -270,7 +270,7 @@ fn executions_path(found: &[Value]) -> String {
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_large_campaigns_are_made_as_they_are_asked_for() {
+async fn a_hundred_thousand_large_campaigns_are_generated_on_request() {
     let campaigns = Campaigns {
         count: 100_000,
         content_bytes: 30_000,

@@ -81,7 +81,7 @@ asyncio.run(main())
 "#;
 
 #[tokio::test]
-async fn moengages_own_client_gets_statistics_and_searches() {
+async fn moengages_own_client_reads_statistics_and_searches() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(OFFICIAL_CLIENT);
     let python = folder.join("bin/python");
     if !folder.join("installed").exists() {

@@ -12,7 +12,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_fault_strikes_the_page_of_the_api_that_it_names() {
+async fn a_fault_applies_to_the_page_and_the_api_that_it_names() {
     let vendor = vendor(Campaigns { count: 100, ..Campaigns::default() }).await;
     vendor.emulator.add_fault("status=500,api=campaigns,page=4,times=1".parse().unwrap());
     vendor.emulator.add_fault("rate-limited=7,api=campaigns,page=5,times=1".parse().unwrap());
@@ -29,7 +29,7 @@ async fn a_fault_strikes_the_page_of_the_api_that_it_names() {
 }
 
 #[tokio::test]
-async fn a_fault_answers_in_the_words_of_its_api() {
+async fn a_fault_answers_in_the_form_of_its_api() {
     let faults = [
         ("status=403", 403, "Forbidden Request", "403 Forbidden"),
         ("status=500", 500, "Server Error", "500 Internal Server Error"),
@@ -64,7 +64,7 @@ async fn a_fault_answers_in_the_words_of_its_api() {
 }
 
 #[tokio::test]
-async fn the_faults_of_a_body_bend_pages_too() {
+async fn body_faults_apply_to_pages() {
     let vendor = vendor(Campaigns::default()).await;
     let truth = vendor.post(SEARCH, &page_request(1)).await.bytes().await.unwrap();
 
@@ -133,7 +133,7 @@ async fn a_shrinking_listing_hides_a_campaign_and_its_total_falls() {
 }
 
 #[tokio::test]
-async fn a_rate_that_only_a_reset_speaks_of_says_what_the_rule_says() {
+async fn a_rate_limit_can_have_a_reset_only() {
     let vendor = vendor(Campaigns::default()).await;
     let at_second = |seconds: i64| (at(NOON).as_second() + seconds).to_string();
     for (rule, reset) in [
@@ -166,7 +166,7 @@ async fn a_firewall_refuses_every_api_with_a_flat_body() {
 }
 
 #[tokio::test]
-async fn hidden_rows_and_too_large_totals_leave_all_else_as_it_is() {
+async fn hidden_rows_and_too_large_totals_change_nothing_else() {
     let vendor = vendor(Campaigns { delivery_types: vec![DeliveryType::Periodic], ..Campaigns::default() }).await;
     let page = async |path: &str, number: u64| {
         let body = match path {

@@ -14,7 +14,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn every_api_is_rationed_by_the_minute_for_itself_and_says_how_much_is_left() {
+async fn every_api_has_its_own_limit_per_minute_and_reports_the_rest() {
     let vendor = vendor(Campaigns::default()).await;
     let parent = vendor.search(json!({"campaign_fields": {"delivery_type": ["PERIODIC"]}})).await;
     let parent = executions(ids(&parent)[0]);
@@ -65,7 +65,7 @@ async fn every_api_is_rationed_by_the_minute_for_itself_and_says_how_much_is_lef
 }
 
 #[tokio::test]
-async fn listings_are_rationed_by_the_second_too_both_versions_together() {
+async fn listings_have_a_limit_per_second_over_both_versions() {
     let vendor = vendor(Campaigns::default()).await;
     for number in 0..11 {
         let response = match number % 2 {
