@@ -61,7 +61,7 @@ fn rejected_as(kind: RejectedKind, archive: &[u8]) -> Rejected {
     }
 }
 
-/// What each tool is given to pack: a table, nothing, and something that does not compress.
+/// The files that each tool packs: a table, an empty file, and one that does not compress.
 fn files() -> Vec<(String, Vec<u8>)> {
     let table: String = (0..20_000).map(|row| format!("{row},campaign {},{}\n", row % 37, row * 7919)).collect();
     let mut state = 1_u32;
@@ -78,7 +78,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
     ]
 }
 
-/// What `tool` archived, by its verified archive: the proof, and name, size and CRC-32 of each file, sorted.
+/// Verifies an archive of `tool`: the proof, and name, size and CRC-32 of each file, sorted.
 #[track_caller]
 fn verified_files(tool: &str, archive: &[u8]) -> (Verified, Vec<(String, u64, Option<u32>)>) {
     let verified = match judge(archive) {
@@ -91,7 +91,7 @@ fn verified_files(tool: &str, archive: &[u8]) -> (Verified, Vec<(String, u64, Op
     (verified, found)
 }
 
-/// Runs a tool that `package` brings, in `folder`; its standard output.
+/// Runs a tool of the Debian package `package` in `folder`; returns its standard output.
 #[track_caller]
 fn run(package: &str, folder: &Path, command: &[&str]) -> Vec<u8> {
     let output = Command::new(command[0])
@@ -117,7 +117,7 @@ fn folder_of_files() -> tempfile::TempDir {
     folder
 }
 
-/// The 7-Zip of newer Debian packages is called 7z, of older ones 7zz.
+/// 7-Zip is called 7z in newer Debian packages, 7zz in older ones.
 fn seven_zip() -> &'static str {
     if Command::new("7zz").arg("i").stdout(Stdio::null()).status().is_ok() { "7zz" } else { "7z" }
 }

@@ -1,4 +1,4 @@
-//! The real binary over a real S3 server: deaths at each request, and what it says of its credentials.
+//! The real binary with an S3 server: kills at each request, and credentials that must not be shown.
 
 use std::{collections::BTreeSet, fs};
 
@@ -14,7 +14,7 @@ use crate::support::{
 /// Two parts of a multipart upload.
 const LARGE: u64 = 6 * 1024 * 1024;
 
-/// Empties the bucket, unfinished uploads included, and forgets the ledger.
+/// Empties the bucket, including unfinished uploads, and deletes the ledger.
 fn begin_again(bench: &Bench, server: &Server) {
     for folder in fs::read_dir(server.bucket()).unwrap() {
         fs::remove_dir_all(folder.unwrap().path()).unwrap();
@@ -25,19 +25,19 @@ fn begin_again(bench: &Bench, server: &Server) {
     let _ = fs::remove_dir_all(bench.path("ledger"));
 }
 
-/// A pass after a death: all is stored, and what the dead process left is gone.
+/// A pass after a kill: everything is stored, and leftovers of the killed process are deleted.
 async fn heals(bench: &Bench, server: &Server, died_at: &str) {
     server.be_silent_at(None);
     bench.sync(0).await;
-    bench.check_landed().await;
-    assert_eq!(bench.landed().len(), 2 * bench.due().len(), "{died_at}");
+    bench.check_stored_files().await;
+    assert_eq!(bench.stored_files().len(), 2 * bench.due().len(), "{died_at}");
     assert_eq!(bench.kept_in("_staging"), [""; 0], "leftovers of {died_at}");
     assert_eq!(server.files(".upload_id-"), [""; 0], "parts of {died_at}");
-    // Of an upload that no note tells of there is no part yet.
+    // An upload without a note has no part yet.
     assert!(kind(died_at) == "beginning" || server.files(".upload-").is_empty(), "an upload of {died_at}");
 }
 
-/// Kills a pass once each of its requests that change something was done, before it hears of it; what it died at.
+/// Kills a pass after each of its requests that change something, before the answer; returns those requests.
 async fn deaths_at_each_change(bytes: u64) -> BTreeSet<&'static str> {
     let server = Server::start(false).await;
     let bench = Bench::on_s3(&server, &[Series::campaign("Report test", 1).bytes(bytes)]).await;
@@ -52,7 +52,7 @@ async fn deaths_at_each_change(bytes: u64) -> BTreeSet<&'static str> {
         assert!(!syncing.kill(&bench).await.success(), "it ended before request {number}");
         assert!(wait_until(async || server.is_idle()).await);
         let request = server.requests()[number].clone();
-        bench.check_landed().await;
+        bench.check_stored_files().await;
         heals(&bench, &server, &request).await;
         died_at.insert(kind(&request));
     }
@@ -60,7 +60,7 @@ async fn deaths_at_each_change(bytes: u64) -> BTreeSet<&'static str> {
     died_at
 }
 
-/// What a request to the store is for.
+/// The purpose of a request to the store.
 fn kind(request: &str) -> &'static str {
     let (method, uri) = request.split_once(' ').unwrap();
     let is = |text: &str| uri.contains(text);
@@ -97,12 +97,13 @@ async fn killed_repeatedly_over_s3_it_leaves_no_wrong_object_and_no_parts() {
         bench.generated_at_time()
     );
     bench.write_config(&(bench.config() + &listing));
-    let is_listing_stored = || bench.landed().keys().any(|key| key.ends_with(".ndjson.gz"));
+    let is_listing_stored = || bench.stored_files().keys().any(|key| key.ends_with(".ndjson.gz"));
     for chain in 0..4 {
         begin_again(&bench, &server);
-        // Each run takes over what the one before it left.
+        // Each run continues from what the previous one left.
         for death in ["download", "object", "part", "listing"] {
-            let (requests, written, landed) = (bench.requests(), server.requests().len(), bench.landed().len());
+            let (requests, written, stored_files) =
+                (bench.requests(), server.requests().len(), bench.stored_files().len());
             bench.vendor.clear_faults();
             if death == "download" {
                 bench.fault(&format!("stall,times=1,skip={chain}"));
@@ -110,7 +111,7 @@ async fn killed_repeatedly_over_s3_it_leaves_no_wrong_object_and_no_parts() {
             let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));
             let has_come = || match death {
                 "download" => bench.vendor.requests()[requests..].iter().any(|request| request.fault == Some("stall")),
-                "object" => bench.landed().len() > landed,
+                "object" => bench.stored_files().len() > stored_files,
                 "part" => server.requests()[written..].iter().any(|request| kind(request) == "part"),
                 _ => is_listing_stored(),
             };
@@ -118,7 +119,7 @@ async fn killed_repeatedly_over_s3_it_leaves_no_wrong_object_and_no_parts() {
             let status = syncing.kill(&bench).await;
             assert!(death != "download" || status.code().is_none(), "it ended during a download");
             assert!(wait_until(async || server.is_idle()).await);
-            bench.check_landed().await;
+            bench.check_stored_files().await;
         }
         assert!(is_listing_stored());
     }
@@ -134,7 +135,7 @@ async fn credentials_are_in_no_page_metric_or_log_over_s3() {
     let bench = Bench::on_s3(&server, &[Series::campaign("Report test", 1).bytes(LARGE), Series::dump(2)]).await;
     bench.write_config(&bench.config().replace("listen = \"\"", "listen = \"127.0.0.1:0\""));
     bench.fault("html,path=dailyCampaignReportDump");
-    // The library that speaks to stores logs each request that it repeats, with its URL.
+    // object_store logs each request that it retries, with its URL.
     let part = |_: &Method, uri: &axum::http::Uri| uri.query().is_some_and(|query| query.contains("partNumber="));
     server.next(part, Fault::Refuse(StatusCode::INTERNAL_SERVER_ERROR));
     let daemon = Daemon::start(&bench).await;
@@ -150,7 +151,7 @@ async fn credentials_are_in_no_page_metric_or_log_over_s3() {
         daemon.log().into_iter().filter(|line| line.contains("\"target\":\"object_store")).collect();
     assert_eq!(indiscreet, [""; 0]);
     daemon.stop(&bench).await;
-    // Nor in what is said of a store that refuses them.
+    // The same for the message about a store that refuses them.
     for _ in 0..50 {
         server.next(|_, _| true, Fault::Refuse(StatusCode::FORBIDDEN));
     }

@@ -1,4 +1,4 @@
-//! `moesync check --online`, where the vendor or the machine is not as it should be.
+//! `moesync check --online` with a faulty vendor, machine or configuration.
 
 use std::fs;
 

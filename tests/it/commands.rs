@@ -1,4 +1,4 @@
-//! What each command prints, in which words, and with which exit code.
+//! The output and the exit code of each command.
 
 use std::{
     fs,
@@ -62,7 +62,7 @@ async fn status_has_every_field_and_null_for_unknown_values() {
             assert!(text.ends_with('Z') && text.parse::<Timestamp>().is_ok(), "{text}");
         }
     }
-    // In the order of workspace, report and date: what is stored or open, and the next scheduled one of each report.
+    // In the order of workspace, report and date: recorded partitions, and the next scheduled one of each report.
     let states: Vec<_> = all.iter().map(|p| (p["report"].as_str().unwrap(), p["state"].as_str().unwrap())).collect();
     assert_eq!(
         states,
@@ -130,7 +130,7 @@ async fn status_check_fails_for_what_is_lost_and_not_for_what_is_absent() {
         let bench = Bench::at("2025-11-21T12:00:00Z", &[Series::campaign("Report test", 1), Series::dump(1)]).await;
         let once = bench.config().replace("every = \"day\"", &format!("once = \"{}\"", bench.newest));
         bench.write_config(&once);
-        // The dump comes, and so shows that the workspace works.
+        // The dump arrives, which shows that the workspace works.
         bench.fault_at(&bench.series[0].file_name(bench.newest), fault, 6);
         bench.fault("not-yet,path=Report_test");
         let ctx = bench.context().await;
@@ -212,7 +212,7 @@ async fn backfill_of_a_live_listing_is_refused_and_of_an_archive_ignores_start()
     let stored = filled.partitions();
     assert_eq!(stored.len(), 3);
     assert!(stored.iter().all(|partition| partition["state"] == "stored"));
-    // Once more is nothing more.
+    // A second run changes nothing.
     bench.run(&["backfill", "--report", "dump", "--from", &from, "--to", &to]).await.expect(0);
     assert_eq!(bench.requests(), 3);
 }
@@ -298,8 +298,8 @@ async fn explain_shows_the_history_of_a_partition() {
     let explained =
         bench.run(&["explain", "--report", "report-test", "--date", &date, "--json"]).await.expect(0).json();
     let history = explained["history"].as_array().unwrap();
-    let told: Vec<_> = history.iter().map(|attempt| (&attempt["outcome"], &attempt["http_status"])).collect();
-    assert_eq!(told, [(&"unavailable".into(), &503.into()), (&"stored".into(), &200.into())]);
+    let recorded: Vec<_> = history.iter().map(|attempt| (&attempt["outcome"], &attempt["http_status"])).collect();
+    assert_eq!(recorded, [(&"unavailable".into(), &503.into()), (&"stored".into(), &200.into())]);
     bench.run(&["explain", "--report", "report-test", "--date", &date]).await.expect(0);
     bench.check_secrets();
 }
@@ -357,7 +357,7 @@ async fn a_bad_configuration_is_one_clear_error_before_anything_starts() {
         let at = text.lines().position(|line| line.contains(part)).unwrap() + 1;
         format!("{at}")
     };
-    // Each with what its error must name.
+    // Each with the text that its error must contain.
     let mut bad = vec![
         (good.replace("app_id =", "ap_id ="), vec!["ap_id".to_owned(), "app_id".to_owned(), line(&good, "app_id")]),
         (good.replace("listen = \"\"", "listen = 8787"), vec!["listen".to_owned(), line(&good, "listen")]),
@@ -410,7 +410,7 @@ async fn harmed(harm: impl Fn(&Bench, &str)) -> Bench {
     bench
 }
 
-/// `verify` finds the damage, and `verify --repair` mends it with this many downloads.
+/// `verify` finds the damage, and `verify --repair` repairs it with this many downloads.
 async fn is_found_and_repaired(bench: &Bench, says: &str, downloads: usize) {
     let asked = bench.requests();
     let found = bench.run(&["verify", "--json"]).await.expect(1).partitions();
@@ -467,7 +467,7 @@ async fn altered_bytes_are_kept_even_if_the_report_cannot_be_fetched_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_leaves_expired_partitions_unchanged() {
-    // A year ago for the binary.
+    // A year ago, for the binary.
     let bench = Bench::at("2025-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     bench.write_config(&bench.config().replace("every = \"day\"", &format!("once = \"{}\"", bench.newest)));
     let ctx = bench.context().await;
@@ -477,12 +477,12 @@ async fn a_repair_leaves_expired_partitions_unchanged() {
     let (object, asked) = (bench.object(&series.key(date)), bench.requests());
     fs::write(&object, "altered").unwrap();
     let repair = async |damage: &str| {
-        let landed = bench.landed();
+        let before = bench.stored_files();
         let ran = bench.run(&["verify", "--repair", "--json"]).await.expect(1);
         let [damaged] = ran.partitions().try_into().unwrap();
         assert!(damaged["damage"].as_str().unwrap().contains(damage), "{damaged}");
         assert_eq!((&damaged["repaired"], &damaged["state"]), (&false.into(), &"stored".into()));
-        assert!(bench.landed() == landed, "the destination was changed");
+        assert!(bench.stored_files() == before, "the destination was changed");
         assert_eq!(bench.kept_in("_quarantine"), [""; 0]);
         assert_eq!(bench.requests(), asked, "what the vendor has deleted was asked for");
     };
@@ -501,7 +501,7 @@ async fn status_works_for_a_read_only_user_with_and_without_a_daemon() {
     for (name, mode) in [("ledger", 0o555), ("ledger/moesync.db", 0o444), ("moesync.toml", 0o644), ("moesync", 0o755)] {
         fs::set_permissions(bench.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
-    // Nobody may write everywhere but root, who becomes somebody else.
+    // Root may write everywhere, so the command runs as another user.
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let status = async || {
         let mut command = match is_root {
@@ -529,9 +529,9 @@ async fn the_demo_stores_seven_dates_of_each_daily_report_at_any_hour() {
     command.args(["demo", "--json"]).current_dir(folder.path()).kill_on_drop(true);
     let ran = tokio::time::timeout(std::time::Duration::from_secs(120), command.output()).await.unwrap().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let landed: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let printed: Value = serde_json::from_slice(&ran.stdout).unwrap();
     let stored = |report: &str| {
-        let partitions = landed["partitions"].as_array().unwrap().iter();
+        let partitions = printed["partitions"].as_array().unwrap().iter();
         partitions.filter(|partition| partition["report"] == report && partition["state"] == "stored").count()
     };
     for report in ["daily-campaigns", "daily-conversions", "daily-dump", "campaign_stats"] {

@@ -1,4 +1,4 @@
-//! One sick part delays only what needs it: destinations that hang, keys that are replaced, tasks that panic.
+//! A failure delays only what depends on it: destinations that hang, keys that are replaced, tasks that panic.
 
 use std::{
     backtrace::Backtrace,
@@ -135,7 +135,7 @@ async fn a_hung_disk_fails_its_own_attempts_only() {
     fs::create_dir(&root).unwrap();
     let hung = format!("\n[[destinations]]\nname = \"hung\"\nurl = \"file://{}\"\n", root.display());
     bench.write_config(&with_hung(&bench, &hung, 3));
-    // A look for one of its objects takes 15 seconds.
+    // Looking for one of its objects takes 15 seconds.
     let keys = bench.due().into_iter().map(|(series, date)| series.key(date));
     let objects: Vec<_> = keys.map(|key| root.join(key).display().to_string()).collect();
     let mut arguments = vec!["-f", "-o", "/dev/null", "-e", "trace=statx", "-e", "inject=statx:delay_enter=15000000"];
@@ -175,7 +175,7 @@ async fn six_hundred_concurrent_downloads_all_end() {
     bench.write_config(&(limits.to_owned() + &bench.config()));
     bench.fault("slow=4000");
     let daemon = Daemon::start(&bench).await;
-    // Each archive keeps a thread, and what is written needs one more: tokio's own limit is 512.
+    // Each archive occupies a thread, and writing one more: tokio's default limit is 512.
     let threads = || {
         let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
         let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
@@ -199,7 +199,7 @@ async fn pass(ctx: &Arc<Context>) {
     sync::once(ctx, &Selection::default(), std::future::pending()).await.unwrap();
 }
 
-/// Asserts that everything is stored and that no one was held or alarmed.
+/// Asserts that everything is stored, without a paused workspace or an alarm.
 async fn assert_healed(bench: &Bench, ctx: &Context) {
     let entries = ctx.ledger.entries().await.unwrap();
     assert!(entries.iter().all(|entry| entry.outcome == Some(Outcome::Stored)), "{entries:#?}");
@@ -214,13 +214,13 @@ async fn assert_healed(bench: &Bench, ctx: &Context) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_key_is_used_within_the_same_request_of_an_archive() {
     let bench = Bench::at(NOW, &series(5)).await;
-    // What is known is refused by now, as after a rotation at MoEngage.
+    // The cached key is refused by now, as after a rotation at MoEngage.
     write_key(&bench, "the-key-of-before");
     let ctx = bench.context().await;
     write_key(&bench, CANARY);
     pass(&ctx).await;
     assert_healed(&bench, &ctx).await;
-    assert_eq!(bench.requests(), 6, "one is refused, and repeated at once");
+    assert_eq!(bench.requests(), 6, "one is refused, and repeated immediately");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The daemon: beside other commands, under signals, with its files taken from under it.
+//! The daemon: concurrent commands, signals, and files that are deleted or changed while it runs.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -55,14 +55,14 @@ async fn a_download_that_ends_within_the_grace_period_is_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_never_ends_is_aborted_after_the_grace_period() {
-    // It would take ten minutes, at a rate that is no reason to give up.
+    // It would take ten minutes, at a rate above the minimum.
     let bench = Bench::new(&[Series::campaign("Report test", 1).bytes(1_200_000)]).await;
     bench.fault("slow=2000,times=1");
     let daemon = Daemon::start(&bench).await;
     assert!(wait_until(async || bench.requests() > 0).await);
     let stopped = tokio::time::timeout(GRACE + MARGIN, daemon.stop(&bench)).await;
     assert_eq!(stopped.expect("it ends within its grace").code(), Some(0));
-    assert!(bench.landed().is_empty());
+    assert!(bench.stored_files().is_empty());
     assert_eq!(bench.kept_in("_staging"), [""; 0]);
     bench.sync(0).await;
     bench.oracle().await;
@@ -81,7 +81,7 @@ async fn a_wrong_new_configuration_leaves_the_old_one_in_force_and_a_good_one_ap
     daemon.signal("HUP").await;
     daemon.wait_for_log("the old one stays in force").await;
     assert!(daemon.log().iter().any(|line| line.contains("daily_dumb")), "the log does not say why");
-    // A reader needs a good configuration, the daemon has one.
+    // The daemon keeps its valid configuration; a read-only command refuses the new one.
     bench.write_config(&without_dump);
     let stored = async || bench.status().await.iter().filter(|partition| partition["state"] == "stored").count() == 2;
     assert!(wait_until(stored).await, "the old configuration is not in force");
@@ -129,7 +129,7 @@ async fn a_ledger_deleted_while_it_runs_is_rebuilt_without_a_download() {
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(bench.path(&format!("ledger/moesync.db{suffix}")));
     }
-    // It looks once a minute; a reload makes it look at once.
+    // It checks once a minute, and at a reload.
     daemon.signal("HUP").await;
     assert!(wait_until(async || daemon.alarms() == ["ledger"]).await, "{}", daemon.log().join("\n"));
     assert!(wait_until(async || all_stored(&bench).await).await, "{}", daemon.log().join("\n"));
@@ -142,7 +142,7 @@ async fn a_ledger_deleted_while_it_runs_is_rebuilt_without_a_download() {
 async fn a_ledger_that_briefly_fails_does_not_end_the_daemon() {
     let bench = Bench::new(&[Series::dump(2)]).await;
     bench.sync(0).await;
-    // Everything is to be learned from the manifests, and nothing can be written.
+    // Everything must be read from the manifests, and nothing can be written.
     fs::remove_file(bench.ledger()).unwrap();
     ledger::open(&bench.ledger(), "me", bench.clock.read()).await.unwrap().0.close().await;
     let disk = FullDisk::begin(&bench.ledger()).await;
@@ -170,7 +170,7 @@ async fn a_wrong_key_is_probed_hourly_until_its_file_is_corrected() {
     };
     assert!(wait_until(async || bench.requests() == 1).await);
     for hour in 1..=3 {
-        // An hour and what the jitter may add to it.
+        // An hour plus jitter.
         let held = async || {
             ctx.ledger
                 .view(bench.clock.read())

@@ -1,4 +1,4 @@
-//! What the files under deploy/ promise: units that systemd accepts, containers that may do little.
+//! The files under deploy/: units that systemd accepts, containers with few rights.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ fn read(path: &str) -> String {
 const DAEMON: &str = "deploy/systemd/moesync.service";
 const PASS: &str = "deploy/systemd/moesync-sync.service";
 
-/// The values that a key has in the daemon's unit.
+/// The values of a key in the daemon's unit.
 fn unit(key: &str) -> Vec<String> {
     let values = read(DAEMON);
     values.lines().filter_map(|line| line.strip_prefix(&format!("{key}="))).map(str::to_owned).collect()
@@ -39,7 +39,7 @@ fn yaml(path: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What runs in Kubernetes.
+/// A workload of Kubernetes.
 struct Pod {
     file: String,
     spec: Value,
@@ -64,7 +64,7 @@ fn pods() -> Vec<Pod> {
     pods
 }
 
-/// How long downloads may take to end once the daemon is told to stop.
+/// The grace period of downloads when the daemon is stopped.
 fn grace() -> Duration {
     let source = read("src/sync/workers.rs");
     let seconds = source.split("const GRACE: Duration = Duration::from_secs(").nth(1).unwrap();
@@ -75,7 +75,7 @@ fn seconds(text: &str) -> Duration {
     Duration::from_secs(text.strip_suffix('s').unwrap().parse().unwrap())
 }
 
-/// Runs systemd-analyze on a unit, with the binary of this build in it; what it said.
+/// Runs systemd-analyze on a unit with the binary of this build; returns its output.
 fn analyze(unit: &str, arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join(Path::new(unit).file_name().unwrap());
@@ -242,7 +242,7 @@ fn the_files_that_compose_mounts_exist() {
     for (name, service) in services.as_object().unwrap() {
         for volume in service["volumes"].as_array().unwrap() {
             let source = volume.as_str().unwrap().split(':').next().unwrap();
-            // The user makes this one out of compose.toml.
+            // The user creates this one from compose.toml.
             if let Some(path) = source.strip_prefix("./").filter(|path| *path != "moesync.toml") {
                 assert!(root().join("deploy").join(path).exists(), "{name}: {source}");
                 seen += 1;
@@ -279,7 +279,7 @@ fn health_checks_and_scrapes_are_admitted() {
     }
 }
 
-/// What the profile "restricted" of the Pod Security Standards forbids, as far as a pod can break it.
+/// The violations of the profile "restricted" of the Pod Security Standards.
 fn offences(pod: &Value) -> Vec<String> {
     let mut offences = Vec::new();
     let mut must = |holds: bool, rule: &str| offences.extend((!holds).then(|| rule.to_owned()));
@@ -297,7 +297,7 @@ fn offences(pod: &Value) -> Vec<String> {
     let kinds = ["containers", "initContainers", "ephemeralContainers"];
     for container in kinds.iter().flat_map(|kind| pod[*kind].as_array()).flatten() {
         let context = &container["securityContext"];
-        // A container's own word counts before the pod's.
+        // A container's own setting overrides the pod's.
         let either = |key: &str| if context[key].is_null() { own[key].clone() } else { context[key].clone() };
         must(either("runAsNonRoot") == true, "runAsNonRoot");
         must(either("runAsUser") != 0, "runAsUser");
@@ -328,7 +328,7 @@ fn every_pod_passes_the_pod_security_profile_restricted() {
         }
         assert_eq!(pod.spec["automountServiceAccountToken"], false, "{}", pod.file);
     }
-    // The rules themselves notice what they are about.
+    // The rules detect each violation.
     let lax = serde_json::json!({
         "hostNetwork": true,
         "volumes": [{"name": "root", "hostPath": {"path": "/"}}],

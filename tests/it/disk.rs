@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{Bench, Daemon, Ran, Receiver, Series, oracle::manifest_key, small_disk::SmallDisk, wait_until};
 
-/// The library that watches and fails calls, compiled once.
+/// The library that logs calls and makes them fail, compiled once.
 fn watch() -> &'static Path {
     static BUILT: OnceLock<TempDir> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
@@ -32,7 +32,7 @@ fn watch() -> &'static Path {
     PATH.get_or_init(|| folder.path().join("watch.so"))
 }
 
-/// A call that changed what is on disk for good.
+/// A call that makes a change on disk permanent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Call {
     name: String,
@@ -43,7 +43,7 @@ struct Call {
     to: Option<String>,
 }
 
-/// What a call of a pass over one partition is for.
+/// The purpose of a call in a pass over one partition.
 fn kind(calls: &[Call], call: &Call) -> &'static str {
     let staged = |call: &&Call| call.path.starts_with("reports/_staging/");
     let first = calls.iter().find(staged);
@@ -113,7 +113,7 @@ async fn bytes_are_synced_before_their_name_and_names_before_the_record() {
     ];
     assert_eq!(order, expected);
 
-    // What is found there may have been named by a process that died before it forced the name to disk.
+    // An object that is found may have been named by a process that was killed before it synced the name.
     fs::remove_dir_all(bench.path("ledger")).unwrap();
     let (ran, calls) = watched(&bench, None).await;
     ran.expect(0);
@@ -140,11 +140,11 @@ async fn the_same_object_that_appears_during_a_download_is_synced() {
     bench.oracle().await;
 }
 
-/// A pass whose fsync of this number fails; what that was for.
+/// A pass whose fsync of this number fails; returns the purpose of that call.
 async fn one_fails(number: usize) -> Option<&'static str> {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let (ran, calls) = watched(&bench, Some(number)).await;
-    bench.check_landed().await;
+    bench.check_stored_files().await;
     let failed = calls.iter().find(|call| call.failed)?.clone();
     let linked = calls.iter().find(|call| call.to.is_some() && call.path == failed.path);
     assert_eq!(linked, None, "the bytes of {failed:?} may be lost, yet they got a name");
@@ -155,7 +155,7 @@ async fn one_fails(number: usize) -> Option<&'static str> {
         assert!(attempts[0].message.contains("Input/output error"), "{}", attempts[0].message);
         assert_eq!((attempts.len(), attempts[1].outcome), (2, Outcome::Stored), "{failed:?}");
     }
-    // Whatever failed, the next pass has a disk that works.
+    // The next pass has a working disk.
     bench.sync(0).await;
     bench.oracle().await;
     Some(kind)
@@ -185,7 +185,7 @@ async fn start(bench: &Bench) -> (Daemon, Receiver) {
     (Daemon::start(bench).await, receiver)
 }
 
-/// The reason for which it is not ready, if it isn't.
+/// The reason why it is not ready, if it is not.
 async fn unready(daemon: &Daemon) -> Option<String> {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = client.get(format!("{}/readyz", daemon.url())).send().await.unwrap();
@@ -204,18 +204,18 @@ async fn a_daemon_with_a_full_destination_alerts_is_not_ready_and_resumes() {
     let (daemon, receiver) = start(&bench).await;
     let said = async || unready(&daemon).await.is_some_and(|reason| reason.contains("No space left on device"));
     assert!(wait_until(said).await, "{:?}", unready(&daemon).await);
-    let told = async |phase: &str| receiver.alarms().contains(&format!("store_failed {phase}"));
-    assert!(wait_until(async || told("began").await).await, "{:?}", receiver.alarms());
+    let received = async |phase: &str| receiver.alarms().contains(&format!("store_failed {phase}"));
+    assert!(wait_until(async || received("began").await).await, "{:?}", receiver.alarms());
     let events = receiver.events();
     let event = events.iter().find(|event| event["data"]["alarm"] == "store_failed").unwrap().to_string();
     assert!(event.contains("No space left on device"), "{event}");
-    bench.check_landed().await;
+    bench.check_stored_files().await;
 
     fs::remove_file(filler).unwrap();
     let stored = async || bench.status().await.iter().all(|partition| partition["state"] == "stored");
     assert!(wait_until(stored).await, "{:?}\n{}", bench.status().await, daemon.log().join("\n"));
-    assert!(wait_until(async || told("ended").await).await, "{:?}", receiver.alarms());
-    // What was probed a moment ago counts for a minute, but not under another configuration.
+    assert!(wait_until(async || received("ended").await).await, "{:?}", receiver.alarms());
+    // The result of a probe is used for a minute, but not under another configuration.
     daemon.signal("HUP").await;
     assert!(wait_until(async || unready(&daemon).await.is_none()).await, "{:?}", unready(&daemon).await);
     daemon.stop(&bench).await;
@@ -227,7 +227,7 @@ async fn a_daemon_whose_ledger_has_no_room_alerts_is_not_ready_and_resumes() {
     let bench = Bench::new(&[Series::dump(3)]).await;
     fs::create_dir(bench.path("ledger")).unwrap();
     let disk = SmallDisk::mount_at(bench.path("ledger"), "4m");
-    // What takes longest to find out is met first: nothing can be recorded once a request was answered.
+    // The slowest case comes first: a request was answered and cannot be recorded.
     bench.fault("slow=4000,times=1");
     let (daemon, _receiver) = start(&bench).await;
     assert!(wait_until(async || bench.requests() > 0).await);
@@ -242,7 +242,7 @@ async fn a_daemon_whose_ledger_has_no_room_alerts_is_not_ready_and_resumes() {
     assert_eq!(daemon.alarms(), ["ledger"], "an alarm is logged once while it lasts");
 
     fs::remove_file(filler).unwrap();
-    // It looks again after half a minute; a reload makes it look at once.
+    // It retries after half a minute, and at a reload.
     daemon.signal("HUP").await;
     let stored = async || {
         let status = bench.status().await;

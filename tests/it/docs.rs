@@ -1,4 +1,4 @@
-//! What the documents promise: the schemas describe the printed JSON, the README's commands and configuration work.
+//! The documents: schemas describe the printed JSON, and commands, configurations and links in the pages work.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -59,10 +59,10 @@ fn the_published_schemas_are_those_of_the_printed_types() {
         assert_eq!(published(command), *schema, "docs/schemas/{command}.json; {hint}");
     }
     let files = fs::read_dir(root().join("docs/schemas")).unwrap().count();
-    assert_eq!(files, schemas.len(), "docs/schemas holds what nobody prints or sends");
+    assert_eq!(files, schemas.len(), "docs/schemas has a schema that no command prints");
 }
 
-/// Runs a command in `folder`; what it printed, as JSON, provided that it ended well.
+/// Runs a command in `folder`, which must succeed; returns its output as JSON.
 #[track_caller]
 fn printed(folder: &TempDir, arguments: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_moesync"))
@@ -79,7 +79,7 @@ fn printed(folder: &TempDir, arguments: &[&str]) -> Value {
 fn the_output_of_commands_matches_its_schema() {
     let folder = tempfile::tempdir().unwrap();
     let demo = printed(&folder, &["demo"]);
-    // Which dates have come depends on the hour.
+    // The dates depend on the hour.
     let of_report = demo["partitions"].as_array().unwrap().iter().filter(|p| p["report"] == "daily-campaigns");
     let dates: BTreeSet<_> = of_report.map(|p| p["date"].as_str().unwrap()).collect();
     let (first, last) = (*dates.first().unwrap(), *dates.last().unwrap());
@@ -164,7 +164,7 @@ fn row(key: &str, value: &Value, is_required: bool) -> String {
     format!("| `{key}` | {} | {default} | {meaning} |\n", kind(value))
 }
 
-/// What may stand there, in few words.
+/// The permitted values, in few words.
 fn kind(value: &Value) -> String {
     let words = |list: &Value| {
         let quoted = list.as_array().unwrap().iter().map(|word| format!("`{word}`"));

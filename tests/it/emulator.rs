@@ -32,7 +32,7 @@ const API_KEY: &str = "api-k3y";
 const FILE: &str = "Report_test_20210217.zip";
 const NOON: &str = "2021-02-17T12:00:00Z";
 
-/// An emulator with a clock to turn.
+/// An emulator with a clock that the test sets.
 struct Vendor {
     emulator: Emulator,
     now: Arc<Mutex<Timestamp>>,
@@ -47,7 +47,7 @@ impl Vendor {
         Vendor::with_clock(account, seed, SignedDuration::ZERO).await
     }
 
-    /// One whose time goes by with each look at its clock, for a client that keeps no rate.
+    /// One whose clock advances with each reading, for a client that keeps no rate limit.
     async fn hasty(account: Account) -> Vendor {
         Vendor::with_clock(account, 1, SignedDuration::from_millis(700)).await
     }
@@ -64,7 +64,7 @@ impl Vendor {
         Vendor { emulator: emulator::start(listener().await, options).unwrap(), now }
     }
 
-    /// One with [`FILE`] to serve, as `fault` has it.
+    /// One that serves [`FILE`] with `fault`.
     async fn with(fault: impl Into<Rule>) -> Vendor {
         let vendor = Vendor::new(account(vec![report("Report test")])).await;
         vendor.emulator.add_fault(fault.into());
@@ -75,12 +75,12 @@ impl Vendor {
         *self.now.lock().unwrap() = at(now);
     }
 
-    /// Lets so much time pass that the next request is within every rate.
+    /// Advances the clock so that the next request is within every rate limit.
     fn tick(&self) {
         *self.now.lock().unwrap() += SignedDuration::from_millis(700);
     }
 
-    /// A request by a client of good manners, but for what `build` does to it.
+    /// A correct request, changed by `build`.
     async fn ask(
         &self,
         path: &str,
@@ -91,7 +91,7 @@ impl Vendor {
         build(client.get(url)).send().await.unwrap()
     }
 
-    /// A properly signed request for a campaign report.
+    /// A correctly signed request for a campaign report.
     async fn report(&self, file_name: &str) -> Response {
         self.ask(&path(file_name), |request| request.header("Signature", sign(APP, file_name, KEY))).await
     }
@@ -106,7 +106,7 @@ impl Vendor {
         .await
     }
 
-    /// What [`FILE`] is when nothing is wrong.
+    /// The content of [`FILE`] without faults.
     async fn truth(&self) -> Vec<u8> {
         let honest = Vendor::new(account(vec![report("Report test")])).await;
         honest.report(FILE).await.bytes().await.unwrap().to_vec()
@@ -140,7 +140,7 @@ impl Raw {
         stream
     }
 
-    /// All of the body until the connection ends, and how that came.
+    /// The body until the connection ends, and how it ended.
     async fn rest(mut self) -> (Vec<u8>, std::io::Result<()>) {
         let mut body = self.start_of_body;
         let end = self.stream.read_to_end(&mut body).await.map(drop);
@@ -195,7 +195,7 @@ fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name).map(|value| value.to_str().unwrap())
 }
 
-/// The message of an answer that refuses as the campaign report API does.
+/// The message of a refusal by the campaign report API.
 async fn refused(response: Response) -> String {
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     error_message(response).await
@@ -209,7 +209,7 @@ async fn error_message(response: Response) -> String {
     error["message"].as_str().unwrap().to_owned()
 }
 
-/// Runs a program of somebody else's on `archive`; its output, which must come with success.
+/// Runs another program on `archive`, which must succeed; returns its output.
 async fn judge(program: &str, arguments: &[&str], archive: &[u8]) -> String {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(archive).unwrap();

@@ -1,4 +1,4 @@
-//! What cannot be verified, what is stored with a warning, and what is past its expiry: through the whole pipeline.
+//! The whole pipeline for unverifiable answers, warnings in manifests, and expired partitions.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -23,7 +23,7 @@ use crate::support::{Bench, Daemon, Series, TestClock, files, oracle::hash, orac
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
-/// A bench with one campaign report, whose oldest partition has this much left to its expiry.
+/// A bench with one campaign report, whose oldest partition expires after this time.
 async fn with_left(left: SignedDuration) -> Bench {
     let bench = Bench::at(NOW, &[Series::campaign("Report test", 1)]).await;
     // It was generated six hours ago.
@@ -31,7 +31,7 @@ async fn with_left(left: SignedDuration) -> Bench {
     bench
 }
 
-/// A pass over the oldest partition alone.
+/// A pass over the oldest partition only.
 async fn pass(bench: &Bench) -> Entry {
     let (series, date) = bench.due()[0];
     let id = PartitionId { report: ReportId::new("acme", &series.id), date };
@@ -97,7 +97,7 @@ async fn a_json_error_and_an_empty_body_are_corrupt_and_kept_where_there_is_some
         let entry = pass(&bench).await;
         assert_eq!((entry.settled, entry.outcome), (Settled::Open, Some(Outcome::Corrupt)), "{fault}");
         assert!(entry.seen && entry.attempts > 1, "{fault}");
-        assert!(bench.landed().is_empty(), "{fault}: {:?}", bench.landed().keys());
+        assert!(bench.stored_files().is_empty(), "{fault}: {:?}", bench.stored_files().keys());
         let found = bench.kept_in("_quarantine");
         assert_eq!(found.len(), kept, "{fault}: {found:?}");
         assert_eq!(bench.kept_in("_staging"), [""; 0], "{fault}");
@@ -141,8 +141,8 @@ async fn names_that_leave_their_folder_are_warnings_in_the_manifest() {
         };
         assert!(warnings.iter().any(is_there), "no warning about {entry}: {warnings:?}");
     }
-    let landed: BTreeSet<_> = bench.landed().into_keys().collect();
-    assert_eq!(landed, BTreeSet::from([manifest_key(&key), key]));
+    let stored_files: BTreeSet<_> = bench.stored_files().into_keys().collect();
+    assert_eq!(stored_files, BTreeSet::from([manifest_key(&key), key]));
     assert!(!files(bench.folder.path()).iter().any(|path| path.ends_with("x")), "a name became a path");
 }
 
@@ -161,7 +161,7 @@ async fn a_zip_bomb_is_quarantined_whole_within_bounded_memory() {
     daemon.stop(&bench).await;
 
     assert!(peak < 128 * 1024, "{peak} kB for an archive that inflates to 512 MiB");
-    assert!(bench.landed().is_empty());
+    assert!(bench.stored_files().is_empty());
     let [kept] = bench.kept_in("_quarantine").try_into().unwrap();
     assert!(fs::read(bench.object(&kept)).unwrap() == bomb, "not all of it");
     assert_eq!(bench.status().await[0]["state"], "pending");

@@ -1,4 +1,4 @@
-//! The JSON APIs as real accounts show them: odd pages, refused parents, totals that promise more than comes, v5.
+//! The JSON APIs as real accounts have them: odd pages, refused parents, wrong totals, version 5.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,7 +29,7 @@ use crate::support::{Bench, CANARY, TestClock, files, oracle::manifest_key};
 const NOW: &str = "2026-11-21T12:00:00Z";
 const STATS: &str = "\"campaign_stats\"\nmetric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"";
 
-/// What the vendor was asked.
+/// A request to the vendor.
 struct Asked {
     path: String,
     headers: HeaderMap,
@@ -43,7 +43,7 @@ impl Asked {
         self.body["page"].as_u64().unwrap_or_else(|| self.body["offset"].as_u64().unwrap() / 10 + 1)
     }
 
-    /// The campaign whose executions are asked for.
+    /// The campaign whose executions are requested.
     fn parent(&self) -> Option<&str> {
         self.path.strip_prefix("/core-services/v1/campaigns/")?.strip_suffix("/executions")
     }
@@ -63,7 +63,7 @@ fn ok(body: &Value) -> Reply {
     reply(200, body.to_string())
 }
 
-/// A vendor that answers by script, and a folder for what is stored of it.
+/// A vendor that answers by script, and a bench that stores its answers.
 struct Desk {
     bench: Bench,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -102,13 +102,13 @@ impl Desk {
         summary.entries[0].clone()
     }
 
-    /// A pass that stores it.
+    /// A pass that must store it.
     async fn store(&self) {
         let entry = self.pass().await;
         assert_eq!(entry.settled, Settled::Stored, "{:?}", entry.message);
     }
 
-    /// A pass that ends so; what it says.
+    /// A pass that must end in `outcome`; returns its message.
     async fn miss(&self, outcome: Outcome) -> String {
         let entry = self.pass().await;
         assert_eq!((entry.settled, entry.outcome), (Settled::Open, Some(outcome)), "{:?}", entry.message);
@@ -146,7 +146,7 @@ impl Desk {
         self.asked.lock().unwrap().len()
     }
 
-    /// What is kept as evidence.
+    /// The contents of the quarantine.
     fn quarantined(&self) -> Vec<Vec<u8>> {
         files(&self.bench.object("_quarantine")).iter().map(|path| fs::read(path).unwrap()).collect()
     }
@@ -186,12 +186,12 @@ async fn serve(
     (url, asked, task)
 }
 
-/// Campaigns `from` to `to`, the last one aside.
+/// Campaigns `from` to `to`, without the last one.
 fn campaigns(from: u64, to: u64) -> Vec<Value> {
     (from..to).map(|number| json!({ "campaign_id": format!("c{number:05}") })).collect()
 }
 
-/// A page of campaigns, with their number in all.
+/// A page of a listing of `count` campaigns.
 fn page_of(count: u64, page: u64) -> Vec<Value> {
     campaigns((page - 1) * 15, (page * 15).min(count).max((page - 1) * 15))
 }
@@ -270,7 +270,7 @@ async fn a_total_of_statistics_above_what_is_listed_is_a_warning() {
     assert_eq!(desk.requests(), 6, "two readings that agree");
 }
 
-/// Statistics of 25 campaigns, with a total and what else stands beside it.
+/// Statistics of 25 campaigns, with a total and further keys beside it.
 async fn statistics(total: u64, beside: &'static str) -> Desk {
     Desk::new(STATS, move |asked| {
         let (from, to) = ((asked.page() - 1) * 10, (asked.page() * 10).min(25));
@@ -334,7 +334,7 @@ async fn a_named_campaign_without_statistics_is_a_warning_that_names_it() {
     assert!(warning.contains("2 of 3") && warning.ends_with(": b"), "{warning}");
 }
 
-/// Parents of this id, channel and delivery type, then whatever the script says of their executions.
+/// Parents of this id, channel and delivery type; the script answers for their executions.
 async fn executions(
     parents: Vec<(&'static str, &'static str, &'static str)>,
     script: impl Fn(&str, u64) -> Reply + Send + Sync + 'static,
@@ -501,13 +501,13 @@ async fn invalid_json_is_repaired_and_counted_with_its_position() {
     let repaired = "{\"campaign_id\":\"b\",\"ctr\":null,\"d\":null,\"name\":\"caf\u{fffd}\\u0009a\"}\n";
     assert_eq!(desk.text(), format!("{{\"campaign_id\":\"a\",\"ctr\":1.10}}\n{repaired}"));
     let warnings = desk.warnings();
-    let told = |words: [&str; 3]| warnings.iter().any(|warning| words.iter().all(|word| warning.contains(word)));
-    assert!(told([
+    let warns = |words: [&str; 3]| warnings.iter().any(|warning| words.iter().all(|word| warning.contains(word)));
+    assert!(warns([
         "NaN or Infinity",
         "2 in all",
         "page 1 of the listing of campaigns, line 2 column 26, in the record b"
     ]));
-    assert!(told(["not UTF-8", "1 in all", "record b"]) && told(["control characters", "1 in all", "record b"]));
+    assert!(warns(["not UTF-8", "1 in all", "record b"]) && warns(["control characters", "1 in all", "record b"]));
     assert_eq!(warnings.len(), 3, "{warnings:?}");
 }
 
@@ -584,7 +584,7 @@ async fn a_page_that_echoes_the_api_key_is_kept_without_it() {
 async fn an_unreadable_page_without_expiry_is_kept_once_it_came_twice() {
     let desk = Desk::new(STATS, |_| reply(200, "{\"data\": {\"a\": NaNcy}}")).await;
     desk.miss(Outcome::Corrupt).await;
-    // The quick tries of one pass are attempts of their own.
+    // Each quick retry of a pass is an attempt.
     assert_eq!(desk.quarantined(), [b"{\"data\": {\"a\": NaNcy}}".to_vec()]);
     let desk =
         Desk::new(STATS, |asked| reply(200, format!("{{\"data\": {{\"{}\": x}}}}", asked.body["request_id"]))).await;
@@ -726,12 +726,12 @@ async fn a_missed_listing_of_meta_is_lost_and_cannot_be_backfilled() {
     assert_eq!(manifest["expires_at"], "2026-11-22T06:00:00Z");
 }
 
-/// Counts requests as the vendor documents its rates: 10 a second, 100 a minute, 6,000 an hour, in sliding windows.
+/// The rate limits that the vendor documents: 10 a second, 100 a minute, 6,000 an hour, in sliding windows.
 #[derive(Default)]
 struct Rates(Mutex<HashMap<&'static str, Vec<Timestamp>>>);
 
 impl Rates {
-    /// Whether one more request at `now` is one too many.
+    /// Whether a request at `now` exceeds a limit.
     fn is_exceeded(&self, api: &'static str, now: Timestamp) -> bool {
         let mut taken = self.0.lock().unwrap();
         let taken = taken.entry(api).or_default();
@@ -791,7 +791,7 @@ async fn a_listing_of_1600_campaigns_provokes_no_429_alone_or_before_executions(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_429_in_mid_listing_waits_for_the_end_of_the_window_that_it_names() {
-    // Seconds after the answer, and how long that makes the next request wait.
+    // Seconds after the answer, and the resulting wait of the next request.
     for (reset, waits) in [(Some(17), 17), (Some(-5), 60), (Some(60 * 60 * 48), 60), (None, 60)] {
         let refusals = Mutex::new(1);
         let desk = Desk::new("\"campaigns\"", move |asked| {

@@ -37,11 +37,11 @@ async fn identities(bench: &Bench) -> Vec<Value> {
 
 /// Nothing is downloaded, and everything known again.
 async fn is_rebuilt(bench: &Bench, before: &[Value]) -> Ran {
-    let (requests, landed) = (bench.requests(), bench.landed());
+    let (requests, stored_files) = (bench.requests(), bench.stored_files());
     let ran = bench.run(&["-v", "sync", "--json"]).await.expect(0);
     assert!(!ran.stderr.contains("could not evaluate the alarms"), "{}", ran.stderr);
     assert_eq!(bench.requests(), requests, "something was downloaded");
-    assert!(bench.landed() == landed, "the destination was changed");
+    assert!(bench.stored_files() == stored_files, "the destination was changed");
     assert_eq!(identities(bench).await, before);
     bench.oracle().await;
     ran

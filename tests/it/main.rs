@@ -1,4 +1,4 @@
-//! The integration tests, in one binary: one module a subject.
+//! The integration tests, in one binary: one module for each subject.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 
@@ -14,7 +14,6 @@ mod disk;
 mod docs;
 mod emulator;
 mod evidence;
-
 mod json_apis;
 mod ledger;
 mod map;

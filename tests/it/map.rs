@@ -1,4 +1,4 @@
-//! The map in ARCHITECTURE.md is the house: every file is on it, and imports only from below itself.
+//! The map in ARCHITECTURE.md: every file is on it, and imports only from below itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! A ledger that was lost, and destinations that are away, slow or damaged when it is learned again.
+//! Recovery of a lost ledger from destinations that are down, slow or damaged.
 
 use std::{collections::HashSet, fs};
 
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::support::{Bench, Daemon, Series, wait_until};
 
-/// The configuration without `start`: planned from the first sight on.
+/// The configuration without `start`: planned from the first start on.
 fn without_start(bench: &Bench) -> String {
     bench.config().lines().filter(|line| !line.starts_with("start")).map(|line| format!("{line}\n")).collect()
 }
@@ -21,7 +21,7 @@ fn lose_ledger(bench: &Bench) {
     fs::remove_dir_all(bench.path("ledger")).unwrap();
 }
 
-/// The destination as it is while its disk is away.
+/// The destination while its disk is not mounted.
 fn take_away(bench: &Bench) {
     fs::rename(bench.path("reports"), bench.path("reports-away")).unwrap();
     fs::write(bench.path("reports"), "no folder").unwrap();
@@ -68,19 +68,19 @@ async fn a_destination_down_at_the_start_of_a_ledger_leaves_no_gap_of_statistics
     survives_a_first_start_without_destination(&bench).await;
 }
 
-/// Two days are stored; then the ledger is lost, and three days later the destination is away at the first start.
+/// Two days are stored; then the ledger is lost, and three days later the destination is down at the first start.
 async fn survives_a_first_start_without_destination(bench: &Bench) {
     let day = SignedDuration::from_hours(24);
     process(bench).await;
     bench.clock.advance(day);
     process(bench).await;
-    let before = bench.landed();
+    let before = bench.stored_files();
 
     lose_ledger(bench);
     take_away(bench);
     bench.clock.advance(day * 3);
     process(bench).await;
-    // Nor does it lose what was planned while the destination was away.
+    // Partitions planned while the destination was down are kept as well.
     bench.clock.advance(day * 2);
     bring_back(bench);
     process(bench).await;
@@ -90,14 +90,17 @@ async fn survives_a_first_start_without_destination(bench: &Bench) {
     let dates: Vec<_> = entries.iter().map(|entry| entry.partition.id.date.day()).collect();
     assert_eq!(dates, [21, 22, 23, 24, 25, 26, 27]);
     assert!(entries.iter().all(|entry| entry.object.is_some()), "{entries:#?}");
-    let after = bench.landed();
-    assert!(before.iter().all(|(key, landed)| after.get(key) == Some(landed)), "what was stored was replaced");
+    let after = bench.stored_files();
+    assert!(
+        before.iter().all(|(key, stored_files)| after.get(key) == Some(stored_files)),
+        "what was stored was replaced"
+    );
     ctx.ledger.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_expired_in_downtime_are_lost_also_if_planned_before_recovery() {
-    // As the daemon does: its loop plans, and works, while the recovery reads.
+    // As in the daemon, whose loop plans and works during recovery.
     let planned_only = Selection { partitions: Some(HashSet::new()), ..Selection::default() };
     for before in [Selection::default(), planned_only] {
         let bench = Bench::at(NOW, &[Series::campaign("Report test", 3)]).await;

@@ -1,4 +1,4 @@
-//! Sleep, restarts, renames and second processes: what was promised before holds after.
+//! Sleep, restarts, reloads, renames and second processes change no result.
 
 use std::{fs, path::PathBuf};
 
@@ -17,7 +17,7 @@ use crate::support::{Bench, Daemon, Series, files, wait_until};
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
-/// What a ledger holds of the attempts at the oldest partition.
+/// The attempts at the oldest partition, in the ledger.
 async fn attempts(bench: &Bench, ledger: &str) -> Vec<RecordedAttempt> {
     let (series, date) = bench.due()[0];
     let id = PartitionId { report: ReportId::new("acme", &series.id), date };
@@ -41,7 +41,7 @@ async fn after_6_days_23_hours_asleep_all_is_stored_nearest_to_expiry_first() {
     pass().await;
     let asked = bench.requests();
 
-    // The next archive is made in 18 hours; that long after it, an hour is left.
+    // The next archive is generated in 18 hours; at the end of the sleep, an hour is left.
     bench.clock.advance(SignedDuration::from_hours(18 + 6 * 24 + 23));
     // A listing of two hours ago expires in 22: before all archives but the oldest, though it is the newest of all.
     let listing = "\n[[reports]]\nworkspace = \"acme\"\ndestination = \"disk\"\nsource = \"campaigns\"\n\
@@ -118,7 +118,7 @@ async fn a_download_in_progress_at_a_reload_ends_at_its_old_destination() {
     bench.fault("slow=2000,times=1");
     let daemon = Daemon::start(&bench).await;
     assert!(wait_until(async || bench.requests() > 0).await);
-    // Everything goes elsewhere from now on, and there is one report more.
+    // All reports get another destination, and one report is added.
     let elsewhere = bench.path("elsewhere");
     let (before, after) = (bench.path("reports"), elsewhere.display().to_string());
     bench.write_config(&whole.replace(&format!("file://{}", before.display()), &format!("file://{after}")));
@@ -148,7 +148,7 @@ async fn backoff_continues_after_a_restart() {
     daemon.stop(&bench).await;
     assert_eq!(bench.requests(), 1);
 
-    // What it fetches at once, and later than what expires, shows that it has planned.
+    // This one is fetched after those that expire, which shows that it has planned.
     bench.write_config(&bench.config());
     let daemon = Daemon::start(&bench).await;
     let is_stored = async || bench.status().await.iter().any(|partition| partition["state"] == "stored");
@@ -158,7 +158,7 @@ async fn backoff_continues_after_a_restart() {
     assert_eq!(asked, 1, "the restart has forgotten the backoff");
 }
 
-/// The files by which processes show that they live.
+/// The files by which processes show that they are alive.
 fn holders(bench: &Bench) -> Vec<PathBuf> {
     files(&bench.path("ledger/moesync.db.holders"))
 }
@@ -171,7 +171,7 @@ async fn a_process_that_wakes_after_it_lost_its_claim_records_nothing() {
     let is_fetching = async || !bench.kept_in("_staging").is_empty();
     assert!(wait_until(is_fetching).await, "{}", late.log().join("\n"));
     late.signal("STOP").await;
-    // As a file system does that loses a lock: the process is there, and others see no lock.
+    // As on a file system that loses a lock: the process is alive, and others see no lock.
     for holder in holders(&bench) {
         fs::remove_file(holder).unwrap();
     }
@@ -182,7 +182,7 @@ async fn a_process_that_wakes_after_it_lost_its_claim_records_nothing() {
     late.signal("CONT").await;
     late.end(&bench).await;
     assert_eq!(attempts(&bench, "ledger/moesync.db").await, recorded, "the late writer was not fenced");
-    bench.check_landed().await;
+    bench.check_stored_files().await;
     bench.sync(0).await;
     bench.oracle().await;
     assert_eq!(bench.requests(), 2);

@@ -1,4 +1,4 @@
-//! The numbers that MoEngage only shows live: whole listings, page by page, from a vendor that misbehaves.
+//! Snapshots of what MoEngage serves only live: complete listings, page by page, despite faults of the vendor.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,7 @@ const LISTING: &str = "acme/campaigns/date=2026-11-21/campaigns_20261121.ndjson.
 const STATS: &str = "acme/campaign_stats/date=2026-11-21/campaign_stats_20261121.ndjson.gz";
 const EXECUTIONS: &str = "acme/executions/date=2026-11-21/executions_20261121.ndjson.gz";
 
-/// So many campaigns, all of which have statistics in every window.
+/// This many campaigns, all of which have statistics in every window.
 fn evergreen(count: u32) -> Campaigns {
     Campaigns { count, delivery_types: vec![DeliveryType::EventTriggered], ..Campaigns::default() }
 }
@@ -109,8 +109,8 @@ fn requests(bench: &Bench, api: SourceKind) -> usize {
 async fn a_thousand_campaigns_are_a_thousand_lines_in_the_fewest_requests() {
     let bench = bench(evergreen(1000), &["\"campaigns\"", "\"campaign_stats\""]).await;
     store(&bench).await;
-    // 67 pages, two empty ones that end them, and the last once more, in case that campaigns have gone meanwhile. Of the
-    // statistics 100 full pages, and an empty one: their total may be too small.
+    // 67 pages, two empty ones at the end, and the last one again, in case campaigns were removed meanwhile. Of statistics
+    // 100 full pages and an empty one, because their total may be too small.
     for (key, source, pages) in [(LISTING, SourceKind::Campaigns, 70), (STATS, SourceKind::CampaignStats, 101)] {
         let lines = lines(&bench, key);
         assert_eq!((lines.len(), ids(&lines).len()), (1000, 1000));
@@ -201,11 +201,11 @@ async fn a_snapshot_rate_limited_on_its_first_page_delays_the_others_of_its_line
     pass(&bench).await;
     let requests = bench.vendor.requests();
     let refused = requests.iter().position(|request| request.fault.is_some()).unwrap();
-    // What has begun goes on after the longest break that a listing bears.
+    // A listing in progress continues after the longest break that it tolerates.
     let until = requests[refused].at + SignedDuration::from_mins(5);
     let later = &requests[refused + 1..];
     let early = later.iter().filter(|request| request.at < until).count();
-    // One may have been under way.
+    // One may have been in progress.
     assert!(early <= 1 && later.len() >= 8, "{early} of {}", later.len());
 }
 
@@ -313,7 +313,7 @@ async fn after_a_week_asleep_one_listing_has_its_own_date_and_missed_ones_are_lo
     let lost = summary.entries.iter().filter(|entry| entry.settled == Settled::Lost).count();
     assert_eq!((lost, summary.entries.len()), (6, 7));
     let folders = fs::read_dir(bench.object("acme/campaigns")).unwrap().count();
-    // Each missed one is given up by an answer of its own; the other takes a page and two empty ones.
+    // Each missed one ends after an answer; the other takes a page and two empty ones.
     assert_eq!((folders, requests(&bench, SourceKind::Campaigns) - before), (2, 9));
 }
 
@@ -343,10 +343,10 @@ async fn nothing_is_final_while_the_vendors_clock_is_two_days_behind() {
         let message = entry.message.as_ref().unwrap();
         assert!(message.contains("MoEngage's clock has not reached the generation time"), "{message}");
     }
-    assert_eq!(bench.landed().len(), 0);
+    assert_eq!(bench.stored_files().len(), 0);
     bench.vendor.clear_faults();
     store(&bench).await;
-    assert_eq!(bench.landed().len(), 6, "three objects with their manifests");
+    assert_eq!(bench.stored_files().len(), 6, "three objects with their manifests");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -357,9 +357,9 @@ async fn a_complete_listing_is_kept_despite_one_odd_date_which_is_an_alarm() {
     let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
     assert!(summary.is_complete(), "{:#?}", summary.entries);
     manifest(&bench, LISTING);
-    let told = ctx.incidents().remove(&AlarmKind::Clock).unwrap();
-    assert!(told.is_some_and(|told| told.contains("behind")));
-    // What the answers showed outlives a new configuration.
+    let incident = ctx.incidents().remove(&AlarmKind::Clock).unwrap();
+    assert!(incident.is_some_and(|message| message.contains("behind")));
+    // The measured clocks survive a new configuration.
     let reloaded = sync::reload(&ctx, std::sync::Arc::clone(&ctx.config)).await.unwrap();
     assert!(reloaded.incidents()[&AlarmKind::Clock].is_some());
 }
@@ -378,11 +378,11 @@ async fn a_listing_past_its_time_by_the_local_clock_alone_is_neither_stored_nor_
         (entry.settled, entry.outcome.unwrap())
     };
     assert_eq!(of_first_day(&pass(&bench).await), (Settled::Open, Outcome::Unavailable));
-    assert_eq!(bench.landed().len(), 0);
+    assert_eq!(bench.stored_files().len(), 0);
     bench.vendor.clear_faults();
     let summary = pass(&bench).await;
     assert_eq!(of_first_day(&summary), (Settled::Lost, Outcome::NotPublished), "both clocks are past it");
-    assert_eq!(bench.landed().len(), 2, "the listing of the second day");
+    assert_eq!(bench.stored_files().len(), 2, "the listing of the second day");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -395,11 +395,11 @@ async fn a_local_clock_ahead_that_later_answers_confirm_loses_no_listing() {
     bench.fault("wrong-date=-16h");
     let ctx = bench.context().await;
     sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
-    assert_eq!(bench.landed().len(), 0, "one moment's answers confirm nothing");
+    assert_eq!(bench.stored_files().len(), 0, "one moment's answers confirm nothing");
     bench.clock.advance(SignedDuration::from_mins(2));
     sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
     manifest(&bench, LISTING);
-    assert_eq!(bench.landed().len(), 2, "and none under the date that is yet to come");
+    assert_eq!(bench.stored_files().len(), 2, "and none under the date that is yet to come");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -438,7 +438,7 @@ async fn a_refused_api_key_delays_no_archive_of_repeated_commands() {
     let (before, archives) = alone.split_at(alone.find("\n[[reports]]").unwrap());
     bench.write_config(&format!("{before}{statistics}"));
     assert!(!pass(&bench).await.is_complete());
-    // Added while the other key is refused: never asked for, and due long after the statistics.
+    // Added while the other key is refused: never requested, and due long after the statistics.
     bench.write_config(&format!("{before}{statistics}{archives}"));
     for _ in 0..4 {
         pass(&bench).await;
@@ -522,7 +522,7 @@ async fn a_refused_refresh_is_an_alarm_until_its_date_is_no_longer_refreshed() {
     pass(&bench).await;
     assert_eq!(dangers().await, ["2026-11-21 rejected", "2026-11-22 rejected"]);
     bench.vendor.clear_faults();
-    // Another has taken its place, and nobody asks for it any more.
+    // A newer date has replaced it, and it is not requested any more.
     let ctx = bench.context().await;
     let only_new = Selection { partitions: Some([partition_of("2026-11-22")].into()), ..Selection::default() };
     sync::once(&ctx, &only_new, std::future::pending()).await.unwrap();
@@ -611,7 +611,7 @@ async fn a_month_of_statistics_in_rows_is_read_by_the_python_of_the_documents() 
     let keys = |id| (1..=21).map(move |day| format!("acme/{id}/date=2026-11-{day:02}/{id}_202611{day:02}.ndjson.gz"));
     let counted: u64 = keys("stats").map(|key| manifest(&bench, &key)["records"].as_u64().unwrap()).sum();
     assert_eq!(rows.parse(), Ok(counted));
-    // What the vendor itself says of each campaign as a whole.
+    // The vendor's own numbers of each campaign as a whole.
     let total = |line: &Value| {
         let all = &line["platforms"]["ALL_PLATFORMS"]["locales"]["all_locale"]["variations"]["all_variations"];
         all["performance_stats"]["sent"].as_u64().unwrap()
@@ -624,7 +624,7 @@ async fn a_month_of_statistics_in_rows_is_read_by_the_python_of_the_documents() 
 async fn a_snapshot_that_is_killed_leaves_nothing_and_starts_again() {
     let bench = Bench::new(&[]).await;
     configure(&bench, &["\"campaigns\"\nbuffer = \"0s\""]);
-    // Of today, whichever hour it is.
+    // Of today, at any hour.
     let config = fs::read_to_string(bench.path("moesync.toml")).unwrap();
     bench.write_config(&config.replace(&bench.generated_at_time(), "00:00"));
     bench.fault("stall,api=campaigns,page=2");
@@ -644,7 +644,7 @@ async fn a_snapshot_that_is_killed_leaves_nothing_and_starts_again() {
     assert_eq!(lines(&bench, &key).len(), 40);
 }
 
-/// A vendor whose statistics were restated after the first day, and what was there before: object and manifest.
+/// A vendor whose statistics were restated after the first day, with the object and manifest stored before.
 async fn restated() -> (Bench, Vec<u8>, Vec<u8>) {
     let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 1"]).await;
     store(&bench).await;
@@ -737,13 +737,13 @@ async fn a_refresh_of_a_dead_process_is_finished_for_any_date() {
 async fn a_restated_partition_whose_name_is_taken_gets_a_version_and_loses_none() {
     let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 1"]).await;
     fs::create_dir_all(bench.object(STATS).parent().unwrap()).unwrap();
-    fs::write(bench.object(STATS), "somebody else's").unwrap();
+    fs::write(bench.object(STATS), "foreign content").unwrap();
     store(&bench).await;
     let first = versions(&bench);
     bench.clock.advance(SignedDuration::from_hours(24));
     bench.vendor.restate();
     store(&bench).await;
-    assert_eq!(bytes(&bench, STATS), b"somebody else's");
+    assert_eq!(bytes(&bench, STATS), b"foreign content");
     let both = versions(&bench);
     assert!(first.len() == 1 && both.len() == 2 && both.contains(&first[0]), "{both:?}");
     for version in &both {

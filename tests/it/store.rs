@@ -1,4 +1,4 @@
-//! What a destination promises: the contract that every kind keeps, and what each kind has of its own.
+//! Destinations: the contract of every kind, and the properties of each kind.
 //!
 //! To run the contract on a real S3, set `MOESYNC_TEST_S3_ENDPOINT` to its URL, `AWS_BUCKET` to an existing bucket, and
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`. All objects are written below a folder `moesync-test/`.
@@ -44,7 +44,7 @@ const VERSION_KEY: &str = "acme/daily/_versions/date=2026-11-21/Report_test_2026
 const SMALL: usize = 2_000;
 const LARGE: usize = 12 * 1024 * 1024;
 
-/// A destination that can be looked into.
+/// A destination whose contents the test can read and write.
 enum Backend {
     Directory(TempDir),
     /// The second is mounted at `_staging/` of the first.
@@ -86,7 +86,7 @@ impl Backend {
         Destination::open(&config, Budget::new(), holder).unwrap()
     }
 
-    /// Where the objects are on this machine's disk.
+    /// The folder of the objects on this machine's disk.
     fn root(&self) -> PathBuf {
         match self {
             Backend::Directory(root) | Backend::TwoDevices(root, _) => root.path().to_owned(),
@@ -95,7 +95,7 @@ impl Backend {
         }
     }
 
-    /// `None` where that is for the store to say.
+    /// `None` if it depends on the store.
     fn refuses_overwrite(&self) -> Option<bool> {
         match self {
             Backend::Directory(_) => Some(true),
@@ -118,7 +118,7 @@ impl Backend {
         }
     }
 
-    /// Every key, staged ones included.
+    /// Every key, including staged ones.
     async fn keys(&self) -> Vec<String> {
         match self {
             Backend::Endpoint(endpoint) => endpoint.keys().await,
@@ -126,7 +126,7 @@ impl Backend {
         }
     }
 
-    /// How many multipart uploads or staged files there are.
+    /// The number of multipart uploads or staged files.
     async fn unfinished(&self) -> usize {
         match self {
             Backend::Server(server) => server.files(".upload-").len(),
@@ -166,7 +166,7 @@ impl Backend {
         }
     }
 
-    /// For what is cleaned up in the background.
+    /// As [`Backend::holds`], after cleaning up in the background.
     async fn comes_to_hold(&self, count: usize) {
         eventually(async || {
             self.keys().await.len() == count && self.unfinished().await == 0 && self.parts().is_empty()

@@ -1,4 +1,4 @@
-//! One pass of the real binary over a vendor that misbehaves, and over deaths at the worst moment.
+//! One pass of the real binary: faults of the vendor, kills at any moment, disks that fail.
 
 use std::{
     collections::BTreeSet,
@@ -66,7 +66,7 @@ async fn trace_logs_of_a_failing_run_with_both_sources_contain_no_secret() {
     bench.fault("redirect=storage,path=dailyCampaignReportDump,times=1");
     bench.fault("status=404,path=dailyCampaignReportDump");
     bench.run(&["-vv", "sync"]).await.expect(1);
-    // Nor does a filter that names every library.
+    // The same with a filter that names every library.
     let mut traced = bench.command(&["sync"]);
     traced.env("RUST_LOG", "trace,object_store=trace,h2=trace,hyper=trace,hyper_util=trace,reqwest=trace,sqlx=trace");
     let logged = bench.finish(traced).await.expect(1).stderr;
@@ -87,29 +87,29 @@ async fn the_arguments_that_other_users_see_hold_no_secret() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_200_times_it_leaves_no_wrong_object_and_no_stored_row_without_one() {
-    // Four chains side by side.
+    // Four chains run concurrently.
     futures::future::join_all((0..4).map(fifty_deaths)).await;
 }
 
-/// Each run takes over what the one before it left.
+/// Each run continues from what the previous one left.
 async fn fifty_deaths(seed: u64) {
     let bench = Bench::new(&[Series::campaign("Report test", 5), Series::dump(30)]).await;
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
     for death in 0..50 {
-        let objects = || bench.landed().keys().filter(|key| !key.ends_with(".manifest.json")).count();
-        // Once nothing is left to download, begin again.
+        let objects = || bench.stored_files().keys().filter(|key| !key.ends_with(".manifest.json")).count();
+        // Start again once nothing is left to download.
         if objects() == bench.due().len() {
             fs::remove_dir_all(bench.path("reports")).unwrap();
             fs::remove_dir_all(bench.path("ledger")).unwrap();
         }
-        let (landed, requests) = (bench.landed().len(), bench.requests());
+        let (stored_files, requests) = (bench.stored_files().len(), bench.requests());
         let left = bench.due().len() - objects();
         bench.vendor.clear_faults();
         let dies_downloading = death % 2 == 0;
         if dies_downloading {
             bench.fault(&format!("stall,times=1,skip={}", random.random_range(0..left.min(8))));
         }
-        // A download takes about a tenth of a second, so that several are under way.
+        // A download takes about a tenth of a second, so that several are in progress.
         bench.fault("slow=40000");
         let syncing = Daemon::spawn(bench.command(&["-vv", "sync"]));
         let status = if dies_downloading {
@@ -119,12 +119,15 @@ async fn fifty_deaths(seed: u64) {
             assert_eq!(status.code(), None, "it ended during a download");
             status
         } else {
-            let enough = landed + random.random_range(1..8);
-            assert!(wait_until(async || bench.landed().len() >= enough || syncing.has_ended()).await);
+            let enough = stored_files + random.random_range(1..8);
+            assert!(wait_until(async || bench.stored_files().len() >= enough || syncing.has_ended()).await);
             syncing.kill(&bench).await
         };
-        bench.check_landed().await;
-        assert!(!status.success() || bench.landed().len() == 2 * bench.due().len(), "it ended before all was stored");
+        bench.check_stored_files().await;
+        assert!(
+            !status.success() || bench.stored_files().len() == 2 * bench.due().len(),
+            "it ended before all was stored"
+        );
     }
     bench.vendor.clear_faults();
     bench.sync(0).await;
@@ -145,9 +148,9 @@ async fn killed_at_each_fsync_rename_and_link_it_harms_nothing() {
                 (format!("trace={step}"), format!("inject={step}:signal=SIGKILL:when={}", deaths + 1));
             let arguments = ["-f", "-o", "/dev/null", "-e", &trace, "-e", &inject];
             let ran = bench.finish(bench.command_under("strace", &arguments, &["-vv", "sync"])).await;
-            bench.check_landed().await;
+            bench.check_stored_files().await;
             bench.sync(0).await;
-            bench.check_landed().await;
+            bench.check_stored_files().await;
             assert_eq!(bench.kept_in("_staging"), [""; 0], "leftovers of death {deaths} at {step}");
             if ran.code == Some(0) {
                 break;
@@ -176,10 +179,10 @@ async fn killed_while_copying_to_another_device_it_leaves_no_partial_object() {
                 (format!("trace={step}"), format!("inject={step}:signal=SIGKILL:when={}", deaths + 1));
             let arguments = ["-f", "-o", "/dev/null", "-e", &trace, "-e", &inject];
             let ran = bench.finish(bench.command_under("strace", &arguments, &["sync"])).await;
-            bench.check_landed().await;
+            bench.check_stored_files().await;
             left_behind += hidden(&bench);
             bench.sync(0).await;
-            bench.check_landed().await;
+            bench.check_stored_files().await;
             assert_eq!(bench.kept_in("_staging"), [""; 0], "leftovers of death {deaths} at {step}");
             assert_eq!(hidden(&bench), 0, "a copy of death {deaths} at {step}");
             if ran.code == Some(0) {
@@ -193,7 +196,7 @@ async fn killed_while_copying_to_another_device_it_leaves_no_partial_object() {
     assert!(left_behind > 0, "no death fell into a copy");
 }
 
-/// How many copies lie beside their target.
+/// The number of copies beside their targets.
 fn hidden(bench: &Bench) -> usize {
     let names = bench.kept_in("acme");
     names.iter().filter(|name| name.contains("/.moesync-")).count()
@@ -204,19 +207,19 @@ async fn a_disk_that_fails_at_fsync_is_never_a_success() {
     need_strace().await;
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
-    // What is tried here is the destination's disk: a ledger that others have open is not forced to disk.
+    // Only the destination's disk fails here: a ledger that other processes have open is not synced.
     let _held = ledger::open(&bench.ledger(), "other", bench.clock.read()).await.unwrap();
     bench.fault("status=404,times=1");
     bench.sync(1).await;
     let arguments = ["-f", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO"];
     let failing = Daemon::spawn(bench.command_under("strace", &arguments, &["sync"]));
-    // Twice, because an fsync that is only repeated may say that all is well.
+    // Twice, because a repeated fsync may succeed without effect.
     let failed_twice = async || {
         let status = &bench.status().await[0];
         status["outcome"] == "store_failed" && status["attempts"].as_u64() >= Some(3)
     };
     assert!(wait_until(failed_twice).await, "{:?} {}", bench.status().await, failing.log().join("\n"));
-    // Not strace, which would let it go on with a disk that works.
+    // Killed, not strace, which would let it continue with a working disk.
     let children = format!("/proc/{0}/task/{0}/children", failing.pid());
     let traced = fs::read_to_string(children).unwrap();
     assert!(Command::new("kill").args(["-KILL", traced.trim()]).status().await.unwrap().success());
@@ -228,7 +231,7 @@ async fn a_disk_that_fails_at_fsync_is_never_a_success() {
     bench.oracle().await;
 }
 
-/// What `strace` is to do to each call of `syscalls`, and only to those at one of `paths` if there are any.
+/// The arguments with which `strace` fails each call of `syscalls`, restricted to `paths` if there are any.
 fn failing(syscalls: &str, error: &str, paths: &[PathBuf]) -> Vec<String> {
     let (trace, inject) = (format!("trace={syscalls}"), format!("inject={syscalls}:error={error}"));
     let mut arguments = ["-f", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(str::to_owned).to_vec();
@@ -282,7 +285,7 @@ async fn a_file_system_that_cannot_fsync_folders_serves_with_one_warning() {
     assert!(checked.stdout.contains("Input/output error"), "{}", checked.stdout);
 }
 
-/// All folders of the destination that objects come to lie in, and those above.
+/// All folders of the destination that hold objects, and their parents.
 fn folders(bench: &Bench) -> Vec<PathBuf> {
     let mut folders = vec![bench.folder.path().to_owned(), bench.path("reports"), bench.object("acme")];
     for (series, date) in bench.due() {
@@ -297,7 +300,7 @@ async fn missing_credentials_for_a_store_are_named() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let folder = format!("file://{}/reports", bench.folder.path().display());
     bench.write_config(&bench.config().replace(&folder, "s3://reports"));
-    // Without a network, so that no cloud's machine answers.
+    // Without a network, so that no metadata server of a cloud answers.
     let mut command = bench.command_under("unshare", &["--net"], &["check", "--online"]);
     command.env("AWS_PROFILE", "reports").env("HOME", bench.folder.path());
     let checked = bench.finish(command).await.expect(1).stdout;
@@ -364,11 +367,11 @@ async fn other_content_at_the_final_key_stays_and_ours_is_a_version() {
     let (series, date) = bench.due()[0];
     let key = series.key(date);
     fs::create_dir_all(bench.object(&key).parent().unwrap()).unwrap();
-    fs::write(bench.object(&key), "somebody else's").unwrap();
+    fs::write(bench.object(&key), "foreign content").unwrap();
 
     let ran = bench.sync(0).await;
     assert_eq!(ran.alarms(), ["other_content"], "{}", ran.stderr);
-    assert_eq!(fs::read(bench.object(&key)).unwrap(), b"somebody else's");
+    assert_eq!(fs::read(bench.object(&key)).unwrap(), b"foreign content");
     let truth = bench.truth(series, date).await;
     let sha256 = hash(&truth);
     let stem = series.file_name(date).replace(".zip", "");
@@ -386,7 +389,7 @@ async fn other_content_at_the_final_key_stays_and_ours_is_a_version() {
     bench.sync(0).await;
     assert_eq!(bench.requests(), asked, "it was downloaded again");
     assert!(is_ours(&bench.status().await[0]));
-    assert_eq!(fs::read(bench.object(&key)).unwrap(), b"somebody else's");
+    assert_eq!(fs::read(bench.object(&key)).unwrap(), b"foreign content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -416,7 +419,7 @@ async fn a_lost_ledger_alerts_about_an_object_with_only_a_manifest_unless_refetc
         fs::remove_file(bench.object(key)).unwrap();
     }
     fs::remove_dir_all(bench.path("ledger")).unwrap();
-    // From today on, or from the oldest dump that is still there.
+    // From today on, or from the oldest stored dump.
     let config: Vec<_> = bench.config().lines().filter(|line| !line.starts_with("start")).map(str::to_owned).collect();
     bench.write_config(&config.join("\n"));
     let ran = bench.sync(0).await;
@@ -424,8 +427,8 @@ async fn a_lost_ledger_alerts_about_an_object_with_only_a_manifest_unless_refetc
     assert!(bench.object(report).exists() && !bench.object(dump).exists());
     let ctx = bench.context().await;
     sync::recover(&ctx).await.unwrap();
-    let told = &ctx.status.incidents()[&AlarmKind::Ledger];
-    assert!(told.contains(dump) && !told.contains(report), "{told}");
+    let message = &ctx.status.incidents()[&AlarmKind::Ledger];
+    assert!(message.contains(dump) && !message.contains(report), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -442,10 +445,10 @@ async fn unverifiable_bytes_are_quarantined_once_they_came_twice() {
     let bytes = fs::read(bench.object(&kept)).unwrap();
     assert_eq!(bytes.len(), bench.truth(series, date).await.len(), "not all of it");
     assert!(kept.contains(&hash(&bytes)[..12]), "{kept}");
-    assert!(bench.landed().is_empty(), "{:?}", bench.landed().keys());
+    assert!(bench.stored_files().is_empty(), "{:?}", bench.stored_files().keys());
 }
 
-/// A vendor that packs this partition into a gzip for the journey, damaged so many times.
+/// A vendor that sends this partition in a transfer gzip, the first `damaged` times a damaged one.
 async fn packed(bench: &Bench, damaged: usize) -> Vec<u8> {
     let (series, date) = bench.due()[0];
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -470,7 +473,7 @@ async fn packed(bench: &Bench, damaged: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_gzip_around_the_archive_is_kept_and_a_whole_one_is_removed() {
-    // As often as a pass tries; until the third attempt, which takes the bytes as they are, finds it whole; and just once.
+    // For all tries of a pass; until the third attempt, which reads the bytes without decoding; and once.
     for (damaged, attempts, kept_after) in [(6, 6, 1), (2, 4, 0), (1, 2, 0)] {
         let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
         let (series, date) = bench.due()[0];
@@ -503,7 +506,7 @@ async fn an_unsupported_format_is_kept_immediately_and_retried_daily() {
         assert!(message.contains("rar") && message.contains("choose zip in the report's settings"), "{message}");
         assert_eq!(alarm::of(&entry, &ctx.config.alarms, bench.clock.read()), Some(AlarmKind::Unsupported));
         assert!(alarm::begins(&entry) == (attempts == 1), "one alert");
-        // By the second time the next date has come, too.
+        // By the second time, the next date is due as well.
         let kept = bench.kept_in("_quarantine");
         let [kept] = kept.iter().filter(|key| key.contains(&date.to_string())).collect::<Vec<_>>().try_into().unwrap();
         assert!(fs::read(bench.object(kept)).unwrap() == rar, "not whole");
@@ -544,14 +547,14 @@ with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
 async fn the_binary_quarantines_unverifiable_bytes() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     bench.fault("bit-flip,times=2");
-    // The third answer is good, after the evidence was kept.
+    // The third answer is intact, after the evidence was kept.
     let ran = bench.sync(0).await;
     assert_eq!(ran.alarms(), ["corrupt"], "{}", ran.stderr);
     assert_eq!(bench.kept_in("_quarantine").len(), 1);
     bench.oracle().await;
 }
 
-/// What the ledger says of the newest partition of the first series at the start.
+/// The entry of the newest partition that the first series had at the start.
 async fn only_entry(bench: &Bench, ctx: &sync::Context) -> moesync::partition::Entry {
     let id = PartitionId { report: ReportId::new("acme", &bench.series[0].id), date: bench.newest };
     ctx.ledger.entry_of(&id).await.unwrap().unwrap()
@@ -567,7 +570,7 @@ async fn a_report_denied_before_and_after_expiry_while_others_come_is_absent() {
     bench.fault("not-yet,path=Report_test");
     let ctx = bench.context().await;
     let mut settled = Vec::new();
-    // Six hours old at first; looked at once a day, and once after seven days.
+    // Six hours old at first; requested once a day, and once after seven days.
     for _ in 0..8 {
         once(&ctx).await;
         settled.push(only_entry(&bench, &ctx).await.settled);
@@ -608,7 +611,7 @@ async fn no_archive_is_final_while_the_vendors_clock_is_two_days_behind() {
         assert_eq!((entry.settled, entry.outcome), (Settled::Open, Some(Outcome::Unavailable)), "{entry:#?}");
         assert!(entry.message.as_ref().unwrap().contains("has not reached the generation time"), "{entry:#?}");
     }
-    assert!(bench.landed().is_empty());
+    assert!(bench.stored_files().is_empty());
     bench.vendor.clear_faults();
     assert!(once(&ctx).await.is_complete());
 }
@@ -622,7 +625,7 @@ async fn in_its_last_day_an_archive_is_stored_despite_the_vendors_clock() {
     let ctx = bench.context().await;
     once(&ctx).await;
     assert_eq!(only_entry(&bench, &ctx).await.settled, Settled::Stored);
-    assert_eq!(bench.landed().len(), 2, "the others have time");
+    assert_eq!(bench.stored_files().len(), 2, "the others have time");
     let manifest = fs::read(bench.object(&manifest_key(&series.key(date)))).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     assert!(manifest["warnings"][0].as_str().unwrap().contains("has not reached the generation time"), "{manifest}");
@@ -680,7 +683,7 @@ async fn a_start_in_the_past_is_absent_where_it_had_expired_and_downtime_is_no_e
     bench.vendor.clear_faults();
     bench.clock.advance(SignedDuration::from_hours(10 * 24));
     once(&ctx).await;
-    // The one that was open, and those of the first three days of the downtime.
+    // The open one, and those of the first three days of the downtime.
     assert_eq!(states().await, [5, 13, 0, 4]);
 }
 
@@ -721,7 +724,7 @@ async fn a_stop_signal_ends_a_pass_without_partial_work() {
     syncing.signal("TERM").await;
     let status = tokio::time::timeout(PATIENCE, syncing.end(&bench)).await.unwrap();
     assert_eq!(status.code(), Some(1), "not everything was stored");
-    bench.check_landed().await;
+    bench.check_stored_files().await;
     assert_eq!(bench.kept_in("_staging"), [""; 0]);
     bench.sync(0).await;
     bench.oracle().await;

@@ -1,4 +1,4 @@
-//! The client to MoEngage over real sockets, against a server that answers by script.
+//! The client of MoEngage over real sockets, against a server that answers by script.
 
 mod bodies;
 mod connections;
@@ -119,7 +119,7 @@ async fn open(report: &Report) -> Result<Download, Failure> {
     client().open(report, archive(report), DATE, &secret()).await
 }
 
-/// All bytes of the archive, or the failure, wherever it came.
+/// All bytes of the archive, or the failure of any step.
 async fn fetch_with(client: &Client, report: &Report) -> Result<Vec<u8>, Failure> {
     read(client.open(report, archive(report), DATE, &secret()).await?).await
 }
@@ -152,7 +152,7 @@ fn trusting(authority: &Authority) -> Client {
     Client::new(&Network { ca_file: Some(named_file(file.path())), ..network() }, &limits()).unwrap()
 }
 
-/// A client whose attempts end after `timeout`, however slowly bytes come.
+/// A client whose attempts end after `timeout`, without a minimum rate.
 fn impatient(timeout: Duration) -> Client {
     Client::new(&network(), &Limits { min_rate: 0, attempt_timeout: timeout, ..limits() }).unwrap()
 }
@@ -162,7 +162,7 @@ fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     request.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
-/// An answer whose head is `head`, as it is, with this body.
+/// An answer with `head` verbatim and this body.
 fn raw_answer(head: &str, body: &[u8]) -> Vec<Step> {
     let mut bytes = format!("HTTP/1.1 200 OK\r\n{head}Connection: close\r\n\r\n").into_bytes();
     bytes.extend_from_slice(body);

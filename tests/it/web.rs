@@ -1,4 +1,4 @@
-//! The status page, its API, health and metrics: over real HTTP, from the real daemon wherever that matters.
+//! The status page, its API, health and metrics over real HTTP, mostly of the real daemon.
 
 mod attack;
 mod browser;
@@ -35,7 +35,7 @@ fn with_web(bench: &Bench, lines: &str) -> String {
     bench.config().replace("listen = \"\"", lines)
 }
 
-/// A running daemon and where its page is.
+/// A running daemon and the URL of its page.
 struct Served {
     daemon: Daemon,
     url: String,
@@ -83,7 +83,7 @@ fn client() -> Client {
     Client::builder().no_proxy().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
-/// A server in this process, over a context whose loop does not run. Its runtime's time can be turned.
+/// A server in this process, with a context whose loop does not run. The time of its runtime can be moved.
 struct InProcess {
     url: String,
     address: SocketAddr,
@@ -122,7 +122,7 @@ impl Drop for InProcess {
     }
 }
 
-/// Everything that is served, for a report that exists.
+/// All paths that are served, for a report that exists.
 fn paths(bench: &Bench) -> Vec<String> {
     let report = format!("workspace=acme&report={}", bench.series[0].id);
     let date = bench.newest;
@@ -187,7 +187,7 @@ async fn all_partitions_of_a_long_ledger_are_streamed_as_status_prints_them() {
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
-    // What is before and after the configured report, which has one to come.
+    // Reports before and after the configured one, which has a scheduled partition.
     ledger_file::add_long_history(&bench.ledger()).await;
 
     let status = bench.run(&["status", "--json"]).await.expect(0);
@@ -374,7 +374,7 @@ async fn the_page_survives_a_ledger_deleted_under_the_daemon() {
     assert!(served.text("/").await.contains("Every report that is due is stored."));
     served.daemon.signal("HUP").await;
     assert!(wait_until(async || served.daemon.alarms() == ["ledger"]).await);
-    // For a moment there is none.
+    // It may be missing for a moment.
     let is_back = async || served.get("/").await.text().await.unwrap().contains("Every report that is due is stored.");
     assert!(wait_until(is_back).await);
     served.daemon.stop(&bench).await;
@@ -414,7 +414,7 @@ async fn the_service_manager_is_notified_of_the_start_and_of_each_turn() {
     daemon.stop(&bench).await;
 }
 
-/// A free port of loopback, for what must be named in a configuration.
+/// A free port of loopback, for a configuration.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -12,7 +12,7 @@ pub fn gzip(name: &str, content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// With a checksum of the header, which flate2 does not write: no optional field but that.
+/// With a checksum of the header, which flate2 does not write, as the only optional field.
 fn gzip_with_header_crc(content: &[u8]) -> Vec<u8> {
     let mut archive = vec![0x1f, 0x8b, 8, 2, 0, 0, 0, 0, 0, 255];
     let crc = crc32fast::hash(&archive) as u16;
@@ -55,8 +55,8 @@ fn one_flipped_bit_of_a_gzip_is_rejected_where_checksum_or_structure_covers_it()
     for bit in 0..archive.len() * 8 {
         let mut flipped = archive.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        // The flag that says there is a checksum of the header is the one that it cannot guard: without it, the
-        // checksum is read as data, which it is not.
+        // The header's checksum does not cover the flag that announces it: without the flag, the checksum is read as
+        // compressed data, which it is not.
         assert!(bit / 8 == padding || matches!(judge(&flipped), Verdict::Rejected(_)), "byte {}", bit / 8);
     }
 }

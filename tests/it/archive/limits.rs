@@ -87,7 +87,7 @@ fn names_that_would_fill_the_memory_stop_at_the_cap() {
 
 #[test]
 fn a_stored_entry_full_of_false_ends_is_verified() {
-    // Each sixteen bytes could be an unsigned descriptor of all before it, but for its checksum.
+    // Each sixteen bytes could be an unsigned descriptor of all before it, except for its checksum.
     let mut content = Vec::new();
     while content.len() < 8 * MIB as usize {
         let size = (content.len() as u32).to_le_bytes();
@@ -119,7 +119,7 @@ fn dropping_a_pass_ends_its_thread() {
             let entry = Sketch { deflated: false, ..sketch("a", &vec![7; 3 * MIB as usize]) };
             pass.feed(Bytes::from(entry.local())).await.unwrap();
         });
-        // Waits for every thread that works for the runtime.
+        // Waits for all threads of the runtime.
         drop(runtime);
         ended.send(()).unwrap();
     };

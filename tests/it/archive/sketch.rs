@@ -1,6 +1,6 @@
 //! Zips written byte by byte, for forms that no tool writes.
 
-/// One entry, to be written in any of the ways the format allows.
+/// One entry, which can be written in any form that the format allows.
 #[derive(Clone)]
 pub struct Sketch {
     pub name: Vec<u8>,
@@ -35,7 +35,7 @@ impl Sketch {
         if self.deflated { deflate(&self.content) } else { self.content.clone() }
     }
 
-    /// From the version needed to the length of the name: what local and central header have in common.
+    /// The fields that local and central header share: from the version needed to the length of the name.
     pub fn common(&self, crc32: u32, compressed: u32, size: u32) -> Vec<u8> {
         let mut common = vec![if self.zip64 { 45 } else { 20 }, 0];
         common.extend([if self.descriptor.is_some() { 8 } else { 0 }, 0, if self.deflated { 8 } else { 0 }, 0]);
@@ -92,7 +92,7 @@ impl Sketch {
     }
 }
 
-/// An archive of given local parts and central headers, with an end that fits them.
+/// An archive of these local parts and central headers, with a matching end.
 pub fn assemble(locals: &[Vec<u8>], centrals: &[Vec<u8>]) -> Vec<u8> {
     let (mut archive, directory) = (locals.concat(), centrals.concat());
     let offset = archive.len() as u32;
@@ -119,7 +119,7 @@ pub fn zip(sketches: &[Sketch]) -> Vec<u8> {
     assemble(&locals, &centrals)
 }
 
-/// Every way of writing an entry.
+/// Every form of an entry.
 pub fn all_forms() -> Vec<Sketch> {
     let mut forms = Vec::new();
     for content in [b"day,sent\n2026-11-21,7\n".as_slice(), b""] {

@@ -1,8 +1,8 @@
-//! Tars of every common writer are verified, alone and within a gzip, and nothing that is cut, damaged or ambiguous is.
+//! Tars of every common writer are verified, alone and within a gzip; cut, damaged and ambiguous ones are rejected.
 
 use super::{gzip::gzip, *};
 
-/// Name, size and nothing else: tar has no checksum of its data.
+/// Compares names and sizes only: tar has no checksum of its data.
 #[track_caller]
 fn assert_holds_the_files_of_tar(tool: &str, format: ArchiveFormat, archive: &[u8]) {
     let (verified, found) = verified_files(tool, archive);
@@ -12,7 +12,7 @@ fn assert_holds_the_files_of_tar(tool: &str, format: ArchiveFormat, archive: &[u
     assert!(verified.warnings().iter().all(|warning| warning.contains("zeros follow its end")), "{tool}");
 }
 
-/// A name that fits into no header's name, but into name and prefix.
+/// A name that is too long for a header's name, but not for name and prefix.
 fn long_name() -> String {
     format!("{}/{}.csv", "folder".repeat(12), "file".repeat(12))
 }
@@ -129,8 +129,6 @@ fn a_sparse_file_of_gnu_tar_is_unsupported() {
     }
 }
 
-// ---- tars that no tool would write
-
 const BLOCK: usize = 512;
 
 /// Fills up the last block.
@@ -175,7 +173,7 @@ fn pax(kind: u8, records: &[(&str, &str)]) -> Vec<u8> {
     member(kind, "PaxHeaders/x", contents.as_bytes())
 }
 
-/// What ends an archive.
+/// The end of an archive.
 fn end() -> Vec<u8> {
     vec![0; 2 * BLOCK]
 }
@@ -282,14 +280,14 @@ fn sizes_are_octal_binary_or_in_a_pax_record_and_damaged_ones_are_rejected() {
     for size in [b"00000000018\0".as_slice(), b"-0000000012\0", b"0000 000012\0", &negative, &huge] {
         assert!(rejected_as(RejectedKind::Corrupt, &with_size(size)).message.contains("size"), "{size:?}");
     }
-    // A reader without pax would take the header's size for the truth.
+    // A reader without pax support would use the header's size.
     let ten = filled(b"0123456789");
     let agreeing =
         [pax(b'x', &[("size", "10")]), summed(unsummed(b'0', b"a", b"00000000012\0")), ten.clone(), end()].concat();
     assert_eq!(verified(&agreeing).entries()[0].size, 10);
     let smuggling = [pax(b'x', &[("size", "10")]), summed(unsummed(b'0', b"a", b"00000000000\0")), ten, end()].concat();
     assert!(rejected_as(RejectedKind::Unverifiable, &smuggling).message.contains("ambiguous"));
-    // Beyond eleven octal digits only the record can say it: the rest is missing here.
+    // A size above eleven octal digits is only in the record; the rest of the archive is missing here.
     let large = [pax(b'x', &[("size", "8589934592")]), summed(unsummed(b'0', b"a", b"00000000000\0")), end()].concat();
     assert!(rejected_as(RejectedKind::Corrupt, &large).message.contains("cut short"));
 }
@@ -358,7 +356,7 @@ fn a_historic_tar_with_signed_checksum_and_padded_numbers_is_verified() {
 #[test]
 fn a_tar_within_a_gzip_is_verified_both_ways_and_lists_the_entries_of_the_tar() {
     let archive = tar(&[member(b'0', "a.csv", b"first"), member(b'0', "../b.csv", b"second")]);
-    // As of gzip's writers in parallel: what the members hold counts together.
+    // As parallel gzip writers do: the members' contents are concatenated.
     let (one, two) = archive.split_at(700);
     for packed in [gzip("all.tar", &archive), [gzip("", one), gzip("", two)].concat()] {
         let verified = verified(&packed);

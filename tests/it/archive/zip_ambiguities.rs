@@ -114,7 +114,7 @@ fn a_different_central_header_is_corrupt_and_the_message_names_the_field() {
         let rejected = rejected_as(RejectedKind::Corrupt, &assemble(&[entry.local()], &[central]));
         assert!(rejected.message.contains("flags"), "{}", rejected.message);
     }
-    // How the bytes of a name are to be read is a part of the name, where it matters.
+    // The encoding of a name is a part of it, if the name is not ASCII.
     let entry = sketch("año.csv", b"day,sent\n");
     let mut central = entry.central(0);
     central[9] ^= 8;

@@ -54,7 +54,7 @@ fn one_flipped_bit_is_rejected_wherever_a_checksum_or_a_structure_covers_it() {
             let Verdict::Verified(verified) = judge(&flipped) else { continue };
             let at = bit / 8;
             // Version made by, internal and external attributes are in the central directory alone.
-            // Versions needed, and flags but for those of the data, may differ.
+            // Versions needed may differ, and flags that do not concern the data.
             let uncovered = (4..8).contains(&at)
                 || [4..10, 36..42].into_iter().any(|field| at >= central && field.contains(&(at - central)));
             // The last bits of the last byte of a deflate stream mean nothing.
@@ -107,7 +107,7 @@ fn header_differences_that_do_not_affect_data_are_a_warning() {
         central[8] ^= 8;
         let verified = verified(&assemble(&[described.local()], &[central]));
         assert!(verified.warnings()[0].contains("announces a data descriptor"), "{:?}", verified.warnings());
-        // Announced by both, with the truth in the local header, and not there.
+        // Announced by both headers, with the value in the local header, and missing.
         let mut local = Sketch { deflated, ..entry.clone() }.local();
         local[6] ^= 8;
         let central = described.central(0);

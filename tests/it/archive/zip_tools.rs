@@ -49,7 +49,7 @@ fn zips_of_info_zip_are_verified_whether_to_a_file_or_a_pipe() {
         run("zip", folder.path(), &[&["zip"], options, &["out.zip"], &names].concat());
         assert_holds_the_files(&format!("zip {options:?} to a file"), &read(folder.path(), "out.zip"));
         std::fs::remove_file(folder.path().join("out.zip")).unwrap();
-        // To a pipe, Info-ZIP 3.0 gives a zip64 archive an end that points nowhere: unzip refuses those, too.
+        // Into a pipe, Info-ZIP 3.0 writes zip64 archives whose end has an invalid offset; unzip refuses them as well.
         if !options.contains(&"-fz") {
             let piped = run("zip", folder.path(), &[&["zip"], options, &["-"], &names].concat());
             assert_holds_the_files(&format!("zip {options:?} to a pipe"), &piped);
@@ -137,7 +137,7 @@ fn encrypted_split_and_otherwise_compressed_zips_are_unsupported() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the zip crate writes, streamed or not, and however it arrives.
+    /// Archives of the zip crate, streamed or not, in chunks of any size.
     #[test]
     fn every_archive_of_the_zip_crate_is_verified(
         files in proptest::collection::vec((any::<u16>(), proptest::collection::vec(0u8..8, 0..5000), any::<bool>(), any::<bool>()), 0..8),

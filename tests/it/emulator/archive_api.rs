@@ -277,10 +277,10 @@ async fn the_log_has_each_request_and_no_secret() {
     vendor.ask("/nowhere", |request| request).await;
 
     let requests = vendor.emulator.requests();
-    let told: Vec<_> = requests.iter().map(|r| (r.path.as_str(), r.status.unwrap().as_u16(), r.fault)).collect();
+    let logged: Vec<_> = requests.iter().map(|r| (r.path.as_str(), r.status.unwrap().as_u16(), r.fault)).collect();
     let dump = format!("/dailyCampaignReportDump/{APP}/20210217.zip");
     assert_eq!(
-        told,
+        logged,
         [(path(FILE).as_str(), 200, None), (dump.as_str(), 200, None), ("/nowhere", 401, Some("unauthorized"))]
     );
     assert!(requests[0].has_header("signature") && !requests[1].has_header("signature"));

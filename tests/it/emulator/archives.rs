@@ -20,7 +20,7 @@ async fn the_same_seed_and_name_give_the_same_bytes_and_others_give_others() {
         assert_ne!(body(&other, file_name).await, bytes);
         assert_ne!(body(&one, &file_name.replace("17", "16")).await, bytes);
     }
-    // Whoever changes what archives hold changes this too, knowingly.
+    // These hashes change with the contents of archives.
     let zip = one.report(FILE).await.bytes().await.unwrap();
     let script = "import sys,zipfile\nz=zipfile.ZipFile(sys.argv[1])\n\
                   for n in z.namelist()[:3]: print(n,*z.read(n).decode().splitlines()[:3],sep='\\n')";
@@ -40,7 +40,7 @@ async fn the_same_seed_and_name_give_the_same_bytes_and_others_give_others() {
     "##);
 }
 
-/// Says of each CSV of an archive its name, heading count, and whether every row is as wide.
+/// Prints for each CSV of an archive its name, its number of headings, and whether all rows have as many fields.
 const LIST: &str = r"
 import csv, io, sys, tarfile, zipfile
 with open(sys.argv[1], 'rb') as f: is_zip = f.read(2) == b'PK'
@@ -61,7 +61,7 @@ for name, day, data in files:
 
 #[tokio::test]
 async fn archives_have_about_the_requested_size_and_other_tools_read_them() {
-    // From a few rows in memory to what lies on disk.
+    // From a few rows in memory to an archive on disk.
     for bytes in [0, 100_000, 3_000_000] {
         let of = |name: &str, container| EmulatedReport { bytes, container, ..report(name) };
         let reports = vec![

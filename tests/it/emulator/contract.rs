@@ -1,4 +1,4 @@
-//! What the client asks, judged by the rules that the emulator took from MoEngage's documents.
+//! The client's requests, checked by the rules that the emulator took from MoEngage's documents.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,8 @@ include_child_campaigns = true
 include_archive_campaigns = true
 "#;
 
-/// Refused would be: a missing header or field, a page that is too large, a word or date in another form. Noted would be what
-/// the real API ignores without a word, such as a filter under the name that it has in another version.
+/// The emulator refuses a missing header or field, a page that is too large, a word or date in another form. It logs fields
+/// that the real API ignores without an error, such as a filter under its name in another version.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_of_the_client_is_refused_or_has_ignored_fields() {
     let campaigns = Campaigns { flow_nodes: 4, other_channels: 4, ..Campaigns::default() };
@@ -74,7 +74,7 @@ async fn no_request_of_the_client_is_refused_or_has_ignored_fields() {
             "executions",
         ]
     );
-    // A filter that is understood leaves some campaigns, and not all.
+    // A filter that applies matches some campaigns, and not all.
     let records = |id: &str| {
         let entry = summary.entries.iter().find(|entry| entry.partition.id.report.name() == id).unwrap();
         let manifest = bench.object(&crate::support::oracle::manifest_key(&entry.object.as_ref().unwrap().key));

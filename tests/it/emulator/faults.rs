@@ -18,7 +18,7 @@ async fn a_rule_applies_to_matching_requests_as_often_as_it_says() {
     for file_name in [FILE, "Other_20210217.zip", FILE, FILE, FILE] {
         statuses.push(vendor.report(file_name).await.status().as_u16());
     }
-    // The first is let pass by the first rule, so the second has it.
+    // The first rule skips the first request, so the second rule applies to it.
     assert_eq!(statuses, [502, 200, 503, 503, 200]);
     vendor.emulator.add_fault(Fault::Html.into());
     vendor.emulator.clear_faults();
@@ -72,7 +72,7 @@ async fn misleading_answers_are_as_the_rule_says() {
 }
 
 #[tokio::test]
-async fn a_truncated_body_ends_with_the_connection_whatever_its_framing() {
+async fn a_truncated_body_ends_with_the_connection_with_any_framing() {
     let framings = [
         (Framing::ContentLength, "http/1.1 200 ok\r\n"),
         (Framing::Chunked, "http/1.1 200 ok\r\n"),

@@ -32,7 +32,7 @@ fn stats_request() -> Value {
     })
 }
 
-/// A window in which every campaign has statistics that goes on for ever.
+/// A window in which every campaign has statistics, after the creation of all.
 fn after_all_creation() -> Value {
     json!({"start_date": "2021-02-01", "end_date": "2021-02-07"})
 }
@@ -61,13 +61,13 @@ async fn json_of(response: Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
 }
 
-/// Another one each time.
+/// A new one each time.
 fn uuid() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("9b2f0c1e-5d3a-4c7b-8e6f-{:012x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// What statistics count as the whole of each campaign on `day`.
+/// The totals of each campaign on `day`, in the statistics.
 pub(super) async fn stats_of_day(vendor: &Vendor, day: &str) -> Vec<(String, Value)> {
     let (found, _) = vendor.stats(json!({"start_date": day, "end_date": day})).await;
     let whole = |stats: Value| {
@@ -83,7 +83,7 @@ fn ids(campaigns: &[Value]) -> Vec<&str> {
 }
 
 impl Vendor {
-    /// A proper request, but for what `build` does to it.
+    /// A correct request, changed by `build`.
     async fn post_with(
         &self,
         path: &str,
@@ -155,7 +155,7 @@ impl Vendor {
         panic!("no page is the last");
     }
 
-    /// All statistics, by offset, as ids with what they are of; and the total that the last page names.
+    /// All statistics, by offset, with their campaigns' ids, and the total of the last page.
     async fn stats(&self, changes: Value) -> (Vec<(String, Value)>, u64) {
         let mut found = vec![];
         for page in 1..=100 {

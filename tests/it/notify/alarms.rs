@@ -33,7 +33,7 @@ async fn an_alarm_is_sent_when_it_begins_at_each_threshold_and_when_it_ends() {
         pass(&bench).await;
         expected.push(said);
         assert_eq!(receiver.alarms(), expected);
-        // Every process is a new one, and none says it again.
+        // Each of these is a new process, and none sends it again.
         pass(&bench).await;
         look(&bench).await;
         assert_eq!(receiver.alarms(), expected);
@@ -154,7 +154,7 @@ async fn each_documented_alarm_is_sent_once_with_a_valid_signature() {
     assert!(message.contains("choose zip in the report's settings"), "{message}");
     seen.extend([kind]);
 
-    // Seen once, never whole, and denied after its expiry.
+    // Seen once, never complete, and denied after its expiry.
     let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     bench.fault("truncate=50%,times=1");
     bench.fault("not-yet");
@@ -187,7 +187,7 @@ async fn each_documented_alarm_is_sent_once_with_a_valid_signature() {
 
     let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     in_process(&bench, Arc::new(()), async |ctx| {
-        // No archive's request is refused as such: recorded as one of another source would be.
+        // An archive API never answers `rejected`: the attempt is recorded as one of a JSON API would be.
         bench.fault("not-yet");
         sync::once(ctx, &Selection::default(), std::future::pending()).await.unwrap();
         let id = ctx.ledger.entries().await.unwrap().remove(0).partition.id;

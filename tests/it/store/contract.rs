@@ -1,4 +1,4 @@
-//! What every destination promises, run on each kind: a directory, one with another device at `_staging/`, an S3 server,
+//! The contract of every destination, run on each kind: a directory, one with another device at `_staging/`, an S3 server,
 //! the same server when it ignores or refuses `If-None-Match`, and a folder of a bucket.
 
 use bytes::Bytes;
@@ -147,7 +147,7 @@ async fn leftovers_of_a_dead_holder_are_swept_and_of_a_live_one_are_not(backend:
     }
     let (dead, living): (Vec<_>, Vec<_>) = uploads.into_iter().partition(|(holder, _)| *holder == "dead");
     backend.parts_have_arrived(6).await;
-    // What a killed process does for its uploads.
+    // As a killed process leaves its uploads.
     dead.into_iter().for_each(std::mem::forget);
 
     assert_eq!(backend.open("me").sweep(|holder| holder == "alive").await.unwrap(), 2);
@@ -270,7 +270,7 @@ async fn bytes_that_are_not_those_verified_are_refused(backend: &Backend) {
     let mut longer = upload(&destination, Route::Direct(KEY), &zip(1, LARGE)).await;
     longer.commit(&verified(&zip(1, SMALL)).await, KEY, ours()).await.expect_err("other bytes were verified");
     drop(longer);
-    // Of the same length, whichever way they are to get a name; to the last part or well before it.
+    // Of the same length, on each way to a name; within the last part or well before it.
     for size in [SMALL, LARGE] {
         let (bytes, proof) = (zip(1, size), verified(&zip(2, size)).await);
         assert_eq!(bytes.len() as u64, proof.size());

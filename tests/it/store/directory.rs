@@ -49,7 +49,7 @@ async fn a_full_disk_is_an_error_that_says_so_and_leaves_nothing() {
     upload.abort().await;
     assert_eq!(files(disk.path()), Vec::<String>::new());
 
-    // What was full a moment ago takes what fits.
+    // An upload that fits succeeds afterwards.
     assert_eq!(store(&destination, KEY, &zip(1, SMALL)).await, Commit::Stored);
     assert_eq!(files(disk.path()), [KEY]);
 }

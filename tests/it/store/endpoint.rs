@@ -6,7 +6,7 @@ use object_store::ObjectStore;
 
 use crate::support::s3_server::{BUCKET, KEY_ID, SECRET, Server};
 
-/// A folder of a bucket, of which only the outside is seen.
+/// A folder of a bucket, accessed only through the S3 API.
 #[derive(Clone)]
 pub struct Endpoint {
     url: String,
@@ -23,7 +23,7 @@ impl Endpoint {
         Some(Endpoint { url, bucket, folder: String::new(), key: None })
     }
 
-    /// For where the environment names none.
+    /// Used if the environment names none.
     pub fn of(server: &Server) -> Self {
         let (url, bucket) = (server.url.clone(), BUCKET.to_owned());
         Endpoint { url, bucket, folder: String::new(), key: Some((KEY_ID, SECRET)) }

@@ -93,7 +93,7 @@ async fn more_uploads_than_the_memory_budget_holds_all_end() {
         crate::support::spawn(async move {
             let bytes = zip(seed, 6 * 1024 * 1024);
             let key = format!("{seed}.zip");
-            // Unknown in size, so that each takes the whole of a part.
+            // Of unknown size, so that each reserves a whole part.
             let mut upload = destination.stage(Route::Staged, None).unwrap();
             for chunk in bytes.chunks(64 * 1024) {
                 upload.write(Bytes::copy_from_slice(chunk)).await.unwrap();
@@ -111,7 +111,7 @@ async fn more_uploads_than_the_memory_budget_holds_all_end() {
 async fn four_slow_uploads_do_not_delay_a_fifth() {
     let backend = Backend::server(Server::start(false).await);
     let destination = backend.open("me");
-    // One byte each; then so much that they leave less than a part.
+    // One byte each; then enough to leave less than a part.
     for held in [1, 7 * 1024 * 1024 / 2] {
         let mut crawling = Vec::new();
         for _ in 0..4 {

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::PATIENCE;
 
-/// Nothing of the browser's own: no services, no updates, no network but what the page asks for.
+/// Without the browser's own services, updates and network requests.
 const FLAGS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
@@ -58,10 +58,10 @@ impl Browser {
                     return port.trim_end_matches('.').parse().unwrap();
                 }
             }
-            panic!("chromedriver ended without a word");
+            panic!("chromedriver ended without output");
         });
         let port = port.await.unwrap();
-        // Whoever prints to a pipe that nobody reads dies of it.
+        // A process that prints to a closed pipe is killed.
         crate::support::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
 
         let profile = tempfile::tempdir().unwrap();
@@ -104,7 +104,7 @@ impl Browser {
         self.command("POST", "/url", json!({"url": url})).await;
     }
 
-    /// What an expression in the page comes to.
+    /// The value of an expression in the page.
     pub async fn evaluate(&self, expression: &str) -> Value {
         self.command("POST", "/execute/sync", json!({"script": format!("return {expression}"), "args": []})).await
     }
@@ -122,7 +122,7 @@ impl Browser {
         text.as_str().unwrap().to_owned()
     }
 
-    /// What the page complained about, a refusal by its content security policy above all.
+    /// The errors in the page's console, such as violations of its content security policy.
     pub async fn complaints(&self) -> Vec<String> {
         let entries = self.command("POST", "/se/log", json!({"type": "browser"})).await;
         entries.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
@@ -144,7 +144,7 @@ impl Browser {
         self.command("POST", "/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await;
     }
 
-    /// What the window shows, as PNG.
+    /// A screenshot of the window, as PNG.
     pub async fn screenshot(&self) -> Vec<u8> {
         let image = self.command("GET", "/screenshot", Value::Null).await;
         BASE64_STANDARD.decode(image.as_str().unwrap()).unwrap()
@@ -152,7 +152,7 @@ impl Browser {
 }
 
 impl Drop for Browser {
-    /// Ends the browser too, which would outlive its driver.
+    /// Also ends the browser, which would outlive its driver.
     fn drop(&mut self) {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return };
         let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));

@@ -23,14 +23,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// `run`, once it says that it runs.
+    /// `run`, once its log says that it is running.
     pub async fn start(bench: &Bench) -> Self {
         let daemon = Self::spawn(bench.command(&["-vv", "run"]));
         daemon.wait_for_log("running").await;
         daemon
     }
 
-    /// Any command that goes on for a while.
+    /// Any command, in the background.
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -42,13 +42,13 @@ impl Daemon {
         self.child.id().unwrap()
     }
 
-    /// Whether it is a process no more, or one that nobody has looked after yet.
+    /// Whether the process has ended, reaped or not.
     pub fn has_ended(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));
         stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('Z'))
     }
 
-    /// Where the page is, without a slash at its end.
+    /// The URL of the page, without a trailing slash.
     pub fn url(&self) -> String {
         let line = self.log().into_iter().find(|line| line.contains("\"message\":\"running\"")).unwrap();
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -60,7 +60,7 @@ impl Daemon {
         self.log.lock().unwrap().clone()
     }
 
-    /// What it became loud about, in order.
+    /// The alarms in its log, in order.
     pub fn alarms(&self) -> Vec<String> {
         super::alarms(self.log().iter().map(String::as_str))
     }
@@ -94,7 +94,7 @@ impl Daemon {
 
     /// SIGKILL, and its end.
     pub async fn kill(mut self, bench: &Bench) -> ExitStatus {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.child.start_kill();
         self.end(bench).await
     }
@@ -110,7 +110,7 @@ fn collect(from: impl AsyncRead + Unpin + Send + 'static, log: &Arc<Mutex<Vec<St
     })
 }
 
-/// Asks until the answer is yes; `false` when patience ends.
+/// Polls until the condition holds; `false` after [`PATIENCE`].
 pub async fn wait_until(is_so: impl AsyncFn() -> bool) -> bool {
     let asking = async {
         while !is_so().await {

@@ -1,6 +1,6 @@
-//! A workbench for the real binary: a folder with a configuration, a pretend vendor, and the oracle.
+//! A workbench for the real binary: a folder with a configuration, an emulated vendor, and the oracle.
 //!
-//! Whatever a test injects, [`Bench::oracle`] says whether it did harm.
+//! After any injected fault, [`Bench::oracle`] checks that no harm was done.
 
 mod browser;
 mod daemon;
@@ -38,7 +38,7 @@ pub use self::{
     time::{TestClock, jump},
 };
 
-/// A task that the test's runtime ends with the test.
+/// A task that ends with the test's runtime.
 #[expect(clippy::disallowed_methods, reason = "the runtime of a test ends its tasks")]
 pub fn spawn<F>(task: F) -> JoinHandle<F::Output>
 where
@@ -49,9 +49,9 @@ where
 
 /// The id in every path.
 pub const APP: &str = "MAZW5N1IMMSH5H67C3T9KBHA";
-/// The key that must turn up nowhere.
+/// The key that must appear in no output.
 pub const CANARY: &str = "canary-8c1f27-secret-key";
-/// Nothing that a test waits for takes longer.
+/// Time limit for everything that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A configured report that the vendor serves.
@@ -60,9 +60,9 @@ pub struct Series {
     pub id: String,
     pub source: SourceKind,
     pub name: String,
-    /// How many of its partitions are due; they begin there.
+    /// The number of due partitions, which is also where the report starts.
     pub days: u32,
-    /// About how large an archive is.
+    /// Approximate size of an archive, in bytes.
     pub bytes: u64,
 }
 
@@ -91,13 +91,13 @@ impl Series {
         }
     }
 
-    /// Where the object of `date` belongs.
+    /// The key of the object of `date`.
     pub fn key(&self, date: Date) -> String {
         format!("acme/{}/date={date}/{}", self.id, self.file_name(date))
     }
 }
 
-/// A folder, a vendor, and what they should come to.
+/// A folder, a vendor, and the expected result.
 pub struct Bench {
     pub folder: TempDir,
     pub vendor: Emulator,
@@ -112,11 +112,11 @@ pub struct Bench {
     destination: String,
     /// The binary's environment.
     environment: Vec<(&'static str, &'static str)>,
-    /// Never at fault, and otherwise the same: says what is right.
+    /// A second emulator without faults: the reference for contents.
     twin: Emulator,
-    /// What the twin has said, by key.
+    /// The contents that the twin served, by key.
     truths: Mutex<HashMap<String, Vec<u8>>>,
-    /// All that was ever printed.
+    /// Everything that was printed.
     printed: Mutex<Vec<String>>,
 }
 
@@ -126,17 +126,17 @@ impl Bench {
         Self::with_clock(series, Campaigns::default(), TestClock::machine()).await
     }
 
-    /// At a present of its own, for the library.
+    /// At a chosen time, for the library.
     pub async fn at(now: &str, series: &[Series]) -> Self {
         Self::with_clock(series, Campaigns::default(), TestClock::set_to(now.parse().unwrap())).await
     }
 
-    /// At a present of its own, with an account that has these campaigns. Their reports are for the test to configure.
+    /// At a chosen time, with an account that has these campaigns. The test configures their reports.
     pub async fn of_campaigns(now: &str, campaigns: Campaigns) -> Self {
         Self::with_clock(&[], campaigns, TestClock::set_to(now.parse().unwrap())).await
     }
 
-    /// At a present of its own, with reports and campaigns.
+    /// At a chosen time, with reports and campaigns.
     pub async fn at_with_campaigns(now: &str, series: &[Series], campaigns: Campaigns) -> Self {
         Self::with_clock(series, campaigns, TestClock::set_to(now.parse().unwrap())).await
     }
@@ -162,7 +162,7 @@ impl Bench {
         bench
     }
 
-    /// The destination is this folder from now on.
+    /// Sets this folder as the destination.
     pub fn store_in(&mut self, folder: &Path) {
         self.root = folder.to_owned();
         self.destination = format!("name = \"disk\"\nurl = \"file://{}\"\n", folder.display());
@@ -170,7 +170,7 @@ impl Bench {
     }
 
     async fn with_clock(series: &[Series], campaigns: Campaigns, clock: TestClock) -> Self {
-        // Everything was generated six hours ago, or that and some days: no test meets a boundary by the hour it runs.
+        // Everything was generated six hours ago, or some days before, so that the hour at which a test runs does not matter.
         let generated = (clock.read() - SignedDuration::from_hours(6)).to_zoned(TimeZone::UTC).datetime();
         let at = jiff::civil::time(generated.hour(), generated.minute(), 0, 0);
         let account = Account {
@@ -236,7 +236,7 @@ impl Bench {
         (self.clock.read_at_start() - SignedDuration::from_hours(6)).strftime("%H:%M").to_string()
     }
 
-    /// From now on a vendor is configured that answers every request with the body that is in the returned place.
+    /// Configures a vendor that answers every request with the body in the returned mutex.
     pub async fn answer_with(&self, body: Vec<u8>) -> Arc<Mutex<Vec<u8>>> {
         let body = Arc::new(Mutex::new(body));
         let (served, clock) = (Arc::clone(&body), self.clock.clone());
@@ -283,7 +283,7 @@ impl Bench {
         due
     }
 
-    /// How many requests the vendor has had.
+    /// The number of requests that the vendor received.
     pub fn requests(&self) -> usize {
         self.vendor.requests().len()
     }
@@ -292,7 +292,7 @@ impl Bench {
         self.vendor.add_fault(rule.parse().unwrap());
     }
 
-    /// A fault at one file, so many times.
+    /// A fault of one file, this many times.
     pub fn fault_at(&self, file_name: &str, fault: Fault, times: u32) {
         self.vendor.add_fault(Rule {
             path_contains: Some(file_name.to_owned()),
@@ -345,7 +345,7 @@ impl Bench {
         ran
     }
 
-    /// Remembers output for the oracle.
+    /// Keeps output for the oracle.
     pub fn note_printed(&self, text: &str) {
         self.printed.lock().unwrap().push(text.to_owned());
     }
@@ -355,7 +355,7 @@ impl Bench {
         self.run(&["sync", "--json"]).await.expect(code)
     }
 
-    /// What `status --json` says of every partition, those to come aside.
+    /// The partitions in `status --json`, except scheduled ones.
     pub async fn status(&self) -> Vec<Value> {
         let mut partitions = self.run(&["status", "--json"]).await.expect(0).partitions();
         partitions.retain(|partition| partition["state"] != "scheduled");
@@ -397,7 +397,7 @@ async fn serve(account: Account, clock: &TestClock) -> Emulator {
     emulator::start(TcpListener::bind("127.0.0.1:0").await.unwrap(), options).unwrap()
 }
 
-/// How a run of the binary ended.
+/// The result of a run of the binary.
 #[derive(Debug)]
 pub struct Ran {
     /// `None` when a signal ended it.
@@ -427,13 +427,13 @@ impl Ran {
         self.json()["partitions"].as_array().unwrap().clone()
     }
 
-    /// What it became loud about, in order.
+    /// The alarms in its log, in order.
     pub fn alarms(&self) -> Vec<String> {
         alarms(self.stderr.lines())
     }
 }
 
-/// The alarms that began or worsened by the lines of a log.
+/// The alarms that began or worsened, according to the lines of a log.
 fn alarms<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let errors = events.filter(|event| event["level"] == "ERROR");
@@ -445,7 +445,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        // Something that ends while we look is no longer there.
+        // A folder may be deleted concurrently.
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries.map(Result::unwrap) {
             match entry.file_type().unwrap().is_dir() {

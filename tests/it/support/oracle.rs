@@ -1,4 +1,4 @@
-//! What must hold whatever was injected.
+//! The invariants that hold after any injected fault.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -52,8 +52,8 @@ impl Bench {
         answer.bytes().await.unwrap().to_vec()
     }
 
-    /// What lies at the destination, by key: objects, versions and manifests; nothing staged or in quarantine.
-    pub fn landed(&self) -> BTreeMap<String, Vec<u8>> {
+    /// The files at the destination, by key: objects, versions and manifests, without staged and quarantined ones.
+    pub fn stored_files(&self) -> BTreeMap<String, Vec<u8>> {
         let root = &self.root;
         let keys = files(root).into_iter().map(|path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
         let is_final = |key: &String| {
@@ -62,34 +62,34 @@ impl Bench {
         keys.filter(is_final).map(|key| (key.clone(), fs::read(root.join(&key)).unwrap())).collect()
     }
 
-    /// What lies in a folder of the destination, such as `_quarantine`.
+    /// The files in a folder of the destination, such as `_quarantine`.
     pub fn kept_in(&self, folder: &str) -> Vec<String> {
         let root = &self.root;
         let found = files(&root.join(folder));
         found.into_iter().map(|path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned()).collect()
     }
 
-    /// The points that hold at any moment, a violent death included: each object is what the vendor made and what its
-    /// manifest says, and each stored row has both.
-    pub async fn check_landed(&self) {
-        let landed = self.landed();
-        let objects = landed.keys().filter(|key| !is_manifest(key));
+    /// The invariants at any moment, also after a kill: each object is what the vendor made and what its manifest says,
+    /// and each stored row has both.
+    pub async fn check_stored_files(&self) {
+        let stored_files = self.stored_files();
+        let objects = stored_files.keys().filter(|key| !is_manifest(key));
         for key in objects {
             if key.ends_with(".ndjson.gz") {
-                lines(&landed[key]);
+                lines(&stored_files[key]);
                 continue;
             }
             let (series, date) = self
                 .due()
                 .into_iter()
                 .find(|(series, date)| series.key(*date) == *key)
-                .unwrap_or_else(|| panic!("`{key}` is nobody's"));
-            assert!(landed[key] == self.truth(series, date).await, "`{key}` is not what the vendor made");
+                .unwrap_or_else(|| panic!("`{key}` belongs to no series"));
+            assert!(stored_files[key] == self.truth(series, date).await, "`{key}` is not what the vendor made");
         }
-        for (key, manifest) in landed.iter().filter(|(key, _)| is_manifest(key)) {
+        for (key, manifest) in stored_files.iter().filter(|(key, _)| is_manifest(key)) {
             let manifest: Value = serde_json::from_slice(manifest).unwrap_or_else(|error| panic!("`{key}`: {error}"));
             let subject = manifest["key"].as_str().unwrap();
-            let object = landed.get(subject).unwrap_or_else(|| panic!("`{key}` stands beside nothing"));
+            let object = stored_files.get(subject).unwrap_or_else(|| panic!("`{key}` stands beside nothing"));
             assert_eq!(*key, manifest_key(subject));
             assert_eq!(manifest["sha256"], hash(object), "`{key}` does not fit");
             assert_eq!(manifest["size"], object.len(), "`{key}` does not fit");
@@ -100,7 +100,7 @@ impl Bench {
         let ledger = match ledger::open_read_only(&self.ledger()).await {
             Ok(Some(ledger)) => ledger,
             Ok(None) => return,
-            // Whoever made it died while making it: nothing was recorded yet.
+            // Its process was killed while creating it: nothing was recorded yet.
             Err(LedgerError::File { message, .. }) if self.path("ledger/moesync.db-journal").exists() => {
                 assert!(message.contains("`moesync sync` or `moesync run` finish it"), "{message}");
                 return;
@@ -110,10 +110,10 @@ impl Bench {
         for entry in ledger.entries().await.unwrap() {
             if entry.settled == Settled::Stored {
                 let stored = entry.object.unwrap();
-                let object = landed.get(&stored.key).unwrap_or_else(|| panic!("stored, but no `{}`", stored.key));
+                let object = stored_files.get(&stored.key).unwrap_or_else(|| panic!("stored, but no `{}`", stored.key));
                 assert_eq!(stored.sha256, hash(object));
                 assert!(
-                    landed.contains_key(&manifest_key(&stored.key)),
+                    stored_files.contains_key(&manifest_key(&stored.key)),
                     "stored, but `{}` has no manifest",
                     stored.key
                 );
@@ -121,9 +121,9 @@ impl Bench {
         }
     }
 
-    /// All five points, with everything stored. Ends with a `sync` that must find nothing to do.
+    /// All invariants, with everything stored. Ends with a `sync` that must find nothing to do.
     pub async fn oracle(&self) {
-        self.check_landed().await;
+        self.check_stored_files().await;
         let status = self.status().await;
         let due: BTreeSet<String> = self.due().iter().map(|(series, date)| series.key(*date)).collect();
         for partition in &status {
@@ -133,10 +133,10 @@ impl Bench {
         let (_snapshots, archives): (BTreeSet<_>, BTreeSet<_>) = keys.partition(|key| key.ends_with(".ndjson.gz"));
         assert_eq!(archives, due, "what should be stored is not, or the other way round");
 
-        let (requests, landed) = (self.requests(), self.landed());
+        let (requests, stored_files) = (self.requests(), self.stored_files());
         self.run(&["-vv", "sync"]).await.expect(0);
         assert_eq!(self.requests(), requests, "a second run has made requests");
-        assert!(self.landed() == landed, "a second run has changed the destination");
+        assert!(self.stored_files() == stored_files, "a second run has changed the destination");
         assert_eq!(self.kept_in("_staging"), [""; 0], "leftovers");
         self.check_secrets();
     }
@@ -162,7 +162,7 @@ impl Bench {
         }
     }
 
-    /// Neither the key nor a signature is in anything that was printed or written, the key's own file aside.
+    /// Neither the key nor a signature is in anything that was printed or written, except the key's own file.
     pub fn check_secrets(&self) {
         let basic = BASE64_STANDARD.encode(format!("{APP}:{CANARY}"));
         let mut secrets = vec![CANARY.to_owned(), basic, super::s3_server::SECRET.to_owned()];
@@ -182,7 +182,7 @@ fn signed(file_name: &str) -> String {
     signature::sign(APP, file_name, &CANARY.into()).expose_secret().to_owned()
 }
 
-/// How many lines a snapshot has, each of which must be a JSON object.
+/// The number of lines of a snapshot, each of which must be a JSON object.
 fn lines(snapshot: &[u8]) -> usize {
     let mut text = String::new();
     MultiGzDecoder::new(snapshot).read_to_string(&mut text).unwrap();

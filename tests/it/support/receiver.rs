@@ -1,4 +1,4 @@
-//! A server that is told: keeps what it receives, and answers as the test wants.
+//! A receiver of notifications: it keeps all requests and answers as the test sets.
 
 use std::{
     collections::HashSet,
@@ -26,13 +26,13 @@ pub const KEY: &str = "Y2FuYXJ5LXdlYmhvb2sta2V5LWNhbmFyeS13ZWJob29r";
 
 static VALIDATOR: OnceLock<jsonschema::Validator> = OnceLock::new();
 
-/// One request that came.
+/// One request.
 #[derive(Debug, Clone)]
 pub struct Received {
     pub path: String,
     pub headers: HeaderMap,
     pub body: String,
-    /// What it was answered with.
+    /// The status of the answer.
     pub status: StatusCode,
 }
 
@@ -67,7 +67,7 @@ impl Received {
 struct Memory {
     received: Vec<Received>,
     answer: Option<(StatusCode, String)>,
-    /// What bodies with a text in them are answered with, and how many seconds the answer asks to wait.
+    /// The answer to bodies that contain a text, and its `Retry-After` in seconds.
     answers: Vec<(String, StatusCode, Option<u32>)>,
 }
 
@@ -100,23 +100,23 @@ impl Receiver {
         Self { url, memory }
     }
 
-    /// Answers like this from now on.
+    /// Sets the answer.
     pub fn answer(&self, status: u16, body: &str) {
         self.memory.lock().unwrap().answer = Some((StatusCode::from_u16(status).unwrap(), body.to_owned()));
     }
 
-    /// Answers bodies that contain `text` like this from now on.
+    /// Sets the answer to bodies that contain `text`.
     pub fn answer_to(&self, text: &str, status: u16, retry_after: Option<u32>) {
         let status = StatusCode::from_u16(status).unwrap();
         self.memory.lock().unwrap().answers.push((text.to_owned(), status, retry_after));
     }
 
-    /// Answers everything as usual again.
+    /// Removes the answers to certain bodies.
     pub fn relent(&self) {
         self.memory.lock().unwrap().answers.clear();
     }
 
-    /// Everything that came.
+    /// All requests.
     pub fn received(&self) -> Vec<Received> {
         self.memory.lock().unwrap().received.clone()
     }
@@ -124,7 +124,7 @@ impl Receiver {
     /// The events that were accepted, each with a right signature.
     pub fn events(&self) -> Vec<Value> {
         let received = self.received().into_iter().filter(|received| received.status.is_success());
-        // A sender that dies before it notes that something was taken sends it again, under the same id.
+        // A sender that is killed before it records a delivery sends the event again, with the same id.
         let mut taken = HashSet::new();
         received
             .filter(|received| received.path == "/hook")
@@ -133,7 +133,7 @@ impl Receiver {
             .collect()
     }
 
-    /// Those of them that are alarms, as `late began`.
+    /// The alarms among them, as `late began`.
     pub fn alarms(&self) -> Vec<String> {
         let events = self.events();
         let alarms = events.iter().filter_map(|event| {
@@ -143,12 +143,12 @@ impl Receiver {
         alarms.collect()
     }
 
-    /// Waits until so many alarms have come.
+    /// Waits until this many alarms were received.
     pub async fn wait_for_alarms(&self, count: usize) {
         assert!(wait_until(async || self.alarms().len() >= count).await, "{:?}", self.alarms());
     }
 
-    /// The table that has a webhook sent here.
+    /// The table of a webhook to this receiver.
     pub fn webhook(&self) -> String {
         format!(
             "\n[[notify]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{}/hook\"\nsecret = \"whsec_{KEY}\"\n",

@@ -33,19 +33,19 @@ pub const BUCKET: &str = "reports";
 pub const KEY_ID: &str = "canary-access-key";
 pub const SECRET: &str = "canary-secret-access-key";
 
-/// An S3 server in this process, which fails when told to.
+/// An S3 server in this process, with faults and a request that gets no answer.
 pub struct Server {
     pub root: TempDir,
     pub url: String,
     pub ignores_if_none_match: bool,
-    /// Whether a condition is answered "invalid argument".
+    /// Whether requests with a condition are answered "invalid argument".
     pub refuses_if_none_match: AtomicBool,
     service: S3Service,
     faults: Mutex<Vec<(When, Fault)>>,
     silence: Silence,
 }
 
-/// A server that falls silent at one request, and what it counts for that.
+/// A request that gets no answer, and the requests counted for it.
 #[derive(Default)]
 struct Silence {
     /// The number, from 0, of the request that is done and gets no answer.
@@ -53,11 +53,11 @@ struct Silence {
     /// All requests since the number was set, as `PUT /reports/key?query`.
     requests: Mutex<Vec<String>>,
     has_come: AtomicBool,
-    /// Requests under way, but for the one without an answer.
+    /// Requests in progress, except the one without an answer.
     working: AtomicUsize,
 }
 
-/// Which request meets a fault.
+/// Selects the request that a fault applies to.
 pub type When = fn(&Method, &Uri) -> bool;
 
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,7 @@ pub enum Fault {
     DoAndRefuse(StatusCode),
     /// The request is done and the connection closed without an answer.
     LoseReply,
-    /// The request is not done, for the reason with this code and message.
+    /// The request is not done; the answer has this code and message.
     RefuseSaying(StatusCode, &'static str, &'static str),
     /// The request is not done; the answer is a 200 with this error in its body.
     ErrorInSuccess(&'static str),
@@ -100,7 +100,7 @@ impl Server {
         server
     }
 
-    /// The next request that fits meets `fault`.
+    /// Applies `fault` to the next request that matches.
     pub fn next(&self, when: When, fault: Fault) {
         self.faults.lock().unwrap().push((when, fault));
     }
@@ -134,12 +134,12 @@ impl Server {
         self.silence.has_come.load(Ordering::SeqCst)
     }
 
-    /// Whether no request is under way.
+    /// Whether no request is in progress.
     pub fn is_idle(&self) -> bool {
         self.silence.working.load(Ordering::SeqCst) == 0
     }
 
-    /// What was asked for since [`Server::be_silent_at`], as `PUT /reports/key?query`.
+    /// The requests since [`Server::be_silent_at`], as `PUT /reports/key?query`.
     pub fn requests(&self) -> Vec<String> {
         self.silence.requests.lock().unwrap().clone()
     }
@@ -149,13 +149,13 @@ impl Server {
         self.root.path().join(BUCKET)
     }
 
-    /// Whether this names a multipart upload that is over. S3 says that there is none, the server here that it is denied.
+    /// Whether this names a multipart upload that has ended. S3 answers 404, the server of s3s-fs 403.
     fn knows_nothing_of(&self, uri: &Uri) -> bool {
         let upload = uri.query().and_then(|query| query.split('&').find_map(|part| part.strip_prefix("uploadId=")));
         upload.is_some_and(|id| self.files(".upload-").iter().all(|name| !name.contains(id)))
     }
 
-    /// The server's own files that begin so: uploads and parts.
+    /// The server's own files whose names begin like this: uploads and parts.
     pub fn files(&self, beginning: &str) -> Vec<String> {
         let entries = fs::read_dir(self.root.path()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -163,7 +163,7 @@ impl Server {
     }
 }
 
-/// Counts a request for as long as it is worked on, its client gone or not.
+/// Counts a request while it is processed, even if its client has disconnected.
 struct Working(Arc<Server>);
 
 impl Working {
@@ -232,7 +232,7 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
         }
         Some(Fault::LoseReply) => {
             serve(request).await.into_body().into_data_stream().for_each(|_| async {}).await;
-            // Ends the connection's task, quietly.
+            // Ends the connection's task without a panic message.
             std::panic::resume_unwind(Box::new("the reply is lost"))
         }
         Some(Fault::ErrorInSuccess(code)) => {

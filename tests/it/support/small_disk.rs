@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// A file system of its own, gone when dropped.
+/// A file system of its own, unmounted when dropped.
 pub struct SmallDisk {
     path: PathBuf,
     directory: Option<TempDir>,
@@ -38,7 +38,7 @@ impl SmallDisk {
         &self.path
     }
 
-    /// Takes all the room that is left. Remove the file to make room.
+    /// Fills the disk with one file, which is returned.
     pub fn fill(&self) -> PathBuf {
         let filler = self.path.join("filler");
         let mut file = fs::File::create(&filler).unwrap();
@@ -49,7 +49,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, because a process of a test that failed may still use it.
+        // Lazily, because a process of a failed test may still use it.
         let _ = std::process::Command::new("umount").arg("-l").arg(&self.path).status();
         drop(self.directory.take());
     }

@@ -1,4 +1,4 @@
-//! A clock that tests turn.
+//! A clock that tests set.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use moesync::sync::Clock;
 use tokio::sync::watch;
 
-/// The machine's clock, or one that stands until it is turned. Clones share it.
+/// The machine's clock, or one that stands still until it is advanced. Clones share it.
 #[derive(Debug, Clone)]
 pub struct TestClock {
     set: Option<Arc<watch::Sender<Timestamp>>>,
@@ -36,17 +36,17 @@ impl TestClock {
         self.set.as_ref().map_or_else(Timestamp::now, |set| *set.borrow())
     }
 
-    /// When the bench was made.
+    /// The time at which the bench was created.
     pub fn read_at_start(&self) -> Timestamp {
         self.start
     }
 
-    /// From now on only [`TestClock::advance`] makes the time pass.
+    /// From now on only [`TestClock::advance`] moves the clock; sleeping does not.
     pub fn stand_still(&self) {
         self.by_hand.store(true, Ordering::Relaxed);
     }
 
-    /// Turns the clock. Whoever sleeps until then wakes.
+    /// Moves the clock forward and wakes those that sleep until then.
     pub fn advance(&self, by: SignedDuration) {
         if let Some(set) = &self.set {
             set.send_modify(|now| *now += by);
@@ -59,7 +59,7 @@ impl Clock for TestClock {
         self.read()
     }
 
-    /// Whoever sleeps makes the time pass, unless it is passed by hand: nothing is waited for.
+    /// Sleeping moves the clock, unless it stands still: no test waits for real.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         let clock = self.clone();
         let until = self.read() + SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
@@ -70,17 +70,17 @@ impl Clock for TestClock {
                 let _ = set.subscribe().wait_for(|now| *now >= until).await;
                 return;
             }
-            // Requests under way come first.
+            // Requests in progress go first.
             tokio::time::sleep(Duration::from_millis(2)).await;
             set.send_modify(|now| *now = until.max(*now));
         })
     }
 }
 
-/// Moves the runtime's monotonic clock forward in one step, while nothing is under way.
+/// Moves the runtime's monotonic clock forward in one step, while no request is in progress.
 ///
-/// Time passes by itself before and after. A test with sockets must not leave it paused: a paused clock runs ahead
-/// whenever all tasks wait, and a timeout may overtake bytes that are on their way.
+/// Before and after, time passes normally. A test with sockets must not leave it paused: a paused clock runs ahead
+/// whenever all tasks wait, so that a timeout may overtake bytes in transit.
 pub async fn jump(by: Duration) {
     tokio::time::pause();
     tokio::time::advance(by).await;

@@ -57,7 +57,7 @@ async fn transfer_gzip_is_removed_and_an_archive_labelled_gzip_is_kept() {
     for (at, (encoding, sent, inside)) in cases.into_iter().enumerate() {
         let body = sent.clone();
         let server = Server::start(move |_| {
-            // In small pieces, so that no decision gets all it needs at once.
+            // In small pieces, so that no decision has all its input in one piece.
             let head =
                 format!("HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {}\r\n\r\n", body.len());
             let mut steps = vec![Step::Send(head.into_bytes())];

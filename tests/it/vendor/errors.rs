@@ -1,4 +1,4 @@
-//! Answers that are no success: status, message and `Retry-After`.
+//! Answers with an error status: outcome, message and `Retry-After`.
 
 use std::time::Duration;
 

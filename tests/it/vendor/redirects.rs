@@ -1,4 +1,4 @@
-//! Redirects: which are followed, and what the next server gets to see.
+//! Redirects: which are followed, and what the next server receives.
 
 use std::sync::{Arc, Mutex};
 

@@ -62,8 +62,8 @@ async fn a_quote_from_a_body_is_redacted_even_where_it_is_cut() {
 async fn no_secret_is_logged_even_at_trace_level() {
     let log = Log::default();
     let writer = log.clone();
-    // With a single subscriber, tracing asks whichever thread first meets a log line whether anybody listens, and
-    // other tests' threads would say no. A second one makes it ask all subscribers.
+    // With a single subscriber, tracing caches for all threads whether a log line is enabled in the thread that reaches it
+    // first, which may be another test's. With a second one it asks all subscribers.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let guard = tracing_subscriber::fmt()
         .with_ansi(false)

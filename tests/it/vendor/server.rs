@@ -1,4 +1,4 @@
-//! A server that answers by script, byte for byte, so that every fault can be its fault.
+//! A server that answers by script, byte for byte, so that it can have every fault.
 
 use std::{
     net::SocketAddr,
@@ -23,13 +23,13 @@ pub enum Step {
     Send(Vec<u8>),
     /// Waits.
     Pause(Duration),
-    /// Keeps the connection open and says nothing more.
+    /// Keeps the connection open without sending.
     Hang,
     /// Resets the connection.
     Reset,
-    /// Closes the connection without the farewell of TLS.
+    /// Closes the connection without TLS close_notify.
     Drop,
-    /// Agrees to a CONNECT and passes bytes to and fro.
+    /// Accepts a CONNECT and forwards bytes in both directions.
     Tunnel(SocketAddr),
 }
 
@@ -48,7 +48,7 @@ pub fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<Step> {
 
 /// Listens until dropped.
 pub struct Server {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     scheme: &'static str,
     requests: Requests,
@@ -65,7 +65,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Answers each request as the script says.
+    /// Answers each request by the script.
     pub async fn start(script: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
         Self::bound_to("127.0.0.1:0", script).await
     }
@@ -94,7 +94,7 @@ impl Server {
         Self::serve("127.0.0.1:0", "https", move |stream, requests| {
             let (script, acceptor) = (Arc::clone(&script), acceptor.clone());
             async move {
-                // A client that does not trust us hangs up, as it should.
+                // A client that does not trust the certificate closes the connection.
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 let Some(head) = read_head(&mut stream).await else { return };
                 requests.lock().unwrap().push(head.clone());
@@ -106,7 +106,7 @@ impl Server {
         .await
     }
 
-    /// Sends these steps to whoever says anything, whatever it is.
+    /// Answers any bytes with these.
     pub async fn deaf(sends: Vec<u8>) -> Self {
         Self::serve("127.0.0.1:0", "https", move |mut stream, _| {
             let sends = sends.clone();
@@ -190,7 +190,7 @@ async fn play(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), steps: Vec<Ste
     for step in steps {
         match step {
             Step::Send(bytes) => {
-                // The client may have seen enough.
+                // The client may have closed the connection.
                 if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
                     return End::Drop;
                 }
@@ -210,7 +210,7 @@ async fn play(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), steps: Vec<Ste
     End::Close
 }
 
-/// A certificate authority of its own, which nobody trusts unasked.
+/// A certificate authority that no client trusts by default.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     /// Its certificate.

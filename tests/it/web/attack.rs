@@ -1,4 +1,4 @@
-//! What the page withstands: other methods, other hosts, no token, hostile names, slow and endless requests.
+//! Attacks on the page: other methods and hosts, no token, hostile names, slow and endless requests.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
@@ -86,15 +86,15 @@ async fn hostile_names_and_messages_are_shown_as_text() {
         }
         assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
     }
-    // In the format of metrics, quotes are what would break out.
+    // In the format of metrics, quotes could end a label.
     assert!(get("/metrics").await.contains("report=\"<script>alert(1)</script>'\\\"&<img"));
     daemon.stop(&bench).await;
 }
 
-/// The status of the answer to a request that is sent as it stands; nothing if the connection just ends.
+/// The status of the answer to a request that is sent verbatim; empty if the connection ends without one.
 async fn raw(address: std::net::SocketAddr, request: &str) -> Option<u16> {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // The server may refuse before all is sent.
+    // The server may refuse before everything is sent.
     let _ = stream.write_all(request.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_request_for_another_host_is_refused_against_dns_rebinding() {
     for host in ["localhost", "127.0.0.1", "[::1]", "LOCALHOST", "127.0.0.2"] {
         assert_eq!(asked(&format!("Host: {host}:{port}\r\n")).await, 200, "{host}");
     }
-    // An address cannot be made to point elsewhere, nor can localhost, and through a tunnel its port is another.
+    // DNS cannot redirect an address or localhost, and through a tunnel the port differs.
     for host in ["127.0.0.1", "127.0.0.1:9999", "[::1]:9999", "localhost", "localhost:9999"] {
         assert_eq!(asked(&format!("Host: {host}\r\n")).await, 200, "{host}");
     }
@@ -184,7 +184,7 @@ async fn without_the_token_only_the_open_paths_are_answered() {
             assert_eq!(status(&path, wrong.clone()).await.status(), StatusCode::UNAUTHORIZED, "{path} {wrong:?}");
         }
     }
-    // Not even which paths there are.
+    // The answer does not reveal which paths exist.
     assert_eq!(status("/nothing", None).await.status(), StatusCode::UNAUTHORIZED);
     let daemon = served.daemon;
     assert!(!daemon.log().iter().any(|line| line.contains(TOKEN)), "the log holds the token");

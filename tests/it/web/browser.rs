@@ -1,4 +1,4 @@
-//! What people see, in a real browser. With UPDATE_IMAGES=1 what it shows is kept in docs/images/.
+//! The pages in a real browser. With UPDATE_IMAGES=1 its screenshots are written to docs/images/.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ use moesync::{
 use super::{Served, root, with_web};
 use crate::support::{Bench, Browser, Series, wait_until};
 
-/// Nothing that the page needs is forbidden by its own policy, and no script fails.
+/// The page's policy forbids nothing that it needs, and no script fails.
 async fn assert_no_complaints(browser: &Browser) {
     assert_eq!(browser.complaints().await, [] as [String; 0]);
 }
@@ -61,7 +61,7 @@ async fn a_report_at_risk_shows_its_history_and_becomes_stored_on_recovery() {
     assert!(wait_until(async || browser.text(".stale").await.contains("may be stale")).await);
 }
 
-/// Where the emulator would serve nothing: a month of several reports as an operator's ledger has them.
+/// A ledger with a month of several reports, for which the emulator serves nothing.
 async fn month(bench: &Bench) {
     let url = bench.vendor.url();
     let workspace = |name: &str, zone: &str| {
@@ -127,7 +127,7 @@ async fn month(bench: &Bench) {
     ctx.ledger.close().await;
 }
 
-/// An attempt at `entry` that ended as `fate` says, and the partition after it.
+/// An attempt at `entry` with the result `fate`, and the entry after it.
 fn lived(ctx: &sync::Context, entry: &Entry, fate: Settled, size: u64) -> (Attempt, Entry) {
     let now = ctx.clock.now();
     let (date, due, id) = (entry.partition.id.date, entry.partition.due_at, entry.partition.id.report.name());
@@ -159,7 +159,7 @@ fn lived(ctx: &sync::Context, entry: &Entry, fate: Settled, size: u64) -> (Attem
         streak: 7,
         repeats: 7,
         last_attempt_at: Some(finished_at),
-        // Nothing happens while the picture is taken.
+        // The ledger does not change while the picture is taken.
         next_attempt_at: is_open.then_some(now + SignedDuration::from_mins(53)),
         seen: true,
         message: Some(message.to_owned()).filter(|message| !message.is_empty()),
@@ -198,7 +198,7 @@ async fn the_pages_fit_a_phone_and_follow_the_colour_scheme() {
         assert_eq!(too_wide, 0, "{name} scrolls sideways");
         backgrounds.push(browser.evaluate("getComputedStyle(document.body).backgroundColor").await);
         if std::env::var_os("UPDATE_IMAGES").is_some() {
-            // From the top; a picture shows no place in the page.
+            // From the top of the page.
             browser.evaluate("scrollTo(0, 0)").await;
             fs::write(root().join(format!("docs/images/{name}.png")), browser.screenshot().await).unwrap();
         }

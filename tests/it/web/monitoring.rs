@@ -133,7 +133,7 @@ async fn readyz_fails_if_plans_cannot_be_written_though_loop_and_ledger_respond(
     working.abort();
 }
 
-/// The samples of a scrape: name and labels as they stand, and value.
+/// The samples of a scrape: name and labels verbatim, and value.
 fn samples(metrics: &str) -> BTreeMap<String, f64> {
     let lines = metrics.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -141,7 +141,7 @@ fn samples(metrics: &str) -> BTreeMap<String, f64> {
         .collect()
 }
 
-/// Gives `input` to promtool, which must have nothing to say against it.
+/// Passes `input` to promtool, which must accept it.
 fn promtool(arguments: &[&str], input: &str) -> String {
     let mut child = Command::new("promtool")
         .args(arguments)
@@ -281,7 +281,7 @@ async fn partitions_due_and_not_in_the_ledger_are_pending_and_in_danger() {
     working.abort();
 }
 
-/// The names of metrics of ours in a text.
+/// The names of moesync's metrics in a text.
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("moesync_")).map(str::to_owned).collect()
@@ -299,7 +299,7 @@ async fn the_alert_rules_and_the_dashboard_use_existing_metrics() {
     assert!(wait_until(nearest).await);
     let expiring = served.text("/metrics").await;
     bench.sync(0).await;
-    // An answer counts for some seconds.
+    // An answer is reused for some seconds.
     assert!(
         wait_until(async || names(&served.text("/metrics").await).contains("moesync_newest_stored_age_seconds")).await
     );
@@ -314,7 +314,7 @@ async fn the_alert_rules_and_the_dashboard_use_existing_metrics() {
     let dashboard: Value = serde_json::from_str(&read("deploy/grafana/moesync.json")).unwrap();
     let shown = names(&dashboard.to_string());
     let unseen: Vec<_> = there.iter().filter(|name| !shown.contains(*name)).collect();
-    // Parts of the histogram, and the timestamp that the age is made of.
+    // Parts of the histogram, and the timestamp that the age is computed from.
     let is_part =
         |name: &&&String| name.ends_with("_sum") || name.ends_with("_count") || name.ends_with("_timestamp_seconds");
     assert_eq!(

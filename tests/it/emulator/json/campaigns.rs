@@ -87,7 +87,7 @@ async fn children_and_archived_campaigns_are_listed_only_when_asked_for() {
     let archived = vendor.search(json!({"include_archive_campaigns": true})).await;
     assert_eq!(archived.len(), 44);
     assert!(archived[40..].iter().all(|campaign| campaign["status"] == "Archived"));
-    // As one sentence of the FAQ has it, and no schema.
+    // As in one sentence of the FAQ, and in no schema.
     assert_eq!(vendor.search(json!({"include_archived_campaigns": true})).await, plain);
 
     let mut executions = BTreeSet::new();

@@ -33,9 +33,9 @@ async fn the_command_names_what_it_serves() {
     child.kill().await.unwrap();
 }
 
-/// MoEngage's own client, at a version that is known to work.
+/// MoEngage's own client, at a known version.
 const OFFICIAL_CLIENT: &str = "moengage-mcp-server==0.1.2";
-/// Asks for all that the client offers, and fails when the client calls any of it an error.
+/// Calls all functions of the client, and fails if one reports an error.
 const OFFICIAL_CLIENT_ASKS: &str = r#"
 import asyncio, sys
 from datetime import date
@@ -71,7 +71,7 @@ async def main():
             assert stats.success, stats.error_message
             assert [c.campaign_id for c in stats.campaigns] == triggered, stats
             assert all(c.all_variations.sent > 0 and c.all_variations.ctr > 0 for c in stats.campaigns), stats
-    # And that a refusal is told from an answer.
+    # A refusal is an error to the client.
     wrong = await MoEngageClient(config.Settings(workspace_id=sys.argv[2], campaign_reports_api_key="wrong")) \
         .search_campaigns(CampaignSearchRequest())
     assert not wrong.success and "Invalid workspace ID or API key" in wrong.error_message, wrong

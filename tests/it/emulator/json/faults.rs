@@ -17,12 +17,12 @@ async fn a_fault_applies_to_the_page_and_the_api_that_it_names() {
     vendor.emulator.add_fault("status=500,api=campaigns,page=4,times=1".parse().unwrap());
     vendor.emulator.add_fault("rate-limited=7,api=campaigns,page=5,times=1".parse().unwrap());
     vendor.posted(STATS, &with(stats_request(), json!({"offset": 30}))).await;
-    let mut told = vec![];
+    let mut answers = vec![];
     for page in [1, 4, 4, 5, 5] {
         let response = vendor.post(SEARCH, &page_request(page)).await;
-        told.push((response.status().as_u16(), header(&response, "retry-after").map(str::to_owned)));
+        answers.push((response.status().as_u16(), header(&response, "retry-after").map(str::to_owned)));
     }
-    assert_eq!(told, [(200, None), (500, None), (200, None), (429, Some("7".to_owned())), (200, None)]);
+    assert_eq!(answers, [(200, None), (500, None), (200, None), (429, Some("7".to_owned())), (200, None)]);
     let refused = |request: &&emulator::LoggedRequest| request.fault.is_some();
     let pages: Vec<_> = vendor.emulator.requests().iter().filter(refused).map(|request| request.page).collect();
     assert_eq!(pages, [Some(4), Some(5)]);
@@ -50,7 +50,7 @@ async fn a_fault_answers_in_the_form_of_its_api() {
         let error = json_of(response).await;
         assert_eq!((&error["error"]["code"], &error["error"]["request_id"]), (&json!(code), &json!("r-2")), "{rule}");
     }
-    // A gateway's, and whatever else is not the API's own.
+    // Statuses of a gateway, which are not the API's own.
     for (rule, status, start) in
         [("status=503", 503, ""), ("status=403,body=no", 403, "no"), ("html", 200, "<!DOCTYPE"), ("empty", 200, "")]
     {
@@ -81,7 +81,7 @@ async fn body_faults_apply_to_pages() {
     assert_eq!(vendor.post(SEARCH, &page_request(1)).await.status(), StatusCode::TEMPORARY_REDIRECT);
     vendor.emulator.add_fault("slow=1000000,times=1".parse().unwrap());
     assert_eq!(vendor.post(SEARCH, &page_request(1)).await.bytes().await.unwrap(), truth);
-    // Of two that don't fit a page, none is counted.
+    // Neither of two rules that do not apply to a page counts it.
     vendor.emulator.add_fault("redirect=storage".parse().unwrap());
     vendor.emulator.add_fault("repeat".parse().unwrap());
     assert_eq!(vendor.post(SEARCH, &page_request(1)).await.bytes().await.unwrap(), truth);
@@ -100,7 +100,7 @@ async fn a_repeat_shows_a_campaign_on_two_pages_and_loses_none() {
     assert_eq!(repeated[14], repeated[15]);
     assert_eq!([&repeated[..15], &repeated[16..]].concat(), all);
     let (repeated, total) = vendor.stats(after_all_creation()).await;
-    // 40 fill four pages, and the one that comes twice asks for a fifth.
+    // 40 fill four pages, and the repeated one needs a fifth.
     assert_eq!((repeated.len(), total), (41, 40));
     let distinct: BTreeSet<_> = repeated.iter().map(|(id, _)| id).collect();
     assert_eq!(distinct, stats.0.iter().map(|(id, _)| id).collect());

@@ -42,7 +42,7 @@ async fn every_api_has_its_own_limit_per_minute_and_reports_the_rest() {
             vendor.set(now);
             let refused = ask().await;
             assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{path} {now}");
-            // Only version 5 promises it.
+            // Only version 5 sends it.
             let wait = if path == META_V5 { wait } else { "none" };
             assert_eq!(left(&refused), ["100", "0", &seconds("2021-02-18T12:01:00Z"), wait], "{path}");
             let error = json_of(refused).await;

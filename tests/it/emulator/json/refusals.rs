@@ -115,7 +115,7 @@ async fn each_check_of_a_request_refuses_in_the_documented_words() {
     refused.push((SEARCH, with(page_request(1), json!({"include_child_campaigns": "yes"}))));
     refused.push((SEARCH, json!([])));
 
-    let mut told = String::new();
+    let mut messages = String::new();
     for (path, request) in refused {
         vendor.tick();
         let response = vendor.post(path, &request).await;
@@ -124,16 +124,16 @@ async fn each_check_of_a_request_refuses_in_the_documented_words() {
         if path == STATS {
             assert_eq!(error["title"], "Invalid Field Value");
             assert_eq!(error.as_object().unwrap().keys().collect::<Vec<_>>(), ["code", "description", "title"]);
-            told += &format!("{}\n", error["description"].as_str().unwrap());
+            messages += &format!("{}\n", error["description"].as_str().unwrap());
         } else {
             let error = &error["error"];
             assert_eq!(error["code"], "400 Bad Request");
             assert_eq!(error["details"][0], json!({"target": error["target"], "message": error["message"]}));
             assert_eq!(error["request_id"], request.get("request_id").cloned().unwrap_or(json!("")));
-            told += &format!("{}: {}\n", error["target"].as_str().unwrap(), error["message"].as_str().unwrap());
+            messages += &format!("{}: {}\n", error["target"].as_str().unwrap(), error["message"].as_str().unwrap());
         }
     }
-    insta::assert_snapshot!(told, @r"
+    insta::assert_snapshot!(messages, @r"
     request_id - request_id key is mandatory field
     request_id - request_id must be a string that isn't empty
     start_date - start_date key is mandatory field

@@ -30,7 +30,7 @@ async fn statistics_are_of_all_that_was_sent_in_the_window_children_included() {
     }
     assert!(children > 0 && found.len() < listed.len());
 
-    // By id: what is asked for, as far as there is something.
+    // By id: the requested campaigns that have statistics.
     let api_triggered = listed.iter().find(|campaign| campaign["campaign_delivery_type"] == "API_TRIGGERED").unwrap();
     let asked =
         [*found.first().unwrap(), *found.last().unwrap(), api_triggered["campaign_id"].as_str().unwrap(), "nope"];
