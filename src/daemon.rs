@@ -20,7 +20,6 @@ use crate::{
     config::{Config, Mistakes},
     dispatch,
     ledger::LedgerError,
-    partition::Settled,
     sync::{self, Clock, Command, Context, Progress, StartError},
     telemetry::Chain,
     web::{self, WebError},
@@ -362,11 +361,11 @@ async fn describe(new: &Context, old: &Context) {
     if new.config.web != old.config.web {
         warn!("[web] has changed; that needs a restart");
     }
-    let unconfigured = match new.ledger.entries().await {
-        Ok(entries) => {
+    let unconfigured = match new.ledger.report_figures(new.clock.now()).await {
+        Ok(figures) => {
             let configured: HashSet<_> = new.config.reports.iter().map(|report| &report.id).collect();
-            let open = entries.iter().filter(|entry| entry.settled == Settled::Open);
-            open.filter(|entry| !configured.contains(&entry.partition.id.report)).count()
+            let removed = figures.iter().filter(|figures| !configured.contains(&figures.id));
+            removed.map(|figures| figures.scheduled + figures.pending).sum()
         }
         Err(error) => {
             warn!("could not count the partitions of reports that are no longer configured: {}", Chain(&error));

@@ -127,11 +127,50 @@ impl Plan {
 
 /// A plan goes no further than this beyond the last one, and the next goes on only once the vendor has answered, and so
 /// shown its time: a clock gone wild must not fill the ledger with decades of partitions.
-const LONGEST_STEP: SignedDuration = SignedDuration::from_hours(35 * 24);
+pub const LONGEST_STEP: SignedDuration = SignedDuration::from_hours(35 * 24);
 
 /// A report that counts as planned beyond this from now was planned by a clock that has since been set back; it is
 /// looked at as if for the first time. Shorter excursions leave no gap worth that.
 pub const MARK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
+
+/// What a plan can meet again of what is no longer open. By it the ledger chooses what a [`LedgerView`] has of its history.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// The present, by the clock that is furthest behind.
+    pub present: Timestamp,
+    /// From when on each report is looked at while it is not planned.
+    pub first_sights: HashMap<ReportId, Timestamp>,
+    /// How far a plan looks for reports that restate: at each one's last partitions, this many, before this date.
+    pub restating: Option<(civil::Date, u32)>,
+}
+
+impl Reach {
+    /// How far a plan of `reports` at `now` looks back, where `present` is no later than the present of any of them.
+    pub fn of(reports: &[Arc<Report>], present: Timestamp, now: Timestamp) -> Self {
+        let restating: Vec<_> = reports
+            .iter()
+            .filter_map(|report| Some((refreshed_before(report, now)?.0, refresh_days(report)?)))
+            .collect();
+        let last = restating.iter().map(|(day, _)| *day).max();
+        // Between the end of one report and the last end there is at most one partition a day.
+        let gap =
+            |day: civil::Date, last: civil::Date| last.since(day).map_or(u32::MAX, |gap| gap.get_days().unsigned_abs());
+        let counts =
+            restating.iter().map(|(day, days)| last.map_or(0, |last| gap(*day, last)).saturating_add(u32::from(*days)));
+        Self {
+            present,
+            first_sights: reports.iter().map(|report| (report.id.clone(), first_sight(report, present))).collect(),
+            restating: last.zip(counts.max()),
+        }
+    }
+
+    /// The last generation time, if any, that a plan meets of a report that it plans from `from` on: a long absence
+    /// is caught up with in steps.
+    pub fn end(&self, from: Timestamp) -> Timestamp {
+        let end = from.checked_add(LONGEST_STEP).unwrap_or(Timestamp::MAX);
+        if end < self.present { end } else { Timestamp::MAX }
+    }
+}
 
 /// Decides about every partition of `reports` at `now`.
 pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Plan {
@@ -293,12 +332,17 @@ pub fn backfill(report: &Report, from: civil::Date, to: civil::Date, every_day: 
         .collect()
 }
 
-/// The last stored partitions of a report whose numbers restate, as far as they were not looked at since the day's time
-/// for it came: that of the schedule, every day, whichever its dates.
-fn refreshes(report: &Arc<Report>, ledger: &LedgerView, now: Timestamp) -> Vec<Item> {
-    let Source::Snapshot(SnapshotSource::CampaignStats(StatsQuery { refresh_days, .. })) = &report.source else {
-        return Vec::new();
-    };
+/// How many partitions of `report` are fetched again each day; `None` where its numbers do not restate.
+fn refresh_days(report: &Report) -> Option<u16> {
+    match &report.source {
+        Source::Snapshot(SnapshotSource::CampaignStats(StatsQuery { refresh_days, .. })) => Some(*refresh_days),
+        _ => None,
+    }
+}
+
+/// The last date whose time has come at `now`, and when it came: the stored partitions before it are fetched again.
+fn refreshed_before(report: &Report, now: Timestamp) -> Option<(civil::Date, Timestamp)> {
+    refresh_days(report)?;
     let today = report.timezone.to_datetime(now).date();
     let earlier = report.timezone.to_datetime(now.checked_sub(report.buffer).unwrap_or(now)).date();
     let recent = earlier.saturating_sub(2.days()).series(1.day()).take_while(|date| *date <= today);
@@ -306,7 +350,13 @@ fn refreshes(report: &Arc<Report>, ledger: &LedgerView, now: Timestamp) -> Vec<I
         let occurrence = schedule::on_any_day(&report.schedule, &report.timezone, date)?;
         Some((date, report.partition(occurrence).due_at))
     };
-    let Some((day, since)) = recent.filter_map(due).filter(|(_, due_at)| *due_at <= now).last() else {
+    recent.filter_map(due).filter(|(_, due_at)| *due_at <= now).last()
+}
+
+/// The last stored partitions of a report whose numbers restate, as far as they were not looked at since the day's time
+/// for it came: that of the schedule, every day, whichever its dates.
+fn refreshes(report: &Arc<Report>, ledger: &LedgerView, now: Timestamp) -> Vec<Item> {
+    let Some((refresh_days, (day, since))) = refresh_days(report).zip(refreshed_before(report, now)) else {
         return Vec::new();
     };
     let mut stored: Vec<&Entry> = ledger
@@ -318,7 +368,7 @@ fn refreshes(report: &Arc<Report>, ledger: &LedgerView, now: Timestamp) -> Vec<I
     stored.sort_by_key(|entry| std::cmp::Reverse(entry.partition.id.date));
     // One that was left half done is finished, however old it has become.
     let is_half_done = |entry: &&Entry| entry.outcome == Some(Outcome::StoreFailed);
-    let older = stored.split_off(stored.len().min(usize::from(*refresh_days)));
+    let older = stored.split_off(stored.len().min(usize::from(refresh_days)));
     stored.extend(older.into_iter().filter(is_half_done));
     let is_fresh = |entry: &Entry| {
         let stored_at = entry.object.as_ref().map(|object| object.stored_at);

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Completion, Result, shell::Shell, table, which::Which};
 use crate::{
-    plan::{self, LedgerView},
+    plan::{self, LedgerView, Reach},
     words::{Action, PartitionStatus, Planned, PlannedPartition},
 };
 
@@ -26,7 +26,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let selection = options.which.selection(&config)?;
     let now = shell.clock.now();
     let view = match shell.ledger(&config).await? {
-        Some(ledger) => ledger.view(now).await?,
+        Some(ledger) => ledger.view(&Reach::of(&config.reports, now, now)).await?,
         None => LedgerView::default(),
     };
     let items = plan::plan(&config.reports, &view, now).items;

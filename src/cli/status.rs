@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::Config,
     partition::{Entry, State},
-    plan::{self, LedgerView},
+    plan::{self, LedgerView, Reach},
     report::ReportId,
     words::{PartitionStatus, Partitions},
 };
@@ -51,7 +51,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     if options.check {
         // Partitions that a running daemon would have planned by now. If it is down, they are not in the ledger.
         let view = match &ledger {
-            Some(ledger) => ledger.view(now).await?,
+            Some(ledger) => ledger.view(&Reach::of(&config.reports, now, now)).await?,
             None => LedgerView::default(),
         };
         let unplanned = plan::plan(&config.reports, &view, now).new;

@@ -1,7 +1,7 @@
 //! Queries of the page and the metrics: the recent past, one report's history, figures of the whole ledger.
 //!
-//! This file owns the queries of the web page and of metrics. They only read, and each is bounded by what is configured or
-//! by a limit, but for the figures, which count over the whole ledger in one query.
+//! This file owns the queries of the web page and of metrics. They only read, and each is bounded by the number of reports,
+//! by what is open, or by a limit.
 
 use std::collections::HashMap;
 
@@ -135,15 +135,29 @@ impl Ledger {
         rows.iter().map(|row| self.entry(row)).collect()
     }
 
-    /// Every partition of `since` and later, and every older one that is still open.
-    pub async fn recent(&self, since: Date) -> Result<Vec<Entry>, LedgerError> {
+    /// Every open partition, and every lost one of `since` and later.
+    pub async fn open_or_lost(&self, since: Date) -> Result<Vec<Entry>, LedgerError> {
         let rows = sqlx::query(
-            "SELECT * FROM partitions WHERE date >= ? OR settled = 'open' ORDER BY workspace, report, date",
+            "SELECT * FROM partitions WHERE settled = 'open'
+             UNION ALL SELECT * FROM partitions WHERE settled = 'lost' AND date >= $1",
         )
         .bind(since.to_string())
         .fetch_all(&self.pool)
         .await
         .map_err(|error| self.error("read", error))?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
+    /// The partitions of a report of `since` and later, by date.
+    pub async fn recent(&self, id: &ReportId, since: Date) -> Result<Vec<Entry>, LedgerError> {
+        let rows =
+            sqlx::query("SELECT * FROM partitions WHERE workspace = $1 AND report = $2 AND date >= $3 ORDER BY date")
+                .bind(id.workspace())
+                .bind(id.name())
+                .bind(since.to_string())
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|error| self.error("read", error))?;
         rows.iter().map(|row| self.entry(row)).collect()
     }
 
@@ -197,15 +211,19 @@ impl Ledger {
     /// Every report of the ledger in numbers, by workspace and id.
     pub async fn report_figures(&self, now: Timestamp) -> Result<Vec<ReportFigures>, LedgerError> {
         let rows = sqlx::query(
-            "SELECT workspace, report, max(source) AS source,
-                    sum(settled = 'open' AND due_at > ?1) AS scheduled, sum(settled = 'open' AND due_at <= ?1) AS pending,
-                    sum(settled = 'stored') AS stored, sum(settled = 'absent') AS absent, sum(settled = 'lost') AS lost,
-                    coalesce(sum(size) FILTER (WHERE settled = 'stored'), 0) AS stored_bytes,
-                    max(generated_at) FILTER (WHERE settled = 'stored') AS newest_stored,
-                    min(expires_at) FILTER (WHERE settled = 'open' AND due_at <= ?1) AS nearest_expiry,
-                    min(due_at) FILTER (WHERE settled = 'open' AND due_at <= ?1) AS oldest_pending_due,
-                    max(last_attempt_at) FILTER (WHERE settled = 'lost') AS newest_lost
-             FROM partitions GROUP BY workspace, report ORDER BY workspace, report",
+            "SELECT f.*, o.scheduled, o.pending, o.nearest_expiry, o.oldest_pending_due
+             FROM (SELECT workspace, report, max(source) AS source, sum(stored) AS stored, sum(absent) AS absent,
+                          sum(lost) AS lost, sum(stored_bytes) AS stored_bytes, max(newest_stored) AS newest_stored,
+                          max(newest_lost) AS newest_lost
+                   FROM report_figures GROUP BY workspace, report) AS f
+             LEFT JOIN (SELECT workspace, report,
+                               count(*) FILTER (WHERE due_at > $1) AS scheduled,
+                               count(*) FILTER (WHERE due_at <= $1) AS pending,
+                               min(expires_at) FILTER (WHERE due_at <= $1) AS nearest_expiry,
+                               min(due_at) FILTER (WHERE due_at <= $1) AS oldest_pending_due
+                        FROM partitions WHERE settled = 'open' GROUP BY workspace, report) AS o
+                    ON o.workspace = f.workspace AND o.report = f.report
+             ORDER BY f.workspace, f.report",
         )
         .bind(now.as_millisecond())
         .fetch_all(&self.pool)
@@ -231,33 +249,26 @@ impl Ledger {
         figures.collect()
     }
 
-    /// Every attempt of the ledger in numbers, by workspace, report and outcome.
+    /// Every attempt that was ever recorded in numbers, by workspace, report and outcome.
     pub async fn attempt_figures(&self) -> Result<Vec<AttemptFigures>, LedgerError> {
-        // A clock that was set back during an attempt makes it end before it began.
-        let columns: Vec<_> =
-            DURATION_BOUNDS.iter().map(|bound| format!(", sum(took <= {bound}000) AS w{bound}")).collect();
-        let query = format!(
-            "SELECT workspace, report, max(source) AS source, outcome, count(*) AS count, sum(took) AS took {}
-             FROM (SELECT p.workspace, p.report, p.source, a.outcome, max(a.finished_at - a.started_at, 0) AS took
-                   FROM attempts a JOIN partitions p ON p.id = a.partition_id)
-             GROUP BY workspace, report, outcome ORDER BY workspace, report, outcome",
-            columns.concat()
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.error("read", error))?;
+        let rows = self
+            .read(
+                "SELECT a.*, (SELECT max(source) FROM report_figures f
+                              WHERE f.workspace = a.workspace AND f.report = a.report) AS source
+                 FROM attempt_figures a ORDER BY workspace, report, outcome",
+            )
+            .await?;
         let figures = rows.iter().map(|row| {
             let mut within = [0; DURATION_BOUNDS.len()];
             for (within, bound) in within.iter_mut().zip(DURATION_BOUNDS) {
-                *within = self.natural(row, &format!("w{bound}"))?.unwrap_or(0);
+                *within = self.natural(row, &format!("within_{bound}"))?.unwrap_or(0);
             }
-            let milliseconds: u64 = self.natural(row, "took")?.unwrap_or(0);
+            let milliseconds: u64 = self.natural(row, "milliseconds")?.unwrap_or(0);
             Ok(AttemptFigures {
                 id: ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?),
                 source: self.source(&self.text(row, "source")?)?,
                 outcome: self.outcome(row, "outcome")?.ok_or_else(|| self.nonsense("attempts.outcome", "null"))?,
-                count: self.natural(row, "count")?.unwrap_or(0),
+                count: self.natural(row, "attempts")?.unwrap_or(0),
                 seconds: milliseconds as f64 / 1000.0,
                 within,
             })

@@ -5,9 +5,11 @@
 //! | file | subject |
 //! |---|---|
 //! | `open` | opening the file: journal, soundness, schema |
-//! | `partitions` | partitions: what planning reads and adds, and what recovery finds |
+//! | `view` | what a plan depends on |
+//! | `partitions` | partitions: each alone, what planning adds, and what recovery finds |
 //! | `claims` | claims on partitions |
 //! | `record` | an attempt, the partition after it, the hold on its workspace |
+//! | `counters` | the figures of each report, after each change |
 //! | `notices` | targets, and what each was notified of |
 //! | `outbox` | events that have not arrived |
 //! | `rows` | rows to values and back |
@@ -28,7 +30,7 @@ use sqlx::{
 
 use self::{
     errors::classify,
-    open::{Rest, identity},
+    open::{Rest, identity, note_damage},
 };
 use super::{
     Claim, Claimed, LedgerError,
@@ -37,6 +39,7 @@ use super::{
 use crate::report::PartitionId;
 
 mod claims;
+mod counters;
 mod errors;
 mod notices;
 mod open;
@@ -44,6 +47,7 @@ mod outbox;
 mod partitions;
 mod record;
 mod rows;
+mod view;
 
 pub use notices::{StoredNews, Summarized};
 pub use outbox::{Delivery, Waiting};
@@ -121,7 +125,7 @@ impl Ledger {
         self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.error("write", error))
     }
 
-    async fn read(&self, query: &'static str) -> Result<Vec<SqliteRow>, LedgerError> {
+    pub(super) async fn read(&self, query: &'static str) -> Result<Vec<SqliteRow>, LedgerError> {
         sqlx::query(query).fetch_all(&self.pool).await.map_err(|error| self.error("read", error))
     }
 
@@ -148,7 +152,15 @@ impl Ledger {
                 ),
                 source: None,
             },
-            _ => error,
+            _ => self.noted(error),
         }
+    }
+
+    /// Damage is noted beside the ledger: the next opening reads the whole file.
+    fn noted(&self, error: LedgerError) -> LedgerError {
+        if matches!(error, LedgerError::Damaged { .. }) {
+            note_damage(&self.path);
+        }
+        error
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     lock::lock,
     moengage,
     outcome::{CLOCK_TOLERANCE, Failure, Outcome},
-    plan::LedgerView,
+    plan::{LedgerView, Reach},
     report::{PartitionId, ReportId},
     store::{Budget, Destination},
 };
@@ -216,7 +216,7 @@ impl Context {
         let clock_ahead: HashMap<_, _> = ahead.filter(|(_, ahead)| *ahead > REPORTED_SKEW).collect();
         let most = clock_ahead.values().max().copied().unwrap_or_default();
         let earliest = now.checked_sub(most).unwrap_or(now);
-        Ok(LedgerView { clock_ahead, ..ledger.view(earliest).await? })
+        Ok(LedgerView { clock_ahead, ..ledger.view(&Reach::of(&self.config.reports, earliest, now)).await? })
     }
 }
 

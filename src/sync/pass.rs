@@ -262,8 +262,12 @@ pub async fn once(
 
     ctx.planned.publish(plan_now(&workers, awaits_answer(&workers)).await?);
     let now = ctx.clock.now();
-    summary.entries = ctx.ledger.entries().await?;
-    summary.entries.retain(|entry| selected.contains(&entry.partition.id) && entry.state(now) != State::Scheduled);
+    let mut selected: Vec<_> = selected.into_iter().collect();
+    selected.sort();
+    for id in &selected {
+        let entry = ctx.ledger.entry_of(id).await?;
+        summary.entries.extend(entry.filter(|entry| entry.state(now) != State::Scheduled));
+    }
     Ok(summary)
 }
 

@@ -25,7 +25,7 @@ use crate::{
     ledger::{Claimed, LedgerError},
     outcome::StoredObject,
     partition::{Entry, Settled},
-    plan,
+    plan::{self, Reach},
     report::{Partition, PartitionId},
     schedule,
     store::{Destination, Lookup, Manifest, StoreError},
@@ -337,17 +337,20 @@ fn resumes_at(report: &Report, planned: &[Timestamp], now: Timestamp) -> Option<
 /// Raises an alarm about objects that exist only in a manifest, except those of partitions in the ledger or the plan.
 async fn raise_gone(ctx: &Context, destination: &str, gone: Vec<(Partition, String)>) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
-    let entries = ctx.ledger.entries().await?;
-    let plan = plan::plan(&ctx.config.reports, &ctx.ledger.view(now).await?, now);
-    let planned = plan.items.iter().map(|item| &item.entry);
-    let cared_for: HashSet<&PartitionId> = entries.iter().chain(planned).map(|entry| &entry.partition.id).collect();
+    let plan = plan::plan(&ctx.config.reports, &ctx.ledger.view(&Reach::of(&ctx.config.reports, now, now)).await?, now);
+    let planned: HashSet<&PartitionId> = plan.items.iter().map(|item| &item.entry.partition.id).collect();
     // A long absence is caught up with in steps.
     let is_to_be_planned = |partition: &Partition| {
         let mut through = plan.planned_through.iter();
         through.any(|(id, through)| *id == partition.id.report && partition.generated_at > *through)
     };
-    let is_given_up = |partition: &Partition| !cared_for.contains(&partition.id) && !is_to_be_planned(partition);
-    let keys: Vec<_> = gone.into_iter().filter(|(partition, _)| is_given_up(partition)).map(|(_, key)| key).collect();
+    let mut keys = Vec::new();
+    for (partition, key) in gone {
+        let is_cared_for = planned.contains(&partition.id) || is_to_be_planned(&partition);
+        if !is_cared_for && ctx.ledger.entry_of(&partition.id).await?.is_none() {
+            keys.push(key);
+        }
+    }
     if keys.is_empty() {
         return Ok(());
     }

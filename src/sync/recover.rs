@@ -102,11 +102,23 @@ async fn recover_until_whole(ctx: &Context, loop_: &mpsc::Sender<Command>) -> Re
     while let Err(error) = ctx.ledger.note_interrupted().await {
         pause(ctx, &mut number, Some(error)).await?;
     }
-    let mut each = Vec::new();
+    let mut each = vec![check_ledger(ctx).boxed()];
     for destination in ctx.destinations.values() {
         each.push(recover_from_until_whole(ctx, destination, loop_).boxed());
     }
     try_join_all(each).await.map(drop)
+}
+
+/// Reads the whole ledger as a check, of which opening it leaves out the history.
+async fn check_ledger(ctx: &Context) -> Result<(), LedgerError> {
+    match ctx.ledger.check_whole().await {
+        Err(error) if error.needs_reopening() => Err(error),
+        Err(error) => {
+            warn!("could not check the whole ledger: {}", Chain(&error));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 async fn recover_from_until_whole(

@@ -33,7 +33,7 @@ use crate::{
 /// The text format that every Prometheus understands.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How long an answer is reused: making one reads every attempt.
+/// How long an answer is reused.
 const MAX_SCRAPE_AGE: Duration = Duration::from_secs(5);
 
 /// The alarms of the process and its surroundings.
@@ -73,7 +73,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
     let ledger = read_ledger(ctx).await?;
     let attempts = ledger.attempt_figures().await?;
     let waiting = ledger.all_waiting().await?;
-    let standing = Standing::gather(ctx, &ledger).await?;
+    let standing = Standing::gather(ctx, &ledger, &[]).await?;
     let Standing { now, figures: reports, planned, .. } = &standing;
     let now = *now;
     let configured: HashSet<&ReportId> = reports.iter().map(|report| &report.id).collect();

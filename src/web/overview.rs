@@ -144,7 +144,8 @@ impl Overview {
     ///
     /// When the ledger cannot be read.
     pub async fn gather(ctx: &Context) -> Result<Self, LedgerError> {
-        let standing = Standing::gather(ctx, &read_ledger(ctx).await?).await?;
+        let ids: Vec<_> = ctx.config.reports.iter().map(|report| report.id.clone()).collect();
+        let standing = Standing::gather(ctx, &read_ledger(ctx).await?, &ids).await?;
         let Standing { now, figures, .. } = &standing;
         let reports: Vec<_> = ctx
             .config
@@ -256,18 +257,25 @@ pub(super) struct Standing {
     pub(super) figures: Vec<ReportFigures>,
     /// Stored partitions that are to be fetched again.
     refreshed: HashSet<PartitionId>,
-    /// The dates that are shown and all that the plan names, of configured reports.
+    /// Of configured reports: what is open or was lost lately, what the plan names, and all recent dates of those that are
+    /// shown.
     recent: HashMap<ReportId, Vec<Entry>>,
     /// Recorded partitions of reports that are not configured.
     unconfigured: u64,
 }
 
 impl Standing {
-    pub(super) async fn gather(ctx: &Context, ledger: &Ledger) -> Result<Self, LedgerError> {
+    /// How the reports stand, with the dates of those `shown`.
+    pub(super) async fn gather(ctx: &Context, ledger: &Ledger, shown: &[ReportId]) -> Result<Self, LedgerError> {
         let now = ctx.clock.now();
         let planned = ctx.planned.latest();
         let first_shown = TimeZone::UTC.to_datetime(now).date().saturating_sub(DATES.days());
-        let recorded = ledger.recent(first_shown).await?;
+        let mut recorded = ledger.open_or_lost(first_shown).await?;
+        let read: HashSet<_> = recorded.iter().map(|entry| entry.partition.id.clone()).collect();
+        for id in shown {
+            let dates = ledger.recent(id, first_shown).await?.into_iter();
+            recorded.extend(dates.filter(|entry| !read.contains(&entry.partition.id)));
+        }
         let mut recorded_figures: HashMap<_, _> =
             ledger.report_figures(now).await?.into_iter().map(|figures| (figures.id.clone(), figures)).collect();
 

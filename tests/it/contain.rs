@@ -203,7 +203,7 @@ async fn pass(ctx: &Arc<Context>) {
 async fn assert_healed(bench: &Bench, ctx: &Context) {
     let entries = ctx.ledger.entries().await.unwrap();
     assert!(entries.iter().all(|entry| entry.outcome == Some(Outcome::Stored)), "{entries:#?}");
-    assert!(ctx.ledger.view(bench.clock.read()).await.unwrap().holds.is_empty());
+    assert!(ctx.view(&ctx.ledger, bench.clock.read()).await.unwrap().holds.is_empty());
     for entry in &entries {
         for attempt in ctx.ledger.attempts(&entry.partition.id).await.unwrap() {
             assert_ne!(attempt.outcome, Outcome::Unauthorized, "{attempt:?}");

@@ -172,13 +172,8 @@ async fn a_wrong_key_is_probed_hourly_until_its_file_is_corrected() {
     for hour in 1..=3 {
         // An hour plus jitter.
         let held = async || {
-            ctx.ledger
-                .view(bench.clock.read())
-                .await
-                .unwrap()
-                .holds
-                .values()
-                .any(|hold| hold.since == bench.clock.read())
+            let holds = ctx.view(&ctx.ledger, bench.clock.read()).await.unwrap().holds;
+            holds.values().any(|hold| hold.since == bench.clock.read())
         };
         assert!(wait_until(held).await, "no hold in hour {hour}");
         bench.clock.advance(SignedDuration::from_mins(80));
@@ -187,7 +182,12 @@ async fn a_wrong_key_is_probed_hourly_until_its_file_is_corrected() {
     assert_eq!(bench.requests(), 4, "more than one probe an hour");
 
     let held = async || {
-        ctx.ledger.view(bench.clock.read()).await.unwrap().holds.values().any(|hold| hold.since == bench.clock.read())
+        ctx.view(&ctx.ledger, bench.clock.read())
+            .await
+            .unwrap()
+            .holds
+            .values()
+            .any(|hold| hold.since == bench.clock.read())
     };
     assert!(wait_until(held).await);
     fs::write(bench.path("secret-key"), key).unwrap();

@@ -1,6 +1,7 @@
 //! Opening the file: its journal, its soundness, its schema.
 //!
-//! This file decides whether a file is a ledger that this version can work with. It must not know what the tables are for.
+//! This file decides whether a file is a ledger that this version can work with. A small one is read whole for that, as is
+//! one in which damage was met; of others only what work begins with. [`Ledger::check_whole`] reads the rest meanwhile.
 
 use std::{
     fs,
@@ -25,14 +26,21 @@ use super::{
 use crate::{
     alarm_kind::AlarmKind,
     config::SourceKind,
-    ledger::holder::Holder,
+    ledger::{Choice, holder::Holder},
     outcome::{Outcome, Remark},
+    plan::Reach,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 
 /// How long a writer waits for another process to finish its transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The largest ledger, in bytes, that is read whole when it is opened: some forty thousand partitions.
+const MOST_READ_WHOLE: u64 = 16 * 1024 * 1024;
+
+/// Number of partitions that are checked together.
+const CHECKED_TOGETHER: u32 = 500;
 
 /// How often a ledger at rest is opened for reading before it counts as one that is written to.
 const OPENINGS: usize = 3;
@@ -75,13 +83,16 @@ impl Ledger {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true);
         let pool = connect(path, options).await?;
+        let is_checked = is_read_whole(path);
         let prepared = async {
             let existed = has_table(path, &pool, "partitions").await?;
             if existed {
                 refuse_newer_schema(path, &pool).await?;
             }
-            check_soundness(path, &pool).await?;
-            refuse_unknown_words(path, &pool).await?;
+            if is_checked {
+                check_pages(path, &pool).await?;
+            }
+            refuse_unknown_words(path, &pool, is_checked).await?;
             MIGRATIONS.run(&pool).await.map_err(|error| migration_error(path, error))?;
             Ok(existed)
         };
@@ -99,10 +110,14 @@ impl Ledger {
         })?;
         let (identity, path) = (identity(path), Arc::new(path.to_owned()));
         let ledger = Self { pool, identity, path, holder: Some(Arc::new(holder)), rest: None };
-        // Pages can be sound and their content nonsense: better found now than at every reading.
+        // Pages can be sound and their content nonsense.
         let read = async {
-            ledger.entries().await?;
-            ledger.view(Timestamp::UNIX_EPOCH).await
+            ledger.view(&Reach::of(&[], Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)).await?;
+            if is_checked {
+                ledger.check_rows().await?;
+                forget_damage(&ledger.path);
+            }
+            Ok(())
         };
         if let Err(error) = read.await {
             ledger.close().await;
@@ -122,6 +137,37 @@ impl Ledger {
             // A process began to write meanwhile: what was found may be half of each.
         }
         Self::open_read_only_once(path, None).await
+    }
+
+    /// Reads the whole file as a check, beside other work and through a connection of its own, unless that was done when it
+    /// was opened.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Damaged`], after which the next opening keeps the file aside; also whatever keeps it from being read.
+    pub async fn check_whole(&self) -> Result<(), LedgerError> {
+        if is_read_whole(&self.path) {
+            return Ok(());
+        }
+        let Some(reader) = Self::open_read_only(&self.path).await? else { return Ok(()) };
+        let checked = async {
+            check_pages(&self.path, &reader.pool).await.map_err(|error| reader.noted(error))?;
+            refuse_unknown_words(&self.path, &reader.pool, true).await?;
+            reader.check_rows().await
+        };
+        let checked = checked.await;
+        reader.close().await;
+        checked
+    }
+
+    /// Reads every partition as a check.
+    async fn check_rows(&self) -> Result<(), LedgerError> {
+        let mut last = None;
+        loop {
+            let entries = self.page(&Choice::default(), last.as_ref(), CHECKED_TOGETHER).await?;
+            let Some(entry) = entries.into_iter().next_back() else { return Ok(()) };
+            last = Some(entry.partition.id);
+        }
     }
 
     async fn open_read_only_once(path: &Path, rest: Option<Rest>) -> Result<Option<Self>, LedgerError> {
@@ -172,10 +218,30 @@ async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePoo
         .map_err(|error| classify(path, "open", error))
 }
 
-/// A few pages of nonsense in the middle of a database go unnoticed until they are read: look at all of it first.
+/// Whether the ledger at `path` is read whole when it is opened: it is small, or damage was met in it.
+fn is_read_whole(path: &Path) -> bool {
+    damage_note(path).exists() || fs::metadata(path).map_or(true, |metadata| metadata.len() <= MOST_READ_WHOLE)
+}
+
+/// The file beside a ledger that says that damage was met in it.
+fn damage_note(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.suspect", path.display()))
+}
+
+/// Notes that damage was met, so that the next opening reads the whole ledger. Where the note cannot be written, because
+/// this process may only read, or the disk is full, the next process that meets the damage tries again.
+pub(super) fn note_damage(path: &Path) {
+    let _ = fs::write(damage_note(path), "");
+}
+
+fn forget_damage(path: &Path) {
+    let _ = fs::remove_file(damage_note(path));
+}
+
+/// A few pages of nonsense in the middle of a database go unnoticed until they are read.
 ///
 /// CHECK constraints are left out: one that lists words is also broken by a newer version, which is not damage.
-async fn check_soundness(path: &Path, pool: &SqlitePool) -> Result<(), LedgerError> {
+async fn check_pages(path: &Path, pool: &SqlitePool) -> Result<(), LedgerError> {
     let failed = |error| classify(path, "check", error);
     let mut connection = pool.acquire().await.map_err(failed)?;
     sqlx::query("PRAGMA ignore_check_constraints = ON").execute(&mut *connection).await.map_err(failed)?;
@@ -226,23 +292,29 @@ async fn refuse_newer_schema(path: &Path, pool: &SqlitePool) -> Result<Option<i6
 /// Whether a word is in a column's set.
 type IsKnown = fn(&str) -> bool;
 
-/// Every column that holds one of a fixed set of words: table, column, and which words it may hold.
-const VOCABULARY: [(&str, &str, IsKnown); 9] = [
+/// Every column that holds one of a fixed set of words: table, column, and which words it may hold. The first ones are in
+/// tables that do not grow with the history.
+const VOCABULARY: [(&str, &str, IsKnown); 11] = [
+    ("holds", "outcome", |word| Outcome::parse(word).is_some()),
+    ("told", "alarm", |word| AlarmKind::parse(word).is_some()),
+    ("told", "told_as", |word| AlarmKind::parse(word).is_some()),
+    ("report_figures", "source", |word| SourceKind::parse(word).is_some()),
+    ("attempt_figures", "outcome", |word| Outcome::parse(word).is_some()),
     ("partitions", "settled", |word| settled_from(word).is_some()),
     ("partitions", "source", |word| SourceKind::parse(word).is_some()),
     ("partitions", "outcome", |word| Outcome::parse(word).is_some()),
     ("partitions", "remark", |word| Remark::parse(word).is_some()),
     ("attempts", "outcome", |word| Outcome::parse(word).is_some()),
     ("attempts", "remark", |word| Remark::parse(word).is_some()),
-    ("holds", "outcome", |word| Outcome::parse(word).is_some()),
-    ("told", "alarm", |word| AlarmKind::parse(word).is_some()),
-    ("told", "told_as", |word| AlarmKind::parse(word).is_some()),
 ];
+const IN_HISTORY: [&str; 2] = ["partitions", "attempts"];
 
 /// A newer version may add a word without a migration. It must be met before anything is changed, not while work goes on.
-async fn refuse_unknown_words(path: &Path, pool: &SqlitePool) -> Result<(), LedgerError> {
+/// The figures show the sources and outcomes of the history.
+async fn refuse_unknown_words(path: &Path, pool: &SqlitePool, with_history: bool) -> Result<(), LedgerError> {
     for (table, column, is_known) in VOCABULARY {
-        if !has_column(path, pool, table, column).await? {
+        let is_meant = with_history || !IN_HISTORY.contains(&table);
+        if !is_meant || !has_column(path, pool, table, column).await? {
             continue;
         }
         let query = format!("SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL");

@@ -5,41 +5,18 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::{BindId as _, Ledger, LedgerError, rows::to_integer};
+use super::{
+    BindId as _, Ledger, LedgerError,
+    rows::{settled_from, to_integer},
+};
 use crate::{
-    outcome::{self, RecordedAttempt, StoredObject},
-    partition::Entry,
-    plan::{LedgerView, MARK_TOLERANCE, Plan},
+    outcome::{self, Outcome, RecordedAttempt, StoredObject},
+    partition::{Entry, Settled},
+    plan::{LedgerView, Plan},
     report::{Partition, PartitionId, ReportId},
 };
 
 impl Ledger {
-    /// What a plan at `present` depends on: every open partition, and every other that the plan can meet again.
-    pub async fn view(&self, present: Timestamp) -> Result<LedgerView, LedgerError> {
-        let mut view = LedgerView::default();
-        let reports = self.read("SELECT workspace, report, planned_through FROM reports").await?;
-        for row in reports {
-            let id = ReportId::new(&self.text(&row, "workspace")?, &self.text(&row, "report")?);
-            view.planned_through.insert(id, self.instant(&row, "planned_through")?);
-        }
-        let holds = self.read("SELECT workspace, outcome, since, until, is_asked FROM holds").await?;
-        for row in holds {
-            view.holds.insert(self.text(&row, "workspace")?, self.hold(&row)?);
-        }
-        let latest_mark = present.checked_add(MARK_TOLERANCE).unwrap_or(Timestamp::MAX);
-        let partitions = sqlx::query(
-            "SELECT p.* FROM partitions p LEFT JOIN reports r USING (workspace, report)
-             WHERE p.settled = 'open' OR p.source = 'campaign_stats' OR r.planned_through IS NULL OR p.generated_at > r.planned_through
-                OR r.planned_through > ?",
-        )
-        .bind(latest_mark.as_millisecond())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|error| self.error("read", error))?;
-        view.entries = partitions.iter().map(|row| self.entry(row)).collect::<Result<_, _>>()?;
-        Ok(view)
-    }
-
     /// Every partition, in the order of report and date.
     pub async fn entries(&self) -> Result<Vec<Entry>, LedgerError> {
         let rows = self.read("SELECT * FROM partitions ORDER BY workspace, report, date").await?;
@@ -139,6 +116,9 @@ impl Ledger {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
+        if corrected.rows_affected() > 0 {
+            self.recount(&mut transaction, report).await?;
+        }
         transaction.commit().await.map_err(failed)?;
         Ok(corrected.rows_affected())
     }
@@ -147,9 +127,10 @@ impl Ledger {
     /// knows already, when it was first asked for stays as it is.
     pub async fn reopen(&self, asked: &[Entry]) -> Result<(), LedgerError> {
         let mut transaction = self.begin().await?;
+        let mut reopened = HashSet::new();
         for Entry { partition, asked_late, .. } in asked {
             self.insert(&mut transaction, partition, *asked_late).await?;
-            sqlx::query(
+            let opened = sqlx::query(
                 "UPDATE partitions SET settled = 'open', next_attempt_at = NULL
                  WHERE workspace = ? AND report = ? AND date = ? AND settled IN ('absent', 'lost')",
             )
@@ -157,18 +138,32 @@ impl Ledger {
             .execute(&mut *transaction)
             .await
             .map_err(|error| self.error("write", error))?;
+            if opened.rows_affected() > 0 {
+                reopened.insert(&partition.id.report);
+            }
+        }
+        for report in reopened {
+            self.recount(&mut transaction, report).await?;
         }
         transaction.commit().await.map_err(|error| self.error("write", error))
     }
 
     /// Opens a stored partition again whose object was found damaged or missing.
     pub async fn reopen_damaged(&self, id: &PartitionId, message: &str) -> Result<(), LedgerError> {
-        let query = sqlx::query(
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        sqlx::query(
             "UPDATE partitions SET settled = 'open', outcome = 'corrupt', streak = 0, repeats = 1,
                     next_attempt_at = NULL, remark = NULL, message = ?
              WHERE workspace = ? AND report = ? AND date = ? AND settled = 'stored'",
-        );
-        self.change(query.bind(message).bind_id(id)).await
+        )
+        .bind(message)
+        .bind_id(id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        self.recount(&mut transaction, &id.report).await?;
+        transaction.commit().await.map_err(failed)
     }
 
     /// Records a partition whose object and manifest were found at the destination; says whether that was news.
@@ -182,23 +177,31 @@ impl Ledger {
         attempts: u32,
     ) -> Result<bool, LedgerError> {
         let mut transaction = self.begin().await?;
-        let holder: Option<String> = sqlx::query_scalar(
-            "SELECT c.holder FROM claims c JOIN partitions p ON p.id = c.partition_id
+        let before = sqlx::query(
+            "SELECT p.settled, c.holder FROM partitions p LEFT JOIN claims c ON c.partition_id = p.id
              WHERE p.workspace = ? AND p.report = ? AND p.date = ?",
         )
         .bind_id(&partition.id)
         .fetch_optional(&mut *transaction)
         .await
         .map_err(|error| self.error("read", error))?;
-        if holder.is_some_and(|holder| self.is_alive(&holder)) {
-            return Ok(false);
+        let mut settled = Settled::Open;
+        if let Some(before) = &before {
+            settled = self.known("settled", &self.text(before, "settled")?, settled_from)?;
+            let holder: Option<String> = self.get(before, "holder")?;
+            if settled == Settled::Stored || holder.is_some_and(|holder| self.is_alive(&holder)) {
+                return Ok(false);
+            }
         }
         self.note_found(&mut transaction, partition, object).await?;
         self.insert(&mut transaction, partition, false).await?;
-        let adopted = sqlx::query(
+        let stored = Some(object.clone());
+        let after = Entry { settled: Settled::Stored, object: stored, ..Entry::new(partition.clone()) };
+        self.count_change(&mut transaction, &after).await?;
+        sqlx::query(
             "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = max(attempts, ?), seen = 1,
                     next_attempt_at = NULL, remark = NULL, message = NULL, object_key = ?, size = ?, sha256 = ?, stored_at = ?
-             WHERE workspace = ? AND report = ? AND date = ? AND settled <> 'stored'",
+             WHERE workspace = ? AND report = ? AND date = ?",
         )
         .bind(attempts)
         .bind(&object.key)
@@ -209,19 +212,19 @@ impl Ledger {
         .execute(&mut *transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        let is_adopted = adopted.rows_affected() == 1;
-        if is_adopted {
-            sqlx::query(
-                "DELETE FROM claims WHERE partition_id IN
-                     (SELECT id FROM partitions WHERE workspace = ? AND report = ? AND date = ?)",
-            )
-            .bind_id(&partition.id)
-            .execute(&mut *transaction)
-            .await
-            .map_err(|error| self.error("write", error))?;
+        if settled != Settled::Open {
+            self.recount(&mut transaction, &partition.id.report).await?;
         }
+        sqlx::query(
+            "DELETE FROM claims WHERE partition_id IN
+                 (SELECT id FROM partitions WHERE workspace = ? AND report = ? AND date = ?)",
+        )
+        .bind_id(&partition.id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| self.error("write", error))?;
         transaction.commit().await.map_err(|error| self.error("write", error))?;
-        Ok(is_adopted)
+        Ok(true)
     }
 
     async fn insert(
@@ -230,7 +233,7 @@ impl Ledger {
         partition: &Partition,
         asked_late: bool,
     ) -> Result<(), LedgerError> {
-        sqlx::query(
+        let inserted = sqlx::query(
             "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, expires_at, asked_late)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace, report, date) DO NOTHING",
         )
@@ -240,10 +243,13 @@ impl Ledger {
         .bind(partition.due_at.as_millisecond())
         .bind(partition.expires_at.map(Timestamp::as_millisecond))
         .bind(asked_late)
-        .execute(connection)
+        .execute(&mut *connection)
         .await
         .map_err(|error| self.error("write", error))?;
-        Ok(())
+        match inserted.rows_affected() {
+            0 => Ok(()),
+            _ => self.count_new(connection, partition).await,
+        }
     }
 
     async fn set_planned_through(
@@ -277,7 +283,7 @@ impl Ledger {
         object: &StoredObject,
     ) -> Result<(), LedgerError> {
         let (remark, message) = outcome::found_at(&object.key);
-        sqlx::query(
+        let noted = sqlx::query(
             "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, remark, message, sha256)
              SELECT id, $4, $4, 'stored', $5, $6, $7 FROM partitions
              WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = 'open'",
@@ -287,9 +293,15 @@ impl Ledger {
         .bind(remark.as_str())
         .bind(message)
         .bind(&object.sha256)
-        .execute(connection)
+        .execute(&mut *connection)
         .await
-        .map(drop)
-        .map_err(|error| self.error("write", error))
+        .map_err(|error| self.error("write", error))?;
+        match noted.rows_affected() {
+            0 => Ok(()),
+            _ => {
+                let at = object.stored_at;
+                self.count_attempt(connection, &partition.id.report, Outcome::Stored, (at, at)).await
+            }
+        }
     }
 }

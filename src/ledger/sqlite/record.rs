@@ -33,6 +33,9 @@ impl Ledger {
         let mut transaction = self.begin().await?;
         self.end_claim(&mut transaction, claim).await?;
         self.insert_attempt(&mut transaction, claim.row, attempt, after).await?;
+        let took = (attempt.started_at, attempt.finished_at);
+        self.count_attempt(&mut transaction, &id.report, attempt.outcome(), took).await?;
+        self.count_change(&mut transaction, after).await?;
         self.update_partition(&mut transaction, claim.row, after).await?;
         if attempt.is_authenticated() {
             // An answer about the file, to a request made after the hold began, shows that it is over.

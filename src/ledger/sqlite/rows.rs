@@ -20,7 +20,7 @@ impl Ledger {
         word: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<T, LedgerError> {
-        parse(word).ok_or_else(|| unknown(&self.path, column, word))
+        parse(word).ok_or_else(|| self.noted(unknown(&self.path, column, word)))
     }
 
     pub(in crate::ledger) fn get<'r, T>(&self, row: &'r SqliteRow, column: &str) -> Result<T, LedgerError>

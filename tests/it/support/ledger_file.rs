@@ -65,6 +65,17 @@ pub async fn add_long_history(path: &Path) {
     .await;
 }
 
+/// Adds that many megabytes of old partitions of one report.
+pub async fn add_megabytes(path: &Path, megabytes: u32) {
+    let statement = format!(
+        "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {megabytes} * 100)
+         INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled, message)
+         SELECT 'acme', 'old', date('2005-01-01', n || ' days'), 'campaign_report', 0, 0, 'absent', hex(zeroblob(5000))
+         FROM numbers"
+    );
+    edit(path, &[&statement]).await;
+}
+
 /// The number of rows about notifications. The library lists them by target only, and there is none.
 pub async fn rows_of_notifications(path: &Path) -> i64 {
     let pool = database(path).await;

@@ -108,7 +108,7 @@ async fn month(bench: &Bench) {
                 planned_through: vec![(report.id.clone(), now)],
                 ..Plan::default()
             };
-            let view = ctx.ledger.view(now).await.unwrap();
+            let view = ctx.view(&ctx.ledger, now).await.unwrap();
             ctx.ledger.extend(&plan, &view).await.unwrap();
             let fate = match (report.id.name(), ago) {
                 ("conversions", 13) => Settled::Lost,

@@ -1,0 +1,156 @@
+//! What a plan depends on, read by index: its cost grows with what is open and with the number of reports, not with the
+//! history.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::{Ledger, LedgerError, Query};
+use crate::{
+    plan::{LONGEST_STEP, LedgerView, MARK_TOLERANCE, Reach},
+    report::ReportId,
+    retry::Hold,
+};
+
+impl Ledger {
+    /// What a plan depends on: every open partition, and every other within its `reach`.
+    pub async fn view(&self, reach: &Reach) -> Result<LedgerView, LedgerError> {
+        let failed = |error| self.error("read", error);
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let connection = &mut *transaction;
+        let planned_through = self.marks(connection).await?;
+        let mut rows = self.rows(connection, sqlx::query("SELECT * FROM partitions WHERE settled = 'open'")).await?;
+        rows.extend(self.after_marks(connection, reach).await?);
+        for (id, from) in self.unmarked(connection, reach, &planned_through).await? {
+            rows.extend(self.after(connection, &id, from, reach.end(from)).await?);
+        }
+        rows.extend(self.restating(connection, reach).await?);
+        let mut view = LedgerView { planned_through, holds: self.holds(connection).await?, ..LedgerView::default() };
+        transaction.commit().await.map_err(failed)?;
+        let mut known = HashSet::new();
+        for row in &rows {
+            if known.insert(self.get::<i64>(row, "id")?) {
+                view.entries.push(self.entry(row)?);
+            }
+        }
+        Ok(view)
+    }
+
+    async fn rows(&self, connection: &mut SqliteConnection, query: Query<'_>) -> Result<Vec<SqliteRow>, LedgerError> {
+        query.fetch_all(connection).await.map_err(|error| self.error("read", error))
+    }
+
+    async fn marks(&self, connection: &mut SqliteConnection) -> Result<HashMap<ReportId, Timestamp>, LedgerError> {
+        let rows = self.rows(connection, sqlx::query("SELECT workspace, report, planned_through FROM reports")).await?;
+        rows.iter().map(|row| Ok((self.report_id(row)?, self.instant(row, "planned_through")?))).collect()
+    }
+
+    async fn holds(&self, connection: &mut SqliteConnection) -> Result<HashMap<String, Hold>, LedgerError> {
+        let query = sqlx::query("SELECT workspace, outcome, since, until, is_asked FROM holds");
+        let rows = self.rows(connection, query).await?;
+        rows.iter().map(|row| Ok((self.text(row, "workspace")?, self.hold(row)?))).collect()
+    }
+
+    /// What was generated after the mark of its report, where that is recent: not after the present, and no further back
+    /// than one step of planning.
+    async fn after_marks(
+        &self,
+        connection: &mut SqliteConnection,
+        reach: &Reach,
+    ) -> Result<Vec<SqliteRow>, LedgerError> {
+        let (earliest, latest) = recent_marks(reach);
+        let query = sqlx::query(
+            "SELECT p.* FROM reports r
+             JOIN partitions p ON p.workspace = r.workspace AND p.report = r.report AND p.generated_at > r.planned_through
+             WHERE r.planned_through >= $1 AND r.planned_through <= $2 AND p.settled <> 'open'",
+        );
+        let query = query.bind(earliest.as_millisecond()).bind(latest.as_millisecond());
+        self.rows(connection, query).await
+    }
+
+    /// The recorded reports within `reach` that have no recent mark, and from when on each is planned.
+    async fn unmarked(
+        &self,
+        connection: &mut SqliteConnection,
+        reach: &Reach,
+        marks: &HashMap<ReportId, Timestamp>,
+    ) -> Result<Vec<(ReportId, Timestamp)>, LedgerError> {
+        let (earliest, latest) = recent_marks(reach);
+        let mut unmarked: HashMap<&ReportId, Timestamp> = HashMap::new();
+        for (id, first_sight) in &reach.first_sights {
+            match marks.get(id) {
+                Some(mark) if *mark > latest => drop(unmarked.insert(id, *first_sight)),
+                Some(mark) if *mark < earliest => drop(unmarked.insert(id, *mark)),
+                Some(_) => {}
+                None => drop(unmarked.insert(id, *first_sight)),
+            }
+        }
+        if unmarked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let recorded =
+            self.rows(connection, sqlx::query("SELECT DISTINCT workspace, report FROM report_figures")).await?;
+        let mut found = Vec::new();
+        for row in &recorded {
+            let id = self.report_id(row)?;
+            if let Some(from) = unmarked.get(&id) {
+                found.push((id, *from));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What was generated after `from` and not after `to`, and the newest partition of all.
+    async fn after(
+        &self,
+        connection: &mut SqliteConnection,
+        id: &ReportId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<SqliteRow>, LedgerError> {
+        let query = sqlx::query(
+            "SELECT * FROM partitions
+             WHERE workspace = $1 AND report = $2 AND settled <> 'open'
+               AND (generated_at > $3 AND generated_at <= $4
+                    OR generated_at = (SELECT max(generated_at) FROM partitions WHERE workspace = $1 AND report = $2))",
+        );
+        let query = query.bind(id.workspace()).bind(id.name()).bind(from.as_millisecond()).bind(to.as_millisecond());
+        self.rows(connection, query).await
+    }
+
+    /// The last stored partitions of reports that restate, as many as the `reach` has, and older ones whose replacement
+    /// was left half done.
+    async fn restating(&self, connection: &mut SqliteConnection, reach: &Reach) -> Result<Vec<SqliteRow>, LedgerError> {
+        let Some((before, count)) = reach.restating else { return Ok(Vec::new()) };
+        let half_done = sqlx::query(
+            "SELECT * FROM partitions
+             WHERE settled = 'stored' AND outcome = 'store_failed' AND source = 'campaign_stats'",
+        );
+        let mut rows = self.rows(connection, half_done).await?;
+        if let Some(skipped) = count.checked_sub(1) {
+            let last = sqlx::query(
+                "SELECT p.* FROM report_figures f
+                 JOIN partitions p ON p.workspace = f.workspace AND p.report = f.report AND p.source = f.source
+                      AND p.settled = 'stored' AND p.date < $1 AND p.date >= coalesce(
+                          (SELECT q.date FROM partitions q
+                           WHERE q.workspace = f.workspace AND q.report = f.report AND q.source = f.source
+                             AND q.settled = 'stored' AND q.date < $1
+                           ORDER BY q.date DESC LIMIT 1 OFFSET $2), '')
+                 WHERE f.source = 'campaign_stats'",
+            );
+            rows.extend(self.rows(connection, last.bind(before.to_string()).bind(skipped)).await?);
+        }
+        Ok(rows)
+    }
+
+    fn report_id(&self, row: &SqliteRow) -> Result<ReportId, LedgerError> {
+        Ok(ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?))
+    }
+}
+
+/// Between which instants a mark is one that the next plan goes on from, in one step.
+fn recent_marks(reach: &Reach) -> (Timestamp, Timestamp) {
+    let earliest = reach.present.checked_sub(LONGEST_STEP).unwrap_or(Timestamp::MIN);
+    (earliest, reach.present.checked_add(MARK_TOLERANCE).unwrap_or(Timestamp::MAX))
+}
