@@ -38,6 +38,8 @@ use url::Url;
 pub struct Config {
     /// Where partitions and attempts are recorded.
     pub ledger: Ledger,
+    /// How long attempts are kept; partitions and figures are kept for good.
+    pub keep_attempts: SignedDuration,
     /// The status page.
     pub web: Web,
     /// What bounds the work.

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 
 use crate::partition::Entry;
 
@@ -16,7 +16,7 @@ mod figures;
 mod holder;
 mod sqlite;
 
-pub use figures::{AttemptFigures, Choice, DURATION_BOUNDS, ReportFigures};
+pub use figures::{AttemptFigures, ReportFigures};
 pub use holder::{is_alive, place};
 pub use sqlite::{Delivery, Ledger, StoredNews, Summarized, Waiting};
 
@@ -98,6 +98,20 @@ pub enum Found {
         /// What was wrong with it.
         reason: String,
     },
+}
+
+/// Upper bounds of the counts in [`AttemptFigures::within`], in seconds.
+pub const DURATION_BOUNDS: [u32; 8] = [1, 5, 15, 60, 300, 900, 1800, 3600];
+
+/// Some partitions; all by default.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Only those of the workspace with this name.
+    pub workspace: Option<String>,
+    /// Only those of reports with this id.
+    pub report: Option<String>,
+    /// Only those of this date and later.
+    pub since: Option<Date>,
 }
 
 /// The right to work on one partition, until it is recorded or the process ends.

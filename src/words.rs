@@ -3,17 +3,15 @@
 //!
 //! This file owns the words. It must not know where the values come from.
 
-use std::collections::HashSet;
-
 use jiff::{SignedDuration, Timestamp, Unit, civil::Date, tz::AmbiguousOffset};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    config::{Config, Report, Schedule, SourceKind},
+    config::{Report, Schedule, SourceKind},
     outcome::{Outcome, RecordedAttempt},
     partition::{Entry, State},
-    plan::{self, Decision, Item},
+    plan::{Decision, Item},
     report::{Partition, manifest_key},
     schedule,
 };
@@ -101,21 +99,38 @@ pub struct Partitions {
     pub partitions: Vec<PartitionStatus>,
 }
 
-impl Partitions {
-    /// All partitions of the ledger, and the next scheduled one of each report.
-    pub fn all(config: &Config, entries: &[Entry], now: Timestamp) -> Self {
-        let configured: HashSet<_> = config.reports.iter().map(|report| &report.id).collect();
-        let recorded_ids: HashSet<_> = entries.iter().map(|entry| &entry.partition.id).collect();
-        let recorded = entries
-            .iter()
-            .map(|entry| PartitionStatus::new(entry, configured.contains(&entry.partition.id.report), now));
-        let next = config.reports.iter().filter_map(|report| {
-            let partition = plan::next(report, now)?;
-            (!recorded_ids.contains(&partition.id)).then(|| PartitionStatus::upcoming(partition, now))
-        });
-        let mut partitions: Vec<_> = recorded.chain(next).collect();
-        partitions.sort_by(|a, b| (&a.workspace, &a.report, a.date).cmp(&(&b.workspace, &b.report, b.date)));
-        Self { partitions }
+/// Writes a JSON object with one list, item by item and as `to_string_pretty` writes the whole, so that memory is bounded
+/// for a list of any length.
+#[derive(Debug)]
+pub struct ListText {
+    name: &'static str,
+    is_empty: bool,
+}
+
+impl ListText {
+    /// The text of a list called `name`, of which nothing is written yet.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, is_empty: true }
+    }
+
+    /// Appends `item` to the text.
+    pub fn push<T: Serialize>(&mut self, text: &mut String, item: &T) {
+        if self.is_empty {
+            *text += &format!("{{\n  \"{}\": [", self.name);
+        }
+        // Words, numbers and instants: they can always be written. No text in JSON has a line break of its own.
+        let written = serde_json::to_string_pretty(item).unwrap_or_default().replace('\n', "\n    ");
+        *text += if self.is_empty { "\n    " } else { ",\n    " };
+        *text += &written;
+        self.is_empty = false;
+    }
+
+    /// Appends the end of the object and a line break.
+    pub fn end(self, text: &mut String) {
+        match self.is_empty {
+            true => *text += &format!("{{\n  \"{}\": []\n}}\n", self.name),
+            false => *text += "\n  ]\n}\n",
+        }
     }
 }
 

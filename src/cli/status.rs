@@ -1,28 +1,40 @@
-//! `moesync status`: shows the partitions and their state.
+//! `moesync status`: shows the reports, or their partitions, and their state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use clap::Args;
-use jiff::civil::Date;
+use comfy_table::Cell;
+use jiff::{Timestamp, civil::Date};
 
 use super::{
     Completion, Result,
-    shell::Shell,
+    shell::{Shell, print},
     table,
-    which::{Which, ambiguous, date, entries, known},
+    which::{Which, ambiguous, date, known},
 };
 use crate::{
+    alarm,
     config::Config,
+    ledger::{Choice, Ledger, ReportFigures},
     partition::{Entry, State},
     plan::{self, LedgerView, Reach},
-    report::ReportId,
-    words::{PartitionStatus, Partitions},
+    report::{PartitionId, ReportId},
+    words::{self, ListText, PartitionStatus},
 };
+
+/// Number of partitions that are read together.
+const READ_TOGETHER: u32 = 500;
+
+/// Number of partitions in one table; more are in several.
+const MOST_IN_TABLE: usize = 5000;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
     which: Which,
+    /// Prints a line for each partition, as --report, --state, --since and --json do.
+    #[arg(long)]
+    all: bool,
     /// Only partitions in this state.
     #[arg(long, value_parser = state, value_name = "STATE")]
     state: Option<State>,
@@ -44,38 +56,45 @@ fn state(word: &str) -> std::result::Result<State, String> {
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let ledger = shell.ledger(&config).await?;
-    let entries = entries(ledger.as_ref()).await?;
-    check_names(&options.which, &config, &entries)?;
     let now = shell.clock.now();
-    let mut partitions = Partitions::all(&config, &entries, now).partitions;
-    if options.check {
-        // Partitions that a running daemon would have planned by now. If it is down, they are not in the ledger.
+    let figures = match &ledger {
+        Some(ledger) => ledger.report_figures(now).await?,
+        None => Vec::new(),
+    };
+    check_names(&options.which, &config, &figures)?;
+    let is_by_report = !shell.json
+        && !options.all
+        && options.which.report.is_none()
+        && options.state.is_none()
+        && options.since.is_none();
+    let (mut open, mut lost, mut unplanned) = (Vec::new(), Vec::new(), Vec::new());
+    if options.check || is_by_report {
         let view = match &ledger {
             Some(ledger) => ledger.view(&Reach::of(&config.reports, now, now)).await?,
             None => LedgerView::default(),
         };
-        let unplanned = plan::plan(&config.reports, &view, now).new;
-        partitions.extend(unplanned.iter().map(|entry| PartitionStatus::new(entry, true, now)));
+        // Partitions that a running daemon would have planned by now. If it is down, they are not in the ledger.
+        unplanned = plan::plan(&config.reports, &view, now).new;
+        open = view.entries;
+        if let Some(ledger) = &ledger {
+            lost = ledger.lost().await?;
+        }
     }
-    partitions.retain(|partition| {
-        options.which.workspace.as_ref().is_none_or(|name| *name == partition.workspace)
-            && options.which.report.as_ref().is_none_or(|id| *id == partition.report)
-            && options.state.is_none_or(|state| state == partition.state)
-            && options.since.is_none_or(|since| since <= partition.date)
-    });
-    partitions.sort_by(|a, b| (&a.workspace, &a.report, a.date).cmp(&(&b.workspace, &b.report, b.date)));
-    let is_alarming = partitions
-        .iter()
-        .any(|partition| partition.configured && matches!(partition.state, State::Pending | State::Lost));
-    shell.print(&Partitions { partitions }, |status| {
-        format!("{}\n{}", table::partitions(&status.partitions, now), table::count(&status.partitions))
-    })?;
+    let selected =
+        Selected { options: &options, configured: config.reports.iter().map(|report| &report.id).collect(), now };
+    let is_alarming = open.iter().chain(&lost).chain(&unplanned).any(|entry| selected.is_alarming(entry));
+    if is_by_report {
+        print(&by_report(&config, &options.which, figures, open.iter().chain(&unplanned), &unplanned, now))?;
+    } else {
+        let beside = if options.check { unplanned } else { Vec::new() };
+        selected.print(shell, &config, ledger.as_ref(), beside).await?;
+    }
     Ok(if options.check && is_alarming { Completion::Incomplete } else { Completion::Done })
 }
 
 /// Refuses a report or workspace that is neither configured nor recorded, and a report that is in several workspaces.
-fn check_names(which: &Which, config: &Config, entries: &[Entry]) -> Result<()> {
-    let recorded = entries.iter().map(|entry| &entry.partition.id.report);
+fn check_names(which: &Which, config: &Config, recorded: &[ReportFigures]) -> Result<()> {
+    let recorded = recorded.iter().map(|figures| &figures.id);
     let ids: BTreeSet<&ReportId> = config.reports.iter().map(|report| &report.id).chain(recorded).collect();
     if let Some(workspace) = &which.workspace {
         let configured = config.workspaces.iter().map(|workspace| workspace.name.as_str());
@@ -90,4 +109,166 @@ fn check_names(which: &Which, config: &Config, entries: &[Entry]) -> Result<()> 
         return Err(ambiguous(report, &workspaces));
     }
     Ok(())
+}
+
+/// The partitions that the command is about.
+struct Selected<'a> {
+    options: &'a Options,
+    configured: HashSet<&'a ReportId>,
+    now: Timestamp,
+}
+
+impl Selected<'_> {
+    fn status(&self, entry: &Entry) -> PartitionStatus {
+        PartitionStatus::new(entry, self.configured.contains(&entry.partition.id.report), self.now)
+    }
+
+    fn covers(&self, partition: &PartitionStatus) -> bool {
+        let Options { which, state, since, .. } = self.options;
+        which.workspace.as_ref().is_none_or(|name| *name == partition.workspace)
+            && which.report.as_ref().is_none_or(|id| *id == partition.report)
+            && state.is_none_or(|state| state == partition.state)
+            && since.is_none_or(|since| since <= partition.date)
+    }
+
+    fn is_alarming(&self, entry: &Entry) -> bool {
+        let partition = self.status(entry);
+        partition.configured && matches!(partition.state, State::Pending | State::Lost) && self.covers(&partition)
+    }
+
+    /// Prints the partitions of the ledger, the next one of each report, and those of `beside`, by workspace, report and
+    /// date, as they are read.
+    async fn print(&self, shell: &Shell, config: &Config, ledger: Option<&Ledger>, beside: Vec<Entry>) -> Result<()> {
+        let mut output = Output::new(shell.json, self.now);
+        let next = config.reports.iter().filter_map(|report| plan::next(report, self.now)).map(Entry::new);
+        let mut beside: Vec<Entry> = beside.into_iter().chain(next).collect();
+        beside.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
+        let mut beside = VecDeque::from(beside);
+        let choice = Choice {
+            workspace: self.options.which.workspace.clone(),
+            report: self.options.which.report.clone(),
+            since: self.options.since,
+        };
+        let mut last: Option<PartitionId> = None;
+        while let Some(ledger) = ledger {
+            let entries = ledger.page(&choice, last.as_ref(), READ_TOGETHER).await?;
+            for entry in &entries {
+                let id = &entry.partition.id;
+                while let Some(other) = beside.pop_front_if(|other| other.partition.id < *id) {
+                    output.push(self.status(&other), |partition| self.covers(partition))?;
+                }
+                beside.pop_front_if(|other| other.partition.id == *id);
+                output.push(self.status(entry), |partition| self.covers(partition))?;
+            }
+            let Some(entry) = entries.into_iter().next_back() else { break };
+            last = Some(entry.partition.id);
+        }
+        for other in beside {
+            output.push(self.status(&other), |partition| self.covers(partition))?;
+        }
+        output.end()
+    }
+}
+
+/// Partitions on their way to standard output: JSON item by item, text in tables of bounded length.
+struct Output {
+    list: Option<ListText>,
+    table: Vec<PartitionStatus>,
+    counts: BTreeMap<State, u64>,
+    now: Timestamp,
+    text: String,
+}
+
+impl Output {
+    fn new(is_json: bool, now: Timestamp) -> Self {
+        let list = is_json.then(|| ListText::new("partitions"));
+        Self { list, table: Vec::new(), counts: BTreeMap::new(), now, text: String::new() }
+    }
+
+    fn push(&mut self, partition: PartitionStatus, is_meant: impl Fn(&PartitionStatus) -> bool) -> Result<()> {
+        if !is_meant(&partition) {
+            return Ok(());
+        }
+        *self.counts.entry(partition.state).or_default() += 1;
+        match &mut self.list {
+            Some(list) => list.push(&mut self.text, &partition),
+            None => self.table.push(partition),
+        }
+        if self.table.len() == MOST_IN_TABLE {
+            self.text += &format!("{}\n", table::partitions(&std::mem::take(&mut self.table), self.now));
+        }
+        match self.text.len() < 1 << 16 {
+            true => Ok(()),
+            false => print(&std::mem::take(&mut self.text)),
+        }
+    }
+
+    fn end(mut self) -> Result<()> {
+        match self.list {
+            Some(list) => list.end(&mut self.text),
+            None => {
+                let is_only_table = self.counts.values().sum::<u64>() <= MOST_IN_TABLE as u64;
+                if is_only_table || !self.table.is_empty() {
+                    self.text += &format!("{}\n", table::partitions(&self.table, self.now));
+                }
+                self.text += &table::counts(&self.counts);
+            }
+        }
+        print(&self.text)
+    }
+}
+
+/// A line for each report, and how many partitions are in which state. `unplanned` is part of `open`.
+fn by_report<'a>(
+    config: &Config,
+    which: &Which,
+    figures: Vec<ReportFigures>,
+    open: impl Iterator<Item = &'a Entry>,
+    unplanned: &[Entry],
+    now: Timestamp,
+) -> String {
+    let mut at_risk: BTreeMap<&ReportId, u64> = BTreeMap::new();
+    let pending = open.filter(|entry| entry.state(now) == State::Pending);
+    for entry in pending.filter(|entry| alarm::of(entry, &config.alarms, now).is_some()) {
+        *at_risk.entry(&entry.partition.id.report).or_default() += 1;
+    }
+    let mut figures: BTreeMap<ReportId, ReportFigures> =
+        figures.into_iter().map(|figures| (figures.id.clone(), figures)).collect();
+    for report in &config.reports {
+        let nothing = || ReportFigures::nothing(report.id.clone(), report.source.kind());
+        figures.entry(report.id.clone()).or_insert_with(nothing);
+    }
+    for entry in unplanned {
+        if let Some(figures) = figures.get_mut(&entry.partition.id.report) {
+            figures.add_unrecorded(&entry.partition, now);
+        }
+    }
+    let configured: BTreeMap<_, _> = config.reports.iter().map(|report| (&report.id, report)).collect();
+    let mut rows = table::table(["WORKSPACE", "REPORT", "NEWEST STORED", "PENDING", "AT RISK", "LOST", "NEXT DUE"]);
+    let mut counts: BTreeMap<State, u64> = BTreeMap::new();
+    let is_meant = |id: &ReportId| which.workspace.as_ref().is_none_or(|name| name == id.workspace());
+    for (id, figures) in figures.iter().filter(|(id, _)| is_meant(id)) {
+        let report = configured.get(id);
+        let next = report.and_then(|report| plan::next(report, now));
+        let newest = figures.newest_stored.map(|at| match report {
+            Some(report) => report.timezone.to_datetime(at).date().to_string(),
+            None => at.strftime("%Y-%m-%d").to_string(),
+        });
+        rows.add_row([
+            Cell::new(id.workspace()),
+            Cell::new(match report {
+                Some(_) => id.name().to_owned(),
+                None => format!("{} (unconfigured)", id.name()),
+            }),
+            Cell::new(newest.unwrap_or_default()),
+            Cell::new(figures.pending),
+            Cell::new(at_risk.get(id).unwrap_or(&0)),
+            Cell::new(figures.lost),
+            Cell::new(next.map(|partition| words::instant(partition.due_at)).unwrap_or_default()),
+        ]);
+        for (state, count) in figures.by_state() {
+            *counts.entry(state).or_default() += count;
+        }
+    }
+    format!("{}\n{}", table::text(&rows), table::counts(&counts))
 }

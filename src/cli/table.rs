@@ -1,5 +1,7 @@
 //! Output on terminals: tables, sizes, times.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 
@@ -76,10 +78,18 @@ pub(super) fn partitions(partitions: &[PartitionStatus], now: Timestamp) -> Stri
     text(&table)
 }
 
-/// The number of partitions in each state, on one line.
+/// The number of `partitions` in each state, on one line.
 pub(super) fn count(partitions: &[PartitionStatus]) -> String {
-    let counts = State::ALL.map(|state| (partitions.iter().filter(|p| p.state == state).count(), state));
-    let parts: Vec<_> =
-        counts.iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}")).collect();
+    let mut numbers = BTreeMap::new();
+    for partition in partitions {
+        *numbers.entry(partition.state).or_default() += 1;
+    }
+    counts(&numbers)
+}
+
+/// The number of partitions in each state, on one line.
+pub(super) fn counts(counts: &BTreeMap<State, u64>) -> String {
+    let counts = counts.iter().filter(|(_, count)| **count > 0);
+    let parts: Vec<_> = counts.map(|(state, count)| format!("{count} {state}")).collect();
     if parts.is_empty() { "no partitions\n".into() } else { format!("{}\n", parts.join(", ")) }
 }

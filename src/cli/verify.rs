@@ -1,22 +1,27 @@
 //! `moesync verify`: reads stored objects again and compares them with their manifests.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use clap::Args;
 use comfy_table::Cell;
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 
 use super::{
     Completion, Result,
-    shell::{Shell, stop_signal},
+    shell::{Shell, print, stop_signal},
     table,
     which::Which,
 };
 use crate::{
+    ledger::Choice,
     partition::{Entry, Settled},
-    report::PartitionId,
-    sync::{self, Inspected, Repair, Selection},
-    words::{PartitionStatus, Verification, VerifiedPartition},
+    report::{PartitionId, ReportId},
+    sync::{self, Context, Inspected, OpenReport, Repair, Selection},
+    words::{ListText, PartitionStatus, VerifiedPartition},
 };
 
 #[derive(Debug, Args)]
@@ -28,20 +33,25 @@ pub(super) struct Options {
     repair: bool,
 }
 
+/// Number of partitions that are read from the ledger together.
+const READ_TOGETHER: u32 = 100;
+
 /// Number of objects that are read concurrently.
 const CONCURRENCY: usize = 4;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.which.selection(&config)?;
+    let choice =
+        Choice { workspace: selection.workspace.clone(), report: selection.report.clone(), ..Choice::default() };
 
     // Only a repair contacts MoEngage and writes.
     let ctx = match options.repair {
-        true => Some(shell.context(std::sync::Arc::clone(&config)).await?),
+        true => Some(shell.context(Arc::clone(&config)).await?),
         false => None,
     };
-    let (recorded, reports) = match &ctx {
-        Some(ctx) => (ctx.ledger.entries().await?, ctx.reports.clone()),
+    let (ledger, reports) = match &ctx {
+        Some(ctx) => (ctx.ledger.clone(), ctx.reports.clone()),
         None => {
             let reports = sync::open_reports(&config)?;
             let Some(ledger) = shell.ledger(&config).await? else {
@@ -49,70 +59,129 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
                     "there is no ledger yet; `moesync sync` creates one from the manifests".into(),
                 ));
             };
-            (ledger.entries().await?, reports)
+            (ledger, reports)
         }
     };
-    let stored = recorded
-        .into_iter()
-        .filter(|entry| entry.settled == Settled::Stored && selection.covers(&entry.partition.id))
-        .filter_map(|entry| {
+    let mut output = Output::new(shell.json);
+    let mut last: Option<PartitionId> = None;
+    loop {
+        let entries = ledger.page(&choice, last.as_ref(), READ_TOGETHER).await?;
+        let Some(entry) = entries.last() else { break };
+        last = Some(entry.partition.id.clone());
+        let stored = entries.into_iter().filter(|entry| entry.settled == Settled::Stored).filter_map(|entry| {
             let destination = reports.get(&entry.partition.id.report)?.destination.clone();
             Some((entry, destination))
         });
-    let inspected: Vec<Inspected> = stream::iter(stored)
-        .map(|(entry, destination)| async move { sync::inspect(&destination, entry).await })
-        .buffered(CONCURRENCY)
-        .collect()
-        .await;
-
-    let mut after: HashMap<PartitionId, Entry> = HashMap::new();
-    let mut repaired_ids = HashSet::new();
+        let inspected: Vec<Inspected> = stream::iter(stored)
+            .map(|(entry, destination)| async move { sync::inspect(&destination, entry).await })
+            .buffered(CONCURRENCY)
+            .collect()
+            .await;
+        let repaired = match &ctx {
+            Some(ctx) => repair(ctx, &reports, &inspected).await?,
+            None => Repaired::default(),
+        };
+        for inspected in inspected {
+            output.push(repaired.status(inspected, shell.clock.now()))?;
+        }
+    }
     if let Some(ctx) = &ctx {
-        let mut opened = HashSet::new();
-        for inspected in inspected.iter().filter(|inspected| inspected.damage.is_some()) {
-            let id = &inspected.entry.partition.id;
-            if let Some(report) = reports.get(&id.report) {
-                match sync::repair(ctx, report, inspected).await? {
-                    Repair::Done => drop(repaired_ids.insert(id.clone())),
-                    Repair::Opened => drop(opened.insert(id.clone())),
-                    Repair::Impossible => {}
-                }
-            }
-        }
-        if !opened.is_empty() {
-            let selection = Selection { partitions: Some(opened), ..Selection::default() };
-            let summary = sync::once(ctx, &selection, stop_signal()).await?;
-            after.extend(summary.entries.into_iter().map(|entry| (entry.partition.id.clone(), entry)));
-        }
         ctx.ledger.close().await;
     }
-
-    let now = shell.clock.now();
-    let partitions: Vec<_> = inspected
-        .into_iter()
-        .map(|Inspected { entry, damage }| {
-            let (entry, was_opened) = match after.remove(&entry.partition.id) {
-                Some(entry) => (entry, true),
-                None => (entry, false),
-            };
-            let repaired = repaired_ids.contains(&entry.partition.id) || was_opened && entry.settled == Settled::Stored;
-            VerifiedPartition {
-                status: PartitionStatus::new(&entry, true, now),
-                damage: damage.map(|damage| damage.to_string()),
-                repaired,
-            }
-        })
-        .collect();
-    let is_sound = partitions.iter().all(|partition| partition.damage.is_none() || partition.repaired);
-    shell.print(&Verification { partitions }, show)?;
-    Ok(if is_sound { Completion::Done } else { Completion::Incomplete })
+    output.end()
 }
 
-fn show(verification: &Verification) -> String {
-    let damaged: Vec<_> = verification.partitions.iter().filter(|partition| partition.damage.is_some()).collect();
-    let sound = verification.partitions.len() - damaged.len();
-    let bytes: u64 = verification.partitions.iter().filter_map(|partition| partition.status.size).sum();
-    let summary = format!("{sound} whole, {} damaged ({} read)\n", damaged.len(), table::size(bytes));
+/// What came of the repairs of some partitions.
+#[derive(Default)]
+struct Repaired {
+    /// Those that are whole again.
+    done: HashSet<PartitionId>,
+    /// Those that were opened and fetched again.
+    after: HashMap<PartitionId, Entry>,
+}
+
+async fn repair(
+    ctx: &Arc<Context>,
+    reports: &HashMap<ReportId, OpenReport>,
+    inspected: &[Inspected],
+) -> Result<Repaired> {
+    let mut repaired = Repaired::default();
+    let mut opened = HashSet::new();
+    for inspected in inspected.iter().filter(|inspected| inspected.damage.is_some()) {
+        let id = &inspected.entry.partition.id;
+        if let Some(report) = reports.get(&id.report) {
+            match sync::repair(ctx, report, inspected).await? {
+                Repair::Done => drop(repaired.done.insert(id.clone())),
+                Repair::Opened => drop(opened.insert(id.clone())),
+                Repair::Impossible => {}
+            }
+        }
+    }
+    if !opened.is_empty() {
+        let selection = Selection { partitions: Some(opened), ..Selection::default() };
+        let summary = sync::once(ctx, &selection, stop_signal()).await?;
+        repaired.after.extend(summary.entries.into_iter().map(|entry| (entry.partition.id.clone(), entry)));
+    }
+    Ok(repaired)
+}
+
+impl Repaired {
+    fn status(&self, inspected: Inspected, now: Timestamp) -> VerifiedPartition {
+        let Inspected { entry, damage } = inspected;
+        let id = &entry.partition.id;
+        let after = self.after.get(id);
+        let is_stored_again = after.is_some_and(|after| after.settled == Settled::Stored);
+        VerifiedPartition {
+            status: PartitionStatus::new(after.unwrap_or(&entry), true, now),
+            damage: damage.map(|damage| damage.to_string()),
+            repaired: self.done.contains(id) || is_stored_again,
+        }
+    }
+}
+
+/// Results on their way to standard output: JSON item by item; for people the damaged ones and numbers.
+struct Output {
+    list: Option<ListText>,
+    damaged: Vec<VerifiedPartition>,
+    whole: u64,
+    bytes: u64,
+    is_sound: bool,
+    text: String,
+}
+
+impl Output {
+    fn new(is_json: bool) -> Self {
+        let list = is_json.then(|| ListText::new("partitions"));
+        Self { list, damaged: Vec::new(), whole: 0, bytes: 0, is_sound: true, text: String::new() }
+    }
+
+    fn push(&mut self, partition: VerifiedPartition) -> Result<()> {
+        let is_damaged = partition.damage.is_some();
+        self.is_sound &= !is_damaged || partition.repaired;
+        self.whole += u64::from(!is_damaged);
+        self.bytes += partition.status.size.unwrap_or(0);
+        if let Some(list) = &mut self.list {
+            list.push(&mut self.text, &partition);
+            return print(&std::mem::take(&mut self.text));
+        }
+        if is_damaged {
+            self.damaged.push(partition);
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result {
+        match self.list.take() {
+            Some(list) => list.end(&mut self.text),
+            None => self.text = show(&self),
+        }
+        print(&self.text)?;
+        Ok(if self.is_sound { Completion::Done } else { Completion::Incomplete })
+    }
+}
+
+fn show(Output { damaged, whole, bytes, .. }: &Output) -> String {
+    let summary = format!("{whole} whole, {} damaged ({} read)\n", damaged.len(), table::size(*bytes));
     if damaged.is_empty() {
         return summary;
     }

@@ -11,8 +11,6 @@ use jiff::civil::Date;
 use super::{Failure, Result};
 use crate::{
     config::{Config, Report},
-    ledger,
-    partition::Entry,
     report::ReportId,
     sync::Selection,
 };
@@ -95,14 +93,6 @@ pub(super) fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a 
 /// The reports of `config` by their id.
 pub(super) fn configured(config: &Config) -> HashMap<ReportId, Arc<Report>> {
     config.reports.iter().map(|report| (report.id.clone(), Arc::clone(report))).collect()
-}
-
-/// The entries of a ledger that may not exist yet.
-pub(super) async fn entries(ledger: Option<&ledger::Ledger>) -> Result<Vec<Entry>> {
-    match ledger {
-        Some(ledger) => Ok(ledger.entries().await?),
-        None => Ok(Vec::new()),
-    }
 }
 
 /// A date on the command line.

@@ -79,12 +79,15 @@ pub(super) fn config(raw: &raw::Config, root: &Place<'_>, env: &Env, zones: &Zon
     let notify = mistakes.keep(each(&raw.notify, &root.key("notify"), |raw, at| target(raw, at, for_others, env)));
     mistakes.keep(unique(raw.notify.iter().map(|raw| raw.name.as_str()), &root.key("notify")));
     let ledger = mistakes.keep(ledger(&raw.ledger, &root.key("ledger"), env));
+    let keep_attempts =
+        mistakes.keep(duration(&raw.ledger.keep_attempts, DAY..=100 * YEAR, &root.key("ledger").key("keep_attempts")));
     let web = mistakes.keep(web(&raw.web, &root.key("web"), env));
     let limits = mistakes.keep(limits(&raw.limits, &root.key("limits")));
     let alarms = mistakes.keep(alarms(&raw.alarms, &root.key("alarms")));
     mistakes.finish(|| {
         Some(Config {
             ledger: ledger?,
+            keep_attempts: keep_attempts?,
             web: web?,
             limits: limits?,
             alarms: alarms?,

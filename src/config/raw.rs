@@ -125,11 +125,13 @@ pub(super) struct Config {
 pub(super) struct Ledger {
     /// The database: `sqlite://PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`. A change needs a restart.
     pub(super) url: String,
+    /// How long attempts are kept. Partitions and what metrics count are kept for good.
+    pub(super) keep_attempts: Duration,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Ledger { url: "sqlite://./moesync.db".to_owned() }
+        Ledger { url: "sqlite://./moesync.db".to_owned(), keep_attempts: Duration("400d".to_owned()) }
     }
 }
 

@@ -7,16 +7,13 @@ use std::collections::HashMap;
 
 use jiff::{Timestamp, civil::Date};
 
-use super::{Ledger, LedgerError};
+use super::{Choice, DURATION_BOUNDS, Ledger, LedgerError};
 use crate::{
     config::SourceKind,
     outcome::{Outcome, RecordedAttempt},
-    partition::Entry,
+    partition::{Entry, State},
     report::{Partition, PartitionId, ReportId},
 };
-
-/// Upper bounds of the counts in [`AttemptFigures::within`], in seconds.
-pub const DURATION_BOUNDS: [u32; 8] = [1, 5, 15, 60, 300, 900, 1800, 3600];
 
 /// One report in numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +63,18 @@ impl ReportFigures {
         }
     }
 
-    /// Counts a partition, too, that is not recorded yet.
+    /// How many of its partitions are in each state.
+    pub fn by_state(&self) -> [(State, u64); 5] {
+        [
+            (State::Scheduled, self.scheduled),
+            (State::Pending, self.pending),
+            (State::Stored, self.stored),
+            (State::Absent, self.absent),
+            (State::Lost, self.lost),
+        ]
+    }
+
+    /// Also counts a partition that is not recorded yet.
     pub fn add_unrecorded(&mut self, partition: &Partition, now: Timestamp) {
         if now < partition.due_at {
             self.scheduled += 1;
@@ -94,17 +102,6 @@ pub struct AttemptFigures {
     pub seconds: f64,
     /// How many took no longer than each of [`DURATION_BOUNDS`].
     pub within: [u64; DURATION_BOUNDS.len()],
-}
-
-/// Some partitions; all by default.
-#[derive(Debug, Clone, Default)]
-pub struct Choice {
-    /// Only those of the workspace with this name.
-    pub workspace: Option<String>,
-    /// Only those of reports with this id.
-    pub report: Option<String>,
-    /// Only those of this date and later.
-    pub since: Option<Date>,
 }
 
 impl Ledger {

@@ -13,6 +13,7 @@ use futures::{
     FutureExt,
     future::{join_all, try_join_all},
 };
+use jiff::Timestamp;
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::timeout,
@@ -34,6 +35,11 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a command waits for the first answer of a destination. One that hangs must not delay what goes elsewhere.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 
+/// Number of attempts that are deleted together, the pause before the next ones, and the time between two looks for them.
+const PRUNED_TOGETHER: u64 = 1000;
+const PRUNING_PAUSE: Duration = Duration::from_secs(1);
+const PRUNING_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
 /// Clears up after processes that died and brings the ledger up to what the destinations hold, all of them at a time. A
 /// destination that cannot be reached is left for the next command, or for the daemon.
 ///
@@ -42,6 +48,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 /// When the ledger cannot be read or written.
 pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
     ctx.ledger.note_interrupted().await?;
+    prune(ctx).await?;
     let each = ctx.destinations.values().map(|destination| {
         async move {
             let answered = Notify::new();
@@ -102,11 +109,31 @@ async fn recover_until_whole(ctx: &Context, loop_: &mpsc::Sender<Command>) -> Re
     while let Err(error) = ctx.ledger.note_interrupted().await {
         pause(ctx, &mut number, Some(error)).await?;
     }
-    let mut each = vec![check_ledger(ctx).boxed()];
+    let mut each = vec![check_ledger(ctx).boxed(), prune_daily(ctx).boxed()];
     for destination in ctx.destinations.values() {
         each.push(recover_from_until_whole(ctx, destination, loop_).boxed());
     }
     try_join_all(each).await.map(drop)
+}
+
+/// Deletes the attempts that are no longer kept, each day, a few at a time between the work.
+async fn prune_daily(ctx: &Context) -> Result<(), LedgerError> {
+    loop {
+        match prune(ctx).await {
+            Ok(PRUNED_TOGETHER) => ctx.clock.sleep(PRUNING_PAUSE).await,
+            Ok(_) => ctx.clock.sleep(PRUNING_INTERVAL).await,
+            Err(error) if error.needs_reopening() => return Err(error),
+            Err(error) => {
+                warn!("could not delete old attempts: {}", Chain(&error));
+                ctx.clock.sleep(PRUNING_INTERVAL).await;
+            }
+        }
+    }
+}
+
+async fn prune(ctx: &Context) -> Result<u64, LedgerError> {
+    let before = ctx.clock.now().checked_sub(ctx.config.keep_attempts).unwrap_or(Timestamp::MIN);
+    ctx.ledger.prune_attempts(before, PRUNED_TOGETHER).await
 }
 
 /// Reads the whole ledger as a check, of which opening it leaves out the history.

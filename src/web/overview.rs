@@ -291,19 +291,24 @@ impl Standing {
         let mut refreshed = HashSet::new();
         let mut unrecorded: HashMap<ReportId, Vec<&Partition>> = HashMap::new();
         if let Some(Planned { plan, .. }) = planned.as_deref() {
-            for item in &plan.items {
-                let Entry { partition, settled, .. } = &item.entry;
-                if *settled == Settled::Stored {
-                    refreshed.insert(partition.id.clone());
-                }
-                if !known.contains(&partition.id)
-                    && let Some(entries) = recent.get_mut(&partition.id.report)
-                {
-                    entries.push(item.entry.clone());
+            for item in plan.items.iter().filter(|item| item.entry.settled == Settled::Stored) {
+                let id = &item.entry.partition.id;
+                refreshed.insert(id.clone());
+                // It may have been fetched since the plan was made.
+                let is_failing = alarm::of_planned(&item.entry, &ctx.config.alarms, now).is_some();
+                if is_failing && !known.contains(id) {
+                    recorded.extend(ledger.entry_of(id).await?);
                 }
             }
-            for Entry { partition, .. } in plan.new.iter().filter(|new| !known.contains(&new.partition.id)) {
-                unrecorded.entry(partition.id.report.clone()).or_default().push(partition);
+            for entry in plan.new.iter().filter(|new| !known.contains(&new.partition.id)) {
+                let id = &entry.partition.id;
+                if ledger.entry_of(id).await?.is_some() {
+                    continue;
+                }
+                unrecorded.entry(id.report.clone()).or_default().push(&entry.partition);
+                if let Some(entries) = recent.get_mut(&id.report) {
+                    entries.push(entry.clone());
+                }
             }
         }
         for entry in recorded {

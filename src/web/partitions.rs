@@ -25,7 +25,7 @@ use crate::{
     plan,
     report::{Partition, PartitionId, ReportId},
     sync::Context,
-    words::PartitionStatus,
+    words::{ListText, PartitionStatus},
 };
 
 /// Number of partitions that are read and written together.
@@ -60,7 +60,7 @@ pub(super) async fn answer(shared: Arc<Shared>, filter: Filter) -> Result<Respon
     let rest = stream::try_unfold((Some(first), listing), async |(ready, mut listing)| {
         let page = match ready {
             Some(page) => page,
-            None if listing.is_over => return Ok(None),
+            None if listing.list.is_none() => return Ok(None),
             None => listing.page().await?,
         };
         Ok::<_, LedgerError>(Some((page, (None, listing))))
@@ -80,8 +80,8 @@ struct Listing {
     upcoming: VecDeque<Partition>,
     /// The last one read.
     after: Option<PartitionId>,
-    is_empty: bool,
-    is_over: bool,
+    /// `None` once it is written.
+    list: Option<ListText>,
 }
 
 impl Listing {
@@ -99,8 +99,7 @@ impl Listing {
             filter,
             now,
             after: None,
-            is_empty: true,
-            is_over: false,
+            list: Some(ListText::new("partitions")),
         }
     }
 
@@ -112,9 +111,6 @@ impl Listing {
         let ledger = read_ledger(&self.ctx).await?;
         let entries = ledger.page(&self.choice, self.after.as_ref(), PAGE_LENGTH).await?;
         let mut text = String::new();
-        if self.after.is_none() {
-            text += "{\n  \"partitions\": [";
-        }
         for entry in &entries {
             let id = &entry.partition.id;
             while let Some(partition) = self.upcoming.pop_front_if(|partition| partition.id < *id) {
@@ -129,8 +125,9 @@ impl Listing {
             for partition in std::mem::take(&mut self.upcoming) {
                 self.write(&mut text, &PartitionStatus::upcoming(partition, self.now));
             }
-            text += if self.is_empty { "]\n}\n" } else { "\n  ]\n}\n" };
-            self.is_over = true;
+            if let Some(list) = self.list.take() {
+                list.end(&mut text);
+            }
         }
         Ok(text)
     }
@@ -144,10 +141,8 @@ impl Listing {
         if !is_chosen {
             return;
         }
-        // Words, numbers and instants: they can always be written. No text in JSON has a line break of its own.
-        let written = serde_json::to_string_pretty(partition).unwrap_or_default().replace('\n', "\n    ");
-        *text += if self.is_empty { "\n    " } else { ",\n    " };
-        *text += &written;
-        self.is_empty = false;
+        if let Some(list) = &mut self.list {
+            list.push(text, partition);
+        }
     }
 }

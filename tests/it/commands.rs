@@ -106,6 +106,36 @@ async fn status_selects_by_state_date_and_report() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn status_is_a_line_for_each_report_and_with_all_for_each_partition() {
+    let bench = Bench::new(&[Series::campaign("Report test", 3), Series::dump(2)]).await;
+    // What a daemon should have planned by now is pending.
+    let before = bench.run(&["status"]).await.expect(0).stdout;
+    assert!(before.ends_with("5 pending\n"), "{before}");
+    bench.fault("not-yet,path=dailyCampaignReportDump");
+    bench.sync(1).await;
+    let of = |text: &str, report: &str| -> Vec<Vec<String>> {
+        let lines = text.lines().filter(|line| line.split_whitespace().nth(1) == Some(report));
+        lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    let text = bench.run(&["status"]).await.expect(0).stdout;
+    let newest = bench.newest.to_string();
+    let [report] = of(&text, "report-test").try_into().unwrap();
+    assert_eq!(report[..6], ["acme", "report-test", &newest, "0", "0", "0"], "{text}");
+    let [dump] = of(&text, "dump").try_into().unwrap();
+    assert_eq!(
+        (&dump[..3], &dump[4]),
+        (&["acme".to_owned(), "dump".to_owned(), "2".to_owned()][..], &"0".to_owned()),
+        "{text}"
+    );
+    assert!(text.ends_with("2 pending, 3 stored\n"), "{text}");
+    let all = bench.run(&["status", "--all"]).await.expect(0).stdout;
+    assert_eq!((of(&all, "report-test").len(), of(&all, "dump").len()), (4, 3), "{all}");
+    assert!(all.ends_with("2 scheduled, 2 pending, 3 stored\n"), "{all}");
+    let of_workspace = bench.run(&["status", "--workspace", "acme"]).await.expect(0).stdout;
+    assert_eq!(of_workspace, text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_next_partition_of_a_report_that_has_not_started_is_its_first() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     bench.write_config(&bench.config().replace("start = \"2026-11-21\"", "start = \"2127-01-15\""));

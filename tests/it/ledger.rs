@@ -179,7 +179,7 @@ async fn a_newer_schema_or_an_unknown_word_is_refused_by_name_and_nothing_is_cha
     // Where only readers would meet it, they name it too.
     fs::write(bench.ledger(), &whole).unwrap();
     edit(&bench.ledger(), &["UPDATE partitions SET outcome = 'evaporated'"]).await;
-    let ran = bench.run(&["status"]).await.expect(1);
+    let ran = bench.run(&["status", "--all"]).await.expect(1);
     assert!(ran.stderr.contains("newer version") && ran.stderr.contains("`evaporated`"), "{}", ran.stderr);
     fs::write(bench.ledger(), &whole).unwrap();
     is_rebuilt(&bench, &before).await;
@@ -690,4 +690,51 @@ async fn an_older_ledgers_history_is_counted_once() {
     let ledger = ledger::open(&path, "me", now).await.unwrap().0;
     assert_eq!(ledger.report_figures(now).await.unwrap(), figures);
     assert_counted(&ledger, now).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_older_than_configured_are_deleted_and_stay_counted() {
+    let (bench, before) = stored().await;
+    let attempts = async || {
+        let ledger = ledger::open_read_only(&bench.ledger()).await.unwrap().unwrap();
+        let mut attempts = 0;
+        for entry in ledger.entries().await.unwrap() {
+            attempts += ledger.attempts(&entry.partition.id).await.unwrap().len();
+        }
+        (attempts, ledger.attempt_figures().await.unwrap())
+    };
+    let (all, figures) = attempts().await;
+    assert_eq!(all, 10);
+    let day = SignedDuration::from_hours(24);
+    let old = bench.clock.read() - 401 * day;
+    edit(&bench.ledger(), &[&format!("UPDATE attempts SET finished_at = {} WHERE id % 2 = 0", old.as_millisecond())])
+        .await;
+    // The last one has the number that the next one goes on from.
+    let config = bench.config();
+    let ledger_table = config.lines().find(|line| line.trim() == "[ledger]").unwrap();
+    bench.write_config(&config.replacen(ledger_table, "[ledger]\nkeep_attempts = \"402d\"", 1));
+    bench.sync(0).await;
+    assert_eq!(attempts().await, (10, figures.clone()));
+    bench.write_config(&config);
+    bench.sync(0).await;
+    assert_eq!(attempts().await, (6, figures));
+    assert_eq!(identities(&bench).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_at_open_partitions_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let now: Timestamp = "2026-11-21T18:00:00Z".parse().unwrap();
+    let ledger = ledger::open(&folder.path().join("moesync.db"), "me", now).await.unwrap().0;
+    for (number, (step, which)) in
+        (0..).zip([(Step::Ask, 0), (Step::Fail, 0), (Step::Ask, 1), (Step::Store, 1), (Step::Ask, 2), (Step::Store, 2)])
+    {
+        take(&ledger, step, &one_of_four(which), number).await;
+    }
+    let later = now + SignedDuration::from_hours(24 * 500);
+    assert_eq!(ledger.prune_attempts(later, 10).await.unwrap(), 1);
+    for (which, left) in [(0, 1), (1, 0), (2, 1)] {
+        assert_eq!(ledger.attempts(&one_of_four(which).id).await.unwrap().len(), left, "{which}");
+    }
+    assert_eq!(ledger.prune_attempts(later, 10).await.unwrap(), 0);
 }

@@ -1,4 +1,5 @@
-//! Recording an attempt: its row, the partition after it, the hold on its workspace, in one transaction.
+//! Recording an attempt: its row, the partition after it, the hold on its workspace, in one transaction. Old attempts are
+//! deleted.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -63,6 +64,20 @@ impl Ledger {
         };
         transaction.commit().await.map_err(|error| self.error("write", error))?;
         Ok(hold)
+    }
+
+    /// Deletes up to `at_most` attempts that ended before `before`, the oldest first, at partitions that are no longer open.
+    /// Returns how many. The figures still count them.
+    pub async fn prune_attempts(&self, before: Timestamp, at_most: u64) -> Result<u64, LedgerError> {
+        // The numbers of attempts only grow, so the last one stays.
+        let deleted = sqlx::query(
+            "DELETE FROM attempts WHERE id IN (
+                 SELECT a.id FROM attempts a JOIN partitions p ON p.id = a.partition_id
+                 WHERE a.finished_at < $1 AND p.settled <> 'open' AND a.id < (SELECT max(id) FROM attempts)
+                 ORDER BY a.finished_at LIMIT $2)",
+        );
+        let deleted = deleted.bind(before.as_millisecond()).bind(to_integer(at_most)).execute(&self.pool).await;
+        deleted.map(|deleted| deleted.rows_affected()).map_err(|error| self.error("write", error))
     }
 
     async fn insert_attempt(
