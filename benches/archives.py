@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Whether moesync keeps its promises of speed and memory.
+"""Compares the speed and memory of moesync with curl and unzip, against fixed limits.
 
-Archives are fetched by `moesync` and by `curl` and `unzip -t`, from one server, in turns, in one run; medians are
-compared, and the exit code is 1 when a promise is broken. moesync runs with its default configuration, so it forces
-to disk what it stores; what curl writes is not. The archives are made once, the same everywhere, below target/bench.
+Archives are fetched by `moesync` and by `curl` and `unzip -t` from one server, in turns, in one run; medians are
+compared, and the exit code is 1 if a limit is exceeded. moesync runs with its default configuration, so it syncs its
+files to disk; curl does not. The archives are generated once, with the same bytes everywhere, below target/bench.
 
 Needs `cargo build --release`, curl, unzip, xargs, GNU time, and 8 GB of disk. Takes minutes, and a quiet machine.
 
@@ -31,12 +31,12 @@ PLACE = ROOT / "target/bench"
 ROUNDS = PLACE / "rounds"
 MIB = 1024 * 1024
 
-# Whatever is downloaded, in bytes.
-PROMISED_MEMORY = 64 * MIB
+# In bytes, for any download.
+MEMORY_LIMIT = 64 * MIB
 
 ONE = "curl -sSf -o archive $URL/archive && unzip -tqq archive"
 ONE_GZIP = "curl -sSf -o archive $URL/archive && gzip -t < archive"
-# Each of the eight tests what it has fetched: quicker than a loop over all of them at the end.
+# Each of the eight tests its own archives: faster than a loop over all at the end.
 EIGHT = "seq 500 | xargs -P8 -I{} sh -c 'curl -sSf -o {}.zip $URL/{}.zip && unzip -tqq {}.zip'"
 
 
@@ -57,7 +57,7 @@ def rows(seed):
 
 
 def write_rows(to, block, size):
-    """`size` bytes of `block` over and over; it is longer than deflate can look back."""
+    """Writes `size` bytes of repeated `block`, which is longer than the window of deflate."""
     while size > 0:
         to.write(block[:size])
         size -= len(block)
@@ -92,8 +92,8 @@ def make_bomb(entries):
     return make
 
 
-# name: archive, how it is made, how many are fetched, how many at once, by whom else, part of their time promised,
-# exit code expected of moesync
+# name: archive, its generator, number of fetches, concurrency, the other command, the limit as a part of its time,
+# expected exit code of moesync
 CONTESTS = {
     "large": ("deflated.zip", make_zip(zipfile.ZIP_DEFLATED, 1700 * MIB), 1, 4, ONE, 1 / 2, 0),
     "small": ("small.zip", make_zip(zipfile.ZIP_DEFLATED, 225_000), 500, 4, EIGHT, 1 / 3, 0),
@@ -140,7 +140,7 @@ def serve(path):
                         connection.sendall(head)
                         connection.sendfile(file, 0)
             except ConnectionError:
-                # The contender has seen enough; how it ends is what counts.
+                # The client closed the connection; its exit code is checked.
                 pass
 
     def accept():
@@ -152,8 +152,8 @@ def serve(path):
 
 
 def fresh_folder():
-    """A folder of its own for each round, and nothing that is still to be written to disk. Those of before are left to
-    the end of the contest: ext4 is slow to make files for a while after many were deleted."""
+    """A new folder for each round, after all pending writes. Earlier folders are kept until the end of the contest, because
+    ext4 creates files slowly for a while after many were deleted."""
     ROUNDS.mkdir(exist_ok=True)
     folder = ROUNDS / str(len(list(ROUNDS.iterdir())))
     folder.mkdir()
@@ -168,9 +168,9 @@ def seconds_of_shell(line, url):
     return time.monotonic() - started
 
 
-def seconds_and_peak_of_moesync(url, path, count, at_once, expected):
+def seconds_and_peak_of_moesync(url, path, count, concurrency, expected):
     folder = fresh_folder()
-    limits = "" if at_once == 4 else f"[limits]\nconcurrency_per_workspace = {at_once}\n"
+    limits = "" if concurrency == 4 else f"[limits]\nconcurrency_per_workspace = {concurrency}\n"
     (folder / "moesync.toml").write_text(
         f"""{limits}
 [ledger]
@@ -214,8 +214,8 @@ schedule = {{ every = "day", at = "00:00" }}
 
 
 def compete(name, rounds):
-    """Prints how a contest went; returns the promises broken."""
-    file, make, count, at_once, other, promised, expected = CONTESTS[name]
+    """Prints how a contest went; returns the exceeded limits."""
+    file, make, count, concurrency, other, limit, expected = CONTESTS[name]
     path = archive(file, make)
     url = serve(path)
     ours, theirs, peak = [], [], 0
@@ -224,7 +224,7 @@ def compete(name, rounds):
     for _ in range(rounds):
         if other:
             theirs.append(seconds_of_shell(other, f"{url}/campaign_reports/rest_api/BENCH"))
-        elapsed, memory = seconds_and_peak_of_moesync(url, path, count, at_once, expected)
+        elapsed, memory = seconds_and_peak_of_moesync(url, path, count, concurrency, expected)
         ours.append(elapsed)
         peak = max(peak, memory)
     each = ", ".join(f"{elapsed:.2f}" for elapsed in ours)
@@ -234,11 +234,11 @@ def compete(name, rounds):
         ratio = statistics.median(ours) / statistics.median(theirs)
         each = ", ".join(f"{elapsed:.2f}" for elapsed in theirs)
         line += f", others {statistics.median(theirs):.2f} s ({each}), ratio {ratio:.2f}"
-        if promised and ratio > promised:
-            broken.append(f"{name}: ratio {ratio:.2f}, promised {promised:.2f}")
+        if limit and ratio > limit:
+            broken.append(f"{name}: ratio {ratio:.2f}, limit {limit:.2f}")
     print(f"{line}, peak {peak / MIB:.1f} MiB", flush=True)
-    if peak >= PROMISED_MEMORY:
-        broken.append(f"{name}: peak {peak / MIB:.1f} MiB, promised {PROMISED_MEMORY // MIB} MiB")
+    if peak >= MEMORY_LIMIT:
+        broken.append(f"{name}: peak {peak / MIB:.1f} MiB, limit {MEMORY_LIMIT // MIB} MiB")
     return broken
 
 

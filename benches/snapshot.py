@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Whether a snapshot of a hundred thousand campaigns of 30 kB each stays within its promise of memory.
+"""Measures the memory of a snapshot of a hundred thousand campaigns of 30 kB each.
 
-They come from `moesync emulate`, page by page, and are stored as one object. The exit code is 1 when the promise is broken.
+They come from `moesync emulate`, page by page, and are stored as one object. The exit code is 1 if the limit is exceeded.
 
 Needs `cargo build --release`, GNU time, and 4 GB of disk below target/bench. Takes 70 minutes: the pages
-are asked for at MoEngage's rate.
+are requested at MoEngage's rate limit.
 """
 
 import json
@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 
 CAMPAIGNS = 100_000
 CAMPAIGN_BYTES = 30_000
-PROMISED_MEMORY = 64 * MIB
+MEMORY_LIMIT = 64 * MIB
 
 
 def free_port():
@@ -38,7 +38,7 @@ def wait_for(port):
             if client.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.1)
-    sys.exit("the pretend MoEngage did not begin to listen")
+    sys.exit("the MoEngage emulator did not start listening")
 
 
 def main():
@@ -95,8 +95,8 @@ buffer = "0s"
         f"{elapsed:.0f} s, {manifest['requests']:,} requests, peak {peak / MIB:.1f} MiB"
     )
     shutil.rmtree(FOLDER)
-    if manifest["records"] != CAMPAIGNS or peak > PROMISED_MEMORY:
-        sys.exit("a promise is broken")
+    if manifest["records"] != CAMPAIGNS or peak > MEMORY_LIMIT:
+        sys.exit("a limit is exceeded")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-//! `/api/v1/…`: the same as JSON, in the words of the commands.
+//! `/api/v1/…`: the content of the pages as JSON, in the form that the commands print.
 //!
-//! This file owns the routes of the API and their parameters; `openapi.rs` describes them to programs.
+//! This file owns the routes of the API and their parameters; `openapi.rs` describes them.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/api/v1/openapi.json", get(async || json(StatusCode::OK, &openapi::description())))
 }
 
-/// Which partition is asked for.
+/// The partition that is requested.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Which {
@@ -62,7 +62,7 @@ struct Which {
 
 /// Why a request fails.
 enum ApiError {
-    /// There is no such thing.
+    /// The report or date does not exist.
     Unknown(String),
     /// The ledger cannot be read.
     Ledger(LedgerError),
@@ -88,10 +88,10 @@ impl IntoResponse for ApiError {
 
 /// The answer to an unknown path of the API.
 pub(super) fn not_found(path: &str) -> Response {
-    error(StatusCode::NOT_FOUND, &format!("there is no {path}; /api/v1/openapi.json describes what there is"))
+    error(StatusCode::NOT_FOUND, &format!("there is no {path}; /api/v1/openapi.json lists all paths"))
 }
 
-/// `{"error": …}`, for people.
+/// `{"error": …}` with a message.
 fn error(status: StatusCode, message: &str) -> Response {
     json(status, &serde_json::json!({"error": message}))
 }

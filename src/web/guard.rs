@@ -121,12 +121,12 @@ impl Guard {
         {
             return false;
         }
-        // The port is not compared: behind a proxy or a tunnel it is another one.
+        // The port is not compared: behind a proxy or a tunnel it differs.
         match Host::parse(authority.host()) {
             // Browsers resolve localhost themselves, so DNS cannot point it here from elsewhere.
             Ok(host) if is_loopback_host(&host) => true,
             Ok(Host::Domain(name)) => self.hosts.contains(&name),
-            // DNS has no say in an address. A server on loopback is reached by no other.
+            // DNS cannot redirect an address. A server on loopback is reached by loopback addresses only.
             Ok(Host::Ipv4(_) | Host::Ipv6(_)) => !self.address.ip().is_loopback(),
             Err(_) => false,
         }

@@ -28,7 +28,7 @@ use crate::{
 
 /// The loop plans each minute. A plan older than this means that the ledger cannot be written.
 pub(super) const MAX_PLAN_AGE: SignedDuration = SignedDuration::from_mins(15);
-/// How long the result of a probe is used.
+/// How long the result of a probe is reused.
 const MAX_PROBE_AGE: Duration = Duration::from_secs(60);
 /// Time limit for writing, reading and deleting a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,13 +40,13 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 }
 
 async fn live(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
-    answer(vec![turns(&shared.context())])
+    answer(vec![loop_runs(&shared.context())])
 }
 
 async fn ready(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
     let ctx = shared.context();
     let (ledger, destinations) = tokio::join!(ledger(&ctx), shared.probes.destinations(&ctx));
-    answer([vec![turns(&ctx), ledger, plans(&shared, &ctx)], destinations].concat())
+    answer([vec![loop_runs(&ctx), ledger, plans(&shared, &ctx)], destinations].concat())
 }
 
 fn answer(checks: Vec<Check>) -> Response {
@@ -55,11 +55,11 @@ fn answer(checks: Vec<Check>) -> Response {
     api::json(status, &Health { ok, checks })
 }
 
-fn turns(ctx: &Context) -> Check {
+fn loop_runs(ctx: &Context) -> Check {
     let seconds = ctx.pulse.age().as_secs();
     let message = match seconds {
-        0 => "turned just now".to_owned(),
-        seconds => format!("turned {seconds} s ago"),
+        0 => "ran just now".to_owned(),
+        seconds => format!("last ran {seconds} s ago"),
     };
     Check { subject: "loop".into(), ok: ctx.pulse.is_alive(), message }
 }
@@ -94,15 +94,15 @@ pub(super) struct Probes {
     last: Mutex<HashMap<String, Probe>>,
 }
 
-/// One probe. It runs to its end even if its request is gone; the next request has its result.
+/// One probe. It continues if its request is cancelled; the next request gets its result.
 #[derive(Clone)]
 struct Probe {
-    /// The configuration that its destination is of.
+    /// The configuration of its destination.
     under: Arc<Context>,
     began: Instant,
     /// When it ended, and how.
     result: watch::Receiver<Option<(Instant, Result<Capabilities, String>)>>,
-    /// Why the one before failed, if it did.
+    /// The reason why the previous probe failed, if it did.
     before: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 //! `/metrics`, in Prometheus' text format, computed from the ledger at each scrape, so that the counts survive a restart.
 //!
-//! This file owns the names of the metrics. There are as many series as reports and targets are configured, times a
-//! constant.
+//! This file owns the names of the metrics. The number of series is proportional to that of configured
+//! reports and targets.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

@@ -24,7 +24,7 @@ pub fn description() -> Value {
     };
     let state = json!({"name": "state", "in": "query", "description": "Only partitions in this state.",
                        "required": false, "schema": generator.subschema_for::<State>()});
-    // Its schema is part of those of partitions; named here so that it is never missed.
+    // Its schema is part of those of partitions; added here in case that no longer holds.
     let _ = generator.subschema_for::<SourceKind>();
 
     let paths = json!({
@@ -60,7 +60,7 @@ pub fn description() -> Value {
             "summary": "This description.",
             "responses": {"200": answer("The description.", "application/json", json!({"type": "object"}))},
         }},
-        "/livez": health(&mut generator, "Whether the loop that does the work turns; if not, restart the process."),
+        "/livez": health(&mut generator, "Whether the main loop runs; if not, restart the process."),
         "/readyz": health(&mut generator, "Whether the ledger answers and every destination can be written to."),
         "/metrics": {"get": {
             "summary": "Metrics in Prometheus' text format.",
@@ -74,14 +74,14 @@ pub fn description() -> Value {
     schemas.insert(
         "Error".into(),
         json!({"type": "object", "required": ["error"],
-               "properties": {"error": {"type": "string", "description": "What is wrong, for people."}}}),
+               "properties": {"error": {"type": "string", "description": "The reason, as text."}}}),
     );
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "moesync",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "How the campaign reports stand that moesync keeps. The API only reads: GET and HEAD. Times are \
+            "description": "The state of the reports that moesync fetches. The API is read-only: GET and HEAD. Times are \
                             RFC 3339, UTC.",
         },
         "security": [{}, {"bearer": []}, {"basic": []}],
@@ -103,10 +103,10 @@ fn operation<T: JsonSchema>(
     refusals: &[u16],
 ) -> Value {
     let mut responses = Map::new();
-    responses.insert("200".into(), answer("As asked.", "application/json", json!(generator.subschema_for::<T>())));
+    responses.insert("200".into(), answer("Success.", "application/json", json!(generator.subschema_for::<T>())));
     for status in refusals {
         let why = match status {
-            400 => "A parameter is missing or not understood.",
+            400 => "A parameter is missing or invalid.",
             404 => "There is no such report or date.",
             _ => "The ledger cannot be read.",
         };
@@ -119,8 +119,8 @@ fn operation<T: JsonSchema>(
 fn health(generator: &mut SchemaGenerator, summary: &str) -> Value {
     let schema = json!(generator.subschema_for::<Health>());
     json!({"get": {"summary": summary, "responses": {
-        "200": answer("It is.", "application/json", schema.clone()),
-        "503": answer("It is not, and why.", "application/json", schema),
+        "200": answer("All checks succeeded.", "application/json", schema.clone()),
+        "503": answer("A check failed, with the reason.", "application/json", schema),
     }}})
 }
 

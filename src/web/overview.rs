@@ -1,4 +1,4 @@
-//! The state of all reports: the data of the first page.
+//! The state of all reports: the data of the overview page.
 //!
 //! This file owns the content of the overview. It must not know how it is shown.
 
@@ -247,7 +247,7 @@ impl Danger {
     }
 }
 
-/// How the reports stand: the ledger's figures and recent dates, and the loop's last plan.
+/// The state of the reports: the ledger's figures and recent dates, and the loop's last plan.
 pub(super) struct Standing {
     /// The time that all states are judged by.
     pub(super) now: Timestamp,
@@ -350,7 +350,7 @@ impl Standing {
     }
 }
 
-/// A schedule for people.
+/// A schedule as text.
 fn describe(schedule: &Schedule) -> String {
     let time = |at: &jiff::civil::Time| at.strftime("%H:%M").to_string();
     match schedule {

@@ -1,6 +1,6 @@
-//! The pages for people.
+//! The HTML pages.
 //!
-//! This folder owns HTML. Every text goes through `maud`, which escapes it; nothing here is script or style.
+//! This folder owns HTML. `maud` escapes every text; scripts and styles are assets.
 
 mod layout;
 mod overview;

@@ -33,7 +33,7 @@ const PAGE_LENGTH: u32 = 500;
 /// Number of pages that are made concurrently; others wait.
 const MAX_PAGES: usize = 2;
 
-/// Which partitions are asked for; all by default.
+/// The partitions that are requested; all by default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {

@@ -95,8 +95,7 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
-    /// Binds the address that `config` names; `None` when the server is switched off. Called before anything else is
-    /// started.
+    /// Binds the address in `config`; `None` when the server is switched off. Called before anything else is started.
     ///
     /// # Errors
     ///
@@ -116,8 +115,8 @@ impl Listener {
         format!("http://{}/", self.address)
     }
 
-    /// Answers until cancelled, which also ends all connections. Each request shows the latest of `contexts`; each new
-    /// one has the token read again. May be called again after a panic.
+    /// Answers until cancelled, which also ends all connections. Each request uses the latest of `contexts`; for each new
+    /// context the token is read again. May be called again after a panic.
     pub async fn serve(&self, contexts: watch::Receiver<Arc<Context>>) {
         let began_at = contexts.borrow().clock.now();
         let renewing = renew(Arc::clone(&self.guard), self.config.clone(), contexts.clone());
@@ -181,7 +180,7 @@ async fn accept(listener: &TcpListener, router: Router, panicked: impl Fn()) {
                 open.push(OpenConnection { connection, is_busy });
             }
             Err(error) => {
-                // Mostly a lack of file descriptors, which is over in a moment.
+                // Usually a lack of file descriptors, which is temporary.
                 warn!("could not accept a connection to the status page: {error}");
                 sleep(Duration::from_millis(100)).await;
             }

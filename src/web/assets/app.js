@@ -1,4 +1,4 @@
-// Makes the page better where scripts run: it stays up to date without losing what is open, and shows local times.
+// Updates the page without closing open details, and shows local times in tooltips.
 (() => {
   "use strict";
   const EVERY = 10000;

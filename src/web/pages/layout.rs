@@ -29,7 +29,7 @@ pub(super) fn unreadable(error: &LedgerError) -> Response {
 
 pub(super) fn plain(status: StatusCode, title: &str, text: &str) -> Response {
     let content = html! {
-        section.verdict { h1 { (title) } p { (text) } p { a href="/" { "To the overview" } } }
+        section.verdict { h1 { (title) } p { (text) } p { a href="/" { "Overview" } } }
     };
     (status, layout(title, None, content)).into_response()
 }
@@ -110,7 +110,7 @@ fn cell(report: &ReportOverview, day: &Day) -> Markup {
     }
 }
 
-/// A state's sign, for readers who do not see its colour.
+/// The sign of a state, which does not depend on colour.
 pub(super) fn glyph(state: PartitionState, is_alarmed: bool) -> &'static str {
     match state {
         PartitionState::Lost => "×",

@@ -1,4 +1,4 @@
-//! The first page: what is in danger, all reports, and what comes next.
+//! The overview page: partitions in danger, all reports, and the next fetches.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -69,12 +69,12 @@ fn show(overview: &Overview) -> Html {
             @if overview.unconfigured > 0 {
                 p.note {
                     (overview.unconfigured) " recorded partitions belong to reports that are no longer configured. "
-                    "They are left alone."
+                    "They are not fetched."
                 }
             }
         }
         section aria-labelledby="next" {
-            h2 #next { "What comes next" }
+            h2 #next { "Next" }
             @if let Some(age) = overview.planned_at.map(|at| now.duration_since(at)).filter(|age| *age > MAX_PLAN_AGE) {
                 p.note { "Last planned " (words::duration(age)) " ago; see the log for the reason." }
             }
@@ -83,18 +83,18 @@ fn show(overview: &Overview) -> Html {
             } @else if overview.next.is_empty() {
                 p.quiet { "Nothing is scheduled." }
             } @else {
-                ol.next { @for planned in &overview.next { li { (to_come(planned, now)) } } }
+                ol.next { @for planned in &overview.next { li { (next_fetch(planned, now)) } } }
             }
         }
     };
     let title = match overview.dangers.len() {
-        0 => "All is well".to_owned(),
+        0 => "No danger".to_owned(),
         number => format!("{number} in danger"),
     };
     layout(&title, Some(now), content)
 }
 
-/// The whole page in one sentence, and the figures behind it.
+/// The summary in one sentence, and its figures.
 fn verdict(overview: &Overview) -> Markup {
     let lost = overview.dangers.iter().filter(|danger| danger.alarm == "lost").count();
     let endangered = overview.dangers.len() - lost;
@@ -103,7 +103,7 @@ fn verdict(overview: &Overview) -> Markup {
         ("stored", counts.stored, words::size(overview.stored_bytes)),
         ("pending", counts.pending, "due, not stored yet".to_owned()),
         ("absent", counts.absent, "never published".to_owned()),
-        ("lost", counts.lost, "gone for good".to_owned()),
+        ("lost", counts.lost, "expired before stored".to_owned()),
     ];
     let (class, sentence) = match (endangered, lost) {
         (0, 0) if counts.pending == 0 => ("well", "Every report that is due is stored.".to_owned()),
@@ -178,10 +178,10 @@ fn in_danger(danger: &Danger, dates: usize) -> Markup {
     }
 }
 
-/// An alarm for people.
+/// An alarm as text.
 fn why(alarm: &str) -> &'static str {
     match AlarmKind::parse(alarm) {
-        Some(AlarmKind::Lost) => "It was or may have been there, and is gone",
+        Some(AlarmKind::Lost) => "It existed, or may have existed, and expired before it was stored",
         Some(AlarmKind::Expiring) => "Not stored yet, and MoEngage deletes it soon",
         Some(AlarmKind::Late) => "Not stored long after it was due",
         Some(AlarmKind::Unauthorized) => "MoEngage refuses the key",
@@ -221,7 +221,7 @@ fn row(report: &ReportOverview, now: Timestamp) -> Markup {
     }
 }
 
-fn to_come(planned: &PlannedPartition, now: Timestamp) -> Markup {
+fn next_fetch(planned: &PlannedPartition, now: Timestamp) -> Markup {
     let status = &planned.status;
     let doing = match planned.action {
         Action::Fetch => "fetched now",
@@ -229,7 +229,7 @@ fn to_come(planned: &PlannedPartition, now: Timestamp) -> Markup {
         Action::NotDue => "due",
         Action::Backoff => "retried",
         Action::Held => "retried when its workspace resumes",
-        Action::Unconfigured => "left alone",
+        Action::Unconfigured => "not fetched",
     };
     html! {
         @match planned.until.filter(|until| *until > now) {

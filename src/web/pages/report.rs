@@ -1,4 +1,4 @@
-//! One report: its last thirty dates, then partition by partition with attempts, messages, sizes, hashes and keys.
+//! The page of a report: its last thirty dates, and each partition with attempts, messages, sizes, hashes and keys.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -28,10 +28,10 @@ use crate::{
 
 /// Partitions on one page.
 const PARTITIONS: u32 = 60;
-/// Attempts shown of each.
+/// Attempts shown of each partition.
 const ATTEMPTS: u32 = 25;
 
-/// Which report is asked for, and from where on backwards.
+/// The report that is requested, and the date before which its partitions are shown.
 #[derive(Debug, Deserialize)]
 pub(super) struct Which {
     workspace: String,
