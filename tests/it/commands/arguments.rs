@@ -1,0 +1,198 @@
+//! What commands share: names of reports, configuration, keys, logs; and the demo.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::listing;
+
+use crate::support::{Bench, Series};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_or_ambiguous_report_is_refused_with_suggestions() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let report = bench.report(&bench.series[0]).replace("\"acme\"", "\"other\"");
+    let workspace = "\n[[workspaces]]\nname = \"other\"\napp_id = \"OTHER\"\ndata_center = \"01\"\ntimezone = \"UTC\"\n\
+                     secret_key = \"k\"\n";
+    let (before, reports) =
+        bench.config().split_once("\n[[destinations]]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    bench.write_config(&format!("{before}{workspace}\n[[destinations]]{reports}{report}"));
+    let date = bench.newest.to_string();
+    let commands: [&[&str]; 6] = [
+        &["sync"],
+        &["status"],
+        &["plan"],
+        &["verify"],
+        &["explain", "--date", &date],
+        &["backfill", "--from", &date, "--to", &date],
+    ];
+    let before = listing(&bench);
+    for command in commands {
+        let unknown = bench.run(&[command, &["--report", "report-tset"]].concat()).await.expect(2);
+        assert!(unknown.stderr.contains("did you mean `report-test`?"), "{}", unknown.stderr);
+        let unknown =
+            bench.run(&[command, &["--workspace", "acne", "--report", "report-test"]].concat()).await.expect(2);
+        assert!(unknown.stderr.contains("`ac"), "{}", unknown.stderr);
+        let ambiguous = bench.run(&[command, &["--report", "report-test"]].concat()).await.expect(2);
+        assert!(ambiguous.stderr.contains("acme, other"), "{}", ambiguous.stderr);
+    }
+    assert_eq!(listing(&bench), before);
+    bench.run(&["sync", "--workspace", "acme", "--report", "report-test"]).await.expect(0);
+    assert_eq!(bench.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_refuses_a_ledger_that_run_cannot_open() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let sqlite = format!("sqlite://{}", bench.ledger().display());
+    bench.write_config(&bench.config().replace(&sqlite, "postgres://db/moesync"));
+    for command in ["check", "sync"] {
+        let refused = bench.run(&[command]).await.expect(2);
+        assert!(refused.stderr.contains("use sqlite://PATH"), "{command}: {}", refused.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_command_is_refused() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    for arguments in [&["synch"] as &[&str], &["sync", "--all"], &["backfill", "--report", "report-test"], &[]] {
+        bench.run(arguments).await.expect(2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_do_not_contact_moengage_work_without_the_keys() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.sync(0).await;
+    fs::remove_file(bench.path("secret-key")).unwrap();
+    let date = bench.newest.to_string();
+    for arguments in [
+        &["status"] as &[&str],
+        &["plan"],
+        &["verify"],
+        &["check"],
+        &["explain", "--report", "report-test", "--date", &date],
+    ] {
+        bench.run(arguments).await.expect(0);
+    }
+    let checked = bench.run(&["check"]).await.expect(0).stdout;
+    assert!(checked.contains("secret_key_file: there is no file"), "{checked}");
+    let refused = bench.run(&["sync"]).await.expect(2);
+    assert!(refused.stderr.contains("secret-key"), "{}", refused.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_configuration_is_one_clear_error_before_anything_starts() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let good = bench.config();
+    let folder = bench.folder.path().display().to_string();
+    let twin = bench.report(&bench.series[0]).replace("id = \"report-test\"", "id = \"Report-Test\"");
+    let line = |text: &str, part: &str| {
+        let at = text.lines().position(|line| line.contains(part)).unwrap() + 1;
+        format!("{at}")
+    };
+    // Each with the text that its error must contain.
+    let mut bad = vec![
+        (good.replace("app_id =", "ap_id ="), vec!["ap_id".to_owned(), "app_id".to_owned(), line(&good, "app_id")]),
+        (good.replace("listen = \"\"", "listen = 8787"), vec!["listen".to_owned(), line(&good, "listen")]),
+        (good.replace("\"UTC\"", "\"Europe/Atlantis\""), vec!["Europe/Atlantis".to_owned(), line(&good, "timezone")]),
+        (
+            good.replace("/secret-key\"", "/no-such-key\""),
+            vec!["no-such-key".to_owned(), "acme".to_owned(), line(&good, "secret_key_file")],
+        ),
+        (
+            good.replace("[web]", "[network]\nca_file = \"/no-such-ca.pem\"\n\n[web]"),
+            vec!["no-such-ca.pem".to_owned(), "network.ca_file".to_owned(), "moesync.toml:5".to_owned()],
+        ),
+        (format!("{good}{twin}"), vec!["Report-Test".to_owned(), "report-test".to_owned()]),
+        (good.replace("[ledger]", "[ledger"), vec!["moesync.toml".to_owned(), "1".to_owned()]),
+    ];
+    let world_readable = bench.path("readable-by-all");
+    fs::write(&world_readable, "k").unwrap();
+    fs::set_permissions(&world_readable, fs::Permissions::from_mode(0o644)).unwrap();
+    bad.push((
+        good.replace("/secret-key\"", "/readable-by-all\""),
+        vec!["readable-by-all".to_owned(), "chmod".to_owned()],
+    ));
+
+    for (text, names) in bad {
+        assert_ne!(text, good);
+        bench.write_config(&text);
+        for command in ["sync", "run"] {
+            let refused = bench.run(&[command]).await.expect(2);
+            let error = refused.stderr.trim_end();
+            assert!(error.starts_with("error: ") && error.lines().count() == 1, "not one clear error: {error}");
+            let shown = error.replace(&folder, "");
+            assert!(names.iter().all(|name| shown.contains(name)), "{shown} does not name {names:?}");
+            assert_eq!(refused.stdout, "");
+        }
+        assert!(!bench.path("ledger").exists() && !bench.path("reports").exists(), "something was started");
+    }
+    fs::remove_file(bench.path("moesync.toml")).unwrap();
+    let refused = bench.run(&["sync"]).await.expect(2);
+    assert!(refused.stderr.contains("moesync.toml"), "{}", refused.stderr);
+    assert_eq!(bench.requests(), 0);
+    bench.check_secrets();
+}
+
+#[tokio::test]
+async fn the_demo_stores_seven_dates_of_each_daily_report_at_any_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moesync"));
+    command.args(["demo", "--json"]).current_dir(folder.path()).kill_on_drop(true);
+    let ran = tokio::time::timeout(std::time::Duration::from_secs(120), command.output()).await.unwrap().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let printed: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let stored = |report: &str| {
+        let partitions = printed["partitions"].as_array().unwrap().iter();
+        partitions.filter(|partition| partition["report"] == report && partition["state"] == "stored").count()
+    };
+    for report in ["daily-campaigns", "daily-conversions", "daily-dump", "campaign_stats"] {
+        assert_eq!(stored(report), 7, "{report}");
+    }
+    for report in ["weekly-summary", "campaigns", "campaign_meta", "executions"] {
+        assert_eq!(stored(report), 1, "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_logged_during_an_attempt_names_its_partition() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let log = bench.run(&["--log-format", "json", "-v", "sync"]).await.expect(0).stderr;
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let during: Vec<_> = lines.filter(|line| line["span"]["name"] == "attempt").collect();
+    assert!(!during.is_empty(), "{log}");
+    for line in during {
+        let date = bench.newest.to_string();
+        let expected = json!({ "name": "attempt", "workspace": "acme", "report": "report-test", "date": date });
+        assert_eq!(line["span"], expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_sets_format_and_filter_of_the_log_and_flags_win() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let logged = async |arguments: &[&str], environment: &[(&str, &str)], code| {
+        // Each run makes an attempt that fails and one that stores.
+        for folder in ["ledger", "reports"] {
+            let _ = fs::remove_dir_all(bench.path(folder));
+        }
+        bench.fault("status=503,times=1");
+        let mut command = bench.command(&[arguments, &["sync"]].concat());
+        command.envs(environment.iter().copied());
+        bench.finish(command).await.expect(code).stderr
+    };
+    let is_json = |log: &str| log.lines().all(|line| line.starts_with('{') && line.ends_with('}'));
+    let log = logged(&[], &[("MOESYNC_LOG", "json"), ("RUST_LOG", "")], 0).await;
+    assert!(is_json(&log) && log.contains("WARN") && !log.contains("DEBUG"), "{log}");
+    let log = logged(&[], &[("MOESYNC_LOG", "pretty"), ("RUST_LOG", "moesync=debug")], 0).await;
+    assert!(!is_json(&log) && log.contains("WARN"), "{log}");
+    assert!(logged(&[], &[("RUST_LOG", "off")], 0).await.is_empty());
+    let log = logged(&["--log-format", "json", "-v"], &[("MOESYNC_LOG", "pretty"), ("RUST_LOG", "off")], 0).await;
+    assert!(is_json(&log) && log.contains("DEBUG"), "{log}");
+    let refused = logged(&[], &[("RUST_LOG", "moesync=everything")], 2).await;
+    assert!(refused.starts_with("error: RUST_LOG: \"moesync=everything\" is not a log filter"), "{refused}");
+    let refused = logged(&[], &[("MOESYNC_LOG", "xml")], 2).await;
+    assert!(refused.contains("xml") && refused.contains("journald"), "{refused}");
+}

@@ -1,0 +1,97 @@
+//! `moesync verify`, with and without `--repair`.
+
+use std::fs;
+
+use moesync::sync::{self, Selection};
+
+use crate::support::{Bench, Series, oracle::manifest_key};
+
+/// Everything stored, then the object and manifest of the oldest partition harmed by `harm`.
+async fn harmed(harm: impl Fn(&Bench, &str)) -> Bench {
+    let bench = Bench::new(&[Series::campaign("Report test", 3)]).await;
+    bench.sync(0).await;
+    let (series, date) = bench.due()[0];
+    harm(&bench, &series.key(date));
+    bench
+}
+
+/// `verify` finds the damage, and `verify --repair` repairs it with this many downloads.
+async fn is_found_and_repaired(bench: &Bench, says: &str, downloads: usize) {
+    let asked = bench.requests();
+    let found = bench.run(&["verify", "--json"]).await.expect(1).partitions();
+    let damages: Vec<_> = found.iter().filter_map(|partition| partition["damage"].as_str()).collect();
+    assert!(damages.len() == 1 && damages[0].contains(says), "{damages:?}");
+    assert_eq!(bench.requests(), asked, "only a repair speaks to the vendor");
+
+    let repaired = bench.run(&["verify", "--repair", "--json"]).await.expect(0).partitions();
+    assert_eq!(repaired.iter().filter(|partition| partition["repaired"] == true).count(), 1);
+    assert_eq!(bench.requests(), asked + downloads);
+    bench.run(&["verify"]).await.expect(0);
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_altered_object_is_found_kept_aside_and_fetched_again() {
+    let bench = harmed(|bench, key| fs::write(bench.object(key), "altered").unwrap()).await;
+    is_found_and_repaired(&bench, "altered", 1).await;
+    let kept = bench.kept_in("_quarantine");
+    let is_kept = kept.iter().any(|key| fs::read(bench.object(key)).unwrap() == b"altered");
+    assert!(is_kept, "the altered bytes are thrown away: {kept:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_object_is_found_and_fetched_again() {
+    let bench = harmed(|bench, key| fs::remove_file(bench.object(key)).unwrap()).await;
+    is_found_and_repaired(&bench, "missing", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_manifest_is_found_and_written_again_without_a_download() {
+    let bench = harmed(|bench, key| fs::remove_file(bench.object(&manifest_key(key))).unwrap()).await;
+    is_found_and_repaired(&bench, "manifest", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_manifest_is_found_and_written_again_without_a_download() {
+    let bench = harmed(|bench, key| fs::write(bench.object(&manifest_key(key)), "{]").unwrap()).await;
+    is_found_and_repaired(&bench, "manifest", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn altered_bytes_are_kept_even_if_the_report_cannot_be_fetched_again() {
+    let bench = harmed(|bench, key| fs::write(bench.object(key), "altered").unwrap()).await;
+    let (series, date) = bench.due()[0];
+    bench.fault("not-yet");
+    let ran = bench.run(&["verify", "--repair", "--json"]).await.expect(1);
+    let damaged = ran.partitions().into_iter().find(|partition| partition["damage"].is_string()).unwrap();
+    assert_eq!((&damaged["repaired"], &damaged["state"]), (&false.into(), &"pending".into()));
+    assert!(!bench.object(&series.key(date)).exists());
+    let kept = bench.kept_in("_quarantine");
+    assert!(kept.iter().any(|key| fs::read(bench.object(key)).unwrap() == b"altered"), "{kept:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_leaves_expired_partitions_unchanged() {
+    // A year ago, for the binary.
+    let bench = Bench::at("2025-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+    bench.write_config(&bench.config().replace("every = \"day\"", &format!("once = \"{}\"", bench.newest)));
+    let ctx = bench.context().await;
+    assert!(sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap().is_complete());
+    ctx.ledger.close().await;
+    let (series, date) = bench.due()[0];
+    let (object, asked) = (bench.object(&series.key(date)), bench.requests());
+    fs::write(&object, "altered").unwrap();
+    let repair = async |damage: &str| {
+        let before = bench.stored_files();
+        let ran = bench.run(&["verify", "--repair", "--json"]).await.expect(1);
+        let [damaged] = ran.partitions().try_into().unwrap();
+        assert!(damaged["damage"].as_str().unwrap().contains(damage), "{damaged}");
+        assert_eq!((&damaged["repaired"], &damaged["state"]), (&false.into(), &"stored".into()));
+        assert!(bench.stored_files() == before, "the destination was changed");
+        assert_eq!(bench.kept_in("_quarantine"), [""; 0]);
+        assert_eq!(bench.requests(), asked, "what the vendor has deleted was asked for");
+    };
+    repair("altered").await;
+    fs::remove_file(&object).unwrap();
+    repair("missing").await;
+}
