@@ -1,6 +1,6 @@
-//! Keeps every MoEngage campaign report: fetched before it expires, verified, stored, and accounted for.
+//! Downloads MoEngage reports before they expire, verifies and stores them, and alerts when one is at risk.
 //!
-//! ARCHITECTURE.md has the map of the house.
+//! ARCHITECTURE.md has the map of the modules.
 
 pub mod alarm;
 pub mod alarm_kind;

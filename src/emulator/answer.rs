@@ -58,9 +58,9 @@ pub(super) async fn answer(
         oddities: Vec::new(),
     };
     let host = request.headers().get(header::HOST).cloned();
-    let mut truth = next.run(request).await;
-    let recipe = truth.extensions_mut().remove::<Recipe>();
-    let page = truth.extensions_mut().remove::<ListingPage>();
+    let mut plain = next.run(request).await;
+    let recipe = plain.extensions_mut().remove::<Recipe>();
+    let page = plain.extensions_mut().remove::<ListingPage>();
     let path = percent_encoding::percent_decode_str(&logged.path).decode_utf8_lossy();
     let endpoint = Endpoint::of(&path);
     logged.api = archive_api::serves(&path).or_else(|| endpoint.map(Endpoint::source));
@@ -79,20 +79,23 @@ pub(super) async fn answer(
         breaker.reset();
         return std::future::pending().await;
     }
-    let mut response = match (misanswer(&fault, endpoint, page.as_ref(), logged.at), recipe, page) {
+    let mut response = match (replaced_answer(&fault, endpoint, page.as_ref(), logged.at), recipe, page) {
         (Some(response), ..) => response,
-        (None, None, None) => truth,
-        (None, Some(recipe), _) => give(&vendor, recipe, fault, breaker, host).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "emulator cannot build an archive in the temporary directory");
-            json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot build the archive")
-        }),
+        (None, None, None) => plain,
+        (None, Some(recipe), _) => {
+            archive_answer(&vendor, recipe, fault, breaker, host).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "emulator cannot build an archive in the temporary directory");
+                json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot build the archive")
+            })
+        }
         (None, None, Some(page)) => {
             let body = Archive::Memory(page_body(&vendor, &page, fault.as_ref()));
-            let delivery = altered("application/json", fault, body.size(), page.number());
-            let mut response = transmission::send(Arc::new(body), delivery, breaker).await.unwrap_or_else(|error| {
-                tracing::error!(%error, "emulator cannot pack a page");
-                json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot pack the page")
-            });
+            let transmission = altered("application/json", fault, body.size(), page.number());
+            let mut response =
+                transmission::send(Arc::new(body), transmission, breaker).await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "emulator cannot pack a page");
+                    json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot pack the page")
+                });
             page.rate().write(response.headers_mut());
             response
         }
@@ -112,7 +115,7 @@ fn page_body(vendor: &Vendor, page: &ListingPage, fault: Option<&Fault>) -> Byte
 
 /// The answer of a fault that replaces the whole answer, in the form of the API. `page` is the answer without the
 /// fault, at `now`.
-fn misanswer(
+fn replaced_answer(
     fault: &Option<Fault>,
     endpoint: Option<Endpoint>,
     page: Option<&ListingPage>,
@@ -196,7 +199,7 @@ fn misanswer(
 }
 
 /// Sends the archive, or a redirect to the storage, as `fault` changes it.
-async fn give(
+async fn archive_answer(
     vendor: &Vendor,
     recipe: Recipe,
     fault: Option<Fault>,
@@ -209,30 +212,30 @@ async fn give(
         return Ok((code, headers).into_response());
     }
     let archive = vendor.archives.get(recipe.clone()).await?;
-    let delivery = altered(ARCHIVE_TYPE, fault, archive.size(), recipe::somewhere(&recipe));
-    transmission::send(archive, delivery, breaker).await
+    let transmission = altered(ARCHIVE_TYPE, fault, archive.size(), recipe::somewhere(&recipe));
+    transmission::send(archive, transmission, breaker).await
 }
 
 /// How `fault` changes the transmission of `size` bytes. `somewhere` depends on the body alone.
 fn altered(content_type: &'static str, fault: Option<Fault>, size: u64, somewhere: u64) -> Transmission {
-    let mut delivery = Transmission::of(content_type);
+    let mut transmission = Transmission::of(content_type);
     match fault {
         Some(Fault::Truncate { at, framing }) => {
-            delivery.end = Some((at.of(size), End::Close));
-            delivery.framing = framing;
+            transmission.end = Some((at.of(size), End::Close));
+            transmission.framing = framing;
         }
-        Some(Fault::Slow { bytes_per_second }) => delivery.bytes_per_second = Some(bytes_per_second),
-        Some(Fault::Stall) => delivery.end = Some((0, End::Stall)),
-        Some(Fault::ResetMidBody { at }) => delivery.end = Some((at.of(size), End::Reset)),
-        Some(Fault::BitFlip { offset: Some(offset) }) => delivery.flip = Some((offset.min(size - 1), 1)),
+        Some(Fault::Slow { bytes_per_second }) => transmission.bytes_per_second = Some(bytes_per_second),
+        Some(Fault::Stall) => transmission.end = Some((0, End::Stall)),
+        Some(Fault::ResetMidBody { at }) => transmission.end = Some((at.of(size), End::Reset)),
+        Some(Fault::BitFlip { offset: Some(offset) }) => transmission.flip = Some((offset.min(size - 1), 1)),
         Some(Fault::BitFlip { offset: None }) => {
             // In the middle half: the outer quarters hold bits without meaning, such as times of files.
-            delivery.flip = Some((size / 4 + (somewhere >> 3) % (size / 2), 1 << (somewhere & 7)));
+            transmission.flip = Some((size / 4 + (somewhere >> 3) % (size / 2), 1 << (somewhere & 7)));
         }
-        Some(Fault::ContentEncoding(encoding)) => delivery.content_encoding = Some(encoding),
+        Some(Fault::ContentEncoding(encoding)) => transmission.content_encoding = Some(encoding),
         _ => {}
     }
-    delivery
+    transmission
 }
 
 fn http_date(at: Timestamp) -> HeaderValue {

@@ -65,17 +65,17 @@ pub(super) enum End {
 /// When temporary files fail.
 pub(super) async fn send(
     archive: Arc<Archive>,
-    delivery: Transmission,
+    transmission: Transmission,
     breaker: Breaker,
 ) -> io::Result<Response<Body>> {
-    let archive = match delivery.content_encoding {
+    let archive = match transmission.content_encoding {
         Some(ContentEncoding::Layer) => Arc::new(archive.gzipped().await?),
         Some(ContentEncoding::LabelOnly) | None => archive,
     };
     let size = archive.size();
-    let labelled = delivery.content_encoding.is_some();
-    let (framing, content_type) = (delivery.framing, delivery.content_type.clone());
-    let sending = Sending { archive, delivery, breaker, at: 0 };
+    let labelled = transmission.content_encoding.is_some();
+    let (framing, content_type) = (transmission.framing, transmission.content_type.clone());
+    let sending = Sending { archive, transmission, breaker, at: 0 };
     let mut response = Response::new(Body::from_stream(stream::try_unfold(sending, Sending::piece)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
@@ -94,16 +94,16 @@ pub(super) async fn send(
 
 struct Sending {
     archive: Arc<Archive>,
-    delivery: Transmission,
+    transmission: Transmission,
     breaker: Breaker,
     at: u64,
 }
 
 impl Sending {
     async fn piece(mut self) -> io::Result<Option<(Bytes, Sending)>> {
-        let end = self.delivery.end.map_or(self.archive.size(), |(at, _)| at);
+        let end = self.transmission.end.map_or(self.archive.size(), |(at, _)| at);
         if self.at == end {
-            return match self.delivery.end {
+            return match self.transmission.end {
                 None => Ok(None),
                 Some((_, end)) => {
                     match end {
@@ -117,13 +117,13 @@ impl Sending {
             };
         }
         let mut length = (end - self.at).min(PIECE);
-        if let Some(rate) = self.delivery.bytes_per_second {
+        if let Some(rate) = self.transmission.bytes_per_second {
             // Ten pieces a second, or a single byte as often as the rate allows.
             length = length.min(u64::from(rate.get() / 10).max(1));
             tokio::time::sleep(Duration::from_secs_f64(length as f64 / f64::from(rate.get()))).await;
         }
         let mut piece = self.archive.clone().read(self.at, length as usize).await?;
-        if let Some((offset, mask)) = self.delivery.flip
+        if let Some((offset, mask)) = self.transmission.flip
             && (self.at..self.at + length).contains(&offset)
         {
             let mut flipped = piece.to_vec();

@@ -10,7 +10,7 @@ use crate::support::{Bench, Daemon, Series, ledger_file::FullDisk, wait_until};
 
 /// How long downloads may take to end after SIGTERM, as docs/troubleshooting.md says.
 const GRACE: Duration = Duration::from_secs(20);
-/// What a busy machine may add.
+/// The allowance for a busy machine.
 const MARGIN: Duration = Duration::from_secs(15);
 
 /// Whether everything that is due is stored.

@@ -99,7 +99,7 @@ async fn status_selects_by_state_date_and_report() {
 #[tokio::test(flavor = "multi_thread")]
 async fn status_is_a_line_for_each_report_and_with_all_for_each_partition() {
     let bench = Bench::new(&[Series::campaign("Report test", 3), Series::dump(2)]).await;
-    // What a daemon should have planned by now is pending.
+    // Partitions that a daemon would have planned by now are pending.
     let before = bench.run(&["status"]).await.expect(0).stdout;
     assert!(before.ends_with("5 pending\n"), "{before}");
     bench.fault("not-yet,path=dailyCampaignReportDump");

@@ -21,7 +21,7 @@ async fn is_found_and_repaired(bench: &Bench, says: &str, downloads: usize) {
     let found = bench.run(&["verify", "--json"]).await.expect(1).partitions();
     let damages: Vec<_> = found.iter().filter_map(|partition| partition["damage"].as_str()).collect();
     assert!(damages.len() == 1 && damages[0].contains(says), "{damages:?}");
-    assert_eq!(bench.requests(), asked, "only a repair speaks to the vendor");
+    assert_eq!(bench.requests(), asked, "only a repair contacts the vendor");
 
     let repaired = bench.run(&["verify", "--repair", "--json"]).await.expect(0).partitions();
     assert_eq!(repaired.iter().filter(|partition| partition["repaired"] == true).count(), 1);

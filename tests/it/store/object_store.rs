@@ -173,7 +173,7 @@ async fn a_check_notices_that_listing_is_not_allowed_and_names_the_permission() 
         server.next(when, Fault::RefuseSaying(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
         let error = Backend::server(Arc::clone(&server)).open("me").check().await.unwrap_err().to_string();
         assert!(server.all_happened() && error.contains("s3:ListBucket"), "{error}");
-        assert_eq!(files(&server.root.path().join(BUCKET)), Vec::<String>::new(), "the probe is deleted all the same");
+        assert_eq!(files(&server.root.path().join(BUCKET)), Vec::<String>::new(), "the probe is not deleted");
     }
 }
 
