@@ -1,9 +1,11 @@
 //! The output and the exit code of each command.
 
-mod arguments;
 mod backfill;
+mod demo;
 mod explain_and_plan;
+mod logging;
 mod status;
+mod usage;
 mod verify;
 
 use std::{fs, os::unix::fs::MetadataExt as _};

@@ -13,7 +13,6 @@ mod deploy;
 mod disk;
 mod docs;
 mod emulator;
-mod evidence;
 mod json_apis;
 mod ledger;
 mod map;

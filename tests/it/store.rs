@@ -33,7 +33,6 @@ use moesync::{
 use tempfile::TempDir;
 
 use self::endpoint::Endpoint;
-
 use crate::support::{
     s3_server::{BUCKET, Server},
     small_disk::SmallDisk,

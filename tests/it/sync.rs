@@ -4,6 +4,7 @@ mod content;
 mod expiry;
 mod file_systems;
 mod kills;
+mod quarantine;
 mod retries;
 mod secrets;
 

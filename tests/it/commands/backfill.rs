@@ -3,7 +3,6 @@
 use jiff::ToSpan as _;
 
 use super::listing;
-
 use crate::support::{Bench, Series};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::listing;
-
 use crate::support::{Bench, Series};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,6 @@ use moesync::outcome::Outcome;
 use serde_json::Value;
 
 use super::{Desk, Reply, STATS, executions, listing, ok, packed, page_of, reply};
-
 use crate::support::CANARY;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,6 @@ use moesync::{
 use serde_json::{Value, json};
 
 use super::{Asked, Desk, NOW, Reply, STATS, ok, one_execution, page_of, reply, serve};
-
 use crate::support::{Bench, oracle::manifest_key};
 
 const FILTERS: &str = "delivery_type = [\"PERIODIC\"]\nstatus = [\"Active\"]\n\

@@ -15,7 +15,6 @@ use moesync::{
 };
 
 use super::{NOW, hours, look, pass, plan_only, with_webhook};
-
 use crate::support::{Bench, Daemon, Receiver, Series, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,6 @@ use moesync::{
 };
 
 use super::{hours, look, pass, plan_only, with_webhook};
-
 use crate::support::{Bench, Daemon, Receiver, Series, ledger_file, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,6 @@ use moesync::{
 };
 
 use super::{NOW, hours, look, pass, with_webhook};
-
 use crate::support::{Bench, Receiver, Series};
 
 #[tokio::test(flavor = "multi_thread")]

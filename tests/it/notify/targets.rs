@@ -5,7 +5,6 @@ use std::fs;
 use tokio::process::Command;
 
 use super::{NOW, hours, pass};
-
 use crate::{
     docs::blocks,
     support::{Bench, CANARY, Daemon, Receiver, Series, ledger_file, receiver::KEY, wait_until},

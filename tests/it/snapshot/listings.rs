@@ -11,7 +11,6 @@ use tokio::process::Command;
 use super::{
     EXECUTIONS, LISTING, NOW, STATS, bench, bytes, configure, evergreen, ids, lines, manifest, pass, requests, store,
 };
-
 use crate::support::{APP, Bench, CANARY, Series};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,6 @@ use moesync::{
 use serde_json::Value;
 
 use super::{LISTING, STATS, bench, bytes, evergreen, manifest, pass, requests, store, versions};
-
 use crate::support::{Bench, oracle::manifest_key};
 
 #[tokio::test(flavor = "multi_thread")]

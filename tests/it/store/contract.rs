@@ -12,7 +12,6 @@ use super::{
     Backend, KEY, LARGE, SMALL, VERSION_KEY, endpoint::Endpoint, manifest, ours, partition, read, sha256, store,
     upload, verified, zip,
 };
-
 use crate::support::s3_server::Server;
 
 /// Each promise becomes one test on each kind of destination.

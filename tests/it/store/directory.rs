@@ -7,7 +7,6 @@ use moesync::store::{Budget, Commit, Destination, Route};
 use tempfile::TempDir;
 
 use super::{Backend, KEY, LARGE, SMALL, config_of, files, store, zip};
-
 use crate::support::small_disk::SmallDisk;
 
 #[tokio::test]

@@ -11,7 +11,6 @@ use moesync::{
 };
 
 use super::{Backend, KEY, LARGE, SMALL, files, ours, read, store, upload, verified, zip};
-
 use crate::{
     support::s3_server::{BUCKET, Fault, SECRET, Server, When},
     vendor::{self, server::Authority},

@@ -23,7 +23,6 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::only_entry;
-
 use crate::support::{
     Bench, Series,
     oracle::{hash, manifest_key},

@@ -14,7 +14,6 @@ use moesync::{
 use serde_json::Value;
 
 use super::{once, only_entry};
-
 use crate::support::{Bench, Series, oracle::manifest_key};
 
 #[tokio::test(flavor = "multi_thread")]

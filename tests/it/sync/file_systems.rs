@@ -6,7 +6,6 @@ use moesync::ledger;
 use tokio::process::Command;
 
 use super::need_strace;
-
 use crate::support::{Bench, Daemon, Ran, Series, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,6 @@ use std::fs;
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 
 use super::need_strace;
-
 use crate::support::{Bench, Daemon, Series, small_disk::SmallDisk, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The whole pipeline for unverifiable answers, warnings in manifests, and expired partitions.
+//! Unverifiable answers in quarantine, warnings in manifests, and waits and refusals near the expiry.
 
 use std::{
     collections::{BTreeSet, HashSet},

@@ -1,12 +1,8 @@
-//! What commands share: names of reports, configuration, keys, logs; and the demo.
+//! Mistakes in the usage and the configuration, and commands without keys.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use serde_json::{Value, json};
-use tokio::process::Command;
-
 use super::listing;
-
 use crate::support::{Bench, Series};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,65 +130,4 @@ async fn a_bad_configuration_is_one_clear_error_before_anything_starts() {
     assert!(refused.stderr.contains("moesync.toml"), "{}", refused.stderr);
     assert_eq!(bench.requests(), 0);
     bench.check_secrets();
-}
-
-#[tokio::test]
-async fn the_demo_stores_seven_dates_of_each_daily_report_at_any_hour() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_moesync"));
-    command.args(["demo", "--json"]).current_dir(folder.path()).kill_on_drop(true);
-    let ran = tokio::time::timeout(std::time::Duration::from_secs(120), command.output()).await.unwrap().unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let printed: Value = serde_json::from_slice(&ran.stdout).unwrap();
-    let stored = |report: &str| {
-        let partitions = printed["partitions"].as_array().unwrap().iter();
-        partitions.filter(|partition| partition["report"] == report && partition["state"] == "stored").count()
-    };
-    for report in ["daily-campaigns", "daily-conversions", "daily-dump", "campaign_stats"] {
-        assert_eq!(stored(report), 7, "{report}");
-    }
-    for report in ["weekly-summary", "campaigns", "campaign_meta", "executions"] {
-        assert_eq!(stored(report), 1, "{report}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_line_logged_during_an_attempt_names_its_partition() {
-    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
-    let log = bench.run(&["--log-format", "json", "-v", "sync"]).await.expect(0).stderr;
-    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let during: Vec<_> = lines.filter(|line| line["span"]["name"] == "attempt").collect();
-    assert!(!during.is_empty(), "{log}");
-    for line in during {
-        let date = bench.newest.to_string();
-        let expected = json!({ "name": "attempt", "workspace": "acme", "report": "report-test", "date": date });
-        assert_eq!(line["span"], expected);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_environment_sets_format_and_filter_of_the_log_and_flags_win() {
-    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
-    let logged = async |arguments: &[&str], environment: &[(&str, &str)], code| {
-        // Each run makes an attempt that fails and one that stores.
-        for folder in ["ledger", "reports"] {
-            let _ = fs::remove_dir_all(bench.path(folder));
-        }
-        bench.fault("status=503,times=1");
-        let mut command = bench.command(&[arguments, &["sync"]].concat());
-        command.envs(environment.iter().copied());
-        bench.finish(command).await.expect(code).stderr
-    };
-    let is_json = |log: &str| log.lines().all(|line| line.starts_with('{') && line.ends_with('}'));
-    let log = logged(&[], &[("MOESYNC_LOG", "json"), ("RUST_LOG", "")], 0).await;
-    assert!(is_json(&log) && log.contains("WARN") && !log.contains("DEBUG"), "{log}");
-    let log = logged(&[], &[("MOESYNC_LOG", "pretty"), ("RUST_LOG", "moesync=debug")], 0).await;
-    assert!(!is_json(&log) && log.contains("WARN"), "{log}");
-    assert!(logged(&[], &[("RUST_LOG", "off")], 0).await.is_empty());
-    let log = logged(&["--log-format", "json", "-v"], &[("MOESYNC_LOG", "pretty"), ("RUST_LOG", "off")], 0).await;
-    assert!(is_json(&log) && log.contains("DEBUG"), "{log}");
-    let refused = logged(&[], &[("RUST_LOG", "moesync=everything")], 2).await;
-    assert!(refused.starts_with("error: RUST_LOG: \"moesync=everything\" is not a log filter"), "{refused}");
-    let refused = logged(&[], &[("MOESYNC_LOG", "xml")], 2).await;
-    assert!(refused.contains("xml") && refused.contains("journald"), "{refused}");
 }

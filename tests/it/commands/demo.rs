@@ -1,0 +1,24 @@
+//! `moesync demo`.
+
+use serde_json::Value;
+use tokio::process::Command;
+
+#[tokio::test]
+async fn the_demo_stores_seven_dates_of_each_daily_report_at_any_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moesync"));
+    command.args(["demo", "--json"]).current_dir(folder.path()).kill_on_drop(true);
+    let ran = tokio::time::timeout(std::time::Duration::from_secs(120), command.output()).await.unwrap().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let printed: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let stored = |report: &str| {
+        let partitions = printed["partitions"].as_array().unwrap().iter();
+        partitions.filter(|partition| partition["report"] == report && partition["state"] == "stored").count()
+    };
+    for report in ["daily-campaigns", "daily-conversions", "daily-dump", "campaign_stats"] {
+        assert_eq!(stored(report), 7, "{report}");
+    }
+    for report in ["weekly-summary", "campaigns", "campaign_meta", "executions"] {
+        assert_eq!(stored(report), 1, "{report}");
+    }
+}
