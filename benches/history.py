@@ -218,7 +218,7 @@ def measure(size):
     found["status"] = command(folder, ["status"])
     found["status --report X --json"] = command(folder, ["status", *report, "--json"])
     found["status --check"] = command(folder, ["status", "--check"])
-    found["status --all --json"] = command(folder, ["status", "--json"], 1)
+    found["status --all --json"] = command(folder, ["status", "--all", "--json"], 1)
     found["explain"] = command(folder, ["explain", *report, "--date", date])
     found["plan"] = command(folder, ["plan"])
     return partitions, found

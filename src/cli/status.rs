@@ -61,7 +61,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         Some(ledger) => ledger.report_figures(now).await?,
         None => Vec::new(),
     };
-    check_names(&options.which, &config, &figures)?;
+    let workspace = check_names(&options.which, &config, &figures)?;
     let is_by_report = !shell.json
         && !options.all
         && options.which.report.is_none()
@@ -87,20 +87,22 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         print(&by_report(&config, &options.which, figures, open.iter().chain(&unplanned), &unplanned, now))?;
     } else {
         let beside = if options.check { unplanned } else { Vec::new() };
-        selected.print(shell, &config, ledger.as_ref(), beside).await?;
+        let choice = Choice { workspace, report: options.which.report.clone(), since: options.since };
+        selected.print(shell, &config, ledger.as_ref(), beside, &choice).await?;
     }
     Ok(if options.check && is_alarming { Completion::Incomplete } else { Completion::Done })
 }
 
 /// Refuses a report or workspace that is neither configured nor recorded, and a report that is in several workspaces.
-fn check_names(which: &Which, config: &Config, recorded: &[ReportFigures]) -> Result<()> {
+/// Returns the workspace that is meant, if one is.
+fn check_names(which: &Which, config: &Config, recorded: &[ReportFigures]) -> Result<Option<String>> {
     let recorded = recorded.iter().map(|figures| &figures.id);
     let ids: BTreeSet<&ReportId> = config.reports.iter().map(|report| &report.id).chain(recorded).collect();
     if let Some(workspace) = &which.workspace {
         let configured = config.workspaces.iter().map(|workspace| workspace.name.as_str());
         known("workspace", workspace, configured.chain(ids.iter().map(|id| id.workspace())))?;
     }
-    let Some(report) = &which.report else { return Ok(()) };
+    let Some(report) = &which.report else { return Ok(which.workspace.clone()) };
     let in_workspace: Vec<_> =
         ids.iter().filter(|id| which.workspace.as_ref().is_none_or(|name| *name == id.workspace())).collect();
     known("report", report, in_workspace.iter().map(|id| id.name()))?;
@@ -108,7 +110,7 @@ fn check_names(which: &Which, config: &Config, recorded: &[ReportFigures]) -> Re
     if workspaces.len() > 1 {
         return Err(ambiguous(report, &workspaces));
     }
-    Ok(())
+    Ok(workspaces.first().map(|&workspace| workspace.to_owned()))
 }
 
 /// The partitions that the command is about.
@@ -138,20 +140,22 @@ impl Selected<'_> {
 
     /// Prints the partitions of the ledger, the next one of each report, and those of `beside`, by workspace, report and
     /// date, as they are read.
-    async fn print(&self, shell: &Shell, config: &Config, ledger: Option<&Ledger>, beside: Vec<Entry>) -> Result<()> {
+    async fn print(
+        &self,
+        shell: &Shell,
+        config: &Config,
+        ledger: Option<&Ledger>,
+        beside: Vec<Entry>,
+        choice: &Choice,
+    ) -> Result<()> {
         let mut output = Output::new(shell.json, self.now);
         let next = config.reports.iter().filter_map(|report| plan::next(report, self.now)).map(Entry::new);
         let mut beside: Vec<Entry> = beside.into_iter().chain(next).collect();
         beside.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
         let mut beside = VecDeque::from(beside);
-        let choice = Choice {
-            workspace: self.options.which.workspace.clone(),
-            report: self.options.which.report.clone(),
-            since: self.options.since,
-        };
         let mut last: Option<PartitionId> = None;
         while let Some(ledger) = ledger {
-            let entries = ledger.page(&choice, last.as_ref(), READ_TOGETHER).await?;
+            let entries = ledger.page(choice, last.as_ref(), READ_TOGETHER).await?;
             for entry in &entries {
                 let id = &entry.partition.id;
                 while let Some(other) = beside.pop_front_if(|other| other.partition.id < *id) {

@@ -112,23 +112,39 @@ impl Ledger {
         after: Option<&PartitionId>,
         limit: u32,
     ) -> Result<Vec<Entry>, LedgerError> {
-        let rows = sqlx::query(
-            "SELECT * FROM partitions
-             WHERE (workspace, report, date) > (?1, ?2, ?3) AND workspace = coalesce(?4, workspace)
-               AND report = coalesce(?5, report) AND date >= coalesce(?6, date)
-             ORDER BY workspace, report, date LIMIT ?7",
-        )
-        // No name is empty.
-        .bind(after.map_or("", |id| id.workspace()))
-        .bind(after.map_or("", |id| id.report.name()))
-        .bind(after.map_or(String::new(), |id| id.date.to_string()))
-        .bind(&choice.workspace)
-        .bind(&choice.report)
-        .bind(choice.since.map(|date| date.to_string()))
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|error| self.error("read", error))?;
+        // Each by the one index of workspace, report and date, from where the last page ended.
+        let query = match (&choice.workspace, &choice.report) {
+            (Some(_), Some(_)) => {
+                "SELECT * FROM partitions
+                 WHERE workspace = $4 AND report = $5 AND (date > $3 OR $4 <> $1 OR $5 <> $2)
+                   AND date >= coalesce($6, date)
+                 ORDER BY date LIMIT $7"
+            }
+            (Some(_), None) => {
+                "SELECT * FROM partitions
+                 WHERE workspace = $4 AND (report, date) > ($2, $3) AND report = coalesce($5, report)
+                   AND date >= coalesce($6, date)
+                 ORDER BY report, date LIMIT $7"
+            }
+            (None, _) => {
+                "SELECT * FROM partitions
+                 WHERE (workspace, report, date) > ($1, $2, $3) AND workspace = coalesce($4, workspace)
+                   AND report = coalesce($5, report) AND date >= coalesce($6, date)
+                 ORDER BY workspace, report, date LIMIT $7"
+            }
+        };
+        let rows = sqlx::query(query)
+            // No name is empty.
+            .bind(after.map_or("", |id| id.workspace()))
+            .bind(after.map_or("", |id| id.report.name()))
+            .bind(after.map_or(String::new(), |id| id.date.to_string()))
+            .bind(&choice.workspace)
+            .bind(&choice.report)
+            .bind(choice.since.map(|date| date.to_string()))
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.error("read", error))?;
         rows.iter().map(|row| self.entry(row)).collect()
     }
 

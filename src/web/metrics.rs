@@ -73,7 +73,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
     let ledger = read_ledger(ctx).await?;
     let attempts = ledger.attempt_figures().await?;
     let waiting = ledger.all_waiting().await?;
-    let standing = Standing::gather(ctx, &ledger, &[]).await?;
+    let standing = Standing::gather(ctx, &ledger).await?;
     let Standing { now, figures: reports, planned, .. } = &standing;
     let now = *now;
     let configured: HashSet<&ReportId> = reports.iter().map(|report| &report.id).collect();

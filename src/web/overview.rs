@@ -17,6 +17,7 @@ use crate::{
     alarm_kind::AlarmKind,
     config::{MonthDay, Report, Schedule, SourceKind},
     ledger::{Ledger, LedgerError, ReportFigures},
+    outcome::Outcome,
     partition::{Entry, Settled, State},
     report::{Partition, PartitionId, ReportId},
     schedule,
@@ -54,6 +55,22 @@ pub struct Overview {
     /// When the last plan was made; the API does not show it.
     #[serde(skip)]
     pub planned_at: Option<Timestamp>,
+    /// The workspaces on hold whose reports wait, by name; the API does not show them.
+    #[serde(skip)]
+    pub held: Vec<HeldWorkspace>,
+}
+
+/// A workspace on hold.
+#[derive(Debug, Clone)]
+pub struct HeldWorkspace {
+    /// Its name.
+    pub name: String,
+    /// `unauthorized` or `rate_limited`.
+    pub outcome: Outcome,
+    /// When it is requested again.
+    pub until: Timestamp,
+    /// How many of its reports wait.
+    pub reports: usize,
 }
 
 /// An alarm that is not about one partition.
@@ -144,32 +161,44 @@ impl Overview {
     ///
     /// When the ledger cannot be read.
     pub async fn gather(ctx: &Context) -> Result<Self, LedgerError> {
-        let ids: Vec<_> = ctx.config.reports.iter().map(|report| report.id.clone()).collect();
-        let standing = Standing::gather(ctx, &read_ledger(ctx).await?, &ids).await?;
+        Ok(Self::of(ctx, |_| (ctx.config.reports.iter().collect(), ())).await?.0)
+    }
+
+    /// The present state, with those of the configured reports that `choose` returns, and what it returns besides.
+    pub(super) async fn of<'a, T>(
+        ctx: &'a Context,
+        choose: impl FnOnce(&Standing) -> (Vec<&'a Arc<Report>>, T),
+    ) -> Result<(Self, T), LedgerError> {
+        let ledger = read_ledger(ctx).await?;
+        let standing = Standing::gather(ctx, &ledger).await?;
+        let (chosen, besides) = choose(&standing);
         let Standing { now, figures, .. } = &standing;
-        let reports: Vec<_> = ctx
-            .config
-            .reports
-            .iter()
-            .zip(figures)
-            .map(|(report, figures)| ReportOverview::new(ctx, report, figures, &standing))
-            .collect();
-        let mut partitions = Counts::default();
-        for report in &reports {
-            partitions.add(&report.partitions);
+        let by_id: HashMap<_, _> = figures.iter().map(|figures| (&figures.id, figures)).collect();
+        let mut reports = Vec::with_capacity(chosen.len());
+        for report in chosen {
+            if let Some(figures) = by_id.get(&report.id) {
+                let dates = standing.dates(&ledger, &report.id).await?;
+                reports.push(ReportOverview::new(ctx, report, figures, &standing, &dates));
+            }
         }
-        Ok(Self {
+        let mut partitions = Counts::default();
+        for figures in figures {
+            partitions.add(&Counts::of(figures));
+        }
+        let overview = Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: *now,
             partitions,
-            stored_bytes: reports.iter().map(|report| report.stored_bytes).sum(),
+            stored_bytes: figures.iter().map(|figures| figures.stored_bytes).sum(),
             incidents: incidents(ctx),
             dangers: standing.dangers(ctx).map(|(entry, alarm)| Danger::new(entry, alarm, *now)).collect(),
             next: standing.next(),
             unconfigured: standing.unconfigured,
             planned_at: standing.planned.as_ref().map(|planned| planned.at),
+            held: standing.held(),
             reports,
-        })
+        };
+        Ok((overview, besides))
     }
 }
 
@@ -181,9 +210,15 @@ fn incidents(ctx: &Context) -> Vec<Incident> {
 }
 
 impl ReportOverview {
-    pub(super) fn new(ctx: &Context, report: &Report, figures: &ReportFigures, standing: &Standing) -> Self {
+    pub(super) fn new(
+        ctx: &Context,
+        report: &Report,
+        figures: &ReportFigures,
+        standing: &Standing,
+        dates: &[Entry],
+    ) -> Self {
         let now = standing.now;
-        let entries = standing.recent.get(&figures.id).into_iter().flatten();
+        let entries = standing.recent.get(&figures.id).into_iter().flatten().chain(dates);
         let by_date: HashMap<Date, &Entry> = entries.map(|entry| (entry.partition.id.date, entry)).collect();
         let today = report.timezone.to_datetime(now).date();
         let first = today.saturating_sub((DATES - 1).days());
@@ -257,25 +292,17 @@ pub(super) struct Standing {
     pub(super) figures: Vec<ReportFigures>,
     /// Stored partitions that are to be fetched again.
     refreshed: HashSet<PartitionId>,
-    /// Of configured reports: what is open or was lost lately, what the plan names, and all recent dates of those that are
-    /// shown.
+    /// Of configured reports: what is open or was lost lately, and what the plan names.
     recent: HashMap<ReportId, Vec<Entry>>,
     /// Recorded partitions of reports that are not configured.
     unconfigured: u64,
 }
 
 impl Standing {
-    /// How the reports stand, with the dates of those `shown`.
-    pub(super) async fn gather(ctx: &Context, ledger: &Ledger, shown: &[ReportId]) -> Result<Self, LedgerError> {
+    pub(super) async fn gather(ctx: &Context, ledger: &Ledger) -> Result<Self, LedgerError> {
         let now = ctx.clock.now();
         let planned = ctx.planned.latest();
-        let first_shown = TimeZone::UTC.to_datetime(now).date().saturating_sub(DATES.days());
-        let mut recorded = ledger.open_or_lost(first_shown).await?;
-        let read: HashSet<_> = recorded.iter().map(|entry| entry.partition.id.clone()).collect();
-        for id in shown {
-            let dates = ledger.recent(id, first_shown).await?.into_iter();
-            recorded.extend(dates.filter(|entry| !read.contains(&entry.partition.id)));
-        }
+        let mut recorded = ledger.open_or_lost(first_shown(now)).await?;
         let mut recorded_figures: HashMap<_, _> =
             ledger.report_figures(now).await?.into_iter().map(|figures| (figures.id.clone(), figures)).collect();
 
@@ -324,6 +351,32 @@ impl Standing {
         Ok(Self { now, planned, figures, refreshed, recent, unconfigured })
     }
 
+    /// The recent dates of a report, which are shown.
+    pub(super) async fn dates(&self, ledger: &Ledger, id: &ReportId) -> Result<Vec<Entry>, LedgerError> {
+        ledger.recent(id, first_shown(self.now)).await
+    }
+
+    /// The workspaces on hold, with the number of reports that wait.
+    fn held(&self) -> Vec<HeldWorkspace> {
+        let holds = self.planned.iter().flat_map(|planned| &planned.view.holds);
+        let waits = |entry: &Entry| entry.settled == Settled::Open && entry.partition.due_at <= self.now;
+        let mut held: Vec<_> = holds
+            .filter(|(_, hold)| hold.until > self.now)
+            .map(|(name, hold)| {
+                let reports = self.recent.iter().filter(|(id, _)| id.workspace() == name);
+                HeldWorkspace {
+                    name: name.clone(),
+                    outcome: hold.outcome,
+                    until: hold.until,
+                    reports: reports.filter(|(_, entries)| entries.iter().any(waits)).count(),
+                }
+            })
+            .filter(|held| held.reports > 0)
+            .collect();
+        held.sort_by(|a, b| a.name.cmp(&b.name));
+        held
+    }
+
     /// The worst alarm of a partition.
     pub(super) fn alarm(&self, ctx: &Context, entry: &Entry) -> Option<AlarmKind> {
         match self.refreshed.contains(&entry.partition.id) {
@@ -348,6 +401,11 @@ impl Standing {
         let configured = items.filter(|item| self.recent.contains_key(&item.entry.partition.id.report));
         configured.take(NEXT).map(|item| PlannedPartition::new(item, self.now)).collect()
     }
+}
+
+/// No report shows a date before this one.
+fn first_shown(now: Timestamp) -> Date {
+    TimeZone::UTC.to_datetime(now).date().saturating_sub(DATES.days())
 }
 
 /// A schedule as text.

@@ -35,6 +35,7 @@ use tokio::{
     task::{AbortHandle, JoinError, JoinSet},
     time::{sleep, timeout},
 };
+use tower_http::compression::CompressionLayer;
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -281,6 +282,8 @@ fn router(shared: Arc<Shared>, guard: Arc<Guard>) -> Router {
             let guard = Arc::clone(&guard);
             async move { Ok::<Response, std::convert::Infallible>(guard.admit(request, next).await) }
         }))
+        // Pages and lists are mostly repetition: a tenth remains.
+        .layer(CompressionLayer::new())
         .with_state(shared)
 }
 

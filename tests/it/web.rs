@@ -14,7 +14,8 @@ use std::{
 
 use moesync::{
     config,
-    sync::{self, Context},
+    emulator::Fault,
+    sync::{self, Context, Selection},
     web,
 };
 use reqwest::{Client, Response, StatusCode};
@@ -471,5 +472,73 @@ fn the_configuration_of_the_page_is_checked() {
     ] {
         let said = complaint(lines);
         assert!(said.contains(reason), "{lines}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_lists_fifty_reports_at_a_time_those_in_danger_first_and_filters_them() {
+    let series: Vec<_> = (0..60).map(|number| Series::campaign(&format!("Report {number:02}"), 1)).collect();
+    let bench = Bench::new(&series).await;
+    bench.fault_at(&bench.series[55].file_name(bench.newest), Fault::Html, 99);
+    let (server, ctx) = InProcess::start(&bench).await;
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    let reports = async |query: &str| -> Vec<String> {
+        let page = client().get(format!("{}{query}", server.url)).send().await.unwrap().text().await.unwrap();
+        let rows = page.split("<li class=\"report\">").skip(1);
+        rows.map(|row| row.split("</a>").next().unwrap().rsplit('>').next().unwrap().to_owned()).collect()
+    };
+    let first = reports("").await;
+    assert_eq!((first.len(), first[0].as_str(), first[1].as_str()), (50, "report-55", "report-00"));
+    assert_eq!(
+        reports("?page=2").await,
+        [
+            "report-49",
+            "report-50",
+            "report-51",
+            "report-52",
+            "report-53",
+            "report-54",
+            "report-56",
+            "report-57",
+            "report-58",
+            "report-59"
+        ]
+    );
+    assert_eq!(reports("?page=9").await, reports("?page=2").await);
+    assert_eq!(reports("?text=PORT-3&workspace=acme").await.len(), 10);
+    assert_eq!(reports("?workspace=other").await, [""; 0]);
+    // What is counted is not only what is listed.
+    let page = client().get(format!("{}?text=report-00", server.url)).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("<strong>59</strong>"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_is_one_line_for_all_reports_of_its_workspace() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2), Series::dump(1)]).await;
+    bench.fault("unauthorized");
+    let (server, ctx) = InProcess::start(&bench).await;
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    let page = client().get(&server.url).send().await.unwrap().text().await.unwrap();
+    let rows: Vec<_> = page.split("<a class=\"danger ").skip(1).map(|row| row.split("</a>").next().unwrap()).collect();
+    let [row] = rows[..] else { panic!("{page}") };
+    for part in ["acme", "2 reports wait", "MoEngage refuses the key; requested again"] {
+        assert!(row.contains(part), "{row}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_compressed_for_clients_that_ask_for_it() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
+    let (server, _ctx) = InProcess::start(&bench).await;
+    for path in ["/", "/metrics", "/api/v1/overview"] {
+        let get = async |encoding: &'static str| {
+            let request = client().get(format!("{}{path}", server.url)).header("accept-encoding", encoding);
+            let answer = request.send().await.unwrap();
+            let encoding = answer.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
+            (encoding, answer.bytes().await.unwrap().len())
+        };
+        let (plain, compressed) = (get("identity").await, get("gzip").await);
+        assert_eq!((plain.0, compressed.0.as_deref()), (None, Some("gzip")), "{path}");
+        assert!(compressed.1 * 2 < plain.1, "{path}: {} of {}", compressed.1, plain.1);
     }
 }

@@ -67,8 +67,8 @@ impl Ledger {
     pub async fn note_interrupted(&self) -> Result<u64, LedgerError> {
         let claims = self
             .read(
-                "SELECT c.partition_id, c.holder, c.replaces FROM claims c JOIN partitions p ON p.id = c.partition_id
-                 WHERE p.settled = 'stored'",
+                "SELECT c.partition_id, c.holder, c.replaces FROM claims c CROSS JOIN partitions p
+                 WHERE p.id = c.partition_id AND p.settled = 'stored'",
             )
             .await?;
         let mut noted = 0;

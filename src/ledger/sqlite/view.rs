@@ -1,5 +1,5 @@
 //! What a plan depends on, read by index: its cost grows with what is open and with the number of reports, not with the
-//! history.
+//! history. A CROSS JOIN keeps SQLite from beginning with the partitions, which have no statistics.
 
 use std::collections::{HashMap, HashSet};
 
@@ -61,9 +61,10 @@ impl Ledger {
     ) -> Result<Vec<SqliteRow>, LedgerError> {
         let (earliest, latest) = recent_marks(reach);
         let query = sqlx::query(
-            "SELECT p.* FROM reports r
-             JOIN partitions p ON p.workspace = r.workspace AND p.report = r.report AND p.generated_at > r.planned_through
-             WHERE r.planned_through >= $1 AND r.planned_through <= $2 AND p.settled <> 'open'",
+            "SELECT p.* FROM reports r CROSS JOIN partitions p
+             WHERE r.planned_through >= $1 AND r.planned_through <= $2
+               AND p.workspace = r.workspace AND p.report = r.report AND p.generated_at > r.planned_through
+               AND p.settled <> 'open'",
         );
         let query = query.bind(earliest.as_millisecond()).bind(latest.as_millisecond());
         self.rows(connection, query).await
@@ -130,14 +131,14 @@ impl Ledger {
         let mut rows = self.rows(connection, half_done).await?;
         if let Some(skipped) = count.checked_sub(1) {
             let last = sqlx::query(
-                "SELECT p.* FROM report_figures f
-                 JOIN partitions p ON p.workspace = f.workspace AND p.report = f.report AND p.source = f.source
-                      AND p.settled = 'stored' AND p.date < $1 AND p.date >= coalesce(
-                          (SELECT q.date FROM partitions q
-                           WHERE q.workspace = f.workspace AND q.report = f.report AND q.source = f.source
-                             AND q.settled = 'stored' AND q.date < $1
-                           ORDER BY q.date DESC LIMIT 1 OFFSET $2), '')
-                 WHERE f.source = 'campaign_stats'",
+                "SELECT p.* FROM report_figures f CROSS JOIN partitions p
+                 WHERE f.source = 'campaign_stats'
+                   AND p.workspace = f.workspace AND p.report = f.report AND p.source = f.source
+                   AND p.settled = 'stored' AND p.date < $1 AND p.date >= coalesce(
+                       (SELECT q.date FROM partitions q
+                        WHERE q.workspace = f.workspace AND q.report = f.report AND q.source = f.source
+                          AND q.settled = 'stored' AND q.date < $1
+                        ORDER BY q.date DESC LIMIT 1 OFFSET $2), '')",
             );
             rows.extend(self.rows(connection, last.bind(before.to_string()).bind(skipped)).await?);
         }

@@ -27,7 +27,8 @@
 
   const refresh = async () => {
     const selection = getSelection();
-    if (document.hidden || (selection && !selection.isCollapsed)) return;
+    const isTyping = document.activeElement && document.activeElement.form;
+    if (document.hidden || isTyping || (selection && !selection.isCollapsed)) return;
     try {
       const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(EVERY) });
       if (!answer.ok) throw new Error(`${answer.status}`);

@@ -1,39 +1,118 @@
 //! The overview page: partitions in danger, all reports, and the next fetches.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use axum::{
-    extract,
+    extract::{self, Query, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
+use serde::Deserialize;
+use url::form_urlencoded;
 
 use super::layout::{Html, glyph, layout, legend, partition_link, report_link, strip, unreadable};
 use crate::{
     alarm_kind::AlarmKind,
+    config::Report,
+    outcome::Outcome,
     partition::State as PartitionState,
+    sync::Context,
     web::{
         Shared,
         health::MAX_PLAN_AGE,
-        overview::{Danger, Overview, ReportOverview},
+        overview::{Danger, HeldWorkspace, Overview, ReportOverview, Standing},
     },
     words::{self, Action, PlannedPartition},
 };
 
 /// Number of reports in danger that are shown; of more, only their number.
 const MAX_IN_DANGER: usize = 20;
+/// Number of reports on one page.
+const REPORTS: usize = 50;
 
-pub(super) async fn page(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
-    match Overview::gather(&shared.context()).await {
-        Ok(overview) => show(&overview).into_response(),
+/// Which reports are listed; all by default.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Filter {
+    /// Only those with this text in their id, name or workspace.
+    #[serde(default)]
+    text: String,
+    /// Only those of this workspace, unless it is empty.
+    #[serde(default)]
+    workspace: String,
+    /// Which page of them, from 1 on.
+    #[serde(default)]
+    page: usize,
+}
+
+/// The part of the reports that is listed.
+struct Listed {
+    filter: Filter,
+    /// Number of reports that the filter selects.
+    matching: usize,
+    /// All workspaces, by name.
+    workspaces: Vec<String>,
+}
+
+impl Filter {
+    /// The configured reports that are listed: those in danger first, the most urgent in front.
+    fn choose<'a>(self, ctx: &'a Context, standing: &Standing) -> (Vec<&'a Arc<Report>>, Listed) {
+        let text = self.text.trim().to_lowercase();
+        let has_text = |name: &str| name.to_lowercase().contains(&text);
+        let mut matching: Vec<_> = ctx.config.reports.iter().collect();
+        matching.retain(|report| self.workspace.is_empty() || report.workspace.name == self.workspace);
+        matching.retain(|report| [report.id.name(), &report.name, &report.workspace.name].into_iter().any(has_text));
+        let mut places = HashMap::new();
+        for (place, (entry, _)) in standing.dangers(ctx).enumerate() {
+            places.entry(entry.partition.id.report.clone()).or_insert(place);
+        }
+        matching.sort_by_key(|report| places.get(&report.id).copied().unwrap_or(usize::MAX));
+        let mut workspaces: Vec<_> = ctx.config.workspaces.iter().map(|workspace| workspace.name.clone()).collect();
+        workspaces.sort();
+        let page = self.page.clamp(1, matching.len().div_ceil(REPORTS).max(1));
+        let listed = Listed { filter: Filter { page, ..self }, matching: matching.len(), workspaces };
+        (matching.into_iter().skip((page - 1) * REPORTS).take(REPORTS).collect(), listed)
+    }
+}
+
+impl Listed {
+    fn pages(&self) -> usize {
+        self.matching.div_ceil(REPORTS).max(1)
+    }
+
+    /// The address of a page of these reports.
+    fn link(&self, page: usize) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::from("/?"));
+        for (name, value) in [("text", &self.filter.text), ("workspace", &self.filter.workspace)] {
+            if !value.is_empty() {
+                query.append_pair(name, value);
+            }
+        }
+        query.append_pair("page", &page.to_string()).finish()
+    }
+}
+
+pub(super) async fn page(
+    extract::State(shared): extract::State<Arc<Shared>>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Response {
+    let Query(filter) = filter.unwrap_or_default();
+    let ctx = shared.context();
+    match Overview::of(&ctx, |standing| filter.choose(&ctx, standing)).await {
+        Ok((overview, listed)) => show(&overview, &listed).into_response(),
         Err(error) => unreadable(&error),
     }
 }
 
-fn show(overview: &Overview) -> Html {
+fn show(overview: &Overview, listed: &Listed) -> Html {
     let now = overview.now;
-    let dangers = by_report(&overview.dangers);
+    let held: HashSet<&str> = overview.held.iter().map(|held| held.name.as_str()).collect();
+    // One cause is one line.
+    let is_own = |danger: &&Danger| danger.alarm != "unauthorized" || !held.contains(danger.status.workspace.as_str());
+    let dangers = by_report(overview.dangers.iter().filter(is_own));
     let more = dangers.len().saturating_sub(MAX_IN_DANGER);
     let content = html! {
         (verdict(overview))
@@ -45,10 +124,11 @@ fn show(overview: &Overview) -> Html {
                 }
             }
         }
-        @if !dangers.is_empty() {
+        @if !dangers.is_empty() || !overview.held.is_empty() {
             section aria-labelledby="danger" {
                 h2 #danger { "In danger" }
                 ul.dangers {
+                    @for held in &overview.held { li { (on_hold(held)) } }
                     @for (danger, dates) in dangers.iter().take(MAX_IN_DANGER) { li { (in_danger(danger, *dates)) } }
                 }
                 @if more > 0 {
@@ -65,7 +145,9 @@ fn show(overview: &Overview) -> Html {
                 h2 #reports { "Reports" }
                 (legend())
             }
+            (search(listed))
             ul.reports { @for report in &overview.reports { li.report { (row(report, now)) } } }
+            (pager(listed))
             @if overview.unconfigured > 0 {
                 p.note {
                     (overview.unconfigured) " recorded partitions belong to reports that are no longer configured. "
@@ -131,7 +213,7 @@ fn count(number: usize, one: &str, many: &str) -> String {
 }
 
 /// The first danger of each report, in the same order, with its number of dates in danger. Lost dates count separately.
-fn by_report(dangers: &[Danger]) -> Vec<(&Danger, usize)> {
+fn by_report<'a>(dangers: impl Iterator<Item = &'a Danger>) -> Vec<(&'a Danger, usize)> {
     let mut places = HashMap::new();
     let mut grouped: Vec<(&Danger, usize)> = Vec::new();
     for danger in dangers {
@@ -143,6 +225,59 @@ fn by_report(dangers: &[Danger]) -> Vec<(&Danger, usize)> {
         }
     }
     grouped
+}
+
+/// One row for all reports of a workspace on hold.
+fn on_hold(held: &HeldWorkspace) -> Markup {
+    let why = match held.outcome {
+        Outcome::RateLimited => "MoEngage asks to wait",
+        _ => "MoEngage refuses the key",
+    };
+    html! {
+        a.danger.(held.outcome.as_str()) href={ "/?" (workspace_query(&held.name)) } {
+            span.mark aria-hidden="true" { (glyph(PartitionState::Pending, true)) }
+            span.what { strong { (held.name) } span.quiet { "workspace" } }
+            span.left { strong { (count(held.reports, "report waits", "reports wait")) } }
+            span.why { (why) "; requested again " time datetime=(held.until) { (words::instant(held.until)) } }
+        }
+    }
+}
+
+fn workspace_query(workspace: &str) -> String {
+    form_urlencoded::Serializer::new(String::new()).append_pair("workspace", workspace).finish()
+}
+
+/// The form that filters the reports, where there are several pages of them or a filter is set.
+fn search(listed: &Listed) -> Markup {
+    let Filter { text, workspace, .. } = &listed.filter;
+    let is_needed = listed.pages() > 1 || !text.is_empty() || !workspace.is_empty();
+    html! {
+        @if is_needed {
+            form.search method="get" action="/" role="search" {
+                input type="search" name="text" value=(text) placeholder="Report" aria-label="Report";
+                select name="workspace" aria-label="Workspace" {
+                    option value="" { "All workspaces" }
+                    @for name in &listed.workspaces { option value=(name) selected[name == workspace] { (name) } }
+                }
+                button { "Filter" }
+                span.quiet { (count(listed.matching, "report", "reports")) }
+            }
+        }
+    }
+}
+
+/// Links to the neighbouring pages of the reports.
+fn pager(listed: &Listed) -> Markup {
+    let (page, pages) = (listed.filter.page, listed.pages());
+    html! {
+        @if pages > 1 {
+            nav.pager aria-label="Pages of reports" {
+                @if page > 1 { a rel="prev" href=(listed.link(page - 1)) { "Previous" } }
+                span.quiet { "Page " (page) " of " (pages) }
+                @if page < pages { a rel="next" href=(listed.link(page + 1)) { "Next" } }
+            }
+        }
+    }
 }
 
 /// One row: `danger` is the nearest to its expiry of `dates` dates of a report.

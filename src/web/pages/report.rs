@@ -83,10 +83,11 @@ async fn gather(ctx: &Context, report: &Report, before: Option<Date>) -> Result<
         }
         _ => HashMap::new(),
     };
-    let standing = Standing::gather(ctx, &ledger, std::slice::from_ref(&id)).await?;
+    let standing = Standing::gather(ctx, &ledger).await?;
+    let dates = standing.dates(&ledger, &id).await?;
     let nothing = ReportFigures::nothing(id.clone(), report.source.kind());
     let figures = standing.figures.iter().find(|figures| figures.id == id).unwrap_or(&nothing);
-    let overview = ReportOverview::new(ctx, report, figures, &standing);
+    let overview = ReportOverview::new(ctx, report, figures, &standing, &dates);
     Ok(History { overview, standing, entries, attempts, has_older })
 }
 

@@ -14,7 +14,7 @@ use super::{InProcess, Served, TOKEN, assets, client, paths, secret_file, with_w
 use crate::support::{Bench, PATIENCE, Series, jump, wait_until};
 
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
-                      form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+                      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_response_has_the_security_headers() {
