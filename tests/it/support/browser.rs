@@ -33,6 +33,38 @@ const FLAGS: [&str; 12] = [
     "--window-size=1180,900",
 ];
 
+/// Starts ChromeDriver and returns its port.
+///
+/// It ends now and then before it listens while other tests take ports, so a failed start is repeated.
+async fn start_driver() -> (Child, u16) {
+    let mut output = String::new();
+    for _ in 0..5 {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("chromedriver: {error}; install the Debian package chromium-driver"));
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some((_, port)) = line.rsplit_once("successfully on port ") {
+                    return port.trim_end_matches('.').parse().ok();
+                }
+                output += &format!("{line}\n");
+            }
+            None
+        };
+        if let Some(port) = tokio::time::timeout(PATIENCE, port).await.unwrap() {
+            // A process that prints to a closed pipe is killed.
+            crate::support::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return (driver, port);
+        }
+    }
+    panic!("chromedriver ended before it listened: {output}");
+}
+
 /// A browser with one window. It ends with the test.
 pub struct Browser {
     client: reqwest::Client,
@@ -44,25 +76,7 @@ pub struct Browser {
 
 impl Browser {
     pub async fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("chromedriver: {error}; install the Debian package chromium-driver"));
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = tokio::time::timeout(PATIENCE, async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if let Some((_, port)) = line.rsplit_once("successfully on port ") {
-                    return port.trim_end_matches('.').parse().unwrap();
-                }
-            }
-            panic!("chromedriver ended without output");
-        });
-        let port = port.await.unwrap();
-        // A process that prints to a closed pipe is killed.
-        crate::support::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let (driver, port) = start_driver().await;
 
         let profile = tempfile::tempdir().unwrap();
         let mut flags: Vec<_> = FLAGS.map(str::to_owned).into();
