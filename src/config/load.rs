@@ -19,9 +19,9 @@ use serde::{
 };
 
 use super::{
-    Config, Mistakes, Problem, check,
-    place::{Document, alternatives, did_you_mean},
-    raw,
+    Config, Mistakes, Problem,
+    document::{Document, ENV_PREFIX, alternatives, did_you_mean},
+    tables,
     zones::Zones,
 };
 
@@ -73,15 +73,15 @@ pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
     let document = Document::parse(&file, &text, overrides(&env)?)?;
     let raw = merge(&document, &env)?;
     let zones = Zones::find(env.get("TZDIR").map(String::as_str));
-    check::config(&raw, &document.root(), &env, &zones)
+    raw.check(&document.root(), &env, &zones)
 }
 
 /// The names, in upper case, of the variables in `env` that override a setting; each must name one that exists.
 fn overrides(env: &BTreeMap<String, String>) -> Result<Vec<String>, Problem> {
     let names: Vec<_> =
-        env.keys().map(|name| name.to_uppercase()).filter(|name| name.starts_with(raw::ENV_PREFIX)).collect();
-    let known = raw::overridable();
-    let setting = |name: &str| name.strip_prefix(raw::ENV_PREFIX).unwrap_or(name).to_owned();
+        env.keys().map(|name| name.to_uppercase()).filter(|name| name.starts_with(ENV_PREFIX)).collect();
+    let known = tables::overridable();
+    let setting = |name: &str| name.strip_prefix(ENV_PREFIX).unwrap_or(name).to_owned();
     let Some(unknown) = names.iter().find(|name| !known.contains(name)) else { return Ok(names) };
     let lists = ["WORKSPACES", "DESTINATIONS", "REPORTS", "NOTIFY"];
     let reason = match setting(unknown) {
@@ -91,13 +91,13 @@ fn overrides(env: &BTreeMap<String, String>) -> Result<Vec<String>, Problem> {
         other => {
             let settings: Vec<_> = known.iter().map(|name| setting(name)).collect();
             let nearest = did_you_mean(&other, settings.iter().map(String::as_str));
-            format!("unknown setting{}", nearest.replacen('"', &format!("\"{}", raw::ENV_PREFIX), 1))
+            format!("unknown setting{}", nearest.replacen('"', &format!("\"{}", ENV_PREFIX), 1))
         }
     };
     Err(Problem::new(format!("environment variable {unknown}: {reason}")))
 }
 
-fn merge(document: &Document<'_>, env: &BTreeMap<String, String>) -> Result<raw::Config, Problem> {
+fn merge(document: &Document<'_>, env: &BTreeMap<String, String>) -> Result<tables::Raw, Problem> {
     let root = document.root();
     // The library takes a top-level name such as "a.b" for a path; ours are all plain words.
     if let Some((key, _)) = document.table.iter().find(|(key, _)| key.get_ref().contains(['.', '[', ']'])) {
@@ -106,7 +106,7 @@ fn merge(document: &Document<'_>, env: &BTreeMap<String, String>) -> Result<raw:
     let merged = config::Config::builder()
         .add_source(File::from_str(document.text, FileFormat::Toml))
         .add_source(
-            Environment::with_prefix(raw::ENV_PREFIX.trim_end_matches('_'))
+            Environment::with_prefix(ENV_PREFIX.trim_end_matches('_'))
                 .separator("__")
                 .source(Some(env.iter().map(|(name, value)| (name.clone(), value.clone())).collect())),
         )

@@ -2,9 +2,9 @@
 //!
 //! This file owns how they are collected. It must not know what any key means.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use super::Problem;
+use super::{Problem, document::KeyPath};
 
 /// Why a configuration is not valid: at least one mistake, in the file's order.
 ///
@@ -65,4 +65,29 @@ impl Mistakes {
         self.0.sort_by_key(|problem| problem.offset.unwrap_or(usize::MAX));
         Err(self)
     }
+}
+
+/// Checks every element, and collects the mistakes of all.
+pub(super) fn each<R, T, E: Into<Mistakes>>(
+    raw: &[R],
+    at: &KeyPath<'_>,
+    mut check: impl FnMut(&R, &KeyPath<'_>) -> Result<T, E>,
+) -> Result<Vec<T>, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let checked: Vec<_> =
+        raw.iter().enumerate().map(|(index, raw)| mistakes.keep(check(raw, &at.index(index)))).collect();
+    mistakes.finish(|| checked.into_iter().collect())
+}
+
+/// Checks that no two elements have one name.
+pub(super) fn unique<'n>(names: impl Iterator<Item = &'n str>, at: &KeyPath<'_>) -> Result<(), Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let mut seen = BTreeMap::new();
+    for (index, name) in names.enumerate().filter(|(_, name)| !name.trim().is_empty()) {
+        let here = at.index(index).key("name");
+        if let Some(first) = seen.insert(name, here.clone()) {
+            mistakes.add(here.problem(format_args!("{name:?} is taken already, at {}", first.locus())));
+        }
+    }
+    mistakes.finish(|| Some(()))
 }

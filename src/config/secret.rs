@@ -1,6 +1,7 @@
-//! Turns the place of a secret into the secret, each time it is read: a corrected key file takes effect without a restart.
+//! Secrets: the three keys of one, and reading it. It is read each time it is needed, so a corrected key file takes
+//! effect without a restart.
 //!
-//! This file owns how secrets are read. It must not know what they open, and never shows one.
+//! No text that is made here shows a secret.
 
 use std::{
     env::VarError,
@@ -10,19 +11,134 @@ use std::{
     path::Path,
 };
 
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer};
 
-use super::{Problem, SecretSource};
+use super::{
+    Problem,
+    document::KeyPath,
+    files::{Env, NamedFile, Unexpanded, expand},
+};
 
-/// No key is longer; a path given by mistake may lead to anything.
+/// No key is longer; a path given by mistake may lead to a file of any size.
 const LONGEST: u64 = 64 * 1024;
 
+/// A secret in the file itself. `Debug` does not show it.
+#[derive(Debug)]
+pub(super) struct Raw(pub(super) SecretString);
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Raw(text.into()))
+    }
+}
+
+impl JsonSchema for Raw {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "writeOnly": true })
+    }
+}
+
+/// The three keys by which a table can give one secret: `NAME_file`, `NAME_env`, `NAME`.
+pub(super) struct Given<'a> {
+    name: &'static str,
+    file: Option<&'a str>,
+    env: Option<&'a str>,
+    value: Option<&'a SecretString>,
+}
+
+impl<'a> Given<'a> {
+    pub(super) fn new(
+        name: &'static str,
+        file: &'a Option<String>,
+        env: &'a Option<String>,
+        value: &'a Option<Raw>,
+    ) -> Self {
+        Given { name, file: file.as_deref(), env: env.as_deref(), value: value.as_ref().map(|raw| &raw.0) }
+    }
+
+    /// Where the secret is read from; `None` if no key is given.
+    pub(super) fn check(
+        &self,
+        allow_world_readable: bool,
+        at: &KeyPath<'_>,
+        env: &Env,
+    ) -> Result<Option<SecretSource>, Problem> {
+        let name = self.name;
+        let (file_key, env_key) = (format!("{name}_file"), format!("{name}_env"));
+        let source = match (self.file, self.env, self.value) {
+            (None, None, None) => return Ok(None),
+            (Some(path), None, None) => {
+                let at = at.key(&file_key);
+                match expand(path, &at, env) {
+                    // Under systemd only the service has ${CREDENTIALS_DIRECTORY}; commands that need no key work
+                    // without it.
+                    Err(Unexpanded::Unset(problem)) => SecretSource::Unset(problem),
+                    path => SecretSource::File { file: NamedFile::at(path?, &at)?, allow_world_readable },
+                }
+            }
+            (None, Some(variable), None) => {
+                let at = at.key(&env_key);
+                let is_name = !variable.is_empty()
+                    && !variable.starts_with(|c: char| c.is_ascii_digit())
+                    && variable.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+                if !is_name {
+                    // Not shown: it may be the secret itself, put here by mistake.
+                    let rule = "expected the name of an environment variable: letters, digits and \"_\"";
+                    return Err(at.problem(rule));
+                }
+                SecretSource::Env { name: variable.to_owned(), place: at.shown() }
+            }
+            (None, None, Some(secret)) if secret.expose_secret().trim().is_empty() => {
+                return Err(at.key(name).problem("must not be empty"));
+            }
+            (None, None, Some(secret)) => SecretSource::Value(secret.clone()),
+            (file, env, value) => {
+                let given = [(file_key.as_str(), file.is_some()), (&env_key, env.is_some()), (name, value.is_some())];
+                let given: Vec<_> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+                let last = given.last().copied().unwrap_or(name);
+                let rule = format!("only one of {} may be given; remove the others", given.join(", "));
+                return Err(at.key(last).problem(rule));
+            }
+        };
+        Ok(Some(source))
+    }
+}
+
+/// Where a secret is read from. [`SecretSource::resolve`] reads it, only when a request needs it.
+#[derive(Debug, Clone)]
+pub enum SecretSource {
+    /// The file's text, without a byte order mark and trailing line ends.
+    File {
+        /// The file.
+        file: NamedFile,
+        /// Whether a file that every user may read is accepted.
+        allow_world_readable: bool,
+    },
+    /// A file whose path contains an environment variable that is not set here.
+    Unset(Problem),
+    /// An environment variable's value.
+    Env {
+        /// The variable.
+        name: String,
+        /// Its key and line in the configuration, for error messages.
+        place: String,
+    },
+    /// Written in the configuration itself.
+    Value(SecretString),
+}
+
 impl SecretSource {
-    /// The secret as it is now, less a byte order mark and trailing line ends.
+    /// The present secret, without a byte order mark and trailing line ends.
     ///
     /// # Errors
-    /// When it is not there, empty, of several lines, not UTF-8, longer than 64 KiB, or in a file that every user may read although that
-    /// is not allowed. Names the file or variable, never its content.
+    /// If it is missing, empty, of several lines, not UTF-8, longer than 64 KiB, or in a file that every user may read
+    /// although that is not allowed. The error shows the file or variable, never its content.
     pub fn resolve(&self) -> Result<SecretString, Problem> {
         match self {
             SecretSource::File { file, allow_world_readable } => {
@@ -43,7 +159,7 @@ impl SecretSource {
         }
     }
 
-    /// What about the secret is most likely not meant, if it can be read: a key has neither spaces around it nor quotes.
+    /// A warning if the secret is probably a mistake, such as a key with quotes or spaces around it.
     pub fn oddity(&self) -> Option<Problem> {
         let secret = self.resolve().ok()?;
         let secret = secret.expose_secret();
@@ -65,7 +181,7 @@ impl SecretSource {
         })
     }
 
-    /// Whether every user may read the secret although that is not allowed, as far as can be seen without reading it.
+    /// A problem if every user may read the file although that is not allowed. Looks at the file's mode alone.
     pub fn readable_by_all(&self) -> Option<Problem> {
         let SecretSource::File { file, allow_world_readable } = self else { return None };
         let problem = too_open(&file.path, &file.path.metadata().ok()?, *allow_world_readable)?;
@@ -73,7 +189,7 @@ impl SecretSource {
     }
 }
 
-/// How the placeholders of our examples begin.
+/// How placeholders in the examples begin.
 pub(super) const PLACEHOLDER: &str = "YOUR-";
 
 /// Shorter tokens can be guessed by trying.
@@ -92,7 +208,7 @@ pub(super) fn token(path: &Path) -> Result<SecretString, Problem> {
     }
 }
 
-/// What is wrong with a secret file's mode.
+/// A problem if every user may read the file.
 fn too_open(path: &Path, metadata: &Metadata, allow_world_readable: bool) -> Option<Problem> {
     let mode = metadata.permissions().mode();
     (mode & 0o004 != 0 && !allow_world_readable).then(|| {

@@ -11,6 +11,11 @@ use std::{
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
+use super::{
+    Problem,
+    document::{KeyPath, did_you_mean},
+};
+
 /// Where systems have their database unless `TZDIR` says otherwise.
 const USUAL_FOLDER: &str = "/usr/share/zoneinfo";
 
@@ -43,14 +48,35 @@ impl Zones {
         &self.name
     }
 
+    /// The zone called `text`.
+    pub(super) fn check(&self, text: &str, at: &KeyPath<'_>) -> Result<TimeZone, Problem> {
+        self.get(text).ok_or_else(|| {
+            if text.contains(|c: char| c.is_ascii_digit()) && text.contains(['+', '-', ':']) {
+                return at.problem(format_args!(
+                    "{text:?} is an offset, which says nothing of clock changes; expected an IANA name such as \
+                     \"Europe/Berlin\" or \"Asia/Kolkata\""
+                ));
+            }
+            let names = self.names();
+            // "Berlin" is meant to be Europe/Berlin.
+            let city = |name: &&String| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(text));
+            let nearest = match names.iter().find(city) {
+                Some(name) => format!("; did you mean {name:?}?"),
+                None => did_you_mean(text, names.iter().map(String::as_str)),
+            };
+            let hint = if nearest.is_empty() { "; expected an IANA name such as \"Europe/Berlin\"" } else { "" };
+            at.problem(format_args!("no zone is called {text:?}{nearest}{hint}"))
+        })
+    }
+
     /// The zone of this name. Some systems leave out old names; those are the same in every version.
-    pub(super) fn get(&self, name: &str) -> Option<TimeZone> {
+    fn get(&self, name: &str) -> Option<TimeZone> {
         let databases = self.system.iter().chain([&self.bundled]);
         databases.filter_map(|database| database.get(name).ok()).find(|zone| !zone.is_unknown())
     }
 
     /// The names of all zones.
-    pub(super) fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         self.bundled.available().map(|name| name.as_str().to_owned()).collect()
     }
 }

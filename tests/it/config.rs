@@ -263,7 +263,7 @@ fn the_schema_tells_type_meaning_default_and_choice() {
         "type": "string"
       },
       {
-        "description": "The key itself by which archive requests are signed.",
+        "description": "The key itself that signs archive requests.",
         "type": "string",
         "writeOnly": true
       },

@@ -24,7 +24,10 @@ impl Problem {
     }
 }
 
-/// The text of a configuration file, parsed so far that keys have places.
+/// Prefix of the environment variables that override a setting.
+pub(super) const ENV_PREFIX: &str = "MOESYNC__";
+
+/// A configuration file, parsed so far that the lines of keys are known.
 pub(super) struct Document<'a> {
     /// The file as the user named it.
     pub(super) file: &'a str,
@@ -51,8 +54,8 @@ impl<'a> Document<'a> {
         Ok(Document { file, text, table, overrides })
     }
 
-    pub(super) fn root(&self) -> Place<'_> {
-        Place { document: self, path: Vec::new() }
+    pub(super) fn root(&self) -> KeyPath<'_> {
+        KeyPath { document: self, path: Vec::new() }
     }
 }
 
@@ -63,7 +66,7 @@ fn line(before: &str) -> usize {
 
 /// A key or a list item of the configuration, whether or not it is written there.
 #[derive(Clone)]
-pub(super) struct Place<'a> {
+pub(super) struct KeyPath<'a> {
     document: &'a Document<'a>,
     path: Vec<Segment>,
 }
@@ -74,23 +77,23 @@ enum Segment {
     Index(usize),
 }
 
-impl<'a> Place<'a> {
-    pub(super) fn key(&self, key: &str) -> Place<'a> {
+impl<'a> KeyPath<'a> {
+    pub(super) fn key(&self, key: &str) -> KeyPath<'a> {
         self.with(Segment::Key(key.to_owned()))
     }
 
-    pub(super) fn index(&self, index: usize) -> Place<'a> {
+    pub(super) fn index(&self, index: usize) -> KeyPath<'a> {
         self.with(Segment::Index(index))
     }
 
-    fn with(&self, segment: Segment) -> Place<'a> {
+    fn with(&self, segment: Segment) -> KeyPath<'a> {
         let mut place = self.clone();
         place.path.push(segment);
         place
     }
 
     /// The place that serde was at when it gave up.
-    pub(super) fn follow(&self, path: &serde_path_to_error::Path) -> Place<'a> {
+    pub(super) fn follow(&self, path: &serde_path_to_error::Path) -> KeyPath<'a> {
         use serde_path_to_error::Segment as Step;
         path.iter().fold(self.clone(), |place, step| match step {
             Step::Seq { index } => place.index(*index),
@@ -125,7 +128,7 @@ impl<'a> Place<'a> {
     /// begins that lacks it.
     pub(super) fn locus(&self) -> String {
         if let [Segment::Key(table), Segment::Key(key), ..] = self.path.as_slice() {
-            let name = format!("{}{table}__{key}", super::raw::ENV_PREFIX).to_uppercase();
+            let name = format!("{}{table}__{key}", ENV_PREFIX).to_uppercase();
             if self.document.overrides.contains(&name) {
                 return format!("environment variable {name}");
             }
@@ -162,7 +165,7 @@ impl<'a> Place<'a> {
 }
 
 /// The path as one would write it: `reports[2].schedule.at`.
-impl fmt::Display for Place<'_> {
+impl fmt::Display for KeyPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, segment) in self.path.iter().enumerate() {
             match segment {
