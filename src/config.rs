@@ -22,6 +22,7 @@ mod workspace;
 mod address;
 mod document;
 mod files;
+mod form;
 mod key;
 mod mistakes;
 mod oddities;

@@ -71,8 +71,9 @@ pub(super) struct KeyPath<'a> {
     path: Vec<Segment>,
 }
 
-#[derive(Clone)]
-enum Segment {
+/// A step of a path.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Segment {
     Key(String),
     Index(usize),
 }
@@ -92,7 +93,7 @@ impl<'a> KeyPath<'a> {
         place
     }
 
-    /// The place that serde was at when it gave up.
+    /// The path at which serde stopped.
     pub(super) fn follow(&self, path: &serde_path_to_error::Path) -> KeyPath<'a> {
         use serde_path_to_error::Segment as Step;
         path.iter().fold(self.clone(), |place, step| match step {
@@ -100,6 +101,15 @@ impl<'a> KeyPath<'a> {
             Step::Map { key } => place.key(key),
             Step::Enum { .. } | Step::Unknown => place,
         })
+    }
+
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.path
+    }
+
+    /// Whether it is `other` or a part of it.
+    pub(super) fn is_within(&self, other: &KeyPath<'_>) -> bool {
+        self.path.starts_with(&other.path)
     }
 
     /// The last key of the path, or nothing at the root.
@@ -178,12 +188,17 @@ impl fmt::Display for KeyPath<'_> {
     }
 }
 
-/// `; did you mean "…"?` with the nearest of `known`, or nothing where none is near.
+/// `; did you mean "…"?` with the nearest of `known`, or nothing if none is near.
 pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     let word = word.to_lowercase();
+    let likeness = |candidate: &str| match candidate.len() >= 3 && strsim::osa_distance(&word, candidate) == 1 {
+        // One slip in a short word, such as two letters exchanged, which the other measure rates low.
+        true => 1.0,
+        false => strsim::jaro_winkler(&word, candidate),
+    };
     known
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&word, &candidate.to_lowercase()), candidate))
+        .map(|candidate| (likeness(&candidate.to_lowercase()), candidate))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map_or(String::new(), |(_, candidate)| format!("; did you mean {candidate:?}?"))

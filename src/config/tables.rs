@@ -9,6 +9,7 @@ use super::{
     Config, Mistakes, Problem, alarms, destination,
     document::{ENV_PREFIX, KeyPath},
     files::Env,
+    form::Form,
     ledger, limits,
     mistakes::{each, unique},
     network, notify, oddities,
@@ -56,59 +57,68 @@ pub(super) struct Raw {
     notify: Vec<notify::Raw>,
 }
 
-impl Raw {
-    pub(super) fn check(&self, root: &KeyPath<'_>, env: &Env, zones: &Zones) -> Result<Config, Mistakes> {
-        let mut mistakes = Mistakes::default();
-        let [workspaces_at, destinations_at, reports_at, notify_at] =
-            ["workspaces", "destinations", "reports", "notify"].map(|key| root.key(key));
-        let network = mistakes.keep(self.network.check(&root.key("network"), env));
-        let allow_http = self.network.allow_http;
-        let ca_file = network.as_ref().and_then(|network| network.ca_file.as_ref());
-        let workspaces =
-            each(&self.workspaces, &workspaces_at, |raw, at| raw.check(at, allow_http, env, zones).map(Arc::new));
-        let workspaces = mistakes.keep(workspaces);
-        let names = unique(self.workspaces.iter().map(|raw| raw.name.as_str()), &workspaces_at);
-        let workspaces = mistakes.keep(names).and(workspaces);
-        let destinations =
-            each(&self.destinations, &destinations_at, |raw, at| raw.check(at, ca_file, env).map(Arc::new));
-        let destinations = mistakes.keep(destinations);
-        let names = unique(self.destinations.iter().map(|raw| raw.name.as_str()), &destinations_at);
-        let destinations = mistakes.keep(names).and(destinations);
-        if self.reports.is_empty() {
-            mistakes.add(root.problem("there is nothing to keep; add at least one [[reports]] table"));
-        }
-        let known =
-            Known { workspaces: workspaces.as_deref(), destinations: destinations.as_deref(), allow_http, zones };
-        let reports = mistakes.keep(each(&self.reports, &reports_at, |raw, at| raw.check(at, &known)));
-        let reports: Option<Vec<_>> = reports.and_then(|reports| reports.into_iter().collect());
-        if let Some(reports) = &reports {
-            mistakes.keep(report::check_distinct(reports, &reports_at));
-        }
-        let notify = mistakes.keep(each(&self.notify, &notify_at, |raw, at| raw.check(at, allow_http, env)));
-        mistakes.keep(unique(self.notify.iter().map(|raw| raw.name.as_str()), &notify_at));
-        let ledger = mistakes.keep(self.ledger.check(&root.key("ledger"), env));
-        let web = mistakes.keep(self.web.check(&root.key("web"), env));
-        let limits = mistakes.keep(self.limits.check(&root.key("limits")));
-        let alarms = mistakes.keep(self.alarms.check(&root.key("alarms")));
-        mistakes.finish(|| {
-            let (ledger, keep_attempts) = ledger?;
-            Some(Config {
-                ledger,
-                keep_attempts,
-                web: web?,
-                limits: limits?,
-                alarms: alarms?,
-                network: network?,
-                workspaces: workspaces?,
-                destinations: destinations?,
-                reports: reports?,
-                notify: notify?,
-                tzdata: zones.name().to_owned(),
-                warnings: self.warnings(root, env),
-            })
-        })
+/// Checks every table whose form is right. What depends on the others is not checked.
+pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &Zones) -> Result<Config, Mistakes> {
+    let Some(raw) = &form.raw else { return form.mistakes.finish(|| None) };
+    let mut mistakes = form.mistakes.clone();
+    let [workspaces_at, destinations_at, reports_at, notify_at, network_at, ledger_at, web_at, limits_at, alarms_at] =
+        ["workspaces", "destinations", "reports", "notify", "network", "ledger", "web", "limits", "alarms"]
+            .map(|key| root.key(key));
+    let network = mistakes.keep(form.check(&network_at, |at| raw.network.check(at, env)));
+    let allow_http = raw.network.allow_http || !form.is_sound(&network_at);
+    let ca_file = network.as_ref().and_then(|network| network.ca_file.as_ref());
+    let workspaces = each(&raw.workspaces, &workspaces_at, |raw, at| {
+        form.check(at, |at| raw.check(at, allow_http, env, zones).map(Arc::new))
+    });
+    let names = unique(raw.workspaces.iter().map(|raw| raw.name.as_str()), &workspaces_at);
+    let workspaces = complete(&mut mistakes, workspaces, names).filter(|_| !form.may_lack("workspaces"));
+    let destinations = each(&raw.destinations, &destinations_at, |raw, at| {
+        form.check(at, |at| raw.check(at, ca_file, env).map(Arc::new))
+    });
+    let names = unique(raw.destinations.iter().map(|raw| raw.name.as_str()), &destinations_at);
+    let destinations = complete(&mut mistakes, destinations, names).filter(|_| !form.may_lack("destinations"));
+    if raw.reports.is_empty() && !form.may_lack("reports") {
+        mistakes.add(root.problem("there is nothing to keep; add at least one [[reports]] table"));
     }
+    let known = Known { workspaces: workspaces.as_deref(), destinations: destinations.as_deref(), allow_http, zones };
+    let reports = each(&raw.reports, &reports_at, |raw, at| form.check(at, |at| raw.check(at, &known)));
+    let reports: Option<Vec<_>> = mistakes.keep(reports).and_then(|reports| reports.into_iter().collect());
+    if let Some(reports) = &reports {
+        mistakes.keep(report::check_distinct(reports, &reports_at));
+    }
+    let notify = each(&raw.notify, &notify_at, |raw, at| form.check(at, |at| raw.check(at, allow_http, env)));
+    let names = unique(raw.notify.iter().map(|raw| raw.name.as_str()), &notify_at);
+    let notify = complete(&mut mistakes, notify, names);
+    let ledger = mistakes.keep(form.check(&ledger_at, |at| raw.ledger.check(at, env)));
+    let web = mistakes.keep(form.check(&web_at, |at| raw.web.check(at, env)));
+    let limits = mistakes.keep(form.check(&limits_at, |at| raw.limits.check(at)));
+    let alarms = mistakes.keep(form.check(&alarms_at, |at| raw.alarms.check(at)));
+    mistakes.finish(|| {
+        let (ledger, keep_attempts) = ledger?;
+        Some(Config {
+            ledger,
+            keep_attempts,
+            web: web?,
+            limits: limits?,
+            alarms: alarms?,
+            network: network?,
+            workspaces: workspaces?,
+            destinations: destinations?,
+            reports: reports?,
+            notify: notify?,
+            tzdata: zones.name().to_owned(),
+            warnings: raw.warnings(root, env),
+        })
+    })
+}
 
+/// The list, if all its elements are valid and have distinct names.
+fn complete<T>(mistakes: &mut Mistakes, list: Result<Vec<T>, Mistakes>, names: Result<(), Mistakes>) -> Option<Vec<T>> {
+    let list = mistakes.keep(list);
+    mistakes.keep(names).and(list)
+}
+
+impl Raw {
     fn warnings(&self, root: &KeyPath<'_>, env: &Env) -> Vec<Problem> {
         let (reports, workspaces) = (root.key("reports"), root.key("workspaces"));
         let names = self.reports.iter().enumerate().filter_map(|(index, report)| {

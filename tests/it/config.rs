@@ -1248,3 +1248,105 @@ fn a_mistake_that_follows_from_another_is_not_reported() {
         assert!(mistakes.contains(place), "{mistakes}");
     }
 }
+
+#[test]
+fn every_unknown_missing_and_mistyped_key_is_reported_and_hides_no_other_table() {
+    let text = r#"colour = "red"
+
+[web]
+listen = 8787
+open = ["health", "metric", 5]
+host = "moesync.example.com"
+
+[limits]
+concurrency = 0
+
+[[workspaces]]
+nmae = "acme"
+app_id = 1
+data_center = 1
+secret_key = "canary-5d41402a"
+
+[[workspaces]]
+name = "other"
+app_id = "APP 2"
+data_center = "01"
+timezone = "Europe/Berlin"
+secret_key = "canary-5d41402a"
+
+[[destinations]]
+name = "archive"
+url = "/archive"
+
+[[reports]]
+source = "campaign_report"
+name = "Report test"
+schedule = { every = "dya", at = 9 }
+
+[[reports]]
+source = "campaign_stats"
+schedule = { every = "day", at = "09:30" }
+metric_type = "total"
+attribution_type = true
+
+[[reports]]
+source = "campaign_report"
+name = "Another"
+schedule = { every = "day", at = "9.30" }
+"#;
+    insta::assert_snapshot!(load(text).unwrap_err(), @r#"
+    moesync.toml:1: colour: unknown key; known here: ledger, web, limits, network, alarms, workspaces, destinations, reports, notify
+    moesync.toml:4: web.listen: expected a string, found an integer
+    moesync.toml:5: web.open[1]: expected "health" or "metrics", found "metric"; did you mean "metrics"?
+    moesync.toml:5: web.open[2]: expected "health" or "metrics", found an integer
+    moesync.toml:6: web.host: unknown key; did you mean "hosts"?
+    moesync.toml:9: limits.concurrency: must be from 1 to 1024, found 0
+    moesync.toml:11: workspaces[0].timezone: missing, but required
+    moesync.toml:12: workspaces[0].nmae: unknown key; did you mean "name"?
+    moesync.toml:13: workspaces[0].app_id: expected a string, found an integer
+    moesync.toml:14: workspaces[0].data_center: expected a data centre in quotes, such as "01", found an integer
+    moesync.toml:19: workspaces[1].app_id: expected MoEngage's workspace id, without spaces or colons
+    moesync.toml:26: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
+    moesync.toml:31: reports[0].schedule.every: expected "day", "week" or "month", found "dya"; did you mean "day"?
+    moesync.toml:31: reports[0].schedule.at: expected a time such as "09:30", found an integer
+    moesync.toml:36: reports[1].metric_type: expected "TOTAL" or "UNIQUE", found "total"; did you mean "TOTAL"?
+    moesync.toml:37: reports[1].attribution_type: expected an attribution type such as "CLICK_THROUGH", found a boolean
+    moesync.toml:42: reports[2].schedule.at: expected a time such as "09:30", found "9.30"
+    "#);
+}
+
+#[test]
+fn a_table_that_cannot_be_read_causes_no_further_mistakes() {
+    let misspelt = changed("[[destinations]]", "[[destination]]");
+    let unread = changed("url = \"file", "ulr = \"file");
+    let named = unread.replace("source = ", "destination = \"archive\"\nsource = ");
+    let plain_http = with_table("[network]\nallow_http = 1")
+        .replace("data_center = \"01\"", "base_url = \"http://moengage.example\"");
+    let single = changed("[[reports]]", "[reports]");
+    let lines: Vec<_> =
+        [misspelt, unread, named, plain_http, single].iter().map(|text| load(text).unwrap_err()).collect();
+    insta::assert_snapshot!(lines.join("\n\n"), @r#"
+    moesync.toml:8: destination: unknown key; did you mean "destinations"?
+
+    moesync.toml:10: destinations[0].ulr: unknown key; did you mean "url"?
+
+    moesync.toml:10: destinations[0].ulr: unknown key; did you mean "url"?
+
+    moesync.toml:2: network.allow_http: expected a boolean, found an integer
+
+    moesync.toml:12: reports: expected a list, found a table; each table of a list has two brackets, such as [[reports]]
+    "#);
+}
+
+#[test]
+fn every_variable_that_names_no_setting_is_reported_with_the_mistakes_of_the_file() {
+    let text = changed("name = \"archive\"", "name = \"archive\"\ncolour = \"red\"");
+    let env =
+        [("MOESYNC__LIMITS__CONCURENCY", "1"), ("MOESYNC__WEB__OPEN", "health,meters"), ("MOESYNC__COLOUR", "red")];
+    insta::assert_snapshot!(load_bytes(text.as_bytes(), &env).unwrap_err(), @r#"
+    moesync.toml:10: destinations[0].colour: unknown key; known here: name, url, options, fsync
+    environment variable MOESYNC__COLOUR: unknown setting
+    environment variable MOESYNC__LIMITS__CONCURENCY: unknown setting; did you mean "MOESYNC__LIMITS__CONCURRENCY"?
+    environment variable MOESYNC__WEB__OPEN: web.open[1]: expected "health" or "metrics", found "meters"; did you mean "metrics"?
+    "#);
+}
