@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::{sync::Mutex, time::Instant};
 
@@ -43,7 +44,7 @@ const INCIDENTS: [AlarmKind; 5] =
 /// The last answer, its context and its time.
 #[derive(Default)]
 pub(super) struct Scrape {
-    last: Mutex<Option<(Arc<Context>, Instant, String)>>,
+    last: Mutex<Option<(Arc<Context>, Instant, Bytes)>>,
 }
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
@@ -69,7 +70,7 @@ async fn metrics(extract::State(shared): extract::State<Arc<Shared>>) -> Respons
     }
 }
 
-async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerError> {
+async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Bytes, LedgerError> {
     let ledger = read_ledger(ctx).await?;
     let attempts = ledger.attempt_figures().await?;
     let waiting = ledger.all_waiting().await?;
@@ -184,7 +185,8 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<String, LedgerEr
         text.sample("moesync_attempts_total", &labels, figures.count);
     }
     durations(&mut text, &attempts);
-    Ok(text.0)
+    // Without the room that it grew into: it is kept until the next scrape.
+    Ok(Bytes::from(text.0.into_bytes().into_boxed_slice()))
 }
 
 /// How long attempts took, of all outcomes.
