@@ -37,7 +37,7 @@ use jiff::SignedDuration;
 pub use self::{
     address::{is_loopback, is_loopback_host, is_permitted},
     alarms::Alarms,
-    destination::Destination,
+    destination::{BucketLocation, Destination, Location, Provider},
     document::Problem,
     files::NamedFile,
     key::key_part,

@@ -477,7 +477,7 @@ mod tests {
             name: "Report test".into(),
             destination: Arc::new(Destination {
                 name: "disk".into(),
-                url: "file:///x".parse().unwrap(),
+                location: "file:///x".parse().unwrap(),
                 options: [].into(),
                 fsync: true,
                 ca_file: None,

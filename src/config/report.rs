@@ -385,9 +385,10 @@ pub(super) fn check_distinct(reports: &[Arc<Report>], at: &KeyPath<'_>) -> Resul
             )));
             continue;
         }
-        let url = report.destination.url.as_str().trim_end_matches('/');
         let key = format!("{}/{}", key_part(workspace), key_part(id));
-        if let Some((first, other)) = folders.insert((url, key.to_lowercase()), (at.clone(), report)) {
+        if let Some((first, other)) =
+            folders.insert((&report.destination.location, key.to_lowercase()), (at.clone(), report))
+        {
             mistakes.add(at.problem(format_args!(
                 "the objects of {workspace:?}, {id:?} would go to {key}, as those of {:?}, {:?} at {} do; give one of \
                  them another id",

@@ -20,7 +20,10 @@ use super::{
     remote::{Bucket, ObjectUpload},
     threads::Threads,
 };
-use crate::{config, report};
+use crate::{
+    config::{self, Location},
+    report,
+};
 
 /// Largest manifest that is read. One with as many entries as the verifier admits is well below it.
 const MANIFEST_BYTES: u64 = 64 * MIB;
@@ -50,7 +53,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// The URL or an option is invalid, or the directory cannot be made.
+    /// The prefix or an option is invalid, or the directory cannot be made.
     pub fn open(destination: &config::Destination, budget: Budget, holder: &str) -> Result<Self, StoreError> {
         let reporter = Arc::new(Reporter::new(destination));
         let fail = |cause: String| reporter.text("open", "", cause);
@@ -58,17 +61,17 @@ impl Destination {
             return Err(fail(format!("`{holder}` cannot name a holder of staged files")));
         }
         let threads = Threads::new(Arc::clone(&reporter));
-        let (memory, backend) = if destination.url.scheme() == "file" {
-            let root = destination.url.to_file_path().map_err(|()| {
-                fail("a file:// URL needs an absolute path and no host, as in file:///srv/reports".to_owned())
-            })?;
-            let local = Local::open(destination, root, holder, threads.clone(), Arc::clone(&reporter));
-            let local = local.map_err(|error| reporter.io("open", "", &error))?;
-            (budget.of_directory(), Kind::Local(Arc::new(local)))
-        } else {
-            let memory = budget.of_store();
-            let bucket = Bucket::open(destination, Arc::clone(&reporter), holder, memory.clone())?;
-            (memory, Kind::Remote(Arc::new(bucket)))
+        let (memory, backend) = match &destination.location {
+            Location::Directory(root) => {
+                let local = Local::open(destination, root.clone(), holder, threads.clone(), Arc::clone(&reporter));
+                let local = local.map_err(|error| reporter.io("open", "", &error))?;
+                (budget.of_directory(), Kind::Local(Arc::new(local)))
+            }
+            Location::Bucket(location) => {
+                let memory = budget.of_store();
+                let bucket = Bucket::open(destination, location, Arc::clone(&reporter), holder, memory.clone())?;
+                (memory, Kind::Remote(Arc::new(bucket)))
+            }
         };
         Ok(Destination { inner: Arc::new(Inner { reporter, holder: holder.to_owned(), memory, threads, backend }) })
     }

@@ -198,7 +198,7 @@ mod tests {
     fn reporter() -> Reporter {
         Reporter::new(&config::Destination {
             name: "lake".to_owned(),
-            url: "s3://reports".parse().unwrap(),
+            location: "s3://reports".parse().unwrap(),
             options: [("aws_secret_access_key", "canary-secret"), ("aws_endpoint", "http://localhost:9000")]
                 .map(|(name, value)| (name.to_owned(), value.into()))
                 .into(),

@@ -15,8 +15,8 @@ use jiff::{
 use moesync::{
     alarm_kind::AlarmKind,
     config::{
-        self, Channel, Config, Events, Ledger, MonthDay, Open, Schedule, SecretSource, Shape, SnapshotSource, Source,
-        SourceKind, StatsQuery,
+        self, BucketLocation, Channel, Config, Events, Ledger, Location, MonthDay, Open, Provider, Schedule,
+        SecretSource, Shape, SnapshotSource, Source, SourceKind, StatsQuery,
     },
 };
 use proptest::prelude::*;
@@ -650,13 +650,19 @@ fn a_secret_file_in_a_folder_of_the_service_alone_is_missed_when_needed() {
 #[test]
 fn a_destination_is_a_folder_or_a_bucket() {
     let url = |new: &str| changed("file:///archive", new);
-    let loaded = |new: &str| load(&url(new)).unwrap().destinations[0].url.to_string();
-    assert_eq!(loaded("s3://bucket/prefix"), "s3://bucket/prefix");
-    assert_eq!(loaded("file:///var/lib/my reports"), "file:///var/lib/my%20reports");
+    let loaded = |new: &str| load(&url(new)).unwrap().destinations[0].location.clone();
+    let bucket = |provider, prefix: &str| {
+        Location::Bucket(BucketLocation { provider, bucket: "bucket".to_owned(), prefix: prefix.to_owned() })
+    };
+    assert_eq!(loaded("s3://bucket/prefix/"), bucket(Provider::S3, "prefix"));
+    assert_eq!(loaded("gs://bucket"), bucket(Provider::GoogleCloud, ""));
+    assert_eq!(loaded("az://bucket/my%20reports/x"), bucket(Provider::Azure, "my reports/x"));
+    assert_eq!(loaded("file:///var/lib/my reports"), Location::Directory("/var/lib/my reports".into()));
+    assert_eq!(loaded("file:///var/lib/my%20reports/"), Location::Directory("/var/lib/my reports".into()));
     let here = std::env::current_dir().unwrap();
-    assert_eq!(loaded("file://./archive"), format!("file://{}/archive", here.display()));
+    assert_eq!(loaded("file://./archive"), Location::Directory(here.join("archive")));
     let config = load_bytes(url("file://${HOME}/archive").as_bytes(), &[("HOME", "/home/me")]).unwrap();
-    assert_eq!(config.destinations[0].url.as_str(), "file:///home/me/archive");
+    assert_eq!(config.destinations[0].location, Location::Directory("/home/me/archive".into()));
     let options = changed("url =", "options = { AWS_Region = \"eu\", aws_secret_access_key = \"5\" }\nurl =");
     let config = load(&options).unwrap();
     let options: Vec<_> = config.destinations[0].options.iter().map(|(k, v)| (k.as_str(), v.expose_secret())).collect();

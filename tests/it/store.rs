@@ -185,10 +185,9 @@ async fn eventually(condition: impl AsyncFn() -> bool) {
 }
 
 fn config_of(root: &Path) -> config::Destination {
-    let url = url::Url::from_directory_path(root).unwrap();
     config::Destination {
         name: "lake".to_owned(),
-        url,
+        location: config::Location::Directory(root.to_owned()),
         options: BTreeMap::new(),
         fsync: true,
         ca_file: None,

@@ -97,7 +97,7 @@ fn named(base_url: &str, source: ArchiveSource, app_id: &str, name: &str) -> Rep
         name: name.into(),
         destination: Arc::new(Destination {
             name: "lake".into(),
-            url: "file:///lake".parse().unwrap(),
+            location: "file:///lake".parse().unwrap(),
             options: [].into(),
             fsync: true,
             ca_file: None,

@@ -106,7 +106,7 @@ mod tests {
         let store = Arc::new(InMemory::new());
         let reporter = Arc::new(Reporter::new(&config::Destination {
             name: "lake".to_owned(),
-            url: "s3://reports".parse().unwrap(),
+            location: "s3://reports".parse().unwrap(),
             options: Default::default(),
             fsync: true,
             ca_file: None,

@@ -1,4 +1,4 @@
-//! Opening a bucket: URL, options, environment, certificates, retries.
+//! Opening a bucket: name, options, environment, certificates, retries.
 //!
 //! This file owns which setting applies. It must not know what is then done with the bucket.
 
@@ -16,7 +16,7 @@ use secrecy::ExposeSecret;
 
 use super::bucket::Bucket;
 use crate::{
-    config,
+    config::{self, BucketLocation, Provider},
     store::{
         StoreError,
         budget::Share,
@@ -31,10 +31,9 @@ const CLIENT_DEFAULTS: [(&str, &str); 3] =
     [("timeout", "15 minutes"), ("connect_timeout", "10 seconds"), ("read_timeout", "2 minutes")];
 
 macro_rules! open {
-    ($builder:ty, $option:ty, $cloud:expr, $destination:expr, $client:expr, $fail:expr) => {{
+    ($builder:ty, $named:ident, $option:ty, $cloud:expr, $destination:expr, $bucket:expr, $client:expr, $fail:expr) => {{
         let cloud: &'static Cloud = $cloud;
-        let mut builder =
-            <$builder>::from_env().with_client_options($client).with_url($destination.url.as_str()).with_retry(retry());
+        let mut builder = <$builder>::from_env().with_client_options($client).with_retry(retry());
         // A second time, because these client options have replaced those of the environment.
         for (name, value) in cloud.variables() {
             if let Ok(option) = name.parse::<$option>() {
@@ -50,6 +49,7 @@ macro_rules! open {
             let option = name.to_ascii_lowercase().parse::<$option>().map_err(|error| $fail(&error))?;
             builder = builder.with_config(option, value.expose_secret());
         }
+        builder = builder.$named($bucket);
         let value = |name: &str| builder.get_config_value(&name.parse::<$option>().ok()?);
         if cloud.has_no_source(value) {
             tracing::info!(
@@ -72,16 +72,13 @@ fn retry() -> RetryConfig {
 impl Bucket {
     pub(in crate::store) fn open(
         destination: &config::Destination,
+        location: &BucketLocation,
         reporter: Arc<Reporter>,
         holder: &str,
         memory: Share,
     ) -> Result<Self, StoreError> {
-        let url = &destination.url;
         let fail = |error: &Error| reporter.remote("open", "", error);
         let refuse = |cause: &str| reporter.text("open", "", cause.to_owned());
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-            return Err(refuse("its URL must not hold credentials or a query; those belong in `options`"));
-        }
         let mut client = ClientOptions::default();
         if let Some(file) = &destination.ca_file {
             let authorities = fs::read(&file.path)
@@ -92,21 +89,47 @@ impl Bucket {
             })?;
             client = authorities.into_iter().fold(client, ClientOptions::with_root_certificate);
         }
-        let folder = Key::from_url_path(url.path()).map_err(|error| refuse(&error.to_string()))?;
-        let (objects, multiparts): (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>) = match url.scheme() {
-            "s3" => {
-                let store = open!(AmazonS3Builder, AmazonS3ConfigKey, &AWS, destination, client, fail);
+        let folder = Key::parse(&location.prefix).map_err(|error| refuse(&error.to_string()))?;
+        let (objects, multiparts): (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>) = match location.provider {
+            Provider::S3 => {
+                let store = open!(
+                    AmazonS3Builder,
+                    with_bucket_name,
+                    AmazonS3ConfigKey,
+                    &AWS,
+                    destination,
+                    &location.bucket,
+                    client,
+                    fail
+                );
                 (Arc::clone(&store) as _, store)
             }
-            "gs" => {
-                let store = open!(GoogleCloudStorageBuilder, GoogleConfigKey, &GOOGLE, destination, client, fail);
+            Provider::GoogleCloud => {
+                let store = open!(
+                    GoogleCloudStorageBuilder,
+                    with_bucket_name,
+                    GoogleConfigKey,
+                    &GOOGLE,
+                    destination,
+                    &location.bucket,
+                    client,
+                    fail
+                );
                 (Arc::clone(&store) as _, store)
             }
-            "az" => {
-                let store = open!(MicrosoftAzureBuilder, AzureConfigKey, &AZURE, destination, client, fail);
+            Provider::Azure => {
+                let store = open!(
+                    MicrosoftAzureBuilder,
+                    with_container_name,
+                    AzureConfigKey,
+                    &AZURE,
+                    destination,
+                    &location.bucket,
+                    client,
+                    fail
+                );
                 (Arc::clone(&store) as _, store)
             }
-            scheme => return Err(refuse(&format!("`{scheme}://` is not one of file://, s3://, gs://, az://"))),
         };
         Ok(Self::new(objects, multiparts, folder, reporter, holder, memory))
     }

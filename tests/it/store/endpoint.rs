@@ -35,8 +35,15 @@ impl Endpoint {
             options.extend([("aws_region", "us-east-1"), ("aws_access_key_id", id), ("aws_secret_access_key", secret)]);
         }
         let options = options.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-        let url = format!("s3://{}/{}", self.bucket, self.folder).parse().unwrap();
-        config::Destination { name: "lake".to_owned(), url, options, fsync: true, ca_file: None, place: String::new() }
+        let location = format!("s3://{}/{}", self.bucket, self.folder).parse().unwrap();
+        config::Destination {
+            name: "lake".to_owned(),
+            location,
+            options,
+            fsync: true,
+            ca_file: None,
+            place: String::new(),
+        }
     }
 
     fn store(&self) -> object_store::prefix::PrefixStore<object_store::aws::AmazonS3> {

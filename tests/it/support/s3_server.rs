@@ -118,8 +118,15 @@ impl Server {
             ("allow_http", "true"),
         ];
         let options = options.map(|(name, value)| (name.to_owned(), value.into())).into();
-        let url = format!("s3://{BUCKET}").parse().unwrap();
-        config::Destination { name: "lake".to_owned(), url, options, fsync: true, ca_file: None, place: String::new() }
+        let location = format!("s3://{BUCKET}").parse().unwrap();
+        config::Destination {
+            name: "lake".to_owned(),
+            location,
+            options,
+            fsync: true,
+            ca_file: None,
+            place: String::new(),
+        }
     }
 
     /// Counts requests from 0 again; the one with this number is done and gets no answer.
