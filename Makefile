@@ -68,6 +68,7 @@ fuzz: tools
 
 bench: tools
 	cargo build --locked --release
+	benches/history.py
 	benches/archives.py
 	benches/snapshot.py
 

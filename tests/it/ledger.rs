@@ -21,8 +21,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::support::{
-    Bench, Ran, Series, files,
+    Bench, Daemon, Ran, Series, files,
     ledger_file::{self, FullDisk, edit},
+    wait_until,
 };
 
 /// A bench with everything stored, by the binary.
@@ -205,7 +206,7 @@ async fn what_no_version_writes_is_damage() {
 const GROUNDS: Grounds = Grounds { give_up_after: SignedDuration::from_hours(1), archive_seen_at: None };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_in_the_history_of_a_large_ledger_is_found_beside_the_work_and_kept_aside_at_the_next_opening() {
+async fn damage_in_a_long_history_is_found_after_opening_and_kept_aside_at_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let (path, now) = (folder.path().join("moesync.db"), "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap());
     let open = async || ledger::open(&path, "me", now).await.unwrap();
@@ -226,6 +227,22 @@ async fn damage_in_the_history_of_a_large_ledger_is_found_beside_the_work_and_ke
         assert_eq!(matches!(found, Found::Damaged { .. }), is_damaged, "{found:?}");
         ledger.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_meets_damage_in_a_long_history_rebuilds_the_ledger() {
+    let (bench, before) = stored().await;
+    ledger_file::add_megabytes(&bench.ledger(), 20).await;
+    let damage = "UPDATE partitions SET expires_at = 9223372036854775807 WHERE report = 'old' AND date = '2005-02-01'";
+    edit(&bench.ledger(), &[damage]).await;
+    let (requests, stored_files) = (bench.requests(), bench.stored_files());
+    let daemon = Daemon::start(&bench).await;
+    assert!(wait_until(async || kept_aside(&bench).len() == 1).await, "{}", daemon.log().join("\n"));
+    assert!(wait_until(async || identities(&bench).await == before).await, "{}", daemon.log().join("\n"));
+    assert_eq!(daemon.alarms(), ["ledger", "ledger"], "that it was met, and where it is kept");
+    daemon.stop(&bench).await;
+    assert_eq!(bench.requests(), requests, "something was downloaded");
+    assert!(bench.stored_files() == stored_files, "the destination was changed");
 }
 
 /// How far a plan looks back that is of no report.
