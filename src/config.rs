@@ -81,7 +81,7 @@ pub struct Config {
     pub reports: Vec<Arc<Report>>,
     /// The notification targets, in the file's order.
     pub notify: Vec<Target>,
-    /// Version and place of the time zone database that gave the zones.
+    /// Version and location of the time zone database.
     pub tzdata: String,
     /// Settings and environment variables that are valid and probably a mistake.
     pub warnings: Vec<Problem>,

@@ -1,11 +1,10 @@
-//! The rule for addresses that requests go to: HTTPS, or plain HTTP to this machine or where `network.allow_http`
-//! permits it.
+//! Which addresses are permitted: HTTPS, and plain HTTP for loopback or with `network.allow_http`.
 
 use url::{Host, Url};
 
-/// What is wrong with an address that [`is_permitted`] rejects.
-pub(super) const UNENCRYPTED: &str = "http:// is not encrypted and so refused but for loopback; use https://, or set \
-                                      allow_http = true in [network]";
+/// The message for an address that [`is_permitted`] rejects.
+pub(super) const UNENCRYPTED: &str = "http:// is not encrypted and only allowed for loopback addresses; use https://, \
+                                      or set allow_http = true in [network]";
 
 /// The `http://` or `https://` URL in `text`, if it is one with a host.
 pub(super) fn parse(text: &str) -> Option<Url> {
@@ -17,7 +16,7 @@ pub fn is_permitted(url: &Url, allow_http: bool) -> bool {
     url.scheme() == "https" || allow_http || is_loopback(url)
 }
 
-/// Whether `url` leads to this machine.
+/// Whether the host of `url` is a loopback address or `localhost`.
 pub fn is_loopback(url: &Url) -> bool {
     url.host().is_some_and(|host| is_loopback_host(&host))
 }

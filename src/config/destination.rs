@@ -118,7 +118,7 @@ impl FromStr for Location {
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(problem(
-                "a destination's URL ends before \"?\" and \"#\"; write them as %3F and %23 if they are meant",
+                "a destination's URL ends before \"?\" and \"#\"; write them as %3F and %23 within a path",
             ));
         }
         let Some(provider) = provider else {
@@ -154,7 +154,7 @@ impl Raw {
         let name = mistakes.keep(name(&self.name, &at.key("name")));
         let location = mistakes.keep(location(&self.url, &at.key("url"), env));
         if let (Some(Location::Bucket(location)), Some(_)) = (&location, self.fsync) {
-            let only = format!("only a file:// destination has it, not {}://", location.provider.scheme());
+            let only = format!("only for file:// destinations, not {}://", location.provider.scheme());
             mistakes.add(at.key("fsync").problem(only));
         }
         mistakes.finish(|| {

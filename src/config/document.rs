@@ -1,6 +1,4 @@
-//! Where something stands in the configuration, so that every complaint can point at it.
-//!
-//! This file owns the way from a key to its line and the form of an error. It must not know what any key means.
+//! The parsed file: the line of each key, and the form of an error. Knows no key's meaning.
 
 use std::fmt;
 
@@ -9,12 +7,12 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// What is wrong with the configuration, where, and what to do: ready to be shown, and free of secrets.
+/// An error or a warning about the configuration: where, what is wrong, what to do. Contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Problem {
     message: String,
-    /// Where in the file, in bytes; `None` where it is not about something that is written there.
+    /// Where in the file, in bytes; `None` if it concerns nothing in the file.
     pub(super) offset: Option<usize>,
 }
 
@@ -31,16 +29,16 @@ pub(super) const ENV_PREFIX: &str = "MOESYNC__";
 pub(super) struct Document<'a> {
     /// The file as the user named it.
     pub(super) file: &'a str,
-    /// Everything in it.
+    /// Its text.
     pub(super) text: &'a str,
-    /// The same as a tree with places.
+    /// Its tree, with positions.
     pub(super) table: DeTable<'a>,
-    /// Upper-case names of the environment variables that override something in it.
+    /// Upper-case names of the environment variables that override one of its keys.
     pub(super) overrides: Vec<String>,
 }
 
 impl<'a> Document<'a> {
-    /// Parses TOML. The parser's own message shows the line, which may hold a secret, so only its reason is kept.
+    /// Parses TOML. The parser's own message quotes the line, which may contain a secret, so only its reason is kept.
     pub(super) fn parse(file: &'a str, text: &'a str, overrides: Vec<String>) -> Result<Self, Problem> {
         let problem = |error: &toml::de::Error, reason: &str| {
             let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(text);
@@ -48,8 +46,7 @@ impl<'a> Document<'a> {
             Problem::new(format!("{file}:{}:{column}: not valid TOML: {reason}", line(before)))
         };
         let table = DeTable::parse(text).map_err(|error| problem(&error, error.message()))?.into_inner();
-        // The tree with places keeps numbers as text; only this finds those that are too large, but its reason would
-        // quote them.
+        // The tree with positions keeps numbers as text. This finds those that are too large; its own reason quotes them.
         toml::from_str::<toml::Table>(text).map_err(|error| problem(&error, "a number is out of range"))?;
         Ok(Document { file, text, table, overrides })
     }
@@ -64,7 +61,7 @@ fn line(before: &str) -> usize {
     before.matches('\n').count() + 1
 }
 
-/// A key or a list item of the configuration, whether or not it is written there.
+/// The path of a key or a list item, whether or not the file has it.
 #[derive(Clone)]
 pub(super) struct KeyPath<'a> {
     document: &'a Document<'a>,
@@ -88,18 +85,18 @@ impl<'a> KeyPath<'a> {
     }
 
     fn with(&self, segment: Segment) -> KeyPath<'a> {
-        let mut place = self.clone();
-        place.path.push(segment);
-        place
+        let mut path = self.clone();
+        path.path.push(segment);
+        path
     }
 
     /// The path at which serde stopped.
     pub(super) fn follow(&self, path: &serde_path_to_error::Path) -> KeyPath<'a> {
         use serde_path_to_error::Segment as Step;
-        path.iter().fold(self.clone(), |place, step| match step {
-            Step::Seq { index } => place.index(*index),
-            Step::Map { key } => place.key(key),
-            Step::Enum { .. } | Step::Unknown => place,
+        path.iter().fold(self.clone(), |path, step| match step {
+            Step::Seq { index } => path.index(*index),
+            Step::Map { key } => path.key(key),
+            Step::Enum { .. } | Step::Unknown => path,
         })
     }
 
@@ -129,13 +126,12 @@ impl<'a> KeyPath<'a> {
         Problem { message, offset: self.offset() }
     }
 
-    /// Where this is said, as a problem begins that is found later.
+    /// File, line and key: the beginning of errors that are found after the configuration is loaded.
     pub(super) fn shown(&self) -> String {
         format!("{}: {self}", self.locus())
     }
 
-    /// The file and line, or the environment variable, where this is said; of something left out, where the table
-    /// begins that lacks it.
+    /// File and line, or the environment variable that overrides the key. A missing key has the line of its table.
     pub(super) fn locus(&self) -> String {
         if let [Segment::Key(table), Segment::Key(key), ..] = self.path.as_slice() {
             let name = format!("{}{table}__{key}", ENV_PREFIX).to_uppercase();
@@ -149,7 +145,7 @@ impl<'a> KeyPath<'a> {
         }
     }
 
-    /// Where the deepest part of the path begins that is there at all.
+    /// The position of the deepest part of the path that exists.
     fn offset(&self) -> Option<usize> {
         let mut offset = None;
         let mut table = Some(&self.document.table);
@@ -174,7 +170,7 @@ impl<'a> KeyPath<'a> {
     }
 }
 
-/// The path as one would write it: `reports[2].schedule.at`.
+/// As in `reports[2].schedule.at`.
 impl fmt::Display for KeyPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, segment) in self.path.iter().enumerate() {
@@ -204,7 +200,7 @@ pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k s
         .map_or(String::new(), |(_, candidate)| format!("; did you mean {candidate:?}?"))
 }
 
-/// The words as a reader wants them: `"a", "b" or "c"`.
+/// The words as `"a", "b" or "c"`.
 pub(super) fn alternatives<'k>(words: impl IntoIterator<Item = &'k str>) -> String {
     let quoted: Vec<_> = words.into_iter().map(|word| format!("{word:?}")).collect();
     match quoted.as_slice() {

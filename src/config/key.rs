@@ -1,7 +1,7 @@
-//! A name as a part of an object key.
+//! Names as parts of object keys.
 
-/// A name as a part of a key: every character but Unicode letters, digits, `.`, `-`, `_` becomes `_`, and a leading
-/// `.` or `_` becomes `-`, because engines such as Spark and Athena ignore names that begin with those.
+/// Converts a name to a part of a key. Characters other than Unicode letters, digits, `.`, `-` and `_` become `_`. A
+/// leading `.` or `_` becomes `-`, because Spark and Athena ignore names that begin with those.
 pub fn key_part(name: &str) -> String {
     name.chars()
         .enumerate()

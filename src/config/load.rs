@@ -101,7 +101,7 @@ fn overrides(env: &Env, mistakes: &mut Mistakes) -> Env {
 /// The file's tree with the values of `overrides` in it.
 fn merge(document: &Document<'_>, overrides: BTreeMap<String, String>) -> Result<Value, Mistakes> {
     let root = document.root();
-    // The library takes a top-level name such as "a.b" for a path. No table has such a name.
+    // The library reads a top-level name such as "a.b" as a path. No table has such a name.
     let paths = document.table.keys().filter(|key| key.get_ref().contains(['.', '[', ']']));
     let mut mistakes = Mistakes::default();
     paths.for_each(|key| mistakes.add(root.key(key.get_ref()).problem("unknown key")));

@@ -1,14 +1,10 @@
-//! All mistakes of one configuration together.
-//!
-//! This file owns how they are collected. It must not know what any key means.
+//! Collects the mistakes of a configuration, so that all are reported together. Knows no key's meaning.
 
 use std::{collections::BTreeMap, fmt};
 
 use super::{Problem, document::KeyPath};
 
-/// Why a configuration is not valid: at least one mistake, in the file's order.
-///
-/// Shown with one mistake a line.
+/// Why a configuration is not valid: at least one mistake, in the file's order. Displays one a line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mistakes(Vec<Problem>);
 
@@ -35,7 +31,7 @@ impl Mistakes {
         self.0.iter()
     }
 
-    /// All of them in one line, for a log or a message: the first, and how many more there are.
+    /// One line: the first mistake and the number of others.
     pub fn summary(&self) -> String {
         match self.0.as_slice() {
             [] => String::new(),
@@ -51,23 +47,24 @@ impl Mistakes {
         self.0.push(problem);
     }
 
-    /// The value, if it is valid; otherwise its mistakes are kept.
+    /// The value, if it is valid; otherwise its mistakes are added.
     pub(super) fn keep<T>(&mut self, checked: Result<T, impl Into<Mistakes>>) -> Option<T> {
         checked.map_err(|mistakes| self.0.extend(mistakes.into().0)).ok()
     }
 
-    /// The value that `build` makes of what was kept valid. It finds all of it there if no mistake was kept.
+    /// The result of `build` if there is no mistake. `build` returns `None` only if a value it needs is missing because of
+    /// a mistake that is recorded elsewhere.
     pub(super) fn finish<T>(mut self, build: impl FnOnce() -> Option<T>) -> Result<T, Mistakes> {
         if self.0.is_empty() {
             return build().ok_or(self);
         }
-        // What is not in the file comes last.
+        // Mistakes outside the file come last.
         self.0.sort_by_key(|problem| problem.offset.unwrap_or(usize::MAX));
         Err(self)
     }
 }
 
-/// Checks every element, and collects the mistakes of all.
+/// Checks every element and collects the mistakes of all.
 pub(super) fn each<R, T, E: Into<Mistakes>>(
     raw: &[R],
     at: &KeyPath<'_>,
@@ -86,7 +83,7 @@ pub(super) fn unique<'n>(names: impl Iterator<Item = &'n str>, at: &KeyPath<'_>)
     for (index, name) in names.enumerate().filter(|(_, name)| !name.trim().is_empty()) {
         let here = at.index(index).key("name");
         if let Some(first) = seen.insert(name, here.clone()) {
-            mistakes.add(here.problem(format_args!("{name:?} is taken already, at {}", first.locus())));
+            mistakes.add(here.problem(format_args!("{name:?} is already used, at {}", first.locus())));
         }
     }
     mistakes.finish(|| Some(()))

@@ -30,7 +30,7 @@ pub(super) struct Raw {
     pub(super) name: String,
     /// `webhook`: signed JSON. `slack`: text for incoming webhooks of Slack and compatible services, such as Mattermost.
     /// `ping`: a dead man's switch such as healthchecks.io.
-    kind: Kind,
+    kind: TargetKind,
     /// File with the address. Exactly one of `url_file`, `url_env` and `url` is required.
     url_file: Option<String>,
     /// Environment variable with the address.
@@ -57,7 +57,7 @@ pub(super) struct Raw {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "\"webhook\", \"slack\" or \"ping\"")]
-enum Kind {
+enum TargetKind {
     Webhook,
     Slack,
     Ping,
@@ -205,26 +205,27 @@ impl Raw {
 
     fn check_channel(&self, secret: Option<SecretSource>, at: &KeyPath<'_>) -> Result<Channel, Problem> {
         let kind = match self.kind {
-            Kind::Webhook => "webhook",
-            Kind::Slack => "slack",
-            Kind::Ping => "ping",
+            TargetKind::Webhook => "webhook",
+            TargetKind::Slack => "slack",
+            TargetKind::Ping => "ping",
         };
-        let useless =
-            |key: &str| Err(at.key(key).problem(format_args!("a target of kind {kind:?} has none; remove it")));
+        let useless = |key: &str| {
+            Err(at.key(key).problem(format_args!("a target of kind {kind:?} does not have this key; remove it")))
+        };
         let channel = match (self.kind, secret) {
-            (Kind::Webhook, None) => {
+            (TargetKind::Webhook, None) => {
                 return Err(at.problem("no secret; give exactly one of secret_file, secret_env and secret"));
             }
-            (Kind::Slack | Kind::Ping, Some(_)) => {
+            (TargetKind::Slack | TargetKind::Ping, Some(_)) => {
                 let given = [("secret_file", self.secret_file.is_some()), ("secret_env", self.secret_env.is_some())];
                 return useless(given.iter().find(|(_, given)| *given).map_or("secret", |(key, _)| key));
             }
-            (Kind::Webhook, Some(secret)) => {
+            (TargetKind::Webhook, Some(secret)) => {
                 let all = Events { stored: true, summary: true, ..Events::alarms() };
                 Channel::Webhook { secret, events: self.check_events(at, all)? }
             }
-            (Kind::Slack, None) => Channel::Slack { events: self.check_events(at, Events::alarms())? },
-            (Kind::Ping, None) => {
+            (TargetKind::Slack, None) => Channel::Slack { events: self.check_events(at, Events::alarms())? },
+            (TargetKind::Ping, None) => {
                 let every = self.every.clone().unwrap_or_else(|| Duration::new(PING_EVERY));
                 Channel::Ping { every: every.check(SignedDuration::from_mins(1)..=DAY, &at.key("every"))? }
             }

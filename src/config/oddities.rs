@@ -12,9 +12,9 @@ const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// A character in a report's name that is probably a mistake.
 pub(super) fn report_name(name: &str, at: &KeyPath<'_>) -> Option<Problem> {
-    let (position, found) = name.chars().enumerate().find(|(_, c)| looks_like_a_space_or_nothing(*c))?;
+    let (position, found) = name.chars().enumerate().find(|(_, c)| is_invisible_or_like_a_space(*c))?;
     Some(at.problem(format_args!(
-        "{name:?} has U+{:04X} as its character {}, which looks like a space or like nothing and often comes from a web \
+        "{name:?} has U+{:04X} as its character {}, which is invisible or looks like a space and often comes from a web \
          page; MoEngage finds the report only if its name in the dashboard has it too",
         u32::from(found),
         position + 1
@@ -24,13 +24,11 @@ pub(super) fn report_name(name: &str, at: &KeyPath<'_>) -> Option<Problem> {
 /// The placeholder of an example.
 pub(super) fn app_id(app_id: &str, at: &KeyPath<'_>) -> Option<Problem> {
     app_id.starts_with(PLACEHOLDER).then(|| {
-        at.problem(format_args!(
-            "{app_id:?} is the placeholder of an example; put MoEngage's workspace id in its place"
-        ))
+        at.problem(format_args!("{app_id:?} is the placeholder of an example; replace it with MoEngage's workspace id"))
     })
 }
 
-fn looks_like_a_space_or_nothing(c: char) -> bool {
+fn is_invisible_or_like_a_space(c: char) -> bool {
     (c.is_whitespace() && c != ' ')
         || matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
@@ -41,15 +39,13 @@ pub(super) fn proxies(env: &Env) -> Vec<Problem> {
     let unusable = PROXIES.into_iter().filter_map(of).filter(|(_, value)| !is_address(value)).map(|(name, _)| {
         // Not shown: it may hold a password.
         Problem::new(format!(
-            "environment variable {name}: it is no address such as \"http://proxy.example:3128\", so no proxy is used for it"
+            "environment variable {name}: not an address such as \"http://proxy.example:3128\", so no proxy is used for it"
         ))
     });
     let exceptions = EXCEPTIONS.into_iter().filter_map(of).flat_map(|(name, value)| {
         value.split(',').map(str::trim).filter_map(move |host| {
             let instead = excepted(host)?;
-            Some(Problem::new(format!(
-                "environment variable {name}: {host:?} excepts nothing from the proxy; write {instead:?}"
-            )))
+            Some(Problem::new(format!("environment variable {name}: {host:?} has no effect; write {instead:?}")))
         })
     });
     unusable.chain(exceptions).collect()

@@ -169,7 +169,7 @@ impl fmt::Debug for ReportId {
     }
 }
 
-/// What a report can refer to: the valid workspaces and destinations, or `None` if some have mistakes.
+/// What reports refer to. Workspaces and destinations are `None` if one of them has a mistake.
 pub(super) struct Known<'a> {
     pub(super) workspaces: Option<&'a [Arc<Workspace>]>,
     pub(super) destinations: Option<&'a [Arc<Destination>]>,
@@ -178,7 +178,7 @@ pub(super) struct Known<'a> {
 }
 
 impl Raw {
-    /// The report; `None` if all is valid that can be checked without the workspaces or destinations, which have mistakes.
+    /// The report; `None` if it is valid as far as it can be checked without the workspaces or destinations.
     pub(super) fn check(&self, at: &KeyPath<'_>, known: &Known<'_>) -> Result<Option<Arc<Report>>, Mistakes> {
         let mut mistakes = Mistakes::default();
         let has_only_keys_of_its_source = mistakes.keep(self.check_keys_of_source(at)).is_some();
@@ -355,7 +355,7 @@ fn named<'t, T>(
     let kind = at.last_key();
     let names = || all.iter().map(|one| name_of(one).as_str());
     match (name, all) {
-        (_, []) => Err(at.problem(format_args!("there is no {kind}; add a [[{kind}s]] table"))),
+        (_, []) => Err(at.problem(format_args!("no {kind} is configured; add a [[{kind}s]] table"))),
         (None, [only]) => Ok(only),
         (None, _) => {
             Err(at.problem(format_args!("missing, but required where there are several: {}", alternatives(names()))))
@@ -390,8 +390,8 @@ pub(super) fn check_distinct(reports: &[Arc<Report>], at: &KeyPath<'_>) -> Resul
             folders.insert((&report.destination.location, key.to_lowercase()), (at.clone(), report))
         {
             mistakes.add(at.problem(format_args!(
-                "the objects of {workspace:?}, {id:?} would go to {key}, as those of {:?}, {:?} at {} do; give one of \
-                 them another id",
+                "the objects of {workspace:?}, {id:?} would be stored in {key}, the folder of {:?}, {:?} at {}; give one \
+                 of them another id",
                 other.id.workspace(),
                 other.id.name(),
                 first.locus()

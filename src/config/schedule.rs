@@ -24,7 +24,8 @@ pub(super) struct Raw {
     /// With `every = "week"` the day's English name or a list of names, with `every = "month"` a number from 1 to 31 or
     /// `"last"`. Months without that day are skipped.
     on: Option<On>,
-    /// Time of generation, in the report's time zone. Only with `once` it may be left out, for "as soon as possible".
+    /// Time of generation, in the report's time zone. Required with `every`; `once` without it means "as soon as
+    /// possible".
     at: Option<Time>,
     /// The only date of generation.
     once: Option<Date>,
@@ -38,7 +39,7 @@ enum Every {
     Month,
 }
 
-/// On which day, or on which days, as written.
+/// One day or a list of days, as written.
 #[derive(Debug)]
 enum On {
     Day(String),
@@ -109,14 +110,14 @@ pub enum Schedule {
         /// Local time of generation.
         at: civil::Time,
     },
-    /// One day a month.
+    /// One day of each month.
     Monthly {
         /// Day of the month.
         on: MonthDay,
         /// Local time of generation.
         at: civil::Time,
     },
-    /// A single time.
+    /// Once.
     Once {
         /// The day.
         date: civil::Date,
@@ -130,7 +131,7 @@ pub enum Schedule {
 pub enum MonthDay {
     /// 1 to 31; months without that day are skipped.
     Day(i8),
-    /// The last day, whichever that is.
+    /// The last day of the month.
     Last,
 }
 

@@ -164,13 +164,15 @@ impl SecretSource {
         let secret = self.resolve().ok()?;
         let secret = secret.expose_secret();
         let is_quoted = |quote: char| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
-        let part = |found| format!("the secret has {found}, which is taken for a part of it; remove it if it is none");
+        let part = |found| {
+            format!("the secret has {found}, which counts as part of it; remove it if it does not belong there")
+        };
         let what = if secret.trim() != secret {
             part("a space before or behind it")
         } else if is_quoted('"') || is_quoted('\'') {
             part("quotes around it")
         } else if secret.starts_with(PLACEHOLDER) {
-            "the secret is the placeholder of an example; put MoEngage's key in its place".to_owned()
+            "the secret is the placeholder of an example; replace it with MoEngage's key".to_owned()
         } else {
             return None;
         };
@@ -231,7 +233,7 @@ fn from_file(path: &Path, allow_world_readable: bool) -> Result<SecretString, Pr
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LONGEST {
-        return Err(Problem::new(format!("the secret file {shown} holds more than 64 KiB, so it is no key")));
+        return Err(Problem::new(format!("the secret file {shown} is larger than 64 KiB, so it is not a key")));
     }
     let text =
         String::from_utf8(bytes).map_err(|_| Problem::new(format!("the secret file {shown} is not UTF-8 text")))?;
@@ -246,7 +248,7 @@ fn trimmed(text: &str, what: &str) -> Result<SecretString, Problem> {
             Err(Problem::new(format!("the secret in {what} has several lines; a key has one")))
         }
         secret if secret.contains('\0') => Err(Problem::new(format!(
-            "the secret in {what} holds NUL characters, as UTF-16 text does; save it as UTF-8"
+            "the secret in {what} contains NUL characters, as UTF-16 text does; save it as UTF-8"
         ))),
         secret => Ok(secret.into()),
     }

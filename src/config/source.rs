@@ -55,7 +55,7 @@ impl SourceKind {
         Self::ALL.into_iter().find(|source| source.as_str() == word)
     }
 
-    /// Whether MoEngage serves a finished archive, rather than JSON pages.
+    /// Whether it is an archive, not pages of JSON.
     pub fn is_archive(self) -> bool {
         matches!(self, SourceKind::CampaignReport | SourceKind::DailyDump)
     }
@@ -72,12 +72,12 @@ impl fmt::Display for SourceKind {
     }
 }
 
-/// What a report is fetched from, with the settings that this source alone has.
+/// The source of a report, with the settings of that source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A finished archive.
     Archive(ArchiveSource),
-    /// Pages of JSON, gathered into one object.
+    /// Pages of JSON, collected into one object.
     Snapshot(SnapshotSource),
 }
 
@@ -96,7 +96,7 @@ pub enum ArchiveSource {
     },
 }
 
-/// A source of snapshots, with what it is asked for.
+/// A source of snapshots, with its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotSource {
     /// `campaign_stats`.
@@ -105,7 +105,7 @@ pub enum SnapshotSource {
     Campaigns(CampaignsQuery),
     /// `executions`.
     Executions {
-        /// Only those of these parent campaigns; of all recurring campaigns of a fresh listing when empty.
+        /// Parent campaigns whose executions are fetched; empty: all recurring campaigns.
         campaign_ids: Vec<String>,
     },
 }
@@ -133,13 +133,13 @@ pub struct StatsQuery {
     pub metric_type: String,
     /// One of the API's five attribution types.
     pub attribution_type: String,
-    /// Only these campaigns; all when empty.
+    /// Only these campaigns; empty: all.
     pub campaign_ids: Vec<String>,
     /// Days covered, ending on the day before the partition's date; 1 to 31.
     pub window_days: i16,
     /// How many of the newest partitions are fetched again each day.
     pub refresh_days: u16,
-    /// How the answer is written.
+    /// How the statistics are written.
     pub shape: Shape,
 }
 
@@ -156,30 +156,30 @@ pub enum Shape {
 /// Which listing of campaigns is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Listing {
-    /// `campaigns`: Push, Email and SMS, with all that MoEngage says of a campaign.
+    /// `campaigns`: Push, Email and SMS, with all settings of a campaign.
     #[default]
     Search,
     /// `campaign_meta`: every channel, with name, team, tags, status and number of children.
     Meta,
 }
 
-/// Which version of an API is asked. They differ in paths, names of filters, and the form of an answer.
+/// A version of MoEngage's API. The versions differ in paths, names of filters and responses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", expecting = "\"v1\" or \"v5\"")]
 pub enum ApiVersion {
-    /// What MoEngage calls legacy. No end is announced.
+    /// Called legacy by MoEngage, which has announced no end of it.
     #[default]
     V1,
-    /// The present one.
+    /// The current version.
     V5,
 }
 
 /// Settings of a `campaigns` or `campaign_meta` report, in the API's words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CampaignsQuery {
-    /// Which listing.
+    /// The listing that is read.
     pub listing: Listing,
-    /// Of which version.
+    /// The version that is requested.
     pub api: ApiVersion,
     /// Channels, such as `EMAIL`.
     pub channels: Vec<String>,
@@ -210,7 +210,7 @@ pub(super) struct CreatedDate {
 
 impl CreatedDate {
     pub(super) fn check(&self, at: &KeyPath<'_>) -> Result<(civil::Date, civil::Date), Problem> {
-        // The API itself writes these dates the other way round.
+        // MoEngage's API writes these dates as day-month-year.
         let formats = ["%Y-%m-%d", "%d-%m-%Y"];
         let from = self.from_date.check_as(&formats, &at.key("from_date"))?;
         let to = self.to_date.check_as(&formats, &at.key("to_date"))?;

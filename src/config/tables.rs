@@ -57,7 +57,7 @@ pub(super) struct Raw {
     notify: Vec<notify::Raw>,
 }
 
-/// Checks every table whose form is right. What depends on the others is not checked.
+/// Checks every table that has no mistake in its form.
 pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &Zones) -> Result<Config, Mistakes> {
     let Some(raw) = &form.raw else { return form.mistakes.finish(|| None) };
     let mut mistakes = form.mistakes.clone();
@@ -65,6 +65,7 @@ pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &
         ["workspaces", "destinations", "reports", "notify", "network", "ledger", "web", "limits", "alarms"]
             .map(|key| root.key(key));
     let network = mistakes.keep(form.check(&network_at, |at| raw.network.check(at, env)));
+    // Unknown if the table has mistakes; then no address is rejected for it.
     let allow_http = raw.network.allow_http || !form.is_sound(&network_at);
     let ca_file = network.as_ref().and_then(|network| network.ca_file.as_ref());
     let workspaces = each(&raw.workspaces, &workspaces_at, |raw, at| {
@@ -78,7 +79,7 @@ pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &
     let names = unique(raw.destinations.iter().map(|raw| raw.name.as_str()), &destinations_at);
     let destinations = complete(&mut mistakes, destinations, names).filter(|_| !form.may_lack("destinations"));
     if raw.reports.is_empty() && !form.may_lack("reports") {
-        mistakes.add(root.problem("there is nothing to keep; add at least one [[reports]] table"));
+        mistakes.add(root.problem("no report is configured; add at least one [[reports]] table"));
     }
     let known = Known { workspaces: workspaces.as_deref(), destinations: destinations.as_deref(), allow_http, zones };
     let reports = each(&raw.reports, &reports_at, |raw, at| form.check(at, |at| raw.check(at, &known)));
@@ -141,7 +142,7 @@ pub fn schema() -> serde_json::Value {
         .to_value()
 }
 
-/// TOML has no null: a key that need not be there is left out.
+/// Removes null from types: TOML has none, and an optional key is left out.
 fn without_null(schema: &mut schemars::Schema) {
     let is_null = |value: &serde_json::Value| value == "null" || value.get("type").is_some_and(|t| t == "null");
     if schema.get("default").is_some_and(serde_json::Value::is_null) {
@@ -159,7 +160,7 @@ fn without_null(schema: &mut schemars::Schema) {
             serde_json::Value::Object(inner) => {
                 schema.remove(key);
                 for (name, value) in inner {
-                    // What is said of the key itself comes before what is said of its type.
+                    // The key's own description takes precedence over that of its type.
                     if schema.get(&name).is_none() {
                         schema.insert(name, value);
                     }
@@ -172,7 +173,7 @@ fn without_null(schema: &mut schemars::Schema) {
     }
 }
 
-/// The names of the environment variables that override a key of a table.
+/// The names of all environment variables that override a key.
 pub(super) fn overridable() -> Vec<String> {
     let schema = schema();
     let properties = |schema: &serde_json::Value| schema.get("properties").and_then(|p| p.as_object().cloned());

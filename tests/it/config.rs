@@ -65,7 +65,7 @@ fn changed(old: &str, new: &str) -> String {
     GOOD.replacen(old, new, 1)
 }
 
-/// What is said of each mistake: one line for each.
+/// The errors of these mistakes, one line each.
 fn complaints(mistakes: &[(&str, &str)]) -> String {
     let texts: Vec<_> = mistakes.iter().map(|(old, new)| changed(old, new)).collect();
     complaints_about(&texts)
@@ -106,7 +106,7 @@ fn uncommented(example: &str) -> String {
 }
 
 #[test]
-fn what_is_left_out_has_the_default_of_the_design() {
+fn missing_keys_have_the_documented_defaults() {
     let config = load(GOOD).unwrap();
     assert_eq!(config.ledger, Ledger::Sqlite("./moesync.db".into()));
     assert_eq!(config.web.listen, Some("127.0.0.1:8787".parse().unwrap()));
@@ -223,7 +223,7 @@ fn the_example_and_the_schema_have_the_same_keys() {
 }
 
 #[test]
-fn the_schema_tells_type_meaning_default_and_choice() {
+fn the_schema_has_type_meaning_default_and_choices() {
     let schema = config::schema();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     insta::assert_snapshot!(serde_json::to_string_pretty(&serde_json::json!([
@@ -292,7 +292,7 @@ fn the_schema_tells_type_meaning_default_and_choice() {
     "#);
 }
 
-/// All that a configuration means, wherever that is written.
+/// The values of a configuration, without their lines.
 fn without_places(config: &Config) -> String {
     let shown = format!("{config:?}");
     let mut parts = shown.split("place: \"");
@@ -351,7 +351,7 @@ fn the_environment_overrides_any_key_of_a_table_in_the_type_it_needs() {
 
 #[test]
 fn a_mistake_in_the_environment_names_the_variable() {
-    let said = [
+    let errors = [
         env_complaint("MOESYNC__LEDGR__URL", "sqlite://x.db"),
         env_complaint("MOESYNC__LEDGER", CANARY),
         env_complaint("MOESYNC__WORKSPACES__0__SECRET_KEY", CANARY),
@@ -360,7 +360,7 @@ fn a_mistake_in_the_environment_names_the_variable() {
         env_complaint("MOESYNC__ALARMS__EXPIRY", "48h,soon"),
         env_complaint("MOESYNC__LEDGER__URL", "mysql://user:canary-5d41402a@db/x"),
     ];
-    insta::assert_snapshot!(said.join("\n"), @r#"
+    insta::assert_snapshot!(errors.join("\n"), @r#"
     environment variable MOESYNC__LEDGR__URL: unknown setting; did you mean "MOESYNC__LEDGER__URL"?
     environment variable MOESYNC__LEDGER: unknown setting; did you mean "MOESYNC__LEDGER__URL"?
     environment variable MOESYNC__WORKSPACES__0__SECRET_KEY: workspaces, destinations, reports and notify targets are set in the file alone
@@ -395,7 +395,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
 }
 
 #[test]
-fn a_wrong_type_is_told_with_the_wanted_and_the_found() {
+fn a_wrong_type_is_reported_with_the_expected_and_the_found_one() {
     insta::assert_snapshot!(complaints(&[
         ("schedule =", "buffer = 30\nschedule ="),
         ("\"APP-1\"", "5"),
@@ -430,7 +430,7 @@ fn a_wrong_type_is_told_with_the_wanted_and_the_found() {
 }
 
 #[test]
-fn text_that_is_no_toml_is_told_with_line_and_column_and_never_quoted() {
+fn text_that_is_not_toml_is_reported_with_line_and_column_and_not_quoted() {
     insta::assert_snapshot!(complaints(&[
         ("\"canary-5d41402a\"", "\"canary-5d41402a"),
         ("\"canary-5d41402a\"", "canary-5d41402a"),
@@ -451,7 +451,7 @@ fn text_that_is_no_toml_is_told_with_line_and_column_and_never_quoted() {
 }
 
 #[test]
-fn a_file_that_is_missing_or_no_text_is_told_with_its_name() {
+fn a_file_that_is_missing_or_not_text_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let missing = config::load(&folder.path().join("moesync.toml"), []).unwrap_err().to_string();
     let missing = missing.replace(&folder.path().display().to_string(), "/folder");
@@ -487,8 +487,8 @@ fn a_missing_key_is_named_with_the_line_of_its_table() {
     moesync.toml:12: reports[0].source: missing, but required
     moesync.toml:12: reports[0].name: missing, but required: the report's name in MoEngage's dashboard
     moesync.toml:12: reports[0].schedule: missing, but required
-    moesync.toml: there is nothing to keep; add at least one [[reports]] table
-    moesync.toml:9: reports[0].destination: there is no destination; add a [[destinations]] table
+    moesync.toml: no report is configured; add at least one [[reports]] table
+    moesync.toml:9: reports[0].destination: no destination is configured; add a [[destinations]] table
     "#);
 }
 
@@ -516,7 +516,7 @@ fn a_workspace_has_exactly_one_address_and_a_good_one() {
     moesync.toml:4: workspaces[0].base_url: an address ends before "?" and "#"; remove them and what follows
     moesync.toml:4: workspaces[0].base_url: an address ends before "?" and "#"; remove them and what follows
     moesync.toml:4: workspaces[0].base_url: an address with a user or password in it; credentials have keys of their own
-    moesync.toml:4: workspaces[0].base_url: http:// is not encrypted and so refused but for loopback; use https://, or set allow_http = true in [network]
+    moesync.toml:4: workspaces[0].base_url: http:// is not encrypted and only allowed for loopback addresses; use https://, or set allow_http = true in [network]
     "##);
 }
 
@@ -537,7 +537,7 @@ fn a_base_url_may_be_http_on_loopback_or_where_allowed_and_loses_its_last_slash(
 }
 
 #[test]
-fn an_impossible_zone_is_told_with_the_nearest() {
+fn an_unknown_zone_is_reported_with_the_nearest() {
     let zone = |zone: &str| ("\"Europe/Berlin\"", format!("\"{zone}\""));
     let mistakes = ["Europe/Berln", "Berlin", "kolkata", "+05:30", "", "Etc/Unknown"].map(zone);
     let mistakes: Vec<_> = mistakes.iter().map(|(old, new)| changed(old, new)).collect();
@@ -546,7 +546,7 @@ fn an_impossible_zone_is_told_with_the_nearest() {
     moesync.toml:5: workspaces[0].timezone: no zone is called "Europe/Berln"; did you mean "Europe/Berlin"?
     moesync.toml:5: workspaces[0].timezone: no zone is called "Berlin"; did you mean "Europe/Berlin"?
     moesync.toml:5: workspaces[0].timezone: no zone is called "kolkata"; did you mean "Asia/Kolkata"?
-    moesync.toml:5: workspaces[0].timezone: "+05:30" is an offset, which says nothing of clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
+    moesync.toml:5: workspaces[0].timezone: "+05:30" is an offset, without the rules for clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
     moesync.toml:5: workspaces[0].timezone: no zone is called ""; expected an IANA name such as "Europe/Berlin"
     moesync.toml:5: workspaces[0].timezone: no zone is called "Etc/Unknown"; did you mean "Etc/UTC"?
     moesync.toml:16: reports[0].timezone: no zone is called "Asia/Calcuta"; did you mean "Asia/Calcutta"?
@@ -575,7 +575,7 @@ fn a_secret_has_exactly_one_source() {
 }
 
 #[test]
-fn a_secret_is_read_anew_each_time_from_its_file_less_line_ends() {
+fn a_secret_file_is_read_at_each_use_without_its_line_ends() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("acme.key");
     let text = changed("secret_key = \"canary-5d41402a\"", "secret_key_file = \"${KEYS}/acme.key\"");
@@ -592,7 +592,7 @@ fn a_secret_is_read_anew_each_time_from_its_file_less_line_ends() {
         format!("moesync.toml{at_home}")
     };
 
-    let mut said = vec![complaint()];
+    let mut errors = vec![complaint()];
     write(b"canary-5d41402a\r\n\n", 0o640);
     assert_eq!(secret().unwrap(), CANARY);
     write(b" new key ", 0o600);
@@ -605,16 +605,16 @@ fn a_secret_is_read_anew_each_time_from_its_file_less_line_ends() {
         (&[b'x'; 70_000], 0o600),
     ] {
         write(bytes, mode);
-        said.push(complaint());
+        errors.push(complaint());
     }
-    assert!(!said.concat().contains(CANARY));
-    insta::assert_snapshot!(said.join("\n"), @r#"
+    assert!(!errors.concat().contains(CANARY));
+    insta::assert_snapshot!(errors.join("\n"), @r#"
     moesync.toml:6: workspaces[0].secret_key_file: cannot read the secret file /keys/acme.key: No such file or directory (os error 2)
     moesync.toml:6: workspaces[0].secret_key_file: every user of this machine may read the secret file /keys/acme.key (mode 0644); run `chmod o-r` on it (or, for a workspace's key or a notify target's, set allow_world_readable = true there)
     moesync.toml:6: workspaces[0].secret_key_file: the secret in the file /keys/acme.key is empty
     moesync.toml:6: workspaces[0].secret_key_file: the secret in the file /keys/acme.key has several lines; a key has one
     moesync.toml:6: workspaces[0].secret_key_file: the secret file /keys/acme.key is not UTF-8 text
-    moesync.toml:6: workspaces[0].secret_key_file: the secret file /keys/acme.key holds more than 64 KiB, so it is no key
+    moesync.toml:6: workspaces[0].secret_key_file: the secret file /keys/acme.key is larger than 64 KiB, so it is not a key
     "#);
 
     write(b"canary-5d41402a", 0o644);
@@ -624,7 +624,7 @@ fn a_secret_is_read_anew_each_time_from_its_file_less_line_ends() {
 }
 
 #[test]
-fn a_secret_in_the_environment_is_looked_for_when_it_is_needed() {
+fn a_secret_in_the_environment_is_read_when_it_is_needed() {
     // Cargo sets the first for every test; nothing sets the second.
     let source = |name: &str| {
         load(&changed("secret_key = \"canary-5d41402a\"", &format!("secret_key_env = \"{name}\""))).unwrap().workspaces
@@ -639,7 +639,7 @@ fn a_secret_in_the_environment_is_looked_for_when_it_is_needed() {
 }
 
 #[test]
-fn a_secret_file_in_a_folder_of_the_service_alone_is_missed_when_needed() {
+fn an_unset_variable_in_the_path_of_a_secret_is_reported_when_it_is_needed() {
     let file = changed("secret_key = \"canary-5d41402a\"", "secret_key_file = \"${UNSET}/key\"");
     let config = load(&file).unwrap();
     let problem = config.workspaces[0].secret_key.resolve().unwrap_err().to_string();
@@ -685,9 +685,9 @@ fn a_destination_is_a_folder_or_a_bucket() {
     moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     moesync.toml:10: destinations[0].url: only a bucket and a prefix are expected here; credentials and endpoints are options
-    moesync.toml:10: destinations[0].url: a destination's URL ends before "?" and "#"; write them as %3F and %23 if they are meant
+    moesync.toml:10: destinations[0].url: a destination's URL ends before "?" and "#"; write them as %3F and %23 within a path
     moesync.toml:10: destinations[0].url: the environment variable "UNSET" in this path is not set
-    moesync.toml:11: destinations[0].fsync: only a file:// destination has it, not s3://
+    moesync.toml:11: destinations[0].fsync: only for file:// destinations, not s3://
     "##);
 }
 
@@ -711,7 +711,7 @@ fn a_ledger_is_a_file_or_a_postgres_database() {
 }
 
 #[test]
-fn a_quantity_out_of_range_is_told_with_the_range() {
+fn a_quantity_out_of_range_is_reported_with_the_range() {
     let mistakes = [
         "[web]\nlisten = \"localhost:8787\"",
         "[web]\ntoken_file = \"\"",
@@ -760,7 +760,7 @@ fn a_quantity_out_of_range_is_told_with_the_range() {
 }
 
 #[test]
-fn quantities_are_written_as_people_write_them() {
+fn quantities_have_units() {
     let config = load(&with_table(
         "[limits]\narchive_bytes = \"500 MB\"\ninflated_bytes = 1048576\nattempt_timeout = \"1h30m\"\nmin_rate = \"2KiB/s\"\n\
          [alarms]\nlate_after = \"0s\"\nexpiry = [\"45s\", \"1w\", \"7d\"]",
@@ -796,7 +796,7 @@ fn a_schedule_is_daily_weekly_monthly_or_once() {
 }
 
 #[test]
-fn a_schedule_that_makes_no_sense_is_told_why() {
+fn an_invalid_schedule_is_reported_with_the_reason() {
     let mistakes = [
         "{ }",
         "{ at = \"09:30\" }",
@@ -845,7 +845,7 @@ fn a_schedule_that_makes_no_sense_is_told_why() {
 }
 
 #[test]
-fn a_report_refers_to_what_there_is() {
+fn a_report_refers_to_existing_workspaces_and_destinations() {
     let second_workspace = changed(
         "[[destinations]]",
         &format!("{}[[destinations]]", GOOD.split("[[dest").next().unwrap()),
@@ -872,7 +872,7 @@ fn a_report_refers_to_what_there_is() {
     moesync.toml:16: reports[0].destination: no destination is called "somewhere"; there is "archive"
     moesync.toml:19: reports[0].workspace: missing, but required where there are several: "other" or "acme"
     moesync.toml:16: reports[0].destination: missing, but required where there are several: "archive" or "lake"
-    moesync.toml:18: destinations[1].name: "archive" is taken already, at moesync.toml:9
+    moesync.toml:18: destinations[1].name: "archive" is already used, at moesync.toml:9
     moesync.toml:13: reports[0].source: expected "campaign_report", "daily_dump", "campaign_stats", "campaigns", "campaign_meta" or "executions", found "campain_report"; did you mean "campaign_report"?
     moesync.toml:14: reports[0].name: must not be empty
     moesync.toml:14: reports[0].name: must not contain control characters, found "Report\ttest"
@@ -884,7 +884,7 @@ fn a_report_refers_to_what_there_is() {
 }
 
 #[test]
-fn a_key_that_would_do_nothing_for_its_source_is_refused() {
+fn a_key_without_effect_for_its_source_is_refused() {
     let mistakes = [
         with_source("daily_dump", "suffix = \".zip\""),
         with_report_lines("give_up_after = \"7d\""),
@@ -938,7 +938,7 @@ fn the_settings_of_the_json_sources_are_checked() {
 }
 
 #[test]
-fn two_reports_onto_one_key_are_told_with_both_their_lines() {
+fn two_reports_with_one_key_are_reported_with_both_lines() {
     let report = |lines: &str| {
         format!(
             "{GOOD}destination = \"archive\"\n\n[[destinations]]\nname = \"same\"\nurl = \"file:///archive/\"\n\n\
@@ -953,8 +953,8 @@ fn two_reports_onto_one_key_are_told_with_both_their_lines() {
     ];
     insta::assert_snapshot!(complaints_about(&mistakes), @r#"
     moesync.toml:26: reports[1]: the workspace "acme" has a report with the id "Report test" already, at moesync.toml:12; give one of them another id
-    moesync.toml:26: reports[1]: the objects of "acme", "report_TEST" would go to acme/report_TEST, as those of "acme", "Report test" at moesync.toml:12 do; give one of them another id
-    moesync.toml:26: reports[1]: the objects of "acme", "Report/test" would go to acme/Report_test, as those of "acme", "Report test" at moesync.toml:12 do; give one of them another id
+    moesync.toml:26: reports[1]: the objects of "acme", "report_TEST" would be stored in acme/report_TEST, the folder of "acme", "Report test" at moesync.toml:12; give one of them another id
+    moesync.toml:26: reports[1]: the objects of "acme", "Report/test" would be stored in acme/Report_test, the folder of "acme", "Report test" at moesync.toml:12; give one of them another id
     "#);
     load(&report("id = \"report_TEST\"\ndestination = \"lake\"")).unwrap();
 }
@@ -971,10 +971,10 @@ fn no_secret_is_shown_by_a_valid_configuration() {
     assert!(!format!("{config:?} {config:#?}").contains(CANARY), "{config:?}");
 }
 
-/// Every position of a configuration with a slip of the pen: a character too many, one too few, the end cut off. What
+/// A typing error at every position of a configuration: a character too many, one too few, the end cut off. What
 /// comes of it may be valid; if not, the complaint is checked for the secret in [`load_bytes`].
 #[test]
-fn no_slip_of_the_pen_brings_a_secret_into_an_error() {
+fn no_typing_error_brings_a_secret_into_an_error() {
     let mut refused = 0;
     for at in 0..GOOD.len() {
         let (before, after) = GOOD.split_at(at);
@@ -1015,7 +1015,7 @@ fn with_target(lines: &str) -> String {
 }
 
 #[test]
-fn a_target_is_told_by_default_what_suits_its_kind() {
+fn the_default_events_of_a_target_depend_on_its_kind() {
     let secret = "secret = \"whsec_bW9lc3luYy1leGFtcGxlLW1vZXN5bmMtZXhhbXBsZQ==\"";
     let target = |lines: &str| load(&with_target(lines)).unwrap().notify.remove(0);
     let events = |lines: &str| target(lines).events().cloned().unwrap();
@@ -1029,7 +1029,7 @@ fn a_target_is_told_by_default_what_suits_its_kind() {
 }
 
 #[test]
-fn a_target_that_could_not_be_told_is_refused_and_its_address_not_shown() {
+fn an_invalid_target_is_refused_and_its_address_not_shown() {
     let slack = "kind = \"slack\"\n";
     let hook = "kind = \"webhook\"\nurl = \"https://hooks.example/\"\n";
     let texts = [
@@ -1053,18 +1053,18 @@ fn a_target_that_could_not_be_told_is_refused_and_its_address_not_shown() {
     moesync.toml:19: notify[0].kind: expected "webhook", "slack" or "ping", found "email"
     moesync.toml:17: notify[0]: no address; give exactly one of url_file, url_env and url
     moesync.toml:20: notify[0].url: expected an address that begins with https://
-    moesync.toml:20: notify[0].url: http:// is not encrypted and so refused but for loopback; use https://, or set allow_http = true in [network]
+    moesync.toml:20: notify[0].url: http:// is not encrypted and only allowed for loopback addresses; use https://, or set allow_http = true in [network]
     moesync.toml:20: notify[0].url: only one of url_env, url may be given; remove the others
-    moesync.toml:21: notify[0].secret_env: a target of kind "slack" has none; remove it
+    moesync.toml:21: notify[0].secret_env: a target of kind "slack" does not have this key; remove it
     moesync.toml:21: notify[0].events: must not be empty; leave it out for the default
     moesync.toml:21: notify[0].events[0]: expected "alarms", "stored", "summary", "lost", "expiring", "late", "unauthorized", "rejected", "corrupt", "unsupported", "store_failed", "other_content", "ledger", "configuration", "clock" or "panic", found "lots"; did you mean "lost"?
-    moesync.toml:21: notify[0].every: a target of kind "slack" has none; remove it
+    moesync.toml:21: notify[0].every: a target of kind "slack" does not have this key; remove it
     moesync.toml:17: notify[0]: no secret; give exactly one of secret_file, secret_env and secret
     moesync.toml:21: notify[0].secret: expected "whsec_" and 24 to 64 bytes in base64; `echo whsec_$(openssl rand -base64 32)` makes one
     moesync.toml:21: notify[0].every: must be from 1m to 1d, found "5s"
-    moesync.toml:21: notify[0].events: a target of kind "ping" has none; remove it
+    moesync.toml:21: notify[0].events: a target of kind "ping" does not have this key; remove it
     moesync.toml:21: notify[0].channel: unknown key; known here: name, kind, url_file, url_env, url, secret_file, secret_env, secret, events, every, allow_world_readable
-    moesync.toml:22: notify[1].name: "hook" is taken already, at moesync.toml:18
+    moesync.toml:22: notify[1].name: "hook" is already used, at moesync.toml:18
     "#);
 }
 
@@ -1089,7 +1089,7 @@ fn zone_database(version: &str, zone: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn the_newer_time_zone_database_counts_and_a_name_only_in_the_other_is_found() {
+fn the_newer_time_zone_database_is_used_and_completed_from_the_other() {
     let havana = changed("Europe/Berlin", "America/Havana");
     let offset = |version: &str, text: &str| {
         let database = zone_database(version, "America/Havana");
@@ -1111,8 +1111,8 @@ fn the_newer_time_zone_database_counts_and_a_name_only_in_the_other_is_found() {
 #[test]
 fn an_offset_instead_of_a_zone_is_refused_without_a_guess() {
     insta::assert_snapshot!(complaints(&[("Europe/Berlin", "GMT+5:30"), ("Europe/Berlin", "UTC-3")]), @r#"
-    moesync.toml:5: workspaces[0].timezone: "GMT+5:30" is an offset, which says nothing of clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
-    moesync.toml:5: workspaces[0].timezone: "UTC-3" is an offset, which says nothing of clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
+    moesync.toml:5: workspaces[0].timezone: "GMT+5:30" is an offset, without the rules for clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
+    moesync.toml:5: workspaces[0].timezone: "UTC-3" is an offset, without the rules for clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
     "#);
 }
 
@@ -1148,14 +1148,14 @@ fn an_invisible_character_in_a_report_name_is_a_warning() {
     for plain in ["Año nuevo 50% off", "日報 🎉", "کمپین\u{200c}ها"] {
         assert_eq!(warnings(&changed("Report test", plain), &[]), "", "{plain}");
     }
-    insta::assert_snapshot!(warnings(&changed("Report test", "Report\u{a0}test"), &[]), @r#":14: reports[0].name: "Report\u{a0}test" has U+00A0 as its character 7, which looks like a space or like nothing and often comes from a web page; MoEngage finds the report only if its name in the dashboard has it too"#);
+    insta::assert_snapshot!(warnings(&changed("Report test", "Report\u{a0}test"), &[]), @r#":14: reports[0].name: "Report\u{a0}test" has U+00A0 as its character 7, which is invisible or looks like a space and often comes from a web page; MoEngage finds the report only if its name in the dashboard has it too"#);
     assert!(warnings(&changed("Report test", "Report test\u{200b}"), &[]).contains("U+200B as its character 12"));
     let placeholder = warnings(&changed("APP-1", "YOUR-APP-ID"), &[]);
     assert!(placeholder.contains("workspaces[0].app_id: \"YOUR-APP-ID\" is the placeholder"), "{placeholder}");
 }
 
 #[test]
-fn proxy_variables_that_mean_nothing_are_a_warning() {
+fn proxy_variables_without_effect_are_a_warning() {
     let good = [
         ("HTTP_PROXY", "proxy.example:3128"),
         ("HTTPS_PROXY", "http://user:canary-5d41402a@proxy.example"),
@@ -1168,14 +1168,14 @@ fn proxy_variables_that_mean_nothing_are_a_warning() {
         ("https_proxy", "http://"),
         ("no_proxy", "minio:9000,*.internal.test,[::1]:80,fine.test"),
     ];
-    let said = warnings(GOOD, &bad);
-    assert!(!said.contains(CANARY), "{said}");
-    insta::assert_snapshot!(said, @r#"
-    environment variable HTTP_PROXY: it is no address such as "http://proxy.example:3128", so no proxy is used for it
-    environment variable https_proxy: it is no address such as "http://proxy.example:3128", so no proxy is used for it
-    environment variable no_proxy: "minio:9000" excepts nothing from the proxy; write "minio"
-    environment variable no_proxy: "*.internal.test" excepts nothing from the proxy; write ".internal.test"
-    environment variable no_proxy: "[::1]:80" excepts nothing from the proxy; write "::1"
+    let shown = warnings(GOOD, &bad);
+    assert!(!shown.contains(CANARY), "{shown}");
+    insta::assert_snapshot!(shown, @r#"
+    environment variable HTTP_PROXY: not an address such as "http://proxy.example:3128", so no proxy is used for it
+    environment variable https_proxy: not an address such as "http://proxy.example:3128", so no proxy is used for it
+    environment variable no_proxy: "minio:9000" has no effect; write "minio"
+    environment variable no_proxy: "*.internal.test" has no effect; write ".internal.test"
+    environment variable no_proxy: "[::1]:80" has no effect; write "::1"
     "#);
 }
 
