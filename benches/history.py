@@ -23,7 +23,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MOESYNC = pathlib.Path(os.environ.get("MOESYNC", ROOT / "target/release/moesync"))
 FOLDER = ROOT / "target/bench/history"
-MIGRATIONS = ROOT / "src/ledger/migrations"
+MIGRATIONS = ROOT / "src/ledger/sqlite/migrations"
 MIB = 1024 * 1024
 
 WORKSPACES = 20

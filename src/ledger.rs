@@ -4,40 +4,52 @@
 //! created. It must not know about objects: `sync` rebuilds a ledger from manifests.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use jiff::{Timestamp, civil::Date};
 
+use self::database::{Database, Query, Row, Transaction, query};
 use crate::partition::Entry;
 
+mod claims;
+mod counters;
+mod database;
 mod figures;
-mod holder;
+mod notices;
+mod outbox;
+mod partitions;
+mod postgres;
+mod record;
+mod rows;
 mod sqlite;
+mod view;
 
 pub use figures::{AttemptFigures, ReportFigures};
-pub use holder::{is_alive, place};
-pub use sqlite::{Delivery, Ledger, StoredNews, Summarized, Waiting};
+pub use notices::{StoredNews, Summarized};
+pub use outbox::{Delivery, Waiting};
+pub use postgres::{open as open_server, open_read_only as open_server_read_only};
+pub use sqlite::{holder::place, open, open_read_only};
 
 /// A ledger that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The file is not a sound database. The daemon and `sync` keep it aside and rebuild it.
-    #[error(
-        "the ledger {path} is damaged ({reason}); `moesync sync` keeps it aside and rebuilds it from the manifests"
-    )]
+    /// The database is not sound. The daemon and `sync` keep a file aside and rebuild it.
+    #[error("the ledger {ledger} is damaged ({reason}); {remedy}")]
     Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What the database said.
+        /// Which ledger: the file, or the server and its database.
+        ledger: String,
+        /// What the database reported, or what a column holds.
         reason: String,
+        /// What to do.
+        remedy: &'static str,
     },
     /// A newer version of moesync made the ledger, or wrote to it. Nothing was changed: that version can go on with it.
-    #[error("the ledger {path} was made by a newer version of moesync ({found}); use that one")]
+    #[error("the ledger {ledger} was made by a newer version of moesync ({found}); use that one")]
     TooNew {
-        /// The file.
-        path: PathBuf,
+        /// Which ledger.
+        ledger: String,
         /// What this version does not know: a migration, or a word and its column.
         found: String,
     },
@@ -48,38 +60,38 @@ pub enum LedgerError {
         what: String,
     },
     /// The file at the ledger's path is no longer the one that was opened.
-    #[error("the ledger {path} was deleted or replaced while it was in use")]
+    #[error("the ledger {ledger} was deleted or replaced while it was in use")]
     Replaced {
         /// The file.
-        path: PathBuf,
+        ledger: String,
     },
-    /// The database refused.
-    #[error("could not {action} the ledger {path}")]
+    /// The database returned an error, or could not be reached.
+    #[error("could not {action} the ledger {ledger}")]
     Database {
         /// What was being done.
         action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the database said.
+        /// Which ledger.
+        ledger: String,
+        /// What the database reported.
         source: sqlx::Error,
     },
-    /// Something about the file or its folder.
+    /// An error outside the database: the file, its folder, or the configuration of the server.
     #[error("{message}")]
-    File {
+    Outside {
         /// What was being done, to what, and what to do.
         message: String,
-        /// What the system said.
+        /// What the system reported.
         source: Option<io::Error>,
     },
 }
 
 impl LedgerError {
-    /// Whether nothing more can be had of this ledger before it is opened again.
+    /// Whether the ledger has to be opened again before it can be used.
     pub fn needs_reopening(&self) -> bool {
         match self {
             LedgerError::Damaged { .. } | LedgerError::Replaced { .. } => true,
             LedgerError::Database { source, .. } => matches!(source, sqlx::Error::PoolClosed),
-            LedgerError::TooNew { .. } | LedgerError::Fenced { .. } | LedgerError::File { .. } => false,
+            LedgerError::TooNew { .. } | LedgerError::Fenced { .. } | LedgerError::Outside { .. } => false,
         }
     }
 }
@@ -136,83 +148,124 @@ pub enum Claimed {
     Settled,
 }
 
-/// Opens the ledger at `path` for writing: creates it, brings an older one up to date, and keeps a damaged one aside
-/// under a name with `now` in it.
-///
-/// `holder` names this process; it must be unique for as long as the process lives.
-///
-/// # Errors
-///
-/// [`LedgerError::TooNew`] when a newer version of moesync made the ledger, which is then left as it is; also when the
-/// folder or the file cannot be written.
-pub async fn open(path: &Path, holder: &str, now: Timestamp) -> Result<(Ledger, Found), LedgerError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(|source| LedgerError::File {
-            message: format!("could not create the folder {} for the ledger", folder.display()),
-            source: Some(source),
-        })?;
-    }
-    // One process at a time: two that create a ledger concurrently would each see half of the other's.
-    let _alone = holder::alone(path).await.map_err(|source| LedgerError::File {
-        message: format!("could not lock the ledger {} for opening", path.display()),
-        source: Some(source),
-    })?;
-    match Ledger::open(path, holder).await {
-        Ok((ledger, true)) => Ok((ledger, Found::Existing)),
-        Ok((ledger, false)) => Ok((ledger, Found::Nothing)),
-        Err(LedgerError::Damaged { reason, .. }) => {
-            let kept_at = keep_aside(path, now)?;
-            let (ledger, _) = Ledger::open(path, holder).await?;
-            Ok((ledger, Found::Damaged { kept_at, reason }))
-        }
-        Err(error) => Err(error),
-    }
+/// An open ledger. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    database: Database,
+    home: Home,
 }
 
-/// Opens the ledger at `path` for reading only; `None` when there is none yet. Never creates or changes it.
-///
-/// # Errors
-///
-/// When the ledger is damaged, cannot be read, or was made by another version of moesync.
-pub async fn open_read_only(path: &Path) -> Result<Option<Ledger>, LedgerError> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > 0 => Ledger::open_read_only(path).await,
-        Ok(_) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(LedgerError::File {
-            message: format!("could not look at the ledger {}", path.display()),
-            source: Some(source),
-        }),
-    }
+/// What only one kind of database has.
+#[derive(Debug, Clone)]
+enum Home {
+    File(sqlite::Home),
+    Server(postgres::Home),
 }
 
-/// Renames a damaged database and its journal; nothing is deleted.
-fn keep_aside(path: &Path, now: Timestamp) -> Result<PathBuf, LedgerError> {
-    let stamp = now.strftime("%Y%m%dT%H%M%SZ");
-    let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
-    let kept_at = (0..1000)
-        .map(|number| match number {
-            0 => with(&format!(".damaged-{stamp}")),
-            number => with(&format!(".damaged-{stamp}-{number}")),
-        })
-        .find(|candidate| !candidate.exists())
-        .unwrap_or_else(|| with(".damaged"));
-    for suffix in ["", "-wal", "-shm"] {
-        let to = PathBuf::from(format!("{}{suffix}", kept_at.display()));
-        match fs::rename(with(suffix), &to) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => {
-                return Err(LedgerError::File {
-                    message: format!(
-                        "the ledger {} is damaged and could not be kept aside as {}",
-                        path.display(),
-                        to.display()
-                    ),
-                    source: Some(source),
-                });
-            }
+impl Ledger {
+    /// Closes it for all clones. The last process to close a file leaves it without a journal: it can be copied, and read
+    /// by who may not write beside it.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+
+    /// The file of the ledger; `None` where it is on a server.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.home {
+            Home::File(home) => Some(home.path()),
+            Home::Server(_) => None,
         }
     }
-    Ok(kept_at)
+
+    /// Which ledger this is: the file, or the server and its database.
+    pub fn shown(&self) -> String {
+        match &self.home {
+            Home::File(home) => home.path().display().to_string(),
+            Home::Server(home) => home.shown().to_owned(),
+        }
+    }
+
+    /// Whether another process works with this ledger. In doubt, none.
+    pub async fn is_shared(&self) -> bool {
+        match &self.home {
+            Home::File(home) => home.is_shared(),
+            Home::Server(home) => home.is_shared(&self.database).await,
+        }
+    }
+
+    /// Whether the holder called `name` of this ledger still lives. In doubt, it does.
+    pub async fn is_alive(&self, name: &str) -> bool {
+        match &self.home {
+            Home::File(home) => home.is_alive(name),
+            Home::Server(home) => home.is_alive(&self.database, name).await,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// [`LedgerError::Replaced`] when the file was deleted or replaced while open: writes would be lost.
+    pub fn check_in_place(&self) -> Result<(), LedgerError> {
+        match &self.home {
+            Home::File(home) => home.check_in_place(),
+            Home::Server(_) => Ok(()),
+        }
+    }
+
+    /// Reads the whole ledger as a check, where that was not done when it was opened. A server checks its own pages.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Damaged`], after which the next opening keeps the file aside; also whatever keeps it from being read.
+    pub async fn check_whole(&self) -> Result<(), LedgerError> {
+        match &self.home {
+            Home::File(home) => home.check_whole().await,
+            Home::Server(_) => Ok(()),
+        }
+    }
+
+    fn holder_name(&self) -> &str {
+        match &self.home {
+            Home::File(home) => home.holder_name(),
+            Home::Server(home) => home.holder_name(),
+        }
+    }
+
+    /// Begins a transaction that writes.
+    async fn begin(&self) -> Result<Transaction, LedgerError> {
+        self.database.begin().await.map_err(|error| self.error("write", error))
+    }
+
+    async fn read(&self, sql: &'static str) -> Result<Vec<Row>, LedgerError> {
+        query(sql).read(&self.database).await.map_err(|error| self.error("read", error))
+    }
+
+    async fn change(&self, query: Query<'_>) -> Result<(), LedgerError> {
+        query.change(&self.database).await.map(drop).map_err(|error| self.error("write", error))
+    }
+
+    /// What `source` means for the ledger.
+    fn error(&self, action: &'static str, source: sqlx::Error) -> LedgerError {
+        match &self.home {
+            Home::File(home) => home.error(action, source),
+            Home::Server(home) => home.error(action, source),
+        }
+    }
+
+    /// That `column` holds what no version writes.
+    fn nonsense(&self, column: &str, value: &str) -> LedgerError {
+        let reason = format!("{column} holds {value:?}");
+        match &self.home {
+            Home::File(home) => home.damaged(reason),
+            Home::Server(home) => home.damaged(reason),
+        }
+    }
+
+    /// What is wrong where `text` is in a column that holds one of a fixed set of words: if it is a word as moesync writes
+    /// them, a newer version wrote it; anything else is damage.
+    fn unknown(&self, column: &str, text: &str) -> LedgerError {
+        if !rows::is_word(text) {
+            return self.nonsense(column, text);
+        }
+        LedgerError::TooNew { ledger: self.shown(), found: format!("{column} holds the word `{text}`") }
+    }
 }

@@ -58,5 +58,5 @@ pub use planned::{Planned, Publication};
 pub use process_status::ProcessStatus;
 pub use pulse::Pulse;
 pub use recover::{recover, recover_continuously};
-pub use start::{StartError, ledger_file, open_reports, reload, start};
+pub use start::{StartError, open_ledger_read_only, open_reports, reload, start};
 pub use supervise::{report as report_panic, supervised};

@@ -4,14 +4,8 @@
 
 use std::{fmt, io, io::IsTerminal};
 
-use tracing::{Subscriber, level_filters::LevelFilter};
-use tracing_subscriber::{
-    EnvFilter, Layer,
-    filter::{FilterExt, Targets},
-    fmt::MakeWriter,
-    layer::{Filter, SubscriberExt},
-    util::SubscriberInitExt,
-};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{EnvFilter, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -48,7 +42,10 @@ pub fn start<W>(format: LogFormat, filter: &str, writer: W) -> Result<(), String
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let registry = tracing_subscriber::registry();
+    let (chosen, bounds) = filters(filter)?;
+    // Filters of the whole registry. Those of a layer drop an event after a library has asked whether another one is
+    // logged, as sqlx does (tracing issue 2519).
+    let registry = tracing_subscriber::registry().with(bounds).with(chosen);
     let started = match format {
         LogFormat::Pretty => {
             let is_terminal = io::stderr().is_terminal();
@@ -56,22 +53,22 @@ where
                 .with_target(false)
                 .with_ansi(is_terminal && std::env::var_os("NO_COLOR").is_none())
                 .with_writer(writer);
-            registry.with(layer.with_filter(bounded(filter)?)).try_init()
+            registry.with(layer).try_init()
         }
         LogFormat::Json => {
             let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
-            registry.with(layer.with_writer(writer).with_filter(bounded(filter)?)).try_init()
+            registry.with(layer.with_writer(writer)).try_init()
         }
         LogFormat::Journald => {
             let journal = tracing_journald::layer().map_err(|error| format!("could not reach the journal: {error}"))?;
-            registry.with(journal.with_filter(bounded(filter)?)).try_init()
+            registry.with(journal).try_init()
         }
     };
     started.map_err(|error| format!("could not start logging: {error}"))
 }
 
-/// `filter`, restricted by [`NOISY`] and [`LOGS_CREDENTIALS`].
-fn bounded<S: Subscriber>(filter: &str) -> Result<impl Filter<S> + use<S>, String> {
+/// `filter`, and what [`NOISY`] and [`LOGS_CREDENTIALS`] leave of it.
+fn filters(filter: &str) -> Result<(EnvFilter, Targets), String> {
     let chosen = EnvFilter::builder().with_regex(false).parse(filter).map_err(|error| {
         format!(
             "RUST_LOG: {filter:?} is not a log filter: {error}; expected one such as \"info\" or \"info,moesync=debug\""
@@ -79,7 +76,7 @@ fn bounded<S: Subscriber>(filter: &str) -> Result<impl Filter<S> + use<S>, Strin
     })?;
     let unnamed = NOISY.into_iter().filter(|(target, _)| !filter.contains(target));
     let bounds = Targets::new().with_default(LevelFilter::TRACE).with_targets(unnamed);
-    Ok(chosen.and(bounds.with_target(LOGS_CREDENTIALS, LevelFilter::OFF)))
+    Ok((chosen, bounds.with_target(LOGS_CREDENTIALS, LevelFilter::OFF)))
 }
 
 /// An error with its causes on one line. A cause is omitted if its parent's text already ends with it, as some libraries

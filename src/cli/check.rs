@@ -16,14 +16,14 @@ use crate::{
     },
     dispatch,
     event::Content,
-    ledger::{self, LedgerError},
+    ledger::LedgerError,
     magic,
     moengage::{self, Page, Question, RequestId, Unread},
     notify,
     outcome::Outcome,
     schedule,
     store::{Budget, Destination},
-    sync::{Secrets, archive_limits, ledger_file},
+    sync::{Secrets, StartError, archive_limits, open_ledger_read_only},
     telemetry::Chain,
     words::{Check, Checked},
 };
@@ -47,7 +47,6 @@ const MOST_PARENTS: usize = 5;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
-    let path = ledger_file(&config)?;
     for workspace in &config.workspaces {
         for (what, secret) in [("secret key", &workspace.secret_key), ("API key", &workspace.api_key)] {
             refuse_readable_by_all(&format!("the {what} of workspace `{}`", workspace.name), secret)?;
@@ -74,8 +73,12 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     checks.push(Check { subject: "time zones".into(), ok: true, message: format!("tzdata {}", config.tzdata) });
     checks.extend(config.warnings.iter().map(|warning| warn("configuration", warning)));
     // Other errors may not apply to the service's user.
-    if let Err(error @ LedgerError::TooNew { .. }) = ledger::open_read_only(path).await {
-        checks.push(Check { subject: "ledger".into(), ok: false, message: Chain(&error).to_string() });
+    match open_ledger_read_only(&config).await {
+        Err(error @ StartError::Configuration(_)) => return Err(error.into()),
+        Err(StartError::Ledger(error @ LedgerError::TooNew { .. })) => {
+            checks.push(Check { subject: "ledger".into(), ok: false, message: Chain(&error).to_string() });
+        }
+        Ok(_) | Err(_) => {}
     }
     checks.extend(missing_secrets(&config).map(|problem| Check {
         subject: "secrets".into(),

@@ -8,7 +8,7 @@ use super::{Failure, Result, progress::Bars};
 use crate::{
     config::{self, Config},
     dispatch, ledger,
-    sync::{self, Clock, Context, Progress, ledger_file},
+    sync::{self, Clock, Context, Progress, open_ledger_read_only},
 };
 
 /// The global options and resources of a command.
@@ -40,7 +40,7 @@ impl Shell {
 
     /// The ledger, opened read-only; `None` if there is none yet.
     pub(super) async fn ledger(&self, config: &Config) -> Result<Option<ledger::Ledger>> {
-        Ok(ledger::open_read_only(ledger_file(config)?).await?)
+        Ok(open_ledger_read_only(config).await?)
     }
 
     /// Prints `value` as JSON, or as the text that `table` returns.

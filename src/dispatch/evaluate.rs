@@ -46,7 +46,7 @@ pub(super) async fn evaluate(ctx: &Context) -> Result<Evaluation, LedgerError> {
     let mut lost = ctx.ledger.lost().await?;
     lost.retain(|entry| ctx.reports.contains_key(&entry.partition.id.report));
     let mut incidents = ctx.incidents();
-    if ctx.ledger.is_shared() {
+    if ctx.ledger.is_shared().await {
         // Another process may have these alarms, and only that one ends them.
         for kind in [AlarmKind::StoreFailed, AlarmKind::Ledger, AlarmKind::Configuration, AlarmKind::Panic] {
             incidents.entry(kind).or_insert(None);

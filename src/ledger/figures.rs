@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use jiff::{Timestamp, civil::Date};
 
-use super::{Choice, DURATION_BOUNDS, Ledger, LedgerError};
+use super::{Choice, DURATION_BOUNDS, Ledger, LedgerError, database::query};
 use crate::{
     config::SourceKind,
     outcome::{Outcome, RecordedAttempt},
@@ -113,7 +113,7 @@ impl Ledger {
         limit: u32,
     ) -> Result<Vec<Entry>, LedgerError> {
         // Each by the one index of workspace, report and date, from where the last page ended.
-        let query = match (&choice.workspace, &choice.report) {
+        let text = match (&choice.workspace, &choice.report) {
             (Some(_), Some(_)) => {
                 "SELECT * FROM partitions
                  WHERE workspace = $4 AND report = $5 AND (date > $3 OR $4 <> $1 OR $5 <> $2)
@@ -133,7 +133,7 @@ impl Ledger {
                  ORDER BY workspace, report, date LIMIT $7"
             }
         };
-        let rows = sqlx::query(query)
+        let rows = query(text)
             // No name is empty.
             .bind(after.map_or("", |id| id.workspace()))
             .bind(after.map_or("", |id| id.report.name()))
@@ -142,7 +142,7 @@ impl Ledger {
             .bind(&choice.report)
             .bind(choice.since.map(|date| date.to_string()))
             .bind(limit)
-            .fetch_all(&self.pool)
+            .read(&self.database)
             .await
             .map_err(|error| self.error("read", error))?;
         rows.iter().map(|row| self.entry(row)).collect()
@@ -150,12 +150,12 @@ impl Ledger {
 
     /// Every open partition, and every lost one of `since` and later.
     pub async fn open_or_lost(&self, since: Date) -> Result<Vec<Entry>, LedgerError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM partitions WHERE settled = 'open'
              UNION ALL SELECT * FROM partitions WHERE settled = 'lost' AND date >= $1",
         )
         .bind(since.to_string())
-        .fetch_all(&self.pool)
+        .read(&self.database)
         .await
         .map_err(|error| self.error("read", error))?;
         rows.iter().map(|row| self.entry(row)).collect()
@@ -163,27 +163,26 @@ impl Ledger {
 
     /// The partitions of a report of `since` and later, by date.
     pub async fn recent(&self, id: &ReportId, since: Date) -> Result<Vec<Entry>, LedgerError> {
-        let rows =
-            sqlx::query("SELECT * FROM partitions WHERE workspace = $1 AND report = $2 AND date >= $3 ORDER BY date")
-                .bind(id.workspace())
-                .bind(id.name())
-                .bind(since.to_string())
-                .fetch_all(&self.pool)
-                .await
-                .map_err(|error| self.error("read", error))?;
+        let rows = query("SELECT * FROM partitions WHERE workspace = $1 AND report = $2 AND date >= $3 ORDER BY date")
+            .bind(id.workspace())
+            .bind(id.name())
+            .bind(since.to_string())
+            .read(&self.database)
+            .await
+            .map_err(|error| self.error("read", error))?;
         rows.iter().map(|row| self.entry(row)).collect()
     }
 
     /// The newest `limit` partitions of a report before `before`, newest first.
     pub async fn history(&self, id: &ReportId, before: Date, limit: u32) -> Result<Vec<Entry>, LedgerError> {
-        let rows = sqlx::query(
-            "SELECT * FROM partitions WHERE workspace = ? AND report = ? AND date < ? ORDER BY date DESC LIMIT ?",
+        let rows = query(
+            "SELECT * FROM partitions WHERE workspace = $1 AND report = $2 AND date < $3 ORDER BY date DESC LIMIT $4",
         )
         .bind(id.workspace())
         .bind(id.name())
         .bind(before.to_string())
         .bind(limit)
-        .fetch_all(&self.pool)
+        .read(&self.database)
         .await
         .map_err(|error| self.error("read", error))?;
         rows.iter().map(|row| self.entry(row)).collect()
@@ -197,19 +196,19 @@ impl Ledger {
         last: Date,
         limit: u32,
     ) -> Result<HashMap<Date, Vec<RecordedAttempt>>, LedgerError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM (
                  SELECT a.*, p.date, row_number() OVER (PARTITION BY p.id ORDER BY a.id DESC) AS age
                  FROM attempts a JOIN partitions p ON p.id = a.partition_id
-                 WHERE p.workspace = ? AND p.report = ? AND p.date BETWEEN ? AND ?)
-             WHERE age <= ? ORDER BY id",
+                 WHERE p.workspace = $1 AND p.report = $2 AND p.date BETWEEN $3 AND $4) AS numbered
+             WHERE age <= $5 ORDER BY id",
         )
         .bind(id.workspace())
         .bind(id.name())
         .bind(first.to_string())
         .bind(last.to_string())
         .bind(limit)
-        .fetch_all(&self.pool)
+        .read(&self.database)
         .await
         .map_err(|error| self.error("read", error))?;
         let mut attempts: HashMap<Date, Vec<RecordedAttempt>> = HashMap::new();
@@ -223,10 +222,10 @@ impl Ledger {
 
     /// Every report of the ledger in numbers, by workspace and id.
     pub async fn report_figures(&self, now: Timestamp) -> Result<Vec<ReportFigures>, LedgerError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT f.*, o.scheduled, o.pending, o.nearest_expiry, o.oldest_pending_due
-             FROM (SELECT workspace, report, max(source) AS source, sum(stored) AS stored, sum(absent) AS absent,
-                          sum(lost) AS lost, sum(stored_bytes) AS stored_bytes, max(newest_stored) AS newest_stored,
+             FROM (SELECT workspace, report, max(source) AS source, CAST(sum(stored) AS BIGINT) AS stored, CAST(sum(absent) AS BIGINT) AS absent,
+                          CAST(sum(lost) AS BIGINT) AS lost, CAST(sum(stored_bytes) AS BIGINT) AS stored_bytes, max(newest_stored) AS newest_stored,
                           max(newest_lost) AS newest_lost
                    FROM report_figures GROUP BY workspace, report) AS f
              LEFT JOIN (SELECT workspace, report,
@@ -239,7 +238,7 @@ impl Ledger {
              ORDER BY f.workspace, f.report",
         )
         .bind(now.as_millisecond())
-        .fetch_all(&self.pool)
+        .read(&self.database)
         .await
         .map_err(|error| self.error("read", error))?;
         let figures = rows.iter().map(|row| {

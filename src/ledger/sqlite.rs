@@ -1,81 +1,39 @@
 //! The ledger in SQLite: one file, write-ahead log, one writer at a time.
 //!
-//! This file holds what the parts share: the open ledger, its reads and writes, and how they fail. The parts:
+//! This folder owns what only a file has: how it is opened, whether it is sound, that a damaged one is kept under another
+//! name, and which processes work with it. The parts:
 //!
 //! | file | subject |
 //! |---|---|
 //! | `open` | opening the file: journal, soundness, schema |
-//! | `view` | what a plan depends on |
-//! | `partitions` | partitions: each alone, what planning adds, and what recovery finds |
-//! | `claims` | claims on partitions |
-//! | `record` | an attempt, the partition after it, the hold on its workspace |
-//! | `counters` | the figures of each report, after each change |
-//! | `notices` | targets, and what each was notified of |
-//! | `outbox` | events that have not arrived |
-//! | `rows` | rows to values and back |
+//! | `holder` | the processes that work with the file |
 //! | `errors` | what an error means for the ledger |
-//!
-//! The connection has a thread of its own, and a call to it costs more than most statements. So statements that do not
-//! depend on the results of earlier ones share a call.
 
 use std::{
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use sqlx::{
-    Sqlite, SqlitePool,
-    sqlite::{SqliteArguments, SqliteRow},
-};
+use jiff::Timestamp;
 
 use self::{
-    errors::classify,
+    errors::{classify, damaged},
+    holder::Holder,
     open::{Rest, identity, note_damage},
 };
-use super::{
-    Claim, Claimed, LedgerError,
-    holder::{self, Holder},
-};
-use crate::report::PartitionId;
+use super::{Found, Ledger, LedgerError};
 
-mod claims;
-mod counters;
 mod errors;
-mod notices;
+pub(super) mod holder;
 mod open;
-mod outbox;
-mod partitions;
-mod record;
-mod rows;
-mod view;
 
-pub use notices::{StoredNews, Summarized};
-pub use outbox::{Delivery, Waiting};
+/// What is said of a damaged file.
+const REMEDY: &str = "`moesync sync` keeps it aside and rebuilds it from the manifests";
 
-type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
-
-/// Queries about one partition.
-trait BindId<'q> {
-    /// Binds workspace, report and date, in this order.
-    fn bind_id(self, id: &'q PartitionId) -> Self;
-}
-
-impl<'q> BindId<'q> for Query<'q> {
-    fn bind_id(self, id: &'q PartitionId) -> Self {
-        self.bind(id.workspace()).bind(id.report.name()).bind(id.date.to_string())
-    }
-}
-
-impl<'q, T> BindId<'q> for sqlx::query::QueryScalar<'q, Sqlite, T, SqliteArguments> {
-    fn bind_id(self, id: &'q PartitionId) -> Self {
-        self.bind(id.workspace()).bind(id.report.name()).bind(id.date.to_string())
-    }
-}
-
-/// An open ledger. Clones share it.
+/// The file of an open ledger.
 #[derive(Debug, Clone)]
-pub struct Ledger {
-    pub(super) pool: SqlitePool,
+pub(super) struct Home {
     path: Arc<PathBuf>,
     identity: Option<(u64, u64)>,
     holder: Option<Arc<Holder>>,
@@ -83,69 +41,43 @@ pub struct Ledger {
     rest: Option<Rest>,
 }
 
-impl Ledger {
-    /// Closes it for all clones. The last process to do so leaves one file without a journal, which can be copied, and
-    /// read by who may not write beside it.
-    pub async fn close(&self) {
-        self.pool.close().await;
-    }
-
-    /// Where the ledger is.
-    pub fn path(&self) -> &Path {
+impl Home {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether another process works with this ledger.
-    pub fn is_shared(&self) -> bool {
+    pub(super) fn is_shared(&self) -> bool {
         holder::others_live(&self.path, self.holder_name())
     }
 
-    /// Whether the holder called `name` of this ledger still lives.
-    pub fn is_alive(&self, name: &str) -> bool {
+    pub(super) fn is_alive(&self, name: &str) -> bool {
         holder::is_alive(&self.path, name)
     }
 
-    /// # Errors
-    ///
-    /// [`LedgerError::Replaced`] when the file was deleted or replaced while open: writes would be lost.
-    pub fn check_in_place(&self) -> Result<(), LedgerError> {
+    pub(super) fn check_in_place(&self) -> Result<(), LedgerError> {
         if identity(&self.path) == self.identity {
             Ok(())
         } else {
-            Err(LedgerError::Replaced { path: self.path.to_path_buf() })
+            Err(LedgerError::Replaced { ledger: self.path.display().to_string() })
         }
     }
 
-    fn holder_name(&self) -> &str {
+    pub(super) fn holder_name(&self) -> &str {
         self.holder.as_deref().map_or("", Holder::name)
-    }
-
-    /// A transaction that has the write lock from its first moment, so that it never fails half way for being late.
-    async fn begin(&self) -> Result<sqlx::Transaction<'_, sqlx::Sqlite>, LedgerError> {
-        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.error("write", error))
-    }
-
-    pub(super) async fn read(&self, query: &'static str) -> Result<Vec<SqliteRow>, LedgerError> {
-        sqlx::query(query).fetch_all(&self.pool).await.map_err(|error| self.error("read", error))
-    }
-
-    async fn change(&self, query: Query<'_>) -> Result<(), LedgerError> {
-        query.execute(&self.pool).await.map(drop).map_err(|error| self.error("write", error))
     }
 
     pub(super) fn error(&self, action: &'static str, source: sqlx::Error) -> LedgerError {
         self.unless_written(classify(&self.path, action, source))
     }
 
-    pub(super) fn nonsense(&self, column: &str, value: &str) -> LedgerError {
-        let reason = format!("{column} holds {value:?}");
-        self.unless_written(LedgerError::Damaged { path: self.path.to_path_buf(), reason })
+    pub(super) fn damaged(&self, reason: String) -> LedgerError {
+        self.unless_written(damaged(&self.path, reason))
     }
 
     /// A file that is written to while it is read as one at rest looks damaged, and is not.
     fn unless_written(&self, error: LedgerError) -> LedgerError {
         match (&error, &self.rest) {
-            (LedgerError::Damaged { .. }, Some(rest)) if !rest.lasts(&self.path) => LedgerError::File {
+            (LedgerError::Damaged { .. }, Some(rest)) if !rest.lasts(&self.path) => LedgerError::Outside {
                 message: format!(
                     "a process began to write to the ledger {} while it was read; run the command again",
                     self.path.display()
@@ -163,4 +95,85 @@ impl Ledger {
         }
         error
     }
+}
+
+/// Opens the ledger at `path` for writing: creates it, brings an older one up to date, and keeps a damaged one aside
+/// under a name with `now` in it.
+///
+/// `holder` names this process; it must be unique for as long as the process lives.
+///
+/// # Errors
+///
+/// [`LedgerError::TooNew`] when a newer version of moesync made the ledger, which is then left as it is; also when the
+/// folder or the file cannot be written.
+pub async fn open(path: &Path, holder: &str, now: Timestamp) -> Result<(Ledger, Found), LedgerError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(|source| LedgerError::Outside {
+            message: format!("could not create the folder {} for the ledger", folder.display()),
+            source: Some(source),
+        })?;
+    }
+    // One process at a time: two that create a ledger concurrently would each see half of the other's.
+    let _alone = holder::alone(path).await.map_err(|source| LedgerError::Outside {
+        message: format!("could not lock the ledger {} for opening", path.display()),
+        source: Some(source),
+    })?;
+    match open::open(path, holder).await {
+        Ok((ledger, true)) => Ok((ledger, Found::Existing)),
+        Ok((ledger, false)) => Ok((ledger, Found::Nothing)),
+        Err(LedgerError::Damaged { reason, .. }) => {
+            let kept_at = keep_aside(path, now)?;
+            let (ledger, _) = open::open(path, holder).await?;
+            Ok((ledger, Found::Damaged { kept_at, reason }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens the ledger at `path` for reading only; `None` when there is none yet. Never creates or changes it.
+///
+/// # Errors
+///
+/// When the ledger is damaged, cannot be read, or was made by another version of moesync.
+pub async fn open_read_only(path: &Path) -> Result<Option<Ledger>, LedgerError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > 0 => open::open_read_only(path).await,
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LedgerError::Outside {
+            message: format!("could not look at the ledger {}", path.display()),
+            source: Some(source),
+        }),
+    }
+}
+
+/// Renames a damaged database and its journal; nothing is deleted.
+fn keep_aside(path: &Path, now: Timestamp) -> Result<PathBuf, LedgerError> {
+    let stamp = now.strftime("%Y%m%dT%H%M%SZ");
+    let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+    let kept_at = (0..1000)
+        .map(|number| match number {
+            0 => with(&format!(".damaged-{stamp}")),
+            number => with(&format!(".damaged-{stamp}-{number}")),
+        })
+        .find(|candidate| !candidate.exists())
+        .unwrap_or_else(|| with(".damaged"));
+    for suffix in ["", "-wal", "-shm"] {
+        let to = PathBuf::from(format!("{}{suffix}", kept_at.display()));
+        match fs::rename(with(suffix), &to) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(LedgerError::Outside {
+                    message: format!(
+                        "the ledger {} is damaged and could not be kept aside as {}",
+                        path.display(),
+                        to.display()
+                    ),
+                    source: Some(source),
+                });
+            }
+        }
+    }
+    Ok(kept_at)
 }

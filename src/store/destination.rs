@@ -3,7 +3,7 @@
 //! This file owns what can be done at a key, in a directory and an object store alike. It must not know how either does
 //! it.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -223,15 +223,24 @@ impl Destination {
         for_kind!(&self.inner.backend, backend => backend.copy_if_absent("copy", &from, &to).await)
     }
 
-    /// Removes what dead holders have left staged, and returns the number of objects removed. This process's own are left
-    /// alone, as are those of a holder that `is_alive` confirms.
+    /// The holders that have staged objects here, but for this process.
+    ///
+    /// # Errors
+    ///
+    /// The destination cannot be listed.
+    pub async fn staged_holders(&self) -> Result<HashSet<String>, StoreError> {
+        let mut holders = for_kind!(&self.inner.backend, backend => backend.staged_holders().await)?;
+        holders.remove(&self.inner.holder);
+        Ok(holders)
+    }
+
+    /// Removes what the `dead` holders have left staged, and returns the number of objects removed.
     ///
     /// # Errors
     ///
     /// The destination cannot be listed, or a removal was refused.
-    pub async fn sweep(&self, is_alive: impl Fn(&str) -> bool) -> Result<u64, StoreError> {
-        let is_dead = |holder: &str| holder != self.inner.holder && !is_alive(holder);
-        for_kind!(&self.inner.backend, backend => backend.sweep(is_dead).await)
+    pub async fn sweep(&self, dead: &HashSet<String>) -> Result<u64, StoreError> {
+        for_kind!(&self.inner.backend, backend => backend.sweep(dead).await)
     }
 
     /// Where the bytes of an upload are collected. `direct` is the final key, with [`Route::Direct`](super::Route::Direct).

@@ -4,6 +4,7 @@
 //! could be read. It must not know what makes a manifest believable; that is `rebuild`'s.
 
 use std::{
+    collections::HashSet,
     future::{Future, pending},
     sync::Arc,
     time::Duration,
@@ -197,9 +198,18 @@ async fn recover_from(ctx: &Context, destination: &Destination, answered: &Notif
 
 /// Removes what processes of this ledger that died have left staged.
 async fn sweep(ctx: &Context, destination: &Destination) {
-    // Holders of other ledgers may share the destination. Whether they live cannot be seen here, so they are left alone.
-    let is_alive = |holder: &str| !holder.starts_with(&ctx.place) || ctx.ledger.is_alive(holder);
-    match destination.sweep(is_alive).await {
+    let swept = async {
+        let mut dead = HashSet::new();
+        for holder in destination.staged_holders().await? {
+            // Holders of other ledgers may share the destination. Whether they live cannot be seen here, so they are left
+            // alone.
+            if holder.starts_with(&ctx.place) && !ctx.ledger.is_alive(&holder).await {
+                dead.insert(holder);
+            }
+        }
+        if dead.is_empty() { Ok(0) } else { destination.sweep(&dead).await }
+    };
+    match swept.await {
         Ok(0) => {}
         Ok(removed) => {
             info!(destination = destination.name(), removed, "removed unfinished uploads of a dead process")

@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     io,
+    path::Path,
 };
 
 use bytes::Bytes;
@@ -103,8 +104,12 @@ pub(super) async fn gather(
     frame: &Frame,
     answered: &(dyn Fn() + Send + Sync),
 ) -> Result<Snapshot, Unread> {
-    let folder = ctx.ledger.path().parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.map_or_else(|| ".".into(), |folder| folder.to_owned());
+    let folder = ctx.ledger.file().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    let folder = match (folder, ctx.ledger.file()) {
+        (Some(folder), _) => folder.to_owned(),
+        (None, Some(_)) => ".".into(),
+        (None, None) => std::env::temp_dir(),
+    };
     let spool = blocking(move || Spool::create(&folder)).await.map_err(|error| spool_failure("make", &error))?;
     let mut reader = Reader {
         ctx,

@@ -24,9 +24,6 @@ use crate::{
     telemetry::Chain,
 };
 
-/// What is said to a `postgres://` ledger, which the configuration knows and this version does not have.
-const POSTGRES_UNSUPPORTED: &str = "ledger.url: this version keeps its ledger in SQLite; use sqlite://PATH";
-
 /// Why work could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -48,28 +45,40 @@ pub async fn start(
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
 ) -> Result<Context, StartError> {
-    let path = ledger_file(&config)?;
     tell_warnings(&config);
     let secrets = resolve(&config).await?;
     let vendor = client(&config)?;
-    let place = ledger::place(path, &random()).map_err(|source| LedgerError::File {
-        message: format!("could not write beside the ledger {}", path.display()),
-        source: Some(source),
-    })?;
-    let holder = format!("{place}-{}-{}", std::process::id(), random());
     let budget = Budget::for_destinations(&config.destinations);
-    let (destinations, reports) = open(&config, &budget, &holder, None)?;
-    let (ledger, found) = ledger::open(path, &holder, clock.now()).await?;
+    let holder_at = |place: &str| format!("{place}-{}-{}", std::process::id(), random());
+    let (place, holder, destinations, reports, ledger, found) = match &config.ledger {
+        Ledger::Sqlite(path) => {
+            refuse_folder(path)?;
+            let place = ledger::place(path, &random()).map_err(|source| LedgerError::Outside {
+                message: format!("could not write beside the ledger {}", path.display()),
+                source: Some(source),
+            })?;
+            let holder = holder_at(&place);
+            // Opened first: nothing is created where a destination is not usable.
+            let (destinations, reports) = open(&config, &budget, &holder, None)?;
+            let (ledger, found) = ledger::open(path, &holder, clock.now()).await?;
+            (place, holder, destinations, reports, ledger, found)
+        }
+        Ledger::Postgres(url) => {
+            let (ledger, found, place, holder) = ledger::open_server(url, &random(), holder_at).await?;
+            let (destinations, reports) = open(&config, &budget, &holder, None)?;
+            (place, holder, destinations, reports, ledger, found)
+        }
+    };
     let status = Arc::new(ProcessStatus::default());
     match &found {
         Found::Existing => {}
-        Found::Nothing => info!(ledger = %path.display(), "created a new ledger"),
+        Found::Nothing => info!(ledger = ledger.shown(), "created a new ledger"),
         Found::Damaged { kept_at, reason } => {
             let message = format!(
                 "the ledger was damaged ({reason}); it is kept as {} and rebuilt from the manifests",
                 kept_at.display()
             );
-            error!(alarm = "ledger", ledger = %path.display(), kept_at = %kept_at.display(), "{message}");
+            error!(alarm = "ledger", ledger = ledger.shown(), kept_at = %kept_at.display(), "{message}");
             status.raise(AlarmKind::Ledger, "the file", message);
         }
     }
@@ -124,19 +133,27 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
     })
 }
 
-/// The file of the ledger that `config` names.
+/// The ledger that `config` names, opened for reading; `None` if there is none yet.
 ///
 /// # Errors
 ///
-/// When this version cannot keep its ledger there, by the looks of it.
-pub fn ledger_file(config: &Config) -> Result<&Path, StartError> {
+/// As [`start`].
+pub async fn open_ledger_read_only(config: &Config) -> Result<Option<ledger::Ledger>, StartError> {
     match &config.ledger {
-        Ledger::Sqlite(path) if path.is_dir() => {
-            let message = format!("ledger.url: {} is a folder; name a file in it", path.display());
-            Err(StartError::Configuration(message))
+        Ledger::Sqlite(path) => {
+            refuse_folder(path)?;
+            Ok(ledger::open_read_only(path).await?)
         }
-        Ledger::Sqlite(path) => Ok(path),
-        Ledger::Postgres(_) => Err(StartError::Configuration(POSTGRES_UNSUPPORTED.into())),
+        Ledger::Postgres(url) => Ok(ledger::open_server_read_only(url).await?),
+    }
+}
+
+fn refuse_folder(path: &Path) -> Result<(), StartError> {
+    match path.is_dir() {
+        true => {
+            Err(StartError::Configuration(format!("ledger.url: {} is a folder; name a file in it", path.display())))
+        }
+        false => Ok(()),
     }
 }
 

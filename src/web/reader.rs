@@ -1,4 +1,4 @@
-//! The connection to the ledger that one request reads through.
+//! The ledger as one request reads it: a file through a connection of its own, so that requests wait for no writer.
 
 use crate::{
     ledger::{self, Ledger, LedgerError},
@@ -7,6 +7,7 @@ use crate::{
 
 /// The ledger, opened for one request.
 pub(super) async fn read_ledger(ctx: &Context) -> Result<Ledger, LedgerError> {
+    let Some(file) = ctx.ledger.file() else { return Ok(ctx.ledger.clone()) };
     // A deleted file is created again within a minute; until then the daemon's own connection is used.
-    Ok(ledger::open_read_only(ctx.ledger.path()).await?.unwrap_or_else(|| ctx.ledger.clone()))
+    Ok(ledger::open_read_only(file).await?.unwrap_or_else(|| ctx.ledger.clone()))
 }

@@ -18,6 +18,7 @@ mod ledger;
 mod map;
 mod notify;
 mod recover;
+mod replicas;
 mod restart;
 mod snapshot;
 mod store;

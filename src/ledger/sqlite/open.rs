@@ -19,19 +19,23 @@ use sqlx::{
 };
 
 use super::{
-    Ledger, LedgerError,
-    errors::{classify, migration_error, unknown},
-    rows::settled_from,
+    Home,
+    errors::{classify, damaged, migration_error},
+    holder::Holder,
 };
 use crate::{
     alarm_kind::AlarmKind,
     config::SourceKind,
-    ledger::{Choice, holder::Holder},
+    ledger::{
+        Choice, Home as LedgerHome, Ledger, LedgerError,
+        database::Database,
+        rows::{is_word, settled_from},
+    },
     outcome::{Outcome, Remark},
     plan::Reach,
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
+static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/sqlite/migrations");
 
 /// How long a writer waits for another process to finish its transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,134 +74,131 @@ impl Rest {
     }
 }
 
-impl Ledger {
-    /// Opens or creates; says whether there was a ledger already.
-    pub(in crate::ledger) async fn open(path: &Path, holder: &str) -> Result<(Self, bool), LedgerError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A power cut may take the last transactions, never the file's soundness: the objects whose records
-            // went are found again by their manifests. In return nothing waits for the disk at each record.
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true);
-        let pool = connect(path, options).await?;
-        let is_checked = is_read_whole(path);
-        let prepared = async {
-            let existed = has_table(path, &pool, "partitions").await?;
-            if existed {
-                refuse_newer_schema(path, &pool).await?;
-            }
-            if is_checked {
-                check_pages(path, &pool).await?;
-            }
-            refuse_unknown_words(path, &pool, is_checked).await?;
-            MIGRATIONS.run(&pool).await.map_err(|error| migration_error(path, error))?;
-            Ok(existed)
-        };
-        let existed = match prepared.await {
-            Ok(existed) => existed,
-            Err(error) => {
-                // SQLite removes its journal by name: not to happen once a new ledger has that name.
-                pool.close().await;
-                return Err(error);
-            }
-        };
-        let holder = Holder::announce(path, holder).map_err(|source| LedgerError::File {
-            message: format!("could not announce this process beside the ledger {}", path.display()),
-            source: Some(source),
-        })?;
-        let (identity, path) = (identity(path), Arc::new(path.to_owned()));
-        let ledger = Self { pool, identity, path, holder: Some(Arc::new(holder)), rest: None };
-        // Pages can be sound and their content nonsense.
-        let read = async {
-            ledger.view(&Reach::of(&[], Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)).await?;
-            if is_checked {
-                ledger.check_rows().await?;
-                forget_damage(&ledger.path);
-            }
-            Ok(())
-        };
-        if let Err(error) = read.await {
-            ledger.close().await;
+/// Opens or creates; says whether there was a ledger already.
+pub(super) async fn open(path: &Path, holder: &str) -> Result<(Ledger, bool), LedgerError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A power cut may take the last transactions, never the file's soundness: the objects whose records
+        // went are found again by their manifests. In return nothing waits for the disk at each record.
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true);
+    let pool = connect(path, options).await?;
+    let is_checked = is_read_whole(path);
+    let prepared = async {
+        let existed = has_table(path, &pool, "partitions").await?;
+        if existed {
+            refuse_newer_schema(path, &pool).await?;
+        }
+        if is_checked {
+            check_pages(path, &pool).await?;
+        }
+        refuse_unknown_words(path, &pool, is_checked).await?;
+        MIGRATIONS.run(&pool).await.map_err(|error| migration_error(path, error))?;
+        Ok(existed)
+    };
+    let existed = match prepared.await {
+        Ok(existed) => existed,
+        Err(error) => {
+            // SQLite removes its journal by name: not to happen once a new ledger has that name.
+            pool.close().await;
             return Err(error);
         }
-        Ok((ledger, existed))
-    }
-
-    /// Opens for reading; `None` when nothing was ever recorded.
-    pub(in crate::ledger) async fn open_read_only(path: &Path) -> Result<Option<Self>, LedgerError> {
-        for _ in 1..OPENINGS {
-            let rest = Rest::of(path);
-            let opened = Self::open_read_only_once(path, rest.clone()).await;
-            if rest.is_none_or(|rest| rest.lasts(path)) {
-                return opened;
-            }
-            // A process began to write meanwhile: what was found may be half of each.
+    };
+    let holder = Holder::announce(path, holder).map_err(|source| LedgerError::Outside {
+        message: format!("could not announce this process beside the ledger {}", path.display()),
+        source: Some(source),
+    })?;
+    let (identity, path) = (identity(path), Arc::new(path.to_owned()));
+    let home = Home { identity, path: Arc::clone(&path), holder: Some(Arc::new(holder)), rest: None };
+    let ledger = Ledger { database: Database::Sqlite(pool), home: LedgerHome::File(home) };
+    // Pages can be sound and their content nonsense.
+    let read = async {
+        ledger.view(&Reach::of(&[], Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)).await?;
+        if is_checked {
+            check_rows(&ledger).await?;
+            forget_damage(&path);
         }
-        Self::open_read_only_once(path, None).await
+        Ok(())
+    };
+    if let Err(error) = read.await {
+        ledger.close().await;
+        return Err(error);
     }
+    Ok((ledger, existed))
+}
 
-    /// Reads the whole file as a check, beside other work and through a connection of its own, unless that was done when it
-    /// was opened.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::Damaged`], after which the next opening keeps the file aside; also whatever keeps it from being read.
-    pub async fn check_whole(&self) -> Result<(), LedgerError> {
+/// Opens for reading; `None` when nothing was ever recorded.
+pub(super) async fn open_read_only(path: &Path) -> Result<Option<Ledger>, LedgerError> {
+    for _ in 1..OPENINGS {
+        let rest = Rest::of(path);
+        let opened = open_read_only_once(path, rest.clone()).await;
+        if rest.is_none_or(|rest| rest.lasts(path)) {
+            return opened;
+        }
+        // A process began to write meanwhile: what was found may be half of each.
+    }
+    open_read_only_once(path, None).await
+}
+
+/// Reads every partition as a check.
+async fn check_rows(ledger: &Ledger) -> Result<(), LedgerError> {
+    let mut last = None;
+    loop {
+        let entries = ledger.page(&Choice::default(), last.as_ref(), CHECKED_TOGETHER).await?;
+        let Some(entry) = entries.into_iter().next_back() else { return Ok(()) };
+        last = Some(entry.partition.id);
+    }
+}
+
+async fn open_read_only_once(path: &Path, rest: Option<Rest>) -> Result<Option<Ledger>, LedgerError> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+    let pool = connect(path, options.immutable(rest.is_some())).await?;
+    let home = Home { identity: identity(path), path: Arc::new(path.to_owned()), holder: None, rest };
+    // The schema has not been created yet.
+    if !has_table(path, &pool, "partitions").await? {
+        return Ok(None);
+    }
+    let mut version = refuse_newer_schema(path, &pool).await?;
+    // Where a process writes, it may be bringing the schema up to date: each migration is a transaction of its own.
+    for _ in 0..MIGRATION_LOOKS {
+        if version == newest_migration() || home.rest.is_some() {
+            break;
+        }
+        tokio::time::sleep(MIGRATION_PAUSE).await;
+        version = refuse_newer_schema(path, &pool).await?;
+    }
+    if version != newest_migration() {
+        return Err(LedgerError::Outside {
+            message: format!(
+                "the ledger {} was made by an older version of moesync; `moesync sync` or `moesync run` bring it up \
+                     to date",
+                path.display(),
+            ),
+            source: None,
+        });
+    }
+    Ok(Some(Ledger { database: Database::Sqlite(pool), home: LedgerHome::File(home) }))
+}
+
+impl Home {
+    /// As [`Ledger::check_whole`], beside other work and through a connection of its own.
+    pub(in crate::ledger) async fn check_whole(&self) -> Result<(), LedgerError> {
         if is_read_whole(&self.path) {
             return Ok(());
         }
-        let Some(reader) = Self::open_read_only(&self.path).await? else { return Ok(()) };
+        let Some(reader) = open_read_only(&self.path).await? else { return Ok(()) };
         let checked = async {
-            check_pages(&self.path, &reader.pool).await.map_err(|error| reader.noted(error))?;
-            refuse_unknown_words(&self.path, &reader.pool, true).await?;
-            reader.check_rows().await
+            let Database::Sqlite(pool) = &reader.database else { return Ok(()) };
+            check_pages(&self.path, pool).await.map_err(|error| self.noted(error))?;
+            refuse_unknown_words(&self.path, pool, true).await?;
+            check_rows(&reader).await
         };
         let checked = checked.await;
         reader.close().await;
         checked
-    }
-
-    /// Reads every partition as a check.
-    async fn check_rows(&self) -> Result<(), LedgerError> {
-        let mut last = None;
-        loop {
-            let entries = self.page(&Choice::default(), last.as_ref(), CHECKED_TOGETHER).await?;
-            let Some(entry) = entries.into_iter().next_back() else { return Ok(()) };
-            last = Some(entry.partition.id);
-        }
-    }
-
-    async fn open_read_only_once(path: &Path, rest: Option<Rest>) -> Result<Option<Self>, LedgerError> {
-        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
-        let pool = connect(path, options.immutable(rest.is_some())).await?;
-        let ledger = Self { pool, identity: identity(path), path: Arc::new(path.to_owned()), holder: None, rest };
-        // The schema has not been created yet.
-        if !has_table(path, &ledger.pool, "partitions").await? {
-            return Ok(None);
-        }
-        let mut version = refuse_newer_schema(path, &ledger.pool).await?;
-        // Where a process writes, it may be bringing the schema up to date: each migration is a transaction of its own.
-        for _ in 0..MIGRATION_LOOKS {
-            if version == newest_migration() || ledger.rest.is_some() {
-                break;
-            }
-            tokio::time::sleep(MIGRATION_PAUSE).await;
-            version = refuse_newer_schema(path, &ledger.pool).await?;
-        }
-        if version != newest_migration() {
-            return Err(LedgerError::File {
-                message: format!(
-                    "the ledger {} was made by an older version of moesync; `moesync sync` or `moesync run` bring it up \
-                     to date",
-                    path.display(),
-                ),
-                source: None,
-            });
-        }
-        Ok(Some(ledger))
     }
 }
 
@@ -248,7 +249,7 @@ async fn check_pages(path: &Path, pool: &SqlitePool) -> Result<(), LedgerError> 
     let verdict: String =
         sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await.map_err(failed)?;
     sqlx::query("PRAGMA ignore_check_constraints = OFF").execute(&mut *connection).await.map_err(failed)?;
-    if verdict == "ok" { Ok(()) } else { Err(LedgerError::Damaged { path: path.to_owned(), reason: verdict }) }
+    if verdict == "ok" { Ok(()) } else { Err(damaged(path, verdict)) }
 }
 
 async fn has_table(path: &Path, pool: &SqlitePool, name: &str) -> Result<bool, LedgerError> {
@@ -283,7 +284,7 @@ async fn refuse_newer_schema(path: &Path, pool: &SqlitePool) -> Result<Option<i6
         .map_err(|error| classify(path, "read", error))?;
     match version {
         Some(version) if Some(version) > newest_migration() => {
-            Err(LedgerError::TooNew { path: path.to_owned(), found: format!("migration {version}") })
+            Err(LedgerError::TooNew { ledger: path.display().to_string(), found: format!("migration {version}") })
         }
         version => Ok(version),
     }
@@ -323,7 +324,14 @@ async fn refuse_unknown_words(path: &Path, pool: &SqlitePool, with_history: bool
             .await
             .map_err(|error| classify(path, "read", error))?;
         if let Some(word) = words.iter().find(|word| !is_known(word)) {
-            return Err(unknown(path, &format!("{table}.{column}"), word));
+            let column = format!("{table}.{column}");
+            return Err(match is_word(word) {
+                true => LedgerError::TooNew {
+                    ledger: path.display().to_string(),
+                    found: format!("{column} holds the word `{word}`"),
+                },
+                false => damaged(path, format!("{column} holds {word:?}")),
+            });
         }
     }
     Ok(())

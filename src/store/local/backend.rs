@@ -3,6 +3,7 @@
 //! This file owns which steps one errand to a blocking thread has. It must not know how a step is done.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -120,13 +121,15 @@ impl Local {
         self.at("keep", key, |directory, path| directory.force(path)).await
     }
 
-    /// Removes what dead holders have left staged; the number of files removed.
-    pub(in crate::store) async fn sweep(&self, is_dead: impl Fn(&str) -> bool) -> Result<u64, StoreError> {
+    pub(in crate::store) async fn staged_holders(&self) -> Result<HashSet<String>, StoreError> {
+        Ok(self.in_staging("sweep", |directory| directory.holders()).await?.into_iter().collect())
+    }
+
+    /// Removes what the `dead` holders have left staged; the number of files removed.
+    pub(in crate::store) async fn sweep(&self, dead: &HashSet<String>) -> Result<u64, StoreError> {
         let mut removed = 0;
-        for holder in self.in_staging("sweep", |directory| directory.holders()).await? {
-            if is_dead(&holder) {
-                removed += self.in_staging("sweep", move |directory| directory.remove_staged(&holder)).await?;
-            }
+        for holder in dead.clone() {
+            removed += self.in_staging("sweep", move |directory| directory.remove_staged(&holder)).await?;
         }
         Ok(removed)
     }

@@ -2,7 +2,7 @@
 //!
 //! This file owns the order in which leftovers go. It must not know how it is decided that a process is dead.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use object_store::path::Path as Key;
 
@@ -13,15 +13,16 @@ use super::{
 use crate::store::{STAGING, StoreError};
 
 impl Bucket {
-    /// Deletes the staged objects of dead holders and aborts their multipart uploads; the number of objects deleted.
-    pub(in crate::store) async fn sweep(&self, is_dead: impl Fn(&str) -> bool) -> Result<u64, StoreError> {
-        let staging = Key::from(STAGING);
-        let mut dead = HashMap::new();
+    pub(in crate::store) async fn staged_holders(&self) -> Result<HashSet<String>, StoreError> {
+        let keys = self.keys(&Key::from(STAGING)).await?;
+        Ok(keys.iter().filter_map(|key| holder_of(key)).map(str::to_owned).collect())
+    }
+
+    /// Deletes the staged objects of the `dead` holders and aborts their multipart uploads; the number of objects deleted.
+    pub(in crate::store) async fn sweep(&self, dead: &HashSet<String>) -> Result<u64, StoreError> {
         let mut removed = 0;
-        for key in self.keys(&staging).await? {
-            let rest = key.strip_prefix(STAGING).and_then(|rest| rest.strip_prefix('/'));
-            let Some((holder, _)) = rest.and_then(|rest| rest.split_once('/')) else { continue };
-            if !*dead.entry(holder.to_owned()).or_insert_with(|| is_dead(holder)) {
+        for key in self.keys(&Key::from(STAGING)).await? {
+            if !holder_of(&key).is_some_and(|holder| dead.contains(holder)) {
                 continue;
             }
             let Ok(path) = Key::parse(&key) else { continue };
@@ -40,4 +41,10 @@ impl Bucket {
         }
         Ok(removed)
     }
+}
+
+/// The holder that staged the object at `key`.
+fn holder_of(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix(STAGING)?.strip_prefix('/')?;
+    rest.split_once('/').map(|(holder, _)| holder)
 }

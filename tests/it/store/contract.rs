@@ -149,7 +149,9 @@ async fn leftovers_of_a_dead_holder_are_swept_and_of_a_live_one_are_not(backend:
     // As a killed process leaves its uploads.
     dead.into_iter().for_each(std::mem::forget);
 
-    assert_eq!(backend.open("me").sweep(|holder| holder == "alive").await.unwrap(), 2);
+    let mut holders = backend.open("me").staged_holders().await.unwrap();
+    assert!(holders.remove("alive") && !holders.contains("me"), "{holders:?}");
+    assert_eq!(backend.open("me").sweep(&holders).await.unwrap(), 2);
     assert_eq!(backend.unfinished().await, 4);
     for (number, (_, mut upload)) in living.into_iter().enumerate() {
         let key = if number % 2 == 0 { KEY } else { VERSION_KEY };

@@ -1,6 +1,6 @@
 //! A directory as destination: devices, a full disk, leftovers, its URL.
 
-use std::fs;
+use std::{collections::HashSet, fs};
 
 use bytes::Bytes;
 use moesync::store::{Budget, Commit, Destination, Route};
@@ -68,6 +68,6 @@ async fn a_leftover_copy_is_swept_and_foreign_files_beside_it_are_not() {
     ] {
         backend.put(key, bytes.as_bytes()).await;
     }
-    backend.open("me").sweep(|holder| holder == "alive").await.unwrap();
+    backend.open("me").sweep(&HashSet::from(["dead".to_owned()])).await.unwrap();
     assert_eq!(backend.keys().await, ["_staging/alive/11.hidden", "acme/daily/.hidden-file", "acme/daily/x.zip"]);
 }

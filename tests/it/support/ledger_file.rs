@@ -27,7 +27,7 @@ pub async fn edit(path: &Path, statements: &[&str]) {
 /// Creates a ledger of an older version: its schema after the first `migrations`, with the rows of `statements`.
 pub async fn of_older_version(path: &Path, migrations: usize, statements: &[&str]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations");
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/sqlite/migrations");
     let mut files: Vec<_> = fs::read_dir(all).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ mod browser;
 mod daemon;
 pub mod ledger_file;
 pub mod oracle;
+pub mod postgres;
 pub mod receiver;
 pub mod s3_server;
 pub mod small_disk;

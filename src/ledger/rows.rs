@@ -1,11 +1,11 @@
 //! Rows to values and back. Everything read is checked, because a ledger can be edited, half restored or damaged.
 
 use jiff::{Timestamp, civil};
-use sqlx::{Row as _, sqlite::SqliteRow};
 
-use super::{Ledger, LedgerError, errors::unknown};
+use super::{Ledger, LedgerError};
 use crate::{
     config::SourceKind,
+    ledger::database::{Column, Row},
     outcome::{Outcome, RecordedAttempt, Remark, StoredObject},
     partition::{Entry, Settled},
     report::{Partition, PartitionId, ReportId},
@@ -20,29 +20,22 @@ impl Ledger {
         word: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<T, LedgerError> {
-        parse(word).ok_or_else(|| self.noted(unknown(&self.path, column, word)))
+        parse(word).ok_or_else(|| self.unknown(column, word))
     }
 
-    pub(in crate::ledger) fn get<'r, T>(&self, row: &'r SqliteRow, column: &str) -> Result<T, LedgerError>
-    where
-        T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-    {
-        row.try_get(column).map_err(|error| self.nonsense(column, &error.to_string()))
+    pub(in crate::ledger) fn get<T: Column>(&self, row: &Row, column: &str) -> Result<T, LedgerError> {
+        T::read(row, column).map_err(|error| self.nonsense(column, &error.to_string()))
     }
 
-    pub(in crate::ledger) fn text(&self, row: &SqliteRow, column: &str) -> Result<String, LedgerError> {
+    pub(in crate::ledger) fn text(&self, row: &Row, column: &str) -> Result<String, LedgerError> {
         self.get(row, column)
     }
 
-    pub(super) fn instant(&self, row: &SqliteRow, column: &str) -> Result<Timestamp, LedgerError> {
+    pub(super) fn instant(&self, row: &Row, column: &str) -> Result<Timestamp, LedgerError> {
         self.instant_or_null(row, column)?.ok_or_else(|| self.nonsense(column, "null"))
     }
 
-    pub(in crate::ledger) fn instant_or_null(
-        &self,
-        row: &SqliteRow,
-        column: &str,
-    ) -> Result<Option<Timestamp>, LedgerError> {
+    pub(in crate::ledger) fn instant_or_null(&self, row: &Row, column: &str) -> Result<Option<Timestamp>, LedgerError> {
         self.get::<Option<i64>>(row, column)?
             .map(|value| Timestamp::from_millisecond(value).map_err(|_| self.nonsense(column, &value.to_string())))
             .transpose()
@@ -50,7 +43,7 @@ impl Ledger {
 
     pub(in crate::ledger) fn natural<T: TryFrom<i64>>(
         &self,
-        row: &SqliteRow,
+        row: &Row,
         column: &str,
     ) -> Result<Option<T>, LedgerError> {
         self.get::<Option<i64>>(row, column)?
@@ -58,15 +51,15 @@ impl Ledger {
             .transpose()
     }
 
-    pub(in crate::ledger) fn outcome(&self, row: &SqliteRow, column: &str) -> Result<Option<Outcome>, LedgerError> {
+    pub(in crate::ledger) fn outcome(&self, row: &Row, column: &str) -> Result<Option<Outcome>, LedgerError> {
         self.get::<Option<String>>(row, column)?.map(|word| self.known(column, &word, Outcome::parse)).transpose()
     }
 
-    fn remark(&self, row: &SqliteRow) -> Result<Option<Remark>, LedgerError> {
+    fn remark(&self, row: &Row) -> Result<Option<Remark>, LedgerError> {
         self.get::<Option<String>>(row, "remark")?.map(|word| self.known("remark", &word, Remark::parse)).transpose()
     }
 
-    pub(in crate::ledger) fn entry(&self, row: &SqliteRow) -> Result<Entry, LedgerError> {
+    pub(in crate::ledger) fn entry(&self, row: &Row) -> Result<Entry, LedgerError> {
         let date = self.text(row, "date")?;
         let source = self.text(row, "source")?;
         let settled = self.text(row, "settled")?;
@@ -107,7 +100,7 @@ impl Ledger {
         })
     }
 
-    pub(super) fn hold(&self, row: &SqliteRow) -> Result<Hold, LedgerError> {
+    pub(super) fn hold(&self, row: &Row) -> Result<Hold, LedgerError> {
         Ok(Hold {
             outcome: self.outcome(row, "outcome")?.ok_or_else(|| self.nonsense("holds.outcome", "null"))?,
             since: self.instant(row, "since")?,
@@ -116,7 +109,7 @@ impl Ledger {
         })
     }
 
-    pub(in crate::ledger) fn attempt(&self, row: &SqliteRow) -> Result<RecordedAttempt, LedgerError> {
+    pub(in crate::ledger) fn attempt(&self, row: &Row) -> Result<RecordedAttempt, LedgerError> {
         Ok(RecordedAttempt {
             started_at: self.instant(row, "started_at")?,
             finished_at: self.instant(row, "finished_at")?,
@@ -147,4 +140,11 @@ pub(super) fn settled_from(word: &str) -> Option<Settled> {
 /// SQLite's integers are signed; no object comes near the limit.
 pub(super) fn to_integer(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// Whether `text` looks like a word that a version of moesync writes.
+pub(super) fn is_word(text: &str) -> bool {
+    (2..=40).contains(&text.len())
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }

@@ -2,13 +2,13 @@
 //! deleted.
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 
 use super::{
     Claim, Ledger, LedgerError,
     rows::{settled_word, to_integer},
 };
 use crate::{
+    ledger::database::{Transaction, query},
     outcome::{Attempt, Outcome, Remark},
     partition::Entry,
     report::Partition,
@@ -40,21 +40,22 @@ impl Ledger {
         self.update_partition(&mut transaction, claim.row, after).await?;
         if attempt.is_authenticated() {
             // An answer about the file, to a request made after the hold began, shows that it is over.
-            sqlx::query("DELETE FROM holds WHERE workspace = $1 AND since <= $2")
+            query("DELETE FROM holds WHERE workspace = $1 AND since <= $2")
                 .bind(workspace)
                 .bind(attempt.started_at.as_millisecond())
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await
                 .map_err(|error| self.error("write", error))?;
         }
         if let Some(seen_at) = attempt.archive_seen_at(*source) {
-            sqlx::query(
-                "INSERT INTO workspaces (workspace, archive_seen_at) VALUES ($1, $2)
-                 ON CONFLICT (workspace) DO UPDATE SET archive_seen_at = max(archive_seen_at, excluded.archive_seen_at)",
+            query(
+                "INSERT INTO workspaces AS w (workspace, archive_seen_at) VALUES ($1, $2)
+                 ON CONFLICT (workspace) DO UPDATE
+                 SET archive_seen_at = excluded.archive_seen_at WHERE w.archive_seen_at < excluded.archive_seen_at",
             )
             .bind(workspace)
             .bind(seen_at.as_millisecond())
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await
             .map_err(|error| self.error("write", error))?;
         }
@@ -70,25 +71,25 @@ impl Ledger {
     /// Returns how many. The figures still count them.
     pub async fn prune_attempts(&self, before: Timestamp, at_most: u64) -> Result<u64, LedgerError> {
         // The numbers of attempts only grow, so the last one stays.
-        let deleted = sqlx::query(
+        let deleted = query(
             "DELETE FROM attempts WHERE id IN (
                  SELECT a.id FROM attempts a JOIN partitions p ON p.id = a.partition_id
                  WHERE a.finished_at < $1 AND p.settled <> 'open' AND a.id < (SELECT max(id) FROM attempts)
                  ORDER BY a.finished_at LIMIT $2)",
         );
-        let deleted = deleted.bind(before.as_millisecond()).bind(to_integer(at_most)).execute(&self.pool).await;
-        deleted.map(|deleted| deleted.rows_affected()).map_err(|error| self.error("write", error))
+        let deleted = deleted.bind(before.as_millisecond()).bind(to_integer(at_most)).change(&self.database).await;
+        deleted.map_err(|error| self.error("write", error))
     }
 
     async fn insert_attempt(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction,
         row: i64,
         attempt: &Attempt,
         after: &Entry,
     ) -> Result<(), LedgerError> {
         let evidence = attempt.evidence();
-        sqlx::query(
+        query(
             "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, remark, message, http_status,
                                    vendor_date, request_id, size, sha256)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -104,7 +105,7 @@ impl Ledger {
         .bind(&evidence.request_id)
         .bind(attempt.received_bytes().map(to_integer))
         .bind(attempt.sha256())
-        .execute(connection)
+        .execute(transaction)
         .await
         .map(drop)
         .map_err(|error| self.error("write", error))
@@ -113,12 +114,12 @@ impl Ledger {
     /// Writes everything but what never changes: which partition it is, and its instants.
     async fn update_partition(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction,
         row: i64,
         entry: &Entry,
     ) -> Result<(), LedgerError> {
         let object = entry.object.as_ref();
-        sqlx::query(
+        query(
             "UPDATE partitions SET settled = $2, outcome = $3, attempts = $4, streak = $5, repeats = $6,
                     last_attempt_at = $7, next_attempt_at = $8, seen = $9, denied_at = $10, asked_late = $11,
                     remark = $12, message = $13, object_key = $14, size = $15, sha256 = $16, stored_at = $17
@@ -141,26 +142,21 @@ impl Ledger {
         .bind(object.map(|object| to_integer(object.size)))
         .bind(object.map(|object| &object.sha256))
         .bind(object.map(|object| object.stored_at.as_millisecond()))
-        .execute(connection)
+        .execute(transaction)
         .await
         .map(drop)
         .map_err(|error| self.error("write", error))
     }
 
-    async fn set_hold(
-        &self,
-        connection: &mut SqliteConnection,
-        workspace: &str,
-        hold: Hold,
-    ) -> Result<Hold, LedgerError> {
-        let before = sqlx::query("SELECT outcome, since, until, is_asked FROM holds WHERE workspace = ?")
+    async fn set_hold(&self, transaction: &mut Transaction, workspace: &str, hold: Hold) -> Result<Hold, LedgerError> {
+        let before = query("SELECT outcome, since, until, is_asked FROM holds WHERE workspace = $1")
             .bind(workspace)
-            .fetch_optional(&mut *connection)
+            .row(transaction)
             .await
             .map_err(|error| self.error("read", error))?;
         let hold = hold.or_longer(before.map(|row| self.hold(&row)).transpose()?);
-        sqlx::query(
-            "INSERT INTO holds (workspace, outcome, since, until, is_asked) VALUES (?, ?, ?, ?, ?)
+        query(
+            "INSERT INTO holds (workspace, outcome, since, until, is_asked) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (workspace) DO UPDATE
              SET outcome = excluded.outcome, since = excluded.since, until = excluded.until,
                  is_asked = excluded.is_asked",
@@ -170,7 +166,7 @@ impl Ledger {
         .bind(hold.since.as_millisecond())
         .bind(hold.until.as_millisecond())
         .bind(hold.is_asked)
-        .execute(connection)
+        .execute(transaction)
         .await
         .map_err(|error| self.error("write", error))?;
         Ok(hold)

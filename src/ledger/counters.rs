@@ -4,11 +4,13 @@
 //! rare, its report is counted again.
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 
-use super::{BindId as _, Ledger, LedgerError, rows::to_integer};
+use super::{Ledger, LedgerError, rows::to_integer};
 use crate::{
-    ledger::DURATION_BOUNDS,
+    ledger::{
+        DURATION_BOUNDS,
+        database::{Transaction, query},
+    },
     outcome::Outcome,
     partition::{Entry, Settled},
     report::{Partition, ReportId},
@@ -18,17 +20,17 @@ impl Ledger {
     /// Makes room for the figures of a partition that has been added.
     pub(super) async fn count_new(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction,
         partition: &Partition,
     ) -> Result<(), LedgerError> {
-        sqlx::query(
+        query(
             "INSERT INTO report_figures (workspace, report, source) VALUES ($1, $2, $3)
              ON CONFLICT (workspace, report, source) DO NOTHING",
         )
         .bind(partition.id.workspace())
         .bind(partition.id.report.name())
         .bind(partition.source.as_str())
-        .execute(connection)
+        .execute(transaction)
         .await
         .map(drop)
         .map_err(|error| self.error("write", error))
@@ -36,19 +38,15 @@ impl Ledger {
 
     /// Counts the difference between a partition in the ledger, which is neither absent nor lost, and the one `after` it,
     /// which is about to be written.
-    pub(super) async fn count_change(
-        &self,
-        connection: &mut SqliteConnection,
-        after: &Entry,
-    ) -> Result<(), LedgerError> {
+    pub(super) async fn count_change(&self, transaction: &mut Transaction, after: &Entry) -> Result<(), LedgerError> {
         let Entry { partition, settled, .. } = after;
         let when = |state, at: Option<Timestamp>| at.filter(|_| *settled == state).map(Timestamp::as_millisecond);
         let bytes = after.object.as_ref().filter(|_| *settled == Settled::Stored).map_or(0, |object| object.size);
-        sqlx::query(
+        query(
             "UPDATE report_figures
              SET stored = stored + $5 - (SELECT count(*) FROM partitions
                      WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = 'stored'),
-                 stored_bytes = stored_bytes + $6 - (SELECT coalesce(sum(size), 0) FROM partitions
+                 stored_bytes = stored_bytes + $6 - (SELECT CAST(coalesce(sum(size), 0) AS BIGINT) FROM partitions
                      WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = 'stored'),
                  absent = absent + $7,
                  lost = lost + $8,
@@ -64,21 +62,21 @@ impl Ledger {
         .bind(i64::from(*settled == Settled::Lost))
         .bind(when(Settled::Stored, Some(partition.generated_at)))
         .bind(when(Settled::Lost, after.last_attempt_at))
-        .execute(connection)
+        .execute(transaction)
         .await
         .map(drop)
         .map_err(|error| self.error("write", error))
     }
 
     /// Counts the partitions of a report again.
-    pub(super) async fn recount(&self, connection: &mut SqliteConnection, id: &ReportId) -> Result<(), LedgerError> {
-        sqlx::query(
+    pub(super) async fn recount(&self, transaction: &mut Transaction, id: &ReportId) -> Result<(), LedgerError> {
+        query(
             "INSERT INTO report_figures (workspace, report, source, stored, absent, lost, stored_bytes, newest_stored,
                                          newest_lost)
              SELECT workspace, report, source,
                     count(*) FILTER (WHERE settled = 'stored'), count(*) FILTER (WHERE settled = 'absent'),
                     count(*) FILTER (WHERE settled = 'lost'),
-                    coalesce(sum(size) FILTER (WHERE settled = 'stored'), 0),
+                    CAST(coalesce(sum(size) FILTER (WHERE settled = 'stored'), 0) AS BIGINT),
                     max(generated_at) FILTER (WHERE settled = 'stored'),
                     max(last_attempt_at) FILTER (WHERE settled = 'lost')
              FROM partitions WHERE workspace = $1 AND report = $2 GROUP BY workspace, report, source
@@ -89,7 +87,7 @@ impl Ledger {
         )
         .bind(id.workspace())
         .bind(id.name())
-        .execute(connection)
+        .execute(transaction)
         .await
         .map(drop)
         .map_err(|error| self.error("write", error))
@@ -98,14 +96,14 @@ impl Ledger {
     /// Counts an attempt at a partition of the report `id` that ended with `outcome`.
     pub(super) async fn count_attempt(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction,
         id: &ReportId,
         outcome: Outcome,
         (started_at, finished_at): (Timestamp, Timestamp),
     ) -> Result<(), LedgerError> {
         // A clock that was set back during an attempt makes it end before it began.
         let took = (finished_at.as_millisecond() - started_at.as_millisecond()).max(0);
-        let query = sqlx::query(
+        let query = query(
             "INSERT INTO attempt_figures AS f
                  (workspace, report, outcome, attempts, milliseconds, within_1, within_5, within_15, within_60, within_300,
                   within_900, within_1800, within_3600)
@@ -122,7 +120,7 @@ impl Ledger {
         DURATION_BOUNDS
             .iter()
             .fold(query, |query, bound| query.bind(i64::from(took <= i64::from(*bound) * 1000)))
-            .execute(connection)
+            .execute(transaction)
             .await
             .map(drop)
             .map_err(|error| self.error("write", error))

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use tracing::error;
 
 use super::{Ledger, LedgerError};
 use crate::{
     alarm::{AlarmKey, Subject},
     event::Event,
+    ledger::database::{Row, Transaction, query},
     retry,
 };
 
@@ -39,10 +39,10 @@ pub struct Waiting {
 /// Whether an event `o` that waits is behind none of the same alarm: what began must not end for its receiver before.
 macro_rules! is_first_of_its_alarms {
     () => {
-        // In this order, because most events are of no alarm, and are done with at once.
-        "NOT EXISTS (SELECT 1 FROM json_each(o.alarms) mine CROSS JOIN outbox earlier CROSS JOIN json_each(earlier.alarms) theirs
-                     WHERE earlier.target = o.target AND earlier.id < o.id AND earlier.is_alarm
-                       AND theirs.value = mine.value)"
+        "NOT EXISTS (SELECT 1 FROM event_alarms mine
+                     JOIN event_alarms theirs ON theirs.alarm = mine.alarm AND theirs.event < mine.event
+                     JOIN outbox earlier ON earlier.id = theirs.event
+                     WHERE mine.event = o.id AND earlier.target = o.target)"
     };
 }
 
@@ -50,28 +50,35 @@ impl Ledger {
     /// Adds an event for `target` that is about `alarms`.
     pub(super) async fn post(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction,
         target: &str,
         event: &Event,
         alarms: &[AlarmKey],
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        let alarms: Vec<_> =
-            alarms.iter().map(|(alarm, subject)| format!("{alarm} {}", subject_text(subject))).collect();
-        // Text and numbers: they can always be written.
-        sqlx::query(
-            "INSERT INTO outbox (target, event, alarms, is_alarm, created_at, next_attempt_at) VALUES (?, ?, ?, ?, ?, ?)",
+        let failed = |error| self.error("write", error);
+        let row = query(
+            "INSERT INTO outbox (target, event, is_alarm, created_at, next_attempt_at) VALUES ($1, $2, $3, $4, $4)
+             RETURNING id",
         )
         .bind(target)
+        // Text and numbers: they can always be written.
         .bind(serde_json::to_string(event).unwrap_or_default())
-        .bind(serde_json::to_string(&alarms).unwrap_or_default())
         .bind(event.content.is_alarm())
         .bind(now.as_millisecond())
-        .bind(now.as_millisecond())
-        .execute(connection)
+        .row(transaction)
         .await
-        .map(drop)
-        .map_err(|error| self.error("write", error))
+        .map_err(failed)?;
+        let id: i64 = row.map_or(Ok(0), |row| self.get(&row, "id"))?;
+        for (alarm, subject) in alarms {
+            query("INSERT INTO event_alarms (event, alarm) VALUES ($1, $2) ON CONFLICT (event, alarm) DO NOTHING")
+                .bind(id)
+                .bind(format!("{alarm} {}", subject_text(subject)))
+                .execute(transaction)
+                .await
+                .map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// What waits for each target, by its name.
@@ -79,7 +86,7 @@ impl Ledger {
         let rows = self
             .read("SELECT target, count(*) AS events, min(created_at) AS since FROM outbox GROUP BY target")
             .await?;
-        let of = |row: &SqliteRow| {
+        let of = |row: &Row| {
             let events = self.natural(row, "events")?.unwrap_or(0);
             Ok((self.text(row, "target")?, Waiting { events, since: self.instant(row, "since")? }))
         };
@@ -88,12 +95,12 @@ impl Ledger {
 
     /// How many events wait for `target`.
     pub async fn waiting(&self, target: &str) -> Result<usize, LedgerError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE target = ?")
+        let row = query("SELECT count(*) AS events FROM outbox WHERE target = $1")
             .bind(target)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|error| self.error("read", error))?;
-        Ok(usize::try_from(count).unwrap_or(0))
+            .read_one(&self.database)
+            .await;
+        let row = row.map_err(|error| self.error("read", error))?;
+        Ok(row.map(|row| self.natural(&row, "events")).transpose()?.flatten().unwrap_or(0))
     }
 
     /// The next event that waits for `target`, if there is one whose time has come. No other process takes it before
@@ -103,19 +110,21 @@ impl Ledger {
     /// pass; once as many sends in a row have failed, whichever the events, alarms go first, and among them those that were
     /// tried the least. No event passes an earlier one of the same alarm.
     pub async fn take(&self, target: &str, now: Timestamp, until: Timestamp) -> Result<Option<Delivery>, LedgerError> {
-        let row = sqlx::query(
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        let row = query(
             // Tried in the future: the clock has been set back since, and the wait means nothing.
             concat!(
-                "UPDATE outbox SET attempts = attempts + 1, tried_at = ?3, next_attempt_at = ?1
+                "UPDATE outbox SET attempts = attempts + 1, tried_at = $3, next_attempt_at = $1
                  WHERE id = (
                      SELECT o.id FROM outbox o JOIN targets t ON t.name = o.target
-                     WHERE o.target = ?2
-                       AND (o.attempts = 0 OR o.next_attempt_at <= ?3 OR o.tried_at > ?4)
-                       AND (iif(o.is_alarm, t.next_alarm_at, t.next_at) <= ?3 OR t.failed_at > ?4)
+                     WHERE o.target = $2
+                       AND (o.attempts = 0 OR o.next_attempt_at <= $3 OR o.tried_at > $4)
+                       AND (CASE o.is_alarm WHEN 0 THEN t.next_at ELSE t.next_alarm_at END <= $3 OR t.failed_at > $4)
                        AND ",
                 is_first_of_its_alarms!(),
-                "    ORDER BY CASE WHEN t.failures < ?5 THEN o.attempts >= ?5 ELSE NOT o.is_alarm END,
-                              CASE WHEN t.failures < ?5 THEN 0 ELSE o.attempts END, o.id
+                "    ORDER BY CASE WHEN t.failures >= $5 THEN 1 - o.is_alarm WHEN o.attempts >= $5 THEN 1 ELSE 0 END,
+                              CASE WHEN t.failures < $5 THEN 0 ELSE o.attempts END, o.id
                      LIMIT 1)
                  RETURNING *",
             ),
@@ -125,9 +134,10 @@ impl Ledger {
         .bind(now.as_millisecond())
         .bind(latest(now))
         .bind(retry::QUICK_TRIES)
-        .fetch_optional(&self.pool)
+        .row(&mut transaction)
         .await
-        .map_err(|error| self.error("write", error))?;
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
         let Some(row) = row else { return Ok(None) };
         match self.delivery(&row) {
             Ok(delivery) => Ok(Some(delivery)),
@@ -135,7 +145,7 @@ impl Ledger {
             Err(error) => {
                 error!(target, "an event that waits in the ledger cannot be read and is dropped: {error}");
                 let row: i64 = self.get(&row, "id")?;
-                self.change(sqlx::query("DELETE FROM outbox WHERE id = ?").bind(row)).await?;
+                self.change(query("DELETE FROM outbox WHERE id = $1").bind(row)).await?;
                 Ok(None)
             }
         }
@@ -143,46 +153,52 @@ impl Ledger {
 
     /// When the next event that waits for `target` may be sent.
     pub async fn next_delivery(&self, target: &str) -> Result<Option<Timestamp>, LedgerError> {
-        let row = sqlx::query(concat!(
-            "SELECT min(max(o.next_attempt_at, iif(o.is_alarm, t.next_alarm_at, t.next_at))) AS next_at
-             FROM outbox o JOIN targets t ON t.name = o.target WHERE o.target = ? AND ",
+        let row = query(concat!(
+            "SELECT min(CASE WHEN o.next_attempt_at > o.earliest THEN o.next_attempt_at ELSE o.earliest END) AS next_at
+             FROM (SELECT w.*, CASE w.is_alarm WHEN 0 THEN t.next_at ELSE t.next_alarm_at END AS earliest
+                   FROM outbox w JOIN targets t ON t.name = w.target WHERE w.target = $1) AS o
+             WHERE ",
             is_first_of_its_alarms!(),
         ))
         .bind(target)
-        .fetch_one(&self.pool)
+        .read_one(&self.database)
         .await
         .map_err(|error| self.error("read", error))?;
-        self.instant_or_null(&row, "next_at")
+        Ok(row.map(|row| self.instant_or_null(&row, "next_at")).transpose()?.flatten())
     }
 
     /// That an event has arrived, and so that its target can be reached.
     pub async fn delivered(&self, delivery: &Delivery) -> Result<(), LedgerError> {
-        self.change(
-            sqlx::query(
-                "UPDATE targets SET failures = 0, failed_at = 0, next_at = 0, next_alarm_at = 0
-                 WHERE failures > 0 AND name = (SELECT target FROM outbox WHERE id = ?1);
-                 DELETE FROM outbox WHERE id = ?1",
-            )
-            .bind(delivery.row),
-        )
-        .await
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        for statement in [
+            "UPDATE targets SET failures = 0, failed_at = 0, next_at = 0, next_alarm_at = 0
+             WHERE failures > 0 AND name = (SELECT target FROM outbox WHERE id = $1)",
+            "DELETE FROM outbox WHERE id = $1",
+        ] {
+            query(statement).bind(delivery.row).execute(&mut transaction).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
     }
 
     /// That a send to `target` has failed at `now`. Returns how many in a row have, with this one.
     pub async fn note_failure(&self, target: &str, now: Timestamp) -> Result<u32, LedgerError> {
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
         let row =
-            sqlx::query("UPDATE targets SET failures = failures + 1, failed_at = ? WHERE name = ? RETURNING failures")
+            query("UPDATE targets SET failures = failures + 1, failed_at = $1 WHERE name = $2 RETURNING failures")
                 .bind(now.as_millisecond())
                 .bind(target)
-                .fetch_optional(&self.pool)
+                .row(&mut transaction)
                 .await
-                .map_err(|error| self.error("write", error))?;
+                .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
         row.map_or(Ok(1), |row| Ok(self.natural(&row, "failures")?.unwrap_or(1)))
     }
 
     /// That nothing is sent to `target` before `until`, and no alarm before `alarms_until`.
     pub async fn pause(&self, target: &str, until: Timestamp, alarms_until: Timestamp) -> Result<(), LedgerError> {
-        let query = sqlx::query("UPDATE targets SET next_at = ?, next_alarm_at = ? WHERE name = ?");
+        let query = query("UPDATE targets SET next_at = $1, next_alarm_at = $2 WHERE name = $3");
         self.change(query.bind(until.as_millisecond()).bind(alarms_until.as_millisecond()).bind(target)).await
     }
 
@@ -192,30 +208,30 @@ impl Ledger {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
         for forget in [
-            "DELETE FROM told WHERE target = (SELECT target FROM outbox WHERE id = ?1)
-               AND alarm || ' ' || subject IN (SELECT value FROM outbox, json_each(alarms) WHERE outbox.id = ?1)
-               AND alarm || ' ' || subject NOT IN (SELECT value FROM outbox, json_each(alarms)
-                                                   WHERE outbox.target = told.target AND outbox.id > ?1)",
-            "DELETE FROM outbox WHERE id = ?1",
+            "DELETE FROM told WHERE target = (SELECT target FROM outbox WHERE id = $1)
+               AND alarm || ' ' || subject IN (SELECT e.alarm FROM event_alarms e WHERE e.event = $1)
+               AND alarm || ' ' || subject NOT IN (SELECT e.alarm FROM event_alarms e JOIN outbox o ON o.id = e.event
+                                                   WHERE o.target = told.target AND o.id > $1)",
+            "DELETE FROM outbox WHERE id = $1",
         ] {
-            sqlx::query(forget).bind(delivery.row).execute(&mut *transaction).await.map_err(failed)?;
+            query(forget).bind(delivery.row).execute(&mut transaction).await.map_err(failed)?;
         }
         transaction.commit().await.map_err(failed)
     }
 
     /// That an event has not arrived, and when it is tried again.
     pub async fn postpone(&self, delivery: &Delivery, until: Timestamp) -> Result<(), LedgerError> {
-        let query = sqlx::query("UPDATE outbox SET next_attempt_at = ? WHERE id = ?");
+        let query = query("UPDATE outbox SET next_attempt_at = $1 WHERE id = $2");
         self.change(query.bind(until.as_millisecond()).bind(delivery.row)).await
     }
 
-    fn delivery(&self, row: &SqliteRow) -> Result<Delivery, LedgerError> {
+    fn delivery(&self, row: &Row) -> Result<Delivery, LedgerError> {
         let event = self.text(row, "event")?;
         Ok(Delivery {
             event: serde_json::from_str(&event).map_err(|_| self.nonsense("outbox.event", &event))?,
             created_at: self.instant(row, "created_at")?,
             number: self.natural(row, "attempts")?.unwrap_or(1),
-            row: row.try_get("id").map_err(|error| self.nonsense("outbox.id", &error.to_string()))?,
+            row: self.get(row, "id")?,
         })
     }
 }

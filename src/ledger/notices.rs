@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use sqlx::sqlite::SqliteRow;
 
 use super::{
     Ledger, LedgerError,
@@ -16,6 +15,7 @@ use crate::{
     alarm::{AlarmKey, Notified},
     alarm_kind::AlarmKind,
     event::Event,
+    ledger::database::{Row, query},
     outcome::RecordedAttempt,
     partition::Entry,
     report::ReportId,
@@ -46,8 +46,8 @@ pub struct StoredNews {
 /// been found: the ledger may be a new one.
 macro_rules! is_news {
     () => {
-        "a.outcome = 'stored' AND p.stored_at >= (SELECT since FROM targets WHERE name = ?)
-         AND a.sha256 IS NOT (SELECT b.sha256 FROM attempts b
+        "a.outcome = 'stored' AND p.stored_at >= (SELECT since FROM targets WHERE name = $1)
+         AND a.sha256 IS DISTINCT FROM (SELECT b.sha256 FROM attempts b
                               WHERE b.partition_id = a.partition_id AND b.outcome = 'stored' AND b.id < a.id
                               ORDER BY b.id DESC LIMIT 1)"
     };
@@ -56,27 +56,25 @@ macro_rules! is_news {
 impl Ledger {
     /// Adds the targets called `names` that are missing. A new one is notified of objects stored from now on.
     pub async fn add_targets(&self, names: &[&str], now: Timestamp) -> Result<(), LedgerError> {
-        let sound: Vec<String> = sqlx::query_scalar("SELECT name FROM targets WHERE since <= ?")
-            .bind(latest(now))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.error("read", error))?;
+        let sound = query("SELECT name FROM targets WHERE since <= $1").bind(latest(now)).read(&self.database).await;
+        let sound = sound.map_err(|error| self.error("read", error))?;
+        let sound = sound.iter().map(|row| self.text(row, "name")).collect::<Result<Vec<_>, _>>()?;
         if names.iter().all(|name| sound.iter().any(|known| known == name)) {
             return Ok(());
         }
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
         for name in names {
-            sqlx::query(
-                "INSERT INTO targets (name, since, summarized_at, attempts_read, attempts_pinged, attempts_summarized)
-                 SELECT ?1, ?2, ?2, coalesce(max(id), 0), coalesce(max(id), 0), coalesce(max(id), 0)
+            query(
+                "INSERT INTO targets AS t (name, since, summarized_at, attempts_read, attempts_pinged, attempts_summarized)
+                 SELECT $1, $2, $2, coalesce(max(id), 0), coalesce(max(id), 0), coalesce(max(id), 0)
                  FROM attempts WHERE true
                  -- Should the clock have been set back.
-                 ON CONFLICT (name) DO UPDATE SET since = min(since, excluded.since)",
+                 ON CONFLICT (name) DO UPDATE SET since = excluded.since WHERE t.since > excluded.since",
             )
-            .bind(name)
+            .bind(*name)
             .bind(now.as_millisecond())
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await
             .map_err(failed)?;
         }
@@ -94,11 +92,11 @@ impl Ledger {
         let mut transaction = self.begin().await?;
         for name in gone {
             for forget in [
-                "DELETE FROM targets WHERE name = ?",
-                "DELETE FROM told WHERE target = ?",
-                "DELETE FROM outbox WHERE target = ?",
+                "DELETE FROM targets WHERE name = $1",
+                "DELETE FROM told WHERE target = $1",
+                "DELETE FROM outbox WHERE target = $1",
             ] {
-                sqlx::query(forget).bind(name).execute(&mut *transaction).await.map_err(failed)?;
+                query(forget).bind(name).execute(&mut transaction).await.map_err(failed)?;
             }
         }
         transaction.commit().await.map_err(failed)
@@ -120,7 +118,7 @@ impl Ledger {
         reports: &BTreeSet<ReportId>,
         now: Timestamp,
     ) -> Result<BTreeMap<ReportId, Timestamp>, LedgerError> {
-        let of = |row: &SqliteRow| {
+        let of = |row: &Row| {
             let id = ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?);
             Ok((id, self.instant(row, "since")?))
         };
@@ -134,13 +132,13 @@ impl Ledger {
         }
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
-        sqlx::query("DELETE FROM fetching").execute(&mut *transaction).await.map_err(failed)?;
+        query("DELETE FROM fetching").execute(&mut transaction).await.map_err(failed)?;
         for (id, since) in &fetching {
-            sqlx::query("INSERT INTO fetching (workspace, report, since) VALUES (?, ?, ?)")
+            query("INSERT INTO fetching (workspace, report, since) VALUES ($1, $2, $3)")
                 .bind(id.workspace())
                 .bind(id.name())
                 .bind(since.as_millisecond())
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await
                 .map_err(failed)?;
         }
@@ -150,7 +148,7 @@ impl Ledger {
 
     /// The active alarms that `target` was notified of.
     pub async fn notified(&self, target: &str) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
-        let rows = sqlx::query(TOLD).bind(target).fetch_all(&self.pool).await;
+        let rows = query(TOLD).bind(target).read(&self.database).await;
         self.told_from(&rows.map_err(|error| self.error("read", error))?)
     }
 
@@ -166,13 +164,13 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
-        let rows = sqlx::query(TOLD).bind(target).fetch_all(&mut *transaction).await.map_err(failed)?;
+        let rows = query(TOLD).bind(target).rows(&mut transaction).await.map_err(failed)?;
         let (memories, events) = decide(&self.told_from(&rows)?);
         for ((alarm, subject), notified) in memories {
             let subject = subject_text(&subject);
             let query = match notified {
-                Some(notified) => sqlx::query(
-                    "INSERT INTO told (target, alarm, subject, since, told_as, within) VALUES (?, ?, ?, ?, ?, ?)
+                Some(notified) => query(
+                    "INSERT INTO told (target, alarm, subject, since, told_as, within) VALUES ($1, $2, $3, $4, $5, $6)
                      ON CONFLICT (target, alarm, subject) DO UPDATE
                      SET told_as = excluded.told_as, within = excluded.within",
                 )
@@ -182,12 +180,12 @@ impl Ledger {
                 .bind(notified.since.as_millisecond())
                 .bind(notified.kind.as_str())
                 .bind(notified.within.map(|within| within.as_secs())),
-                None => sqlx::query("DELETE FROM told WHERE target = ? AND alarm = ? AND subject = ?")
+                None => query("DELETE FROM told WHERE target = $1 AND alarm = $2 AND subject = $3")
                     .bind(target)
                     .bind(alarm.as_str())
                     .bind(subject),
             };
-            query.execute(&mut *transaction).await.map_err(failed)?;
+            query.execute(&mut transaction).await.map_err(failed)?;
         }
         for (event, alarms) in events {
             self.post(&mut transaction, target, &event, &alarms, now).await?;
@@ -205,45 +203,42 @@ impl Ledger {
         mut write: impl FnMut(&Entry, &RecordedAttempt) -> Vec<Event>,
     ) -> Result<usize, LedgerError> {
         let failed = |error| self.error("write", error);
-        let is_news: Option<bool> = sqlx::query_scalar(
-            "SELECT (SELECT coalesce(max(id), 0) FROM attempts) > attempts_read FROM targets WHERE name = ?",
-        )
-        .bind(target)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(|error| self.error("read", error))?;
-        if is_news != Some(true) || most == 0 {
+        let news = query(
+            "SELECT 1 FROM targets WHERE name = $1 AND attempts_read < (SELECT coalesce(max(id), 0) FROM attempts)",
+        );
+        let news = news.bind(target).read_one(&self.database).await.map_err(|error| self.error("read", error))?;
+        if news.is_none() || most == 0 {
             return Ok(0);
         }
         let mut transaction = self.begin().await?;
-        let rows = sqlx::query(concat!(
+        let rows = query(concat!(
             "SELECT a.*, a.id AS attempt_id FROM attempts a JOIN partitions p ON p.id = a.partition_id
-             WHERE a.id > (SELECT attempts_read FROM targets WHERE name = ?) AND ",
+             WHERE a.id > (SELECT attempts_read FROM targets WHERE name = $1) AND ",
             is_news!(),
-            " ORDER BY a.id LIMIT ?",
+            " ORDER BY a.id LIMIT $2",
         ))
         .bind(target)
-        .bind(target)
         .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .fetch_all(&mut *transaction)
+        .rows(&mut transaction)
         .await
         .map_err(failed)?;
         for row in &rows {
-            let partition = sqlx::query("SELECT * FROM partitions WHERE id = ?")
+            let partition = query("SELECT * FROM partitions WHERE id = $1")
                 .bind(self.get::<i64>(row, "partition_id")?)
-                .fetch_one(&mut *transaction)
+                .row(&mut transaction)
                 .await
                 .map_err(failed)?;
+            let Some(partition) = partition else { continue };
             for event in write(&self.entry(&partition)?, &self.attempt(row)?) {
                 self.post(&mut transaction, target, &event, &[], now).await?;
             }
         }
         let last =
             rows.last().filter(|_| rows.len() == most).map(|row| self.get::<i64>(row, "attempt_id")).transpose()?;
-        sqlx::query("UPDATE targets SET attempts_read = coalesce(?, (SELECT max(id) FROM attempts), 0) WHERE name = ?")
+        query("UPDATE targets SET attempts_read = coalesce($1, (SELECT max(id) FROM attempts), 0) WHERE name = $2")
             .bind(last)
             .bind(target)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await
             .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
@@ -252,9 +247,9 @@ impl Ledger {
 
     /// The last summary that `target` had; `None` when it is not known.
     pub async fn last_summary(&self, target: &str) -> Result<Option<Summarized>, LedgerError> {
-        let row = sqlx::query("SELECT summarized_at, attempts_summarized FROM targets WHERE name = ?")
+        let row = query("SELECT summarized_at, attempts_summarized FROM targets WHERE name = $1")
             .bind(target)
-            .fetch_optional(&self.pool)
+            .read_one(&self.database)
             .await
             .map_err(|error| self.error("read", error))?;
         let of = |row| {
@@ -266,18 +261,19 @@ impl Ledger {
 
     /// What was stored after the attempt numbered `after`, as far as it is news to `target`.
     pub async fn stored_after(&self, target: &str, after: i64) -> Result<StoredNews, LedgerError> {
-        let row = sqlx::query(concat!(
-            "SELECT count(p.id) AS stored, coalesce(sum(p.size), 0) AS bytes,
+        let row = query(concat!(
+            "SELECT count(p.id) AS stored, CAST(coalesce(sum(p.size), 0) AS BIGINT) AS bytes,
                     (SELECT coalesce(max(id), 0) FROM attempts) AS through
              FROM attempts a JOIN partitions p ON p.id = a.partition_id
-             WHERE a.id > ? AND ",
+             WHERE a.id > $2 AND ",
             is_news!(),
         ))
-        .bind(after)
         .bind(target)
-        .fetch_one(&self.pool)
+        .bind(after)
+        .read_one(&self.database)
         .await
-        .map_err(|error| self.error("read", error))?;
+        .map_err(|error| self.error("read", error))?
+        .ok_or_else(|| self.nonsense("attempts", "no count"))?;
         Ok(StoredNews {
             stored: self.natural(&row, "stored")?.unwrap_or(0),
             bytes: self.natural(&row, "bytes")?.unwrap_or(0),
@@ -287,17 +283,16 @@ impl Ledger {
 
     /// What was stored since `target` was last pinged, by whichever process.
     pub async fn stored_since_ping(&self, target: &str) -> Result<StoredNews, LedgerError> {
-        let after = sqlx::query_scalar("SELECT attempts_pinged FROM targets WHERE name = ?")
-            .bind(target)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|error| self.error("read", error))?;
+        let row =
+            query("SELECT attempts_pinged FROM targets WHERE name = $1").bind(target).read_one(&self.database).await;
+        let row = row.map_err(|error| self.error("read", error))?;
+        let after = row.map_or(Ok(0), |row| self.get(&row, "attempts_pinged"))?;
         self.stored_after(target, after).await
     }
 
     /// Records that a ping of `target` reported the objects stored up to the attempt numbered `through`.
     pub async fn pinged(&self, target: &str, through: i64) -> Result<(), LedgerError> {
-        let query = sqlx::query("UPDATE targets SET attempts_pinged = max(attempts_pinged, ?) WHERE name = ?");
+        let query = query("UPDATE targets SET attempts_pinged = $1 WHERE name = $2 AND attempts_pinged < $1");
         self.change(query.bind(through).bind(target)).await
     }
 
@@ -310,24 +305,24 @@ impl Ledger {
         event: &Event,
     ) -> Result<(), LedgerError> {
         let mut transaction = self.begin().await?;
-        let updated = sqlx::query(
-            "UPDATE targets SET summarized_at = ?, attempts_summarized = ? WHERE name = ? AND summarized_at = ?",
+        let updated = query(
+            "UPDATE targets SET summarized_at = $1, attempts_summarized = $2 WHERE name = $3 AND summarized_at = $4",
         )
         .bind(next.at.as_millisecond())
         .bind(next.through)
         .bind(target)
         .bind(before.at.as_millisecond())
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        if updated.rows_affected() == 1 {
+        if updated == 1 {
             self.post(&mut transaction, target, event, &[], next.at).await?;
         }
         transaction.commit().await.map_err(|error| self.error("write", error))
     }
 
-    fn told_from(&self, rows: &[SqliteRow]) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
-        let of = |row: &SqliteRow| {
+    fn told_from(&self, rows: &[Row]) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
+        let of = |row: &Row| {
             let subject = self.text(row, "subject")?;
             let subject = serde_json::from_str(&subject).map_err(|_| self.nonsense("told.subject", &subject))?;
             let notified = Notified {
@@ -340,10 +335,10 @@ impl Ledger {
         rows.iter().map(of).collect()
     }
 
-    fn alarm_kind(&self, row: &SqliteRow, column: &str) -> Result<AlarmKind, LedgerError> {
+    fn alarm_kind(&self, row: &Row, column: &str) -> Result<AlarmKind, LedgerError> {
         let word = self.text(row, column)?;
         self.known(column, &word, AlarmKind::parse)
     }
 }
 
-const TOLD: &str = "SELECT * FROM told WHERE target = ?";
+const TOLD: &str = "SELECT * FROM told WHERE target = $1";

@@ -4,10 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
-use super::{Ledger, LedgerError, Query};
+use super::{Ledger, LedgerError};
 use crate::{
+    ledger::database::{Query, Row, Transaction, query},
     plan::{LONGEST_STEP, LedgerView, MARK_TOLERANCE, Reach},
     report::ReportId,
     retry::Hold,
@@ -17,16 +17,16 @@ impl Ledger {
     /// What a plan depends on: every open partition, and every other within its `reach`.
     pub async fn view(&self, reach: &Reach) -> Result<LedgerView, LedgerError> {
         let failed = |error| self.error("read", error);
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let connection = &mut *transaction;
-        let planned_through = self.marks(connection).await?;
-        let mut rows = self.rows(connection, sqlx::query("SELECT * FROM partitions WHERE settled = 'open'")).await?;
-        rows.extend(self.after_marks(connection, reach).await?);
-        for (id, from) in self.unmarked(connection, reach, &planned_through).await? {
-            rows.extend(self.after(connection, &id, from, reach.end(from)).await?);
+        let mut transaction = self.database.begin_reading().await.map_err(failed)?;
+        let reading = &mut transaction;
+        let planned_through = self.marks(reading).await?;
+        let mut rows = self.rows(reading, query("SELECT * FROM partitions WHERE settled = 'open'")).await?;
+        rows.extend(self.after_marks(reading, reach).await?);
+        for (id, from) in self.unmarked(reading, reach, &planned_through).await? {
+            rows.extend(self.after(reading, &id, from, reach.end(from)).await?);
         }
-        rows.extend(self.restating(connection, reach).await?);
-        let mut view = LedgerView { planned_through, holds: self.holds(connection).await?, ..LedgerView::default() };
+        rows.extend(self.restating(reading, reach).await?);
+        let mut view = LedgerView { planned_through, holds: self.holds(reading).await?, ..LedgerView::default() };
         transaction.commit().await.map_err(failed)?;
         let mut known = HashSet::new();
         for row in &rows {
@@ -37,43 +37,39 @@ impl Ledger {
         Ok(view)
     }
 
-    async fn rows(&self, connection: &mut SqliteConnection, query: Query<'_>) -> Result<Vec<SqliteRow>, LedgerError> {
-        query.fetch_all(connection).await.map_err(|error| self.error("read", error))
+    async fn rows(&self, transaction: &mut Transaction, query: Query<'_>) -> Result<Vec<Row>, LedgerError> {
+        query.rows(transaction).await.map_err(|error| self.error("read", error))
     }
 
-    async fn marks(&self, connection: &mut SqliteConnection) -> Result<HashMap<ReportId, Timestamp>, LedgerError> {
-        let rows = self.rows(connection, sqlx::query("SELECT workspace, report, planned_through FROM reports")).await?;
+    async fn marks(&self, transaction: &mut Transaction) -> Result<HashMap<ReportId, Timestamp>, LedgerError> {
+        let rows = self.rows(transaction, query("SELECT workspace, report, planned_through FROM reports")).await?;
         rows.iter().map(|row| Ok((self.report_id(row)?, self.instant(row, "planned_through")?))).collect()
     }
 
-    async fn holds(&self, connection: &mut SqliteConnection) -> Result<HashMap<String, Hold>, LedgerError> {
-        let query = sqlx::query("SELECT workspace, outcome, since, until, is_asked FROM holds");
-        let rows = self.rows(connection, query).await?;
+    async fn holds(&self, transaction: &mut Transaction) -> Result<HashMap<String, Hold>, LedgerError> {
+        let query = query("SELECT workspace, outcome, since, until, is_asked FROM holds");
+        let rows = self.rows(transaction, query).await?;
         rows.iter().map(|row| Ok((self.text(row, "workspace")?, self.hold(row)?))).collect()
     }
 
     /// What was generated after the mark of its report, where that is recent: not after the present, and no further back
     /// than one step of planning.
-    async fn after_marks(
-        &self,
-        connection: &mut SqliteConnection,
-        reach: &Reach,
-    ) -> Result<Vec<SqliteRow>, LedgerError> {
+    async fn after_marks(&self, transaction: &mut Transaction, reach: &Reach) -> Result<Vec<Row>, LedgerError> {
         let (earliest, latest) = recent_marks(reach);
-        let query = sqlx::query(
+        let query = query(
             "SELECT p.* FROM reports r CROSS JOIN partitions p
              WHERE r.planned_through >= $1 AND r.planned_through <= $2
                AND p.workspace = r.workspace AND p.report = r.report AND p.generated_at > r.planned_through
                AND p.settled <> 'open'",
         );
         let query = query.bind(earliest.as_millisecond()).bind(latest.as_millisecond());
-        self.rows(connection, query).await
+        self.rows(transaction, query).await
     }
 
     /// The recorded reports within `reach` that have no recent mark, and from when on each is planned.
     async fn unmarked(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction,
         reach: &Reach,
         marks: &HashMap<ReportId, Timestamp>,
     ) -> Result<Vec<(ReportId, Timestamp)>, LedgerError> {
@@ -90,8 +86,7 @@ impl Ledger {
         if unmarked.is_empty() {
             return Ok(Vec::new());
         }
-        let recorded =
-            self.rows(connection, sqlx::query("SELECT DISTINCT workspace, report FROM report_figures")).await?;
+        let recorded = self.rows(transaction, query("SELECT DISTINCT workspace, report FROM report_figures")).await?;
         let mut found = Vec::new();
         for row in &recorded {
             let id = self.report_id(row)?;
@@ -105,32 +100,32 @@ impl Ledger {
     /// What was generated after `from` and not after `to`, and the newest partition of all.
     async fn after(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction,
         id: &ReportId,
         from: Timestamp,
         to: Timestamp,
-    ) -> Result<Vec<SqliteRow>, LedgerError> {
-        let query = sqlx::query(
+    ) -> Result<Vec<Row>, LedgerError> {
+        let query = query(
             "SELECT * FROM partitions
              WHERE workspace = $1 AND report = $2 AND settled <> 'open'
                AND (generated_at > $3 AND generated_at <= $4
                     OR generated_at = (SELECT max(generated_at) FROM partitions WHERE workspace = $1 AND report = $2))",
         );
         let query = query.bind(id.workspace()).bind(id.name()).bind(from.as_millisecond()).bind(to.as_millisecond());
-        self.rows(connection, query).await
+        self.rows(transaction, query).await
     }
 
     /// The last stored partitions of reports that restate, as many as the `reach` has, and older ones whose replacement
     /// was left half done.
-    async fn restating(&self, connection: &mut SqliteConnection, reach: &Reach) -> Result<Vec<SqliteRow>, LedgerError> {
+    async fn restating(&self, transaction: &mut Transaction, reach: &Reach) -> Result<Vec<Row>, LedgerError> {
         let Some((before, count)) = reach.restating else { return Ok(Vec::new()) };
-        let half_done = sqlx::query(
+        let half_done = query(
             "SELECT * FROM partitions
              WHERE settled = 'stored' AND outcome = 'store_failed' AND source = 'campaign_stats'",
         );
-        let mut rows = self.rows(connection, half_done).await?;
+        let mut rows = self.rows(transaction, half_done).await?;
         if let Some(skipped) = count.checked_sub(1) {
-            let last = sqlx::query(
+            let last = query(
                 "SELECT p.* FROM report_figures f CROSS JOIN partitions p
                  WHERE f.source = 'campaign_stats'
                    AND p.workspace = f.workspace AND p.report = f.report AND p.source = f.source
@@ -140,12 +135,12 @@ impl Ledger {
                           AND q.settled = 'stored' AND q.date < $1
                         ORDER BY q.date DESC LIMIT 1 OFFSET $2), '')",
             );
-            rows.extend(self.rows(connection, last.bind(before.to_string()).bind(skipped)).await?);
+            rows.extend(self.rows(transaction, last.bind(before.to_string()).bind(skipped)).await?);
         }
         Ok(rows)
     }
 
-    fn report_id(&self, row: &SqliteRow) -> Result<ReportId, LedgerError> {
+    fn report_id(&self, row: &Row) -> Result<ReportId, LedgerError> {
         Ok(ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?))
     }
 }

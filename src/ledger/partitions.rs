@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 
 use super::{
-    BindId as _, Ledger, LedgerError,
+    Ledger, LedgerError,
     rows::{settled_from, to_integer},
 };
 use crate::{
+    ledger::database::{Transaction, query},
     outcome::{self, Outcome, RecordedAttempt, StoredObject},
     partition::{Entry, Settled},
     plan::{LedgerView, Plan},
@@ -25,9 +25,9 @@ impl Ledger {
 
     /// One partition.
     pub async fn entry_of(&self, id: &PartitionId) -> Result<Option<Entry>, LedgerError> {
-        let row = sqlx::query("SELECT * FROM partitions WHERE workspace = ? AND report = ? AND date = ?")
+        let row = query("SELECT * FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3")
             .bind_id(id)
-            .fetch_optional(&self.pool)
+            .read_one(&self.database)
             .await
             .map_err(|error| self.error("read", error))?;
         row.map(|row| self.entry(&row)).transpose()
@@ -35,12 +35,12 @@ impl Ledger {
 
     /// A partition's history, oldest first.
     pub async fn attempts(&self, id: &PartitionId) -> Result<Vec<RecordedAttempt>, LedgerError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT a.* FROM attempts a JOIN partitions p ON p.id = a.partition_id
-             WHERE p.workspace = ? AND p.report = ? AND p.date = ? ORDER BY a.id",
+             WHERE p.workspace = $1 AND p.report = $2 AND p.date = $3 ORDER BY a.id",
         )
         .bind_id(id)
-        .fetch_all(&self.pool)
+        .read(&self.database)
         .await
         .map_err(|error| self.error("read", error))?;
         rows.iter().map(|row| self.attempt(row)).collect()
@@ -77,50 +77,50 @@ impl Ledger {
     pub async fn note_recovered(&self, report: &ReportId, mark: Option<Timestamp>) -> Result<u64, LedgerError> {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
-        let noted = sqlx::query("INSERT INTO recovered (workspace, report) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        let noted = query("INSERT INTO recovered (workspace, report) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(report.workspace())
             .bind(report.name())
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await
             .map_err(failed)?;
-        if noted.rows_affected() == 0 {
+        if noted == 0 {
             return Ok(0);
         }
         if let Some(mark) = mark {
-            sqlx::query(
-                "INSERT INTO reports (workspace, report, planned_through) VALUES (?, ?, ?)
+            query(
+                "INSERT INTO reports AS r (workspace, report, planned_through) VALUES ($1, $2, $3)
                  ON CONFLICT (workspace, report) DO UPDATE
-                 SET planned_through = min(planned_through, excluded.planned_through)",
+                 SET planned_through = excluded.planned_through WHERE r.planned_through > excluded.planned_through",
             )
             .bind(report.workspace())
             .bind(report.name())
             .bind(mark.as_millisecond())
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await
             .map_err(failed)?;
         }
         // What was found and not fetched is from before this ledger: MoEngage gave no status for it.
-        let corrected = sqlx::query(
+        let corrected = query(
             "UPDATE partitions SET asked_late = 0,
                     next_attempt_at = CASE settled WHEN 'absent' THEN NULL ELSE next_attempt_at END,
                     settled = CASE settled WHEN 'absent' THEN 'open' ELSE settled END
-             WHERE workspace = ?1 AND report = ?2 AND asked_late AND settled IN ('open', 'absent')
+             WHERE workspace = $1 AND report = $2 AND asked_late <> 0 AND settled IN ('open', 'absent')
                AND generated_at > (
                    SELECT max(p.generated_at) FROM partitions p
-                   WHERE p.workspace = ?1 AND p.report = ?2 AND p.settled = 'stored' AND NOT EXISTS
+                   WHERE p.workspace = $1 AND p.report = $2 AND p.settled = 'stored' AND NOT EXISTS
                        (SELECT 1 FROM attempts a
                         WHERE a.partition_id = p.id AND a.outcome = 'stored' AND a.http_status IS NOT NULL))",
         )
         .bind(report.workspace())
         .bind(report.name())
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await
         .map_err(failed)?;
-        if corrected.rows_affected() > 0 {
+        if corrected > 0 {
             self.recount(&mut transaction, report).await?;
         }
         transaction.commit().await.map_err(failed)?;
-        Ok(corrected.rows_affected())
+        Ok(corrected)
     }
 
     /// Records partitions asked for by hand; those that ended as absent or lost are opened again. Of one that the ledger
@@ -130,15 +130,15 @@ impl Ledger {
         let mut reopened = HashSet::new();
         for Entry { partition, asked_late, .. } in asked {
             self.insert(&mut transaction, partition, *asked_late).await?;
-            let opened = sqlx::query(
+            let opened = query(
                 "UPDATE partitions SET settled = 'open', next_attempt_at = NULL
-                 WHERE workspace = ? AND report = ? AND date = ? AND settled IN ('absent', 'lost')",
+                 WHERE workspace = $1 AND report = $2 AND date = $3 AND settled IN ('absent', 'lost')",
             )
             .bind_id(&partition.id)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await
             .map_err(|error| self.error("write", error))?;
-            if opened.rows_affected() > 0 {
+            if opened > 0 {
                 reopened.insert(&partition.id.report);
             }
         }
@@ -152,14 +152,14 @@ impl Ledger {
     pub async fn reopen_damaged(&self, id: &PartitionId, message: &str) -> Result<(), LedgerError> {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
-        sqlx::query(
+        query(
             "UPDATE partitions SET settled = 'open', outcome = 'corrupt', streak = 0, repeats = 1,
-                    next_attempt_at = NULL, remark = NULL, message = ?
-             WHERE workspace = ? AND report = ? AND date = ? AND settled = 'stored'",
+                    next_attempt_at = NULL, remark = NULL, message = $1
+             WHERE workspace = $2 AND report = $3 AND date = $4 AND settled = 'stored'",
         )
         .bind(message)
         .bind_id(id)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await
         .map_err(failed)?;
         self.recount(&mut transaction, &id.report).await?;
@@ -176,20 +176,24 @@ impl Ledger {
         object: &StoredObject,
         attempts: u32,
     ) -> Result<bool, LedgerError> {
+        // Before the transaction, which must not wait for another connection while it holds the write lock.
+        let holder = match self.holder_of(&partition.id).await? {
+            Some(holder) if self.is_alive(&holder).await => return Ok(false),
+            holder => holder,
+        };
         let mut transaction = self.begin().await?;
-        let before = sqlx::query(
+        let before = query(
             "SELECT p.settled, c.holder FROM partitions p LEFT JOIN claims c ON c.partition_id = p.id
-             WHERE p.workspace = ? AND p.report = ? AND p.date = ?",
+             WHERE p.workspace = $1 AND p.report = $2 AND p.date = $3",
         )
         .bind_id(&partition.id)
-        .fetch_optional(&mut *transaction)
+        .row(&mut transaction)
         .await
         .map_err(|error| self.error("read", error))?;
         let mut settled = Settled::Open;
         if let Some(before) = &before {
             settled = self.known("settled", &self.text(before, "settled")?, settled_from)?;
-            let holder: Option<String> = self.get(before, "holder")?;
-            if settled == Settled::Stored || holder.is_some_and(|holder| self.is_alive(&holder)) {
+            if settled == Settled::Stored || self.get::<Option<String>>(before, "holder")? != holder {
                 return Ok(false);
             }
         }
@@ -198,10 +202,10 @@ impl Ledger {
         let stored = Some(object.clone());
         let after = Entry { settled: Settled::Stored, object: stored, ..Entry::new(partition.clone()) };
         self.count_change(&mut transaction, &after).await?;
-        sqlx::query(
-            "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = max(attempts, ?), seen = 1,
-                    next_attempt_at = NULL, remark = NULL, message = NULL, object_key = ?, size = ?, sha256 = ?, stored_at = ?
-             WHERE workspace = ? AND report = ? AND date = ?",
+        query(
+            "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = CASE WHEN attempts < $1 THEN $1 ELSE attempts END, seen = 1,
+                    next_attempt_at = NULL, remark = NULL, message = NULL, object_key = $2, size = $3, sha256 = $4, stored_at = $5
+             WHERE workspace = $6 AND report = $7 AND date = $8",
         )
         .bind(attempts)
         .bind(&object.key)
@@ -209,33 +213,46 @@ impl Ledger {
         .bind(&object.sha256)
         .bind(object.stored_at.as_millisecond())
         .bind_id(&partition.id)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await
         .map_err(|error| self.error("write", error))?;
         if settled != Settled::Open {
             self.recount(&mut transaction, &partition.id.report).await?;
         }
-        sqlx::query(
+        query(
             "DELETE FROM claims WHERE partition_id IN
-                 (SELECT id FROM partitions WHERE workspace = ? AND report = ? AND date = ?)",
+                 (SELECT id FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3)",
         )
         .bind_id(&partition.id)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await
         .map_err(|error| self.error("write", error))?;
         transaction.commit().await.map_err(|error| self.error("write", error))?;
         Ok(true)
     }
 
+    /// Which process has claimed a partition.
+    async fn holder_of(&self, id: &PartitionId) -> Result<Option<String>, LedgerError> {
+        let row = query(
+            "SELECT c.holder FROM claims c JOIN partitions p ON p.id = c.partition_id
+             WHERE p.workspace = $1 AND p.report = $2 AND p.date = $3",
+        )
+        .bind_id(id)
+        .read_one(&self.database)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        row.map(|row| self.text(&row, "holder")).transpose()
+    }
+
     async fn insert(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction,
         partition: &Partition,
         asked_late: bool,
     ) -> Result<(), LedgerError> {
-        let inserted = sqlx::query(
+        let inserted = query(
             "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, expires_at, asked_late)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace, report, date) DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (workspace, report, date) DO NOTHING",
         )
         .bind_id(&partition.id)
         .bind(partition.source.as_str())
@@ -243,32 +260,32 @@ impl Ledger {
         .bind(partition.due_at.as_millisecond())
         .bind(partition.expires_at.map(Timestamp::as_millisecond))
         .bind(asked_late)
-        .execute(&mut *connection)
+        .execute(transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        match inserted.rows_affected() {
+        match inserted {
             0 => Ok(()),
-            _ => self.count_new(connection, partition).await,
+            _ => self.count_new(transaction, partition).await,
         }
     }
 
     async fn set_planned_through(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction,
         id: &ReportId,
         before: Option<Timestamp>,
         through: Timestamp,
     ) -> Result<(), LedgerError> {
-        sqlx::query(
-            "INSERT INTO reports (workspace, report, planned_through) VALUES (?, ?, ?)
+        query(
+            "INSERT INTO reports AS r (workspace, report, planned_through) VALUES ($1, $2, $3)
              ON CONFLICT (workspace, report) DO UPDATE
-             SET planned_through = excluded.planned_through WHERE planned_through = ?",
+             SET planned_through = excluded.planned_through WHERE r.planned_through = $4",
         )
         .bind(id.workspace())
         .bind(id.name())
         .bind(through.as_millisecond())
         .bind(before.map(Timestamp::as_millisecond))
-        .execute(connection)
+        .execute(transaction)
         .await
         .map_err(|error| self.error("write", error))?;
         Ok(())
@@ -278,12 +295,12 @@ impl Ledger {
     /// could record it. It counts as an attempt, so that targets are notified; a partition that was not recorded has none.
     async fn note_found(
         &self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction,
         partition: &Partition,
         object: &StoredObject,
     ) -> Result<(), LedgerError> {
         let (remark, message) = outcome::found_at(&object.key);
-        let noted = sqlx::query(
+        let noted = query(
             "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, remark, message, sha256)
              SELECT id, $4, $4, 'stored', $5, $6, $7 FROM partitions
              WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = 'open'",
@@ -293,14 +310,14 @@ impl Ledger {
         .bind(remark.as_str())
         .bind(message)
         .bind(&object.sha256)
-        .execute(&mut *connection)
+        .execute(transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        match noted.rows_affected() {
+        match noted {
             0 => Ok(()),
             _ => {
                 let at = object.stored_at;
-                self.count_attempt(connection, &partition.id.report, Outcome::Stored, (at, at)).await
+                self.count_attempt(transaction, &partition.id.report, Outcome::Stored, (at, at)).await
             }
         }
     }

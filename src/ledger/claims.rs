@@ -3,10 +3,12 @@
 //! A claim has a holder and a token that grows each time it changes hands. Whether a holder is alive is answered by
 //! `holder`.
 
-use sqlx::SqliteConnection;
-
-use super::{BindId as _, Claim, Claimed, Ledger, LedgerError, rows::settled_word};
-use crate::{partition::Settled, report::PartitionId};
+use super::{Claim, Claimed, Ledger, LedgerError, rows::settled_word};
+use crate::{
+    ledger::database::{Transaction, query},
+    partition::Settled,
+    report::PartitionId,
+};
 
 impl Ledger {
     /// Asks for the right to work on a partition. This process's own claim is renewed: it is left behind when an
@@ -14,21 +16,29 @@ impl Ledger {
     ///
     /// Only if it still stands as the caller believes: open, or stored and to be fetched again.
     pub async fn claim(&self, id: &PartitionId, believed: Settled) -> Result<Claimed, LedgerError> {
-        // Read after it was claimed: no other process can record anything about it.
-        let row = sqlx::query(
-            "INSERT INTO claims (partition_id, holder, token)
-             SELECT id, ?1, 1 FROM partitions WHERE workspace = ?2 AND report = ?3 AND date = ?4 AND settled = ?5
-             ON CONFLICT (partition_id) DO UPDATE SET token = token + 1 WHERE holder = excluded.holder;
-             SELECT p.*, c.holder, c.token, w.archive_seen_at FROM partitions p
-             LEFT JOIN claims c ON c.partition_id = p.id LEFT JOIN workspaces w ON w.workspace = p.workspace
-             WHERE p.workspace = ?2 AND p.report = ?3 AND p.date = ?4",
+        let mut transaction = self.begin().await?;
+        query(
+            "INSERT INTO claims AS c (partition_id, holder, token)
+             SELECT id, $4, 1 FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = $5
+             ON CONFLICT (partition_id) DO UPDATE SET token = c.token + 1 WHERE c.holder = excluded.holder",
         )
-        .bind(self.holder_name())
         .bind_id(id)
+        .bind(self.holder_name())
         .bind(settled_word(believed))
-        .fetch_optional(&self.pool)
+        .execute(&mut transaction)
         .await
         .map_err(|error| self.error("write", error))?;
+        // Read after it was claimed: no other process can record anything about it.
+        let row = query(
+            "SELECT p.*, c.holder, c.token, w.archive_seen_at FROM partitions p
+             LEFT JOIN claims c ON c.partition_id = p.id LEFT JOIN workspaces w ON w.workspace = p.workspace
+             WHERE p.workspace = $1 AND p.report = $2 AND p.date = $3",
+        )
+        .bind_id(id)
+        .row(&mut transaction)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        transaction.commit().await.map_err(|error| self.error("write", error))?;
         let Some(row) = row else { return Ok(Claimed::Settled) };
         let entry = self.entry(&row)?;
         if entry.settled != believed {
@@ -39,7 +49,7 @@ impl Ledger {
         let archive_seen_at = self.instant_or_null(&row, "archive_seen_at")?;
         let mut claim = Claim { entry, archive_seen_at, row: self.get(&row, "id")?, token: self.get(&row, "token")? };
         if holder != self.holder_name() {
-            if self.is_alive(&holder) || !self.take_over(&claim, &holder).await? {
+            if self.is_alive(&holder).await || !self.take_over(&claim, &holder).await? {
                 return Ok(Claimed::Theirs);
             }
             claim.token += 1;
@@ -49,17 +59,17 @@ impl Ledger {
 
     /// Makes the claim of a dead holder ours, unless another process was quicker.
     async fn take_over(&self, claim: &Claim, dead: &str) -> Result<bool, LedgerError> {
-        let taken = sqlx::query(
-            "UPDATE claims SET holder = ?, token = token + 1 WHERE partition_id = ? AND holder = ? AND token = ?",
+        let taken = query(
+            "UPDATE claims SET holder = $1, token = token + 1 WHERE partition_id = $2 AND holder = $3 AND token = $4",
         )
         .bind(self.holder_name())
         .bind(claim.row)
         .bind(dead)
         .bind(claim.token)
-        .execute(&self.pool)
+        .change(&self.database)
         .await
         .map_err(|error| self.error("write", error))?;
-        Ok(taken.rows_affected() == 1)
+        Ok(taken == 1)
     }
 
     /// Ends the claims of dead processes on stored partitions. Where one had begun to replace the object, notes that this
@@ -74,22 +84,30 @@ impl Ledger {
         let mut noted = 0;
         for claim in &claims {
             let (partition, holder): (i64, String) = (self.get(claim, "partition_id")?, self.text(claim, "holder")?);
-            if holder == self.holder_name() || self.is_alive(&holder) {
+            if holder == self.holder_name() || self.is_alive(&holder).await {
                 continue;
             }
             let is_half_done: bool = self.get(claim, "replaces")?;
-            sqlx::query(
+            let failed = |error| self.error("write", error);
+            let mut transaction = self.begin().await?;
+            query(
                 "UPDATE partitions SET outcome = 'store_failed', streak = 0, repeats = 1, next_attempt_at = NULL,
                         remark = NULL, message = 'a process died while it replaced the object'
-                 WHERE id = ?1 AND settled = 'stored'
-                   AND EXISTS (SELECT 1 FROM claims WHERE partition_id = ?1 AND holder = ?2 AND replaces);
-                 DELETE FROM claims WHERE partition_id = ?1 AND holder = ?2",
+                 WHERE id = $1 AND settled = 'stored'
+                   AND EXISTS (SELECT 1 FROM claims WHERE partition_id = $1 AND holder = $2 AND replaces <> 0)",
             )
             .bind(partition)
             .bind(&holder)
-            .execute(&self.pool)
+            .execute(&mut transaction)
             .await
-            .map_err(|error| self.error("write", error))?;
+            .map_err(failed)?;
+            query("DELETE FROM claims WHERE partition_id = $1 AND holder = $2")
+                .bind(partition)
+                .bind(&holder)
+                .execute(&mut transaction)
+                .await
+                .map_err(failed)?;
+            transaction.commit().await.map_err(failed)?;
             noted += u64::from(is_half_done);
         }
         Ok(noted)
@@ -97,50 +115,46 @@ impl Ledger {
 
     /// Gives back this process's claim on a partition, if it has one, without an attempt.
     pub async fn release(&self, id: &PartitionId) -> Result<(), LedgerError> {
-        let query = sqlx::query(
-            "DELETE FROM claims WHERE holder = ? AND partition_id IN
-                 (SELECT id FROM partitions WHERE workspace = ? AND report = ? AND date = ?)",
+        let query = query(
+            "DELETE FROM claims WHERE holder = $1 AND partition_id IN
+                 (SELECT id FROM partitions WHERE workspace = $2 AND report = $3 AND date = $4)",
         );
         self.change(query.bind(self.holder_name()).bind_id(id)).await
     }
 
     /// Whether the claim is still ours: asked before something is made final that cannot be undone.
     pub async fn is_ours(&self, claim: &Claim) -> Result<bool, LedgerError> {
-        let holder: Option<String> =
-            sqlx::query_scalar("SELECT holder FROM claims WHERE partition_id = ? AND token = ?")
-                .bind(claim.row)
-                .bind(claim.token)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(|error| self.error("read", error))?;
+        let row = query("SELECT holder FROM claims WHERE partition_id = $1 AND token = $2")
+            .bind(claim.row)
+            .bind(claim.token)
+            .read_one(&self.database)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        let holder = row.map(|row| self.text(&row, "holder")).transpose()?;
         Ok(holder.as_deref() == Some(self.holder_name()))
     }
 
     /// Notes that the object of a stored partition is about to be replaced; says whether the claim is still ours.
     pub async fn begin_replacing(&self, claim: &Claim) -> Result<bool, LedgerError> {
-        let begun = sqlx::query("UPDATE claims SET replaces = 1 WHERE partition_id = ? AND holder = ? AND token = ?")
+        let begun = query("UPDATE claims SET replaces = 1 WHERE partition_id = $1 AND holder = $2 AND token = $3")
             .bind(claim.row)
             .bind(self.holder_name())
             .bind(claim.token)
-            .execute(&self.pool)
+            .change(&self.database)
             .await
             .map_err(|error| self.error("write", error))?;
-        Ok(begun.rows_affected() == 1)
+        Ok(begun == 1)
     }
 
     /// Ends a claim of this process, as part of recording an attempt.
-    pub(super) async fn end_claim(&self, connection: &mut SqliteConnection, claim: &Claim) -> Result<(), LedgerError> {
-        let ended = sqlx::query("DELETE FROM claims WHERE partition_id = ? AND holder = ? AND token = ?")
+    pub(super) async fn end_claim(&self, transaction: &mut Transaction, claim: &Claim) -> Result<(), LedgerError> {
+        let ended = query("DELETE FROM claims WHERE partition_id = $1 AND holder = $2 AND token = $3")
             .bind(claim.row)
             .bind(self.holder_name())
             .bind(claim.token)
-            .execute(connection)
+            .execute(transaction)
             .await
             .map_err(|error| self.error("write", error))?;
-        if ended.rows_affected() == 1 {
-            Ok(())
-        } else {
-            Err(LedgerError::Fenced { what: claim.entry.partition.id.to_string() })
-        }
+        if ended == 1 { Ok(()) } else { Err(LedgerError::Fenced { what: claim.entry.partition.id.to_string() }) }
     }
 }

@@ -1,0 +1,263 @@
+//! SQL on SQLite and on PostgreSQL: one text of each statement for both.
+//!
+//! This file owns what differs in sending a statement and reading its rows. It must not know what the tables are for.
+//!
+//! Columns hold 64-bit integers or text, so that both databases return the same values; placeholders are `$1`, `$2`, ….
+//!
+//! Writers are one after the other on both databases: SQLite has one writer, and on PostgreSQL each transaction that
+//! writes first takes a lock. So what is right on one of them is right on the other, and rows become visible in the order
+//! of their ids.
+
+use std::borrow::Cow;
+
+use sqlx::{
+    Row as _,
+    postgres::{PgArguments, PgPool, PgRow, Postgres},
+    sqlite::{Sqlite, SqliteArguments, SqlitePool, SqliteRow},
+};
+
+use crate::report::PartitionId;
+
+/// Begins a transaction of PostgreSQL that writes: after the writer before it, and no longer than a live process needs. A
+/// process that is stopped within one does not keep the others from writing.
+///
+/// The settings are the transaction's own, because behind PgBouncer the next transaction has another connection.
+pub(super) const BEGIN_WRITING: &str = "BEGIN; SET LOCAL client_min_messages = warning; SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = '60s';
+     SET LOCAL idle_in_transaction_session_timeout = '15s'; SELECT pg_advisory_xact_lock(7881696101)";
+
+/// Begins a transaction of PostgreSQL that reads. Every read has one: a statement is prepared and then run, and behind
+/// PgBouncer only a transaction keeps the connection between the two.
+const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '60s'";
+
+/// The connections to the database.
+#[derive(Debug, Clone)]
+pub(super) enum Database {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// A transaction. Dropped without [`Transaction::commit`], it changes nothing.
+pub(super) enum Transaction {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+/// A statement and its values.
+pub(super) struct Query<'q> {
+    sql: &'static str,
+    values: Vec<Value<'q>>,
+}
+
+/// A value of a statement.
+#[derive(Debug)]
+pub(super) enum Value<'q> {
+    Integer(Option<i64>),
+    Text(Option<Cow<'q, str>>),
+}
+
+/// A row of a result.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+/// A type that a column's value is read as.
+pub(super) trait Column: Sized {
+    fn read(row: &Row, column: &str) -> sqlx::Result<Self>;
+}
+
+/// A statement without values yet.
+pub(super) fn query<'q>(sql: &'static str) -> Query<'q> {
+    Query { sql, values: Vec::new() }
+}
+
+impl<'q> Query<'q> {
+    /// Adds the value of the next placeholder.
+    pub(super) fn bind(mut self, value: impl Into<Value<'q>>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Binds workspace, report and date, in this order.
+    pub(super) fn bind_id(self, id: &'q PartitionId) -> Self {
+        self.bind(id.workspace()).bind(id.report.name()).bind(id.date.to_string())
+    }
+
+    /// The rows of a statement that only reads.
+    pub(super) async fn read(self, database: &Database) -> sqlx::Result<Vec<Row>> {
+        match database {
+            // One statement is a transaction of its own.
+            Database::Sqlite(pool) => {
+                Ok(self.for_sqlite().fetch_all(pool).await?.into_iter().map(Row::Sqlite).collect())
+            }
+            Database::Postgres(_) => {
+                let mut transaction = database.begin_reading().await?;
+                let rows = self.rows(&mut transaction).await?;
+                transaction.commit().await?;
+                Ok(rows)
+            }
+        }
+    }
+
+    /// The rows of a statement.
+    pub(super) async fn rows(self, transaction: &mut Transaction) -> sqlx::Result<Vec<Row>> {
+        Ok(match transaction {
+            Transaction::Sqlite(transaction) => {
+                self.for_sqlite().fetch_all(&mut **transaction).await?.into_iter().map(Row::Sqlite).collect()
+            }
+            Transaction::Postgres(transaction) => {
+                self.for_postgres().fetch_all(&mut **transaction).await?.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// The first row of a statement that only reads.
+    pub(super) async fn read_one(self, database: &Database) -> sqlx::Result<Option<Row>> {
+        Ok(self.read(database).await?.into_iter().next())
+    }
+
+    /// The first row of a statement.
+    pub(super) async fn row(self, transaction: &mut Transaction) -> sqlx::Result<Option<Row>> {
+        Ok(self.rows(transaction).await?.into_iter().next())
+    }
+
+    /// Runs a statement that writes, in a transaction of its own. Returns how many rows it changed.
+    pub(super) async fn change(self, database: &Database) -> sqlx::Result<u64> {
+        match database {
+            Database::Sqlite(pool) => Ok(self.for_sqlite().execute(pool).await?.rows_affected()),
+            Database::Postgres(_) => {
+                let mut transaction = database.begin().await?;
+                let changed = self.execute(&mut transaction).await?;
+                transaction.commit().await?;
+                Ok(changed)
+            }
+        }
+    }
+
+    /// Runs a statement that writes. Returns how many rows it changed.
+    pub(super) async fn execute(self, transaction: &mut Transaction) -> sqlx::Result<u64> {
+        Ok(match transaction {
+            Transaction::Sqlite(transaction) => self.for_sqlite().execute(&mut **transaction).await?.rows_affected(),
+            Transaction::Postgres(transaction) => {
+                self.for_postgres().execute(&mut **transaction).await?.rows_affected()
+            }
+        })
+    }
+
+    fn for_sqlite(self) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
+        self.values.into_iter().fold(sqlx::query(self.sql), |query, value| match value {
+            Value::Integer(value) => query.bind(value),
+            Value::Text(value) => query.bind(value),
+        })
+    }
+
+    /// Not persistent: behind PgBouncer, a statement that is kept belongs to a connection that the next transaction does
+    /// not have. PostgreSQL's text has no NUL.
+    fn for_postgres(self) -> sqlx::query::Query<'q, Postgres, PgArguments> {
+        let query = sqlx::query(self.sql).persistent(false);
+        self.values.into_iter().fold(query, |query, value| match value {
+            Value::Integer(value) => query.bind(value),
+            Value::Text(Some(text)) if text.contains('\0') => query.bind(Some(text.replace('\0', "\u{fffd}"))),
+            Value::Text(value) => query.bind(value),
+        })
+    }
+}
+
+impl Database {
+    /// Begins a transaction that writes, after the writer before it has ended. SQLite's has the write lock from its first
+    /// moment, so that it never fails half way for being late.
+    pub(super) async fn begin(&self) -> sqlx::Result<Transaction> {
+        Ok(match self {
+            Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(BEGIN_WRITING).await?),
+        })
+    }
+
+    /// Begins a transaction whose statements all read the same moment.
+    pub(super) async fn begin_reading(&self) -> sqlx::Result<Transaction> {
+        Ok(match self {
+            Self::Sqlite(pool) => Transaction::Sqlite(pool.begin().await?),
+            Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(BEGIN_READING).await?),
+        })
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Transaction {
+    pub(super) async fn commit(self) -> sqlx::Result<()> {
+        match self {
+            Self::Sqlite(transaction) => transaction.commit().await,
+            Self::Postgres(transaction) => transaction.commit().await,
+        }
+    }
+}
+
+macro_rules! columns {
+    ($($type:ty),*) => {$(
+        impl Column for $type {
+            fn read(row: &Row, column: &str) -> sqlx::Result<Self> {
+                match row {
+                    Row::Sqlite(row) => row.try_get(column),
+                    Row::Postgres(row) => row.try_get(column),
+                }
+            }
+        }
+    )*};
+}
+
+columns!(i64, Option<i64>, String, Option<String>);
+
+/// As 0 and 1.
+impl Column for bool {
+    fn read(row: &Row, column: &str) -> sqlx::Result<Self> {
+        Ok(i64::read(row, column)? != 0)
+    }
+}
+
+macro_rules! integers {
+    ($($type:ty),*) => {$(
+        impl From<$type> for Value<'_> {
+            fn from(value: $type) -> Self {
+                Self::Integer(Some(value.into()))
+            }
+        }
+
+        impl From<Option<$type>> for Value<'_> {
+            fn from(value: Option<$type>) -> Self {
+                Self::Integer(value.map(Into::into))
+            }
+        }
+    )*};
+}
+
+integers!(i64, u32, u16, bool);
+
+macro_rules! texts {
+    ($($type:ty),*) => {$(
+        impl<'q> From<$type> for Value<'q> {
+            fn from(value: $type) -> Self {
+                Self::Text(Some(value.into()))
+            }
+        }
+
+        impl<'q> From<Option<$type>> for Value<'q> {
+            fn from(value: Option<$type>) -> Self {
+                Self::Text(value.map(Into::into))
+            }
+        }
+    )*};
+}
+
+texts!(&'q str, String, &'q String);
+
+impl<'q> From<&'q Option<String>> for Value<'q> {
+    fn from(value: &'q Option<String>) -> Self {
+        value.as_deref().into()
+    }
+}

@@ -1,0 +1,252 @@
+//! The ledger on a PostgreSQL server: several processes on several machines work with it.
+//!
+//! This file owns what only a server has: how it is opened, which processes live, and what its errors mean. It must not know
+//! what the tables are for.
+//!
+//! The server's clock alone decides who lives: a process renews its row in `holders`, and one whose row is older than
+//! [`LIFETIME`] is dead to the others. Where it is only stopped, what it records later is fenced.
+
+use std::{cmp::Ordering, str::FromStr as _, sync::Arc, time::Duration};
+
+use sqlx::{
+    Connection as _, PgPool,
+    migrate::{MigrateError, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tracing::debug;
+
+use super::{
+    Found, Ledger, LedgerError,
+    database::{BEGIN_WRITING, Column, Database, query},
+};
+use crate::telemetry::Chain;
+
+/// How long a process counts as alive after it last renewed its row, in milliseconds.
+const LIFETIME: i64 = 30_000;
+
+/// How often it does so.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// The most connections of one process.
+const CONNECTIONS: u32 = 5;
+
+/// How long a process waits for one of them.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is said of rows that no version writes.
+const REMEDY: &str = "restore the database, or start on an empty one: it learns what is stored from the manifests";
+
+/// The server's clock, in milliseconds since 1970-01-01 UTC.
+macro_rules! server_now {
+    () => {
+        "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+    };
+}
+
+/// The server of an open ledger.
+#[derive(Debug, Clone)]
+pub(super) struct Home {
+    shown: Arc<str>,
+    holder: Arc<str>,
+    /// Renews the row in `holders` until the last clone is dropped.
+    _heartbeat: Arc<JoinSet<()>>,
+}
+
+/// Opens the ledger at the `url` of a server: creates it, or brings an older one up to date.
+///
+/// `candidate` names the ledger if it has no name yet; `holder` turns that name into the name of this process, which must be
+/// unique for as long as the process lives. Returns both names.
+///
+/// # Errors
+///
+/// [`LedgerError::TooNew`] when a newer version of moesync made the ledger, which is then left as it is; also when the
+/// server cannot be reached or refuses.
+pub async fn open(
+    url: &str,
+    candidate: &str,
+    holder: impl FnOnce(&str) -> String,
+) -> Result<(Ledger, Found, String, String), LedgerError> {
+    let (pool, shown) = connect(url).await?;
+    let failed = |error| LedgerError::Database { action: "open", ledger: shown.clone(), source: error };
+    let found = migrate(&pool, &shown).await?;
+    let database = Database::Postgres(pool);
+    let place = name(&database, candidate).await.map_err(failed)?;
+    let holder = holder(&place);
+    renew(&database, &holder).await.map_err(failed)?;
+    query(concat!("DELETE FROM holders WHERE renewed_at < ", server_now!(), " - $1"))
+        .bind(2880 * LIFETIME)
+        .change(&database)
+        .await
+        .map_err(failed)?;
+    let mut heartbeat = JoinSet::new();
+    heartbeat.spawn(renew_continuously(database.clone(), holder.clone()));
+    let home = Home { shown: shown.into(), holder: holder.as_str().into(), _heartbeat: Arc::new(heartbeat) };
+    Ok((Ledger { database, home: super::Home::Server(home) }, found, place, holder))
+}
+
+/// Opens the ledger at the `url` of a server for reading only; `None` when there is none yet. Never creates or changes it.
+///
+/// # Errors
+///
+/// When the server cannot be reached, or another version of moesync made the ledger.
+pub async fn open_read_only(url: &str) -> Result<Option<Ledger>, LedgerError> {
+    let (pool, shown) = connect(url).await?;
+    let failed = |error| LedgerError::Database { action: "read", ledger: shown.clone(), source: error };
+    let database = Database::Postgres(pool);
+    let exists =
+        query("SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'partitions'");
+    if exists.read_one(&database).await.map_err(failed)?.is_none() {
+        return Ok(None);
+    }
+    let version = query("SELECT max(version) AS version FROM _sqlx_migrations").read_one(&database).await;
+    let version = version.and_then(|row| row.map(|row| Column::read(&row, "version")).transpose()).map_err(failed)?;
+    let newest = migrations().iter().map(|migration| migration.version).max();
+    match version.flatten().cmp(&newest) {
+        Ordering::Equal => {}
+        Ordering::Greater => {
+            let found = format!("migration {}", version.flatten().unwrap_or_default());
+            return Err(LedgerError::TooNew { ledger: shown, found });
+        }
+        Ordering::Less => {
+            return Err(LedgerError::Outside {
+                message: format!(
+                    "the ledger {shown} was made by an older version of moesync; `moesync sync` or `moesync run` bring it \
+                     up to date"
+                ),
+                source: None,
+            });
+        }
+    }
+    let home = Home { shown: shown.into(), holder: "".into(), _heartbeat: Arc::default() };
+    Ok(Some(Ledger { database, home: super::Home::Server(home) }))
+}
+
+async fn connect(url: &str) -> Result<(PgPool, String), LedgerError> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| LedgerError::Outside {
+        message: format!("ledger.url is not the URL of a PostgreSQL database: {error}"),
+        source: None,
+    })?;
+    let shown = shown(&options);
+    // Behind PgBouncer, neither a prepared statement nor a setting of the connection lasts beyond a transaction.
+    let options = options.statement_cache_capacity(0).extra_float_digits(None).application_name("moesync");
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+        .connect_with(options)
+        .await
+        .map_err(|source| LedgerError::Database { action: "open", ledger: shown.clone(), source })?;
+    Ok((pool, shown))
+}
+
+fn migrations() -> Migrator {
+    let mut migrations = sqlx::migrate!("src/ledger/postgres/migrations");
+    // Its lock belongs to a connection, which does not last behind PgBouncer.
+    migrations.set_locking(false);
+    migrations
+}
+
+/// Creates the tables or brings them up to date. One process at a time does so; the others wait and find it done.
+async fn migrate(pool: &PgPool, shown: &str) -> Result<Found, LedgerError> {
+    let failed = |error| LedgerError::Database { action: "bring up to date", ledger: shown.to_owned(), source: error };
+    // Its lock keeps the other processes out.
+    let mut transaction = pool.begin_with(BEGIN_WRITING).await.map_err(failed)?;
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT CAST(count(*) AS BIGINT) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'partitions'",
+    )
+    .persistent(false)
+    .fetch_one(&mut *transaction)
+    .await
+    .map_err(failed)?;
+    migrations().run_direct(None, &mut *transaction, false).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
+            LedgerError::TooNew { ledger: shown.to_owned(), found: format!("migration {version}") }
+        }
+        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => failed(source),
+        other => LedgerError::Outside {
+            message: format!("could not bring the ledger {shown} up to date: {other}"),
+            source: None,
+        },
+    })?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(if found == Some(0) { Found::Nothing } else { Found::Existing })
+}
+
+/// The ledger's name: `candidate` if it has none yet.
+async fn name(database: &Database, candidate: &str) -> sqlx::Result<String> {
+    let mut transaction = database.begin().await?;
+    query("INSERT INTO ledger (number, name) VALUES (1, $1) ON CONFLICT (number) DO NOTHING")
+        .bind(candidate)
+        .execute(&mut transaction)
+        .await?;
+    let row = query("SELECT name FROM ledger").row(&mut transaction).await?;
+    transaction.commit().await?;
+    row.map_or_else(|| Ok(candidate.to_owned()), |row| Column::read(&row, "name"))
+}
+
+async fn renew(database: &Database, holder: &str) -> sqlx::Result<()> {
+    query(concat!(
+        "INSERT INTO holders (name, renewed_at) VALUES ($1, ",
+        server_now!(),
+        ") ON CONFLICT (name) DO UPDATE SET renewed_at = excluded.renewed_at",
+    ))
+    .bind(holder)
+    .change(database)
+    .await
+    .map(drop)
+}
+
+async fn renew_continuously(database: Database, holder: String) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match renew(&database, &holder).await {
+            Ok(()) => {}
+            Err(sqlx::Error::PoolClosed) => return,
+            // Whoever writes to the ledger meets the same error, and reports it.
+            Err(error) => debug!("could not renew this process's row in the ledger: {}", Chain(&error)),
+        }
+    }
+}
+
+/// The server and its database, without a password.
+fn shown(options: &PgConnectOptions) -> String {
+    let (user, host, port) = (options.get_username(), options.get_host(), options.get_port());
+    let host = options.get_socket().map_or_else(|| host.to_owned(), |socket| socket.display().to_string());
+    format!("postgres://{user}@{host}:{port}/{}", options.get_database().unwrap_or(user))
+}
+
+impl Home {
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    pub(super) fn holder_name(&self) -> &str {
+        &self.holder
+    }
+
+    pub(super) async fn is_shared(&self, database: &Database) -> bool {
+        let others = query(concat!(
+            "SELECT name FROM holders WHERE name <> $1 AND renewed_at >= ",
+            server_now!(),
+            " - $2 LIMIT 1"
+        ));
+        others.bind(&*self.holder).bind(LIFETIME).read_one(database).await.is_ok_and(|other| other.is_some())
+    }
+
+    pub(super) async fn is_alive(&self, database: &Database, name: &str) -> bool {
+        let alive =
+            query(concat!("SELECT name FROM holders WHERE name = $1 AND renewed_at >= ", server_now!(), " - $2"));
+        alive.bind(name).bind(LIFETIME).read_one(database).await.map_or(true, |row| row.is_some())
+    }
+
+    pub(super) fn error(&self, action: &'static str, source: sqlx::Error) -> LedgerError {
+        LedgerError::Database { action, ledger: self.shown.to_string(), source }
+    }
+
+    pub(super) fn damaged(&self, reason: String) -> LedgerError {
+        LedgerError::Damaged { ledger: self.shown.to_string(), reason, remedy: REMEDY }
+    }
+}

@@ -1,0 +1,205 @@
+//! What every ledger holds to, in a file and on a server.
+
+use std::{collections::BTreeSet, fs};
+
+use jiff::{SignedDuration, Timestamp};
+use moesync::{
+    ledger::{self, Claim, Claimed, Ledger, LedgerError},
+    outcome::{Attempt, Evidence, Outcome, StoredObject, Success},
+    partition::{Entry, Settled},
+    plan::{Plan, Reach},
+    report::{Partition, PartitionId, ReportId},
+};
+use tempfile::TempDir;
+
+use super::{GROUNDS, Step, assert_counted, one_of_four, partition, take};
+use crate::support::postgres;
+
+/// Where an empty ledger is.
+enum Place {
+    File(TempDir),
+    Server(String),
+}
+
+impl Place {
+    async fn open(&self, holder: &str) -> Ledger {
+        let now = "2026-11-21T12:00:00Z".parse().unwrap();
+        match self {
+            Place::File(folder) => ledger::open(&folder.path().join("moesync.db"), holder, now).await.unwrap().0,
+            Place::Server(url) => ledger::open_server(url, "place", |_| holder.to_owned()).await.unwrap().0,
+        }
+    }
+
+    /// Makes `holder` look dead, as if its process had been killed: its claims stay.
+    async fn bury(&self, holder: &str) {
+        match self {
+            Place::File(folder) => fs::remove_file(folder.path().join("moesync.db.holders").join(holder)).unwrap(),
+            Place::Server(url) => postgres::bury(url, holder).await,
+        }
+    }
+}
+
+macro_rules! contract {
+    ($($name:ident),* $(,)?) => {
+        mod file {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Place::File(tempfile::tempdir().unwrap())).await;
+            })*
+        }
+
+        mod server {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Place::Server(super::postgres::database().await)).await;
+            })*
+        }
+    };
+}
+
+contract! {
+    a_dead_holders_claim_passes_to_one_other_and_its_late_result_is_not_recorded,
+    a_claim_made_again_by_its_own_holder_voids_the_one_before,
+    what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one_ends,
+    a_plan_made_before_recovery_set_a_report_back_does_not_hide_its_dates,
+    each_way_that_a_partition_can_go_is_counted,
+}
+
+/// How far a plan looks back that is of no report.
+fn reach(at: Timestamp) -> Reach {
+    Reach::of(&[], at, at)
+}
+
+/// Records under `claim` that the object was stored at `at`.
+async fn record(ledger: &Ledger, claim: &Claim, at: Timestamp) -> Result<(), LedgerError> {
+    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
+    let evidence = Evidence { http_status: Some(200), vendor_date: Some(at), seen: true, ..Evidence::default() };
+    let success = Success { object, remark: None, message: String::new(), evidence };
+    let attempt = Attempt { started_at: at, finished_at: at, result: Ok(success) };
+    let (after, hold) = claim.entry.clone().after(&attempt, GROUNDS, 0.5);
+    ledger.record(claim, &attempt, &after, hold).await.map(drop)
+}
+
+async fn a_dead_holders_claim_passes_to_one_other_and_its_late_result_is_not_recorded(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let open = async |holder| place.open(holder).await;
+    let (first, second, third) = (open("first").await, open("second").await, open("third").await);
+    let partition = partition(at);
+    let id = partition.id.clone();
+    first.reopen(&[Entry::new(partition)]).await.unwrap();
+
+    let Claimed::Ours(dead) = first.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    assert!(matches!(second.claim(&id, Settled::Open).await.unwrap(), Claimed::Theirs), "its holder lives");
+    place.bury("first").await;
+    let Claimed::Ours(heir) = second.claim(&id, Settled::Open).await.unwrap() else { panic!("its holder is dead") };
+    assert!(matches!(third.claim(&id, Settled::Open).await.unwrap(), Claimed::Theirs), "the heir lives");
+    assert!(!first.is_ours(&dead).await.unwrap() && second.is_ours(&heir).await.unwrap());
+
+    assert!(matches!(record(&first, &dead, at).await, Err(LedgerError::Fenced { .. })));
+    assert_eq!(third.attempts(&id).await.unwrap(), []);
+    record(&second, &heir, at).await.unwrap();
+    assert_eq!(third.attempts(&id).await.unwrap().len(), 1);
+    assert!(matches!(third.claim(&id, Settled::Open).await.unwrap(), Claimed::Settled));
+}
+
+async fn a_claim_made_again_by_its_own_holder_voids_the_one_before(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let ledger = place.open("me").await;
+    let partition = partition(at);
+    let id = partition.id.clone();
+    ledger.reopen(&[Entry::new(partition)]).await.unwrap();
+
+    let Claimed::Ours(before) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    let Claimed::Ours(after) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it is our own") };
+    assert!(!ledger.is_ours(&before).await.unwrap());
+    assert!(ledger.is_ours(&after).await.unwrap());
+
+    assert!(
+        matches!(record(&ledger, &before, at).await, Err(LedgerError::Fenced { .. })),
+        "a claim that is void was recorded by"
+    );
+    assert_eq!(ledger.attempts(&id).await.unwrap(), []);
+    record(&ledger, &after, at).await.unwrap();
+    assert_eq!(ledger.attempts(&id).await.unwrap().len(), 1);
+}
+
+async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one_ends(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let open = async |holder| place.open(holder).await;
+    let (first, second) = (open("first").await, open("second").await);
+    let partition = partition(at);
+    let id = partition.id.clone();
+    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
+    first.reopen(&[Entry::new(partition.clone())]).await.unwrap();
+    let Claimed::Ours(claim) = first.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    for ledger in [&first, &second] {
+        assert!(!ledger.adopt(&partition, &object, 1).await.unwrap(), "it is in flight");
+    }
+    assert_eq!(second.attempts(&id).await.unwrap(), []);
+    assert_eq!(first.entry_of(&id).await.unwrap().unwrap().settled, Settled::Open);
+    record(&first, &claim, at).await.unwrap();
+    assert!(!second.adopt(&partition, &object, 1).await.unwrap(), "it is stored");
+    assert_eq!(second.attempts(&id).await.unwrap().len(), 1, "one attempt was recorded twice");
+
+    let other = Partition { id: PartitionId { report: ReportId::new("acme", "other"), ..id }, ..partition };
+    first.reopen(&[Entry::new(other.clone())]).await.unwrap();
+    let Claimed::Ours(dead) = first.claim(&other.id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    place.bury("first").await;
+    assert!(second.adopt(&other, &object, 1).await.unwrap());
+    assert!(!first.is_ours(&dead).await.unwrap());
+    assert_eq!(second.note_interrupted().await.unwrap(), 0, "the stored partition counts as half fetched");
+    let adopted = second.entry_of(&other.id).await.unwrap().unwrap();
+    assert_eq!((adopted.settled, adopted.outcome), (Settled::Stored, Some(Outcome::Stored)));
+}
+
+async fn a_plan_made_before_recovery_set_a_report_back_does_not_hide_its_dates(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let ledger = place.open("me").await;
+    let id = partition(at).id.report;
+    let plan = |through| Plan { planned_through: vec![(id.clone(), through)], ..Plan::default() };
+    let planned = async || ledger.view(&reach(at)).await.unwrap().planned_through.get(&id).copied();
+    ledger.extend(&plan(at), &ledger.view(&reach(at)).await.unwrap()).await.unwrap();
+    let view = ledger.view(&reach(at)).await.unwrap();
+    let earlier = at - SignedDuration::from_hours(72);
+    ledger.note_recovered(&id, Some(earlier)).await.unwrap();
+    ledger.extend(&plan(at + SignedDuration::from_hours(1)), &view).await.unwrap();
+    assert_eq!(planned().await, Some(earlier));
+    // Once is enough: what was planned since stays planned.
+    ledger.extend(&plan(at), &ledger.view(&reach(at)).await.unwrap()).await.unwrap();
+    ledger.note_recovered(&id, Some(earlier)).await.unwrap();
+    assert_eq!(planned().await, Some(at));
+}
+
+async fn each_way_that_a_partition_can_go_is_counted(place: Place) {
+    let now: Timestamp = "2026-11-21T18:00:00Z".parse().unwrap();
+    let ledger = place.open("me").await;
+    let mut seen = BTreeSet::new();
+    // The property test draws from the same steps; these orders meet each state at least once.
+    for (number, (step, which)) in (0..).zip([
+        (Step::AskLate, 1),
+        (Step::Deny, 1),
+        (Step::Adopt, 0),
+        (Step::Recover, 0),
+        (Step::Damage, 0),
+        (Step::Fail, 0),
+        (Step::Deny, 0),
+        (Step::Ask, 0),
+        (Step::Deny, 0),
+        (Step::Adopt, 0),
+        (Step::AskLate, 1),
+        (Step::Ask, 2),
+        (Step::Adopt, 2),
+        (Step::Restate, 2),
+        (Step::AskLate, 3),
+        (Step::Deny, 3),
+        (Step::Ask, 3),
+        (Step::Adopt, 3),
+        (Step::Damage, 2),
+        (Step::Adopt, 2),
+    ]) {
+        take(&ledger, step, &one_of_four(which), number).await;
+        assert_counted(&ledger, now).await;
+        seen.extend(ledger.entries().await.unwrap().iter().map(|entry| entry.state(now).as_str()));
+    }
+    assert_eq!(Vec::from_iter(seen), ["absent", "lost", "pending", "scheduled", "stored"]);
+}

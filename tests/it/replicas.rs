@@ -1,0 +1,149 @@
+//! Several processes that share a ledger on a PostgreSQL server.
+
+use std::collections::BTreeSet;
+
+use crate::support::{Bench, Daemon, Receiver, Series, postgres, wait_until};
+
+/// A bench whose ledger is on a server, and the URL of that.
+async fn bench(series: &[Series]) -> (Bench, String) {
+    let (bench, url) = (Bench::new(series).await, postgres::database().await);
+    bench.write_config(&on_server(&bench, &url));
+    (bench, url)
+}
+
+fn on_server(bench: &Bench, url: &str) -> String {
+    bench.config().replace(&format!("sqlite://{}", bench.ledger().display()), url)
+}
+
+fn password(url: &str) -> &str {
+    url.split(['@', ':']).nth(2).unwrap()
+}
+
+async fn are_stored(bench: &Bench, count: usize) -> bool {
+    let status = bench.status().await;
+    status.len() == count && status.iter().all(|partition| partition["state"] == "stored")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_works_with_a_ledger_on_a_server_and_none_shows_its_password() {
+    let (bench, url) = bench(&[Series::dump(2), Series::campaign("Report test", 2)]).await;
+    bench.run(&["check"]).await.expect(0);
+    bench.run(&["status"]).await.expect(0);
+    bench.sync(0).await;
+    let date = bench.newest.to_string();
+    for command in [
+        &["status", "--all"][..],
+        &["plan"],
+        &["explain", "--report", "report-test", "--date", &date],
+        &["verify"],
+        &["backfill", "--report", "report-test", "--from", &date, "--to", &date],
+    ] {
+        let ran = bench.run(&[&["-vv"], command].concat()).await.expect(0);
+        assert!(!ran.stdout.contains(password(&url)) && !ran.stderr.contains(password(&url)), "{command:?}");
+    }
+    let wrong = url.replace(password(&url), "wrong-password");
+    bench.write_config(&on_server(&bench, &wrong));
+    let ran = bench.run(&["-vv", "sync"]).await;
+    assert_ne!(ran.code, Some(0));
+    assert!(ran.stderr.contains("could not open the ledger postgres://") && !ran.stderr.contains("wrong-password"));
+    bench.write_config(&on_server(&bench, &url));
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_database_is_learned_again_from_the_manifests_without_a_download() {
+    let (bench, _) = bench(&[Series::dump(3), Series::campaign("Report test", 3)]).await;
+    bench.sync(0).await;
+    let (requests, stored) = (bench.requests(), bench.stored_files());
+    bench.write_config(&on_server(&bench, &postgres::database().await));
+    bench.sync(0).await;
+    assert_eq!(bench.requests(), requests, "something was downloaded");
+    assert!(bench.stored_files() == stored, "the destination was changed");
+    assert!(are_stored(&bench, 6).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_daemons_share_the_work_and_each_event_arrives_once() {
+    let series: Vec<_> = (0..6).map(|number| Series::campaign(&format!("Report {number}"), 5)).collect();
+    let (bench, url) = bench(&series).await;
+    let receiver = Receiver::start().await;
+    bench.write_config(&(on_server(&bench, &url) + &receiver.webhook()));
+    bench.fault("slow=20000");
+    let daemons = [Daemon::start(&bench).await, Daemon::start(&bench).await, Daemon::start(&bench).await];
+    assert!(wait_until(async || are_stored(&bench, 30).await).await, "{:?}", bench.status().await);
+    assert_eq!(bench.requests(), 30, "something was downloaded twice");
+    let stored = || receiver.events().into_iter().filter(|event| event["type"] == "stored").collect::<Vec<_>>();
+    assert!(wait_until(async || stored().len() >= 30).await, "{}", stored().len());
+    for daemon in daemons {
+        daemon.stop(&bench).await;
+    }
+    let keys: BTreeSet<_> = stored().iter().map(|event| event["data"]["key"].to_string()).collect();
+    assert_eq!((stored().len(), keys.len()), (30, 30), "an event arrived twice or not at all");
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_partitions_of_a_killed_replica_pass_to_another_when_its_row_is_old() {
+    let (bench, url) = bench(&[Series::dump(3)]).await;
+    bench.fault("stall,times=3");
+    let killed = Daemon::start(&bench).await;
+    assert!(wait_until(async || bench.requests() == 3).await);
+    killed.kill(&bench).await;
+    let heir = Daemon::start(&bench).await;
+    assert_eq!(bench.requests(), 3, "the claims of a process that may live were taken over");
+    // Half a minute later.
+    postgres::execute(
+        &url,
+        "UPDATE holders SET renewed_at = renewed_at - 60000 WHERE name = (SELECT max(holder) FROM claims)",
+    )
+    .await;
+    assert!(wait_until(async || are_stored(&bench, 3).await).await, "{:?}", bench.status().await);
+    heir.stop(&bench).await;
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_claim_was_taken_over_while_it_stood_still_records_nothing() {
+    let (bench, url) = bench(&[Series::dump(1)]).await;
+    bench.fault("slow=4000,times=1");
+    let stopped = Daemon::start(&bench).await;
+    assert!(wait_until(async || bench.requests() == 1).await);
+    stopped.signal("STOP").await;
+    postgres::execute(&url, "UPDATE holders SET renewed_at = 0").await;
+    bench.sync(0).await;
+    let (requests, stored) = (bench.requests(), bench.stored_files());
+    stopped.signal("CONT").await;
+    stopped.wait_for_log("taken over by another process").await;
+    assert!(!stopped.has_ended());
+    stopped.stop(&bench).await;
+    assert_eq!(bench.requests(), requests);
+    assert_eq!(bench.stored_files().keys().collect::<Vec<_>>(), stored.keys().collect::<Vec<_>>());
+    // The manifest may have been written again; it describes the same object.
+    for (key, bytes) in stored.iter().filter(|(key, _)| !key.ends_with(".manifest.json")) {
+        assert!(bench.stored_files()[key] == *bytes, "`{key}` was overwritten");
+    }
+    let date = bench.newest.to_string();
+    let explained = bench.run(&["explain", "--report", "dump", "--date", &date, "--json"]).await.expect(0);
+    assert_eq!(explained.json()["history"].as_array().unwrap().len(), 1, "a late attempt was recorded");
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_is_a_pause_and_never_the_end_of_the_daemon() {
+    let (bench, url) = bench(&[Series::dump(5), Series::campaign("Report test", 5)]).await;
+    bench.fault("slow=4000");
+    let daemon = Daemon::start(&bench).await;
+    for _ in 0..10 {
+        postgres::execute(
+            &url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'moesync'",
+        )
+        .await;
+    }
+    daemon.signal("HUP").await;
+    assert!(wait_until(async || are_stored(&bench, 10).await).await, "{}", daemon.log().join("\n"));
+    assert!(!daemon.has_ended());
+    daemon.stop(&bench).await;
+    bench.oracle().await;
+}
