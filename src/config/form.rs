@@ -341,4 +341,9 @@ impl de::Error for FormError {
     fn missing_field(key: &'static str) -> Self {
         FormError::MissingKey(key)
     }
+
+    // TOML rejects a key that is written twice; only an alias gets here.
+    fn duplicate_field(key: &'static str) -> Self {
+        FormError::Other(format!("{key} is given twice, under two names"))
+    }
 }

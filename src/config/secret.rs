@@ -1,7 +1,5 @@
-//! Secrets: the three keys of one, and reading it. It is read each time it is needed, so a corrected key file takes
-//! effect without a restart.
-//!
-//! No text that is made here shows a secret.
+//! Secrets: the three keys that give one, and reading it. A secret is read at each use, so a corrected key file takes
+//! effect without a restart. No message contains one.
 
 use std::{
     env::VarError,

@@ -1,5 +1,5 @@
-//! Values that are written as text: durations, sizes, rates, dates, times, names. Each type reads the text as it is
-//! written, and its `check` parses it.
+//! Values that are written as text: durations, sizes, rates, dates, times, names. Each type contains the text, and its
+//! `check` parses it.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -94,7 +94,7 @@ impl Duration {
     ) -> Result<SignedDuration, Problem> {
         let text = &self.0;
         let span: Option<Span> = text.parse().ok();
-        // A month has no fixed length, so this refuses months and years.
+        // A month has no fixed length, so months and years are rejected.
         let duration =
             span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()).ok_or_else(|| {
                 at.problem(format_args!(

@@ -66,12 +66,12 @@ fn changed(old: &str, new: &str) -> String {
 }
 
 /// The errors of these mistakes, one line each.
-fn complaints(mistakes: &[(&str, &str)]) -> String {
+fn errors_of(mistakes: &[(&str, &str)]) -> String {
     let texts: Vec<_> = mistakes.iter().map(|(old, new)| changed(old, new)).collect();
-    complaints_about(&texts)
+    errors_in(&texts)
 }
 
-fn complaints_about(texts: &[String]) -> String {
+fn errors_in(texts: &[String]) -> String {
     let lines: Vec<_> = texts.iter().map(|text| load(text).expect_err(text)).collect();
     assert!(lines.iter().all(|line| line.lines().count() == 1), "{lines:#?}");
     lines.join("\n")
@@ -92,7 +92,7 @@ fn with_source(source: &str, lines: &str) -> String {
     format!("{}{lines}\n", changed("campaign_report", source))
 }
 
-fn env_complaint(name: &str, value: &str) -> String {
+fn env_error(name: &str, value: &str) -> String {
     load_bytes(GOOD.as_bytes(), &[(name, value)]).unwrap_err()
 }
 
@@ -183,7 +183,7 @@ fn the_example_shows_the_defaults() {
         .map(|line| format!("{line}\n"))
         .collect();
     let shown = load_bytes(format!("{tables}{GOOD}").as_bytes(), &env).unwrap();
-    assert_eq!(without_places(&shown), without_places(&load(GOOD).unwrap()));
+    assert_eq!(without_lines(&shown), without_lines(&load(GOOD).unwrap()));
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn the_schema_has_type_meaning_default_and_choices() {
 }
 
 /// The values of a configuration, without their lines.
-fn without_places(config: &Config) -> String {
+fn without_lines(config: &Config) -> String {
     let shown = format!("{config:?}");
     let mut parts = shown.split("place: \"");
     let first = parts.next().unwrap().to_owned();
@@ -315,15 +315,15 @@ fn the_defaults_of_the_schema_are_the_real_ones() {
         .concat();
     let report = &schema["properties"]["reports"]["items"]["properties"];
     let written = load(&format!("{tables}{GOOD}{}", defaults(report, &["buffer", "suffix"]))).unwrap();
-    assert_eq!(without_places(&written), without_places(&load(GOOD).unwrap()));
+    assert_eq!(without_lines(&written), without_lines(&load(GOOD).unwrap()));
 
     let dump = with_source("daily_dump", "");
     let written = load(&format!("{dump}{}", defaults(report, &["give_up_after"]))).unwrap();
-    assert_eq!(without_places(&written), without_places(&load(&dump).unwrap()));
+    assert_eq!(without_lines(&written), without_lines(&load(&dump).unwrap()));
 
     let stats = with_source("campaign_stats", "metric_type = \"TOTAL\"\nattribution_type = \"IN_SESSION\"");
     let written = load(&format!("{stats}{}", defaults(report, &["window_days", "refresh_days", "shape"]))).unwrap();
-    assert_eq!(without_places(&written), without_places(&load(&stats).unwrap()));
+    assert_eq!(without_lines(&written), without_lines(&load(&stats).unwrap()));
 }
 
 #[test]
@@ -352,13 +352,13 @@ fn the_environment_overrides_any_key_of_a_table_in_the_type_it_needs() {
 #[test]
 fn a_mistake_in_the_environment_names_the_variable() {
     let errors = [
-        env_complaint("MOESYNC__LEDGR__URL", "sqlite://x.db"),
-        env_complaint("MOESYNC__LEDGER", CANARY),
-        env_complaint("MOESYNC__WORKSPACES__0__SECRET_KEY", CANARY),
-        env_complaint("MOESYNC__LIMITS__CONCURRENCY", "many"),
-        env_complaint("MOESYNC__LIMITS__CONCURRENCY", "0"),
-        env_complaint("MOESYNC__ALARMS__EXPIRY", "48h,soon"),
-        env_complaint("MOESYNC__LEDGER__URL", "mysql://user:canary-5d41402a@db/x"),
+        env_error("MOESYNC__LEDGR__URL", "sqlite://x.db"),
+        env_error("MOESYNC__LEDGER", CANARY),
+        env_error("MOESYNC__WORKSPACES__0__SECRET_KEY", CANARY),
+        env_error("MOESYNC__LIMITS__CONCURRENCY", "many"),
+        env_error("MOESYNC__LIMITS__CONCURRENCY", "0"),
+        env_error("MOESYNC__ALARMS__EXPIRY", "48h,soon"),
+        env_error("MOESYNC__LEDGER__URL", "mysql://user:canary-5d41402a@db/x"),
     ];
     insta::assert_snapshot!(errors.join("\n"), @r#"
     environment variable MOESYNC__LEDGR__URL: unknown setting; did you mean "MOESYNC__LEDGER__URL"?
@@ -373,7 +373,7 @@ fn a_mistake_in_the_environment_names_the_variable() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
-    insta::assert_snapshot!(complaints(&[
+    insta::assert_snapshot!(errors_of(&[
         ("timezone =", "timezoen ="),
         ("secret_key =", "secret ="),
         ("every =", "evry ="),
@@ -396,7 +396,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
 
 #[test]
 fn a_wrong_type_is_reported_with_the_expected_and_the_found_one() {
-    insta::assert_snapshot!(complaints(&[
+    insta::assert_snapshot!(errors_of(&[
         ("schedule =", "buffer = 30\nschedule ="),
         ("\"APP-1\"", "5"),
         ("\"01\"", "1"),
@@ -431,7 +431,7 @@ fn a_wrong_type_is_reported_with_the_expected_and_the_found_one() {
 
 #[test]
 fn text_that_is_not_toml_is_reported_with_line_and_column_and_not_quoted() {
-    insta::assert_snapshot!(complaints(&[
+    insta::assert_snapshot!(errors_of(&[
         ("\"canary-5d41402a\"", "\"canary-5d41402a"),
         ("\"canary-5d41402a\"", "canary-5d41402a"),
         ("secret_key = ", ""),
@@ -469,7 +469,7 @@ fn a_named_file_is_used_even_if_it_does_not_exist() {
 
 #[test]
 fn a_missing_key_is_named_with_the_line_of_its_table() {
-    insta::assert_snapshot!(complaints(&[
+    insta::assert_snapshot!(errors_of(&[
         ("name = \"acme\"\n", ""),
         ("timezone = \"Europe/Berlin\"\n", ""),
         ("data_center = \"01\"\n", ""),
@@ -493,7 +493,7 @@ fn a_missing_key_is_named_with_the_line_of_its_table() {
 }
 
 #[test]
-fn a_workspace_has_exactly_one_address_and_a_good_one() {
+fn a_workspace_has_exactly_one_valid_address() {
     let address = |url: &str| format!("base_url = \"{url}\"");
     let mistakes = [
         "data_center = \"1\"".to_owned(),
@@ -507,7 +507,7 @@ fn a_workspace_has_exactly_one_address_and_a_good_one() {
         address("http://x.example"),
     ];
     let mistakes: Vec<_> = mistakes.iter().map(|line| changed("data_center = \"01\"", line)).collect();
-    insta::assert_snapshot!(complaints_about(&mistakes), @r##"
+    insta::assert_snapshot!(errors_in(&mistakes), @r##"
     moesync.toml:4: workspaces[0].data_center: expected "01", "02", "03", "04", "05", "06" or "101", found "1"; did you mean "01"?
     moesync.toml:4: workspaces[0].data_center: expected "01", "02", "03", "04", "05", "06" or "101", found "07"; a data centre added later can be given as base_url
     moesync.toml:5: workspaces[0].base_url: data_center is given too; exactly one of the two is required
@@ -542,7 +542,7 @@ fn an_unknown_zone_is_reported_with_the_nearest() {
     let mistakes = ["Europe/Berln", "Berlin", "kolkata", "+05:30", "", "Etc/Unknown"].map(zone);
     let mistakes: Vec<_> = mistakes.iter().map(|(old, new)| changed(old, new)).collect();
     let report = with_report_lines("timezone = \"Asia/Calcuta\"");
-    insta::assert_snapshot!(complaints_about(&[mistakes, vec![report]].concat()), @r#"
+    insta::assert_snapshot!(errors_in(&[mistakes, vec![report]].concat()), @r#"
     moesync.toml:5: workspaces[0].timezone: no zone is called "Europe/Berln"; did you mean "Europe/Berlin"?
     moesync.toml:5: workspaces[0].timezone: no zone is called "Berlin"; did you mean "Europe/Berlin"?
     moesync.toml:5: workspaces[0].timezone: no zone is called "kolkata"; did you mean "Asia/Kolkata"?
@@ -555,7 +555,7 @@ fn an_unknown_zone_is_reported_with_the_nearest() {
 
 #[test]
 fn a_secret_has_exactly_one_source() {
-    insta::assert_snapshot!(complaints(&[
+    insta::assert_snapshot!(errors_of(&[
         ("secret_key = \"canary-5d41402a\"\n", ""),
         ("secret_key =", "secret_key_file = \"/key\"\nsecret_key ="),
         ("secret_key =", "secret_key_file = \"/key\"\nsecret_key_env = \"KEY\"\nsecret_key ="),
@@ -586,17 +586,17 @@ fn a_secret_file_is_read_at_each_use_without_its_line_ends() {
         fs::write(&key, bytes).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
     };
-    let complaint = || {
-        let complaint = secret().unwrap_err().to_string().replace(&keys, "/keys");
-        let (_, at_home) = complaint.split_once("moesync.toml").unwrap();
+    let error = || {
+        let error = secret().unwrap_err().to_string().replace(&keys, "/keys");
+        let (_, at_home) = error.split_once("moesync.toml").unwrap();
         format!("moesync.toml{at_home}")
     };
 
-    let mut errors = vec![complaint()];
+    let mut errors = vec![error()];
     write(b"canary-5d41402a\r\n\n", 0o640);
     assert_eq!(secret().unwrap(), CANARY);
     write(b" new key ", 0o600);
-    assert_eq!(secret().unwrap(), " new key ", "mended without a restart, and only line ends are trimmed");
+    assert_eq!(secret().unwrap(), " new key ", "it takes effect without a restart, and only line ends are trimmed");
     for (bytes, mode) in [
         (&b"canary-5d41402a"[..], 0o644),
         (b"\n", 0o600),
@@ -605,7 +605,7 @@ fn a_secret_file_is_read_at_each_use_without_its_line_ends() {
         (&[b'x'; 70_000], 0o600),
     ] {
         write(bytes, mode);
-        errors.push(complaint());
+        errors.push(error());
     }
     assert!(!errors.concat().contains(CANARY));
     insta::assert_snapshot!(errors.join("\n"), @r#"
@@ -679,7 +679,7 @@ fn a_destination_is_a_folder_or_a_bucket() {
     ];
     let mut mistakes: Vec<_> = mistakes.iter().map(|new| url(new)).collect();
     mistakes.push(changed("url = \"file:///archive\"", "url = \"s3://bucket\"\nfsync = false"));
-    insta::assert_snapshot!(complaints_about(&mistakes), @r##"
+    insta::assert_snapshot!(errors_in(&mistakes), @r##"
     moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     moesync.toml:10: destinations[0].url: a path after file:// begins with "/", or with "./" when it is relative
     moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
@@ -701,7 +701,7 @@ fn a_ledger_is_a_file_or_a_postgres_database() {
     let config = load_bytes(ledger("sqlite://${STATE}/x.db").as_bytes(), &[("STATE", "/state")]).unwrap();
     assert_eq!(config.ledger, Ledger::Sqlite("/state/x.db".into()));
     let mistakes = ["sqlite::memory:", "sqlite://", "sqlite://x.db?mode=ro", "mysql://u:canary-5d41402a@db/x", ""];
-    insta::assert_snapshot!(complaints_about(&mistakes.map(ledger)), @r#"
+    insta::assert_snapshot!(errors_in(&mistakes.map(ledger)), @r#"
     moesync.toml:2: ledger.url: expected the path of a file after sqlite://, and nothing else
     moesync.toml:2: ledger.url: expected the path of a file after sqlite://, and nothing else
     moesync.toml:2: ledger.url: expected the path of a file after sqlite://, and nothing else
@@ -735,7 +735,7 @@ fn a_quantity_out_of_range_is_reported_with_the_range() {
     ];
     let mut mistakes: Vec<_> = mistakes.iter().map(|table| with_table(table)).collect();
     mistakes.push(with_report_lines("buffer = \"7d\""));
-    insta::assert_snapshot!(complaints_about(&mistakes), @r#"
+    insta::assert_snapshot!(errors_in(&mistakes), @r#"
     moesync.toml:2: web.listen: expected an IP address and a port, such as "127.0.0.1:8787", or "" for none, found "localhost:8787"
     moesync.toml:2: web.token_file: expected the path of a file, found nothing
     moesync.toml:2: limits.concurrency: must be from 1 to 1024, found 0
@@ -820,7 +820,7 @@ fn an_invalid_schedule_is_reported_with_the_reason() {
         "{ once = \"2026-11-21\", on = 1 }",
     ];
     let mistakes = mistakes.map(|written| changed("{ every = \"day\", at = \"09:30\" }", written));
-    insta::assert_snapshot!(complaints_about(&mistakes), @r#"
+    insta::assert_snapshot!(errors_in(&mistakes), @r#"
     moesync.toml:15: reports[0].schedule: every or once is missing; exactly one is required
     moesync.toml:15: reports[0].schedule: every or once is missing; exactly one is required
     moesync.toml:15: reports[0].schedule: every and once are both given; exactly one is required
@@ -867,7 +867,7 @@ fn a_report_refers_to_existing_workspaces_and_destinations() {
         changed("\"APP-1\"", "\"APP 1\""),
         with_report_lines("start = \"21.11.2026\""),
     ];
-    insta::assert_snapshot!(complaints_about(&mistakes), @r#"
+    insta::assert_snapshot!(errors_in(&mistakes), @r#"
     moesync.toml:16: reports[0].workspace: no workspace is called "acmee"; did you mean "acme"?
     moesync.toml:16: reports[0].destination: no destination is called "somewhere"; there is "archive"
     moesync.toml:19: reports[0].workspace: missing, but required where there are several: "other" or "acme"
@@ -892,7 +892,7 @@ fn a_key_without_effect_for_its_source_is_refused() {
         with_source("executions", "channels = [\"EMAIL\"]"),
         with_source("campaigns", "campaign_ids = [\"1\"]"),
     ];
-    insta::assert_snapshot!(complaints_about(&mistakes), @r#"
+    insta::assert_snapshot!(errors_in(&mistakes), @r#"
     moesync.toml:16: reports[0].suffix: only for the source "campaign_report"; this report's is "daily_dump"
     moesync.toml:16: reports[0].give_up_after: only for the source "daily_dump"; this report's is "campaign_report"
     moesync.toml:16: reports[0].window_days: only for the source "campaign_stats"; this report's is "campaign_report"
@@ -919,7 +919,7 @@ fn the_settings_of_the_json_sources_are_checked() {
         created("{ from_date = \"2026-01-01\" }"),
         created("{ from_date = \"2026-01-02\", to_date = \"01-01-2026\" }"),
     ];
-    insta::assert_snapshot!(complaints_about(&mistakes), @r#"
+    insta::assert_snapshot!(errors_in(&mistakes), @r#"
     moesync.toml:12: reports[0].attribution_type: missing, but required for the source "campaign_stats"
     moesync.toml:12: reports[0].metric_type: missing, but required for the source "campaign_stats"
     moesync.toml:16: reports[0].metric_type: expected "TOTAL" or "UNIQUE", found "TOTALS"; did you mean "TOTAL"?
@@ -951,7 +951,7 @@ fn two_reports_with_one_key_are_reported_with_both_lines() {
         report("id = \"report_TEST\"\ndestination = \"archive\""),
         report("id = \"Report/test\"\ndestination = \"same\""),
     ];
-    insta::assert_snapshot!(complaints_about(&mistakes), @r#"
+    insta::assert_snapshot!(errors_in(&mistakes), @r#"
     moesync.toml:26: reports[1]: the workspace "acme" has a report with the id "Report test" already, at moesync.toml:12; give one of them another id
     moesync.toml:26: reports[1]: the objects of "acme", "report_TEST" would be stored in acme/report_TEST, the folder of "acme", "Report test" at moesync.toml:12; give one of them another id
     moesync.toml:26: reports[1]: the objects of "acme", "Report/test" would be stored in acme/Report_test, the folder of "acme", "Report test" at moesync.toml:12; give one of them another id
@@ -971,8 +971,8 @@ fn no_secret_is_shown_by_a_valid_configuration() {
     assert!(!format!("{config:?} {config:#?}").contains(CANARY), "{config:?}");
 }
 
-/// A typing error at every position of a configuration: a character too many, one too few, the end cut off. What
-/// comes of it may be valid; if not, the complaint is checked for the secret in [`load_bytes`].
+/// A typing error at every position of a configuration: a character too many, one too few, the end cut off. The result
+/// may be valid; if not, [`load_bytes`] checks the error for the secret.
 #[test]
 fn no_typing_error_brings_a_secret_into_an_error() {
     let mut refused = 0;
@@ -1049,7 +1049,7 @@ fn an_invalid_target_is_refused_and_its_address_not_shown() {
         with_target(&format!("{slack}url_env = \"SLACK\"\nchannel = \"#ops\"")),
         with_target(&format!("{slack}url_env = \"A\"\n[[notify]]\nname = \"hook\"\n{slack}url_env = \"B\"")),
     ];
-    insta::assert_snapshot!(complaints_about(&texts), @r#"
+    insta::assert_snapshot!(errors_in(&texts), @r#"
     moesync.toml:19: notify[0].kind: expected "webhook", "slack" or "ping", found "email"
     moesync.toml:17: notify[0]: no address; give exactly one of url_file, url_env and url
     moesync.toml:20: notify[0].url: expected an address that begins with https://
@@ -1110,7 +1110,7 @@ fn the_newer_time_zone_database_is_used_and_completed_from_the_other() {
 
 #[test]
 fn an_offset_instead_of_a_zone_is_refused_without_a_guess() {
-    insta::assert_snapshot!(complaints(&[("Europe/Berlin", "GMT+5:30"), ("Europe/Berlin", "UTC-3")]), @r#"
+    insta::assert_snapshot!(errors_of(&[("Europe/Berlin", "GMT+5:30"), ("Europe/Berlin", "UTC-3")]), @r#"
     moesync.toml:5: workspaces[0].timezone: "GMT+5:30" is an offset, without the rules for clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
     moesync.toml:5: workspaces[0].timezone: "UTC-3" is an offset, without the rules for clock changes; expected an IANA name such as "Europe/Berlin" or "Asia/Kolkata"
     "#);
@@ -1341,6 +1341,16 @@ fn a_table_that_cannot_be_read_causes_no_further_mistakes() {
     moesync.toml:2: network.allow_http: expected a boolean, found an integer
 
     moesync.toml:12: reports: expected a list, found a table; each table of a list has two brackets, such as [[reports]]
+    "#);
+}
+
+#[test]
+fn a_key_given_under_both_its_names_hides_no_other_mistake() {
+    let twice = with_source("campaigns", "include_archive_campaigns = true\ninclude_archived_campaigns = true");
+    let errors = load(&format!("[limits]\nconcurrency = 0\n{twice}")).unwrap_err();
+    insta::assert_snapshot!(errors, @r#"
+    moesync.toml:2: limits.concurrency: must be from 1 to 1024, found 0
+    moesync.toml:14: reports[0]: include_archive_campaigns is given twice, under two names
     "#);
 }
 
