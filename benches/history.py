@@ -182,21 +182,30 @@ def daemon(folder, port, found):
         found["ready"] = (time.monotonic() - started, None)
         # Recovery reads beside the loop meanwhile.
         time.sleep(20)
-        for name, path in [("page", "/"), ("readyz", "/readyz"), ("overview API", "/api/v1/overview")]:
+
+        def ask(name, path):
             times = [get(port, path) for _ in range(RUNS)]
             found[name] = (statistics.median(seconds for seconds, _ in times), times[0][1] / MIB)
+
+        def memory(name, figure):
+            status = dict(line.split(":", 1) for line in open(f"/proc/{process.pid}/status"))
+            found[name] = (None, int(status[figure].split()[0]) / 1024)
+
+        ask("page", "/")
+        ask("readyz", "/readyz")
         times = []
         for _ in range(2):
             times.append(get(port, "/metrics"))
             time.sleep(6)
         found["metrics"] = (statistics.median(seconds for seconds, _ in times), times[0][1] / MIB)
-        status = dict(line.split(":", 1) for line in open(f"/proc/{process.pid}/status"))
-        found["daemon"] = (None, int(status["VmRSS"].split()[0]) / 1024)
-        found["daemon peak"] = (None, int(status["VmHWM"].split()[0]) / 1024)
+        memory("daemon", "VmRSS")
         ticks = sum(map(int, open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
         time.sleep(20)
         ticks = sum(map(int, open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()[11:13])) - ticks
         found["daemon idle, s of cpu a minute"] = (ticks / os.sysconf("SC_CLK_TCK") * 3, None)
+        # It prints thirty dates of every report.
+        ask("overview API", "/api/v1/overview")
+        memory("daemon peak, after the API", "VmHWM")
     finally:
         process.terminate()
         process.wait()

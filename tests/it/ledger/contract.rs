@@ -12,7 +12,11 @@ use moesync::{
 };
 use tempfile::TempDir;
 
-use super::{GROUNDS, Step, assert_counted, one_of_four, partition, take};
+use super::{
+    GROUNDS,
+    figures::{Step, assert_counted, one_of_four, take},
+    partition,
+};
 use crate::support::postgres;
 
 /// Where an empty ledger is.
