@@ -187,7 +187,7 @@ impl Search<'_> {
                 self.take(&mut learned, report, examined).await?;
             }
             for (partition, key) in mem::take(&mut learned.undescribed) {
-                let examined = self.describe(report, partition, key).await?;
+                let examined = self.describe(report, partition, key).boxed().await?;
                 self.take(&mut learned, report, examined).await?;
             }
         }

@@ -28,11 +28,11 @@ const CHUNKS_WAITING: usize = 4;
 pub(super) struct Spool {
     file: File,
     end: u64,
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, Extent>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Extent {
     at: u64,
     bytes: usize,
     lines: u64,
@@ -56,7 +56,7 @@ impl Spool {
         for (key, lines) in records {
             let at = self.end + text.len() as u64;
             text.push_str(&lines.text);
-            self.places.insert(key, Place { at, bytes: lines.text.len(), lines: lines.count });
+            self.places.insert(key, Extent { at, bytes: lines.text.len(), lines: lines.count });
         }
         self.file.write_all_at(text.as_bytes(), self.end)?;
         self.end += text.len() as u64;
