@@ -4,6 +4,9 @@
 //!
 //! Columns hold 64-bit integers or text, so that both databases return the same values; placeholders are `$1`, `$2`, ….
 //!
+//! Each call is boxed: what sqlx needs for two databases would make every future that calls the ledger tens of kilobytes
+//! large.
+//!
 //! Writers are one after the other on both databases: SQLite has one writer, and on PostgreSQL each transaction that
 //! writes first takes a lock. So what is right on one of them is right on the other, and rows become visible in the order
 //! of their ids.
@@ -85,30 +88,36 @@ impl<'q> Query<'q> {
 
     /// The rows of a statement that only reads.
     pub(super) async fn read(self, database: &Database) -> sqlx::Result<Vec<Row>> {
-        match database {
-            // One statement is a transaction of its own.
-            Database::Sqlite(pool) => {
-                Ok(self.for_sqlite().fetch_all(pool).await?.into_iter().map(Row::Sqlite).collect())
+        Box::pin(async move {
+            match database {
+                // One statement is a transaction of its own.
+                Database::Sqlite(pool) => {
+                    Ok(self.for_sqlite().fetch_all(pool).await?.into_iter().map(Row::Sqlite).collect())
+                }
+                Database::Postgres(_) => {
+                    let mut transaction = database.begin_reading().await?;
+                    let rows = self.rows(&mut transaction).await?;
+                    transaction.commit().await?;
+                    Ok(rows)
+                }
             }
-            Database::Postgres(_) => {
-                let mut transaction = database.begin_reading().await?;
-                let rows = self.rows(&mut transaction).await?;
-                transaction.commit().await?;
-                Ok(rows)
-            }
-        }
+        })
+        .await
     }
 
     /// The rows of a statement.
     pub(super) async fn rows(self, transaction: &mut Transaction) -> sqlx::Result<Vec<Row>> {
-        Ok(match transaction {
-            Transaction::Sqlite(transaction) => {
-                self.for_sqlite().fetch_all(&mut **transaction).await?.into_iter().map(Row::Sqlite).collect()
-            }
-            Transaction::Postgres(transaction) => {
-                self.for_postgres().fetch_all(&mut **transaction).await?.into_iter().map(Row::Postgres).collect()
-            }
+        Box::pin(async move {
+            Ok(match transaction {
+                Transaction::Sqlite(transaction) => {
+                    self.for_sqlite().fetch_all(&mut **transaction).await?.into_iter().map(Row::Sqlite).collect()
+                }
+                Transaction::Postgres(transaction) => {
+                    self.for_postgres().fetch_all(&mut **transaction).await?.into_iter().map(Row::Postgres).collect()
+                }
+            })
         })
+        .await
     }
 
     /// The first row of a statement that only reads.
@@ -123,25 +132,33 @@ impl<'q> Query<'q> {
 
     /// Runs a statement that writes, in a transaction of its own. Returns how many rows it changed.
     pub(super) async fn change(self, database: &Database) -> sqlx::Result<u64> {
-        match database {
-            Database::Sqlite(pool) => Ok(self.for_sqlite().execute(pool).await?.rows_affected()),
-            Database::Postgres(_) => {
-                let mut transaction = database.begin().await?;
-                let changed = self.execute(&mut transaction).await?;
-                transaction.commit().await?;
-                Ok(changed)
+        Box::pin(async move {
+            match database {
+                Database::Sqlite(pool) => Ok(self.for_sqlite().execute(pool).await?.rows_affected()),
+                Database::Postgres(_) => {
+                    let mut transaction = database.begin().await?;
+                    let changed = self.execute(&mut transaction).await?;
+                    transaction.commit().await?;
+                    Ok(changed)
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Runs a statement that writes. Returns how many rows it changed.
     pub(super) async fn execute(self, transaction: &mut Transaction) -> sqlx::Result<u64> {
-        Ok(match transaction {
-            Transaction::Sqlite(transaction) => self.for_sqlite().execute(&mut **transaction).await?.rows_affected(),
-            Transaction::Postgres(transaction) => {
-                self.for_postgres().execute(&mut **transaction).await?.rows_affected()
-            }
+        Box::pin(async move {
+            Ok(match transaction {
+                Transaction::Sqlite(transaction) => {
+                    self.for_sqlite().execute(&mut **transaction).await?.rows_affected()
+                }
+                Transaction::Postgres(transaction) => {
+                    self.for_postgres().execute(&mut **transaction).await?.rows_affected()
+                }
+            })
         })
+        .await
     }
 
     fn for_sqlite(self) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
@@ -167,18 +184,24 @@ impl Database {
     /// Begins a transaction that writes, after the writer before it has ended. SQLite's has the write lock from its first
     /// moment, so that it never fails half way for being late.
     pub(super) async fn begin(&self) -> sqlx::Result<Transaction> {
-        Ok(match self {
-            Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(BEGIN_WRITING).await?),
+        Box::pin(async move {
+            Ok(match self {
+                Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+                Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(BEGIN_WRITING).await?),
+            })
         })
+        .await
     }
 
     /// Begins a transaction whose statements all read the same moment.
     pub(super) async fn begin_reading(&self) -> sqlx::Result<Transaction> {
-        Ok(match self {
-            Self::Sqlite(pool) => Transaction::Sqlite(pool.begin().await?),
-            Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(BEGIN_READING).await?),
+        Box::pin(async move {
+            Ok(match self {
+                Self::Sqlite(pool) => Transaction::Sqlite(pool.begin().await?),
+                Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(BEGIN_READING).await?),
+            })
         })
+        .await
     }
 
     pub(super) async fn close(&self) {
@@ -191,10 +214,13 @@ impl Database {
 
 impl Transaction {
     pub(super) async fn commit(self) -> sqlx::Result<()> {
-        match self {
-            Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => transaction.commit().await,
-        }
+        Box::pin(async move {
+            match self {
+                Self::Sqlite(transaction) => transaction.commit().await,
+                Self::Postgres(transaction) => transaction.commit().await,
+            }
+        })
+        .await
     }
 }
 

@@ -58,7 +58,8 @@ pub async fn sync_one(
     let ended = async {
         tokio::select! {
             biased;
-            ended = run(&work) => ended,
+            // Boxed: the pipeline of a snapshot is too large for the stack of a thread.
+            ended = Box::pin(run(&work)) => ended,
             overdue = frame.deadline() => {
                 is_unanswered = overdue.is_unanswered();
                 Err(work.overdue(overdue).into())

@@ -128,8 +128,15 @@ impl Work<'_> {
             Source::Archive(archive) => archive,
             Source::Snapshot(source) => {
                 self.ctx.progress.begin(&partition.id, None);
-                let gathering =
-                    snapshot::gather(self.ctx, self.report, source, partition, key, self.frame, self.answered);
+                let gathering = Box::pin(snapshot::gather(
+                    self.ctx,
+                    self.report,
+                    source,
+                    partition,
+                    key,
+                    self.frame,
+                    self.answered,
+                ));
                 let gathered = match tokio::time::timeout(LONGEST_GATHERING, gathering).await {
                     Ok(Ok(snapshot)) => snapshot,
                     Ok(Err(unread)) => return Err(self.keep_unread(unread).await?.into()),

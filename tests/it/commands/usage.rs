@@ -42,10 +42,10 @@ async fn an_unknown_or_ambiguous_report_is_refused_with_suggestions() {
 async fn check_refuses_a_ledger_that_run_cannot_open() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let sqlite = format!("sqlite://{}", bench.ledger().display());
-    bench.write_config(&bench.config().replace(&sqlite, "postgres://db/moesync"));
+    bench.write_config(&bench.config().replace(&sqlite, "mysql://db/moesync"));
     for command in ["check", "sync"] {
         let refused = bench.run(&[command]).await.expect(2);
-        assert!(refused.stderr.contains("use sqlite://PATH"), "{command}: {}", refused.stderr);
+        assert!(refused.stderr.contains("expected sqlite://PATH or postgres://"), "{command}: {}", refused.stderr);
     }
 }
 
