@@ -1268,7 +1268,7 @@ host = "moesync.example.com"
 concurrency = 0
 
 [[workspaces]]
-nmae = "acme"
+namr = "acme"
 app_id = 1
 data_center = 1
 secret_key = "canary-5d41402a"
@@ -1308,7 +1308,7 @@ schedule = { every = "day", at = "9.30" }
     moesync.toml:6: web.host: unknown key; did you mean "hosts"?
     moesync.toml:9: limits.concurrency: must be from 1 to 1024, found 0
     moesync.toml:11: workspaces[0].timezone: missing, but required
-    moesync.toml:12: workspaces[0].nmae: unknown key; did you mean "name"?
+    moesync.toml:12: workspaces[0].namr: unknown key; did you mean "name"?
     moesync.toml:13: workspaces[0].app_id: expected a string, found an integer
     moesync.toml:14: workspaces[0].data_center: expected a data centre in quotes, such as "01", found an integer
     moesync.toml:19: workspaces[1].app_id: expected MoEngage's workspace id, without spaces or colons
