@@ -226,10 +226,13 @@ impl<Load: Fn() -> Result<Config, Mistakes>> Daemon<Load> {
     /// the configuration again.
     async fn start_again(&self, hangup: &mut Signal) -> Result<Context, StartError> {
         let mut config = Arc::clone(&self.ctx.config);
+        let mut reported = String::new();
         loop {
             match sync::start(Arc::clone(&config), Arc::clone(&self.clock), Arc::clone(&self.progress)).await {
+                Err(StartError::Configuration(reason)) if reason == reported => {}
                 Err(StartError::Configuration(reason)) => {
-                    error!(alarm = "configuration", "could not go on, retrying in {RETRY_PAUSE:?}: {reason}");
+                    error!(alarm = "configuration", "could not start again, retrying in {RETRY_PAUSE:?}: {reason}");
+                    reported = reason;
                 }
                 ended => return ended,
             }

@@ -12,7 +12,8 @@ use super::{Completion, Failure, Result, shell::Shell};
 use crate::{
     archive::{self, Rejected, RejectedKind, Verdict},
     config::{
-        ArchiveSource, CampaignsQuery, Config, NamedFile, Problem, Report, SecretSource, SnapshotSource, Source, Target,
+        ArchiveSource, CampaignsQuery, Config, Ledger, NamedFile, Problem, Report, SecretSource, SnapshotSource,
+        Source, Target,
     },
     dispatch,
     event::Content,
@@ -75,7 +76,9 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     // Other errors may not apply to the service's user.
     match open_ledger_read_only(&config).await {
         Err(error @ StartError::Configuration(_)) => return Err(error.into()),
-        Err(StartError::Ledger(error @ LedgerError::TooNew { .. })) => {
+        Err(StartError::Ledger(error))
+            if matches!(error, LedgerError::TooNew { .. }) || matches!(config.ledger, Ledger::Postgres(_)) =>
+        {
             checks.push(Check { subject: "ledger".into(), ok: false, message: Chain(&error).to_string() });
         }
         Ok(_) | Err(_) => {}

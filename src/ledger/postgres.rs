@@ -3,7 +3,7 @@
 //! This file owns what only a server has: how it is opened, which processes live, and what its errors mean. It must not know
 //! what the tables are for.
 //!
-//! The server's clock alone decides who lives: a process renews its row in `holders`, and one whose row is older than
+//! The server's clock alone decides which processes are alive: each renews its row in `holders`, and one whose row is older than
 //! [`LIFETIME`] is dead to the others. Where it is only stopped, what it records later is fenced.
 
 use std::{cmp::Ordering, str::FromStr as _, sync::Arc, time::Duration};
@@ -34,7 +34,7 @@ const CONNECTIONS: u32 = 5;
 /// How long a process waits for one of them.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is said of rows that no version writes.
+/// What to do about rows that no version writes.
 const REMEDY: &str = "restore the database, or start on an empty one: it learns what is stored from the manifests";
 
 /// The server's clock, in milliseconds since 1970-01-01 UTC.
@@ -205,7 +205,7 @@ async fn renew_continuously(database: Database, holder: String) {
         match renew(&database, &holder).await {
             Ok(()) => {}
             Err(sqlx::Error::PoolClosed) => return,
-            // Whoever writes to the ledger meets the same error, and reports it.
+            // The next write to the ledger meets the same error, and that one is reported.
             Err(error) => debug!("could not renew this process's row in the ledger: {}", Chain(&error)),
         }
     }

@@ -216,7 +216,7 @@ async fn a_daemon_that_waits_for_its_ledger_reloads_on_sighup() {
     }
     fs::create_dir(bench.ledger()).unwrap();
     daemon.signal("HUP").await;
-    daemon.wait_for_log("could not go on").await;
+    daemon.wait_for_log("could not start again").await;
     fs::remove_dir(bench.ledger()).unwrap();
     bench.write_config(&whole);
     daemon.signal("HUP").await;

@@ -45,6 +45,8 @@ async fn every_command_works_with_a_ledger_on_a_server_and_none_shows_its_passwo
     bench.write_config(&on_server(&bench, &wrong));
     let ran = bench.run(&["-vv", "sync"]).await;
     assert_ne!(ran.code, Some(0));
+    let checked = bench.run(&["check"]).await.expect(1);
+    assert!(checked.stdout.contains("FAILED ledger: could not open the ledger postgres://"), "{}", checked.stdout);
     assert!(ran.stderr.contains("could not open the ledger postgres://") && !ran.stderr.contains("wrong-password"));
     bench.write_config(&on_server(&bench, &url));
     bench.oracle().await;
