@@ -93,8 +93,9 @@ async fn killed_repeatedly_over_s3_it_leaves_no_wrong_object_and_no_parts() {
     let bench = Bench::on_s3_with_campaigns(&server, &series, campaigns).await;
     let listing = format!(
         "\n[[reports]]\nworkspace = \"acme\"\ndestination = \"disk\"\nschedule = {{ every = \"day\", at = \"{}\" }}\n\
-         source = \"campaigns\"\n",
-        bench.generated_at_time()
+         source = \"campaigns\"\nstart = \"{}\"\n",
+        bench.generated_at_time(),
+        bench.newest
     );
     bench.write_config(&(bench.config() + &listing));
     let is_listing_stored = || bench.stored_files().keys().any(|key| key.ends_with(".ndjson.gz"));
