@@ -144,7 +144,7 @@ pub enum Claimed {
     Ours(Box<Claim>),
     /// A live process has it.
     Theirs,
-    /// There is nothing to do any more: it is stored, absent or lost.
+    /// It has changed since it was planned: it is stored, absent or lost, or refreshed.
     Settled,
 }
 

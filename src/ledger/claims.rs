@@ -6,16 +6,17 @@
 use super::{Claim, Claimed, Ledger, LedgerError, rows::settled_word};
 use crate::{
     ledger::database::{Transaction, query},
-    partition::Settled,
+    outcome::Outcome,
+    partition::{Entry, Settled},
     report::PartitionId,
 };
 
 impl Ledger {
-    /// Asks for the right to work on a partition. This process's own claim is renewed: it is left behind when an
-    /// attempt could not be recorded, and the process itself sees to it that it works on a partition once at a time.
-    ///
-    /// Only if it still stands as the caller believes: open, or stored and to be fetched again.
-    pub async fn claim(&self, id: &PartitionId, believed: Settled) -> Result<Claimed, LedgerError> {
+    /// Claims a partition, unless it has changed since it was `planned`: it is no longer open, or no longer stored, or
+    /// another process has refreshed it. A claim of this process is renewed: it remains when an attempt could not be
+    /// recorded, and the process makes one attempt at a partition at a time.
+    pub async fn claim(&self, planned: &Entry) -> Result<Claimed, LedgerError> {
+        let id = &planned.partition.id;
         let mut transaction = self.begin().await?;
         query(
             "INSERT INTO claims AS c (partition_id, holder, token)
@@ -24,7 +25,7 @@ impl Ledger {
         )
         .bind_id(id)
         .bind(self.holder_name())
-        .bind(settled_word(believed))
+        .bind(settled_word(planned.settled))
         .execute(&mut transaction)
         .await
         .map_err(|error| self.error("write", error))?;
@@ -38,12 +39,16 @@ impl Ledger {
         .row(&mut transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        transaction.commit().await.map_err(|error| self.error("write", error))?;
         let Some(row) = row else { return Ok(Claimed::Settled) };
         let entry = self.entry(&row)?;
-        if entry.settled != believed {
+        let is_refreshed = entry.settled == Settled::Stored
+            && entry.outcome == Some(Outcome::Stored)
+            && entry.last_attempt_at != planned.last_attempt_at;
+        if entry.settled != planned.settled || is_refreshed {
+            // The transaction ends here without its claim.
             return Ok(Claimed::Settled);
         }
+        transaction.commit().await.map_err(|error| self.error("write", error))?;
         // Another process may have given it back just now; then it is there for the asking next time.
         let Some(holder) = self.get::<Option<String>>(&row, "holder")? else { return Ok(Claimed::Theirs) };
         let archive_seen_at = self.instant_or_null(&row, "archive_seen_at")?;

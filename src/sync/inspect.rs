@@ -122,8 +122,14 @@ pub async fn repair(
     inspected: &Inspected,
 ) -> Result<Repair, LedgerError> {
     let id = &inspected.entry.partition.id;
-    let Claimed::Ours(claim) = ctx.ledger.claim(id, Settled::Stored).await? else {
-        warn!("another process works on {id}, or has settled it; look again when it is done");
+    // It may have been refreshed since it was inspected.
+    let stored = ctx.ledger.entry_of(id).await?.filter(|entry| entry.settled == Settled::Stored);
+    let claimed = match &stored {
+        Some(entry) => ctx.ledger.claim(entry).await?,
+        None => Claimed::Settled,
+    };
+    let Claimed::Ours(claim) = claimed else {
+        warn!("another process works on {id}, or {id} is no longer stored; verify it again later");
         return Ok(Repair::Impossible);
     };
     // Inspected again under the claim: no other process works on it now.

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashSet,
-    mem,
+    mem, slice,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -237,10 +237,10 @@ impl Search<'_> {
     /// Writes the manifest of a restated object, under a claim, because the loop replaces such objects.
     async fn describe(&self, report: &Report, partition: Partition, key: String) -> Result<Examined, LedgerError> {
         let (ledger, id) = (&self.ctx.ledger, &partition.id);
-        ledger.reopen(&[Entry::new(partition.clone())]).await?;
-        let Claimed::Ours(_) = ledger.claim(id, Settled::Open).await? else { return Ok(Examined::Nothing) };
+        let entry = Entry::new(partition.clone());
+        ledger.reopen(slice::from_ref(&entry)).await?;
+        let Claimed::Ours(_) = ledger.claim(&entry).await? else { return Ok(Examined::Nothing) };
         let described = async {
-            let entry = Entry::new(partition.clone());
             let Some(manifest) = describe_again(self.ctx, report, &entry, self.destination, &key, || ()).await? else {
                 return Ok(None);
             };

@@ -29,7 +29,6 @@ use crate::{
     alarm_kind::AlarmKind,
     ledger::{Claimed, LedgerError},
     outcome::Outcome,
-    partition::Settled,
     plan::Item,
     report::PartitionId,
     retry,
@@ -358,21 +357,9 @@ async fn attempt(
     frame: &Frame,
     answered: impl Fn() + Send + Sync,
 ) -> Ended {
-    let id = &item.entry.partition.id;
-    match ctx.ledger.claim(id, item.entry.settled).await {
+    match ctx.ledger.claim(&item.entry).await {
         Ok(Claimed::Settled) => Ended::Settled,
         Ok(Claimed::Theirs) => Ended::Theirs,
-        // Another process was quicker to fetch it again.
-        Ok(Claimed::Ours(claim))
-            if claim.entry.settled == Settled::Stored
-                && claim.entry.outcome == Some(Outcome::Stored)
-                && claim.entry.last_attempt_at != item.entry.last_attempt_at =>
-        {
-            match ctx.ledger.release(id).await {
-                Ok(()) => Ended::Settled,
-                Err(error) => Ended::Failed(error),
-            }
-        }
         Ok(Claimed::Ours(claim)) => match sync_one(ctx, report, *claim, frame, answered).await {
             Ok(done) => Ended::Done(Box::new(done)),
             Err(error) => Ended::Failed(error),

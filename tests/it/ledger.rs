@@ -267,8 +267,8 @@ async fn an_older_ledgers_attempts_show_which_workspaces_work() {
     ledger_file::of_older_version(&path, 2, &statements).await;
     let ledger = ledger::open(&path, "me", at).await.unwrap().0;
     for entry in ledger.entries().await.unwrap() {
+        let Claimed::Ours(claim) = ledger.claim(&entry).await.unwrap() else { panic!("it was free") };
         let id = entry.partition.id;
-        let Claimed::Ours(claim) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
         assert_eq!(claim.archive_seen_at, (id.workspace() == "acme").then_some(at), "{id}");
     }
 }
@@ -327,8 +327,8 @@ async fn killed_between_manifest_and_record_and_restarted_twice_it_stays_stored(
     // The ledger as the process that died left it: open, and claimed.
     fs::write(bench.ledger(), open).unwrap();
     let dead = ledger::open(&bench.ledger(), "dead", bench.clock.read()).await.unwrap().0;
-    let id = dead.entries().await.unwrap().remove(0).partition.id;
-    assert!(matches!(dead.claim(&id, Settled::Open).await.unwrap(), Claimed::Ours(_)));
+    let entry = dead.entries().await.unwrap().remove(0);
+    assert!(matches!(dead.claim(&entry).await.unwrap(), Claimed::Ours(_)));
     fs::remove_file(bench.path("ledger/moesync.db.holders/dead")).unwrap();
     dead.close().await;
     let requests = bench.requests();
@@ -379,7 +379,9 @@ fn partition(at: Timestamp) -> Partition {
 
 /// Makes an attempt at a partition, if it stands as `believed`.
 async fn try_once(ledger: &Ledger, partition: &Partition, believed: Settled, attempt: Attempt) {
-    let Claimed::Ours(claim) = ledger.claim(&partition.id, believed).await.unwrap() else { return };
+    let entry = ledger.entry_of(&partition.id).await.unwrap().filter(|entry| entry.settled == believed);
+    let Some(entry) = entry else { return };
+    let Claimed::Ours(claim) = ledger.claim(&entry).await.unwrap() else { return };
     let (after, hold) = claim.entry.clone().after(&attempt, GROUNDS, 0.5);
     ledger.record(&claim, &attempt, &after, hold).await.unwrap();
 }

@@ -64,6 +64,7 @@ macro_rules! contract {
 contract! {
     a_dead_holders_claim_passes_to_one_other_and_its_late_result_is_not_recorded,
     a_claim_made_again_by_its_own_holder_voids_the_one_before,
+    a_partition_that_was_refreshed_since_it_was_planned_is_not_claimed,
     what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one_ends,
     a_plan_made_before_recovery_set_a_report_back_does_not_hide_its_dates,
     each_way_that_a_partition_can_go_is_counted,
@@ -90,20 +91,21 @@ async fn a_dead_holders_claim_passes_to_one_other_and_its_late_result_is_not_rec
     let (first, second, third) = (open("first").await, open("second").await, open("third").await);
     let partition = partition(at);
     let id = partition.id.clone();
-    first.reopen(&[Entry::new(partition)]).await.unwrap();
+    let entry = Entry::new(partition);
+    first.reopen(std::slice::from_ref(&entry)).await.unwrap();
 
-    let Claimed::Ours(dead) = first.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
-    assert!(matches!(second.claim(&id, Settled::Open).await.unwrap(), Claimed::Theirs), "its holder lives");
+    let Claimed::Ours(dead) = first.claim(&entry).await.unwrap() else { panic!("it was free") };
+    assert!(matches!(second.claim(&entry).await.unwrap(), Claimed::Theirs), "its holder lives");
     place.bury("first").await;
-    let Claimed::Ours(heir) = second.claim(&id, Settled::Open).await.unwrap() else { panic!("its holder is dead") };
-    assert!(matches!(third.claim(&id, Settled::Open).await.unwrap(), Claimed::Theirs), "the heir lives");
+    let Claimed::Ours(heir) = second.claim(&entry).await.unwrap() else { panic!("its holder is dead") };
+    assert!(matches!(third.claim(&entry).await.unwrap(), Claimed::Theirs), "the heir lives");
     assert!(!first.is_ours(&dead).await.unwrap() && second.is_ours(&heir).await.unwrap());
 
     assert!(matches!(record(&first, &dead, at).await, Err(LedgerError::Fenced { .. })));
     assert_eq!(third.attempts(&id).await.unwrap(), []);
     record(&second, &heir, at).await.unwrap();
     assert_eq!(third.attempts(&id).await.unwrap().len(), 1);
-    assert!(matches!(third.claim(&id, Settled::Open).await.unwrap(), Claimed::Settled));
+    assert!(matches!(third.claim(&entry).await.unwrap(), Claimed::Settled));
 }
 
 async fn a_claim_made_again_by_its_own_holder_voids_the_one_before(place: Place) {
@@ -111,10 +113,11 @@ async fn a_claim_made_again_by_its_own_holder_voids_the_one_before(place: Place)
     let ledger = place.open("me").await;
     let partition = partition(at);
     let id = partition.id.clone();
-    ledger.reopen(&[Entry::new(partition)]).await.unwrap();
+    let entry = Entry::new(partition);
+    ledger.reopen(std::slice::from_ref(&entry)).await.unwrap();
 
-    let Claimed::Ours(before) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
-    let Claimed::Ours(after) = ledger.claim(&id, Settled::Open).await.unwrap() else { panic!("it is our own") };
+    let Claimed::Ours(before) = ledger.claim(&entry).await.unwrap() else { panic!("it was free") };
+    let Claimed::Ours(after) = ledger.claim(&entry).await.unwrap() else { panic!("it is our own") };
     assert!(!ledger.is_ours(&before).await.unwrap());
     assert!(ledger.is_ours(&after).await.unwrap());
 
@@ -127,6 +130,23 @@ async fn a_claim_made_again_by_its_own_holder_voids_the_one_before(place: Place)
     assert_eq!(ledger.attempts(&id).await.unwrap().len(), 1);
 }
 
+async fn a_partition_that_was_refreshed_since_it_was_planned_is_not_claimed(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let (first, second) = (place.open("first").await, place.open("second").await);
+    let open = Entry::new(partition(at));
+    let id = open.partition.id.clone();
+    first.reopen(std::slice::from_ref(&open)).await.unwrap();
+    let Claimed::Ours(claim) = first.claim(&open).await.unwrap() else { panic!("it was free") };
+    record(&first, &claim, at).await.unwrap();
+
+    let planned = first.entry_of(&id).await.unwrap().unwrap();
+    let Claimed::Ours(claim) = first.claim(&planned).await.unwrap() else { panic!("it was free") };
+    record(&first, &claim, at + SignedDuration::from_hours(24)).await.unwrap();
+    assert!(matches!(second.claim(&planned).await.unwrap(), Claimed::Settled));
+    let refreshed = second.entry_of(&id).await.unwrap().unwrap();
+    assert!(matches!(first.claim(&refreshed).await.unwrap(), Claimed::Ours(_)), "the refused claim remained");
+}
+
 async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one_ends(place: Place) {
     let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
     let open = async |holder| place.open(holder).await;
@@ -134,8 +154,9 @@ async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one
     let partition = partition(at);
     let id = partition.id.clone();
     let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
-    first.reopen(&[Entry::new(partition.clone())]).await.unwrap();
-    let Claimed::Ours(claim) = first.claim(&id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    let entry = Entry::new(partition.clone());
+    first.reopen(std::slice::from_ref(&entry)).await.unwrap();
+    let Claimed::Ours(claim) = first.claim(&entry).await.unwrap() else { panic!("it was free") };
     for ledger in [&first, &second] {
         assert!(!ledger.adopt(&partition, &object, 1).await.unwrap(), "it is in flight");
     }
@@ -146,8 +167,9 @@ async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one
     assert_eq!(second.attempts(&id).await.unwrap().len(), 1, "one attempt was recorded twice");
 
     let other = Partition { id: PartitionId { report: ReportId::new("acme", "other"), ..id }, ..partition };
-    first.reopen(&[Entry::new(other.clone())]).await.unwrap();
-    let Claimed::Ours(dead) = first.claim(&other.id, Settled::Open).await.unwrap() else { panic!("it was free") };
+    let entry = Entry::new(other.clone());
+    first.reopen(std::slice::from_ref(&entry)).await.unwrap();
+    let Claimed::Ours(dead) = first.claim(&entry).await.unwrap() else { panic!("it was free") };
     place.bury("first").await;
     assert!(second.adopt(&other, &object, 1).await.unwrap());
     assert!(!first.is_ours(&dead).await.unwrap());

@@ -9,7 +9,7 @@ use moesync::{
     dispatch::Dispatcher,
     ledger::{self, Claimed},
     outcome::{Attempt, Evidence, Failure, Outcome},
-    partition::{Grounds, Settled},
+    partition::Grounds,
     report::PartitionId,
     sync::{self, Context, Progress, Selection},
 };
@@ -189,8 +189,8 @@ async fn each_documented_alarm_is_sent_once_with_a_valid_signature() {
         // An archive API never answers `rejected`: the attempt is recorded as one of a JSON API would be.
         bench.fault("not-yet");
         sync::once(ctx, &Selection::default(), std::future::pending()).await.unwrap();
-        let id = ctx.ledger.entries().await.unwrap().remove(0).partition.id;
-        let Claimed::Ours(claim) = ctx.ledger.claim(&id, Settled::Open).await.unwrap() else {
+        let entry = ctx.ledger.entries().await.unwrap().remove(0);
+        let Claimed::Ours(claim) = ctx.ledger.claim(&entry).await.unwrap() else {
             panic!("another process has the claim")
         };
         let now = ctx.clock.now();

@@ -23,7 +23,8 @@ async fn statistics_whose_replacement_was_interrupted_are_fetched_again() {
     store(&bench).await;
     for replaces in [false, true] {
         let dead = ledger::open(&bench.ledger(), "dead", bench.clock.read()).await.unwrap().0;
-        let claimed = dead.claim(&partition_of("2026-11-21"), Settled::Stored).await.unwrap();
+        let entry = dead.entry_of(&partition_of("2026-11-21")).await.unwrap().unwrap();
+        let claimed = dead.claim(&entry).await.unwrap();
         let Claimed::Ours(claim) = claimed else { panic!("{claimed:?}") };
         assert!(!replaces || dead.begin_replacing(&claim).await.unwrap());
         fs::remove_file(bench.path("ledger/moesync.db.holders/dead")).unwrap();
@@ -233,10 +234,10 @@ async fn a_ledger_older_than_a_refresh_reports_no_damage() {
 async fn a_refresh_of_a_dead_process_is_finished_for_any_date() {
     let (bench, ..) = restated().await;
     let ctx = bench.context().await;
-    let id = ctx.ledger.entries().await.unwrap()[0].partition.id.clone();
+    let entry = ctx.ledger.entries().await.unwrap().remove(0);
     ctx.ledger.close().await;
     let (dying, _) = ledger::open(&bench.ledger(), "dying", bench.clock.read()).await.unwrap();
-    assert!(matches!(dying.claim(&id, Settled::Stored).await.unwrap(), Claimed::Ours(_)));
+    assert!(matches!(dying.claim(&entry).await.unwrap(), Claimed::Ours(_)));
     dying.close().await;
     drop(dying);
     bench.clock.advance(SignedDuration::from_hours(5 * 24));

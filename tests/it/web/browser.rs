@@ -116,7 +116,7 @@ async fn month(bench: &Bench) {
                 ("dump", 21) => Settled::Absent,
                 _ => Settled::Stored,
             };
-            let Ok(Claimed::Ours(claim)) = ctx.ledger.claim(&partition.id, Settled::Open).await else {
+            let Ok(Claimed::Ours(claim)) = ctx.ledger.claim(&Entry::new(partition.clone())).await else {
                 panic!("{}", partition.id)
             };
             let size = 400_000 + u64::from(ago.unsigned_abs()) * 7_919 % 300_000;
