@@ -312,7 +312,7 @@ async fn answers(
     let mut available = Vec::new();
     let mut refusal = None;
     for date in &dates {
-        match client.open(report, archive, *date, secret).await {
+        match client.open(report, archive, *date, secret, moengage::AnnouncedGzip::Transport).await {
             Ok(mut download) => match begins_as_archive(limits, &mut download).await {
                 Ok(()) => available.push(*date),
                 Err(found) => return (false, format!("{} {found}", report.file_name(*date))),

@@ -14,7 +14,7 @@ use super::{
     address::archive_url,
     answer::{self, Explanation},
     campaign_report, daily_dump,
-    encoding::Layers,
+    encoding::{AnnouncedGzip, Layers},
     redact::Redactor,
     transport::{Answer, Body, Request, header, spoken},
 };
@@ -32,7 +32,7 @@ pub struct Download {
     pub content_type: Option<String>,
     /// What the answer showed.
     pub evidence: Evidence,
-    /// Whether the server announced a gzip that [`Client::open_packed`] left as it is.
+    /// Whether the server announced a gzip that was kept, see [`AnnouncedGzip::Archive`].
     pub is_packed: bool,
     body: Body,
     layers: Layers,
@@ -42,45 +42,20 @@ pub struct Download {
 }
 
 impl Client {
-    /// Asks for the archive of `date`, signing with `secret`.
+    /// Requests the archive of `date`, signed with `secret`. `gzip` says what a gzip around the body means.
     ///
-    /// The time for the attempt runs from here to the last byte; headers must come within two minutes of it.
+    /// The time for the attempt runs from here to the last byte. The headers must arrive within two minutes.
     ///
     /// # Errors
     ///
-    /// Everything but an archive, with its outcome.
+    /// Every answer that is not an archive, with its outcome.
     pub async fn open(
         &self,
         report: &Report,
         archive: &ArchiveSource,
         date: civil::Date,
         secret: &SecretString,
-    ) -> Result<Download, Failure> {
-        self.open_as(report, archive, date, secret, false).await
-    }
-
-    /// The same, with every byte as the server sends it: a gzip around the archive that cannot be taken off is evidence.
-    ///
-    /// # Errors
-    ///
-    /// As of [`Client::open`].
-    pub async fn open_packed(
-        &self,
-        report: &Report,
-        archive: &ArchiveSource,
-        date: civil::Date,
-        secret: &SecretString,
-    ) -> Result<Download, Failure> {
-        self.open_as(report, archive, date, secret, true).await
-    }
-
-    async fn open_as(
-        &self,
-        report: &Report,
-        archive: &ArchiveSource,
-        date: civil::Date,
-        secret: &SecretString,
-        stays_packed: bool,
+        gzip: AnnouncedGzip,
     ) -> Result<Download, Failure> {
         let started = Instant::now();
         let opened = async {
@@ -93,7 +68,7 @@ impl Client {
             let answer = self.transport.ask(request, &redactor).await?;
             match answer::outcome(answer.status, answer.redirected_to.is_some()) {
                 Some(outcome) => Err(refusal(outcome, answer, report, source_url, &redactor).await),
-                None => Download::begin(answer, stays_packed, redactor).await,
+                None => Download::begin(answer, gzip, redactor).await,
             }
         }
         .await;
@@ -111,7 +86,7 @@ impl Client {
 
 impl Download {
     /// Reads as far as it takes to know whether the body is the archive or only holds it.
-    async fn begin(answer: Answer, stays_packed: bool, mut redactor: Redactor) -> Result<Self, Failure> {
+    async fn begin(answer: Answer, gzip: AnnouncedGzip, mut redactor: Redactor) -> Result<Self, Failure> {
         if let Some(query) = &answer.presigned {
             redactor.withhold_query(query.expose_secret());
         }
@@ -128,8 +103,11 @@ impl Download {
             content_length: answer.body.announced_length(),
             content_type: header(&answer.headers, CONTENT_TYPE.as_str(), &redactor),
             evidence: answer.evidence,
-            is_packed: stays_packed && announced.is_undecided(),
-            layers: if stays_packed { Layers::as_received() } else { announced },
+            is_packed: gzip == AnnouncedGzip::Archive && announced.is_undecided(),
+            layers: match gzip {
+                AnnouncedGzip::Transport => announced,
+                AnnouncedGzip::Archive => Layers::as_received(),
+            },
             body: answer.body,
             body_ended: false,
             failed: None,

@@ -24,6 +24,15 @@ const PROBE_LIMIT: usize = 256 * 1024;
 /// Most layers that are taken off. Servers and proxies in a row have been seen to add two.
 const MOST_LAYERS: usize = 4;
 
+/// What a gzip that the server announces around a body means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AnnouncedGzip {
+    /// An encoding for transport: it is undone.
+    Transport,
+    /// A part of the archive: the bytes stay as received. A damaged gzip, which cannot be undone, is kept as evidence so.
+    Archive,
+}
+
 /// The bytes of a body on their way through: [`feed`](Layers::feed) what came, take [`next`](Layers::next) until it is
 /// empty, and [`end`](Layers::end) when nothing more comes.
 pub(super) struct Layers {

@@ -38,6 +38,7 @@ pub use self::{
     address::{curl_line, source_url},
     campaigns::executions_parent,
     download::Download,
+    encoding::AnnouncedGzip,
     page::{Page, Record, Unread},
     question::{Question, RequestId},
     redact::shown,

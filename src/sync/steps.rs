@@ -19,7 +19,7 @@ use crate::{
     config::{ArchiveSource, Report, Source},
     ledger::{Claim, LedgerError},
     lock::lock,
-    moengage::{Download, Unread},
+    moengage::{AnnouncedGzip, Download, Unread},
     outcome::{Evidence, Failure, Outcome, Received, Remark, StoredObject, Success},
     partition::{self, Timing},
     report::{Keys, manifest_key},
@@ -179,14 +179,13 @@ impl Work<'_> {
     ) -> Result<Result<Download, Failure>, LedgerError> {
         let (vendor, workspace) = (&self.ctx.vendor, &self.report.workspace);
         let date = self.claim.entry.partition.id.date;
-        let is_packed = self.has_damaged_wrapper().await?;
+        let gzip = match self.has_damaged_wrapper().await? {
+            true => AnnouncedGzip::Archive,
+            false => AnnouncedGzip::Transport,
+        };
         let mut renewals = 0;
         loop {
-            let opened = match is_packed {
-                true => vendor.open_packed(self.report, archive, date, &key).await,
-                false => vendor.open(self.report, archive, date, &key).await,
-            };
-            let refusal = match opened {
+            let refusal = match vendor.open(self.report, archive, date, &key, gzip).await {
                 Err(failure) if failure.outcome == Outcome::Unauthorized && renewals < MOST_RENEWALS => failure,
                 opened => return Ok(opened),
             };

@@ -21,7 +21,7 @@ use moesync::{
         ArchiveSource, Destination, Limits, NamedFile, Network, Report, ReportId, Schedule, SecretSource, Source,
         Workspace,
     },
-    moengage::{Client, Download},
+    moengage::{AnnouncedGzip, Client, Download},
     outcome::Failure,
     signature,
 };
@@ -116,12 +116,12 @@ fn signature_of(report: &Report) -> String {
 }
 
 async fn open(report: &Report) -> Result<Download, Failure> {
-    client().open(report, archive(report), DATE, &secret()).await
+    client().open(report, archive(report), DATE, &secret(), AnnouncedGzip::Transport).await
 }
 
 /// All bytes of the archive, or the failure of any step.
 async fn fetch_with(client: &Client, report: &Report) -> Result<Vec<u8>, Failure> {
-    read(client.open(report, archive(report), DATE, &secret()).await?).await
+    read(client.open(report, archive(report), DATE, &secret(), AnnouncedGzip::Transport).await?).await
 }
 
 async fn fetch(report: &Report) -> Result<Vec<u8>, Failure> {

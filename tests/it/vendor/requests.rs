@@ -1,7 +1,7 @@
 //! What a request for an archive sends, and what a good answer returns.
 
 use jiff::civil::date;
-use moesync::moengage::source_url;
+use moesync::moengage::{AnnouncedGzip, source_url};
 
 use super::{
     DATE, archive, campaign_report, client, daily_dump, fetch, named, open, raw_answer, read, report,
@@ -67,7 +67,7 @@ async fn the_published_signatures_and_exact_names_are_sent() {
         ),
     ];
     for (report, (date, key), target, signature) in cases {
-        client().open(&report, archive(&report), date, &key.into()).await.unwrap();
+        client().open(&report, archive(&report), date, &key.into(), AnnouncedGzip::Transport).await.unwrap();
         let request = server.requests().pop().unwrap();
         assert!(request.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{request}");
         let header = format!("\r\nsignature: {signature}\r\n");
