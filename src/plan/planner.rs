@@ -1,0 +1,217 @@
+//! The plan: open partitions from the ledger, new ones from the schedules, and those to fetch again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    Decision, Item, LedgerView, Plan,
+    decide::decide,
+    horizon::{Horizon, Look},
+    order::sort,
+    refresh::refreshes,
+};
+use crate::{
+    config::Report,
+    partition::{Entry, Settled},
+    report::{Partition, PartitionId, ReportId},
+    schedule,
+};
+
+/// Decides about every partition of `reports` at `now`.
+pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Plan {
+    let mut plan = Plan { items: open(reports, ledger, now), ..Plan::default() };
+    let known = Known::of(&ledger.entries);
+    for report in reports {
+        plan.items.extend(refreshes(report, ledger, now));
+        add_scheduled(&mut plan, report, ledger, &known, now);
+    }
+    sort(&mut plan.items, ledger, now);
+    plan
+}
+
+/// The open partitions of the ledger.
+fn open(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Vec<Item> {
+    let by_id: HashMap<&ReportId, &Arc<Report>> = reports.iter().map(|report| (&report.id, report)).collect();
+    let open = ledger.entries.iter().filter(|entry| entry.settled == Settled::Open);
+    let item = |entry: &Entry| {
+        let report = by_id.get(&entry.partition.id.report).map(|report| Arc::clone(report));
+        let decision = match report {
+            Some(_) => decide(entry, ledger.holds.get(entry.partition.id.workspace()), now),
+            None => Decision::Unconfigured,
+        };
+        Item { entry: entry.clone(), report, decision }
+    };
+    open.map(item).collect()
+}
+
+/// The partitions that a view contains.
+struct Known<'a> {
+    ids: HashSet<&'a PartitionId>,
+    /// When the newest partition of each report was generated.
+    newest: HashMap<&'a ReportId, Timestamp>,
+}
+
+impl<'a> Known<'a> {
+    fn of(entries: &'a [Entry]) -> Self {
+        let mut newest: HashMap<&ReportId, Timestamp> = HashMap::new();
+        for Partition { id, generated_at, .. } in entries.iter().map(|entry| &entry.partition) {
+            newest.entry(&id.report).and_modify(|at| *at = (*at).max(*generated_at)).or_insert(*generated_at);
+        }
+        Self { ids: entries.iter().map(|entry| &entry.partition.id).collect(), newest }
+    }
+}
+
+/// Adds the unknown partitions of `report` up to its horizon, and the first one after the present.
+fn add_scheduled(plan: &mut Plan, report: &Arc<Report>, ledger: &LedgerView, known: &Known<'_>, now: Timestamp) {
+    let horizon = Horizon::of(report, ledger, now);
+    for occurrence in schedule::after(&report.schedule, &report.timezone, horizon.from) {
+        let is_new = occurrence.generated_at <= horizon.through;
+        if !is_new && occurrence.generated_at <= horizon.present {
+            break;
+        }
+        let partition = report.partition(occurrence);
+        if !known.ids.contains(&partition.id) && !is_gone_at_first_look(report, &partition, &horizon) {
+            let entry = entry(report, partition, &horizon, known);
+            let decision = match is_new {
+                true => decide(&entry, ledger.holds.get(entry.partition.id.workspace()), now),
+                // The loop waits by the local clock.
+                false => Decision::NotDue { until: horizon.by_local_clock(entry.partition.due_at) },
+            };
+            if is_new {
+                plan.new.push(entry.clone());
+            }
+            plan.items.push(Item { entry, report: Some(Arc::clone(report)), decision });
+        }
+        if !is_new {
+            break;
+        }
+    }
+    plan.is_partial |= horizon.is_cut;
+    plan.planned_through.extend(horizon.new_mark().map(|mark| (report.id.clone(), mark)));
+}
+
+/// Whether the partition had expired before the report was first planned: not lost, and not planned. A `start` requests
+/// expired partitions too, except live listings, which have no past.
+fn is_gone_at_first_look(report: &Report, partition: &Partition, horizon: &Horizon) -> bool {
+    let skips_expired = report.start.is_none() || partition.source.is_live_listing();
+    horizon.mark.is_none() && skips_expired && partition.expires_at.is_some_and(|expiry| expiry <= horizon.present)
+}
+
+/// The first entry of a partition. One that ended before `start` was configured was requested after its end; one that is
+/// newer than a known partition of the report was left by an earlier process.
+fn entry(report: &Report, partition: Partition, horizon: &Horizon, known: &Known<'_>) -> Entry {
+    let precedes_known = known.newest.get(&report.id).is_none_or(|newest| partition.generated_at < *newest);
+    let has_ended = partition.end(report.give_up_after()).is_some_and(|end| end <= horizon.present);
+    match horizon.look == Look::First && precedes_known && has_ended {
+        true => Entry::late(partition),
+        false => Entry::new(partition),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::*;
+    use crate::{
+        config::{Schedule, SourceKind},
+        plan::fixtures::{daily, dates_to_fetch, late_dates, recorded, report, utc},
+    };
+
+    #[test]
+    fn a_report_without_a_mark_is_planned_as_far_back_as_moengage_keeps_it() {
+        let reports = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
+        let plan = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
+        assert_eq!(dates_to_fetch(&plan), (15..=21).map(|day| date(2026, 11, day)).collect::<Vec<_>>());
+        let next = plan.items.last().unwrap();
+        assert_eq!(next.decision, Decision::NotDue { until: utc("2026-11-22T10:00:00Z") });
+        assert_eq!(plan.new.len(), 7);
+    }
+
+    #[test]
+    fn a_late_evening_report_is_fetched_the_next_day_under_its_own_date() {
+        let reports = [Arc::new(report(SourceKind::CampaignReport, daily(23, 50), "Asia/Kolkata"))];
+        let before = plan(&reports, &LedgerView::default(), utc("2026-11-21T18:49:00Z"));
+        let view = recorded(LedgerView::default(), &before);
+        let item = |now| {
+            let plan = plan(&reports, &view, utc(now));
+            plan.items.into_iter().find(|item| item.entry.partition.id.date == date(2026, 11, 21)).unwrap()
+        };
+        // 18:49 UTC is 00:19 on the 22nd in Kolkata: generated at 23:50, due at 00:20.
+        assert_eq!(item("2026-11-21T18:49:59Z").decision, Decision::NotDue { until: utc("2026-11-21T18:50:00Z") });
+        assert_eq!(item("2026-11-21T18:50:00Z").decision, Decision::Fetch);
+    }
+
+    #[test]
+    fn a_second_plan_adds_no_partition() {
+        let reports = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
+        let now = utc("2026-11-21T12:00:00Z");
+        let first = plan(&reports, &LedgerView::default(), now);
+        let second = plan(&reports, &recorded(LedgerView::default(), &first), now);
+        assert_eq!((second.new.len(), second.items.len()), (0, first.items.len()));
+    }
+
+    #[test]
+    fn a_changed_schedule_applies_after_the_mark_and_changes_no_known_partition() {
+        let now = utc("2026-11-21T12:00:00Z");
+        let before = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
+        let view = recorded(LedgerView::default(), &plan(&before, &LedgerView::default(), now));
+        let changed = [Arc::new(report(SourceKind::CampaignReport, daily(11, 0), "UTC"))];
+        let plan = plan(&changed, &view, utc("2026-11-22T12:00:00Z"));
+        assert_eq!(plan.new.len(), 1);
+        assert_eq!(plan.new[0].partition.generated_at, utc("2026-11-22T11:00:00Z"));
+        let old = plan.items.iter().find(|item| item.entry.partition.id.date == date(2026, 11, 20)).unwrap();
+        assert_eq!(old.entry.partition.generated_at, utc("2026-11-20T09:30:00Z"));
+    }
+
+    #[test]
+    fn partitions_that_expired_before_a_new_start_are_marked() {
+        let now = utc("2026-11-21T12:00:00Z");
+        let mut wanted = report(SourceKind::CampaignReport, daily(9, 30), "UTC");
+        wanted.start = Some(date(2026, 11, 12));
+        let reports = [Arc::new(wanted)];
+        let first = plan(&reports, &LedgerView::default(), now);
+        assert_eq!(
+            (first.new.len(), late_dates(&first.new)),
+            (10, vec![date(2026, 11, 12), date(2026, 11, 13), date(2026, 11, 14)])
+        );
+        // Ten days of downtime are not the first look.
+        let later = plan(&reports, &recorded(LedgerView::default(), &first), utc("2026-12-01T12:00:00Z"));
+        assert_eq!((later.new.len(), late_dates(&later.new)), (10, vec![]));
+    }
+
+    #[test]
+    fn after_a_lost_ledger_only_partitions_before_the_newest_stored_one_are_marked() {
+        let mut wanted = report(SourceKind::CampaignReport, daily(9, 30), "UTC");
+        wanted.start = Some(date(2026, 11, 1));
+        let adopted = wanted.partition(schedule::on(&wanted.schedule, &wanted.timezone, date(2026, 11, 3)).unwrap());
+        let view = LedgerView { entries: vec![Entry::new(adopted)], ..LedgerView::default() };
+        let plan = plan(&[Arc::new(wanted)], &view, utc("2026-11-21T12:00:00Z"));
+        assert_eq!(late_dates(&plan.new), [date(2026, 11, 1), date(2026, 11, 2)]);
+    }
+
+    #[test]
+    fn partitions_of_a_removed_report_stay_and_are_not_fetched() {
+        let now = utc("2026-11-21T12:00:00Z");
+        let before = [Arc::new(report(SourceKind::CampaignReport, daily(9, 30), "UTC"))];
+        let view = recorded(LedgerView::default(), &plan(&before, &LedgerView::default(), now));
+        let plan = plan(&[], &view, now);
+        assert_eq!(plan.items.len(), 7);
+        assert!(plan.items.iter().all(|item| item.decision == Decision::Unconfigured));
+    }
+
+    #[test]
+    fn a_report_as_soon_as_possible_is_due_from_midnight_and_expires_after_its_day() {
+        let once = Schedule::Once { date: date(2026, 11, 14), at: None };
+        let reports = [Arc::new(report(SourceKind::CampaignReport, once, "UTC"))];
+        let plan = plan(&reports, &LedgerView::default(), utc("2026-11-21T12:00:00Z"));
+        let partition = &plan.items[0].entry.partition;
+        assert_eq!(plan.items[0].decision, Decision::Fetch);
+        assert_eq!(partition.due_at, utc("2026-11-14T00:30:00Z"));
+        assert_eq!(partition.expires_at, Some(utc("2026-11-22T00:00:00Z")));
+    }
+}
