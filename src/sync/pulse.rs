@@ -33,7 +33,12 @@ impl Pulse {
 
     /// The loop turns.
     pub fn beat(&self) {
-        *lock(&self.turned_at) = Instant::now();
+        self.beat_at(Instant::now());
+    }
+
+    /// The loop turned at this instant.
+    pub fn beat_at(&self, at: Instant) {
+        *lock(&self.turned_at) = at;
     }
 
     /// How long ago the loop turned.

@@ -10,11 +10,8 @@ use std::{
 
 use axum::{Router, extract, http::StatusCode, response::Response, routing::get};
 use futures::future::join_all;
-use jiff::SignedDuration;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout, timeout_at},
-};
+use jiff::{SignedDuration, Timestamp};
+use tokio::{sync::watch, time::timeout};
 
 use super::{Shared, api, reader::read_ledger};
 use crate::{
@@ -29,9 +26,9 @@ use crate::{
 /// The loop plans each minute. A plan older than this means that the ledger cannot be written.
 pub(super) const MAX_PLAN_AGE: SignedDuration = SignedDuration::from_mins(15);
 /// How long the result of a probe is reused.
-const MAX_PROBE_AGE: Duration = Duration::from_secs(60);
+const MAX_PROBE_AGE: SignedDuration = SignedDuration::from_secs(60);
 /// Time limit for writing, reading and deleting a probe.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: SignedDuration = SignedDuration::from_secs(10);
 /// Time limit for reading the ledger.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -99,9 +96,9 @@ pub(super) struct Probes {
 struct Probe {
     /// The configuration of its destination.
     under: Arc<Context>,
-    began: Instant,
+    began: Timestamp,
     /// When it ended, and how.
-    result: watch::Receiver<Option<(Instant, Result<Capabilities, String>)>>,
+    result: watch::Receiver<Option<(Timestamp, Result<Capabilities, String>)>>,
     /// The reason why the previous probe failed, if it did.
     before: Option<String>,
 }
@@ -124,7 +121,7 @@ impl Probes {
         }
         let before = known.and_then(|probe| probe.result.borrow().as_ref()?.1.as_ref().err().cloned());
         let (report, result) = watch::channel(None);
-        let probe = Probe { under: Arc::clone(ctx), began: Instant::now(), result, before };
+        let probe = Probe { under: Arc::clone(ctx), began: ctx.clock.now(), result, before };
         last.insert(name.to_owned(), probe.clone());
         let (ctx, name) = (Arc::clone(ctx), name.to_owned());
         #[expect(
@@ -134,7 +131,7 @@ impl Probes {
         tokio::spawn(async move {
             let Some(destination) = ctx.destinations.get(&name) else { return };
             let checked = destination.check().await.map_err(|error| error.to_string());
-            report.send_replace(Some((Instant::now(), checked)));
+            report.send_replace(Some((ctx.clock.now(), checked)));
         });
         probe
     }
@@ -143,22 +140,30 @@ impl Probes {
 impl Probe {
     fn is_current(&self) -> bool {
         match &*self.result.borrow() {
-            Some((ended, _)) => ended.elapsed() < MAX_PROBE_AGE,
+            // A clock that was set back makes the age negative.
+            Some((ended, _)) => self.under.clock.now().duration_since(*ended).abs() < MAX_PROBE_AGE,
             // It is running, unless it panicked.
             None => self.result.has_changed().is_ok(),
         }
     }
 
     async fn check(mut self, name: &str) -> Check {
-        let ended = timeout_at(self.began + PROBE_TIMEOUT, self.result.wait_for(Option::is_some)).await;
-        let ended = ended.map(|found| found.ok().and_then(|found| found.clone()));
+        let clock = &self.under.clock;
+        let left = PROBE_TIMEOUT - clock.now().duration_since(self.began).abs();
+        let limit = clock.sleep(Duration::try_from(left).unwrap_or_default());
+        let ended = tokio::select! {
+            biased;
+            ended = self.result.wait_for(Option::is_some) => Some(ended.ok().and_then(|ended| ended.clone())),
+            () = limit => None,
+        };
         let (ok, message) = match ended {
-            Ok(Some((_, Ok(capabilities)))) => (true, capabilities.to_string()),
-            Ok(Some((_, Err(reason)))) => (false, reason),
-            Ok(None) => (false, "the probe ended without a result; see the log".to_owned()),
-            Err(_) => {
+            Some(Some((_, Ok(capabilities)))) => (true, capabilities.to_string()),
+            Some(Some((_, Err(reason)))) => (false, reason),
+            Some(None) => (false, "the probe ended without a result; see the log".to_owned()),
+            None => {
                 let before = self.before.map(|reason| format!("; before that: {reason}")).unwrap_or_default();
-                (false, format!("no answer for {} s{before}", self.began.elapsed().as_secs()))
+                let seconds = clock.now().duration_since(self.began).abs().as_secs();
+                (false, format!("no answer for {seconds} s{before}"))
             }
         };
         Check { subject: format!("destination {name}"), ok, message }

@@ -30,7 +30,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::{Semaphore, watch},
     task::{AbortHandle, JoinError, JoinSet},
     time::{sleep, timeout},
@@ -229,7 +230,7 @@ impl Drop for Busy {
 }
 
 /// One connection, from its first request to its end.
-async fn converse(stream: TcpStream, router: Router, is_busy: Arc<AtomicBool>) {
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, is_busy: Arc<AtomicBool>) {
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |request| {
         let (busy, answer) = (Busy::begin(&is_busy), service.call(request));
@@ -291,5 +292,28 @@ async fn asset(Path(name): Path<String>) -> Response {
     match assets::response(&name) {
         Some(response) => response,
         None => pages::not_found().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_whose_head_does_not_arrive_ends_after_its_time() {
+        let (mut client, server) = duplex(1024);
+        let began = Instant::now();
+        client.write_all(b"GET /livez HTTP/1.1\r\nHost: loc").await.unwrap();
+        let conversation = converse(server, Router::new(), Arc::default());
+        let mut answer = Vec::new();
+        let (read, ()) = tokio::join!(client.read_to_end(&mut answer), conversation);
+        read.unwrap();
+        assert_eq!(began.elapsed().as_secs(), HEAD_TIMEOUT.as_secs());
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
     }
 }

@@ -36,7 +36,7 @@ pub use self::{
     browser::Browser,
     daemon::{Daemon, wait_until},
     receiver::Receiver,
-    time::{TestClock, jump},
+    time::TestClock,
 };
 
 /// A task that ends with the test's runtime.

@@ -76,13 +76,3 @@ impl Clock for TestClock {
         })
     }
 }
-
-/// Moves the runtime's monotonic clock forward in one step, while no request is in progress.
-///
-/// Before and after, time passes normally. A test with sockets must not leave it paused: a paused clock runs ahead
-/// whenever all tasks wait, so that a timeout may overtake bytes in transit.
-pub async fn jump(by: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(by).await;
-    tokio::time::resume();
-}

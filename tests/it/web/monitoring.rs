@@ -8,19 +8,26 @@ use std::{
     time::Duration,
 };
 
+use jiff::SignedDuration;
 use moesync::sync;
 use reqwest::StatusCode;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{InProcess, Served, all_stored, client, root, with_web};
-use crate::support::{Bench, Daemon, Receiver, Series, jump, ledger_file::FullDisk, wait_until};
+use crate::support::{Bench, Daemon, Receiver, Series, ledger_file::FullDisk, wait_until};
+
+/// Longer than a turn of the loop may take.
+fn two_minutes_ago() -> Instant {
+    Instant::now().checked_sub(Duration::from_secs(121)).unwrap()
+}
 
 #[tokio::test]
 async fn livez_fails_once_the_loop_stops() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
     assert_eq!(server.health("/livez").await.0, StatusCode::OK);
-    jump(Duration::from_secs(121)).await;
+    ctx.pulse.beat_at(two_minutes_ago());
     let (status, health) = server.health("/livez").await;
     assert_eq!((status, &health["ok"]), (StatusCode::SERVICE_UNAVAILABLE, &false.into()));
     assert!(health["checks"][0]["message"].as_str().unwrap().contains("121 s ago"), "{health}");
@@ -33,11 +40,12 @@ async fn livez_fails_once_the_loop_stops() {
 async fn livez_is_ok_while_the_loop_works() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
     let (server, ctx) = InProcess::start(&bench).await;
+    let pulse = ctx.pulse.clone();
     let (_commands, mut inbox) = tokio::sync::mpsc::channel(1);
     let working =
         crate::support::spawn(async move { sync::continuously(ctx, &mut inbox, std::future::pending()).await });
     for _ in 0..3 {
-        jump(Duration::from_secs(121)).await;
+        pulse.beat_at(two_minutes_ago());
         assert!(wait_until(async || server.health("/livez").await.0 == StatusCode::OK).await);
     }
     working.abort();
@@ -46,23 +54,20 @@ async fn livez_is_ok_while_the_loop_works() {
 #[tokio::test]
 async fn readyz_probes_an_unwritable_destination_each_minute_and_has_the_reason() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::dump(1)]).await;
-    let (server, ctx) = InProcess::start(&bench).await;
+    bench.clock.stand_still();
+    let (server, _ctx) = InProcess::start(&bench).await;
     assert_eq!(server.health("/readyz").await.0, StatusCode::OK);
     fs::remove_dir_all(bench.path("reports")).unwrap();
     fs::write(bench.path("reports"), "no folder").unwrap();
     assert_eq!(server.health("/readyz").await.0, StatusCode::OK, "probed at each request");
-    let a_minute_later = async || {
-        jump(Duration::from_secs(61)).await;
-        ctx.pulse.beat();
-    };
-    a_minute_later().await;
+    bench.clock.advance(SignedDuration::from_secs(61));
     let (status, health) = server.health("/readyz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     let failed: Vec<_> = health["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == false).collect();
     assert_eq!((failed.len(), &failed[0]["subject"]), (1, &"destination disk".into()), "{health}");
     fs::remove_file(bench.path("reports")).unwrap();
     fs::create_dir(bench.path("reports")).unwrap();
-    a_minute_later().await;
+    bench.clock.advance(SignedDuration::from_secs(61));
     assert_eq!(server.health("/readyz").await.0, StatusCode::OK);
 }
 
@@ -77,12 +82,13 @@ async fn a_hung_destination_has_one_probe_for_all_requests() {
     );
     let local = format!("url = \"file://{}/reports\"", bench.folder.path().display());
     let (server, _ctx) = InProcess::of(&bench, &bench.config().replace(&local, &options)).await;
+    bench.clock.stand_still();
     let url = format!("{}/readyz", server.url);
     for _ in 0..3 {
         let leaves = client().get(&url).timeout(Duration::from_millis(300)).send().await;
         assert!(leaves.unwrap_err().is_timeout());
     }
-    jump(Duration::from_secs(11)).await;
+    bench.clock.advance(SignedDuration::from_secs(11));
     let (status, health) = server.health("/readyz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(health["checks"][3]["message"].as_str().unwrap().starts_with("no answer for 1"), "{health}");
