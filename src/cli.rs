@@ -26,13 +26,13 @@ mod plan;
 mod progress;
 mod run;
 mod schema;
+mod scope;
 mod shell;
 mod sign;
 mod status;
 mod sync;
 mod table;
 mod verify;
-mod which;
 
 pub use progress::Bars;
 
@@ -107,52 +107,52 @@ enum Completion {
 
 /// Why a command failed.
 #[derive(Debug)]
-enum Failure {
+enum CommandError {
     /// A mistake in the usage or the configuration, before anything was started: exit code 2.
     Usage(String),
     /// Any other failure: exit code 1.
     Failed(String),
 }
 
-impl From<config::Mistakes> for Failure {
+impl From<config::Mistakes> for CommandError {
     fn from(mistakes: config::Mistakes) -> Self {
-        Failure::Usage(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: "))
+        CommandError::Usage(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: "))
     }
 }
 
-impl From<config::Problem> for Failure {
+impl From<config::Problem> for CommandError {
     fn from(problem: config::Problem) -> Self {
-        Failure::Usage(problem.to_string())
+        CommandError::Usage(problem.to_string())
     }
 }
 
-impl From<LedgerError> for Failure {
+impl From<LedgerError> for CommandError {
     fn from(error: LedgerError) -> Self {
-        Failure::Failed(Chain(&error).to_string())
+        CommandError::Failed(Chain(&error).to_string())
     }
 }
 
-impl From<StartError> for Failure {
+impl From<StartError> for CommandError {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Configuration(message) => Failure::Usage(message),
+            StartError::Configuration(message) => CommandError::Usage(message),
             StartError::Ledger(error) => error.into(),
         }
     }
 }
 
-impl From<DaemonError> for Failure {
+impl From<DaemonError> for CommandError {
     fn from(error: DaemonError) -> Self {
         match error {
             DaemonError::Configuration(mistakes) => mistakes.into(),
             DaemonError::Start(error) => error.into(),
-            DaemonError::Web(error) => Failure::Usage(error.to_string()),
-            DaemonError::System { .. } => Failure::Failed(error.to_string()),
+            DaemonError::Web(error) => CommandError::Usage(error.to_string()),
+            DaemonError::System { .. } => CommandError::Failed(error.to_string()),
         }
     }
 }
 
-type Result<T = Completion, E = Failure> = std::result::Result<T, E>;
+type Result<T = Completion, E = CommandError> = std::result::Result<T, E>;
 
 impl Arguments {
     /// The log format and the filter, in the syntax of `RUST_LOG`. By default the daemon logs its work, and other
@@ -198,11 +198,11 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
     match ended {
         Ok(Completion::Done) => ExitCode::SUCCESS,
         Ok(Completion::Incomplete) => ExitCode::from(1),
-        Err(Failure::Usage(message)) => {
+        Err(CommandError::Usage(message)) => {
             eprintln!("error: {message}");
             ExitCode::from(2)
         }
-        Err(Failure::Failed(message)) => {
+        Err(CommandError::Failed(message)) => {
             eprintln!("error: {message}");
             ExitCode::from(1)
         }

@@ -21,7 +21,7 @@ use crate::{
     alarm_kind::AlarmKind,
     config::{Config, Problem},
     ledger::LedgerError,
-    notify::Client,
+    notify::NotifyClient,
     sync::{Context, until},
     telemetry::Chain,
 };
@@ -48,7 +48,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Notifies the targets of one configuration.
 #[derive(Debug)]
 pub struct Dispatcher {
-    client: Client,
+    client: NotifyClient,
     heartbeat: Heartbeat,
 }
 
@@ -61,11 +61,11 @@ pub fn check(config: &Config) -> Result<(), String> {
     connect(config).map(drop)
 }
 
-fn connect(config: &Config) -> Result<Client, String> {
+fn connect(config: &Config) -> Result<NotifyClient, String> {
     for target in &config.notify {
         target.url().and_then(|_| target.key()).map_err(|problem: Problem| problem.to_string())?;
     }
-    Client::new(&config.network).map_err(|refusal| refusal.to_string())
+    NotifyClient::new(&config.network).map_err(|refusal| refusal.to_string())
 }
 
 /// Adds the targets of the configuration to the ledger. Called before work begins: targets receive what is stored from

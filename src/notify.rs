@@ -31,7 +31,7 @@ const MAX_RETRY_AFTER: i64 = 24 * 3600;
 
 /// Sends to targets.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct NotifyClient {
     http: reqwest::Client,
     /// For loopback addresses, which mean another machine to a proxy.
     direct: reqwest::Client,
@@ -67,7 +67,7 @@ impl From<Problem> for Refusal {
     }
 }
 
-impl Client {
+impl NotifyClient {
     /// A client with the proxy and certificate authorities of the configuration.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Client {
         let adjust = |builder: ClientBuilder| builder.timeout(TIMEOUT).http1_ignore_invalid_headers_in_responses(true);
         let connector = Connector::new(network).map_err(unusable)?;
         let http = connector.client(adjust).map_err(unusable)?;
-        Ok(Client { http, direct: connector.direct_client(adjust).map_err(unusable)? })
+        Ok(NotifyClient { http, direct: connector.direct_client(adjust).map_err(unusable)? })
     }
 
     /// Sends `event` to `target`, signed with the time `now`. A dead man's switch receives it as [`Ping::Log`].
@@ -102,7 +102,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::send`].
+    /// As [`NotifyClient::send`].
     pub async fn ping(&self, target: &Target, ping: Ping, text: String) -> Result<(), Refusal> {
         let url = target.url()?;
         deliver(ping::request(self.for_address(&url), &url, ping, text), &url).await

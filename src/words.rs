@@ -234,7 +234,8 @@ fn reason(decision: Decision, message: Option<&str>) -> String {
 
 /// What `plan` prints.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct Planned {
+#[schemars(rename = "Planned")]
+pub struct PlannedPartitions {
     /// First the partitions to fetch, by expiry; then the others by time.
     pub partitions: Vec<PlannedPartition>,
 }

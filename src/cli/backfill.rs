@@ -5,10 +5,10 @@ use comfy_table::Cell;
 use jiff::{Timestamp, civil::Date};
 
 use super::{
-    Completion, Failure, Result,
+    CommandError, Completion, Result,
+    scope::{Scope, date},
     shell::Shell,
     sync, table,
-    which::{Which, date},
 };
 use crate::{
     config::Config,
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    which: Which,
+    scope: Scope,
     /// First date.
     #[arg(long, value_name = "DATE", value_parser = date)]
     from: Date,
@@ -41,22 +41,22 @@ pub(super) struct Options {
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
-    let report = options.which.one(&config)?;
+    let report = options.scope.one(&config)?;
     let Options { from, to, every_day, dry_run, ask_anyway, .. } = options;
     if report.source.kind().is_live_listing() {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "report `{}` is a live listing ({}): MoEngage serves only its present state, so past dates cannot be fetched",
             report.id.name(),
             report.source.kind()
         )));
     }
     if from > to {
-        return Err(Failure::Usage(format!("--from {from} is after --to {to}")));
+        return Err(CommandError::Usage(format!("--from {from} is after --to {to}")));
     }
     let now = shell.clock.now();
     let asked = plan::backfill(&report, from, to, every_day, now);
     if asked.is_empty() {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "report `{}` has no scheduled date from {from} to {to} that is in the past{}",
             report.id.name(),
             if every_day { "" } else { "; --every-day selects every date" }
@@ -84,7 +84,7 @@ fn refuse_expired(report: &str, asked: &[Entry], now: Timestamp) -> Result<()> {
     }
     let first_kept = asked.iter().find(|entry| !is_expired(entry)).map(|entry| entry.partition.id.date);
     let advice = first_kept.map(|date| format!("use --from {date}, or ")).unwrap_or_default();
-    Err(Failure::Usage(format!(
+    Err(CommandError::Usage(format!(
         "MoEngage keeps a campaign report for seven days, so these dates of report `{report}` are past its retention: {}; \
          {advice}request them with --ask-anyway (a date that MoEngage denies becomes absent)",
         dates.join(", ")

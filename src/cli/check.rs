@@ -8,7 +8,7 @@ use jiff::{ToSpan, civil::Date};
 use secrecy::SecretString;
 use tokio::time::timeout;
 
-use super::{Completion, Failure, Result, shell::Shell};
+use super::{CommandError, Completion, Result, shell::Shell};
 use crate::{
     archive::{self, Rejected, RejectedKind, Verdict},
     config::{
@@ -59,7 +59,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         }
     }
     if let Some(problem) = config.network.ca_file.as_ref().and_then(NamedFile::missing) {
-        return Err(Failure::Usage(problem.to_string()));
+        return Err(CommandError::Usage(problem.to_string()));
     }
     let mut checks = vec![Check {
         subject: "configuration".into(),
@@ -123,7 +123,7 @@ fn warn(subject: &str, warning: &Problem) -> Check {
 /// Checks the mode of a secret's file without reading it: this command may run as a user who cannot.
 fn refuse_readable_by_all(what: &str, secret: &SecretSource) -> Result<()> {
     match secret.readable_by_all() {
-        Some(problem) => Err(Failure::Usage(format!("{what}: {problem}"))),
+        Some(problem) => Err(CommandError::Usage(format!("{what}: {problem}"))),
         None => Ok(()),
     }
 }
@@ -167,7 +167,8 @@ fn no_answer(limit: Duration) -> String {
 
 /// Sends each target a test message.
 async fn targets(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Result<()> {
-    let client = notify::Client::new(&config.network).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
+    let client =
+        notify::NotifyClient::new(&config.network).map_err(|refusal| CommandError::Usage(refusal.to_string()))?;
     for target in &config.notify {
         let event = dispatch::event(Content::test(), shell.clock.now());
         let (ok, message) = match client.send(target, &event, event.timestamp).await {
@@ -181,7 +182,7 @@ async fn targets(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Res
 
 async fn reports(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Result<()> {
     let client = moengage::Client::new(&config.network, &config.limits)
-        .map_err(|error| Failure::Usage(Chain(&error).to_string()))?;
+        .map_err(|error| CommandError::Usage(Chain(&error).to_string()))?;
     let secrets = Secrets::default();
     for report in &config.reports {
         let checked = async {

@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use super::{
-    Completion, Failure, Result, emulate,
+    CommandError, Completion, Result, emulate,
     shell::{Shell, print, stop_signal},
     table,
 };
@@ -53,10 +53,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let path = Path::new(FOLDER).join("moesync.toml");
     let page = free_address();
     write(shell, &account, &emulator.url(), page, &path)
-        .map_err(|error| Failure::Failed(format!("could not write to ./{FOLDER}: {error}")))?;
+        .map_err(|error| CommandError::Failed(format!("could not write to ./{FOLDER}: {error}")))?;
 
     eprintln!("A MoEngage emulator listens on {}. It serves a week of reports, one of them late.", emulator.url());
-    delete_ledger().map_err(|error| Failure::Failed(format!("could not clear ./{FOLDER}: {error}")))?;
+    delete_ledger().map_err(|error| CommandError::Failed(format!("could not clear ./{FOLDER}: {error}")))?;
     let ctx = shell.context(Arc::new(config::load(&path, std::iter::empty())?)).await?;
     let mut summary = sync::once(&ctx, &Selection::default(), stop_signal()).await?;
     for _ in 1..PASSES {

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, tz::TimeZone};
 use tokio::net::TcpListener;
 
 use super::{
-    Completion, Failure, Result,
+    CommandError, Completion, Result,
     shell::{Shell, print, stop_signal},
 };
 use crate::{
@@ -164,7 +164,7 @@ pub(super) fn emulator_options(
 }
 
 pub(super) async fn start(listen: SocketAddr, options: emulator::Options) -> Result<Emulator> {
-    let failed = |error: std::io::Error| Failure::Failed(format!("could not listen on {listen}: {error}"));
+    let failed = |error: std::io::Error| CommandError::Failed(format!("could not listen on {listen}: {error}"));
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     emulator::start(listener, options).map_err(failed)
 }
@@ -173,7 +173,9 @@ pub(super) async fn start(listen: SocketAddr, options: emulator::Options) -> Res
 fn accounts(config: &Config) -> Result<Vec<Account>> {
     let account = |workspace: &Arc<crate::config::Workspace>| {
         let secret = |source: &crate::config::SecretSource| {
-            source.resolve().map_err(|problem| Failure::Usage(format!("workspace `{}`: {problem}", workspace.name)))
+            source
+                .resolve()
+                .map_err(|problem| CommandError::Usage(format!("workspace `{}`: {problem}", workspace.name)))
         };
         let reports = config
             .reports

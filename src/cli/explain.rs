@@ -6,10 +6,10 @@ use clap::Args;
 use jiff::civil::Date;
 
 use super::{
-    Completion, Failure, Result,
+    CommandError, Completion, Result,
+    scope::{Scope, date},
     shell::Shell,
     table,
-    which::{Which, date},
 };
 use crate::{
     config::Report,
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    which: Which,
+    scope: Scope,
     /// The partition's date.
     #[arg(long, value_name = "DATE", value_parser = date)]
     date: Date,
@@ -29,7 +29,7 @@ pub(super) struct Options {
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
-    let report = options.which.one(&config)?;
+    let report = options.scope.one(&config)?;
     let id = PartitionId { report: report.id.clone(), date: options.date };
     let ledger = shell.ledger(&config).await?;
     let (entry, history) = match &ledger {
@@ -38,7 +38,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     };
     let source_url = moengage::source_url(&report, id.date).to_string();
     let explanation = Explanation::new(&report, id.date, entry, history, source_url, shell.clock.now())
-        .ok_or_else(|| Failure::Usage(format!("the report's time zone has no {}", id.date)))?;
+        .ok_or_else(|| CommandError::Usage(format!("the report's time zone has no {}", id.date)))?;
     shell.print(&explanation, |explanation| show(explanation, &report))?;
     Ok(Completion::Done)
 }

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 
-use super::{Completion, Failure, Result, shell::Shell};
+use super::{CommandError, Completion, Result, shell::Shell};
 use crate::{
     config::Open,
     http,
@@ -34,7 +34,7 @@ struct CheckAnswer {
 pub(super) async fn run(shell: &Shell) -> Result {
     let config = shell.config()?;
     let Some(address) = config.web.listen else {
-        return Err(Failure::Usage(
+        return Err(CommandError::Usage(
             "[web] listen is \"\", so the daemon answers no health checks; set it, or check the process instead".into(),
         ));
     };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
 
-use super::{Arguments, Completion, Failure, Result, shell::print};
+use super::{Arguments, CommandError, Completion, Result, shell::print};
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
@@ -30,12 +30,12 @@ pub(super) fn completions(options: Completions) -> Result {
 pub(super) fn man(options: Man) -> Result {
     match options.dir {
         Some(folder) => clap_mangen::generate_to(Arguments::command(), &folder)
-            .map_err(|error| Failure::Failed(format!("could not write to {}: {error}", folder.display())))?,
+            .map_err(|error| CommandError::Failed(format!("could not write to {}: {error}", folder.display())))?,
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Arguments::command())
                 .render(&mut page)
-                .map_err(|error| Failure::Failed(format!("could not write the page: {error}")))?;
+                .map_err(|error| CommandError::Failed(format!("could not write the page: {error}")))?;
             print(&String::from_utf8_lossy(&page))?;
         }
     }

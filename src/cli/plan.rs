@@ -6,16 +6,16 @@ use clap::Args;
 use comfy_table::Cell;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Completion, Result, shell::Shell, table, which::Which};
+use super::{Completion, Result, scope::Scope, shell::Shell, table};
 use crate::{
     plan::{self, LedgerView, Reach},
-    words::{Action, PartitionStatus, Planned, PlannedPartition},
+    words::{Action, PartitionStatus, PlannedPartition, PlannedPartitions},
 };
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    which: Which,
+    scope: Scope,
     /// Also shows what is scheduled within this many days.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=3660))]
     days: Option<u16>,
@@ -23,7 +23,7 @@ pub(super) struct Options {
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
-    let selection = options.which.selection(&config)?;
+    let selection = options.scope.selection(&config)?;
     let now = shell.clock.now();
     let view = match shell.ledger(&config).await? {
         Some(ledger) => ledger.view(&Reach::of(&config.reports, now, now)).await?,
@@ -43,11 +43,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         selection.workspace.as_ref().is_none_or(|name| name == workspace)
             && selection.report.as_ref().is_none_or(|id| id == report)
     });
-    shell.print(&Planned { partitions }, |plan| show(plan, now))?;
+    shell.print(&PlannedPartitions { partitions }, |plan| show(plan, now))?;
     Ok(Completion::Done)
 }
 
-fn show(plan: &Planned, now: Timestamp) -> String {
+fn show(plan: &PlannedPartitions, now: Timestamp) -> String {
     let mut rows = table::table(["WORKSPACE", "REPORT", "DATE", "ACTION", "EXPIRES IN", "WHY"]);
     for partition in &plan.partitions {
         let status = &partition.status;

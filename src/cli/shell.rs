@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Result, progress::Bars};
+use super::{CommandError, Result, progress::Bars};
 use crate::{
     config::{self, Config},
     dispatch, ledger,
@@ -31,7 +31,7 @@ impl Shell {
     /// A context for fetching, after recovery: the ledger records what the destinations hold.
     pub(super) async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
         // Before work begins: a command whose notifications cannot be sent must not run silently.
-        dispatch::check(&config).map_err(Failure::Usage)?;
+        dispatch::check(&config).map_err(CommandError::Usage)?;
         let progress: Arc<dyn Progress> = Arc::new(self.bars.clone());
         let ctx = sync::start(config, Arc::clone(&self.clock), progress).await?;
         sync::recover(&ctx).await?;
@@ -47,7 +47,7 @@ impl Shell {
     pub(super) fn print<T: serde::Serialize>(&self, value: &T, table: impl FnOnce(&T) -> String) -> Result<()> {
         let text = if self.json {
             let mut text = serde_json::to_string_pretty(value)
-                .map_err(|error| Failure::Failed(format!("could not write JSON: {error}")))?;
+                .map_err(|error| CommandError::Failed(format!("could not write JSON: {error}")))?;
             text.push('\n');
             text
         } else {
@@ -63,7 +63,7 @@ pub(super) fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("could not write the result: {error}")))
+            Err(CommandError::Failed(format!("could not write the result: {error}")))
         }
         _ => Ok(()),
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use secrecy::ExposeSecret;
 
-use super::{Completion, Failure, Result, shell::Shell, which::known};
+use super::{CommandError, Completion, Result, scope::known, shell::Shell};
 use crate::{config::SourceKind, moengage, signature, sync::Secrets, words::Signed};
 
 #[derive(Debug, Args)]
@@ -24,8 +24,8 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         .workspaces
         .iter()
         .find(|known| known.name == workspace)
-        .ok_or_else(|| Failure::Usage(format!("no workspace is called `{workspace}`")))?;
-    let secret = Secrets::default().secret_key(workspace).await.map_err(Failure::Usage)?;
+        .ok_or_else(|| CommandError::Usage(format!("no workspace is called `{workspace}`")))?;
+    let secret = Secrets::default().secret_key(workspace).await.map_err(CommandError::Usage)?;
     // The form of the name shows which API serves it.
     let is_dump =
         filename.strip_suffix(".zip").is_some_and(|day| day.len() == 8 && day.bytes().all(|b| b.is_ascii_digit()));
@@ -37,7 +37,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         .find(|report| report.workspace.name == workspace.name && report.source.kind() == source)
         .map_or(&workspace.base_url, |report| &report.base_url);
     let curl = moengage::curl_line(source, base_url, &workspace.app_id, &filename, &secret)
-        .ok_or_else(|| Failure::Usage(format!("`{filename}` is not the name of an archive")))?;
+        .ok_or_else(|| CommandError::Usage(format!("`{filename}` is not the name of an archive")))?;
     let signed = Signed {
         signature: signature::sign(&workspace.app_id, &filename, &secret).expose_secret().to_owned(),
         curl: curl.expose_secret().to_owned(),

@@ -8,9 +8,9 @@ use jiff::{Timestamp, civil::Date};
 
 use super::{
     Completion, Result,
+    scope::{Scope, ambiguous, date, known},
     shell::{Shell, print},
     table,
-    which::{Which, ambiguous, date, known},
 };
 use crate::{
     alarm,
@@ -31,7 +31,7 @@ const MOST_IN_TABLE: usize = 5000;
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    which: Which,
+    scope: Scope,
     /// Prints a line for each partition, as --report, --state, --since and --json do.
     #[arg(long)]
     all: bool,
@@ -61,10 +61,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         Some(ledger) => ledger.report_figures(now).await?,
         None => Vec::new(),
     };
-    let workspace = check_names(&options.which, &config, &figures)?;
+    let workspace = check_names(&options.scope, &config, &figures)?;
     let is_by_report = !shell.json
         && !options.all
-        && options.which.report.is_none()
+        && options.scope.report.is_none()
         && options.state.is_none()
         && options.since.is_none();
     let (mut open, mut lost, mut unplanned) = (Vec::new(), Vec::new(), Vec::new());
@@ -84,10 +84,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         Selected { options: &options, configured: config.reports.iter().map(|report| &report.id).collect(), now };
     let is_alarming = open.iter().chain(&lost).chain(&unplanned).any(|entry| selected.is_alarming(entry));
     if is_by_report {
-        print(&by_report(&config, &options.which, figures, open.iter().chain(&unplanned), &unplanned, now))?;
+        print(&by_report(&config, &options.scope, figures, open.iter().chain(&unplanned), &unplanned, now))?;
     } else {
         let beside = if options.check { unplanned } else { Vec::new() };
-        let choice = Choice { workspace, report: options.which.report.clone(), since: options.since };
+        let choice = Choice { workspace, report: options.scope.report.clone(), since: options.since };
         selected.print(shell, &config, ledger.as_ref(), beside, &choice).await?;
     }
     Ok(if options.check && is_alarming { Completion::Incomplete } else { Completion::Done })
@@ -95,16 +95,16 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 
 /// Refuses a report or workspace that is neither configured nor recorded, and a report that is in several workspaces.
 /// Returns the workspace that is meant, if one is.
-fn check_names(which: &Which, config: &Config, recorded: &[ReportFigures]) -> Result<Option<String>> {
+fn check_names(scope: &Scope, config: &Config, recorded: &[ReportFigures]) -> Result<Option<String>> {
     let recorded = recorded.iter().map(|figures| &figures.id);
     let ids: BTreeSet<&ReportId> = config.reports.iter().map(|report| &report.id).chain(recorded).collect();
-    if let Some(workspace) = &which.workspace {
+    if let Some(workspace) = &scope.workspace {
         let configured = config.workspaces.iter().map(|workspace| workspace.name.as_str());
         known("workspace", workspace, configured.chain(ids.iter().map(|id| id.workspace())))?;
     }
-    let Some(report) = &which.report else { return Ok(which.workspace.clone()) };
+    let Some(report) = &scope.report else { return Ok(scope.workspace.clone()) };
     let in_workspace: Vec<_> =
-        ids.iter().filter(|id| which.workspace.as_ref().is_none_or(|name| *name == id.workspace())).collect();
+        ids.iter().filter(|id| scope.workspace.as_ref().is_none_or(|name| *name == id.workspace())).collect();
     known("report", report, in_workspace.iter().map(|id| id.name()))?;
     let workspaces: Vec<_> = in_workspace.iter().filter(|id| id.name() == *report).map(|id| id.workspace()).collect();
     if workspaces.len() > 1 {
@@ -126,9 +126,9 @@ impl Selected<'_> {
     }
 
     fn covers(&self, partition: &PartitionStatus) -> bool {
-        let Options { which, state, since, .. } = self.options;
-        which.workspace.as_ref().is_none_or(|name| *name == partition.workspace)
-            && which.report.as_ref().is_none_or(|id| *id == partition.report)
+        let Options { scope, state, since, .. } = self.options;
+        scope.workspace.as_ref().is_none_or(|name| *name == partition.workspace)
+            && scope.report.as_ref().is_none_or(|id| *id == partition.report)
             && state.is_none_or(|state| state == partition.state)
             && since.is_none_or(|since| since <= partition.date)
     }
@@ -148,7 +148,7 @@ impl Selected<'_> {
         beside: Vec<Entry>,
         choice: &Choice,
     ) -> Result<()> {
-        let mut output = Output::new(shell.json, self.now);
+        let mut output = StatusOutput::new(shell.json, self.now);
         let next = config.reports.iter().filter_map(|report| plan::next(report, self.now)).map(Entry::new);
         let mut beside: Vec<Entry> = beside.into_iter().chain(next).collect();
         beside.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
@@ -175,7 +175,7 @@ impl Selected<'_> {
 }
 
 /// Partitions on their way to standard output: JSON item by item, text in tables of bounded length.
-struct Output {
+struct StatusOutput {
     list: Option<ListText>,
     table: Vec<PartitionStatus>,
     counts: BTreeMap<State, u64>,
@@ -183,7 +183,7 @@ struct Output {
     text: String,
 }
 
-impl Output {
+impl StatusOutput {
     fn new(is_json: bool, now: Timestamp) -> Self {
         let list = is_json.then(|| ListText::new("partitions"));
         Self { list, table: Vec::new(), counts: BTreeMap::new(), now, text: String::new() }
@@ -225,7 +225,7 @@ impl Output {
 /// A line for each report, and how many partitions are in which state. `unplanned` is part of `open`.
 fn by_report<'a>(
     config: &Config,
-    which: &Which,
+    scope: &Scope,
     figures: Vec<ReportFigures>,
     open: impl Iterator<Item = &'a Entry>,
     unplanned: &[Entry],
@@ -250,7 +250,7 @@ fn by_report<'a>(
     let configured: BTreeMap<_, _> = config.reports.iter().map(|report| (&report.id, report)).collect();
     let mut rows = table::table(["WORKSPACE", "REPORT", "NEWEST STORED", "PENDING", "AT RISK", "LOST", "NEXT DUE"]);
     let mut counts: BTreeMap<State, u64> = BTreeMap::new();
-    let is_meant = |id: &ReportId| which.workspace.as_ref().is_none_or(|name| name == id.workspace());
+    let is_meant = |id: &ReportId| scope.workspace.as_ref().is_none_or(|name| name == id.workspace());
     for (id, figures) in figures.iter().filter(|(id, _)| is_meant(id)) {
         let report = configured.get(id);
         let next = report.and_then(|report| plan::next(report, now));

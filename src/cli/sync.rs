@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::{
-    Completion, Failure, Result,
+    CommandError, Completion, Result,
+    scope::{Scope, configured},
     shell::{Shell, stop_signal},
     table,
-    which::{Which, configured},
 };
 use crate::{
     config::Config,
@@ -19,19 +19,19 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    which: Which,
+    scope: Scope,
 }
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
-    let selection = options.which.selection(&config)?;
+    let selection = options.scope.selection(&config)?;
     let ctx = shell.context(config).await?;
     pass(shell, &ctx, &selection).await
 }
 
 /// Makes one pass over `selection` and prints the state of its partitions.
 pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection: &Selection) -> Result {
-    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(Failure::Usage)?;
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(CommandError::Usage)?;
     dispatch::register_targets(ctx).await?;
     let started = dispatcher.announce_start(ctx);
     let summary = dispatcher.evaluate_during(ctx, sync::once(ctx, selection, stop_signal())).await;

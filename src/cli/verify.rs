@@ -12,9 +12,9 @@ use jiff::Timestamp;
 
 use super::{
     Completion, Result,
+    scope::Scope,
     shell::{Shell, print, stop_signal},
     table,
-    which::Which,
 };
 use crate::{
     ledger::Choice,
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    which: Which,
+    scope: Scope,
     /// Fetches damaged objects again, where MoEngage still has them. The damaged bytes are kept under _quarantine/.
     #[arg(long)]
     repair: bool,
@@ -41,7 +41,7 @@ const CONCURRENCY: usize = 4;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
-    let selection = options.which.selection(&config)?;
+    let selection = options.scope.selection(&config)?;
     let choice =
         Choice { workspace: selection.workspace.clone(), report: selection.report.clone(), ..Choice::default() };
 
@@ -55,14 +55,14 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         None => {
             let reports = sync::open_reports(&config)?;
             let Some(ledger) = shell.ledger(&config).await? else {
-                return Err(super::Failure::Usage(
+                return Err(super::CommandError::Usage(
                     "there is no ledger yet; `moesync sync` creates one from the manifests".into(),
                 ));
             };
             (ledger, reports)
         }
     };
-    let mut output = Output::new(shell.json);
+    let mut output = VerifyOutput::new(shell.json);
     let mut last: Option<PartitionId> = None;
     loop {
         let entries = ledger.page(&choice, last.as_ref(), READ_TOGETHER).await?;
@@ -79,7 +79,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             .await;
         let repaired = match &ctx {
             Some(ctx) => repair(ctx, &reports, &inspected).await?,
-            None => Repaired::default(),
+            None => RepairResults::default(),
         };
         for inspected in inspected {
             output.push(repaired.status(inspected, shell.clock.now()))?;
@@ -93,7 +93,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 
 /// What came of the repairs of some partitions.
 #[derive(Default)]
-struct Repaired {
+struct RepairResults {
     /// Those that are whole again.
     done: HashSet<PartitionId>,
     /// Those that were opened and fetched again.
@@ -104,8 +104,8 @@ async fn repair(
     ctx: &Arc<Context>,
     reports: &HashMap<ReportId, OpenReport>,
     inspected: &[Inspected],
-) -> Result<Repaired> {
-    let mut repaired = Repaired::default();
+) -> Result<RepairResults> {
+    let mut repaired = RepairResults::default();
     let mut opened = HashSet::new();
     for inspected in inspected.iter().filter(|inspected| inspected.damage.is_some()) {
         let id = &inspected.entry.partition.id;
@@ -125,7 +125,7 @@ async fn repair(
     Ok(repaired)
 }
 
-impl Repaired {
+impl RepairResults {
     fn status(&self, inspected: Inspected, now: Timestamp) -> VerifiedPartition {
         let Inspected { entry, damage } = inspected;
         let id = &entry.partition.id;
@@ -140,7 +140,7 @@ impl Repaired {
 }
 
 /// Results on their way to standard output: JSON item by item; for people the damaged ones and numbers.
-struct Output {
+struct VerifyOutput {
     list: Option<ListText>,
     damaged: Vec<VerifiedPartition>,
     whole: u64,
@@ -149,7 +149,7 @@ struct Output {
     text: String,
 }
 
-impl Output {
+impl VerifyOutput {
     fn new(is_json: bool) -> Self {
         let list = is_json.then(|| ListText::new("partitions"));
         Self { list, damaged: Vec::new(), whole: 0, bytes: 0, is_sound: true, text: String::new() }
@@ -180,7 +180,7 @@ impl Output {
     }
 }
 
-fn show(Output { damaged, whole, bytes, .. }: &Output) -> String {
+fn show(VerifyOutput { damaged, whole, bytes, .. }: &VerifyOutput) -> String {
     let summary = format!("{whole} whole, {} damaged ({} read)\n", damaged.len(), table::size(*bytes));
     if damaged.is_empty() {
         return summary;

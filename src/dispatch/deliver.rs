@@ -9,7 +9,7 @@ use crate::{
     config::{Config, Events, Target},
     event::{Content, Event},
     ledger::{Delivery, LedgerError},
-    notify::{Client, Refusal},
+    notify::{NotifyClient, Refusal},
     outcome::RecordedAttempt,
     partition::Entry,
     retry,
@@ -54,7 +54,7 @@ pub(super) fn subscribers(config: &Config) -> impl Iterator<Item = (&Target, &Ev
 
 /// Writes events for what was stored, and sends what waits, to all targets concurrently. Returns when the next retry is
 /// due.
-pub(super) async fn deliver(client: &Client, ctx: &Context) -> Result<Option<Timestamp>, LedgerError> {
+pub(super) async fn deliver(client: &NotifyClient, ctx: &Context) -> Result<Option<Timestamp>, LedgerError> {
     let each = join_all(subscribers(&ctx.config).map(async |(target, events)| {
         let room = OUTBOX_LIMIT.saturating_sub(ctx.ledger.waiting(&target.name).await?);
         write_stored(ctx, target, events, room).await?;
@@ -79,7 +79,7 @@ async fn write_stored(ctx: &Context, target: &Target, events: &Events, limit: us
 
 /// Sends the events that wait for `target` until the target fails. An event that is refused for its content does not
 /// stop the others.
-async fn send_waiting(client: &Client, ctx: &Context, target: &Target) -> Result<Option<Timestamp>, LedgerError> {
+async fn send_waiting(client: &NotifyClient, ctx: &Context, target: &Target) -> Result<Option<Timestamp>, LedgerError> {
     let started_at = ctx.clock.now();
     for _ in 0..SENDS_PER_TURN {
         let now = ctx.clock.now();

@@ -17,7 +17,7 @@ use crate::{
     config::{Channel, Target},
     ledger::LedgerError,
     lock::lock,
-    notify::{Client, Ping},
+    notify::{NotifyClient, Ping},
     sync::Context,
     telemetry::Chain,
 };
@@ -58,7 +58,7 @@ struct LastPing {
 }
 
 /// Sends each dead man's switch the start of a pass, in tasks of their own.
-pub(super) fn announce_start(client: &Client, ctx: &Context) -> JoinSet<()> {
+pub(super) fn announce_start(client: &NotifyClient, ctx: &Context) -> JoinSet<()> {
     let mut started = JoinSet::new();
     for target in ctx.config.notify.iter().filter(|target| matches!(target.channel, Channel::Ping { .. })) {
         let (client, target) = (client.clone(), target.clone());
@@ -79,7 +79,7 @@ impl Heartbeat {
     /// Pings the targets that are due. `fault` is what a pass did not complete.
     pub(super) async fn ping(
         &self,
-        client: &Client,
+        client: &NotifyClient,
         ctx: &Context,
         evaluated: Result<&Evaluation, &LedgerError>,
         fault: Option<&str>,
@@ -131,7 +131,14 @@ impl Heartbeat {
 }
 
 /// Sends one ping with the number of objects stored since the last one. Returns whether it arrived.
-async fn send(client: &Client, ctx: &Context, target: &Target, ping: Ping, text: &str, last: Option<LastPing>) -> bool {
+async fn send(
+    client: &NotifyClient,
+    ctx: &Context,
+    target: &Target,
+    ping: Ping,
+    text: &str,
+    last: Option<LastPing>,
+) -> bool {
     // If the ledger cannot be read, the ping goes without the number.
     let news = ctx.ledger.stored_since_ping(&target.name).await.ok();
     let stored = news.map_or(String::new(), |news| format!("{} stored since the last ping; ", news.stored));

@@ -24,7 +24,7 @@ use crate::{
 /// Decides about every partition of `reports` at `now`.
 pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Plan {
     let mut plan = Plan { items: open(reports, ledger, now), ..Plan::default() };
-    let known = Known::of(&ledger.entries);
+    let known = KnownPartitions::of(&ledger.entries);
     for report in reports {
         plan.items.extend(refreshes(report, ledger, now));
         add_scheduled(&mut plan, report, ledger, &known, now);
@@ -49,13 +49,13 @@ fn open(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Vec<Ite
 }
 
 /// The partitions that a view contains.
-struct Known<'a> {
+struct KnownPartitions<'a> {
     ids: HashSet<&'a PartitionId>,
     /// When the newest partition of each report was generated.
     newest: HashMap<&'a ReportId, Timestamp>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownPartitions<'a> {
     fn of(entries: &'a [Entry]) -> Self {
         let mut newest: HashMap<&ReportId, Timestamp> = HashMap::new();
         for Partition { id, generated_at, .. } in entries.iter().map(|entry| &entry.partition) {
@@ -66,7 +66,13 @@ impl<'a> Known<'a> {
 }
 
 /// Adds the unknown partitions of `report` up to its horizon, and the first one after the present.
-fn add_scheduled(plan: &mut Plan, report: &Arc<Report>, ledger: &LedgerView, known: &Known<'_>, now: Timestamp) {
+fn add_scheduled(
+    plan: &mut Plan,
+    report: &Arc<Report>,
+    ledger: &LedgerView,
+    known: &KnownPartitions<'_>,
+    now: Timestamp,
+) {
     let horizon = Horizon::of(report, ledger, now);
     for occurrence in schedule::after(&report.schedule, &report.timezone, horizon.from) {
         let is_new = occurrence.generated_at <= horizon.through;
@@ -103,7 +109,7 @@ fn is_gone_at_first_look(report: &Report, partition: &Partition, horizon: &Horiz
 
 /// The first entry of a partition. One that ended before `start` was configured was requested after its end; one that is
 /// newer than a known partition of the report was left by an earlier process.
-fn entry(report: &Report, partition: Partition, horizon: &Horizon, known: &Known<'_>) -> Entry {
+fn entry(report: &Report, partition: Partition, horizon: &Horizon, known: &KnownPartitions<'_>) -> Entry {
     let precedes_known = known.newest.get(&report.id).is_none_or(|newest| partition.generated_at < *newest);
     let has_ended = partition.end(report.give_up_after()).is_some_and(|end| end <= horizon.present);
     match horizon.look == Look::First && precedes_known && has_ended {

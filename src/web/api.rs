@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Shared, openapi,
     overview::Overview,
-    partitions::{self, Filter},
+    partitions::{self, PartitionFilter},
     reader::read_ledger,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     report::{PartitionId, ReportId},
     sync::Context,
     telemetry::Chain,
-    words::{Explanation, Planned, PlannedPartition},
+    words::{Explanation, PlannedPartition, PlannedPartitions},
 };
 
 /// Every path of the API, health and metrics included.
@@ -54,7 +54,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 /// The partition that is requested.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
+struct PartitionQuery {
     workspace: String,
     report: String,
     date: Date,
@@ -110,7 +110,7 @@ async fn overview(extract::State(shared): extract::State<Arc<Shared>>) -> Result
 
 async fn all_partitions(
     extract::State(shared): extract::State<Arc<Shared>>,
-    filter: Result<Query<Filter>, extract::rejection::QueryRejection>,
+    filter: Result<Query<PartitionFilter>, extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(filter) = match filter {
         Ok(filter) => filter,
@@ -121,10 +121,10 @@ async fn all_partitions(
 
 async fn partition(
     extract::State(shared): extract::State<Arc<Shared>>,
-    which: Result<Query<Which>, extract::rejection::QueryRejection>,
+    query: Result<Query<PartitionQuery>, extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let Query(Which { workspace, report, date }) = match which {
-        Ok(which) => which,
+    let Query(PartitionQuery { workspace, report, date }) = match query {
+        Ok(query) => query,
         Err(rejection) => return Ok(error(StatusCode::BAD_REQUEST, &rejection.body_text())),
     };
     let ctx = shared.context();
@@ -145,7 +145,7 @@ async fn plan(extract::State(shared): extract::State<Arc<Shared>>) -> Result<Res
     let planned = ctx.planned.latest().ok_or(ApiError::NotPlanned)?;
     let now = ctx.clock.now();
     let partitions = planned.plan.items.iter().map(|item| PlannedPartition::new(item, now)).collect();
-    Ok(json(StatusCode::OK, &Planned { partitions }))
+    Ok(json(StatusCode::OK, &PlannedPartitions { partitions }))
 }
 
 /// The configured report of that name.

@@ -7,7 +7,7 @@ use super::overview::Overview;
 use crate::{
     config::SourceKind,
     partition::State,
-    words::{Explanation, Health, Partitions, Planned},
+    words::{Explanation, Health, Partitions, PlannedPartitions},
 };
 
 /// The description of every path in [`super::ROUTES`].
@@ -50,7 +50,7 @@ pub fn description() -> Value {
             ]),
             &[400, 404, 503],
         ),
-        "/api/v1/plan": operation::<Planned>(
+        "/api/v1/plan": operation::<PlannedPartitions>(
             &mut generator,
             "The last plan: what is fetched, when and why, in the form of `moesync plan --json`.",
             json!([]),

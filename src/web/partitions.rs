@@ -13,7 +13,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use futures::stream;
+use futures::stream::try_unfold;
 use jiff::{Timestamp, civil::Date};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
@@ -36,7 +36,7 @@ const MAX_PAGES: usize = 2;
 /// The partitions that are requested; all by default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Filter {
+pub(super) struct PartitionFilter {
     workspace: Option<String>,
     report: Option<String>,
     state: Option<PartitionState>,
@@ -53,26 +53,26 @@ impl Default for PageSlots {
 }
 
 /// The partitions that `filter` chooses. An error later than in the first page breaks the answer off.
-pub(super) async fn answer(shared: Arc<Shared>, filter: Filter) -> Result<Response, LedgerError> {
-    let mut listing = Listing::new(shared, filter);
-    let first = listing.page().await?;
+pub(super) async fn answer(shared: Arc<Shared>, filter: PartitionFilter) -> Result<Response, LedgerError> {
+    let mut stream = PartitionStream::new(shared, filter);
+    let first = stream.page().await?;
     // The first page is read before the answer begins, so that an unreadable ledger is an error status.
-    let rest = stream::try_unfold((Some(first), listing), async |(ready, mut listing)| {
+    let rest = try_unfold((Some(first), stream), async |(ready, mut stream)| {
         let page = match ready {
             Some(page) => page,
-            None if listing.list.is_none() => return Ok(None),
-            None => listing.page().await?,
+            None if stream.list.is_none() => return Ok(None),
+            None => stream.page().await?,
         };
-        Ok::<_, LedgerError>(Some((page, (None, listing))))
+        Ok::<_, LedgerError>(Some((page, (None, stream))))
     });
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(rest)).into_response())
 }
 
 /// An answer that is being written.
-struct Listing {
+struct PartitionStream {
     shared: Arc<Shared>,
     ctx: Arc<Context>,
-    filter: Filter,
+    filter: PartitionFilter,
     choice: Choice,
     configured: HashSet<ReportId>,
     now: Timestamp,
@@ -84,8 +84,8 @@ struct Listing {
     list: Option<ListText>,
 }
 
-impl Listing {
-    fn new(shared: Arc<Shared>, filter: Filter) -> Self {
+impl PartitionStream {
+    fn new(shared: Arc<Shared>, filter: PartitionFilter) -> Self {
         let ctx = shared.context();
         let now = ctx.clock.now();
         let mut upcoming: Vec<_> = ctx.config.reports.iter().filter_map(|report| plan::next(report, now)).collect();
@@ -133,7 +133,7 @@ impl Listing {
     }
 
     fn write(&mut self, text: &mut String, partition: &PartitionStatus) {
-        let Filter { workspace, report, state, since } = &self.filter;
+        let PartitionFilter { workspace, report, state, since } = &self.filter;
         let is_chosen = workspace.as_ref().is_none_or(|name| *name == partition.workspace)
             && report.as_ref().is_none_or(|id| *id == partition.report)
             && state.is_none_or(|state| state == partition.state)

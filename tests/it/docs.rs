@@ -7,7 +7,7 @@ use moesync::{
     alarm_kind::AlarmKind,
     cli::Arguments,
     event::Event,
-    words::{BackfillPreview, Checked, Explanation, Health, Partitions, Planned, Signed, Verification},
+    words::{BackfillPreview, Checked, Explanation, Health, Partitions, PlannedPartitions, Signed, Verification},
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
@@ -42,7 +42,7 @@ fn the_published_schemas_are_those_of_the_printed_types() {
         ("event", schema_of::<Event>()),
         ("explain", schema_of::<Explanation>()),
         ("health", schema_of::<Health>()),
-        ("plan", schema_of::<Planned>()),
+        ("plan", schema_of::<PlannedPartitions>()),
         ("sign", schema_of::<Signed>()),
         ("status", schema_of::<Partitions>()),
         ("sync", schema_of::<Partitions>()),

@@ -36,7 +36,7 @@ const REPORTS: usize = 50;
 
 /// Which reports are listed; all by default.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Filter {
+pub(super) struct ReportFilter {
     /// Only those with this text in their id, name or workspace.
     #[serde(default)]
     text: String,
@@ -50,14 +50,14 @@ pub(super) struct Filter {
 
 /// The part of the reports that is listed.
 struct Listed {
-    filter: Filter,
+    filter: ReportFilter,
     /// Number of reports that the filter selects.
     matching: usize,
     /// All workspaces, by name.
     workspaces: Vec<String>,
 }
 
-impl Filter {
+impl ReportFilter {
     /// The configured reports that are listed: those in danger first, the most urgent in front.
     fn choose<'a>(self, ctx: &'a Context, standing: &Standing) -> (Vec<&'a Arc<Report>>, Listed) {
         let text = self.text.trim().to_lowercase();
@@ -73,7 +73,7 @@ impl Filter {
         let mut workspaces: Vec<_> = ctx.config.workspaces.iter().map(|workspace| workspace.name.clone()).collect();
         workspaces.sort();
         let page = self.page.clamp(1, matching.len().div_ceil(REPORTS).max(1));
-        let listed = Listed { filter: Filter { page, ..self }, matching: matching.len(), workspaces };
+        let listed = Listed { filter: ReportFilter { page, ..self }, matching: matching.len(), workspaces };
         (matching.into_iter().skip((page - 1) * REPORTS).take(REPORTS).collect(), listed)
     }
 }
@@ -97,7 +97,7 @@ impl Listed {
 
 pub(super) async fn page(
     extract::State(shared): extract::State<Arc<Shared>>,
-    filter: Result<Query<Filter>, QueryRejection>,
+    filter: Result<Query<ReportFilter>, QueryRejection>,
 ) -> Response {
     let Query(filter) = filter.unwrap_or_default();
     let ctx = shared.context();
@@ -249,7 +249,7 @@ fn workspace_query(workspace: &str) -> String {
 
 /// The form that filters the reports, where there are several pages of them or a filter is set.
 fn search(listed: &Listed) -> Markup {
-    let Filter { text, workspace, .. } = &listed.filter;
+    let ReportFilter { text, workspace, .. } = &listed.filter;
     let is_needed = listed.pages() > 1 || !text.is_empty() || !workspace.is_empty();
     html! {
         @if is_needed {

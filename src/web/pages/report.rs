@@ -33,7 +33,7 @@ const ATTEMPTS: u32 = 25;
 
 /// The report that is requested, and the date before which its partitions are shown.
 #[derive(Debug, Deserialize)]
-pub(super) struct Which {
+pub(super) struct ReportQuery {
     workspace: String,
     report: String,
     before: Option<Date>,
@@ -50,9 +50,9 @@ struct History {
 
 pub(super) async fn page(
     extract::State(shared): extract::State<Arc<Shared>>,
-    which: Result<Query<Which>, QueryRejection>,
+    query: Result<Query<ReportQuery>, QueryRejection>,
 ) -> Response {
-    let Ok(Query(which)) = which else {
+    let Ok(Query(query)) = query else {
         return plain(
             StatusCode::BAD_REQUEST,
             "Which report?",
@@ -60,12 +60,12 @@ pub(super) async fn page(
         );
     };
     let ctx = shared.context();
-    let Some(report) = api::find(&ctx, &which.workspace, &which.report) else {
-        let text = format!("No report is called “{}” in a workspace “{}”.", which.report, which.workspace);
+    let Some(report) = api::find(&ctx, &query.workspace, &query.report) else {
+        let text = format!("No report is called “{}” in a workspace “{}”.", query.report, query.workspace);
         return plain(StatusCode::NOT_FOUND, "No such report", &text);
     };
-    match gather(&ctx, report, which.before).await {
-        Ok(history) => layout(&history.overview.report, Some(history.standing.now), show(&ctx, &history, which.before))
+    match gather(&ctx, report, query.before).await {
+        Ok(history) => layout(&history.overview.report, Some(history.standing.now), show(&ctx, &history, query.before))
             .into_response(),
         Err(error) => unreadable(&error),
     }

@@ -1,4 +1,4 @@
-//! The options that select workspaces, reports and dates, and what they select.
+//! The options that limit a command to a workspace or report, and dates on the command line.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -8,16 +8,16 @@ use std::{
 use clap::Args;
 use jiff::civil::Date;
 
-use super::{Failure, Result};
+use super::{CommandError, Result};
 use crate::{
     config::{Config, Report},
     report::ReportId,
     sync::Selection,
 };
 
-/// Selects a workspace or a report.
+/// The workspace or report that a command is limited to; everything by default.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct Which {
+pub(super) struct Scope {
     /// Only this workspace.
     #[arg(long, value_name = "NAME")]
     pub(super) workspace: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct Which {
     pub(super) report: Option<String>,
 }
 
-impl Which {
+impl Scope {
     /// The selection; fails if it names something that is not configured.
     pub(super) fn selection(&self, config: &Config) -> Result<Selection> {
         self.known_workspace(config)?;
@@ -45,7 +45,7 @@ impl Which {
     pub(super) fn one(&self, config: &Config) -> Result<Arc<Report>> {
         self.known_workspace(config)?;
         let Some(id) = &self.report else {
-            return Err(Failure::Usage("no report is named; name one with --report ID".into()));
+            return Err(CommandError::Usage("no report is named; name one with --report ID".into()));
         };
         let in_workspace =
             |report: &&Arc<Report>| self.workspace.as_ref().is_none_or(|name| *name == report.workspace.name);
@@ -55,7 +55,7 @@ impl Which {
             [report] => Ok(Arc::clone(report)),
             [] => {
                 known("report", id, config.reports.iter().filter(in_workspace).map(|report| report.id.name()))?;
-                Err(Failure::Usage(format!("no report has the id `{id}`")))
+                Err(CommandError::Usage(format!("no report has the id `{id}`")))
             }
             several => {
                 let names: Vec<_> = several.iter().map(|report| report.workspace.name.as_str()).collect();
@@ -65,8 +65,8 @@ impl Which {
     }
 }
 
-pub(super) fn ambiguous(report: &str, workspaces: &[&str]) -> Failure {
-    Failure::Usage(format!(
+pub(super) fn ambiguous(report: &str, workspaces: &[&str]) -> CommandError {
+    CommandError::Usage(format!(
         "report `{report}` is in several workspaces ({}); name one with --workspace",
         workspaces.join(", ")
     ))
@@ -87,7 +87,7 @@ pub(super) fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a 
         Some((_, nearest)) => format!("did you mean `{nearest}`?"),
         None => format!("configured: {}", Vec::from_iter(names).join(", ")),
     };
-    Err(Failure::Usage(format!("no {what} is called `{name}`; {hint}")))
+    Err(CommandError::Usage(format!("no {what} is called `{name}`; {hint}")))
 }
 
 /// The reports of `config` by their id.
