@@ -4,7 +4,7 @@ use jiff::civil;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::{campaign_report, campaign_stats, campaigns, daily_dump, transport};
+use super::{campaign_report, campaign_stats, campaigns, daily_dump, endpoint};
 use crate::{
     config::{ArchiveSource, Report, SnapshotSource, Source, SourceKind},
     signature,
@@ -17,7 +17,7 @@ pub fn source_url(report: &Report, date: civil::Date) -> Url {
         Source::Snapshot(SnapshotSource::CampaignStats(_)) => campaign_stats::url(&report.base_url),
         Source::Snapshot(SnapshotSource::Campaigns(query)) => campaigns::url(&report.base_url, query),
         Source::Snapshot(SnapshotSource::Executions { .. }) => {
-            transport::below(&report.base_url, &["core-services", "v1", "campaigns"])
+            endpoint::below(&report.base_url, &["core-services", "v1", "campaigns"])
         }
     }
 }

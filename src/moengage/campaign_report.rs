@@ -4,7 +4,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::transport::{Request, below};
+use super::{endpoint::below, transport::Request};
 
 /// Carries the signature of the file name.
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("signature");

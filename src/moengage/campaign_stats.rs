@@ -11,8 +11,8 @@ use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    contents::{Contents, Item, total},
-    transport::below,
+    contents::{PageContents, RawRecord, total},
+    endpoint::below,
 };
 use crate::{config::StatsQuery, ndjson::Text};
 
@@ -46,7 +46,7 @@ pub(super) fn body(
 }
 
 #[derive(Deserialize)]
-struct Answer<'a> {
+struct StatsPage<'a> {
     #[serde(default, deserialize_with = "total")]
     total_campaigns: Option<u64>,
     #[serde(default, deserialize_with = "total")]
@@ -54,35 +54,35 @@ struct Answer<'a> {
     #[serde(default, deserialize_with = "total")]
     total_pages: Option<u64>,
     #[serde(borrow)]
-    data: Option<Campaigns<'a>>,
+    data: Option<StatsByCampaign<'a>>,
 }
 
-pub(super) fn read(offset: u64, json: &str) -> Result<Contents<'_>, serde_json::Error> {
-    let Answer { total_campaigns, current_page, total_pages, data } = serde_json::from_str(json)?;
+pub(super) fn read(offset: u64, json: &str) -> Result<PageContents<'_>, serde_json::Error> {
+    let StatsPage { total_campaigns, current_page, total_pages, data } = serde_json::from_str(json)?;
     let items = match (data, total_campaigns) {
-        (Some(Campaigns(items)), _) => items,
+        (Some(StatsByCampaign(items)), _) => items,
         (None, Some(0)) => Vec::new(),
         (None, _) if offset > 0 => Vec::new(),
         (None, _) => return Err(serde_json::Error::custom("there is no map `data`, nor a total of 0")),
     };
     let is_followed = current_page.zip(total_pages).is_some_and(|(current, pages)| current < pages);
-    Ok(Contents { items, total: total_campaigns, is_followed })
+    Ok(PageContents { items, total: total_campaigns, is_followed })
 }
 
-/// The map from campaign id to its statistics, in its order.
-struct Campaigns<'a>(Vec<Item<'a>>);
+/// The map from campaign id to statistics, in its order.
+struct StatsByCampaign<'a>(Vec<RawRecord<'a>>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Campaigns<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for StatsByCampaign<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Map;
         impl<'de> Visitor<'de> for Map {
-            type Value = Vec<Item<'de>>;
+            type Value = Vec<RawRecord<'de>>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map from campaign id to statistics")
             }
 
-            // Some servers write an empty map so.
+            // Some servers write an empty map as `[]`.
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 match list.next_element::<IgnoredAny>()? {
                     None => Ok(Vec::new()),
@@ -93,11 +93,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Campaigns<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut items = Vec::new();
                 while let Some((Text(id), json)) = map.next_entry::<Text, &'de RawValue>()? {
-                    items.push(Item { id: Some(id), json });
+                    items.push(RawRecord { id: Some(id), json });
                 }
                 Ok(items)
             }
         }
-        deserializer.deserialize_any(Map).map(Campaigns)
+        deserializer.deserialize_any(Map).map(StatsByCampaign)
     }
 }

@@ -1,5 +1,5 @@
 //! `campaigns` and `campaign_meta`: the live listings of campaigns, page by page, each in two versions (seed document 003
-//! for v1's search, MoEngage's current documentation for the others). None says a total: they end with an empty page.
+//! for v1's search, MoEngage's current documentation for the others). None states a total: they end with an empty page.
 
 use jiff::civil::Date;
 use serde::{Deserialize, de::Error as _};
@@ -7,8 +7,8 @@ use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    contents::{Contents, Item},
-    transport::below,
+    contents::{PageContents, RawRecord},
+    endpoint::below,
 };
 use crate::{
     config::{ApiVersion, CampaignsQuery, Listing},
@@ -30,7 +30,7 @@ pub(super) fn url(base_url: &Url, query: &CampaignsQuery) -> Url {
 }
 
 pub(super) fn body(query: &CampaignsQuery, page: u64, request_id: &str) -> Value {
-    // v5 ignores the old name, and then lists nothing.
+    // v5 ignores v1's name, and then lists nothing.
     let delivery_type = match query.api {
         ApiVersion::V1 => "delivery_type",
         ApiVersion::V5 => "campaign_delivery_type",
@@ -76,22 +76,26 @@ fn created_date(api: ApiVersion, (from, to): (Date, Date)) -> Value {
 }
 
 #[derive(Deserialize)]
-struct AnswerV5<'a> {
+struct PageV5<'a> {
     #[serde(borrow)]
-    data: Option<Data<'a>>,
+    data: Option<DataV5<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Data<'a> {
+struct DataV5<'a> {
     #[serde(borrow)]
     campaigns: Option<Vec<&'a RawValue>>,
 }
 
 /// v1: a bare array of campaigns. v5: the array in `data.campaigns`. After the first page, `null` is an empty page.
-pub(super) fn read<'a>(query: &CampaignsQuery, page: u64, json: &'a str) -> Result<Contents<'a>, serde_json::Error> {
+pub(super) fn read<'a>(
+    query: &CampaignsQuery,
+    page: u64,
+    json: &'a str,
+) -> Result<PageContents<'a>, serde_json::Error> {
     let campaigns: Option<Vec<&RawValue>> = match query.api {
         ApiVersion::V1 => serde_json::from_str(json)?,
-        ApiVersion::V5 => serde_json::from_str::<AnswerV5<'a>>(json)?.data.and_then(|data| data.campaigns),
+        ApiVersion::V5 => serde_json::from_str::<PageV5<'a>>(json)?.data.and_then(|data| data.campaigns),
     };
     let campaigns = match campaigns {
         Some(campaigns) => campaigns,
@@ -101,19 +105,18 @@ pub(super) fn read<'a>(query: &CampaignsQuery, page: u64, json: &'a str) -> Resu
         }
         None => return Err(serde_json::Error::custom("there is no list `data.campaigns`")),
     };
-    let items = campaigns.into_iter().map(|json| Item { id: id(json), json }).collect();
-    Ok(Contents { items, total: None, is_followed: false })
+    let items = campaigns.into_iter().map(|json| RawRecord { id: id(json), json }).collect();
+    Ok(PageContents { items, total: None, is_followed: false })
 }
 
-/// Identifies a campaign. v5 has two ids: `id` is one version's, `campaign_id` that of all its versions.
+/// Identifies a campaign. In v5, `id` identifies a version and `campaign_id` all versions.
 fn id(json: &RawValue) -> Option<String> {
     let fields = ndjson::fields(json)?;
     ndjson::text(&fields, "id").or_else(|| ndjson::text(&fields, "campaign_id"))
 }
 
-/// The id by which executions of a campaign of the listing are asked for; `None` for one that has none. Only Email and
-/// Push campaigns that are periodic or triggered by a business event have them (seed 004). A campaign that does not say its
-/// channel is asked for.
+/// The id for requests of a campaign's executions; `None` if it has no executions. Only Email and Push campaigns that are
+/// periodic or triggered by a business event have them (seed 004). A campaign without a channel may have them.
 pub fn executions_parent(campaign: &RawValue) -> Option<String> {
     let fields = ndjson::fields(campaign)?;
     let word = |name| ndjson::text(&fields, name).map(|word| word.trim().to_ascii_uppercase().replace([' ', '-'], "_"));

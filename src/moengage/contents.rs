@@ -1,23 +1,23 @@
-//! The contents of an answer, in the form that all JSON APIs share.
+//! The contents of a page, in the form that all JSON APIs share.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
-/// What an answer holds, as it stands in its text.
-pub(super) struct Contents<'a> {
-    pub(super) items: Vec<Item<'a>>,
+/// A page, borrowed from its text.
+pub(super) struct PageContents<'a> {
+    pub(super) items: Vec<RawRecord<'a>>,
     pub(super) total: Option<u64>,
     pub(super) is_followed: bool,
 }
 
-/// One record in the text of an answer.
-pub(super) struct Item<'a> {
-    /// `None` where the record has none.
+/// One record in the text of a page.
+pub(super) struct RawRecord<'a> {
+    /// `None` if the record has none.
     pub(super) id: Option<String>,
     pub(super) json: &'a RawValue,
 }
 
-/// A total, also one that is written as text or with a decimal point.
+/// Reads a total, also as text or with a decimal point.
 pub(super) fn total<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::Number(number) => number.as_u64().or_else(|| {

@@ -5,7 +5,7 @@ use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::transport::{Request, below};
+use super::{endpoint::below, transport::Request};
 
 /// `{base}/dailyCampaignReportDump/{API_ID}/{YYYYMMDD}.zip`, without the signature.
 pub(super) fn url(base_url: &Url, app_id: &str, file_name: &str) -> Url {

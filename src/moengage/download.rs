@@ -1,4 +1,4 @@
-//! An archive: the signed request, the judged answer, and its bytes as they arrive.
+//! An archive: the signed request, the outcome of its status, and its bytes as they arrive.
 //!
 //! This file owns what MoEngage's archive APIs have in common. It must not know the contents of an archive.
 
@@ -12,11 +12,14 @@ use url::Url;
 use super::{
     Client,
     address::archive_url,
-    answer::{self, Explanation},
+    body::Body,
     campaign_report, daily_dump,
-    encoding::{AnnouncedGzip, Layers},
+    encoding::{AnnouncedGzip, Layers, MOST_LAYERS},
+    error_body::{self, ErrorBody},
+    head::{header, status_text},
     redact::Redactor,
-    transport::{Answer, Body, Request, header, spoken},
+    status,
+    transport::{Request, Response},
 };
 use crate::{
     config::{ArchiveSource, Report},
@@ -24,13 +27,13 @@ use crate::{
     signature,
 };
 
-/// An archive on its way: the headers are judged, the bytes are still to come.
+/// An archive whose bytes are yet to be read.
 pub struct Download {
-    /// Bytes to come; `None` when not announced, or when they are being unpacked on the way.
+    /// Size in bytes; `None` if the server did not announce it, or if a gzip is undone while reading.
     pub content_length: Option<u64>,
-    /// What the server calls it. Decides nothing: MoEngage sends zips as `application/gzip`.
+    /// As the server names it. For the manifest only: MoEngage sends zips as `application/gzip`.
     pub content_type: Option<String>,
-    /// What the answer showed.
+    /// What the response showed.
     pub evidence: Evidence,
     /// Whether the server announced a gzip that was kept, see [`AnnouncedGzip::Archive`].
     pub is_packed: bool,
@@ -48,7 +51,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Every answer that is not an archive, with its outcome.
+    /// Every response that is not an archive, with its outcome.
     pub async fn open(
         &self,
         report: &Report,
@@ -65,10 +68,10 @@ impl Client {
             let redactor = Redactor::new(secret, &signature);
             let request =
                 request(archive, url, &signature).map_err(|message| Failure::new(Outcome::Rejected, message))?;
-            let answer = self.transport.ask(request, &redactor).await?;
-            match answer::outcome(answer.status, answer.redirected_to.is_some()) {
-                Some(outcome) => Err(refusal(outcome, answer, report, source_url, &redactor).await),
-                None => Download::begin(answer, gzip, redactor).await,
+            let response = self.transport.send(request, &redactor).await?;
+            match status::archive_outcome(response.status, response.redirected_to.is_some()) {
+                Some(outcome) => Err(refusal(outcome, response, report, source_url, &redactor).await),
+                None => Download::begin(response, gzip, redactor).await,
             }
         }
         .await;
@@ -78,37 +81,37 @@ impl Client {
             date = %date,
             http_status = opened.as_ref().map_or_else(|failure| failure.evidence.http_status, |_| Some(200)),
             elapsed_seconds = started.elapsed().as_secs_f64(),
-            "asked MoEngage for an archive"
+            "requested an archive from MoEngage"
         );
         opened
     }
 }
 
 impl Download {
-    /// Reads as far as it takes to know whether the body is the archive or only holds it.
-    async fn begin(answer: Answer, gzip: AnnouncedGzip, mut redactor: Redactor) -> Result<Self, Failure> {
-        if let Some(query) = &answer.presigned {
+    /// Reads until it is clear whether an announced gzip is there to be undone.
+    async fn begin(response: Response, gzip: AnnouncedGzip, mut redactor: Redactor) -> Result<Self, Failure> {
+        if let Some(query) = &response.presigned {
             redactor.withhold_query(query.expose_secret());
         }
-        let announced = Layers::announced_by(&answer.headers).map_err(|layers| {
+        let announced = Layers::announced_by(&response.headers).map_err(|layers| {
             Failure::after(
-                &answer.evidence,
+                &response.evidence,
                 Outcome::Corrupt,
                 format!(
-                    "the server announced {layers} layers of gzip around the archive, more than any server puts there"
+                    "the server announced {layers} layers of gzip around the archive; at most {MOST_LAYERS} are undone"
                 ),
             )
         })?;
         let mut download = Download {
-            content_length: answer.body.announced_length(),
-            content_type: header(&answer.headers, CONTENT_TYPE.as_str(), &redactor),
-            evidence: answer.evidence,
+            content_length: response.body.announced_length(),
+            content_type: header(&response.headers, CONTENT_TYPE.as_str(), &redactor),
+            evidence: response.evidence,
             is_packed: gzip == AnnouncedGzip::Archive && announced.is_undecided(),
             layers: match gzip {
                 AnnouncedGzip::Transport => announced,
                 AnnouncedGzip::Archive => Layers::as_received(),
             },
-            body: answer.body,
+            body: response.body,
             body_ended: false,
             failed: None,
             redactor,
@@ -122,13 +125,12 @@ impl Download {
         Ok(download)
     }
 
-    /// The next bytes of the archive; `None` at its proper end. Waiting for the vendor here is what the minimum rate
-    /// counts; the time between calls is the caller's own.
+    /// The next bytes of the archive; `None` at its proper end. Only the time of this call counts for the minimum rate.
     ///
     /// # Errors
     ///
-    /// `unavailable` when the vendor or the network gave up or was too slow, `corrupt` when the body is not whole.
-    /// What failed once stays so.
+    /// `unavailable` when the vendor is too slow or the connection is lost, `corrupt` when the body is incomplete. After an
+    /// error, every call returns the same error.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         if let Some(failure) = &self.failed {
             return Err(failure.clone());
@@ -140,7 +142,7 @@ impl Download {
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
-            if let Some(bytes) = self.layers.next().map_err(|error| self.badly_packed(error))? {
+            if let Some(bytes) = self.layers.next().map_err(|error| self.damaged_gzip(error))? {
                 return Ok(Some(bytes));
             }
             if self.body_ended {
@@ -150,24 +152,24 @@ impl Download {
         }
     }
 
-    /// A text about the body, which may quote it, without the secrets that a server can have written into it.
+    /// A text that may quote the body, without the secrets that the server may have written into it.
     pub fn redact(&self, text: &str) -> String {
         self.redactor.redact(text)
     }
 
     async fn receive(&mut self) -> Result<(), Failure> {
         match self.body.chunk().await {
-            Ok(Some(bytes)) => self.layers.feed(bytes).map_err(|error| self.badly_packed(error))?,
+            Ok(Some(bytes)) => self.layers.feed(bytes).map_err(|error| self.damaged_gzip(error))?,
             Ok(None) => {
                 self.body_ended = true;
-                self.layers.end().map_err(|error| self.badly_packed(error))?;
+                self.layers.end().map_err(|error| self.damaged_gzip(error))?;
             }
             Err(failure) => return Err(Failure { message: self.redactor.redact(&failure.message), ..failure }),
         }
         Ok(())
     }
 
-    fn badly_packed(&self, error: std::io::Error) -> Failure {
+    fn damaged_gzip(&self, error: std::io::Error) -> Failure {
         let remark = Remark::DamagedWrapper;
         let message = self.redactor.redact(&format!("{remark}: {error}"));
         Failure { remark: Some(remark), ..Failure::after(&self.evidence, Outcome::Corrupt, message) }
@@ -183,43 +185,43 @@ fn request(archive: &ArchiveSource, url: Url, signature: &SecretString) -> Resul
     }
 }
 
-/// Every answer but 200.
+/// The failure of a response that is not an archive.
 async fn refusal(
     outcome: Outcome,
-    mut answer: Answer,
+    mut response: Response,
     report: &Report,
     source_url: String,
     redactor: &Redactor,
 ) -> Failure {
-    let status = answer.status;
-    // A redirect's target is not MoEngage: it neither explains nor asks to wait, and its words may hold its own query.
-    let (explanation, retry_after) = match answer.redirected_to {
+    let status = response.status;
+    // The target of a redirect is not MoEngage: its body and `Retry-After` do not count, and may hold its own query.
+    let (error, retry_after) = match response.redirected_to {
         None if !status.is_success() => (
-            answer::explanation(&mut answer.body, redactor).await,
-            answer::retry_after(status, &answer.headers, answer.evidence.vendor_date),
+            error_body::read(&mut response.body, redactor).await,
+            status::retry_after(status, &response.headers, response.evidence.vendor_date),
         ),
-        _ => (Explanation::default(), None),
+        _ => (ErrorBody::default(), None),
     };
-    let said = meaning(outcome, status, answer.redirected_to.as_deref(), report, &source_url);
-    let request_id = explanation.request_id.clone().or(answer.evidence.request_id);
-    let mut message = explanation.follow(said);
+    let summary = summary(outcome, status, response.redirected_to.as_deref(), report, &source_url);
+    let request_id = error.request_id.clone().or(response.evidence.request_id);
+    let mut message = error.follow(summary);
     if let Some(id) = &request_id {
         message = format!("{message} (request {id})");
     }
-    Failure::after(&Evidence { request_id, retry_after, ..answer.evidence }, outcome, message)
+    Failure::after(&Evidence { request_id, retry_after, ..response.evidence }, outcome, message)
 }
 
-/// What came back and what to do, in plain words.
-fn meaning(
+/// What MoEngage answered, and what to do about it.
+fn summary(
     outcome: Outcome,
     status: StatusCode,
     redirected_to: Option<&str>,
     report: &Report,
     source_url: &str,
 ) -> String {
-    let answered = spoken(status);
-    if let Some(place) = redirected_to {
-        return format!("MoEngage redirected {source_url} to {place}, which answered {answered}");
+    let answered = status_text(status);
+    if let Some(target) = redirected_to {
+        return format!("MoEngage redirected {source_url} to {target}, which answered {answered}");
     }
     match outcome {
         Outcome::Unauthorized => format!(
@@ -229,19 +231,19 @@ fn meaning(
         ),
         // Seed 001 names the causes of 400; that of the firewall is MoEngage's current documentation.
         Outcome::NotPublished if status == StatusCode::BAD_REQUEST => format!(
-            "MoEngage has no {source_url} ({answered}): it is not made yet, is gone, or has another name; or MoEngage's API \
-             firewall does not list this machine's address"
+            "MoEngage has no {source_url} ({answered}): it is not published yet, has expired, or has another name; or \
+             MoEngage's API firewall does not list this machine's address"
         ),
         Outcome::NotPublished => format!("MoEngage has no {source_url} ({answered})"),
-        Outcome::RateLimited => format!("MoEngage wants fewer requests ({answered} for {source_url})"),
+        Outcome::RateLimited => format!("MoEngage's rate limit is reached ({answered} for {source_url})"),
         Outcome::Corrupt if status == StatusCode::NON_AUTHORITATIVE_INFORMATION => format!(
-            "a proxy changed what MoEngage sent for {source_url} ({answered}), so it is not stored; have the proxy pass on \
-             MoEngage's answers as they are"
+            "a proxy changed what MoEngage sent for {source_url} ({answered}), so it is not stored; configure the proxy to \
+             pass responses on unchanged"
         ),
         Outcome::Corrupt => format!("MoEngage answered {answered} without an archive for {source_url}"),
         _ if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            format!("the proxy wants other credentials ({answered} for {source_url}); see network.proxy")
+            format!("the proxy requires other credentials ({answered} for {source_url}); see network.proxy")
         }
-        _ => format!("MoEngage could not answer ({answered} for {source_url})"),
+        _ => format!("MoEngage failed to serve {source_url} ({answered})"),
     }
 }

@@ -22,7 +22,7 @@ const PROBE_STEP: usize = 512;
 const PROBE_LIMIT: usize = 256 * 1024;
 
 /// Most layers that are taken off. Servers and proxies in a row have been seen to add two.
-const MOST_LAYERS: usize = 4;
+pub(super) const MOST_LAYERS: usize = 4;
 
 /// What a gzip that the server announces around a body means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

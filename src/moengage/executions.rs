@@ -1,4 +1,4 @@
-//! `executions`: the runs of one recurring campaign, page by page, with their number (seed document 004).
+//! `executions`: the runs of one recurring campaign, page by page, with their total (seed document 004).
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
 use super::{
-    contents::{Contents, Item, total},
-    transport::below,
+    contents::{PageContents, RawRecord, total},
+    endpoint::below,
 };
 use crate::ndjson;
 
@@ -24,41 +24,41 @@ pub(super) fn body(page: u64, request_id: &str) -> Value {
 }
 
 #[derive(Deserialize)]
-struct Answer<'a> {
+struct ExecutionsPage<'a> {
     #[serde(borrow)]
     executions: Option<Vec<&'a RawValue>>,
     #[serde(default, deserialize_with = "total")]
     total_instances: Option<u64>,
 }
 
-pub(super) fn read(page: u64, json: &str) -> Result<Contents<'_>, serde_json::Error> {
-    let Answer { executions, total_instances } = serde_json::from_str(json)?;
+pub(super) fn read(page: u64, json: &str) -> Result<PageContents<'_>, serde_json::Error> {
+    let ExecutionsPage { executions, total_instances } = serde_json::from_str(json)?;
     let executions = match (executions, total_instances) {
         (Some(executions), _) => executions,
         (None, Some(0)) => Vec::new(),
         (None, _) if page > 1 => Vec::new(),
         (None, _) => return Err(serde_json::Error::custom("there is no list `executions`, nor a total of 0")),
     };
-    let mut alike = HashMap::new();
+    let mut counts = HashMap::new();
     let items = executions
         .into_iter()
         .map(|json| {
             let id = id(json).map(|id| {
-                // Two on one page that say the same are two executions; on two pages they are one, met twice.
-                let number: &mut u64 = alike.entry(id.clone()).or_default();
+                // Equal ids on one page are two executions; on two pages they are one that moved between requests.
+                let number: &mut u64 = counts.entry(id.clone()).or_default();
                 *number += 1;
                 match *number {
                     1 => id,
                     number => format!("{id} #{number}"),
                 }
             });
-            Item { id, json }
+            RawRecord { id, json }
         })
         .collect();
-    Ok(Contents { items, total: total_instances, is_followed: false })
+    Ok(PageContents { items, total: total_instances, is_followed: false })
 }
 
-/// Identifies an execution: its child campaign, and when it was sent. Its status may change between two pages.
+/// Identifies an execution by child campaign and time. Its other fields may change between two pages.
 fn id(json: &RawValue) -> Option<String> {
     let fields = ndjson::fields(json)?;
     let text = |name| ndjson::text(&fields, name);

@@ -1,36 +1,48 @@
-//! HTTP to MoEngage: asks for an archive or a page, judges the answer, and hands on its contents.
+//! HTTP to MoEngage: requests an archive or a page, derives the outcome from the response, and passes on its contents.
 //!
-//! This folder must not know the contents of an archive, where it goes, which page is next, or when a request is repeated.
-//! One file a subject, from the top down:
+//! This folder must not know the contents of an archive, where it is stored, which page is next, or when a request is
+//! repeated. Its files, from the top down:
 //!
 //! | file | subject |
 //! |---|---|
-//! | `download` | an archive: the request, the judged answer, its bytes |
+//! | `download` | an archive: the request, the outcome of its status, its bytes |
 //! | `page` | one page of a JSON API |
 //! | `address` | where a partition is requested; a line for curl |
-//! | `question` | a request to a JSON API: URL, body and contents of the answer |
+//! | `question` | a question to a JSON API: URL, body, reading its pages |
 //! | `campaign_report`, `daily_dump`, `campaign_stats`, `campaigns`, `executions` | one API each |
-//! | `contents` | the contents of an answer, in the form that all JSON APIs share |
-//! | `answer` | what a status, and the body of an error, mean |
+//! | `contents` | the contents of a page, in the form that all JSON APIs share |
+//! | `status` | what a status means, and when to request again |
+//! | `error_body` | the body of an error response |
 //! | `repair` | JSON that MoEngage writes wrongly |
-//! | `transport` | the network: requests, redirects, deadlines, bodies |
+//! | `transport` | one request, redirects included |
+//! | `sender` | one request, without redirects: connections, and why there is no response |
+//! | `body` | the body of a response: deadline, minimum rate, damage |
+//! | `head` | status, headers and dates of a response |
+//! | `endpoint` | URLs below a base URL |
+//! | `causes` | the causes of an HTTP error |
 //! | `encoding` | gzip that a server puts around an archive |
 //! | `redact` | secrets in texts |
 
 mod address;
-mod answer;
+mod body;
 mod campaign_report;
 mod campaign_stats;
 mod campaigns;
+mod causes;
 mod contents;
 mod daily_dump;
 mod download;
 mod encoding;
+mod endpoint;
+mod error_body;
 mod executions;
+mod head;
 mod page;
 mod question;
 mod redact;
 mod repair;
+mod sender;
+mod status;
 mod transport;
 
 use self::transport::Transport;
@@ -42,7 +54,7 @@ pub use self::{
     page::{Page, Record, Unread},
     question::{Question, RequestId},
     redact::shown,
-    repair::{Oddity, Repair},
+    repair::{JsonRepair, Oddity},
 };
 use crate::{
     config::{Limits, Network},

@@ -1,7 +1,7 @@
-//! One page of a JSON API: asked for, judged, and taken apart into records.
+//! One page of a JSON API: its request, the outcome of its status, and its records.
 //!
-//! This file owns what the JSON APIs have in common: Basic authentication, the size of an answer, what its status means,
-//! and that each record has an id. It must not know which page comes next.
+//! This file owns what the JSON APIs have in common: Basic authentication, the largest page, and that each record has an
+//! id. It must not know which page is next.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -16,12 +16,15 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    Client, answer,
-    contents::{Contents, Item},
+    Client,
+    contents::{PageContents, RawRecord},
+    error_body,
+    head::status_text,
     question::{Question, RequestId},
     redact::{Redactor, shown},
-    repair::{self, Repair, Repaired},
-    transport::{Answer, Request, spoken},
+    repair::{self, JsonRepair, RepairedPage},
+    status,
+    transport::{Request, Response},
 };
 use crate::{
     config::Report,
@@ -31,10 +34,10 @@ use crate::{
 /// Largest page that is read, in bytes: fifteen campaigns of a megabyte each.
 const MAX_PAGE: usize = 16 * 1024 * 1024;
 
-/// Longest beginning of an answer that is quoted, in bytes.
+/// Most bytes quoted of a response that is not a page.
 const MAX_QUOTE: usize = 60;
 
-/// Longest id of a record, in bytes. MoEngage's have 24.
+/// Longest id of a record, in bytes. MoEngage's ids have 24.
 const MAX_ID: usize = 1024;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -43,21 +46,21 @@ const MOE_APPKEY: HeaderName = HeaderName::from_static("moe-appkey");
 /// One campaign, execution, or campaign's statistics.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Identifies it among the records of a listing. The same id on two pages is the same record.
+    /// Unique in a listing: the same id on two pages is the same record.
     pub id: String,
-    /// As it came.
+    /// As received.
     pub json: Box<RawValue>,
 }
 
-/// What was read of the text of an answer.
+/// The text of a page, parsed.
 struct Parsed {
     records: Vec<Record>,
     total: Option<u64>,
     is_followed: bool,
-    repairs: Vec<Repair>,
+    repairs: Vec<JsonRepair>,
 }
 
-/// Reads the text of an answer: strictly first, and only if that fails with what JSON does not allow repaired.
+/// Parses the text of a page: strictly, and if that fails, after repairs of what JSON does not allow.
 fn parse(question: &Question<'_>, page: &[u8]) -> Result<Parsed, String> {
     let strict = match str::from_utf8(page) {
         Ok(json) => match question.read(json) {
@@ -69,27 +72,27 @@ fn parse(question: &Question<'_>, page: &[u8]) -> Result<Parsed, String> {
             format!("a byte that is not UTF-8 at line {line} column {column}")
         }
     };
-    let Some(Repaired { json, repairs }) = repair::repair(page) else { return Err(strict) };
+    let Some(RepairedPage { json, repairs }) = repair::repair(page) else { return Err(strict) };
     match question.read(&json) {
         Ok(contents) => parsed(contents, &json, repairs),
-        Err(error) => Err(format!("{strict}; with what can be repaired, {error}")),
+        Err(error) => Err(format!("{strict}; after repairs, {error}")),
     }
 }
 
-/// Takes over the records of `json`. `repairs` come with their places in `json`.
-fn parsed(contents: Contents<'_>, json: &str, mut repairs: Vec<(Repair, usize)>) -> Result<Parsed, String> {
-    let Contents { items, total, is_followed } = contents;
-    let start_of = |item: &Item<'_>| (item.json.get().as_ptr() as usize).saturating_sub(json.as_ptr() as usize);
+/// The records of `json`. Each of `repairs` has its position in `json`.
+fn parsed(contents: PageContents<'_>, json: &str, mut repairs: Vec<(JsonRepair, usize)>) -> Result<Parsed, String> {
+    let PageContents { items, total, is_followed } = contents;
+    let start_of = |item: &RawRecord<'_>| (item.json.get().as_ptr() as usize).saturating_sub(json.as_ptr() as usize);
     let mut records = Vec::with_capacity(items.len());
     for (number, item) in items.into_iter().enumerate() {
         let start = start_of(&item);
-        let odd = || {
+        let record = || {
             let (line, column) = repair::place(json.as_bytes(), start);
             format!("record {} of the page, at line {line} column {column},", number + 1)
         };
-        let id = item.id.ok_or_else(|| format!("{} has no id", odd()))?;
+        let id = item.id.ok_or_else(|| format!("{} has no id", record()))?;
         if id.len() > MAX_ID {
-            return Err(format!("{} has an id of {} bytes", odd(), id.len()));
+            return Err(format!("{} has an id of {} bytes", record(), id.len()));
         }
         let within = start..start + item.json.get().len();
         for (repair, _) in repairs.iter_mut().filter(|(_, at)| within.contains(at)) {
@@ -101,31 +104,31 @@ fn parsed(contents: Contents<'_>, json: &str, mut repairs: Vec<(Repair, usize)>)
     Ok(Parsed { records, total, is_followed, repairs })
 }
 
-/// An answer that holds what was asked for.
+/// A page as received, taken apart into records.
 #[derive(Debug)]
 pub struct Page {
-    /// The records, in the order of the answer.
+    /// In the order of the response.
     pub records: Vec<Record>,
-    /// How many items the answer had. A page that is not full need not be the last one.
+    /// Number of items in the response. A page that is not full need not be the last one.
     pub items: u64,
-    /// How many there are on all pages, where the API says so.
+    /// Number of items on all pages, if the API states it.
     pub total: Option<u64>,
-    /// Whether the answer itself says that more pages follow.
+    /// Whether the response states that more pages follow.
     pub is_followed: bool,
-    /// What JSON does not allow, and was repaired.
-    pub repairs: Vec<Repair>,
-    /// Bytes of the answer.
+    /// Repairs of what JSON does not allow.
+    pub repairs: Vec<JsonRepair>,
+    /// Size of the response in bytes.
     pub bytes: u64,
-    /// The `Date` of the answer.
+    /// The `Date` of the response.
     pub vendor_date: Option<Timestamp>,
 }
 
 /// Why there is no page.
 #[derive(Debug)]
 pub struct Unread {
-    /// How asking for it ended.
+    /// How the request ended.
     pub failure: Failure,
-    /// The answer that [`Failure::received`] describes: unpacked, without secrets, otherwise as it came.
+    /// The body that [`Failure::received`] describes: decompressed, redacted, otherwise as received.
     pub page: Option<Bytes>,
 }
 
@@ -136,11 +139,11 @@ impl From<Failure> for Unread {
 }
 
 impl Client {
-    /// Asks a JSON API, as the workspace of `report`, with `api_key`. `request_id` names this one request.
+    /// Requests a page from a JSON API for the workspace of `report`. `request_id` must be a new one for each request.
     ///
     /// # Errors
     ///
-    /// Everything but the page, with its outcome.
+    /// Every response that is not the page, with its outcome.
     pub async fn page(
         &self,
         report: &Report,
@@ -149,7 +152,7 @@ impl Client {
         request_id: &RequestId,
     ) -> Result<Page, Unread> {
         let started = Instant::now();
-        let page = self.ask_page(report, question, api_key, request_id).await;
+        let page = self.request_page(report, question, api_key, request_id).await;
         tracing::debug!(
             workspace = report.workspace.name,
             report = report.id.name(),
@@ -157,7 +160,7 @@ impl Client {
             http_status = page.as_ref().map_or_else(|unread| unread.failure.evidence.http_status, |_| Some(200)),
             items = page.as_ref().map_or(0, |page| page.items),
             elapsed_seconds = started.elapsed().as_secs_f64(),
-            "asked MoEngage for a page"
+            "requested a page from MoEngage"
         );
         page.map_err(|mut unread| {
             unread.failure.evidence.request_id.get_or_insert_with(|| request_id.to_string());
@@ -165,7 +168,7 @@ impl Client {
         })
     }
 
-    async fn ask_page(
+    async fn request_page(
         &self,
         report: &Report,
         question: &Question<'_>,
@@ -173,7 +176,7 @@ impl Client {
         our_request_id: &RequestId,
     ) -> Result<Page, Unread> {
         if let Question::Executions { parent: parent @ ("." | ".."), .. } = *question {
-            return Err(Failure::new(Outcome::Rejected, format!("`{parent}` is no campaign's id")).into());
+            return Err(Failure::new(Outcome::Rejected, format!("`{parent}` is not the id of a campaign")).into());
         }
         let url = question.url(&report.base_url);
         let source_url = url.to_string();
@@ -188,14 +191,14 @@ impl Client {
             credentials.insert(IDEMPOTENCY_KEY, key);
         }
         let request = Request { url, credentials, json: Some(question.body(our_request_id)) };
-        let mut answer = self.transport.ask(request, &redactor).await?;
-        if let Some(outcome) = answer::api_outcome(answer.status) {
-            return Err(refusal(outcome, answer, report, &source_url, &redactor).await.into());
+        let mut response = self.transport.send(request, &redactor).await?;
+        if let Some(outcome) = status::api_outcome(response.status) {
+            return Err(refusal(outcome, response, report, &source_url, &redactor).await.into());
         }
-        let corrupt = |message| Failure::after(&answer.evidence, Outcome::Corrupt, message);
+        let corrupt = |message| Failure::after(&response.evidence, Outcome::Corrupt, message);
         let mut body = Vec::new();
         loop {
-            match answer.body.chunk().await {
+            match response.body.chunk().await {
                 Ok(Some(bytes)) if body.len() + bytes.len() > MAX_PAGE => {
                     let message = format!("a page of {source_url} is larger than {MAX_PAGE} bytes");
                     return Err(corrupt(message).into());
@@ -218,7 +221,7 @@ impl Client {
             Unread { failure: Failure { received: received.map(Box::new), ..failure }, page }
         };
         let page = repair::unpack(&body, MAX_PAGE).map_err(|error| {
-            unreadable(&body, format!("with a gzip that cannot be unpacked ({}): {error}", question.place()))
+            unreadable(&body, format!("with a gzip that cannot be decompressed ({}): {error}", question.place()))
         })?;
         let Parsed { records, total, is_followed, repairs } = parse(question, &page).map_err(|error| {
             let beginning = redactor.clean(&String::from_utf8_lossy(&page[..page.len().min(MAX_QUOTE)]));
@@ -226,12 +229,12 @@ impl Client {
             unreadable(
                 &page,
                 match page.is_empty() {
-                    true => format!("with nothing ({place})"),
-                    false => format!("with something else than {place} ({error}); it begins with `{beginning}`"),
+                    true => format!("with an empty body ({place})"),
+                    false => format!("with a body that is not {place} ({error}); it begins with `{beginning}`"),
                 },
             )
         })?;
-        let (items, vendor_date) = (records.len() as u64, answer.evidence.vendor_date);
+        let (items, vendor_date) = (records.len() as u64, response.evidence.vendor_date);
         Ok(Page { items, records, total, is_followed, repairs, bytes, vendor_date })
     }
 }
@@ -245,28 +248,28 @@ fn credentials(app_id: &str, token: &SecretString) -> Result<HeaderMap, String> 
     Ok(HeaderMap::from_iter([(AUTHORIZATION, authorization), (MOE_APPKEY, app_key)]))
 }
 
-/// Every answer but 200.
+/// The failure of a response that is not a page.
 async fn refusal(
     outcome: Outcome,
-    mut answer: Answer,
+    mut response: Response,
     report: &Report,
     source_url: &str,
     redactor: &Redactor,
 ) -> Failure {
-    let status = answer.status;
-    let explanation = answer::explanation(&mut answer.body, redactor).await;
-    let said = meaning(outcome, status, report, source_url);
+    let status = response.status;
+    let error = error_body::read(&mut response.body, redactor).await;
+    let summary = summary(outcome, status, report, source_url);
     let evidence = Evidence {
-        retry_after: answer::retry_after(status, &answer.headers, answer.evidence.vendor_date),
-        request_id: explanation.request_id.clone().or(answer.evidence.request_id),
-        ..answer.evidence
+        retry_after: status::retry_after(status, &response.headers, response.evidence.vendor_date),
+        request_id: error.request_id.clone().or(response.evidence.request_id),
+        ..response.evidence
     };
-    Failure::after(&evidence, outcome, explanation.follow(said))
+    Failure::after(&evidence, outcome, error.follow(summary))
 }
 
-/// What came back and what to do, in plain words.
-fn meaning(outcome: Outcome, status: StatusCode, report: &Report, source_url: &str) -> String {
-    let (answered, workspace) = (spoken(status), &report.workspace.name);
+/// What MoEngage answered, and what to do about it.
+fn summary(outcome: Outcome, status: StatusCode, report: &Report, source_url: &str) -> String {
+    let (answered, workspace) = (status_text(status), &report.workspace.name);
     match outcome {
         // Seed 002: 403 where the feature is not enabled for the account. The others are MoEngage's current documentation.
         Outcome::Unauthorized if status == StatusCode::FORBIDDEN => format!(
@@ -282,11 +285,11 @@ fn meaning(outcome: Outcome, status: StatusCode, report: &Report, source_url: &s
             "MoEngage refused the request ({answered} for {source_url}); check the report's filters and ids, then whether \
              MoEngage's API firewall lists this machine's address"
         ),
-        Outcome::RateLimited => format!("MoEngage wants fewer requests ({answered} for {source_url})"),
+        Outcome::RateLimited => format!("MoEngage's rate limit is reached ({answered} for {source_url})"),
         Outcome::Corrupt => format!("MoEngage answered {answered} without a page for {source_url}"),
         _ if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            format!("the proxy wants other credentials ({answered} for {source_url}); see network.proxy")
+            format!("the proxy requires other credentials ({answered} for {source_url}); see network.proxy")
         }
-        _ => format!("MoEngage could not answer ({answered} for {source_url})"),
+        _ => format!("MoEngage failed to serve {source_url} ({answered})"),
     }
 }

@@ -1,4 +1,4 @@
-//! A request to a JSON API: which one, with which URL, body and contents of the answer.
+//! A question to a JSON API: which API, its URL, its body, and how to read its pages.
 //!
 //! This file owns the choice of the API. It must not know how a request is sent.
 
@@ -8,18 +8,18 @@ use bytes::Bytes;
 use jiff::civil::Date;
 use url::Url;
 
-use super::{campaign_stats, campaigns, contents::Contents, executions, redact::shown};
+use super::{campaign_stats, campaigns, contents::PageContents, executions, redact::shown};
 use crate::config::{ApiVersion, CampaignsQuery, Listing, SourceKind, StatsQuery};
 
-/// The name of one request, a UUID v4. MoEngage's support can find the request by it, and v5 takes it as the
-/// `Idempotency-Key`: each request, repeated ones too, has a new one, because a repeated key replays the first answer.
+/// The id of one request, a UUID v4. MoEngage's support finds the request by it, and v5 takes it as the
+/// `Idempotency-Key`: every request, retries included, needs a new one, because a repeated key replays the first response.
 #[derive(Debug, Clone)]
 pub struct RequestId(String);
 
 impl RequestId {
-    /// One made of 128 random bits.
+    /// An id from 128 random bits.
     pub fn new(random: u128) -> Self {
-        // RFC 9562, section 5.4: four bits say the version, two the variant.
+        // RFC 9562, section 5.4: four bits are the version, two the variant.
         let bits = random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
         let hex = format!("{bits:032x}");
         Self([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
@@ -32,38 +32,38 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// What to ask a JSON API for.
+/// What is requested from a JSON API.
 #[derive(Debug, Clone, Copy)]
 pub enum Question<'a> {
     /// A page of the listing, from 1.
     Campaigns {
-        /// Filters.
+        /// Filters of the listing.
         query: &'a CampaignsQuery,
-        /// Which page.
+        /// Number of the page.
         page: u64,
     },
     /// A page of one campaign's executions, from 1.
     Executions {
-        /// The campaign.
+        /// Id of the campaign.
         parent: &'a str,
-        /// Which page.
+        /// Number of the page.
         page: u64,
     },
     /// Statistics of up to ten campaigns.
     Stats {
-        /// What is measured.
+        /// Kinds of metrics and attribution.
         query: &'a StatsQuery,
         /// First and last day.
         window: (Date, Date),
-        /// Only these, at most ten; all when empty.
+        /// At most ten; all campaigns when empty.
         campaign_ids: &'a [String],
-        /// How many campaigns to pass over.
+        /// Number of campaigns to skip.
         offset: u64,
     },
 }
 
 impl Question<'_> {
-    /// Which API answers it.
+    /// The source that it belongs to.
     pub fn source(&self) -> SourceKind {
         match self {
             Question::Campaigns { query: CampaignsQuery { listing: Listing::Search, .. }, .. } => SourceKind::Campaigns,
@@ -75,7 +75,7 @@ impl Question<'_> {
         }
     }
 
-    /// Most items that an answer holds.
+    /// Most items on a page.
     pub fn limit(&self) -> u64 {
         match self {
             Question::Campaigns { .. } => campaigns::LIMIT,
@@ -95,7 +95,7 @@ impl Question<'_> {
         }
     }
 
-    /// Which part of which series, for people.
+    /// The page in words, for messages.
     pub fn place(&self) -> String {
         match self {
             Question::Campaigns { page, .. } => format!("page {page} of the listing of campaigns"),
@@ -120,7 +120,7 @@ impl Question<'_> {
         json.to_string().into()
     }
 
-    pub(super) fn read<'a>(&self, json: &'a str) -> Result<Contents<'a>, serde_json::Error> {
+    pub(super) fn read<'a>(&self, json: &'a str) -> Result<PageContents<'a>, serde_json::Error> {
         match *self {
             Question::Campaigns { query, page } => campaigns::read(query, page, json),
             Question::Executions { page, .. } => executions::read(page, json),

@@ -1,7 +1,7 @@
-//! A page's bytes on their way to JSON: a gzip taken off, a byte order mark passed over, and what JSON does not allow
-//! repaired where the meaning is plain.
+//! From the bytes of a page to JSON: decompression, the byte order mark, and repairs of what JSON does not allow, where
+//! the meaning is clear.
 //!
-//! This file owns what counts as repairable and how it is counted. It must not know what a page holds.
+//! This file owns what is repaired, and the counts. It must not know what a page holds.
 
 use std::{
     fmt,
@@ -17,10 +17,10 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 /// The UTF-8 byte order mark, which a reader of JSON may ignore (RFC 8259, section 8.1).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Values that JSON does not have and that JavaScript and Python write all the same.
-const NO_NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+/// Values that JSON does not have, and that JavaScript and Python write.
+const NOT_NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
-/// What a page may hold that JSON does not allow.
+/// What JSON does not allow, and is repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Oddity {
     /// `NaN`, `Infinity` or `-Infinity`; read as `null`.
@@ -45,29 +45,29 @@ impl fmt::Display for Oddity {
     }
 }
 
-/// How often a page held one kind of oddity, and where first.
+/// One kind of oddity in a page, repaired.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Repair {
+pub struct JsonRepair {
     /// The kind.
     pub oddity: Oddity,
-    /// How often.
+    /// Number of occurrences.
     pub count: u64,
     /// Line of the first, from 1.
     pub line: usize,
     /// Its column in bytes, from 1.
     pub column: usize,
-    /// The id of the record that holds the first, fit to be shown.
+    /// The id of the record that holds the first, printable.
     pub record: Option<String>,
 }
 
-/// A page with its oddities repaired.
-pub(super) struct Repaired {
+/// A page after its repairs.
+pub(super) struct RepairedPage {
     pub(super) json: String,
-    /// Each kind that was met, and where its first is in `json`.
-    pub(super) repairs: Vec<(Repair, usize)>,
+    /// Each kind that occurred, and the position of its first in `json`.
+    pub(super) repairs: Vec<(JsonRepair, usize)>,
 }
 
-/// Takes off a gzip, as `Content-Encoding` announces one, and passes over a byte order mark.
+/// Decompresses a gzip and skips a byte order mark.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub(super) fn unpack(body: &Bytes, limit: usize) -> io::Result<Bytes> {
         false => body.clone(),
         true => {
             let mut plain = Vec::new();
-            // One byte more than allowed distinguishes a page of the largest size from a larger one.
+            // One byte beyond the limit shows that a page is too large.
             MultiGzDecoder::new(&body[..]).take(limit as u64 + 1).read_to_end(&mut plain)?;
             if plain.len() > limit {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it holds more than {limit} bytes")));
@@ -99,12 +99,12 @@ pub(super) fn place(page: &[u8], at: usize) -> (usize, usize) {
 }
 
 /// Repairs every oddity of `page`. `None` where there is none, or where bytes outside strings are not UTF-8.
-pub(super) fn repair(page: &[u8]) -> Option<Repaired> {
+pub(super) fn repair(page: &[u8]) -> Option<RepairedPage> {
     let mut out = Vec::with_capacity(page.len() + 64);
-    // Of each kind: how often, where the first is in the page, and where in what becomes of it.
+    // Of each kind: the count, and the position of the first in the page and in the output.
     let mut found = [None::<(u64, usize, usize)>; Oddity::ALL.len()];
-    let mut note = |oddity: Oddity, at: usize, becomes_at: usize| {
-        let (count, ..) = found[oddity as usize].get_or_insert((0, at, becomes_at));
+    let mut note = |oddity: Oddity, at: usize, output_at: usize| {
+        let (count, ..) = found[oddity as usize].get_or_insert((0, at, output_at));
         *count += 1;
     };
     let (mut at, mut in_string) = (0, false);
@@ -113,7 +113,7 @@ pub(super) fn repair(page: &[u8]) -> Option<Repaired> {
         let mut taken = 1;
         if !in_string {
             in_string = byte == b'"';
-            match NO_NUMBERS.iter().find(|word| begins_with_word(rest, word)) {
+            match NOT_NUMBERS.iter().find(|word| begins_with_word(rest, word)) {
                 Some(word) => {
                     note(Oddity::NoNumber, at, out.len());
                     out.extend_from_slice(b"null");
@@ -127,7 +127,7 @@ pub(super) fn repair(page: &[u8]) -> Option<Repaired> {
         } else if byte.is_ascii() {
             in_string = byte != b'"';
             out.push(byte);
-            // What follows a backslash ends no string.
+            // An escaped quote does not end the string.
             if let (b'\\', Some(escaped @ 0x20..=0x7f)) = (byte, rest.get(1)) {
                 out.push(*escaped);
                 taken = 2;
@@ -149,21 +149,21 @@ pub(super) fn repair(page: &[u8]) -> Option<Repaired> {
         .into_iter()
         .zip(found)
         .filter_map(|(oddity, found)| {
-            let (count, at, becomes_at) = found?;
+            let (count, at, output_at) = found?;
             let (line, column) = place(page, at);
-            Some((Repair { oddity, count, line, column, record: None }, becomes_at))
+            Some((JsonRepair { oddity, count, line, column, record: None }, output_at))
         })
         .collect();
     let json = String::from_utf8(out).ok()?;
-    (!repairs.is_empty()).then_some(Repaired { json, repairs })
+    (!repairs.is_empty()).then_some(RepairedPage { json, repairs })
 }
 
 fn begins_with_word(text: &[u8], word: &[u8]) -> bool {
     text.starts_with(word) && !text.get(word.len()).is_some_and(|next| next.is_ascii_alphanumeric() || *next == b'_')
 }
 
-/// Whether `text`, which does not begin with ASCII, begins with a character, and how many bytes it or what stands in its
-/// place has.
+/// Whether `text`, whose first byte is not ASCII, begins with a valid character, and the length of that or of the invalid
+/// bytes.
 fn first_character(text: &[u8]) -> (bool, usize) {
     // No character is longer than four bytes.
     let head = &text[..text.len().min(4)];
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn each_kind_of_oddity_is_repaired_counted_and_placed() {
         let page = b"[{\"ctr\":NaN,\n\"low\":-Infinity,\"n\":\"caf\xe9\ta\tb NaN \xf0\x9f\x98\x80\"}]";
-        let Repaired { json, repairs } = repair(page).unwrap();
+        let RepairedPage { json, repairs } = repair(page).unwrap();
         let text = "[{\"ctr\":null,\n\"low\":null,\"n\":\"caf\u{fffd}\\u0009a\\u0009b NaN \u{1f600}\"}]";
         assert_eq!(json, text);
         let counted: Vec<_> = repairs.iter().map(|(r, at)| (r.oddity, r.count, r.line, r.column, *at)).collect();
@@ -201,13 +201,13 @@ mod tests {
         for page in ["[\"a \\\" NaN \\\\\", 1e400, \"\u{e9}\"]", "{\"NaNs\": Nanny}", "[InfinityX]", ""] {
             assert!(repair(page.as_bytes()).is_none(), "{page}");
         }
-        // A cut within a string or a character ends it.
+        // The page may end within a string or a character.
         assert_eq!(repaired(b"\"a\xf0\x9f"), "\"a\u{fffd}");
         assert!(repair(b"[\xff]").is_none());
     }
 
     #[test]
-    fn a_gzip_is_taken_off_within_its_limit_and_a_mark_is_passed_over() {
+    fn a_gzip_is_decompressed_within_the_limit_and_a_byte_order_mark_is_skipped() {
         let packed = |plain: &[u8]| -> Bytes {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             io::Write::write_all(&mut encoder, plain).unwrap();

@@ -211,7 +211,7 @@ async fn refusals_name_the_firewall_and_the_scopes_and_quote_the_answer() {
             firewall,
             vec!["scope", "API firewall", "IP Validation Required: IP Validation Failed"],
         ),
-        (403, Outcome::Unauthorized, page, vec!["a web page with the title `Attention Required! | Cloudflare`"]),
+        (403, Outcome::Unauthorized, page, vec!["a web page titled `Attention Required! | Cloudflare`"]),
         (403, Outcome::Unauthorized, stats, vec!["this feature is off", "Forbidden Request"]),
         (400, Outcome::Rejected, firewall, vec!["refused the request", "API firewall", "IP Validation Failed"]),
     ] {

@@ -127,7 +127,7 @@ async fn failures_to_connect_say_what_failed() {
     assert!(refused.message.contains("could not connect to http://127.0.0.1:1: Connection refused"), "{refused}");
     let closed = Server::start(|_| vec![]).await;
     let closed = fetch(&daily(&closed.url())).await.unwrap_err();
-    assert!(closed.message.contains("was lost before the answer"), "{closed}");
+    assert!(closed.message.contains("was lost before the response"), "{closed}");
     for failure in [unnamed, refused, closed] {
         assert_eq!(
             (failure.outcome, failure.evidence.http_status, failure.evidence.seen),

@@ -65,7 +65,7 @@ async fn the_message_quotes_moengages_error() {
         ),
         (
             b"<html><title>Attention Required! | Cloudflare</title></html>",
-            "a web page with the title `Attention Required! | Cloudflare`",
+            "a web page titled `Attention Required! | Cloudflare`",
             None,
         ),
         (b"<html>nginx</html>", "API firewall does not list this machine's address", None),

@@ -88,7 +88,7 @@ async fn endless_circular_and_invalid_redirects_are_refused() {
     let cases = [
         ("Location: /a", "already"),
         ("Location: {n}", "after 3 redirects"),
-        ("", "no location"),
+        ("", "no Location header"),
         ("Location: ftp://127.0.0.1/x", "neither http nor https"),
         ("Location: file:///etc/passwd", "neither http nor https"),
         ("Location: http://[", "not a URL"),

@@ -99,7 +99,7 @@ async fn no_secret_is_logged_even_at_trace_level() {
     }
     drop(guard);
     let log = log.text();
-    for heard in ["asked MoEngage for an archive", "hyper_util::", "h2::", "reqwest::"] {
+    for heard in ["requested an archive from MoEngage", "hyper_util::", "h2::", "reqwest::"] {
         assert!(log.contains(heard), "the log must be listened to where it could leak: {heard}");
     }
     for line in log.lines() {
@@ -107,7 +107,7 @@ async fn no_secret_is_logged_even_at_trace_level() {
         assert!(!line.contains(SECRET) && !line.contains("t0ken"), "{line}");
         assert!(!signatures.iter().any(|signature| lower.contains(signature)), "{line}");
     }
-    let asked = log.lines().find(|line| line.contains("asked MoEngage for an archive")).unwrap();
+    let asked = log.lines().find(|line| line.contains("requested an archive from MoEngage")).unwrap();
     for field in ["workspace=\"acme\"", "report=\"report\"", "date=2026-11-21", "http_status=200", "elapsed_seconds="] {
         assert!(asked.contains(field), "{asked}");
     }
