@@ -45,10 +45,13 @@ struct Pod {
     spec: Value,
 }
 
+/// The folders of deploy/kubernetes/.
+const VARIANTS: [&str; 6] = ["base", "cronjob", "daemon", "replicas", "service", "volume"];
+
 /// Every pod template under deploy/kubernetes/.
 fn pods() -> Vec<Pod> {
     let mut pods = Vec::new();
-    for variant in ["base", "cronjob", "daemon"] {
+    for variant in VARIANTS {
         for file in fs::read_dir(root().join("deploy/kubernetes").join(variant)).unwrap() {
             let name = file.unwrap().file_name().into_string().unwrap();
             let file = format!("deploy/kubernetes/{variant}/{name}");
@@ -60,7 +63,7 @@ fn pods() -> Vec<Pod> {
             }
         }
     }
-    assert_eq!(pods.len(), 2);
+    assert_eq!(pods.len(), 3);
     pods
 }
 
@@ -269,13 +272,14 @@ fn health_checks_and_scrapes_are_admitted() {
         assert!(!web.listen.unwrap().ip().is_loopback(), "{path}");
         assert_eq!(web.open, [config::Open::Health, config::Open::Metrics], "{path}");
     }
-    let daemon = pods().into_iter().find(|pod| pod.file.contains("daemon")).unwrap();
-    let container = &daemon.spec["containers"][0];
     let port = config::load(&root().join(KUBERNETES), []).unwrap().web.listen.unwrap().port();
-    assert_eq!(container["ports"][0]["containerPort"], port);
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        let path = container[probe]["httpGet"]["path"].as_str().unwrap();
-        assert!(["/livez", "/readyz"].contains(&path), "{probe}: {path}");
+    for pod in pods().iter().filter(|pod| !pod.file.contains("cronjob")) {
+        let container = &pod.spec["containers"][0];
+        assert_eq!(container["ports"][0]["containerPort"], port);
+        for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+            let path = container[probe]["httpGet"]["path"].as_str().unwrap();
+            assert!(["/livez", "/readyz"].contains(&path), "{probe}: {path}");
+        }
     }
 }
 
@@ -359,9 +363,51 @@ fn the_volume_has_one_daemon_at_a_time() {
         let volumes = pod.spec["volumes"].as_array().unwrap().clone();
         volumes.iter().find_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str().map(str::to_owned))
     };
-    let volume = yaml("deploy/kubernetes/base/volume.yaml").remove(0);
-    for pod in pods() {
-        assert_eq!(claims(&pod).as_deref(), volume["metadata"]["name"].as_str(), "{}", pod.file);
+    let volume = yaml("deploy/kubernetes/volume/volume.yaml").remove(0);
+    for pod in pods().iter().filter(|pod| !pod.file.contains("replicas")) {
+        assert_eq!(claims(pod).as_deref(), volume["metadata"]["name"].as_str(), "{}", pod.file);
+    }
+}
+
+#[test]
+fn replicas_share_a_ledger_and_survive_a_node() {
+    let deployment = yaml("deploy/kubernetes/replicas/deployment.yaml").remove(0);
+    assert_eq!(deployment["spec"]["replicas"], 3);
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    let pod = &deployment["spec"]["template"]["spec"];
+    let apart = &pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+    assert_eq!(apart[0]["podAffinityTerm"]["topologyKey"], "kubernetes.io/hostname");
+    assert_eq!(&apart[0]["podAffinityTerm"]["labelSelector"]["matchLabels"], labels);
+    let budget = yaml("deploy/kubernetes/replicas/disruptionbudget.yaml").remove(0);
+    assert_eq!((&budget["spec"]["maxUnavailable"], &budget["spec"]["selector"]["matchLabels"]), (&1.into(), labels));
+
+    // The address of the ledger comes from a secret, and overrides the configuration that all variants share.
+    let env = pod["containers"][0]["env"].as_array().unwrap();
+    let source = &env.iter().find(|one| one["name"] == "MOESYNC__LEDGER__URL").unwrap()["valueFrom"]["secretKeyRef"];
+    let secrets = yaml("deploy/kubernetes/secret.example.yaml");
+    let secret = secrets.iter().find(|one| one["metadata"]["name"] == source["name"]).unwrap();
+    let url = secret["stringData"][source["key"].as_str().unwrap()].as_str().unwrap();
+    let env = [("MOESYNC__LEDGER__URL".to_owned(), url.to_owned())];
+    let config = config::load(&root().join(KUBERNETES), env).unwrap();
+    assert!(matches!(config.ledger, config::Ledger::Postgres(_)), "{:?}", config.ledger);
+    let claims = pod["volumes"].as_array().unwrap().iter().filter(|volume| !volume["persistentVolumeClaim"].is_null());
+    assert_eq!(claims.count(), 0, "a volume that one node mounts keeps the replicas on it");
+}
+
+#[test]
+fn compose_has_a_server_for_replicas_under_a_profile() {
+    let services = compose()["services"].clone();
+    assert_eq!(services["postgres"]["profiles"], serde_json::json!(["postgresql"]));
+    let moesync = &services["moesync"];
+    assert_eq!(moesync["depends_on"]["postgres"]["required"], false);
+    let text = read("deploy/compose.yaml");
+    let url = text.split("echo 'LEDGER_URL=").nth(1).unwrap().split('\'').next().unwrap();
+    let by_default = moesync["environment"]["MOESYNC__LEDGER__URL"].as_str().unwrap();
+    let by_default = by_default.strip_prefix("${LEDGER_URL:-").unwrap().strip_suffix('}').unwrap();
+    for (url, is_server) in [(url.replace("${POSTGRES_PASSWORD}", "secret"), true), (by_default.to_owned(), false)] {
+        let env = [("MOESYNC__LEDGER__URL".to_owned(), url)];
+        let config = config::load(&root().join("deploy/compose.toml"), env).unwrap();
+        assert_eq!(matches!(config.ledger, config::Ledger::Postgres(_)), is_server, "{:?}", config.ledger);
     }
 }
 
@@ -384,7 +430,7 @@ fn the_arguments_of_the_containers_are_valid() {
 
 #[test]
 fn every_kustomization_names_files_that_exist() {
-    for variant in ["base", "cronjob", "daemon"] {
+    for variant in VARIANTS {
         let folder = format!("deploy/kubernetes/{variant}");
         let kustomization = yaml(&format!("{folder}/kustomization.yaml")).remove(0);
         let resources = kustomization["resources"].as_array().unwrap().clone();
