@@ -1,8 +1,9 @@
-//! A PostgreSQL server: one for all tests of the process, with a database for each that asks.
+//! PostgreSQL servers: one for all tests of the process, with a database for each that asks, and others that a test may stop.
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    io::{BufRead as _, BufReader, Lines, Write as _},
+    os::unix::process::CommandExt as _,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -11,37 +12,89 @@ use std::{
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-/// The server. It ends with the test process, which closes its input.
-struct Server {
+/// What `pg_virtualenv` runs: it prints the URL, and hands each line to `pg_ctlcluster`. pg_virtualenv ends the server and
+/// removes its folder when this ends, and fails to if it cannot print then: what is printed has a descriptor of its own.
+const SCRIPT: &str = r#"
+    echo "postgres://$PGUSER:$PGPASSWORD@127.0.0.1:$PGPORT" >&3
+    while read -r action; do
+        pg_ctlcluster $PGVERSION regress $action < /dev/null 3>&-
+        echo done >&3
+    done
+"#;
+
+/// A server. It ends with its owner, and with the test process however that ends: its input is closed then.
+pub struct Server {
     /// The URL without a database.
     url: String,
-    _child: Child,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+    child: Child,
 }
 
-static SERVER: OnceLock<Server> = OnceLock::new();
+static SHARED: OnceLock<Server> = OnceLock::new();
 static DATABASES: AtomicUsize = AtomicUsize::new(0);
 
-fn start() -> Server {
-    // A server of its own in a temporary folder, also as root. Tests need no durability.
-    let mut child = Command::new("pg_virtualenv")
-        .args(["-t", "-o", "fsync=off", "-o", "max_connections=300", "sh", "-c"])
-        .arg("echo \"postgres://$PGUSER:$PGPASSWORD@127.0.0.1:$PGPORT\"; cat > /dev/null")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("pg_virtualenv");
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let url = lines.map_while(Result::ok).find(|line| line.starts_with("postgres://")).expect("a server");
-    Server { url, _child: child }
+impl Server {
+    /// A server for one test.
+    pub async fn start() -> Self {
+        tokio::task::spawn_blocking(Self::run).await.unwrap()
+    }
+
+    fn run() -> Self {
+        // In a temporary folder, also as root. Tests need no durability. It has a process group of its own, so that a signal
+        // to that of the tests does not keep it from removing the folder.
+        let mut child = Command::new("sh")
+            .args([
+                "-c",
+                "exec pg_virtualenv -t -o fsync=off -o max_connections=300 sh -c \"$0\" 3>&1 > /dev/null 2>&1",
+            ])
+            .arg(SCRIPT)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("pg_virtualenv");
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = output.by_ref().map_while(Result::ok).find(|line| line.starts_with("postgres://")).expect("a server");
+        Self { url, input: child.stdin.take(), output, child }
+    }
+
+    /// The URL of an empty database.
+    pub async fn database(&self) -> String {
+        let name = format!("moesync_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        execute(&format!("{}/postgres", self.url), &format!("CREATE DATABASE {name}")).await;
+        format!("{}/{name}", self.url)
+    }
+
+    /// Ends the server immediately, with all connections.
+    pub fn stop(&mut self) {
+        self.command("stop --mode immediate");
+    }
+
+    /// Starts it again, on the same port.
+    pub fn start_again(&mut self) {
+        self.command("start");
+    }
+
+    fn command(&mut self, action: &str) {
+        tokio::task::block_in_place(|| {
+            writeln!(self.input.as_mut().unwrap(), "{action}").unwrap();
+            assert_eq!(self.output.next().unwrap().unwrap(), "done");
+        });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The script ends, and pg_virtualenv after it.
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
 }
 
 /// The URL of an empty database.
 pub async fn database() -> String {
-    let server = tokio::task::spawn_blocking(|| SERVER.get_or_init(start)).await.unwrap();
-    let name = format!("moesync_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-    execute(&format!("{}/postgres", server.url), &format!("CREATE DATABASE {name}")).await;
-    format!("{}/{name}", server.url)
+    tokio::task::spawn_blocking(|| SHARED.get_or_init(Server::run)).await.unwrap().database().await
 }
 
 /// Runs a statement, beside the processes that use the database.
