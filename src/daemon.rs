@@ -214,7 +214,7 @@ impl<Load: Fn() -> Result<Config, Mistakes>> Daemon<Load> {
         self.ctx.ledger.close().await;
         let new = self.ctx.pulse.beat_during(self.start_again(hangup)).await?;
         // For a damaged ledger, opening it has raised the alarm, which names where it is kept.
-        if matches!(error, LedgerError::Replaced { .. }) {
+        if matches!(error, LedgerError::Reopen { .. }) {
             new.status.raise(AlarmKind::Ledger, "the file", Chain(error).to_string());
         }
         dispatch::register_targets(&new).await.map_err(StartError::from)?;

@@ -4,7 +4,7 @@
 //! created. It must not know about objects: `sync` rebuilds a ledger from manifests.
 
 use std::{
-    io,
+    error::Error,
     path::{Path, PathBuf},
 };
 
@@ -30,22 +30,44 @@ pub use figures::{AttemptFigures, ReportFigures};
 pub use notices::{StoredNews, Summarized};
 pub use outbox::{Delivery, Waiting};
 pub use postgres::{open as open_server, open_read_only as open_server_read_only};
-pub use sqlite::{holder::place, open, open_read_only};
+pub use sqlite::{open, open_read_only, place};
 
-/// A ledger that could not be read or written.
+/// Why the ledger could not be read or written, by what the caller does about it.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The database is not sound. The daemon and `sync` keep a file aside and rebuild it.
-    #[error("the ledger {ledger} is damaged ({reason}); {remedy}")]
+    /// It cannot be used now: pause, alert, try again. What was to be written is not written.
+    #[error("{message}")]
+    Unavailable {
+        /// What was being done, to which ledger, and what to do.
+        message: String,
+        /// What the database or the system reported.
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// The claim under which something was to be recorded has passed to another process: discard the attempt.
+    #[error("the claim on {partition} was taken over by another process; the attempt is discarded")]
+    Fenced {
+        /// The partition.
+        partition: String,
+    },
+    /// It has to be opened again before it can be used.
+    #[error("{message}")]
+    Reopen {
+        /// What was being done, or what happened to the ledger.
+        message: String,
+        /// What the database reported.
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// The file is not sound: open it again, which keeps it under another name, and rebuild it from the manifests.
+    #[error(
+        "the ledger {ledger} is damaged ({reason}); `moesync sync` keeps it under another name and rebuilds it from the manifests"
+    )]
     Damaged {
-        /// Which ledger: the file, or the server and its database.
+        /// The file.
         ledger: String,
         /// What the database reported, or what a column holds.
         reason: String,
-        /// What to do.
-        remedy: &'static str,
     },
-    /// A newer version of moesync made the ledger, or wrote to it. Nothing was changed: that version can go on with it.
+    /// A newer version of moesync made the ledger, or wrote to it: stop. Nothing was changed, and that version can go on with it.
     #[error("the ledger {ledger} was made by a newer version of moesync ({found}); use that one")]
     TooNew {
         /// Which ledger.
@@ -53,45 +75,24 @@ pub enum LedgerError {
         /// What this version does not know: a migration, or a word and its column.
         found: String,
     },
-    /// The claim under which something was to be recorded has passed to another process.
-    #[error("the claim on {what} was taken over by another process; the attempt is discarded")]
-    Fenced {
-        /// The partition.
-        what: String,
-    },
-    /// The file at the ledger's path is no longer the one that was opened.
-    #[error("the ledger {ledger} was deleted or replaced while it was in use")]
-    Replaced {
-        /// The file.
-        ledger: String,
-    },
-    /// The database returned an error, or could not be reached.
-    #[error("could not {action} the ledger {ledger}")]
-    Database {
-        /// What was being done.
-        action: &'static str,
-        /// Which ledger.
-        ledger: String,
-        /// What the database reported.
-        source: sqlx::Error,
-    },
-    /// An error outside the database: the file, its folder, or the configuration of the server.
-    #[error("{message}")]
-    Outside {
-        /// What was being done, to what, and what to do.
-        message: String,
-        /// What the system reported.
-        source: Option<io::Error>,
-    },
 }
 
 impl LedgerError {
     /// Whether the ledger has to be opened again before it can be used.
     pub fn needs_reopening(&self) -> bool {
-        match self {
-            LedgerError::Damaged { .. } | LedgerError::Replaced { .. } => true,
-            LedgerError::Database { source, .. } => matches!(source, sqlx::Error::PoolClosed),
-            LedgerError::TooNew { .. } | LedgerError::Fenced { .. } | LedgerError::Outside { .. } => false,
+        matches!(self, Self::Reopen { .. } | Self::Damaged { .. })
+    }
+
+    fn unavailable(message: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable { message: message.into(), source: Some(Box::new(source)) }
+    }
+
+    /// What an error of the database means that is about neither the content nor the version of the ledger.
+    fn database(action: &str, ledger: &str, source: sqlx::Error) -> Self {
+        let message = format!("could not {action} the ledger {ledger}");
+        match source {
+            sqlx::Error::PoolClosed => Self::Reopen { message, source: Some(Box::new(source)) },
+            source => Self::unavailable(message, source),
         }
     }
 }
@@ -203,7 +204,7 @@ impl Ledger {
 
     /// # Errors
     ///
-    /// [`LedgerError::Replaced`] when the file was deleted or replaced while open: writes would be lost.
+    /// [`LedgerError::Reopen`] when the file was deleted or replaced while open: writes would be lost.
     pub fn check_in_place(&self) -> Result<(), LedgerError> {
         match &self.home {
             Home::File(home) => home.check_in_place(),
@@ -256,7 +257,7 @@ impl Ledger {
         let reason = format!("{column} holds {value:?}");
         match &self.home {
             Home::File(home) => home.damaged(reason),
-            Home::Server(home) => home.damaged(reason),
+            Home::Server(home) => home.unsound(&reason),
         }
     }
 

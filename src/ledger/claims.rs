@@ -160,6 +160,6 @@ impl Ledger {
             .execute(transaction)
             .await
             .map_err(|error| self.error("write", error))?;
-        if ended == 1 { Ok(()) } else { Err(LedgerError::Fenced { what: claim.entry.partition.id.to_string() }) }
+        if ended == 1 { Ok(()) } else { Err(LedgerError::Fenced { partition: claim.entry.partition.id.to_string() }) }
     }
 }

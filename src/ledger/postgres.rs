@@ -9,7 +9,7 @@
 use std::{cmp::Ordering, str::FromStr as _, sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection as _, PgPool,
+    Connection as _, PgConnection, PgPool,
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -32,10 +32,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const CONNECTIONS: u32 = 5;
 
 /// How long a process waits for one of them.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What to do about rows that no version writes.
-const REMEDY: &str = "restore the database, or start on an empty one: it learns what is stored from the manifests";
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The server's clock, in milliseconds since 1970-01-01 UTC.
 macro_rules! server_now {
@@ -68,7 +65,7 @@ pub async fn open(
     holder: impl FnOnce(&str) -> String,
 ) -> Result<(Ledger, Found, String, String), LedgerError> {
     let (pool, shown) = connect(url).await?;
-    let failed = |error| LedgerError::Database { action: "open", ledger: shown.clone(), source: error };
+    let failed = |error| LedgerError::database("open", &shown, error);
     let found = migrate(&pool, &shown).await?;
     let database = Database::Postgres(pool);
     let place = name(&database, candidate).await.map_err(failed)?;
@@ -92,7 +89,7 @@ pub async fn open(
 /// When the server cannot be reached, or another version of moesync made the ledger.
 pub async fn open_read_only(url: &str) -> Result<Option<Ledger>, LedgerError> {
     let (pool, shown) = connect(url).await?;
-    let failed = |error| LedgerError::Database { action: "read", ledger: shown.clone(), source: error };
+    let failed = |error| LedgerError::database("read", &shown, error);
     let database = Database::Postgres(pool);
     let exists =
         query("SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'partitions'");
@@ -109,7 +106,7 @@ pub async fn open_read_only(url: &str) -> Result<Option<Ledger>, LedgerError> {
             return Err(LedgerError::TooNew { ledger: shown, found });
         }
         Ordering::Less => {
-            return Err(LedgerError::Outside {
+            return Err(LedgerError::Unavailable {
                 message: format!(
                     "the ledger {shown} was made by an older version of moesync; `moesync sync` or `moesync run` bring it \
                      up to date"
@@ -123,10 +120,8 @@ pub async fn open_read_only(url: &str) -> Result<Option<Ledger>, LedgerError> {
 }
 
 async fn connect(url: &str) -> Result<(PgPool, String), LedgerError> {
-    let options = PgConnectOptions::from_str(url).map_err(|error| LedgerError::Outside {
-        message: format!("ledger.url is not the URL of a PostgreSQL database: {error}"),
-        source: None,
-    })?;
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|error| LedgerError::unavailable("ledger.url is not the URL of a PostgreSQL database", error))?;
     let shown = shown(&options);
     // Behind PgBouncer, neither a prepared statement nor a setting of the connection lasts beyond a transaction.
     let options = options.statement_cache_capacity(0).extra_float_digits(None).application_name("moesync");
@@ -134,10 +129,23 @@ async fn connect(url: &str) -> Result<(PgPool, String), LedgerError> {
         .max_connections(CONNECTIONS)
         .acquire_timeout(PATIENCE)
         .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
-        .connect_with(options)
-        .await
-        .map_err(|source| LedgerError::Database { action: "open", ledger: shown.clone(), source })?;
-    Ok((pool, shown))
+        .connect_with(options.clone())
+        .await;
+    match pool {
+        Ok(pool) => Ok((pool, shown)),
+        Err(error) => Err(LedgerError::database("open", &shown, reason(error, &options).await)),
+    }
+}
+
+/// Why the pool got no connection: it retries, and in the end reports only that its time was up.
+async fn reason(error: sqlx::Error, options: &PgConnectOptions) -> sqlx::Error {
+    if !matches!(error, sqlx::Error::PoolTimedOut) {
+        return error;
+    }
+    match tokio::time::timeout(PATIENCE, PgConnection::connect_with(options)).await {
+        Ok(Err(reason)) => reason,
+        Ok(Ok(_)) | Err(_) => error,
+    }
 }
 
 fn migrations() -> Migrator {
@@ -149,7 +157,7 @@ fn migrations() -> Migrator {
 
 /// Creates the tables or brings them up to date. One process at a time does so; the others wait and find it done.
 async fn migrate(pool: &PgPool, shown: &str) -> Result<Found, LedgerError> {
-    let failed = |error| LedgerError::Database { action: "bring up to date", ledger: shown.to_owned(), source: error };
+    let failed = |error| LedgerError::database("bring up to date", shown, error);
     // Its lock keeps the other processes out.
     let mut transaction = pool.begin_with(BEGIN_WRITING).await.map_err(failed)?;
     let found: Option<i64> = sqlx::query_scalar(
@@ -164,10 +172,7 @@ async fn migrate(pool: &PgPool, shown: &str) -> Result<Found, LedgerError> {
             LedgerError::TooNew { ledger: shown.to_owned(), found: format!("migration {version}") }
         }
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => failed(source),
-        other => LedgerError::Outside {
-            message: format!("could not bring the ledger {shown} up to date: {other}"),
-            source: None,
-        },
+        other => LedgerError::unavailable(format!("could not bring the ledger {shown} up to date"), other),
     })?;
     transaction.commit().await.map_err(failed)?;
     Ok(if found == Some(0) { Found::Nothing } else { Found::Existing })
@@ -243,10 +248,18 @@ impl Home {
     }
 
     pub(super) fn error(&self, action: &'static str, source: sqlx::Error) -> LedgerError {
-        LedgerError::Database { action, ledger: self.shown.to_string(), source }
+        LedgerError::database(action, &self.shown, source)
     }
 
-    pub(super) fn damaged(&self, reason: String) -> LedgerError {
-        LedgerError::Damaged { ledger: self.shown.to_string(), reason, remedy: REMEDY }
+    /// That the database holds what no version writes. It is neither renamed nor rebuilt by moesync, as a file is.
+    pub(super) fn unsound(&self, reason: &str) -> LedgerError {
+        LedgerError::Unavailable {
+            message: format!(
+                "the ledger {} is damaged ({reason}); restore the database, or start on an empty one, which learns what is \
+                 stored from the manifests",
+                self.shown
+            ),
+            source: None,
+        }
     }
 }

@@ -25,11 +25,8 @@ use self::{
 use super::{Found, Ledger, LedgerError};
 
 mod errors;
-pub(super) mod holder;
+mod holder;
 mod open;
-
-/// What is said of a damaged file.
-const REMEDY: &str = "`moesync sync` keeps it aside and rebuilds it from the manifests";
 
 /// The file of an open ledger.
 #[derive(Debug, Clone)]
@@ -58,7 +55,8 @@ impl Home {
         if identity(&self.path) == self.identity {
             Ok(())
         } else {
-            Err(LedgerError::Replaced { ledger: self.path.display().to_string() })
+            let message = format!("the ledger {} was deleted or replaced while it was in use", self.path.display());
+            Err(LedgerError::Reopen { message, source: None })
         }
     }
 
@@ -77,7 +75,7 @@ impl Home {
     /// A file that is written to while it is read as one at rest looks damaged, and is not.
     fn unless_written(&self, error: LedgerError) -> LedgerError {
         match (&error, &self.rest) {
-            (LedgerError::Damaged { .. }, Some(rest)) if !rest.lasts(&self.path) => LedgerError::Outside {
+            (LedgerError::Damaged { .. }, Some(rest)) if !rest.lasts(&self.path) => LedgerError::Unavailable {
                 message: format!(
                     "a process began to write to the ledger {} while it was read; run the command again",
                     self.path.display()
@@ -108,15 +106,13 @@ impl Home {
 /// folder or the file cannot be written.
 pub async fn open(path: &Path, holder: &str, now: Timestamp) -> Result<(Ledger, Found), LedgerError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(|source| LedgerError::Outside {
-            message: format!("could not create the folder {} for the ledger", folder.display()),
-            source: Some(source),
+        fs::create_dir_all(folder).map_err(|error| {
+            LedgerError::unavailable(format!("could not create the folder {} for the ledger", folder.display()), error)
         })?;
     }
     // One process at a time: two that create a ledger concurrently would each see half of the other's.
-    let _alone = holder::alone(path).await.map_err(|source| LedgerError::Outside {
-        message: format!("could not lock the ledger {} for opening", path.display()),
-        source: Some(source),
+    let _alone = holder::alone(path).await.map_err(|error| {
+        LedgerError::unavailable(format!("could not lock the ledger {} for opening", path.display()), error)
     })?;
     match open::open(path, holder).await {
         Ok((ledger, true)) => Ok((ledger, Found::Existing)),
@@ -130,6 +126,18 @@ pub async fn open(path: &Path, holder: &str, now: Timestamp) -> Result<(Ledger, 
     }
 }
 
+/// The name of the ledger at `path`, which is part of the names of its holders: `candidate` if it has none yet. It stays with
+/// the ledger's folder, so that it is the same in the next container and another on another machine.
+///
+/// # Errors
+///
+/// [`LedgerError::Unavailable`] when the folder cannot be written.
+pub fn place(path: &Path, candidate: &str) -> Result<String, LedgerError> {
+    holder::place(path, candidate).map_err(|error| {
+        LedgerError::unavailable(format!("could not write beside the ledger {}", path.display()), error)
+    })
+}
+
 /// Opens the ledger at `path` for reading only; `None` when there is none yet. Never creates or changes it.
 ///
 /// # Errors
@@ -140,10 +148,7 @@ pub async fn open_read_only(path: &Path) -> Result<Option<Ledger>, LedgerError> 
         Ok(metadata) if metadata.len() > 0 => open::open_read_only(path).await,
         Ok(_) => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(LedgerError::Outside {
-            message: format!("could not look at the ledger {}", path.display()),
-            source: Some(source),
-        }),
+        Err(error) => Err(LedgerError::unavailable(format!("could not look at the ledger {}", path.display()), error)),
     }
 }
 
@@ -164,14 +169,9 @@ fn keep_aside(path: &Path, now: Timestamp) -> Result<PathBuf, LedgerError> {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => {
-                return Err(LedgerError::Outside {
-                    message: format!(
-                        "the ledger {} is damaged and could not be kept aside as {}",
-                        path.display(),
-                        to.display()
-                    ),
-                    source: Some(source),
-                });
+                let (from, to) = (path.display(), to.display());
+                let message = format!("the ledger {from} is damaged and could not be kept as {to}");
+                return Err(LedgerError::unavailable(message, source));
             }
         }
     }

@@ -241,8 +241,8 @@ pub async fn once(
                         later.insert((now + delay, id), item);
                     }
                 }
-                Ended::Failed(LedgerError::Fenced { what }) => {
-                    debug!("{what} was taken over by another process");
+                Ended::Failed(LedgerError::Fenced { partition }) => {
+                    debug!("{partition} was taken over by another process");
                     later.insert((now + OTHERS_INTERVAL, id), item);
                 }
                 Ended::Failed(error) => {
@@ -275,7 +275,7 @@ pub async fn once(
 ///
 /// # Errors
 ///
-/// [`LedgerError::Replaced`] and [`LedgerError::Damaged`], for which a new context is needed. After any other failure of the ledger
+/// [`LedgerError::Reopen`] and [`LedgerError::Damaged`], for which a new context is needed. After any other failure of the ledger
 /// the loop retries.
 pub async fn continuously(
     ctx: Arc<Context>,
@@ -402,8 +402,8 @@ async fn turn(
                 publish_at.get_or_insert_with(|| Instant::now() + PUBLISHING_DELAY);
                 done.entry.next_attempt_at
             }
-            Ended::Failed(LedgerError::Fenced { what }) => {
-                debug!("{what} was taken over by another process");
+            Ended::Failed(LedgerError::Fenced { partition }) => {
+                debug!("{partition} was taken over by another process");
                 Some(now + OTHERS_INTERVAL)
             }
             Ended::Failed(error) if error.needs_reopening() => {

@@ -73,7 +73,7 @@ pub(super) async fn run(work: &Work<'_>, object: &StoredObject) -> Result<Succes
     };
     if !work.ctx.ledger.begin_replacing(work.claim).await? {
         work.abandon(upload).await;
-        return Err(LedgerError::Fenced { what: work.claim.entry.partition.id.to_string() }.into());
+        return Err(LedgerError::Fenced { partition: work.claim.entry.partition.id.to_string() }.into());
     }
     work.frame.at(Step::Store, upload.replace(&verified, key)).await.map_err(fail)?;
     work.frame.at(Step::Manifest, destination.put_manifest(&new)).await.map_err(fail)?;

@@ -53,10 +53,7 @@ pub async fn start(
     let (place, holder, destinations, reports, ledger, found) = match &config.ledger {
         Ledger::Sqlite(path) => {
             refuse_folder(path)?;
-            let place = ledger::place(path, &random()).map_err(|source| LedgerError::Outside {
-                message: format!("could not write beside the ledger {}", path.display()),
-                source: Some(source),
-            })?;
+            let place = ledger::place(path, &random())?;
             let holder = holder_at(&place);
             // Opened first: nothing is created where a destination is not usable.
             let (destinations, reports) = open(&config, &budget, &holder, None)?;

@@ -341,8 +341,8 @@ impl Work<'_> {
                 Commit::NotOurs => {
                     self.abandon(upload).await;
                     let error = lock(&unknown).take();
-                    let what = self.claim.entry.partition.id.to_string();
-                    return Err(error.unwrap_or(LedgerError::Fenced { what }).into());
+                    let partition = self.claim.entry.partition.id.to_string();
+                    return Err(error.unwrap_or(LedgerError::Fenced { partition }).into());
                 }
             }
         }

@@ -368,7 +368,7 @@ async fn a_ledger_that_changes_while_it_is_read_at_rest_does_not_count_as_damage
     bytes.resize(whole + 4096, 0);
     fs::write(bench.ledger(), bytes).unwrap();
     let error = ledger.entries().await.unwrap_err();
-    assert!(matches!(error, LedgerError::Outside { .. }), "{error}");
+    assert!(matches!(error, LedgerError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains("run the command again"), "{error}");
 }
 

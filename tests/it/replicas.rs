@@ -6,9 +6,14 @@ use crate::support::{Bench, Daemon, Receiver, Series, postgres, wait_until};
 
 /// A bench whose ledger is on a server, and the URL of that.
 async fn bench(series: &[Series]) -> (Bench, String) {
-    let (bench, url) = (Bench::new(series).await, postgres::database().await);
-    bench.write_config(&on_server(&bench, &url));
-    (bench, url)
+    let url = postgres::database().await;
+    (bench_on(&url, series).await, url)
+}
+
+async fn bench_on(url: &str, series: &[Series]) -> Bench {
+    let bench = Bench::new(series).await;
+    bench.write_config(&on_server(&bench, url));
+    bench
 }
 
 fn on_server(bench: &Bench, url: &str) -> String {
@@ -146,6 +151,31 @@ async fn a_lost_connection_is_a_pause_and_never_the_end_of_the_daemon() {
     daemon.signal("HUP").await;
     assert!(wait_until(async || are_stored(&bench, 10).await).await, "{}", daemon.log().join("\n"));
     assert!(!daemon.has_ended());
+    daemon.stop(&bench).await;
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_stopped_for_a_while_pauses_the_daemon_and_raises_an_alarm() {
+    let mut server = postgres::Server::start().await;
+    let url = server.database().await;
+    let bench = bench_on(&url, &[Series::dump(5), Series::campaign("Report test", 5)]).await;
+    bench.write_config(&on_server(&bench, &url).replace("listen = \"\"", "listen = \"127.0.0.1:0\""));
+    bench.fault("slow=4000");
+    let daemon = Daemon::start(&bench).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let readiness = async || client.get(daemon.url() + "/readyz").send().await.unwrap().status();
+    assert!(wait_until(async || bench.requests() > 0 && readiness().await == 200).await);
+    server.stop();
+    assert!(wait_until(async || daemon.alarms().contains(&"ledger".to_owned())).await, "{:?}", daemon.log());
+    assert_eq!(readiness().await, 503);
+    let checked = bench.run(&["check"]).await.expect(1);
+    assert!(checked.stdout.contains("Connection refused"), "{}", checked.stdout);
+    assert!(!daemon.has_ended());
+    server.start_again();
+    assert!(wait_until(async || are_stored(&bench, 10).await).await, "{}", daemon.log().join("\n"));
+    assert!(wait_until(async || readiness().await == 200).await);
+    daemon.wait_for_log("the ledger is written again").await;
     daemon.stop(&bench).await;
     bench.oracle().await;
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::migrate::MigrateError;
 
-use super::{LedgerError, REMEDY};
+use super::LedgerError;
 
 pub(super) fn migration_error(path: &Path, error: MigrateError) -> LedgerError {
     match error {
@@ -14,10 +14,7 @@ pub(super) fn migration_error(path: &Path, error: MigrateError) -> LedgerError {
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
             classify(path, "bring up to date", source)
         }
-        other => LedgerError::Outside {
-            message: format!("could not bring the ledger {} up to date: {other}", path.display()),
-            source: None,
-        },
+        other => LedgerError::unavailable(format!("could not bring the ledger {} up to date", path.display()), other),
     }
 }
 
@@ -26,7 +23,7 @@ pub(super) fn migration_error(path: &Path, error: MigrateError) -> LedgerError {
 pub(super) fn classify(path: &Path, action: &'static str, source: sqlx::Error) -> LedgerError {
     let code = source.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i64>().ok());
     if code == Some(776) {
-        return LedgerError::Outside {
+        return LedgerError::Unavailable {
             message: format!(
                 "the ledger {} was left unfinished by a process that died; `moesync sync` or `moesync run` finish it",
                 path.display()
@@ -36,10 +33,10 @@ pub(super) fn classify(path: &Path, action: &'static str, source: sqlx::Error) -
     }
     match code.map(|code| code & 0xff) {
         Some(11 | 26) => damaged(path, source.to_string()),
-        _ => LedgerError::Database { action, ledger: path.display().to_string(), source },
+        _ => LedgerError::database(action, &path.display().to_string(), source),
     }
 }
 
 pub(super) fn damaged(path: &Path, reason: String) -> LedgerError {
-    LedgerError::Damaged { ledger: path.display().to_string(), reason, remedy: REMEDY }
+    LedgerError::Damaged { ledger: path.display().to_string(), reason }
 }

@@ -52,7 +52,7 @@ impl Drop for Holder {
 }
 
 /// Whether the process that announced itself as `holder` beside the ledger at `ledger` still lives.
-pub fn is_alive(ledger: &Path, holder: &str) -> bool {
+pub(super) fn is_alive(ledger: &Path, holder: &str) -> bool {
     match File::open(folder(ledger).join(holder)) {
         // Shared, so that two processes that ask at the same moment do not take each other for the holder.
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
@@ -87,7 +87,7 @@ pub(super) async fn alone(ledger: &Path) -> io::Result<File> {
 /// # Errors
 ///
 /// When the folder cannot be written.
-pub fn place(ledger: &Path, candidate: &str) -> io::Result<String> {
+pub(super) fn place(ledger: &Path, candidate: &str) -> io::Result<String> {
     let folder = folder(ledger);
     fs::create_dir_all(&folder)?;
     // The first process names it. A lock decides which one is the first, because not every file system has hard links,

@@ -107,9 +107,8 @@ pub(super) async fn open(path: &Path, holder: &str) -> Result<(Ledger, bool), Le
             return Err(error);
         }
     };
-    let holder = Holder::announce(path, holder).map_err(|source| LedgerError::Outside {
-        message: format!("could not announce this process beside the ledger {}", path.display()),
-        source: Some(source),
+    let holder = Holder::announce(path, holder).map_err(|error| {
+        LedgerError::unavailable(format!("could not announce this process beside the ledger {}", path.display()), error)
     })?;
     let (identity, path) = (identity(path), Arc::new(path.to_owned()));
     let home = Home { identity, path: Arc::clone(&path), holder: Some(Arc::new(holder)), rest: None };
@@ -171,7 +170,7 @@ async fn open_read_only_once(path: &Path, rest: Option<Rest>) -> Result<Option<L
         version = refuse_newer_schema(path, &pool).await?;
     }
     if version != newest_migration() {
-        return Err(LedgerError::Outside {
+        return Err(LedgerError::Unavailable {
             message: format!(
                 "the ledger {} was made by an older version of moesync; `moesync sync` or `moesync run` bring it up \
                      to date",

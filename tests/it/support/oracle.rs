@@ -101,7 +101,7 @@ impl Bench {
             Ok(Some(ledger)) => ledger,
             Ok(None) => return,
             // Its process was killed while creating it: nothing was recorded yet.
-            Err(LedgerError::Outside { message, .. }) if self.path("ledger/moesync.db-journal").exists() => {
+            Err(LedgerError::Unavailable { message, .. }) if self.path("ledger/moesync.db-journal").exists() => {
                 assert!(message.contains("`moesync sync` or `moesync run` finish it"), "{message}");
                 return;
             }
