@@ -4,14 +4,14 @@
 
 use anyhow::{Context as _, bail};
 use bytes::BytesMut;
-use moesync::archive::{Limits, Pass, Verdict};
+use moesync::archive::{ArchiveLimits, Pass, Verdict};
 use tokio::{fs::File, io::AsyncReadExt as _};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let path = std::env::args().nth(1).context("usage: verify_archive FILE")?;
     let mut file = File::open(&path).await.with_context(|| format!("open {path}"))?;
-    let limits = Limits { archive_bytes: 20 << 30, inflated_bytes: 200 << 30, inflate_ratio: 500 };
+    let limits = ArchiveLimits { archive_bytes: 20 << 30, inflated_bytes: 200 << 30, inflate_ratio: 500 };
     let mut pass = Pass::start(limits);
     let mut chunk = BytesMut::with_capacity(64 * 1024);
     while file.read_buf(&mut chunk).await.with_context(|| format!("read {path}"))? > 0 {

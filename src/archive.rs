@@ -27,7 +27,7 @@ pub use self::{pass::Pass, verifier::is_unsupported};
 
 /// Bounds of the work on one archive.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ArchiveLimits {
     /// Largest archive accepted, in bytes as received.
     pub archive_bytes: u64,
     /// Most bytes inflated from one archive.

@@ -33,7 +33,7 @@ const MOST_HEADER_BYTES: usize = 256 * 1024;
 /// A gzip archive being read.
 pub(super) struct Gzip {
     inflater: Inflater,
-    section: Section,
+    section: GzipSection,
     /// The bytes so far of the header or trailer being read.
     gathered: Vec<u8>,
     /// Where in `gathered` the header's current field begins.
@@ -57,7 +57,7 @@ enum Inside {
 
 /// The section that the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Section {
+enum GzipSection {
     FixedHeader,
     Extra,
     Name,
@@ -73,7 +73,7 @@ impl Gzip {
     pub(super) fn new() -> Gzip {
         Gzip {
             inflater: Inflater::new(),
-            section: Section::FixedHeader,
+            section: GzipSection::FixedHeader,
             gathered: Vec::new(),
             field: 0,
             name: String::new(),
@@ -93,10 +93,10 @@ impl Gzip {
 
     pub(super) fn finish(self, meter: &Meter) -> Result<Contents, Rejection> {
         let part = match self.section {
-            Section::FixedHeader if self.gathered.is_empty() => return self.contents(),
-            Section::Padding => return self.contents(),
-            Section::Data => "data",
-            Section::Trailer => "trailer",
+            GzipSection::FixedHeader if self.gathered.is_empty() => return self.contents(),
+            GzipSection::Padding => return self.contents(),
+            GzipSection::Data => "data",
+            GzipSection::Trailer => "trailer",
             _ => "header",
         };
         let (member, bytes) = (self.entries.len() + 1, meter.consumed());
@@ -121,22 +121,22 @@ impl Gzip {
 
     fn step(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<(), Rejection> {
         match self.section {
-            Section::FixedHeader
+            GzipSection::FixedHeader
                 if self.gathered.is_empty() && !self.entries.is_empty() && input.first() == Some(&0) =>
             {
-                self.section = Section::Padding;
+                self.section = GzipSection::Padding;
             }
-            Section::FixedHeader => self.fixed_header(input, meter)?,
-            Section::Extra => {
+            GzipSection::FixedHeader => self.fixed_header(input, meter)?,
+            GzipSection::Extra => {
                 let length_known = gather(&mut self.gathered, self.field + 2, input, meter);
                 if length_known {
                     let end = self.field + 2 + usize::from(u16_at(&self.gathered, self.field));
                     if gather(&mut self.gathered, end, input, meter) {
-                        self.next_field(Section::Extra);
+                        self.next_field(GzipSection::Extra);
                     }
                 }
             }
-            Section::Name | Section::Comment => {
+            GzipSection::Name | GzipSection::Comment => {
                 let end = memchr::memchr(0, input);
                 let taken = end.map_or(input.len(), |at| at + 1);
                 let wanted = self.gathered.len() + taken;
@@ -147,13 +147,13 @@ impl Gzip {
                 }
                 gather(&mut self.gathered, wanted, input, meter);
                 if end.is_some() {
-                    if self.section == Section::Name {
+                    if self.section == GzipSection::Name {
                         self.name = name(&self.gathered[self.field..wanted - 1]);
                     }
                     self.next_field(self.section);
                 }
             }
-            Section::HeaderCrc => {
+            GzipSection::HeaderCrc => {
                 if gather(&mut self.gathered, self.field + 2, input, meter) {
                     // RFC 1952: the two low bytes of the CRC-32 of the header before it.
                     let computed = crc32fast::hash(&self.gathered[..self.field]) & 0xffff;
@@ -163,18 +163,18 @@ impl Gzip {
                             "the CRC-16 of its header is {computed:04x}, recorded is {recorded:04x}"
                         )));
                     }
-                    self.next_field(Section::HeaderCrc);
+                    self.next_field(GzipSection::HeaderCrc);
                 }
             }
-            Section::Data => {
+            GzipSection::Data => {
                 let inside = &mut self.inside;
                 let within = meter.within();
                 if self.inflater.inflate(input, meter, |bytes| inside.write(bytes, &within))? {
-                    self.section = Section::Trailer;
+                    self.section = GzipSection::Trailer;
                 }
             }
-            Section::Trailer => self.trailer(input, meter)?,
-            Section::Padding => self.padding.read(input, meter)?,
+            GzipSection::Trailer => self.trailer(input, meter)?,
+            GzipSection::Padding => self.padding.read(input, meter)?,
         }
         Ok(())
     }
@@ -194,19 +194,19 @@ impl Gzip {
                 return Err(Rejection::unverifiable(format!("unsupported header flags {flags:#04x}")));
             }
             self.name.clear();
-            self.next_field(Section::FixedHeader);
+            self.next_field(GzipSection::FixedHeader);
         }
         Ok(())
     }
 
     /// Moves on to the first field after `done` that this header has, or to the data.
-    fn next_field(&mut self, done: Section) {
+    fn next_field(&mut self, done: GzipSection) {
         let flags = self.gathered[3];
         let optional = [
-            (Section::Extra, FLAG_EXTRA),
-            (Section::Name, FLAG_NAME),
-            (Section::Comment, FLAG_COMMENT),
-            (Section::HeaderCrc, FLAG_HEADER_CRC),
+            (GzipSection::Extra, FLAG_EXTRA),
+            (GzipSection::Name, FLAG_NAME),
+            (GzipSection::Comment, FLAG_COMMENT),
+            (GzipSection::HeaderCrc, FLAG_HEADER_CRC),
         ];
         let after = optional.iter().position(|(part, _)| *part == done).map_or(0, |at| at + 1);
         match optional[after..].iter().find(|(_, flag)| flags & flag != 0) {
@@ -217,7 +217,7 @@ impl Gzip {
             None => {
                 self.gathered.clear();
                 self.inflater.restart();
-                self.section = Section::Data;
+                self.section = GzipSection::Data;
             }
         }
     }
@@ -240,7 +240,7 @@ impl Gzip {
         meter.remember(self.name.as_bytes())?;
         self.entries.push(ArchiveEntry { name: std::mem::take(&mut self.name), size, crc32: Some(crc32) });
         self.gathered.clear();
-        self.section = Section::FixedHeader;
+        self.section = GzipSection::FixedHeader;
         Ok(())
     }
 }

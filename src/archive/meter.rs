@@ -2,7 +2,7 @@
 //!
 //! This file owns what is counted and when it is too much. It must not know the formats.
 
-use super::{Limits, Rejection};
+use super::{ArchiveLimits, Rejection};
 
 /// Most entries of an archive. More than any report has, and few enough to fit in 8 MiB without their names.
 const MOST_ENTRIES: usize = 100_000;
@@ -15,7 +15,7 @@ const RATIO_FLOOR: u64 = 16 * 1024 * 1024;
 
 /// Counts the bytes, entries and names of an archive, and rejects it beyond the limits.
 pub(super) struct Meter {
-    limits: Limits,
+    limits: ArchiveLimits,
     consumed: u64,
     inflated: u64,
     entries: usize,
@@ -23,7 +23,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(limits: Limits) -> Meter {
+    pub(super) fn new(limits: ArchiveLimits) -> Meter {
         Meter { limits, consumed: 0, inflated: 0, entries: 0, name_bytes: 0 }
     }
 
@@ -51,7 +51,7 @@ impl Meter {
     /// Counts inflated bytes; call it after [`Meter::consume`] of the bytes that they came from.
     pub(super) fn inflate(&mut self, bytes: usize) -> Result<(), Rejection> {
         self.inflated += bytes as u64;
-        let Limits { inflated_bytes, inflate_ratio, .. } = self.limits;
+        let ArchiveLimits { inflated_bytes, inflate_ratio, .. } = self.limits;
         if self.inflated > inflated_bytes {
             return Err(Rejection::unverifiable(format!(
                 "it inflates to more than limits.inflated_bytes ({inflated_bytes} bytes)"

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Contents, Limits, Rejected, Rejection, TooLarge, Verdict, Verified, verifier::Verifier};
+use super::{ArchiveLimits, Contents, Rejected, Rejection, TooLarge, Verdict, Verified, verifier::Verifier};
 
 /// Bytes handed to the verifying thread in one block, and the largest archive that needs no thread of its own while it
 /// arrives.
@@ -22,7 +22,7 @@ const BLOCKS_WAITING: usize = 2;
 /// an archive that ends within it is judged by one short task on the thread pool. Dropping a pass ends its thread after
 /// the current block.
 pub struct Pass {
-    limits: Limits,
+    limits: ArchiveLimits,
     size: u64,
     hash: Sha256,
     /// Chunks copied together: a small chunk may keep a large buffer alive, so a limit on chunks would not bound memory.
@@ -41,7 +41,7 @@ struct Thread {
 
 impl Pass {
     /// Starts before the first byte of an archive. [`Pass::feed`] and [`Pass::finish`] need a tokio runtime.
-    pub fn start(limits: Limits) -> Pass {
+    pub fn start(limits: ArchiveLimits) -> Pass {
         Pass { limits, size: 0, hash: Sha256::new(), block: Vec::new(), thread: None, too_large: None }
     }
 

@@ -33,7 +33,7 @@ const PREFIX: std::ops::Range<usize> = 345..500;
 
 /// A tar archive being read.
 pub(super) struct Tar {
-    section: Section,
+    section: TarSection,
     /// The bytes so far of the block or extension being read.
     gathered: Vec<u8>,
     entries: Vec<ArchiveEntry>,
@@ -49,7 +49,7 @@ pub(super) struct Tar {
 
 /// The section that the next byte belongs to.
 #[derive(Debug, Clone, Copy)]
-enum Section {
+enum TarSection {
     Header,
     /// The data of the last entry: bytes left, and the zeros that fill up its last block.
     Data {
@@ -96,7 +96,7 @@ struct Pax {
 impl Tar {
     pub(super) fn new() -> Tar {
         Tar {
-            section: Section::Header,
+            section: TarSection::Header,
             gathered: Vec::new(),
             entries: Vec::new(),
             oddities: Vec::new(),
@@ -115,28 +115,28 @@ impl Tar {
 
     pub(super) fn finish(self, meter: &Meter) -> Result<Contents, Rejection> {
         let place = match self.section {
-            Section::End => {
+            TarSection::End => {
                 let warnings = names::warnings(&self.entries, |index| self.oddities[index]);
                 return Ok(Contents { format: ArchiveFormat::Tar, entries: self.entries, warnings });
             }
-            Section::Data { .. } => self.entries.last().map_or(String::new(), |entry| names::entry(&entry.name)),
-            Section::Header if self.gathered.is_empty() => {
+            TarSection::Data { .. } => self.entries.last().map_or(String::new(), |entry| names::entry(&entry.name)),
+            TarSection::Header if self.gathered.is_empty() => {
                 "the place of a header or of the end of the archive".to_owned()
             }
-            Section::Header => "a header".to_owned(),
-            Section::Extension { .. } => "an extended header".to_owned(),
-            Section::Zeros(_) => "the zeros that fill up a block".to_owned(),
-            Section::SecondZeroBlock => "the end of the archive, which is two blocks of zeros".to_owned(),
+            TarSection::Header => "a header".to_owned(),
+            TarSection::Extension { .. } => "an extended header".to_owned(),
+            TarSection::Zeros(_) => "the zeros that fill up a block".to_owned(),
+            TarSection::SecondZeroBlock => "the end of the archive, which is two blocks of zeros".to_owned(),
         };
         Err(Rejection::corrupt(format!("cut short after {} bytes, in {place}", meter.consumed())))
     }
 
     /// Reads on in the current section; returns the next one.
-    fn step(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<Section, Rejection> {
+    fn step(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<TarSection, Rejection> {
         match self.section {
-            Section::Header => {
+            TarSection::Header => {
                 if !gather(&mut self.gathered, BLOCK_BYTES, input, meter) {
-                    return Ok(Section::Header);
+                    return Ok(TarSection::Header);
                 }
                 let offset = meter.consumed() - BLOCK_BYTES as u64;
                 let block = std::mem::take(&mut self.gathered);
@@ -145,25 +145,25 @@ impl Tar {
                 self.gathered.clear();
                 next
             }
-            Section::Data { left, zeros } => {
+            TarSection::Data { left, zeros } => {
                 let taken = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
                 *input = &input[taken..];
                 meter.consume(taken);
                 meter.inflate(taken)?;
                 Ok(match left - taken as u64 {
-                    0 => Section::after_data(zeros),
-                    left => Section::Data { left, zeros },
+                    0 => TarSection::after_data(zeros),
+                    left => TarSection::Data { left, zeros },
                 })
             }
-            Section::Extension { kind, size } => {
+            TarSection::Extension { kind, size } => {
                 if !gather(&mut self.gathered, size, input, meter) {
-                    return Ok(Section::Extension { kind, size });
+                    return Ok(TarSection::Extension { kind, size });
                 }
                 let contents = std::mem::take(&mut self.gathered);
                 self.extend(kind, &contents)?;
-                Ok(Section::after_data(zeros_after(size as u64)))
+                Ok(TarSection::after_data(zeros_after(size as u64)))
             }
-            Section::Zeros(left) => {
+            TarSection::Zeros(left) => {
                 let (now, later) = input.split_at(left.min(input.len()));
                 if let Some(at) = now.iter().position(|byte| *byte != 0) {
                     let at = meter.consumed() + at as u64;
@@ -173,29 +173,29 @@ impl Tar {
                 }
                 *input = later;
                 meter.consume(now.len());
-                Ok(Section::after_data(left - now.len()))
+                Ok(TarSection::after_data(left - now.len()))
             }
-            Section::SecondZeroBlock => {
+            TarSection::SecondZeroBlock => {
                 if !gather(&mut self.gathered, BLOCK_BYTES, input, meter) {
-                    return Ok(Section::SecondZeroBlock);
+                    return Ok(TarSection::SecondZeroBlock);
                 }
                 if self.gathered.iter().any(|byte| *byte != 0) {
                     let offset = meter.consumed() - 2 * BLOCK_BYTES as u64;
                     return Err(Rejection::corrupt(format!("byte {offset}: a single block of zeros; the end is two")));
                 }
-                Ok(Section::End)
+                Ok(TarSection::End)
             }
-            Section::End => self.padding.read(input, meter).map(|()| Section::End),
+            TarSection::End => self.padding.read(input, meter).map(|()| TarSection::End),
         }
     }
 
     /// Reads a header; returns the section after it.
-    fn header(&mut self, block: &[u8], meter: &mut Meter) -> Result<Section, Rejection> {
+    fn header(&mut self, block: &[u8], meter: &mut Meter) -> Result<TarSection, Rejection> {
         if block.iter().all(|byte| *byte == 0) {
             if self.extended.is_some() {
                 return Err(Rejection::corrupt("the archive ends after an extended header, without its entry"));
             }
-            return Ok(Section::SecondZeroBlock);
+            return Ok(TarSection::SecondZeroBlock);
         }
         check_sum(block)?;
         let size = number(&block[SIZE])?;
@@ -218,13 +218,13 @@ impl Tar {
         }
         if size == 0 {
             self.extend(kind, &[])?;
-            return Ok(Section::Header);
+            return Ok(TarSection::Header);
         }
-        Ok(Section::Extension { kind, size: size as usize })
+        Ok(TarSection::Extension { kind, size: size as usize })
     }
 
     /// Reads the header of an entry.
-    fn entry(&mut self, header: &[u8], recorded: u64, meter: &mut Meter) -> Result<Section, Rejection> {
+    fn entry(&mut self, header: &[u8], recorded: u64, meter: &mut Meter) -> Result<TarSection, Rejection> {
         let kind = header[TYPE];
         let is_extended = self.extended.is_some();
         let Extended { long_name, pax, .. } = std::mem::take(&mut self.extended);
@@ -268,7 +268,7 @@ impl Tar {
             b'5' => None,
             b'6' => Some("it is a pipe"),
             // The label of a volume (GNU).
-            b'V' if size == 0 && !is_extended => return Ok(Section::Header),
+            b'V' if size == 0 && !is_extended => return Ok(TarSection::Header),
             b'M' => {
                 return Err(within(Rejection::unsupported(
                     "split into several archives, of which this is one; have the report delivered in one file",
@@ -285,8 +285,8 @@ impl Tar {
         self.entries.push(ArchiveEntry { name: shown, size, crc32: None });
         self.oddities.push(oddity);
         Ok(match size {
-            0 => Section::Header,
-            size => Section::Data { left: size, zeros: zeros_after(size) },
+            0 => TarSection::Header,
+            size => TarSection::Data { left: size, zeros: zeros_after(size) },
         })
     }
 
@@ -324,10 +324,10 @@ impl Extended {
     }
 }
 
-impl Section {
+impl TarSection {
     /// The section after the data of a member, whose last block is filled up by `zeros` bytes.
-    fn after_data(zeros: usize) -> Section {
-        if zeros == 0 { Section::Header } else { Section::Zeros(zeros) }
+    fn after_data(zeros: usize) -> TarSection {
+        if zeros == 0 { TarSection::Header } else { TarSection::Zeros(zeros) }
     }
 }
 

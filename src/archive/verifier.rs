@@ -5,7 +5,7 @@
 
 #[cfg(fuzzing)]
 use super::{ArchiveEntry, ArchiveFormat};
-use super::{Contents, Limits, RejectedKind, Rejection, gzip::Gzip, meter::Meter, tar::Tar, zip::Zip};
+use super::{ArchiveLimits, Contents, RejectedKind, Rejection, gzip::Gzip, meter::Meter, tar::Tar, zip::Zip};
 use crate::magic::{self, HEAD_BYTES, Magic};
 
 /// Judges one archive. After the first error, every further byte gets the same error.
@@ -27,7 +27,7 @@ enum Parser {
 const SHOWN_CHARS: usize = 120;
 
 impl Verifier {
-    pub(super) fn new(limits: Limits) -> Verifier {
+    pub(super) fn new(limits: ArchiveLimits) -> Verifier {
         Verifier { meter: Meter::new(limits), parser: Parser::Undecided(Vec::new()) }
     }
 
@@ -110,7 +110,7 @@ fn not_an_archive(head: &[u8]) -> Rejection {
 /// Reads little, so that it may be called on a runtime thread; a later entry is found by a [`super::Pass`].
 pub fn is_unsupported(beginning: &[u8]) -> bool {
     let beginning = &beginning[..beginning.len().min(16 * 1024)];
-    let limits = Limits { archive_bytes: u64::MAX, inflated_bytes: 256 * 1024, inflate_ratio: u64::MAX };
+    let limits = ArchiveLimits { archive_bytes: u64::MAX, inflated_bytes: 256 * 1024, inflate_ratio: u64::MAX };
     let judged = Verifier::new(limits).write(beginning);
     judged.is_err_and(|rejection| rejection.kind == RejectedKind::Unsupported)
 }
@@ -121,7 +121,7 @@ pub type Judgement = Result<(ArchiveFormat, Vec<ArchiveEntry>, Vec<String>), (Re
 
 /// Judges bytes in exactly these pieces, without the hash, threads and blocks of a [`super::Pass`]: for the fuzz targets.
 #[cfg(fuzzing)]
-pub fn judge_pieces(limits: Limits, pieces: &[&[u8]]) -> Judgement {
+pub fn judge_pieces(limits: ArchiveLimits, pieces: &[&[u8]]) -> Judgement {
     let mut verifier = Verifier::new(limits);
     let judged = pieces.iter().try_for_each(|piece| verifier.write(piece)).and_then(|()| verifier.finish());
     judged
@@ -134,7 +134,8 @@ mod tests {
     use super::*;
     use std::io::Write as _;
 
-    const LIMITS: Limits = Limits { archive_bytes: u64::MAX, inflated_bytes: 1 << 30, inflate_ratio: 500 };
+    const LIMITS: ArchiveLimits =
+        ArchiveLimits { archive_bytes: u64::MAX, inflated_bytes: 1 << 30, inflate_ratio: 500 };
 
     fn judge<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Contents, Rejection> {
         let mut verifier = Verifier::new(LIMITS);

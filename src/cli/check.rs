@@ -301,7 +301,7 @@ fn request_id() -> RequestId {
 async fn answers(
     shell: &Shell,
     client: &moengage::Client,
-    limits: archive::Limits,
+    limits: archive::ArchiveLimits,
     report: &Report,
     archive: &ArchiveSource,
     secret: &SecretString,
@@ -339,7 +339,7 @@ async fn answers(
 }
 
 /// Reads the first bytes only: many servers answer an unknown name with 200 and a web page.
-async fn begins_as_archive(limits: archive::Limits, download: &mut moengage::Download) -> Result<(), String> {
+async fn begins_as_archive(limits: archive::ArchiveLimits, download: &mut moengage::Download) -> Result<(), String> {
     let mut pass = archive::Pass::start(limits);
     let mut seen = 0;
     while seen < magic::HEAD_BYTES {

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    api_error::ApiError,
+    api_error::JsonApiError,
     archive_api,
     archives::Archive,
     endpoint::Endpoint,
@@ -122,7 +122,7 @@ fn replaced_answer(
     now: Timestamp,
 ) -> Option<Response> {
     let documented = |status| {
-        let refusal = |endpoint| page.map_or_else(|| ApiError::of(endpoint, status), |page| page.refusal(status));
+        let refusal = |endpoint| page.map_or_else(|| JsonApiError::of(endpoint, status), |page| page.refusal(status));
         endpoint.map(|endpoint| refusal(endpoint).into_response())
     };
     Some(match fault.as_ref()? {
@@ -154,7 +154,7 @@ fn replaced_answer(
             let status = StatusCode::TOO_MANY_REQUESTS;
             let mut response = match (endpoint, page) {
                 (Some(_), Some(page)) => page.refusal(status).at(page.rate().exhausted()).into_response(),
-                (Some(endpoint), None) => ApiError::of(endpoint, status).into_response(),
+                (Some(endpoint), None) => JsonApiError::of(endpoint, status).into_response(),
                 (None, _) => json_error(status, "TOO MANY REQUESTS", "rate limit exceeded"),
             };
             let reset = reset.as_ref().map(|reset| match reset {

@@ -17,7 +17,7 @@ use super::{
 /// An error in the form of its API. Not documented, and modelled on other errors: 403 of the listings, 429 of
 /// statistics, and the codes of v5 except `VALIDATION_FAILED`.
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub(super) struct JsonApiError {
     endpoint: Endpoint,
     status: StatusCode,
     problem: Option<InvalidField>,
@@ -28,33 +28,33 @@ pub(super) struct ApiError {
     retry_after: Option<u32>,
 }
 
-impl ApiError {
+impl JsonApiError {
     /// Without any details.
-    pub(super) fn of(endpoint: Endpoint, status: StatusCode) -> ApiError {
-        ApiError { endpoint, status, problem: None, request_id: String::new(), rate: None, retry_after: None }
+    pub(super) fn of(endpoint: Endpoint, status: StatusCode) -> JsonApiError {
+        JsonApiError { endpoint, status, problem: None, request_id: String::new(), rate: None, retry_after: None }
     }
 
     /// The same as the answer to the request with that id.
-    pub(super) fn to(self, request_id: &str) -> ApiError {
-        ApiError { request_id: request_id.to_owned(), ..self }
+    pub(super) fn to(self, request_id: &str) -> JsonApiError {
+        JsonApiError { request_id: request_id.to_owned(), ..self }
     }
 
-    pub(super) fn because(self, problem: InvalidField) -> ApiError {
-        ApiError { problem: Some(problem), ..self }
+    pub(super) fn because(self, problem: InvalidField) -> JsonApiError {
+        JsonApiError { problem: Some(problem), ..self }
     }
 
     /// With the rate limit's headers.
-    pub(super) fn at(self, rate: RateStatus) -> ApiError {
-        ApiError { rate: Some(rate), ..self }
+    pub(super) fn at(self, rate: RateStatus) -> JsonApiError {
+        JsonApiError { rate: Some(rate), ..self }
     }
 
     /// With `Retry-After`, in versions that send it.
-    pub(super) fn again_after(self, seconds: u32) -> ApiError {
-        ApiError { retry_after: (self.endpoint.version == Version::V5).then_some(seconds), ..self }
+    pub(super) fn again_after(self, seconds: u32) -> JsonApiError {
+        JsonApiError { retry_after: (self.endpoint.version == Version::V5).then_some(seconds), ..self }
     }
 }
 
-impl IntoResponse for ApiError {
+impl IntoResponse for JsonApiError {
     fn into_response(self) -> Response {
         let target = self.problem.as_ref().map_or("", |problem| problem.target.as_str());
         let message = self.problem.as_ref().map(|problem| problem.message.as_str());

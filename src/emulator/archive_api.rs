@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Account, EmulatedReport,
-    recipe::{Contents, Recipe},
+    recipe::{ExportContents, Recipe},
     responses::{archive, bad_request, get_only, json_error, query_value, unauthorized},
     vendor::Vendor,
 };
@@ -119,7 +119,7 @@ fn serve(vendor: &Vendor, account: &Account, source: SourceKind, file_name: Stri
         return bad_request(NOT_GENERATED);
     }
     let EmulatedReport { bytes, container, csv, .. } = *report;
-    let contents = Contents {
+    let contents = ExportContents {
         name: (source == SourceKind::CampaignReport).then(|| report.name.replace(' ', "_")),
         days: match report.schedule {
             Schedule::Weekly { .. } => 7,

@@ -92,13 +92,13 @@ impl Archive {
     }
 }
 
-type Slot = (Recipe, Arc<OnceCell<Arc<Archive>>>);
+type CachedArchive = (Recipe, Arc<OnceCell<Arc<Archive>>>);
 
 /// Builds archives and caches the last few.
 #[derive(Debug)]
 pub(super) struct Archives {
     seed: u64,
-    recent: Mutex<VecDeque<Slot>>,
+    recent: Mutex<VecDeque<CachedArchive>>,
 }
 
 impl Archives {

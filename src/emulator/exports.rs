@@ -13,8 +13,8 @@ use rand::{Rng, rngs::Xoshiro256PlusPlus};
 
 use super::{
     library::Library,
-    numbers::{Day, Numbers, percentage},
-    recipe::{Contents, Recipe, generator},
+    numbers::{CampaignDay, Numbers, percentage},
+    recipe::{ExportContents, Recipe, generator},
 };
 
 /// One file of an export.
@@ -131,11 +131,11 @@ impl Table {
     /// Writes the table with `rows` rows, at least one.
     pub(super) fn write(self, out: &mut impl Write, recipe: &Recipe, seed: u64, rows: u64) -> io::Result<()> {
         let random = &mut generator(seed, &self.path(recipe), recipe);
-        let Contents { csv, timezone, campaigns, days, .. } = &recipe.contents;
+        let ExportContents { csv, timezone, campaigns, days, .. } = &recipe.contents;
         if csv.byte_order_mark {
             out.write_all("\u{feff}".as_bytes())?;
         }
-        let mut line = Line { separator: csv.separator, text: String::new(), field: String::new() };
+        let mut line = CsvLine { separator: csv.separator, text: String::new(), field: String::new() };
         for heading in LEAD.iter().chain(self.headings()) {
             line.put(heading);
         }
@@ -174,12 +174,12 @@ impl Table {
     }
 
     /// A campaign that exists in this archive only.
-    fn invented(self, channel: &str, number: u64, date: Date, random: &mut Xoshiro256PlusPlus) -> Day {
+    fn invented(self, channel: &str, number: u64, date: Date, random: &mut Xoshiro256PlusPlus) -> CampaignDay {
         let (id, id_tail) = (random.next_u64(), random.next_u64() as u32);
         let mut below = |limit: u64| random.next_u64() % limit;
         let platforms = CHANNELS.iter().find(|(name, _)| *name == channel).map_or(1, |(_, platforms)| *platforms);
         let midnight = date.to_zoned(TimeZone::UTC).map(|midnight| midnight.timestamp()).unwrap_or_default();
-        Day {
+        CampaignDay {
             id: format!("{id:016x}{id_tail:08x}"),
             name: format!("{} #{number}", THEMES[below(THEMES.len() as u64) as usize]),
             delivery_type: if self.is_flow { "EVENT_TRIGGERED" } else { "ONE_TIME" },
@@ -203,7 +203,14 @@ impl Table {
         }
     }
 
-    fn row(self, line: &mut Line, channel: &str, day: &Day, zone: &TimeZone, random: &mut Xoshiro256PlusPlus) {
+    fn row(
+        self,
+        line: &mut CsvLine,
+        channel: &str,
+        day: &CampaignDay,
+        zone: &TimeZone,
+        random: &mut Xoshiro256PlusPlus,
+    ) {
         let mut below = |limit: u64| random.next_u64() % limit;
         let sum = day.platforms.iter().fold(Numbers::default(), |mut sum, part| {
             sum += *part;
@@ -302,13 +309,13 @@ fn with_thousands(number: u64) -> String {
 }
 
 /// A line that is being written, quoted as in RFC 4180.
-struct Line {
+struct CsvLine {
     separator: char,
     text: String,
     field: String,
 }
 
-impl Line {
+impl CsvLine {
     fn put(&mut self, value: impl Display) {
         self.field.clear();
         // Writing to a string cannot fail.

@@ -17,9 +17,9 @@ use secrecy::ExposeSecret;
 
 use super::{
     Account,
-    api_error::ApiError,
+    api_error::JsonApiError,
     endpoint::{self, Api, Endpoint, Version},
-    json_checks::{Body, InvalidField, PageRange},
+    json_checks::{InvalidField, JsonBody, PageRange},
     listings::{Listing, ListingPage},
     rates::{Exceeded, RateStatus},
     responses::post_only,
@@ -29,7 +29,7 @@ use crate::lock::lock;
 
 /// The number of answers that are kept for replay.
 const REPLAYED: usize = 10_000;
-type PageResult = Result<ListingPage, ApiError>;
+type PageResult = Result<ListingPage, JsonApiError>;
 
 pub(super) fn routes() -> Router<Arc<Vendor>> {
     Router::new()
@@ -116,8 +116,8 @@ struct Admitted<'a> {
 }
 
 impl<'a> Admitted<'a> {
-    fn of(vendor: &'a Vendor, endpoint: Endpoint, headers: &HeaderMap) -> Result<Admitted<'a>, ApiError> {
-        let refused = || ApiError::of(endpoint, StatusCode::UNAUTHORIZED);
+    fn of(vendor: &'a Vendor, endpoint: Endpoint, headers: &HeaderMap) -> Result<Admitted<'a>, JsonApiError> {
+        let refused = || JsonApiError::of(endpoint, StatusCode::UNAUTHORIZED);
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let authorization = header("Authorization").ok_or_else(refused)?;
         let account = vendor.accounts.iter().find(|account| {
@@ -134,13 +134,13 @@ impl<'a> Admitted<'a> {
         match vendor.rates.take(&account.app_id, endpoint.api, vendor.now()) {
             Ok(rate) => Ok(Admitted { account, endpoint, rate }),
             Err(Exceeded { rate, wait }) => {
-                Err(ApiError::of(endpoint, StatusCode::TOO_MANY_REQUESTS).at(rate).again_after(wait))
+                Err(JsonApiError::of(endpoint, StatusCode::TOO_MANY_REQUESTS).at(rate).again_after(wait))
             }
         }
     }
 
-    fn refusal(&self, status: StatusCode) -> ApiError {
-        ApiError::of(self.endpoint, status).at(self.rate)
+    fn refusal(&self, status: StatusCode) -> JsonApiError {
+        JsonApiError::of(self.endpoint, status).at(self.rate)
     }
 
     /// The page that a body requests, as `check` reads it.
@@ -148,7 +148,7 @@ impl<'a> Admitted<'a> {
         &self,
         headers: &HeaderMap,
         body: &[u8],
-        check: impl FnOnce(&Body) -> Result<(Listing, PageRange), InvalidField>,
+        check: impl FnOnce(&JsonBody) -> Result<(Listing, PageRange), InvalidField>,
     ) -> PageResult {
         let refused = |problem| self.refusal(StatusCode::BAD_REQUEST).because(problem);
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -156,7 +156,7 @@ impl<'a> Admitted<'a> {
         if !media_type.eq_ignore_ascii_case("application/json") {
             return Err(refused(InvalidField::new("Content-Type", "Content-Type must be application/json")));
         }
-        let body = Body::read(body).map_err(refused)?;
+        let body = JsonBody::read(body).map_err(refused)?;
         let page = body.request_id().and_then(|request_id| {
             let (listing, range) = check(&body)?;
             Ok(ListingPage {

@@ -45,12 +45,12 @@ pub(super) struct PageRange {
 
 /// A body, one JSON object.
 #[derive(Debug, Default)]
-pub(super) struct Body(Map<String, Value>);
+pub(super) struct JsonBody(Map<String, Value>);
 
-impl Body {
-    pub(super) fn read(bytes: &[u8]) -> Result<Body, InvalidField> {
+impl JsonBody {
+    pub(super) fn read(bytes: &[u8]) -> Result<JsonBody, InvalidField> {
         match serde_json::from_slice(bytes) {
-            Ok(Value::Object(object)) => Ok(Body(object)),
+            Ok(Value::Object(object)) => Ok(JsonBody(object)),
             Ok(_) => Err(InvalidField::new("body", "the body must be a JSON object")),
             Err(error) => Err(InvalidField::new("body", format!("the body must be JSON: {error}"))),
         }
@@ -167,7 +167,7 @@ impl Body {
     pub(super) fn oddities(&self, endpoint: Endpoint) -> Vec<String> {
         const PAGED: [&str; 3] = ["request_id", "limit", "page"];
         let mut odd = Vec::new();
-        let mut unknown = |prefix: &str, object: &Body, known: &[&str]| {
+        let mut unknown = |prefix: &str, object: &JsonBody, known: &[&str]| {
             let names = object.0.keys().filter(|name| !known.contains(&name.as_str()));
             odd.extend(names.map(|name| format!("unknown field `{prefix}{name}`")));
         };
@@ -206,8 +206,8 @@ impl Body {
         odd
     }
 
-    fn object(&self, key: &str) -> Result<Option<Body>, InvalidField> {
-        self.optional(key, "an object", |value| value.as_object().cloned().map(Body))
+    fn object(&self, key: &str) -> Result<Option<JsonBody>, InvalidField> {
+        self.optional(key, "an object", |value| value.as_object().cloned().map(JsonBody))
     }
 
     fn optional<T>(

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     campaign::{Campaign, CampaignAt},
     campaigns::{Campaigns, DeliveryType},
-    numbers::{Day, instant},
+    numbers::{CampaignDay, instant},
     selection::{Attribution, Metric, Search, StatsWindow},
 };
 
@@ -106,7 +106,7 @@ impl Library<'_> {
 
     /// Messages sent from `from` to `to` through `channel`, by flow nodes or by other campaigns: one value for each
     /// campaign and day, as in the statistics of that day.
-    pub(super) fn days(&self, channel: &str, is_flow: bool, from: Date, to: Date) -> impl Iterator<Item = Day> {
+    pub(super) fn days(&self, channel: &str, is_flow: bool, from: Date, to: Date) -> impl Iterator<Item = CampaignDay> {
         let window = StatsWindow {
             from,
             to,
@@ -120,7 +120,7 @@ impl Library<'_> {
             let dates =
                 days.into_iter().flat_map(|(first, last)| first.series(1.day()).take_while(move |d| *d <= last));
             let window = window.clone();
-            dates.map(move |date| Day::of(&campaign, date, &window)).collect::<Vec<_>>()
+            dates.map(move |date| CampaignDay::of(&campaign, date, &window)).collect::<Vec<_>>()
         })
     }
 

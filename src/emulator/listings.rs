@@ -16,7 +16,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    api_error::ApiError,
+    api_error::JsonApiError,
     campaign::CampaignAt,
     endpoint::{Endpoint, Version},
     faults::{Fault, OddJson},
@@ -94,8 +94,8 @@ impl ListingPage {
     }
 
     /// A refusal of its request with `status`.
-    pub(super) fn refusal(&self, status: StatusCode) -> ApiError {
-        ApiError::of(self.endpoint, status).to(&self.request_id).at(self.rate)
+    pub(super) fn refusal(&self, status: StatusCode) -> JsonApiError {
+        JsonApiError::of(self.endpoint, status).to(&self.request_id).at(self.rate)
     }
 
     /// The same for all pages of a listing.

@@ -123,7 +123,7 @@ impl Default for Csv {
 }
 
 /// The emulator's time. It decides which reports are generated and expired, and each `Date` header.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub type EmulatorClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Settings of an emulator.
 pub struct Options {
@@ -134,7 +134,7 @@ pub struct Options {
     /// The rules at the start.
     pub faults: Vec<Rule>,
     /// The emulator's time.
-    pub clock: Clock,
+    pub clock: EmulatorClock,
 }
 
 impl fmt::Debug for Options {

@@ -32,7 +32,7 @@ pub(super) fn leaves(campaign: &Campaign, window: &StatsWindow, restated: u32) -
 
 /// A campaign on one day, as a row of an archive has it.
 #[derive(Debug)]
-pub(super) struct Day {
+pub(super) struct CampaignDay {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) delivery_type: &'static str,
@@ -45,8 +45,8 @@ pub(super) struct Day {
     pub(super) platforms: Vec<Numbers>,
 }
 
-impl Day {
-    pub(super) fn of(campaign: &Campaign, date: Date, window: &StatsWindow) -> Day {
+impl CampaignDay {
+    pub(super) fn of(campaign: &Campaign, date: Date, window: &StatsWindow) -> CampaignDay {
         let window = StatsWindow { from: date, to: date, ..window.clone() };
         let (axes, leaves) = leaves(campaign, &window, 0);
         let of_platform = |leaves: &[Numbers]| {
@@ -55,7 +55,7 @@ impl Day {
                 sum
             })
         };
-        Day {
+        CampaignDay {
             id: campaign.id.clone(),
             name: campaign.name.clone(),
             delivery_type: campaign.delivery_type.word(),

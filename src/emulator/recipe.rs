@@ -15,12 +15,12 @@ pub(super) struct Recipe {
     /// Approximate size, in bytes.
     pub(super) bytes: u64,
     pub(super) container: Container,
-    pub(super) contents: Contents,
+    pub(super) contents: ExportContents,
 }
 
 /// The contents of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Contents {
+pub(super) struct ExportContents {
     /// The report's name in file names; `None` is the daily dump.
     pub(super) name: Option<String>,
     /// The number of days that it covers, up to the day before its date.

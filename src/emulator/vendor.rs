@@ -14,8 +14,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Account, Clock, Options, archives::Archives, library::Library, listings::Listings, rates::Rates, recipe::Recipe,
-    request_log::RequestLog, rules::Rules,
+    Account, EmulatorClock, Options, archives::Archives, library::Library, listings::Listings, rates::Rates,
+    recipe::Recipe, request_log::RequestLog, rules::Rules,
 };
 
 /// The state that all connections share.
@@ -33,7 +33,7 @@ pub(super) struct Vendor {
     seed: u64,
     /// The number of restatements of statistics.
     restated: AtomicU32,
-    clock: Clock,
+    clock: EmulatorClock,
 }
 
 impl fmt::Debug for Vendor {

@@ -6,7 +6,7 @@ use futures::StreamExt;
 
 use super::{context::Context, incoming::Incoming, spool::LineCount};
 use crate::{
-    archive::{ArchiveFormat, Limits, Pass, Verdict, Verified},
+    archive::{ArchiveFormat, ArchiveLimits, Pass, Verdict, Verified},
     config::{self, Report, SnapshotSource, Source, SourceKind},
     moengage,
     partition::{self, Entry},
@@ -118,8 +118,8 @@ pub(super) async fn describe_again(
 }
 
 /// The limits of an archive of `source`. A snapshot is compressed by moesync, so its ratio is not limited.
-pub fn archive_limits(limits: &config::Limits, source: SourceKind) -> Limits {
-    Limits {
+pub fn archive_limits(limits: &config::Limits, source: SourceKind) -> ArchiveLimits {
+    ArchiveLimits {
         archive_bytes: limits.archive_bytes,
         inflated_bytes: limits.inflated_bytes,
         inflate_ratio: if source.is_archive() { limits.inflate_ratio } else { u64::MAX },

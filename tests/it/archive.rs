@@ -15,16 +15,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use moesync::archive::{ArchiveFormat, Limits, Pass, Rejected, RejectedKind, Verdict, Verified};
+use moesync::archive::{ArchiveFormat, ArchiveLimits, Pass, Rejected, RejectedKind, Verdict, Verified};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 const MIB: u64 = 1024 * 1024;
-const LIMITS: Limits = Limits { archive_bytes: 1024 * MIB, inflated_bytes: 1024 * MIB, inflate_ratio: 500 };
+const LIMITS: ArchiveLimits =
+    ArchiveLimits { archive_bytes: 1024 * MIB, inflated_bytes: 1024 * MIB, inflate_ratio: 500 };
 
-fn judge_within(limits: Limits, archive: &[u8]) -> Verdict {
+fn judge_within(limits: ArchiveLimits, archive: &[u8]) -> Verdict {
     RUNTIME.block_on(async {
         let mut pass = Pass::start(limits);
         pass.feed(Bytes::copy_from_slice(archive)).await.unwrap();

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::civil::date;
 use moesync::{
-    archive::{Limits, Pass, Verdict, Verified},
+    archive::{ArchiveLimits, Pass, Verdict, Verified},
     config::{self, SourceKind},
     report::{PartitionId, ReportId},
     store::{Budget, Commit, Destination, Manifest, ManifestEntry, ObjectFormat, Route, StoreError, Upload},
@@ -231,7 +231,7 @@ fn zip(seed: u64, size: usize) -> Bytes {
 }
 
 async fn verified(bytes: &Bytes) -> Verified {
-    let limits = Limits { archive_bytes: 1 << 30, inflated_bytes: 1 << 30, inflate_ratio: 500 };
+    let limits = ArchiveLimits { archive_bytes: 1 << 30, inflated_bytes: 1 << 30, inflate_ratio: 500 };
     let mut pass = Pass::start(limits);
     for chunk in bytes.chunks(64 * 1024) {
         pass.feed(Bytes::copy_from_slice(chunk)).await.unwrap();

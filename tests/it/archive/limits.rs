@@ -1,7 +1,7 @@
 //! Limits, decompression bombs, and input that is no archive or of no supported format.
 
 use bytes::Bytes;
-use moesync::archive::{Limits, Pass, RejectedKind, TooLarge, Verdict};
+use moesync::archive::{ArchiveLimits, Pass, RejectedKind, TooLarge, Verdict};
 
 use super::{
     LIMITS, MIB, folder_of_files,
@@ -59,7 +59,7 @@ fn a_bomb_stops_at_the_ratio_and_a_table_that_compresses_well_does_not() {
 
 #[test]
 fn inflating_stops_at_the_cap_in_every_form() {
-    let limits = Limits { inflated_bytes: 1000, ..LIMITS };
+    let limits = ArchiveLimits { inflated_bytes: 1000, ..LIMITS };
     let content = [b'1'; 1001];
     for form in all_forms() {
         for (length, allowed) in [(1000, true), (1001, false)] {
@@ -102,7 +102,7 @@ fn a_stored_entry_full_of_false_ends_is_verified() {
 async fn more_bytes_than_allowed_are_refused_and_never_verified() {
     let archive = zip(&[sketch("a.csv", b"1")]);
     let limit = archive.len() as u64;
-    let mut pass = Pass::start(Limits { archive_bytes: limit, ..LIMITS });
+    let mut pass = Pass::start(ArchiveLimits { archive_bytes: limit, ..LIMITS });
     pass.feed(Bytes::from(archive)).await.unwrap();
     assert_eq!(pass.feed(Bytes::from_static(b"x")).await, Err(TooLarge { limit }));
     let Verdict::Rejected(rejected) = pass.finish().await else { panic!("verified") };
