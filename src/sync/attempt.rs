@@ -1,119 +1,148 @@
-//! One partition from claim to record: look, fetch, verify, store, record.
+//! One partition from claim to record.
 //!
-//! This file is the only place that knows the order of the steps, except for what is fetched again (`refresh`). Each step
-//! can be repeated: a process that dies between two of them leaves nothing that the next attempt does not find or sweep.
-//! What follows from an outcome is decided by [`crate::partition`], and which partitions are worked on by `pass`.
+//! This is the only file that knows the order of the steps:
+//!
+//! | step | file |
+//! |---|---|
+//! | claim | `crate::ledger` |
+//! | look: what is stored already | `look` |
+//! | open: the request to MoEngage | `open`, `snapshot` |
+//! | fetch and verify, in one forward pass | `fetch`, `quarantine` |
+//! | place: the object, then its manifest | `place`, or `replace` where numbers restate |
+//! | record | `record` |
+//! | derive: tables from the stored archive | to come |
+//!
+//! Each step can be repeated: what a process that dies between two of them leaves is found or swept by the next attempt.
+//! The consequences of an outcome are decided in [`crate::partition`], which partitions are attempted in `pass`.
 
-use tracing::{Instrument as _, error_span};
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt as _;
+use tracing::{Instrument as _, debug, error_span};
 
 use super::{
-    clock::jitter,
     context::{Context, OpenReport},
-    frame::{Frame, Step},
-    log, manifest, refresh,
-    steps::{AtKey, StepError, Work, store_failed, success},
+    fetch::{Fetched, fetch},
+    frame::Frame,
+    look::{AtKey, look},
+    open::open,
+    place::{place, place_version},
+    record::{Done, record},
+    replace::replace,
+    work::{StepError, Work, success},
 };
 use crate::{
-    ledger::{Claim, LedgerError},
-    outcome::{self, Attempt, Evidence, Outcome, Remark, Success},
-    partition::{Entry, Grounds},
-    retry::Hold,
+    ledger::{Claimed, LedgerError},
+    outcome::{self, Attempt, Evidence, Success},
+    partition::Entry,
+    store::Manifest,
+    telemetry::Chain,
 };
 
-/// An attempt that was made and recorded.
-#[derive(Debug, Clone)]
-pub struct Done {
-    /// The partition after it.
-    pub entry: Entry,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The hold that is now on the workspace, if the attempt called for one.
-    pub hold: Option<Hold>,
-    /// See [`Attempt::is_authenticated`].
-    pub is_authenticated: bool,
-    /// Whether the destination did not answer before the attempt's time was over.
-    pub is_unanswered: bool,
+/// What came of a partition that was to be attempted.
+pub(super) enum Attempted {
+    /// It has changed since it was planned: there is nothing to do.
+    Settled,
+    /// Another process has the claim.
+    Theirs,
+    /// The attempt was made and recorded.
+    Done(Box<Done>),
 }
 
-/// Works on one claimed partition, once, within the time of `frame`. `answered` is called as soon as MoEngage's answer
-/// shows that the workspace's credentials are good.
-///
-/// # Errors
-///
-/// Only the ledger's: everything else is an outcome.
-pub async fn sync_one(
+/// Why an attempt was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AttemptError {
+    /// The ledger could not be read or written, or the claim was lost.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A bug in moesync.
+    #[error("the attempt panicked")]
+    Panic,
+}
+
+/// Makes one attempt at the partition that was `planned`, within the time of `frame`. `answered` is called as soon as
+/// MoEngage has accepted the workspace's credentials.
+pub(super) async fn sync_one(
+    ctx: &Context,
+    report: &OpenReport,
+    planned: &Entry,
+    frame: &Frame,
+    answered: &(dyn Fn() + Send + Sync),
+) -> Result<Attempted, AttemptError> {
+    let attempt = AssertUnwindSafe(from_claim_to_record(ctx, report, planned, frame, answered)).catch_unwind().await;
+    let attempted = match attempt {
+        Ok(attempted) => attempted.map_err(AttemptError::Ledger),
+        Err(_) => Err(AttemptError::Panic),
+    };
+    let id = &planned.partition.id;
+    if attempted.is_err()
+        && let Err(error) = ctx.ledger.release(id).await
+    {
+        // This process can claim it again; others wait for its next attempt.
+        debug!("could not release the claim on {id}: {}", Chain(&error));
+    }
+    attempted
+}
+
+async fn from_claim_to_record(
     ctx: &Context,
     OpenReport { report, destination }: &OpenReport,
-    claim: Claim,
+    planned: &Entry,
     frame: &Frame,
-    answered: impl Fn() + Send + Sync,
-) -> Result<Done, LedgerError> {
+    answered: &(dyn Fn() + Send + Sync),
+) -> Result<Attempted, LedgerError> {
+    let id = &planned.partition.id;
+    let claim = match ctx.ledger.claim(planned).await? {
+        Claimed::Ours(claim) => *claim,
+        Claimed::Theirs => return Ok(Attempted::Theirs),
+        Claimed::Settled => return Ok(Attempted::Settled),
+    };
     let started_at = ctx.clock.now();
-    let id = claim.entry.partition.id.clone();
     let keys = report.keys(id.date);
-    let work = Work { ctx, report, destination, claim: &claim, keys, started_at, frame, answered: &answered };
-    let mut is_unanswered = false;
-    // Of the highest level, so that no filter takes it from the lines within.
+    let work = Work { ctx, report, destination, claim: &claim, keys, started_at, frame, answered };
+    // Of the highest level, so that no filter removes it from the lines within.
     let span = error_span!("attempt", workspace = id.workspace(), report = id.report.name(), date = %id.date);
     let ended = async {
         tokio::select! {
             biased;
-            // Boxed: the pipeline of a snapshot is too large for the stack of a thread.
-            ended = Box::pin(run(&work)) => ended,
+            // Boxed: the steps of a snapshot are too large for the stack of a thread.
+            ended = Box::pin(steps(&work)) => (ended, false),
             overdue = frame.deadline() => {
-                is_unanswered = overdue.is_unanswered();
-                Err(work.overdue(overdue).into())
+                let is_unanswered = overdue.is_unanswered();
+                (Err(overdue.failure(frame.limit(), &report.destination.name).into()), is_unanswered)
             }
         }
     };
-    let ended = ended.instrument(span).await;
-    ctx.progress.end(&id);
+    let (ended, is_unanswered) = ended.instrument(span).await;
+    ctx.progress.end(id);
     let result = match ended {
         Ok(success) => Ok(success),
         Err(StepError::Failed(failure)) => Err(failure),
         Err(StepError::Ledger(error)) => return Err(error),
     };
     let attempt = Attempt { started_at, finished_at: ctx.clock.now(), result };
-    if attempt.outcome() == Outcome::Unauthorized {
-        ctx.secrets.forget(id.workspace());
-    }
-    let grounds = Grounds { give_up_after: report.give_up_after(), archive_seen_at: claim.archive_seen_at };
-    let (entry, hold) = claim.entry.clone().after(&attempt, grounds, jitter());
-    let hold = ctx.ledger.record(&claim, &attempt, &entry, hold).await?;
-    ctx.status.note_attempt();
-    log::attempt_ended(&entry, &attempt);
-    let (outcome, is_authenticated) = (attempt.outcome(), attempt.is_authenticated());
-    Ok(Done { entry, outcome, hold, is_authenticated, is_unanswered })
+    let done = record(ctx, report, &claim, &attempt, is_unanswered).await?;
+    Ok(Attempted::Done(Box::new(done)))
 }
 
 /// The steps between claim and record.
-async fn run(work: &Work<'_>) -> Result<Success, StepError> {
-    if let Some(object) = &work.claim.entry.object {
-        return refresh::run(work, object).await;
+async fn steps(work: &Work<'_>) -> Result<Success, StepError> {
+    match look(work).await? {
+        AtKey::Ours(manifest) => Ok(found(&manifest)),
+        AtKey::Restatable(object) => replace(work, get(work, false).await?, object).await,
+        AtKey::Vacant { gone } => place(work, get(work, true).await?, gone).await,
+        AtKey::Foreign => place_version(work, get(work, false).await?).await,
     }
-    let (is_taken, gone) = match work.frame.at(Step::Look, work.look()).await? {
-        AtKey::Ours(manifest) => {
-            let (remark, message) = outcome::found_at(&manifest.key);
-            return Ok(success(&manifest, Some(remark), message, Evidence::default()));
-        }
-        AtKey::Vacant { gone } => (false, gone),
-        AtKey::Foreign => (true, None),
-    };
-    let mut incoming = work.open().await?;
-    let (verified, upload) = work.fetch(&mut incoming, !is_taken).await?;
-    let key = work.place(&incoming, &verified, upload, is_taken).await?;
+}
 
-    let mut manifest = manifest::of_incoming(work.ctx, work.report, &work.claim.entry, &key, &verified, &incoming);
-    let other = Remark::OtherContent;
-    let warning = match gone.filter(|gone| gone.sha256 != verified.sha256()) {
-        Some(gone) => {
-            Some(format!("{other} than the object of {} that is gone (sha256 {})", gone.generated_at, gone.sha256))
-        }
-        None if key != work.keys.object() => Some(format!("{other} is at `{}` and was left alone", work.keys.object())),
-        None => None,
-    };
-    manifest.warnings.extend(warning.clone());
-    let put = work.frame.at(Step::Manifest, work.destination.put_manifest(&manifest)).await;
-    put.map_err(|error| store_failed(&error, incoming.evidence()))?;
-    Ok(success(&manifest, warning.as_ref().map(|_| other), warning.unwrap_or_default(), incoming.evidence().clone()))
+/// Gets the content from MoEngage, verified and staged.
+async fn get(work: &Work<'_>, is_key_free: bool) -> Result<Fetched, StepError> {
+    let incoming = open(work).await?;
+    fetch(work, incoming, is_key_free).await
+}
+
+/// The partition is complete at the destination.
+fn found(manifest: &Manifest) -> Success {
+    let (remark, message) = outcome::found_at(&manifest.key);
+    success(manifest, Some(remark), message, Evidence::default())
 }

@@ -16,7 +16,10 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use crate::{lock::lock, outcome::Evidence};
+use crate::{
+    lock::lock,
+    outcome::{Evidence, Failure, Outcome},
+};
 
 /// An attempt that has waited for its destination for this long, in one step, takes no place of attempts at others; where
 /// attempts may take less than four times that, a quarter of what they may take.
@@ -78,6 +81,22 @@ pub(super) struct Overdue {
 }
 
 impl Overdue {
+    /// How the attempt fails that may take no longer than `limit`.
+    pub(super) fn failure(self, limit: Duration, destination: &str) -> Failure {
+        let (outcome, what) = match self.waits_on {
+            WaitsOn::MoEngage if self.evidence.seen => (Outcome::Unavailable, "the download from MoEngage".to_owned()),
+            WaitsOn::MoEngage => (Outcome::Unavailable, "the request to MoEngage".to_owned()),
+            WaitsOn::Destination(_) if self.is_short_of_memory => (
+                Outcome::StoreFailed,
+                format!("waiting for memory that other uploads to destination `{destination}` take"),
+            ),
+            WaitsOn::Destination(step) => (Outcome::StoreFailed, format!("{step} at destination `{destination}`")),
+        };
+        let message =
+            format!("{what} did not finish within {limit:?}, the time for an attempt; see limits.attempt_timeout");
+        Failure::after(&self.evidence, outcome, message)
+    }
+
     /// Whether the destination did not answer.
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(self.waits_on, WaitsOn::Destination(_))
@@ -86,7 +105,7 @@ impl Overdue {
 
 /// One attempt, from claim to record.
 #[derive(Debug)]
-pub struct Frame {
+pub(super) struct Frame {
     /// How long it may take.
     limit: Duration,
     state: Mutex<State>,
@@ -121,7 +140,7 @@ impl State {
 
 impl Frame {
     /// Of an attempt that begins now and may take `limit`.
-    pub fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration) -> Self {
         let now = Instant::now();
         let state = State {
             waits_on: WaitsOn::MoEngage,

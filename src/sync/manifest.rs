@@ -1,10 +1,10 @@
-//! Manifests: of content that was just fetched, and of an object that is read again.
+//! The contents of manifests: of content that was just fetched, and of an object that is read again.
 //!
-//! This file owns what a manifest says. It must not know when one is written.
+//! This file must not know when a manifest is written.
 
 use futures::StreamExt;
 
-use super::{context::Context, incoming::Incoming, spool::LineCount};
+use super::{context::Context, incoming::Incoming, spool::LineCount, work::Work};
 use crate::{
     archive::{ArchiveFormat, ArchiveLimits, Pass, Verdict, Verified},
     config::{self, Report, SnapshotSource, Source, SourceKind},
@@ -13,20 +13,13 @@ use crate::{
     store::{Destination, Manifest, ManifestEntry, ObjectFormat, StoreError, Window},
 };
 
-/// The manifest of what has just been fetched and put at `key`.
-pub(super) fn of_incoming(
-    ctx: &Context,
-    report: &Report,
-    entry: &Entry,
-    key: &str,
-    verified: &Verified,
-    incoming: &Incoming,
-) -> Manifest {
-    let mut manifest = describe(report, entry, key, verified);
-    manifest.fetched_at = Some(ctx.clock.now());
+/// The manifest of content that was just fetched and is stored at `key`.
+pub(super) fn of_incoming(work: &Work<'_>, key: &str, verified: &Verified, incoming: &Incoming) -> Manifest {
+    let mut manifest = describe(work.report, work.entry(), key, verified);
+    manifest.fetched_at = Some(work.ctx.clock.now());
     manifest.content_type = incoming.content_type().map(str::to_owned);
-    let (partition, vendor_date) = (&entry.partition, incoming.evidence().vendor_date);
-    // Nothing else of that time comes as far as here: see `Work::open`.
+    let (partition, vendor_date) = (&work.entry().partition, incoming.evidence().vendor_date);
+    // Stored so early only because the archive expires soon: see `ServerClocks::check`.
     if vendor_date.is_some_and(|date| date < partition.generated_at) {
         manifest.warnings.push(partition::not_reached(partition, vendor_date));
     }
@@ -39,8 +32,12 @@ pub(super) fn of_incoming(
     manifest
 }
 
-/// The manifest of a verified object that the next attempt at `entry` has put, or found, at `key`; as found there, not
-/// fetched.
+/// The manifest of the object at `key`, made from its bytes; `None` if they do not verify.
+pub(super) async fn of_object(work: &Work<'_>, key: &str) -> Result<Option<Manifest>, StoreError> {
+    describe_again(work.ctx, work.report, work.entry(), work.destination, key, || work.frame.note_progress()).await
+}
+
+/// The manifest of a verified object at `key`, as far as the object itself shows.
 fn describe(report: &Report, entry: &Entry, key: &str, verified: &Verified) -> Manifest {
     let partition = &entry.partition;
     let entries = verified.entries().iter();
@@ -85,33 +82,33 @@ fn describe(report: &Report, entry: &Entry, key: &str, verified: &Verified) -> M
     }
 }
 
-/// In the warnings of a manifest that was made from its object alone.
+/// Warning in a manifest that was made from its object alone.
 const MADE_AGAIN: &str =
-    "this manifest was made again from the object: how its download went, and what that warned of, is not known";
+    "this manifest was made again from the object; the details and warnings of its download are not known";
 
-/// The manifest of the object at `key`, read through the verifier again, as far as the object itself shows; `None` when
-/// it is not whole. `went_on` is called with each chunk.
+/// The manifest of the object at `key`, made from its bytes; `None` if they do not verify. `note_progress` is called for
+/// each chunk.
 pub(super) async fn describe_again(
     ctx: &Context,
     report: &Report,
     entry: &Entry,
     destination: &Destination,
     key: &str,
-    went_on: impl Fn(),
+    note_progress: impl Fn(),
 ) -> Result<Option<Manifest>, StoreError> {
     let Some(mut bytes) = destination.read(key).await? else { return Ok(None) };
     let mut pass = Pass::start(archive_limits(&ctx.config.limits, report.source.kind()));
     let mut lines = (!report.source.kind().is_archive()).then(LineCount::default);
     while let Some(chunk) = bytes.next().await {
         let chunk = chunk?;
-        went_on();
+        note_progress();
         if lines.as_mut().is_some_and(|lines| lines.feed(&chunk).is_err()) || pass.feed(chunk).await.is_err() {
             return Ok(None);
         }
     }
     let Verdict::Verified(verified) = pass.finish().await else { return Ok(None) };
     let mut manifest = describe(report, entry, key, &verified);
-    // Decoded twice and found whole by the verifier: the count cannot fail.
+    // The verifier has decoded the same bytes, so counting does not fail.
     manifest.records = lines.and_then(|lines| lines.total().ok());
     manifest.warnings.push(MADE_AGAIN.to_owned());
     Ok(Some(manifest))

@@ -20,12 +20,13 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{
+    attempt::{AttemptError, Attempted},
     clock::jitter,
     context::Context,
     log::HeldWorkspaces,
     planned::Planned,
     supervise::{self, Pauses},
-    workers::{Ended, Finished, Workers},
+    workers::{Finished, Workers},
 };
 use crate::{
     ledger::LedgerError,
@@ -201,18 +202,18 @@ pub async fn once(
                 () = tokio::time::sleep(PLACES_INTERVAL), if workers.has_waiting() => continue,
                 () = sleep_until(next_publication), if is_unpublished => continue,
             };
-            let Some(Finished { item, ended }) = finished else { continue };
+            let Some(Finished { item, result }) = finished else { continue };
             let id = item.entry.partition.id.clone();
             let now = ctx.clock.now();
-            match ended {
-                Ended::Settled | Ended::Panicked => {}
-                Ended::Theirs => {
+            match result {
+                Ok(Attempted::Settled) | Err(AttemptError::Panic) => {}
+                Ok(Attempted::Theirs) => {
                     if waited_for.insert(id.clone()) {
                         info!("another process works on {id}; waiting for it");
                     }
                     later.insert((now + OTHERS_INTERVAL, id), item);
                 }
-                Ended::Done(done) => {
+                Ok(Attempted::Done(done)) => {
                     let number = tries.entry(id.clone()).and_modify(|tries| *tries += 1).or_insert(1);
                     if let Some(hold) = &done.hold {
                         let until = hold.until_for(item.entry.partition.expires_at);
@@ -241,11 +242,11 @@ pub async fn once(
                         later.insert((now + delay, id), item);
                     }
                 }
-                Ended::Failed(LedgerError::Fenced { partition }) => {
+                Err(AttemptError::Ledger(LedgerError::Fenced { partition })) => {
                     debug!("{partition} was taken over by another process");
                     later.insert((now + OTHERS_INTERVAL, id), item);
                 }
-                Ended::Failed(error) => {
+                Err(AttemptError::Ledger(error)) => {
                     workers.drain().await;
                     return Err(error);
                 }
@@ -254,7 +255,7 @@ pub async fn once(
         // A long absence is caught up with in steps, each once the vendor has confirmed the time; a step that had nothing
         // to ask for is none.
         workers.has_answered |= selected.len() == before;
-        if !plan.is_partial || !workers.has_answered || ctx.is_present_in_doubt() {
+        if !plan.is_partial || !workers.has_answered || ctx.server_clocks.are_in_doubt() {
             summary.is_whole = !plan.is_partial;
             break;
         }
@@ -389,28 +390,28 @@ async fn turn(
             () = sleep_until(publish_at.unwrap_or_else(Instant::now)), if publish_at.is_some() => continue,
             () = sleep => continue,
         };
-        let Some(Finished { item, ended }) = finished else { continue };
+        let Some(Finished { item, result }) = finished else { continue };
         let now = workers.ctx.clock.now();
-        let soon = match ended {
-            Ended::Settled => None,
-            Ended::Panicked => workers.retried_at(&item.entry.partition.id),
-            Ended::Theirs => Some(now + OTHERS_INTERVAL),
-            Ended::Done(done) => {
+        let soon = match result {
+            Ok(Attempted::Settled) => None,
+            Err(AttemptError::Panic) => workers.retried_at(&item.entry.partition.id),
+            Ok(Attempted::Theirs) => Some(now + OTHERS_INTERVAL),
+            Ok(Attempted::Done(done)) => {
                 if done.hold.is_some() {
                     workers.unqueue(item.entry.partition.id.workspace());
                 }
                 publish_at.get_or_insert_with(|| Instant::now() + PUBLISHING_DELAY);
                 done.entry.next_attempt_at
             }
-            Ended::Failed(LedgerError::Fenced { partition }) => {
+            Err(AttemptError::Ledger(LedgerError::Fenced { partition })) => {
                 debug!("{partition} was taken over by another process");
                 Some(now + OTHERS_INTERVAL)
             }
-            Ended::Failed(error) if error.needs_reopening() => {
+            Err(AttemptError::Ledger(error)) if error.needs_reopening() => {
                 workers.drain().await;
                 return Err(error);
             }
-            Ended::Failed(error) => {
+            Err(AttemptError::Ledger(error)) => {
                 workers.ctx.status.note_ledger_failure(&error);
                 workers.queue.clear();
                 Some(now + LEDGER_PAUSE)
@@ -449,7 +450,7 @@ async fn plan_now(workers: &Workers, awaits_answer: bool) -> Result<Planned, Led
 }
 
 fn awaits_answer(workers: &Workers) -> bool {
-    !workers.has_answered || workers.ctx.is_present_in_doubt()
+    !workers.has_answered || workers.ctx.server_clocks.are_in_doubt()
 }
 
 fn only_held(items: &[Item], is_meant: impl Fn(&Item) -> bool) -> Vec<Item> {

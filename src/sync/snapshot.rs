@@ -1,16 +1,16 @@
-//! A snapshot: a listing, read page by page until it is whole.
+//! A snapshot: a listing, read page by page until it is complete.
 //!
-//! This file owns the order of the steps; the parts:
+//! This file owns what a snapshot is; the parts:
 //!
 //! | file | subject |
 //! |---|---|
 //! | `listing`, `executions`, `statistics` | which page comes next, and where each listing ends |
 //! | `reader` | requests, their repetition, and the records that are kept |
-//! | `reading` | when a reading counts, and what is odd about it |
+//! | `reading` | when a reading counts, and its warnings |
 //!
-//! A snapshot is whole or absent: a page that fails for good fails the attempt, and the next one starts from the first
-//! page. What is odd and stored all the same becomes a warning in the manifest. It must not know what a request looks
-//! like, nor where the snapshot goes.
+//! A page that fails for good fails the attempt, and the next attempt starts from the first page. Irregularities of a
+//! snapshot that is stored become warnings in its manifest. It must not know what a request looks like, nor where the
+//! snapshot is stored.
 
 mod executions;
 mod listing;
@@ -18,41 +18,36 @@ mod reader;
 mod reading;
 mod statistics;
 
-use std::{io, path::Path};
+use std::io;
 
 use bytes::Bytes;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
-use tracing::warn;
 
-use self::{
-    reader::{Reader, blocking, spool_failure},
-    reading::RepairCounts,
+use self::reader::Reader;
+use super::{
+    spool::{Spool, spool_failure},
+    work::Work,
 };
-use super::{context::Context, frame::Frame, spool::Spool};
 use crate::{
-    config::{Report, SnapshotSource},
+    config::SnapshotSource,
     moengage::Unread,
-    outcome::{Evidence, Failure, Outcome},
-    report::Partition,
+    outcome::{Evidence, Failure},
 };
 
-/// Most warnings of one snapshot.
-const MOST_WARNINGS: usize = 100;
-
-/// How many refused parents a manifest names.
+/// How many refused parents or doubtful pages are named.
 const MOST_NAMED: usize = 50;
 
-/// A whole listing, on its way out as compressed lines.
+/// A complete listing, compressed as it is read.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    /// Lines.
+    /// Number of lines.
     pub(super) records: u64,
-    /// Pages of which it was made.
+    /// Number of pages it was made of.
     pub(super) pages: u64,
-    /// Number of requests, with those that failed.
+    /// Number of requests, failed ones included.
     pub(super) requests: u64,
-    /// What was odd about it.
+    /// For the manifest.
     pub(super) warnings: Vec<String>,
     /// Of the last answer.
     pub(super) evidence: Evidence,
@@ -66,66 +61,25 @@ impl Snapshot {
     }
 }
 
-/// Reads the listing that `partition` consists of. `answered` is called when the vendor has accepted the credentials.
+/// Reads the listing of `source`.
 ///
 /// # Errors
 ///
-/// Why it did not become whole. [`Outcome::NotPublished`] for a live listing whose time is over.
+/// Why it is not complete. [`NotPublished`](crate::outcome::Outcome::NotPublished) for a live listing whose time is over.
 pub(super) async fn gather(
-    ctx: &Context,
-    report: &Report,
+    work: &Work<'_>,
     source: &SnapshotSource,
-    partition: &Partition,
     api_key: SecretString,
-    frame: &Frame,
-    answered: &(dyn Fn() + Send + Sync),
 ) -> Result<Snapshot, Unread> {
-    // Beside the ledger's file, where a data folder has its room.
-    let folder = match ctx.ledger.file() {
-        Some(file) => {
-            file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
-        }
-        None => std::env::temp_dir(),
-    };
-    let spool = blocking(move || Spool::create(&folder)).await.map_err(|error| spool_failure("make", &error))?;
-    let mut reader = Reader {
-        ctx,
-        report,
-        partition,
-        api_key,
-        frame,
-        answered,
-        spool: Some(spool),
-        is_answered: false,
-        pages: 0,
-        requests: 0,
-        id_bytes: 0,
-        warnings: Vec::new(),
-        repairs: RepairCounts::default(),
-        vendor_date: None,
-        unread: None,
-    };
+    let spool = Spool::create(work.ctx.ledger.file()).await.map_err(|error| spool_failure("create", &error))?;
+    let mut reader = Reader::new(work, api_key, spool);
     let read = match source {
         SnapshotSource::Campaigns(query) => reader.campaigns(query).await,
         SnapshotSource::Executions { campaign_ids } => reader.executions(campaign_ids).await,
         SnapshotSource::CampaignStats(query) => reader.statistics(query).await,
     };
-    if let Err(failure) = read {
-        return Err(Unread { failure, page: reader.unread.take() });
+    match read {
+        Ok(()) => Ok(reader.finish()),
+        Err(failure) => Err(reader.unread(failure)),
     }
-    let Reader { pages, requests, vendor_date, spool, mut warnings, repairs, .. } = reader;
-    if warnings.len() > MOST_WARNINGS {
-        let more = warnings.len() - MOST_WARNINGS;
-        warnings.truncate(MOST_WARNINGS);
-        warnings.push(format!("{more} more warnings are left out"));
-    }
-    warnings.extend(repairs.warnings());
-    for warning in &warnings {
-        warn!("{warning}");
-    }
-    let spool = spool.ok_or_else(|| Failure::new(Outcome::StoreFailed, "the spool was lost".into()))?;
-    let name = report.file_name(partition.id.date);
-    let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
-    let evidence = Evidence { http_status: Some(200), vendor_date, seen: true, ..Evidence::default() };
-    Ok(Snapshot { records: spool.lines(), pages, requests, warnings, evidence, chunks: spool.into_gzip(name) })
 }

@@ -9,10 +9,12 @@ use tracing::{error, info, warn};
 
 use super::{
     clock::Clock,
-    context::{Context, OpenReport, Progress, Secrets},
+    context::{Context, OpenReport, Progress},
     planned::Publication,
     process_status::ProcessStatus,
     pulse::Pulse,
+    secrets::Secrets,
+    server_clocks::ServerClocks,
 };
 use crate::{
     alarm_kind::AlarmKind,
@@ -79,7 +81,7 @@ pub async fn start(
             status.raise(AlarmKind::Ledger, "the file", message);
         }
     }
-    let (pace, pulse, skews) = (Arc::default(), Pulse::new(), Arc::default());
+    let server_clocks = Arc::new(ServerClocks::new(Arc::clone(&clock)));
     Ok(Context {
         config,
         ledger,
@@ -89,11 +91,11 @@ pub async fn start(
         secrets,
         clock,
         progress,
-        pace,
-        pulse,
+        pulse: Pulse::new(),
         planned: Publication::new(),
         status,
-        skews,
+        pace: Arc::default(),
+        server_clocks,
         budget,
         holder,
         place,
@@ -122,7 +124,7 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
         pulse: old.pulse.clone(),
         planned: old.planned.clone(),
         status: Arc::clone(&old.status),
-        skews: Arc::clone(&old.skews),
+        server_clocks: Arc::clone(&old.server_clocks),
         place: old.place.clone(),
         budget,
         holder: old.holder.clone(),

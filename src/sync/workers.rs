@@ -8,32 +8,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
-use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{debug, error, info, warn};
 
 use super::{
-    attempt::{Done, sync_one},
+    attempt::{AttemptError, Attempted, sync_one},
     clock::jitter,
     context::{Context, OpenReport},
     frame::Frame,
 };
-use crate::{
-    alarm,
-    alarm_kind::AlarmKind,
-    ledger::{Claimed, LedgerError},
-    outcome::Outcome,
-    plan::Item,
-    report::PartitionId,
-    retry,
-    telemetry::Chain,
-};
+use crate::{alarm, alarm_kind::AlarmKind, outcome::Outcome, plan::Item, report::PartitionId, retry};
 
 /// How long attempts under way may take to end once the process is to stop.
 const GRACE: Duration = Duration::from_secs(20);
@@ -41,21 +30,10 @@ const GRACE: Duration = Duration::from_secs(20);
 /// No pause after a panic is longer.
 const LONGEST_PANIC_PAUSE: SignedDuration = SignedDuration::from_mins(75);
 
-/// What became of one item that was started.
+/// An item whose attempt has ended.
 pub(super) struct Finished {
     pub(super) item: Item,
-    pub(super) ended: Ended,
-}
-
-pub(super) enum Ended {
-    /// Another process had it and settled it, or it never was.
-    Settled,
-    /// Another process has it.
-    Theirs,
-    Done(Box<Done>),
-    Failed(LedgerError),
-    /// By a fault of moesync.
-    Panicked,
+    pub(super) result: Result<Attempted, AttemptError>,
 }
 
 /// A partition whose last attempts ended in a panic.
@@ -236,17 +214,10 @@ impl Workers {
         let ctx = Arc::clone(&self.ctx);
         let answers = self.answers.0.clone();
         self.running.spawn(async move {
-            // No one receives it once the pass is over.
+            // The receiver is gone once the pass is over.
             let answered = || drop(answers.send(id.workspace().to_owned()));
-            let work = attempt(&ctx, &open, &item, &frame, answered);
-            let ended = AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Ended::Panicked);
-            if matches!(ended, Ended::Failed(_) | Ended::Panicked)
-                && let Err(error) = ctx.ledger.release(&id).await
-            {
-                // This process may claim it again; others have to wait until it has.
-                debug!("the claim on {id} could not be given back: {}", Chain(&error));
-            }
-            Finished { item, ended }
+            let result = sync_one(&ctx, &open, &item.entry, &frame, &answered).await;
+            Finished { item, result }
         });
     }
 
@@ -273,8 +244,8 @@ impl Workers {
     fn finished(&mut self, finished: Finished) -> Option<Finished> {
         let id = &finished.item.entry.partition.id;
         let running = self.under_way.remove(id);
-        match &finished.ended {
-            Ended::Panicked => {
+        match &finished.result {
+            Err(AttemptError::Panic) => {
                 let panicked = Panicked::next(self.panicked.get(id), self.ctx.clock.now());
                 let at = panicked.retried_at;
                 let message = format!("an attempt at {id} ended by a fault of moesync; please report it, with the log");
@@ -282,7 +253,7 @@ impl Workers {
                 self.ctx.status.raise(AlarmKind::Panic, "attempts", message);
                 self.panicked.insert(id.clone(), panicked);
             }
-            Ended::Done(done) => {
+            Ok(Attempted::Done(done)) => {
                 self.panicked.remove(id);
                 if done.outcome == Outcome::Unauthorized {
                     self.accepted.remove(id.workspace());
@@ -298,7 +269,7 @@ impl Workers {
                     };
                 }
             }
-            Ended::Settled | Ended::Theirs | Ended::Failed(_) => {}
+            Ok(Attempted::Settled | Attempted::Theirs) | Err(AttemptError::Ledger(_)) => {}
         }
         Some(finished)
     }
@@ -346,24 +317,5 @@ impl Workers {
             );
             self.running.shutdown().await;
         }
-    }
-}
-
-/// One attempt at one partition, if it can be claimed.
-async fn attempt(
-    ctx: &Context,
-    report: &OpenReport,
-    item: &Item,
-    frame: &Frame,
-    answered: impl Fn() + Send + Sync,
-) -> Ended {
-    match ctx.ledger.claim(&item.entry).await {
-        Ok(Claimed::Settled) => Ended::Settled,
-        Ok(Claimed::Theirs) => Ended::Theirs,
-        Ok(Claimed::Ours(claim)) => match sync_one(ctx, report, *claim, frame, answered).await {
-            Ok(done) => Ended::Done(Box::new(done)),
-            Err(error) => Ended::Failed(error),
-        },
-        Err(error) => Ended::Failed(error),
     }
 }

@@ -48,7 +48,7 @@ impl Reader<'_> {
         query: &StatsQuery,
         campaign_ids: &[String],
     ) -> Result<(Reading, RepairCounts), Failure> {
-        let window = query.window(self.partition.id.date);
+        let window = query.window(self.partition().id.date);
         let what = "campaigns with statistics";
         let (mut reading, mut repairs) = (Reading::default(), RepairCounts::default());
         let mut seen = HashSet::new();

@@ -1,0 +1,76 @@
+//! The first step: what is at the partition's key already.
+//!
+//! This file owns when an object counts as the partition's own, and gives it a manifest where that is missing. It must
+//! not know what is fetched otherwise.
+
+use super::{
+    frame::Step,
+    manifest,
+    work::{StepError, Work},
+};
+use crate::{
+    outcome::{Failure, StoredObject},
+    report::manifest_key,
+    store::{Lookup, Manifest},
+};
+
+/// What is at the partition's key before anything is fetched.
+pub(super) enum AtKey<'a> {
+    /// This partition, complete, with its manifest.
+    Ours(Box<Manifest>),
+    /// This partition, recorded as stored, with numbers that may restate.
+    Restatable(&'a StoredObject),
+    /// No object; perhaps the manifest of one that is gone.
+    Vacant { gone: Option<Box<Manifest>> },
+    /// An object of other content, which is left alone.
+    Foreign,
+}
+
+/// Looks for the partition at its destination, and adopts a complete object.
+pub(super) async fn look<'a>(work: &Work<'a>) -> Result<AtKey<'a>, StepError> {
+    if let Some(object) = &work.claim.entry.object {
+        return Ok(AtKey::Restatable(object));
+    }
+    Ok(work.frame.at(Step::Look, look_at_key(work)).await?)
+}
+
+async fn look_at_key<'a>(work: &Work<'a>) -> Result<AtKey<'a>, Failure> {
+    let destination = work.destination;
+    let id = &work.entry().partition.id;
+    let key = work.keys.object();
+    let Lookup { size, manifest, has_manifest } = destination.look(&key).await?;
+    let Some(size) = size else {
+        if has_manifest {
+            retire_manifest(work, &key).await?;
+        }
+        return Ok(AtKey::Vacant { gone: manifest.filter(|gone| gone.names(id, &key)).map(Box::new) });
+    };
+    match manifest {
+        Some(manifest) if manifest.names(id, &key) && manifest.size == size => {
+            return Ok(AtKey::Ours(Box::new(manifest)));
+        }
+        Some(manifest) if work.report.source.kind().is_archive() || !manifest.names(id, &key) => {}
+        // A process died between object and manifest. Where numbers restate, the manifest may be that of the content before.
+        _ => {
+            if let Some(manifest) = manifest::of_object(work, &key).await? {
+                destination.put_manifest(&manifest).await?;
+                return Ok(AtKey::Ours(Box::new(manifest)));
+            }
+        }
+    }
+    // Other content has the name; ours may be stored as a version.
+    for version in destination.manifest_keys(&work.keys.versions()).await? {
+        let Lookup { size, manifest, .. } = destination.look(&version).await?;
+        if let Some(manifest) = manifest.filter(|m| m.names(id, &version) && size == Some(m.size)) {
+            return Ok(AtKey::Ours(Box::new(manifest)));
+        }
+    }
+    Ok(AtKey::Foreign)
+}
+
+/// Moves a manifest without an object to quarantine: it would be taken for that of the next object.
+async fn retire_manifest(work: &Work<'_>, key: &str) -> Result<(), Failure> {
+    let manifest = manifest_key(key);
+    let unique = format!("{:012x}", work.started_at.as_millisecond());
+    Ok(work.destination.move_if_absent(&manifest, &manifest_key(&work.keys.quarantine(&unique))).await?)
+}
