@@ -37,7 +37,7 @@ use jiff::SignedDuration;
 pub use self::{
     address::{is_loopback, is_loopback_host, is_permitted},
     alarms::Alarms,
-    destination::{BucketLocation, Destination, Location, Provider},
+    destination::{BucketLocation, DestinationSettings, Location, Provider},
     document::Problem,
     files::NamedFile,
     key::key_part,
@@ -76,7 +76,7 @@ pub struct Config {
     /// The MoEngage accounts, in the file's order.
     pub workspaces: Vec<Arc<Workspace>>,
     /// Where objects are stored, in the file's order.
-    pub destinations: Vec<Arc<Destination>>,
+    pub destinations: Vec<Arc<DestinationSettings>>,
     /// The reports to store, in the file's order.
     pub reports: Vec<Arc<Report>>,
     /// The notification targets, in the file's order.

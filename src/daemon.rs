@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Mistakes},
     dispatch,
     ledger::LedgerError,
-    sync::{self, Clock, Command, Context, Progress, StartError},
+    sync::{self, Clock, Context, LoopCommand, Progress, StartError},
     telemetry::Chain,
     web::{self, WebError},
 };
@@ -144,7 +144,7 @@ struct Daemon<Load> {
     /// Gives the context in force to the tasks.
     contexts: watch::Sender<Arc<Context>>,
     /// To the loop.
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<LoopCommand>,
     load: Load,
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
@@ -178,7 +178,11 @@ impl<Load: Fn() -> Result<Config, Mistakes>> Daemon<Load> {
     }
 
     /// Runs the loop until a signal stops it or it fails. Reloads on SIGHUP.
-    async fn work(&mut self, inbox: &mut mpsc::Receiver<Command>, signals: &mut Signals) -> Result<(), LedgerError> {
+    async fn work(
+        &mut self,
+        inbox: &mut mpsc::Receiver<LoopCommand>,
+        signals: &mut Signals,
+    ) -> Result<(), LedgerError> {
         let Signals { hangup, stop } = signals;
         let shutdown = async {
             stop.received().await;
@@ -196,7 +200,7 @@ impl<Load: Fn() -> Result<Config, Mistakes>> Daemon<Load> {
             if let Some(new) = reload(&self.load, &self.ctx).await {
                 self.put_in_force(new);
                 // Fails only when the loop has ended, which drops this future too.
-                let _ = self.commands.send(Command::Reload(Arc::clone(&self.ctx))).await;
+                let _ = self.commands.send(LoopCommand::Reload(Arc::clone(&self.ctx))).await;
             }
         }
         std::future::pending().await
@@ -295,14 +299,14 @@ impl Supervised {
 }
 
 /// Wakes the loop by the scheduler's clock. The loop has a timer of its own, so nothing depends on this one.
-async fn wake_each_minute(commands: mpsc::Sender<Command>) {
+async fn wake_each_minute(commands: mpsc::Sender<LoopCommand>) {
     loop {
         let (wake, mut wakes) = mpsc::channel(1);
         match schedule(wake).await {
             Ok(mut scheduler) => {
                 while let Ok(Some(())) = tokio::time::timeout(LONGEST_SILENCE, wakes.recv()).await {
                     // A full inbox holds a wake-up already.
-                    let _ = commands.try_send(Command::Wake);
+                    let _ = commands.try_send(LoopCommand::Wake);
                 }
                 warn!("the scheduler has not woken the loop for {LONGEST_SILENCE:?}; restarting it");
                 if let Err(error) = scheduler.shutdown().await {

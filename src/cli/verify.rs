@@ -20,7 +20,7 @@ use crate::{
     ledger::Choice,
     partition::{Entry, Settled},
     report::{PartitionId, ReportId},
-    sync::{self, Context, Inspected, OpenReport, Repair, Selection},
+    sync::{self, Context, Inspected, ObjectRepair, OpenReport, Selection},
     words::{ListText, PartitionStatus, VerifiedPartition},
 };
 
@@ -111,9 +111,9 @@ async fn repair(
         let id = &inspected.entry.partition.id;
         if let Some(report) = reports.get(&id.report) {
             match sync::repair(ctx, report, inspected).await? {
-                Repair::Done => drop(repaired.done.insert(id.clone())),
-                Repair::Opened => drop(opened.insert(id.clone())),
-                Repair::Impossible => {}
+                ObjectRepair::Done => drop(repaired.done.insert(id.clone())),
+                ObjectRepair::Opened => drop(opened.insert(id.clone())),
+                ObjectRepair::Impossible => {}
             }
         }
     }

@@ -39,7 +39,7 @@ const FSYNC: bool = true;
 
 /// A place where objects are stored.
 #[derive(Debug, Clone)]
-pub struct Destination {
+pub struct DestinationSettings {
     /// Name by which reports refer to it.
     pub name: String,
     /// Where it is.
@@ -131,7 +131,7 @@ impl FromStr for Location {
     }
 }
 
-impl Destination {
+impl DestinationSettings {
     /// Whether it is a directory of this machine.
     pub fn is_directory(&self) -> bool {
         matches!(self.location, Location::Directory(_))
@@ -149,7 +149,7 @@ impl Raw {
         at: &KeyPath<'_>,
         ca_file: Option<&NamedFile>,
         env: &Env,
-    ) -> Result<Destination, Mistakes> {
+    ) -> Result<DestinationSettings, Mistakes> {
         let mut mistakes = Mistakes::default();
         let name = mistakes.keep(name(&self.name, &at.key("name")));
         let location = mistakes.keep(location(&self.url, &at.key("url"), env));
@@ -158,7 +158,7 @@ impl Raw {
             mistakes.add(at.key("fsync").problem(only));
         }
         mistakes.finish(|| {
-            Some(Destination {
+            Some(DestinationSettings {
                 name: name?,
                 location: location?,
                 options: self.options.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect(),

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     Mistakes, Problem,
-    destination::Destination,
+    destination::DestinationSettings,
     document::{KeyPath, alternatives, did_you_mean},
     key::key_part,
     schedule::{self, Schedule},
@@ -123,7 +123,7 @@ pub struct Report {
     /// Its name in MoEngage's dashboard (`campaign_report`); otherwise a label.
     pub name: String,
     /// Where its objects are stored.
-    pub destination: Arc<Destination>,
+    pub destination: Arc<DestinationSettings>,
     /// When MoEngage generates it.
     pub schedule: Schedule,
     /// How long after generation it is first requested.
@@ -172,7 +172,7 @@ impl fmt::Debug for ReportId {
 /// What reports refer to. Workspaces and destinations are `None` if one of them has a mistake.
 pub(super) struct Known<'a> {
     pub(super) workspaces: Option<&'a [Arc<Workspace>]>,
-    pub(super) destinations: Option<&'a [Arc<Destination>]>,
+    pub(super) destinations: Option<&'a [Arc<DestinationSettings>]>,
     pub(super) allow_http: bool,
     pub(super) zones: &'a Zones,
 }

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp, civil, civil::time, tz::TimeZone};
 use super::{Decision, LedgerView, Plan};
 use crate::{
     config::{
-        ArchiveSource, CampaignsQuery, Destination, Report, Schedule, SecretSource, Shape, SnapshotSource, Source,
-        SourceKind, StatsQuery, Workspace,
+        ArchiveSource, CampaignsQuery, DestinationSettings, Report, Schedule, SecretSource, Shape, SnapshotSource,
+        Source, SourceKind, StatsQuery, Workspace,
     },
     partition::Entry,
     report::ReportId,
@@ -53,7 +53,7 @@ pub(super) fn report(source: SourceKind, schedule: Schedule, zone: &str) -> Repo
         source: settings(source),
         id: ReportId::new("acme", "daily"),
         name: "Report test".into(),
-        destination: Arc::new(Destination {
+        destination: Arc::new(DestinationSettings {
             name: "disk".into(),
             location: "file:///x".parse().unwrap(),
             options: [].into(),

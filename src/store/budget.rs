@@ -59,7 +59,7 @@ impl Budget {
     }
 
     /// The budget of a process with these destinations.
-    pub fn for_destinations(destinations: &[Arc<config::Destination>]) -> Self {
+    pub fn for_destinations(destinations: &[Arc<config::DestinationSettings>]) -> Self {
         let directories = destinations.iter().filter(|destination| destination.is_directory()).count();
         Self::of(directories as u64, (destinations.len() - directories) as u64)
     }
@@ -71,7 +71,7 @@ impl Budget {
     }
 
     /// The budget of the same process after a reload, with these destinations. Uploads in progress keep their old share.
-    pub fn redivided(&self, destinations: &[Arc<config::Destination>]) -> Self {
+    pub fn redivided(&self, destinations: &[Arc<config::DestinationSettings>]) -> Self {
         Budget { copying: Arc::clone(&self.copying), ..Self::for_destinations(destinations) }
     }
 
@@ -170,16 +170,16 @@ struct Reserve {
 }
 
 /// Counts an upload as waiting for as long as it lives.
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitingUpload<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingUpload<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Waiting(count)
+        WaitingUpload(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingUpload<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -242,7 +242,7 @@ impl Part {
             return;
         }
         let pool = Arc::clone(&self.pool);
-        let _waiting = Waiting::new(&pool.waiting);
+        let _waiting = WaitingUpload::new(&pool.waiting);
         let bytes = self.next_block();
         tokio::select! {
             permit = acquire(&pool.common, bytes as u32) => self.add(Some(permit)),

@@ -1,7 +1,7 @@
 //! A destination as the rest of the crate sees it.
 //!
-//! This file owns what can be done at a key, in a directory and an object store alike. It must not know how either does
-//! it.
+//! This file owns the operations on keys, for directories and object stores alike. It must not know how either of them
+//! implements one.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -43,7 +43,7 @@ struct Inner {
 }
 
 impl Destination {
-    /// Opens a destination: makes a missing directory; does not contact an object store yet.
+    /// Opens a destination. Creates a missing directory; does not contact an object store.
     ///
     /// `holder` names this process among all that may use the destination: its staged objects are kept under that name,
     /// and [`Destination::sweep`] asks whether it is alive. It must be a single segment of a key.
@@ -54,7 +54,7 @@ impl Destination {
     /// # Errors
     ///
     /// The prefix or an option is invalid, or the directory cannot be made.
-    pub fn open(destination: &config::Destination, budget: Budget, holder: &str) -> Result<Self, StoreError> {
+    pub fn open(destination: &config::DestinationSettings, budget: Budget, holder: &str) -> Result<Self, StoreError> {
         let reporter = Arc::new(Reporter::new(destination));
         let fail = |cause: String| reporter.text("open", "", cause);
         if holder.contains('/') || Key::parse(holder).map_or(true, |key| key.is_root()) {
@@ -90,7 +90,7 @@ impl Destination {
         self.check_for(&[]).await
     }
 
-    /// As [`Destination::check`], and in a directory also where objects with these prefixes go (see
+    /// As [`Destination::check`], and in a directory also in the folders of these prefixes (see
     /// [`crate::config::Report::key_prefix`]): a folder may be on another device than those beside it.
     ///
     /// # Errors
@@ -223,7 +223,7 @@ impl Destination {
         for_kind!(&self.inner.backend, backend => backend.copy_if_absent("copy", &from, &to).await)
     }
 
-    /// The holders that have staged objects here, but for this process.
+    /// The holders that have staged objects here, without this process.
     ///
     /// # Errors
     ///

@@ -54,7 +54,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) fn new(destination: &config::Destination) -> Self {
+    pub(super) fn new(destination: &config::DestinationSettings) -> Self {
         let options = destination.options.iter().filter(|(name, _)| {
             let name = name.to_ascii_lowercase();
             !SHOWN_OPTIONS.iter().any(|shown| name.contains(shown))
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     fn reporter() -> Reporter {
-        Reporter::new(&config::Destination {
+        Reporter::new(&config::DestinationSettings {
             name: "lake".to_owned(),
             location: "s3://reports".parse().unwrap(),
             options: [("aws_secret_access_key", "canary-secret"), ("aws_endpoint", "http://localhost:9000")]

@@ -1,7 +1,7 @@
 //! Bytes on their way to a destination.
 //!
 //! This file owns the memory, hash and checks of an upload, alike for directories and object stores. It must not know where
-//! the bytes come from, or how they gather at the destination.
+//! the bytes come from, or how the destination collects them.
 
 use std::{
     future::Future,
@@ -42,7 +42,7 @@ pub struct Upload {
     /// The part being filled.
     part: Option<Part>,
     /// The bytes before `part`.
-    gathering: Kind<FileUpload, ObjectUpload>,
+    collector: Kind<FileUpload, ObjectUpload>,
     waits_for_memory: Arc<AtomicBool>,
 }
 
@@ -61,7 +61,7 @@ impl Destination {
         };
         let upload = Upload {
             destination: self.clone(),
-            gathering: self.collect(direct.clone()),
+            collector: self.collect(direct.clone()),
             direct,
             expected_size,
             written: 0,
@@ -101,7 +101,7 @@ impl Upload {
             part.fill(&mut chunk);
             if !chunk.is_empty() && !part.is_full() {
                 if part.is_empty()
-                    && let Kind::Local(file) = &mut self.gathering
+                    && let Kind::Local(file) = &mut self.collector
                 {
                     // A file takes any number of bytes, so memory is not needed.
                     return file.append(chunk, &mut self.hash).await;
@@ -115,17 +115,17 @@ impl Upload {
         Ok(())
     }
 
-    /// Whether the bytes gather at their final key already and can go nowhere else.
+    /// Whether the bytes are collected at their final key and cannot be stored under another.
     pub fn is_bound(&self) -> bool {
-        matches!(&self.gathering, Kind::Remote(object) if object.is_bound())
+        matches!(&self.collector, Kind::Remote(object) if object.is_bound())
     }
 
-    /// Set while [`Upload::write`] waits for memory rather than for the destination.
+    /// Set while [`Upload::write`] waits for memory, not for the destination.
     pub fn waits_for_memory(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.waits_for_memory)
     }
 
-    /// Returns once the upload has to end for the sake of others: it holds the last memory that the destination has for
+    /// Returns once the upload has to end so that others can continue: it holds the last memory that the destination has for
     /// uploads, fills it slowly, and others wait for it.
     pub async fn overstays(&self) {
         match &self.part {
@@ -171,11 +171,13 @@ impl Upload {
     pub async fn replace(mut self, verified: &Verified, key: &str) -> Result<(), StoreError> {
         let key = self.destination.key("replace", key)?;
         if verified.size() != self.written || self.direct.is_some() {
-            return Err(self.fail("these are not the bytes that were verified, or they cannot go there".to_owned()));
+            return Err(
+                self.fail("these are not the bytes that were verified, or they cannot be stored there".to_owned())
+            );
         }
         self.check_hash(verified.sha256()).await?;
         let part = self.part.take();
-        match &mut self.gathering {
+        match &mut self.collector {
             Kind::Local(file) => file.replace(part, &key).await,
             Kind::Remote(object) => object.replace(part, &key, self.written).await,
         }
@@ -199,7 +201,7 @@ impl Upload {
     /// Ends the upload and waits until its leftovers are removed. Those that cannot be removed now are swept later.
     pub async fn abort(mut self) {
         self.part = None;
-        for_kind!(&mut self.gathering, gathering => gathering.abort().await);
+        for_kind!(&mut self.collector, collector => collector.abort().await);
     }
 
     /// Refuses the bytes unless they have this hash.
@@ -247,7 +249,7 @@ impl Upload {
     ) -> Result<Commit, StoreError> {
         let key = self.destination.key("store", key)?;
         let (size, part) = (self.written, self.part.take());
-        match &mut self.gathering {
+        match &mut self.collector {
             Kind::Local(file) => file.commit(part, &key, size, sha256).await,
             Kind::Remote(object) => object.commit(part, &key, size, sha256, still_ours).await,
         }
@@ -257,11 +259,11 @@ impl Upload {
     async fn flush(&mut self) -> Result<(), StoreError> {
         let Some(part) = self.part.take() else { return Ok(()) };
         // A file is written and hashed in one step.
-        if let Kind::Local(file) = &mut self.gathering {
+        if let Kind::Local(file) = &mut self.collector {
             return file.append_part(part, &mut self.hash).await;
         }
         let part = self.hashed(part).await?;
-        match &mut self.gathering {
+        match &mut self.collector {
             Kind::Local(_) => Ok(()),
             Kind::Remote(object) => object.send(part).await,
         }
@@ -269,7 +271,7 @@ impl Upload {
 
     /// Size of the part that begins at `position`. Parts are equal if the size is known, because some stores require that.
     fn next_capacity(&self, position: u64) -> Result<u64, StoreError> {
-        let part = match &self.gathering {
+        let part = match &self.collector {
             Kind::Local(file) => file.part_bytes(),
             Kind::Remote(object) => {
                 object.part_bytes(position, self.expected_size).map_err(|too_large| self.fail(too_large))?
@@ -279,7 +281,7 @@ impl Upload {
     }
 
     fn end(&mut self) {
-        for_kind!(&mut self.gathering, gathering => gathering.end());
+        for_kind!(&mut self.collector, collector => collector.end());
     }
 
     fn fail(&self, cause: String) -> StoreError {

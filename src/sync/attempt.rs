@@ -39,7 +39,7 @@ use crate::{
     telemetry::Chain,
 };
 
-/// What came of a partition that was to be attempted.
+/// The result for a partition that was to be attempted.
 pub(super) enum Attempted {
     /// It has changed since it was planned: there is nothing to do.
     Settled,

@@ -1,13 +1,11 @@
-//! The clock and the random numbers that the core is given.
-//!
-//! This file owns the only places where `sync` reads either. It must not know what they are used for.
+//! The clock and the random numbers, which the core takes as arguments. `sync` reads them only here.
 
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-/// The present, and waiting. Tests have clocks of their own.
+/// A clock. Tests have their own.
 pub trait Clock: Send + Sync {
     /// The present instant.
     fn now(&self) -> Timestamp;
@@ -21,7 +19,7 @@ pub fn jitter() -> f64 {
     rand::random()
 }
 
-/// The time from `now` to `at`; zero if that is past.
+/// The time from `now` to `at`; zero if `at` is past.
 pub fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
 }

@@ -1,8 +1,8 @@
-//! The frame around one attempt: how long it may take, and what it waits on at the moment.
+//! The deadline of one attempt, from claim to record, and what the attempt waits for.
 //!
-//! This file owns the deadline from claim to record. It must not know the order of the steps. What an attempt waits on
-//! decides two things: what a deadline that passes says of it, and whether the attempt still takes the place of another
-//! (`workers`). Time here is the runtime's monotonic clock: a clock that is set neither ends nor prolongs an attempt.
+//! This file must not know the order of the steps. What an attempt waits for decides how it fails at the deadline, and
+//! whether it takes a slot of other destinations (`workers`). Time here is monotonic: setting the clock neither ends nor
+//! prolongs an attempt.
 
 use std::{
     fmt,
@@ -21,30 +21,30 @@ use crate::{
     outcome::{Evidence, Failure, Outcome},
 };
 
-/// An attempt that has waited for its destination for this long, in one step, takes no place of attempts at others; where
-/// attempts may take less than four times that, a quarter of what they may take.
+/// An attempt that has waited for its destination for this long in one step is stuck: it takes a slot of that destination
+/// alone. At most a quarter of the time for an attempt.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// A destination that has let an attempt wait for this long, in one step, is reported.
+/// A destination for which an attempt has waited for this long in one step is an alarm.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// How often a count that stands still is looked at again.
+/// How often the deadline is checked while no time is counted.
 const PAUSED_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is done at a destination.
+/// A step at a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// What is there already is looked for, and read again where that is needed.
+    /// Looks for stored objects, and reads them.
     Look,
-    /// Bytes are written as they arrive.
+    /// Writes bytes as they arrive.
     Write,
-    /// What is there already, and was stored before, is put aside.
+    /// Keeps stored content as a version, or unverified content in quarantine.
     Keep,
-    /// The bytes get their final name.
+    /// Gives the upload its final name.
     Store,
-    /// The manifest is written.
+    /// Writes the manifest.
     Manifest,
-    /// What was written for nothing is removed.
+    /// Removes an unfinished upload.
     Remove,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Step::Look => "looking for the object",
             Step::Write => "writing the object",
-            Step::Keep => "keeping what was there before",
+            Step::Keep => "keeping a copy of the content",
             Step::Store => "storing the object",
             Step::Manifest => "writing the manifest",
             Step::Remove => "removing an unfinished upload",
@@ -61,20 +61,20 @@ impl fmt::Display for Step {
     }
 }
 
-/// What an attempt waits on.
+/// What an attempt waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WaitsOn {
+pub(super) enum WaitsFor {
     /// MoEngage, or this machine.
     MoEngage,
     /// Its destination.
     Destination(Step),
 }
 
-/// What was so when the time was over.
+/// An attempt at its deadline.
 #[derive(Debug, Clone)]
 pub(super) struct Overdue {
-    pub(super) waits_on: WaitsOn,
-    /// Whether it waited for memory that other uploads to the same destination had.
+    pub(super) waits_for: WaitsFor,
+    /// Whether it waits for memory that other uploads to the same destination take.
     pub(super) is_short_of_memory: bool,
     /// What MoEngage has shown in this attempt.
     pub(super) evidence: Evidence,
@@ -83,67 +83,67 @@ pub(super) struct Overdue {
 impl Overdue {
     /// How the attempt fails that may take no longer than `limit`.
     pub(super) fn failure(self, limit: Duration, destination: &str) -> Failure {
-        let (outcome, what) = match self.waits_on {
-            WaitsOn::MoEngage if self.evidence.seen => (Outcome::Unavailable, "the download from MoEngage".to_owned()),
-            WaitsOn::MoEngage => (Outcome::Unavailable, "the request to MoEngage".to_owned()),
-            WaitsOn::Destination(_) if self.is_short_of_memory => (
+        let (outcome, what) = match self.waits_for {
+            WaitsFor::MoEngage if self.evidence.seen => (Outcome::Unavailable, "the download from MoEngage".to_owned()),
+            WaitsFor::MoEngage => (Outcome::Unavailable, "the request to MoEngage".to_owned()),
+            WaitsFor::Destination(_) if self.is_short_of_memory => (
                 Outcome::StoreFailed,
                 format!("waiting for memory that other uploads to destination `{destination}` take"),
             ),
-            WaitsOn::Destination(step) => (Outcome::StoreFailed, format!("{step} at destination `{destination}`")),
+            WaitsFor::Destination(step) => (Outcome::StoreFailed, format!("{step} at destination `{destination}`")),
         };
         let message =
             format!("{what} did not finish within {limit:?}, the time for an attempt; see limits.attempt_timeout");
         Failure::after(&self.evidence, outcome, message)
     }
 
-    /// Whether the destination did not answer.
+    /// Whether it waits for its destination.
     pub(super) fn is_unanswered(&self) -> bool {
-        matches!(self.waits_on, WaitsOn::Destination(_))
+        matches!(self.waits_for, WaitsFor::Destination(_))
     }
 }
 
-/// One attempt, from claim to record.
+/// The deadline of one attempt.
 #[derive(Debug)]
 pub(super) struct Frame {
     /// How long it may take.
     limit: Duration,
-    state: Mutex<State>,
+    state: Mutex<FrameState>,
 }
 
 #[derive(Debug)]
-struct State {
-    waits_on: WaitsOn,
-    /// Since when it waits on that, or when that last went on.
+struct FrameState {
+    waits_for: WaitsFor,
+    /// Since when it waits for that without progress.
     since: Instant,
-    /// Counted before `counted_from`.
+    /// Time counted before `counted_from`.
     spent: Duration,
-    /// `None` while the count stands still.
+    /// `None` while no time is counted.
     counted_from: Option<Instant>,
     waits_for_memory: Option<Arc<AtomicBool>>,
     evidence: Evidence,
 }
 
-impl State {
+impl FrameState {
     fn is_short_of_memory(&self) -> bool {
         self.waits_for_memory.as_ref().is_some_and(|waits| waits.load(Ordering::Relaxed))
     }
 
-    /// For how long it has waited for its destination without any progress.
+    /// How long it has waited for its destination without progress.
     fn waited(&self) -> Option<(Step, Duration)> {
-        match self.waits_on {
-            WaitsOn::Destination(step) if !self.is_short_of_memory() => Some((step, self.since.elapsed())),
+        match self.waits_for {
+            WaitsFor::Destination(step) if !self.is_short_of_memory() => Some((step, self.since.elapsed())),
             _ => None,
         }
     }
 }
 
 impl Frame {
-    /// Of an attempt that begins now and may take `limit`.
+    /// The frame of an attempt that begins now and may take `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         let now = Instant::now();
-        let state = State {
-            waits_on: WaitsOn::MoEngage,
+        let state = FrameState {
+            waits_for: WaitsFor::MoEngage,
             since: now,
             spent: Duration::ZERO,
             counted_from: Some(now),
@@ -157,25 +157,25 @@ impl Frame {
         self.limit
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut FrameState) -> T) -> T {
         act(&mut lock(&self.state))
     }
 
-    /// Does `work`, which waits on the destination.
+    /// Does `work`, which waits for the destination.
     pub(super) async fn at<T>(&self, step: Step, work: impl Future<Output = T>) -> T {
-        let enter = |waits_on| {
+        let enter = |waits_for| {
             self.with(|state| {
                 state.since = Instant::now();
-                std::mem::replace(&mut state.waits_on, waits_on)
+                std::mem::replace(&mut state.waits_for, waits_for)
             })
         };
-        let before = enter(WaitsOn::Destination(step));
+        let before = enter(WaitsFor::Destination(step));
         let done = work.await;
         enter(before);
         done
     }
 
-    /// The destination has gone on with the step at hand.
+    /// The destination has made progress in the present step.
     pub(super) fn note_progress(&self) {
         self.with(|state| state.since = Instant::now());
     }
@@ -191,7 +191,7 @@ impl Frame {
         done
     }
 
-    /// Counts from zero again: one page of many has come.
+    /// Restarts the count: the limit applies to each page of a snapshot.
     pub(super) fn restart(&self) {
         self.with(|state| {
             state.spent = Duration::ZERO;
@@ -204,12 +204,12 @@ impl Frame {
         self.with(|state| state.evidence = evidence);
     }
 
-    /// While `flag` is set, it waits for memory rather than for the destination.
+    /// While `flag` is set, the attempt waits for memory, not for the destination.
     pub(super) fn note_memory(&self, flag: Arc<AtomicBool>) {
         self.with(|state| state.waits_for_memory = Some(flag));
     }
 
-    /// Returns when the time is over.
+    /// Returns at the deadline.
     pub(super) async fn deadline(&self) -> Overdue {
         loop {
             let (left, is_counting) = self.with(|state| {
@@ -223,18 +223,18 @@ impl Frame {
             }
         }
         self.with(|state| Overdue {
-            waits_on: state.waits_on,
+            waits_for: state.waits_for,
             is_short_of_memory: state.is_short_of_memory(),
             evidence: state.evidence.clone(),
         })
     }
 
-    /// Whether it has waited for its destination for so long that it takes no place of attempts at others.
+    /// Whether it has waited for its destination for so long that it takes no slot of other destinations.
     pub(super) fn is_stuck(&self) -> bool {
         self.with(|state| state.waited()).is_some_and(|(_, waited)| waited >= STUCK_AFTER.min(self.limit / 4))
     }
 
-    /// For how long it has waited for its destination, and in which step, where that is to be reported.
+    /// In which step and how long it has waited for its destination, if that is an alarm.
     pub(super) fn unanswered(&self) -> Option<(Step, Duration)> {
         self.with(|state| state.waited()).filter(|(_, waited)| *waited >= UNANSWERED_AFTER)
     }
@@ -247,7 +247,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(3600);
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_counts_all_but_what_is_not_to_be_counted() {
+    async fn the_deadline_counts_all_time_except_uncounted_work() {
         let frame = Frame::new(LIMIT);
         let work = async {
             frame.at(Step::Look, sleep(LIMIT / 4)).await;
@@ -259,7 +259,7 @@ mod tests {
             () = work => None,
             overdue = frame.deadline() => Some(overdue),
         };
-        assert_eq!(overdue.unwrap().waits_on, WaitsOn::Destination(Step::Store));
+        assert_eq!(overdue.unwrap().waits_for, WaitsFor::Destination(Step::Store));
         assert!(began.elapsed().abs_diff(11 * LIMIT) < Duration::from_secs(1), "{:?}", began.elapsed());
     }
 
@@ -276,13 +276,13 @@ mod tests {
         let began = Instant::now();
         tokio::select! {
             () = work => panic!("the deadline did not pass"),
-            overdue = frame.deadline() => assert_eq!(overdue.waits_on, WaitsOn::MoEngage),
+            overdue = frame.deadline() => assert_eq!(overdue.waits_for, WaitsFor::MoEngage),
         }
         assert_eq!(began.elapsed().as_secs(), 6 * LIMIT.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_is_stuck_while_its_destination_does_not_go_on() {
+    async fn an_attempt_is_stuck_while_its_destination_makes_no_progress() {
         let frame = Frame::new(LIMIT);
         let waiting = async {
             sleep(2 * STUCK_AFTER).await;

@@ -1,6 +1,6 @@
-//! Content on its way from MoEngage to a destination: an archive as it is sent, or a snapshot of pages.
+//! Content on its way from MoEngage to a destination: an archive, or a snapshot.
 //!
-//! This file owns what the two have in common. It must not know what is done with the bytes.
+//! This file owns what the two have in common. It must not know where the bytes go.
 
 use bytes::Bytes;
 
@@ -16,7 +16,7 @@ pub(super) enum Incoming {
 }
 
 impl Incoming {
-    /// The next bytes; `None` at the proper end.
+    /// The next bytes; `None` at the end of complete content.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         match self {
             Incoming::Archive(download) => download.chunk().await,
@@ -24,7 +24,7 @@ impl Incoming {
         }
     }
 
-    /// What MoEngage has shown.
+    /// What MoEngage's answer showed.
     pub(super) fn evidence(&self) -> &Evidence {
         match self {
             Incoming::Archive(download) => &download.evidence,
@@ -40,7 +40,7 @@ impl Incoming {
         }
     }
 
-    /// Whether the bytes may be a gzip that the server put around the archive.
+    /// Whether the bytes may include a gzip that the server put around the archive.
     pub(super) fn is_packed(&self) -> bool {
         match self {
             Incoming::Archive(download) => download.is_packed,
@@ -48,7 +48,7 @@ impl Incoming {
         }
     }
 
-    /// MoEngage's name of the format.
+    /// The media type in MoEngage's answer.
     pub(super) fn content_type(&self) -> Option<&str> {
         match self {
             Incoming::Archive(download) => download.content_type.as_deref(),
@@ -56,11 +56,11 @@ impl Incoming {
         }
     }
 
-    /// A text about the bytes, without the secrets that a server can have written into them.
+    /// A text about the bytes, without secrets: a server may have written some into them.
     pub(super) fn redact(&self, text: &str) -> String {
         match self {
             Incoming::Archive(download) => download.redact(text),
-            // Its bytes are our own.
+            // moesync wrote its bytes.
             Incoming::Snapshot(_) => text.to_owned(),
         }
     }

@@ -1,7 +1,7 @@
-//! Stored objects, re-read against their manifests.
+//! Stored objects, re-read against their manifests, and their repair.
 //!
-//! This file owns what counts as damage and how a damaged object makes way. It must not fetch: a partition whose object
-//! was set aside is open again, and goes the ordinary way.
+//! This file owns what counts as damage. It must not fetch: a partition whose object is damaged is opened again, and the
+//! next pass fetches it.
 
 use tracing::warn;
 
@@ -20,14 +20,14 @@ use crate::{
 /// What is wrong with a stored object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Damage {
-    /// The object is gone.
+    /// There is no object.
     Missing,
     /// Its bytes are not those that were stored.
     Altered {
-        /// Hash of what is there now.
+        /// Hash of the present bytes.
         sha256: String,
     },
-    /// The bytes are right, the manifest is missing or says otherwise.
+    /// The object is complete, but its manifest is missing or does not describe it.
     Manifest,
     /// The destination could not be read.
     Unreadable(String),
@@ -38,18 +38,20 @@ impl std::fmt::Display for Damage {
         match self {
             Damage::Missing => f.write_str("the object is missing"),
             Damage::Altered { sha256 } => write!(f, "the object was altered: its sha256 is now {sha256}"),
-            Damage::Manifest => f.write_str("the object is whole, but its manifest is missing or does not describe it"),
+            Damage::Manifest => {
+                f.write_str("the object is complete, but its manifest is missing or does not describe it")
+            }
             Damage::Unreadable(reason) => f.write_str(reason),
         }
     }
 }
 
-/// A stored partition and what re-reading it showed.
+/// A stored partition and the result of re-reading it.
 #[derive(Debug, Clone)]
 pub struct Inspected {
     /// The partition.
     pub entry: Entry,
-    /// What is wrong; `None` when nothing is.
+    /// The damage, if there is any.
     pub damage: Option<Damage>,
 }
 
@@ -68,7 +70,7 @@ async fn damage(destination: &Destination, entry: &Entry, object: &StoredObject)
     let Some(sha256) = destination.sha256_of(&object.key).await? else { return Ok(Some(Damage::Missing)) };
     let manifest = destination.manifest(&object.key).await?;
     if sha256 != object.sha256 {
-        // What restates may have been fetched again since the ledger was read, or was backed up: then its manifest says so.
+        // Statistics may have been fetched again since the ledger was read or backed up. Then their manifest describes them.
         let is_newer = |manifest: Manifest| {
             entry.partition.source == SourceKind::CampaignStats
                 && manifest.names(&entry.partition.id, &object.key)
@@ -84,34 +86,32 @@ async fn damage(destination: &Destination, entry: &Entry, object: &StoredObject)
     Ok((!is_described).then_some(Damage::Manifest))
 }
 
-/// What a repair of one partition has come to.
+/// The result of repairing one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repair {
-    /// It is whole again.
+pub enum ObjectRepair {
+    /// It is complete again.
     Done,
-    /// It is open again; the next pass fetches it again.
+    /// It is open again; the next pass fetches it.
     Opened,
-    /// Nothing can be done, or it was refused; everything is as it was.
+    /// It cannot be repaired, or that was refused. Nothing was changed.
     Impossible,
 }
 
-impl From<Result<bool, StoreError>> for Repair {
+impl From<Result<bool, StoreError>> for ObjectRepair {
     fn from(result: Result<bool, StoreError>) -> Self {
         match result {
-            Ok(true) => Repair::Done,
-            Ok(false) => Repair::Impossible,
+            Ok(true) => ObjectRepair::Done,
+            Ok(false) => ObjectRepair::Impossible,
             Err(error) => {
                 warn!("could not repair: {error}");
-                Repair::Impossible
+                ObjectRepair::Impossible
             }
         }
     }
 }
 
-/// Repairs, or makes way for it: an altered object is moved to quarantine and the partition opened again. Nothing is
-/// thrown away.
-///
-/// A partition that the vendor has deleted by now keeps what it has.
+/// Repairs a damaged partition: a wrong manifest is written again; an altered object is moved to quarantine and the
+/// partition opened again. A partition that has expired is left unchanged.
 ///
 /// # Errors
 ///
@@ -120,7 +120,7 @@ pub async fn repair(
     ctx: &Context,
     OpenReport { report, destination }: &OpenReport,
     inspected: &Inspected,
-) -> Result<Repair, LedgerError> {
+) -> Result<ObjectRepair, LedgerError> {
     let id = &inspected.entry.partition.id;
     // It may have been refreshed since it was inspected.
     let stored = ctx.ledger.entry_of(id).await?.filter(|entry| entry.settled == Settled::Stored);
@@ -130,12 +130,12 @@ pub async fn repair(
     };
     let Claimed::Ours(claim) = claimed else {
         warn!("another process works on {id}, or {id} is no longer stored; verify it again later");
-        return Ok(Repair::Impossible);
+        return Ok(ObjectRepair::Impossible);
     };
-    // Inspected again under the claim: no other process works on it now.
+    // Inspected again under the claim, so that no other process changes it meanwhile.
     let repaired = match inspect(destination, claim.entry).await {
         Inspected { entry, damage: Some(damage) } => repair_claimed(ctx, report, destination, &entry, &damage).await,
-        Inspected { damage: None, .. } => Ok(Repair::Done),
+        Inspected { damage: None, .. } => Ok(ObjectRepair::Done),
     };
     ctx.ledger.release(id).await?;
     repaired
@@ -147,26 +147,28 @@ async fn repair_claimed(
     destination: &Destination,
     entry: &Entry,
     damage: &Damage,
-) -> Result<Repair, LedgerError> {
-    let Some(object) = entry.object.as_ref() else { return Ok(Repair::Impossible) };
+) -> Result<ObjectRepair, LedgerError> {
+    let Some(object) = entry.object.as_ref() else { return Ok(ObjectRepair::Impossible) };
     let is_expired = entry.partition.expires_at.is_some_and(|expiry| expiry <= ctx.clock.now());
     let keys = report.keys(entry.partition.id.date);
     let moved = match damage {
-        Damage::Unreadable(_) => return Ok(Repair::Impossible),
-        Damage::Missing | Damage::Altered { .. } if is_expired => return Ok(Repair::Impossible),
+        Damage::Unreadable(_) => return Ok(ObjectRepair::Impossible),
+        Damage::Missing | Damage::Altered { .. } if is_expired => return Ok(ObjectRepair::Impossible),
         Damage::Missing => Ok(()),
         Damage::Altered { sha256 } => destination.move_if_absent(&object.key, &keys.quarantine(sha256)).await,
-        Damage::Manifest => return Ok(Repair::from(restore_manifest(ctx, report, entry, object, destination).await)),
+        Damage::Manifest => {
+            return Ok(ObjectRepair::from(restore_manifest(ctx, report, entry, object, destination).await));
+        }
     };
     if let Err(error) = moved {
-        warn!("could not make way for a repair: {error}");
-        return Ok(Repair::Impossible);
+        warn!("could not move the altered object to quarantine: {error}");
+        return Ok(ObjectRepair::Impossible);
     }
     ctx.ledger.reopen_damaged(&entry.partition.id, &damage.to_string()).await?;
-    Ok(Repair::Opened)
+    Ok(ObjectRepair::Opened)
 }
 
-/// Writes the manifest of a whole object again; says whether the verifier agrees that it is one.
+/// Writes the manifest of an object from its bytes; `false` if they do not verify.
 async fn restore_manifest(
     ctx: &Context,
     report: &Report,

@@ -1,7 +1,7 @@
-//! The log lines of the pipeline: the end of each attempt, and workspaces that are held.
+//! The log lines of attempts and of held workspaces.
 //!
-//! A failed attempt is a WARN, or an INFO where it is expected. Whether it is an alarm is decided by the evaluation that
-//! also notifies. `other_content` alone is logged as an alarm here: it is an event and has no end.
+//! A failed attempt is a WARN, or an INFO if that is expected. Alarms are logged by `dispatch`, except `other_content`: it is
+//! an event without an end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt) {
         } else if message.is_empty() {
             info!(workspace, report, %date, key, size_bytes = size, sha256, "stored {id}");
         } else {
-            // Found at the destination, or fetched again.
+            // Found at the destination, or refreshed.
             info!(workspace, report, %date, key, size_bytes = size, sha256, "{message}: {id}");
         }
         return;
@@ -57,15 +57,14 @@ pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt) {
     }
 }
 
-/// The workspaces that were held when last seen.
+/// The held workspaces that were logged.
 #[derive(Debug, Default)]
 pub(super) struct HeldWorkspaces {
     logged: BTreeSet<String>,
 }
 
 impl HeldWorkspaces {
-    /// Logs each workspace that is held as a whole, once when that begins: its partitions are not attempted, so there is no
-    /// other line about them.
+    /// Logs each workspace once when its hold begins. Its partitions are not attempted, so no other line is about them.
     pub(super) fn log(&mut self, items: &[Item]) {
         let mut held: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
         for item in items.iter().filter(|item| matches!(item.decision, Decision::Held { .. })) {

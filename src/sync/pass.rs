@@ -1,6 +1,7 @@
-//! Many partitions at once: who goes first, how many at a time, and when to come back.
+//! One pass over the due partitions, and the daemon's loop.
 //!
-//! This file owns concurrency and waiting. It acts on a [`Plan`](crate::plan::Plan) and must not decide what one says.
+//! This file owns when the plan is made, and the waiting between plans. It acts on a [`Plan`](crate::plan::Plan) and
+//! decides nothing that one contains.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,7 +22,7 @@ use tracing::{debug, info};
 
 use super::{
     attempt::{AttemptError, Attempted},
-    clock::jitter,
+    clock::{jitter, until},
     context::Context,
     log::HeldWorkspaces,
     planned::Planned,
@@ -38,14 +39,14 @@ use crate::{
     telemetry::Chain,
 };
 
-/// Which partitions a command is about; everything by default.
+/// The partitions that a command is about; all by default.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// Only this workspace.
     pub workspace: Option<String>,
     /// Only the report with this id.
     pub report: Option<String>,
-    /// Only these.
+    /// Only these partitions.
     pub partitions: Option<HashSet<PartitionId>>,
 }
 
@@ -58,17 +59,17 @@ impl Selection {
     }
 }
 
-/// What one pass did.
+/// The result of one pass.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
-    /// The selected partitions that were due in this pass, as they stand now.
+    /// The selected partitions that were due in this pass, as they are after it.
     pub entries: Vec<Entry>,
-    /// Whether the pass came to its end, rather than being stopped.
+    /// Whether the pass finished. If not, it was stopped.
     pub is_whole: bool,
 }
 
 impl Summary {
-    /// Whether every selected partition that is due is stored or was never published, and what was to be fetched again was.
+    /// Whether every selected partition that is due is stored or was never published, and every refresh succeeded.
     pub fn is_complete(&self) -> bool {
         let is_done = |entry: &Entry| match entry.settled {
             Settled::Stored => entry.outcome == Some(Outcome::Stored),
@@ -79,13 +80,13 @@ impl Summary {
     }
 }
 
-/// Commands to the daemon from outside.
-pub enum Command {
-    /// Look again.
+/// Commands to the daemon's loop.
+pub enum LoopCommand {
+    /// Plan now.
     Wake,
-    /// Go on with this context; downloads under way end with the one they have.
+    /// Continue with this context. Running attempts end with theirs.
     Reload(Arc<Context>),
-    /// End with this error, for which the ledger has to be opened again. Ignored where that was done since.
+    /// End with this error, after which the ledger has to be opened again. Ignored if it was since.
     Reopen {
         /// A context with the ledger that failed.
         of: Arc<Context>,
@@ -94,37 +95,36 @@ pub enum Command {
     },
 }
 
-/// How long one pass waits for a vendor that asks for patience; longer waits are left to the next pass.
+/// The longest hold that a pass waits for. Longer ones are left to the next pass.
 const LONGEST_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
-/// How often it is looked at whether attempts under way still take their places, while others wait.
-const PLACES_INTERVAL: Duration = Duration::from_secs(1);
+/// How often slots are counted again while items are queued: an attempt that gets stuck frees one.
+const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Waits are slept through in pieces, so that a clock that is set back does not prolong them, and so that the loop
-/// shows that it turns.
+/// Longer sleeps are divided, so that a clock that is set back does not prolong them, and the loop shows that it runs.
 const LONGEST_NAP: Duration = Duration::from_secs(5);
 
-/// How often a partition that another process works on is looked at.
+/// How often a partition is tried that another process has claimed.
 const OTHERS_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// The loop plans again at least this often.
+/// The loop plans at least this often.
 const LONGEST_SLEEP: SignedDuration = SignedDuration::from_mins(5);
 
-/// The loop plans again at most this often, so that a faulty plan does not occupy a processor.
+/// The loop plans at most this often, so that a bug in the plan does not occupy a processor.
 const SHORTEST_SLEEP: SignedDuration = SignedDuration::from_millis(100);
 
-/// How many steps of a long absence one pass catches up with; each is five weeks.
+/// Most plans of one pass. After a long downtime each plan covers five weeks.
 const MOST_STEPS: usize = 100;
 
-/// How long after an attempt the plan is published again, so that many attempts make one plan. Shorter than the pause after
-/// an attempt that begins an alarm: readers see the alarm before the next attempt may end it.
+/// How long after an attempt a new plan is published, so that many attempts cause one plan. Shorter than the pause after
+/// an attempt that begins an alarm, so that readers see the alarm before the next attempt can end it.
 const PUBLISHING_DELAY: Duration = Duration::from_millis(250);
 
-/// How long the daemon waits after the ledger refused.
+/// How long the loop waits after a failure of the ledger.
 const LEDGER_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
-/// One pass: every selected partition that is due and not stored gets its quick tries, ignoring its backoff; only what
-/// the vendor asked to wait for is waited for. Ends early, leaving nothing half done, when `shutdown` does.
+/// One pass: attempts every selected partition that is due and not stored, with the quick retries. Backoffs are ignored,
+/// holds of workspaces are not. Ends early when `shutdown` does.
 ///
 /// # Errors
 ///
@@ -151,8 +151,8 @@ pub async fn once(
         let before = selected.len();
         held.log(&only_held(&plan.items, |item| selection.covers(&item.entry.partition.id)));
         workers.has_answered = false;
-        // Only a command asks for what a refused key holds, and each time it ends with the first refusal: what it asked for
-        // longest ago comes first, so that none waits indefinitely behind another key's.
+        // A command probes workspaces that are held after a refusal, and the first refusal ends the probe: the partition whose
+        // last attempt is oldest comes first, so that each one is attempted at some time.
         let mut refused: Vec<Item> = Vec::new();
         for item in &plan.items {
             let id = item.entry.partition.id.clone();
@@ -176,7 +176,7 @@ pub async fn once(
         workers.queue.extend(refused);
         loop {
             let now = ctx.clock.now();
-            // An alarm is published before the next attempt may end it; many that begin together make one plan.
+            // An alarm is published before the next attempt can end it. Several that begin together cause one plan.
             let mut is_unpublished = ctx.planned.alarms_begun() != Some(workers.alarms_begun);
             if is_unpublished && next_publication <= Instant::now() {
                 ctx.planned.publish(plan_now(&workers, awaits_answer(&workers)).await?);
@@ -188,8 +188,7 @@ pub async fn once(
             }
             workers.start_ready();
             let next = later.first_key_value().map(|((at, _), _)| *at);
-            let nothing_left = !workers.is_busy() && next.is_none();
-            if nothing_left {
+            if !workers.is_busy() && next.is_none() {
                 break;
             }
             let finished = tokio::select! {
@@ -199,7 +198,7 @@ pub async fn once(
                 }
                 finished = workers.next(), if workers.is_busy() => finished,
                 () = ctx.clock.sleep(until(next.unwrap_or(now), now).min(LONGEST_NAP)), if next.is_some() => continue,
-                () = tokio::time::sleep(PLACES_INTERVAL), if workers.has_waiting() => continue,
+                () = tokio::time::sleep(SLOTS_INTERVAL), if workers.has_waiting() => continue,
                 () = sleep_until(next_publication), if is_unpublished => continue,
             };
             let Some(Finished { item, result }) = finished else { continue };
@@ -220,7 +219,7 @@ pub async fn once(
                         let is_worth_waiting =
                             hold.outcome == Outcome::RateLimited && until.duration_since(now) <= LONGEST_PATIENCE;
                         let mut held = workers.unqueue(id.workspace());
-                        // What was to be tried again sooner waits as well.
+                        // Retries that were planned for earlier wait as well.
                         held.extend(
                             later
                                 .extract_if(.., |(_, other), _| other.workspace() == id.workspace())
@@ -233,7 +232,7 @@ pub async fn once(
                             }
                         }
                     } else if done.outcome.is_retried_quickly()
-                        // A destination that did not answer in all this time is left to the next pass.
+                        // A destination that has not answered for a whole attempt is left to the next pass.
                         && !done.is_unanswered
                         && (done.entry.settled == Settled::Open || item.entry.settled == Settled::Stored)
                         && let Some(delay) = retry::quick(*number, jitter())
@@ -252,8 +251,8 @@ pub async fn once(
                 }
             }
         }
-        // A long absence is caught up with in steps, each once the vendor has confirmed the time; a step that had nothing
-        // to ask for is none.
+        // After a long downtime, the next plan is made once MoEngage has confirmed the time. A plan with nothing to request
+        // needs no answer.
         workers.has_answered |= selected.len() == before;
         if !plan.is_partial || !workers.has_answered || ctx.server_clocks.are_in_doubt() {
             summary.is_whole = !plan.is_partial;
@@ -272,15 +271,14 @@ pub async fn once(
     Ok(summary)
 }
 
-/// The daemon's loop: plans, works, sleeps until something changes, and again, until `shutdown`.
+/// The daemon's loop: plans, attempts, and sleeps until something changes, until `shutdown`.
 ///
 /// # Errors
 ///
-/// [`LedgerError::Reopen`] and [`LedgerError::Damaged`], for which a new context is needed. After any other failure of the ledger
-/// the loop retries.
+/// Those for which the ledger has to be opened again. After any other failure of the ledger the loop retries.
 pub async fn continuously(
     ctx: Arc<Context>,
-    commands: &mut mpsc::Receiver<Command>,
+    commands: &mut mpsc::Receiver<LoopCommand>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), LedgerError> {
     let mut shutdown = pin!(shutdown);
@@ -304,10 +302,10 @@ pub async fn continuously(
     }
 }
 
-/// The loop itself. Attempts under way, with their claims, are the caller's, and go on when this ends in a panic.
+/// The loop itself. Running attempts belong to the caller, and continue when this panics.
 async fn turn(
     workers: &mut Workers,
-    commands: &mut mpsc::Receiver<Command>,
+    commands: &mut mpsc::Receiver<LoopCommand>,
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), LedgerError> {
     let mut held = HeldWorkspaces::default();
@@ -317,8 +315,8 @@ async fn turn(
     let mut publish_at: Option<Instant> = None;
     loop {
         let now = workers.ctx.clock.now();
-        let may_go_on = is_partial && workers.has_answered;
-        if may_go_on || wake_at.is_none_or(|at| at <= now) {
+        let may_continue = is_partial && workers.has_answered;
+        if may_continue || wake_at.is_none_or(|at| at <= now) {
             match replan(workers, is_first).await {
                 Ok(planned) => {
                     let plan = &planned.plan;
@@ -327,7 +325,7 @@ async fn turn(
                     is_first = false;
                     held.log(&only_held(&plan.items, |_| true));
                     is_partial = plan.is_partial;
-                    // A step that has nothing to ask for needs no answer.
+                    // A plan with nothing to request needs no answer.
                     workers.has_answered =
                         if is_partial { plan.is_idle() && !workers.is_busy() } else { workers.has_answered };
                     workers.queue = plan
@@ -351,13 +349,13 @@ async fn turn(
         if publish_at.take_if(|at| *at <= Instant::now()).is_some() {
             match plan_now(workers, awaits_answer(workers)).await {
                 Ok(planned) => drop(workers.ctx.planned.publish(planned)),
-                // The next plan fails likewise, and reports it.
+                // The next plan fails as well, and raises the alarm.
                 Err(error) => debug!("could not publish the plan: {}", Chain(&error)),
             }
         }
         workers.start_ready();
         let wake = wake_at.unwrap_or(Timestamp::MAX).clamp(now + SHORTEST_SLEEP, now + LONGEST_SLEEP);
-        // Kept, because it is slept towards in pieces.
+        // Kept, because the sleep is divided.
         wake_at = Some(wake);
         workers.ctx.pulse.beat();
         workers.report_unanswered();
@@ -369,13 +367,13 @@ async fn turn(
             }
             command = commands.recv() => {
                 match command {
-                    Some(Command::Reload(context)) => workers.ctx = context,
-                    Some(Command::Wake) => {}
-                    Some(Command::Reopen { of, error }) if of.has_ledger_of(&workers.ctx) => {
+                    Some(LoopCommand::Reload(context)) => workers.reload(context),
+                    Some(LoopCommand::Wake) => {}
+                    Some(LoopCommand::Reopen { of, error }) if of.has_ledger_of(&workers.ctx) => {
                         workers.drain().await;
                         return Err(error);
                     }
-                    Some(Command::Reopen { .. }) => continue,
+                    Some(LoopCommand::Reopen { .. }) => continue,
                     // All senders are gone: shut down.
                     None => {
                         workers.drain().await;
@@ -386,7 +384,7 @@ async fn turn(
                 continue;
             }
             finished = workers.next(), if workers.is_busy() => finished,
-            () = tokio::time::sleep(PLACES_INTERVAL), if workers.has_waiting() => continue,
+            () = tokio::time::sleep(SLOTS_INTERVAL), if workers.has_waiting() => continue,
             () = sleep_until(publish_at.unwrap_or_else(Instant::now)), if publish_at.is_some() => continue,
             () = sleep => continue,
         };
@@ -417,11 +415,11 @@ async fn turn(
                 Some(now + LEDGER_PAUSE)
             }
         };
-        wake_at = wake_at.min_some(soon);
+        wake_at = wake_at.into_iter().chain(soon).min();
     }
 }
 
-/// Plans at the present and records what the plan found.
+/// Makes a plan, records its new partitions, and publishes it.
 async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Planned>, LedgerError> {
     let ctx = &workers.ctx;
     ctx.ledger.check_in_place()?;
@@ -430,7 +428,7 @@ async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Planned>, Ledge
     if recorded.is_ok() {
         planned.plan.new.clear();
     }
-    // Also a plan that could not be recorded: the page shows what is due.
+    // Published even if it could not be recorded: the page shows what is due.
     let planned = ctx.planned.publish(planned);
     recorded?;
     ctx.status.note_plan(planned.at);
@@ -441,7 +439,7 @@ async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Planned>, Ledge
     Ok(planned)
 }
 
-/// A plan for the present. One that catches up in part goes no further while it awaits an answer.
+/// A plan for now. After a long downtime it covers no more than the last one while it `awaits_answer`.
 async fn plan_now(workers: &Workers, awaits_answer: bool) -> Result<Planned, LedgerError> {
     let ctx = &workers.ctx;
     let now = ctx.clock.now();
@@ -456,23 +454,4 @@ fn awaits_answer(workers: &Workers) -> bool {
 fn only_held(items: &[Item], is_meant: impl Fn(&Item) -> bool) -> Vec<Item> {
     let is_held = |item: &&Item| matches!(item.decision, Decision::Held { .. }) && is_meant(item);
     items.iter().filter(is_held).cloned().collect()
-}
-
-/// The time from `now` to `at`; zero once that has passed.
-pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
-}
-
-trait MinSome {
-    /// The earlier of two instants, where no instant is no limit.
-    fn min_some(self, other: Self) -> Self;
-}
-
-impl MinSome for Option<Timestamp> {
-    fn min_some(self, other: Self) -> Self {
-        match (self, other) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
 }

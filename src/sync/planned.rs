@@ -1,6 +1,6 @@
-//! The loop's last plan, as page, metrics, probes and notifications read it.
+//! Publishes the loop's last plan.
 //!
-//! This file owns the published value and its channel. It must not know who reads it.
+//! This file owns the published value and its channel. It must not know its readers.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::{
 pub struct Planned {
     /// The ledger at that time.
     pub view: LedgerView,
-    /// What follows from it. Its new partitions are those that are not in the ledger yet.
+    /// The plan. Its new partitions are those that are not in the ledger yet.
     pub plan: Plan,
     /// When it was made, by the local clock.
     pub at: Timestamp,
-    /// Number of attempts until then that began an alarm. It shows a reader that one began in a plan that it did not read.
+    /// Number of attempts before it that began an alarm. A reader learns from it that one began in a plan that it has missed.
     pub alarms_begun: usize,
 }
 

@@ -1,11 +1,11 @@
-//! The status of the process: what is wrong with it, when it last planned, and signals that something happened.
+//! The status of the process: its alarms, when it last planned, and signals for the dispatcher.
 //!
-//! This file owns no decision. It must not know who waits for the signals.
+//! This file owns when an alarm about the process ends. It must not know who waits for the signals.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tracing::{error, info, warn};
 
 use crate::{alarm_kind::AlarmKind, ledger::LedgerError, lock::lock, telemetry::Chain};
@@ -13,33 +13,56 @@ use crate::{alarm_kind::AlarmKind, ledger::LedgerError, lock::lock, telemetry::C
 /// Shared by everything that works with the same ledger.
 #[derive(Debug, Default)]
 pub struct ProcessStatus {
-    /// Messages by kind and subject.
-    incidents: Mutex<BTreeMap<(AlarmKind, String), String>>,
+    /// By kind and subject.
+    incidents: Mutex<BTreeMap<(AlarmKind, String), ProcessAlarm>>,
     planned_at: Mutex<Option<Timestamp>>,
     ledger_failure: Mutex<Option<String>>,
     attempt_recorded: Notify,
     alarm_raised: Notify,
 }
 
+/// An alarm about the process.
+#[derive(Debug)]
+struct ProcessAlarm {
+    message: String,
+    /// By the monotonic clock; `None` if it has to be cleared.
+    ends_at: Option<Instant>,
+}
+
 impl ProcessStatus {
     /// Raises an alarm about `subject`, until it is cleared or the process ends. The caller logs it.
     pub fn raise(&self, kind: AlarmKind, subject: &str, message: String) {
-        lock(&self.incidents).insert((kind, subject.to_owned()), message);
+        self.insert(kind, subject, ProcessAlarm { message, ends_at: None });
+    }
+
+    /// Raises an alarm about `subject` that ends if it is not raised again within `duration`. The caller logs it.
+    pub(super) fn raise_for(&self, kind: AlarmKind, subject: &str, message: String, duration: Duration) {
+        self.insert(kind, subject, ProcessAlarm { message, ends_at: Some(Instant::now() + duration) });
+    }
+
+    fn insert(&self, kind: AlarmKind, subject: &str, incident: ProcessAlarm) {
+        lock(&self.incidents).insert((kind, subject.to_owned()), incident);
         self.alarm_raised.notify_one();
     }
 
     /// Ends the alarm about `subject`, if there is one, and logs that.
     pub fn clear(&self, kind: AlarmKind, subject: &str) {
         if lock(&self.incidents).remove(&(kind, subject.to_owned())).is_some() {
-            info!(alarm = kind.as_str(), phase = "ended", "{subject}: resolved: {kind}");
+            log_end(kind, subject);
         }
         self.attempt_recorded.notify_one();
     }
 
     /// The alarms about the process: for each kind the messages of all its subjects.
     pub fn incidents(&self) -> BTreeMap<AlarmKind, String> {
+        let mut incidents = lock(&self.incidents);
+        let now = Instant::now();
+        for ((kind, subject), _) in incidents.extract_if(.., |_, incident| incident.ends_at.is_some_and(|at| at <= now))
+        {
+            log_end(kind, &subject);
+        }
         let mut all: BTreeMap<AlarmKind, String> = BTreeMap::new();
-        for ((kind, _), message) in lock(&self.incidents).iter() {
+        for ((kind, _), ProcessAlarm { message, .. }) in incidents.iter() {
             let text = all.entry(*kind).or_default();
             let separator = if text.is_empty() { "" } else { "; " };
             text.push_str(separator);
@@ -53,7 +76,7 @@ impl ProcessStatus {
         self.attempt_recorded.notify_one();
     }
 
-    /// The ledger could not be read or written. The alarm is logged once, until a plan is recorded.
+    /// The ledger could not be read or written. The alarm is logged once, and ends when a plan is recorded.
     pub(super) fn note_ledger_failure(&self, error: &LedgerError) {
         let message = Chain(error).to_string();
         if lock(&self.ledger_failure).replace(message.clone()).is_some() {
@@ -63,7 +86,7 @@ impl ProcessStatus {
         }
     }
 
-    /// The last failure to write the ledger; `None` once a plan was recorded after it.
+    /// The last failure of the ledger; `None` once a plan was recorded after it.
     pub fn ledger_failure(&self) -> Option<String> {
         lock(&self.ledger_failure).clone()
     }
@@ -90,4 +113,8 @@ impl ProcessStatus {
     pub async fn alarm_raised(&self) {
         self.alarm_raised.notified().await;
     }
+}
+
+fn log_end(kind: AlarmKind, subject: &str) {
+    info!(alarm = kind.as_str(), phase = "ended", "{subject}: resolved: {kind}");
 }

@@ -1,7 +1,6 @@
-//! Whether the daemon's loop still turns: stamped by the loop, read by health checks and the watchdog.
+//! Whether the daemon's loop still runs: stamped by the loop, read by health checks and the watchdog.
 //!
-//! This file owns the one fact that a process which looks alive may not be. Time here is the runtime's monotonic clock:
-//! neither a clock that is set nor the machine's sleep counts as hanging.
+//! Time here is monotonic: neither setting the clock nor the machine's sleep counts as a hang.
 
 use std::{
     future::Future,
@@ -13,10 +12,10 @@ use tokio::time::{Instant, interval};
 
 use crate::lock::lock;
 
-/// A loop that has not turned for so long hangs. Waiting for a busy ledger and letting downloads end take less.
+/// A loop that has not turned for this long hangs. Waiting for a busy ledger, or for downloads to finish, takes less.
 const LONGEST_TURN: Duration = Duration::from_secs(120);
 
-/// How often work outside the loop shows that the runtime comes round to it.
+/// How often long work outside the loop stamps the pulse.
 const TICK: Duration = Duration::from_secs(5);
 
 /// When the loop last turned. Clones share it.
@@ -26,12 +25,12 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// Of a loop that turns just now.
+    /// The pulse of a loop that has just turned.
     pub fn new() -> Self {
         Self { turned_at: Arc::new(Mutex::new(Instant::now())) }
     }
 
-    /// The loop turns.
+    /// Notes that the loop turns.
     pub fn beat(&self) {
         self.beat_at(Instant::now());
     }
@@ -51,8 +50,7 @@ impl Pulse {
         self.age() < LONGEST_TURN
     }
 
-    /// Waits for work that is not part of the loop and may take long. As long as the runtime comes round to it, that
-    /// counts as turning.
+    /// Does work that is not part of the loop and may take long. It counts as turning while the runtime polls it.
     pub async fn beat_during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut ticks = interval(TICK);
         let mut work = std::pin::pin!(work);
@@ -76,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_loop_that_turns_lives_and_one_that_does_not_is_dead_after_its_time() {
+    async fn a_loop_that_has_not_turned_for_two_minutes_is_not_alive() {
         let pulse = Pulse::new();
         tokio::time::sleep(LONGEST_TURN / 2).await;
         pulse.beat();
@@ -89,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_that_takes_long_is_no_hang() {
+    async fn long_work_is_not_a_hang() {
         let pulse = Pulse::new();
         pulse.beat_during(tokio::time::sleep(10 * LONGEST_TURN)).await;
         assert!(pulse.is_alive());

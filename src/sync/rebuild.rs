@@ -1,8 +1,8 @@
-//! A ledger that knows less than a destination learns from the manifests there.
+//! Adopts stored objects that are not in the ledger, from their manifests.
 //!
-//! This file owns what makes a manifest believable. It runs at every start, because an empty ledger, one restored from
-//! an old backup, and a sound one look alike from within; only the manifests of objects that the ledger does not know
-//! are read. The loop works meanwhile: what it holds a claim on is left to it.
+//! This file owns which manifests are valid. It runs at every start, because an empty ledger, one restored from an old
+//! backup and a current one look alike; only manifests of objects that are not in the ledger are read. The loop runs
+//! meanwhile: partitions with a live claim are left to it.
 
 use std::{
     collections::HashSet,
@@ -15,7 +15,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp, civil::Date};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use super::{context::Context, manifest::describe_again};
@@ -31,29 +31,29 @@ use crate::{
     store::{Destination, Lookup, Manifest, StoreError},
 };
 
-/// How many keys of objects that are gone are named.
+/// How many keys of missing objects an alarm names.
 const NAMED: usize = 10;
 
-/// Most requests to one destination at a time, and most manifests of it in memory.
-const AT_ONCE: usize = 32;
+/// Most concurrent requests to one destination, and most manifests of it in memory.
+const CONCURRENCY: usize = 32;
 
-/// How many failed reads in a row mean that the destination is away, rather than that objects are damaged.
-const AWAY_AFTER: usize = AT_ONCE;
+/// Number of failed reads in a row after which the destination counts as unreachable, not the objects as damaged.
+const UNREACHABLE_AFTER: usize = CONCURRENCY;
 
-/// What came of looking through one destination.
+/// The result for one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rebuilt {
-    /// Whether there is more to plan, or less to fetch, than before.
+    /// Whether the plan changes: objects were adopted, or a report is planned from an earlier date.
     pub(super) has_changed: bool,
-    /// Whether everything there could be read.
+    /// Whether everything could be read.
     pub(super) is_whole: bool,
 }
 
-/// Adopts every object of a configured report at `destination` that has its manifest and is not in the ledger.
+/// Adopts every object of a configured report at `destination` that has a manifest and is not in the ledger.
 ///
-/// What only a manifest is left of, and no plan will fetch again, raises an alarm: the ledger has no row of it. What
-/// cannot be read is logged and left for the next time: until then the report may miss objects, but no date, because
-/// the keys alone show from when on it was planned. `answered` is notified of each answer of the destination.
+/// A manifest without its object raises an alarm, unless a plan fetches the partition again. Manifests that cannot be read
+/// are logged and read again the next time; until then the report may lack objects, but no dates, because the keys show
+/// since when it was planned. `answered` is called for each answer of the destination.
 ///
 /// # Errors
 ///
@@ -61,17 +61,18 @@ pub(super) struct Rebuilt {
 pub(super) async fn rebuild(
     ctx: &Context,
     destination: &Destination,
-    answered: &Notify,
+    answered: &(dyn Fn() + Sync),
 ) -> Result<Rebuilt, LedgerError> {
     let recovered = ctx.ledger.recovered().await?;
-    let search = Search { ctx, destination, answered, places: Semaphore::new(AT_ONCE), failures: AtomicUsize::new(0) };
+    let scan =
+        Scan { ctx, destination, answered, requests: Semaphore::new(CONCURRENCY), failures: AtomicUsize::new(0) };
     let mut reports = Vec::new();
     for report in ctx.config.reports.iter().filter(|report| report.destination.name == destination.name()) {
         reports.push((Arc::clone(report), !recovered.contains(&report.id)));
     }
     let mut learned = stream::iter(reports)
-        .map(|(report, is_first)| search.learn(report, is_first).boxed())
-        .buffer_unordered(AT_ONCE);
+        .map(|(report, is_first)| scan.learn(report, is_first).boxed())
+        .buffer_unordered(CONCURRENCY);
 
     let (mut adopted, mut unread, mut has_resumed, mut gone) = (0, 0, false, Vec::new());
     let mut is_listed = true;
@@ -89,11 +90,11 @@ pub(super) async fn rebuild(
     if adopted > 0 {
         info!(
             destination,
-            adopted, "the ledger did not know {adopted} stored objects; it learned them from their manifests"
+            adopted, "adopted {adopted} stored objects that were not in the ledger, from their manifests"
         );
     }
     if unread > 0 {
-        warn!(destination, unread, "{unread} manifests could not be read; they are read again later");
+        warn!(destination, unread, "{unread} manifests could not be read, retrying later");
     }
     if !gone.is_empty() {
         raise_gone(ctx, destination, gone).await?;
@@ -101,51 +102,51 @@ pub(super) async fn rebuild(
     Ok(Rebuilt { has_changed: adopted > 0 || has_resumed, is_whole: is_listed && unread == 0 })
 }
 
-/// One look through one destination.
-struct Search<'a> {
+/// One scan of one destination.
+struct Scan<'a> {
     ctx: &'a Context,
     destination: &'a Destination,
-    /// Notified of each answer.
-    answered: &'a Notify,
-    places: Semaphore,
-    /// How many reads have failed since the last one that did not.
+    /// Called for each answer.
+    answered: &'a (dyn Fn() + Sync),
+    requests: Semaphore,
+    /// Failed reads since the last successful one.
     failures: AtomicUsize,
 }
 
-/// What the manifests of one report have shown.
+/// What the manifests of one report show.
 #[derive(Default)]
 struct Learned {
     adopted: usize,
     unread: usize,
-    /// Whether the report is now planned from an earlier time on than before, or something of it is open again.
+    /// Whether the report is now planned from an earlier time than before, or a partition of it is open again.
     has_resumed: bool,
-    /// What only a manifest shows.
+    /// Manifests without their objects, by key.
     gone: Vec<(Partition, String)>,
     /// Restated objects whose manifests are of other content.
     undescribed: Vec<(Partition, String)>,
-    /// The dates that are stored.
+    /// Dates that are stored.
     settled: HashSet<Date>,
-    /// What shows from when on the report was planned.
+    /// Generation times that show since when the report was planned.
     planned: Vec<Timestamp>,
 }
 
-/// What one manifest has shown.
+/// What one manifest shows.
 enum Examined {
-    Whole(Box<(Partition, StoredObject, u32)>),
-    /// Only the manifest is left.
+    /// An object that is complete, and the number of attempts that it took.
+    Complete(Box<(Partition, StoredObject, u32)>),
+    /// The object is missing, or of another size.
     Gone(Partition, String),
     /// The object was restated, and its manifest is of other content.
     Undescribed(Partition, String),
-    /// It is no manifest of this report, or the partition is being worked on.
+    /// Not a manifest of this report, or an attempt at the partition is running.
     Nothing,
-    /// It is to be read again.
+    /// It could not be read.
     Unread(String),
 }
 
-impl Search<'_> {
-    /// Adopts what can be adopted of `report`; `None` when it could not be listed.
-    ///
-    /// Where `is_first`, it goes on being planned from where its objects say that it was planned before.
+impl Scan<'_> {
+    /// Adopts the objects of `report`; `None` if they could not be listed. If `is_first`, the report is planned from the time
+    /// on that its objects show.
     async fn learn(&self, report: Arc<Report>, is_first: bool) -> Result<Option<Learned>, LedgerError> {
         let report = &*report;
         let mut stored = self.ctx.ledger.history(&report.id, Date::MAX, u32::MAX).await?;
@@ -156,7 +157,7 @@ impl Search<'_> {
                 warn!(
                     workspace = report.workspace.name,
                     report = report.id.name(),
-                    "could not look for stored objects; it is tried again: {error}"
+                    "could not list stored objects, retrying: {error}"
                 );
                 return Ok(None);
             }
@@ -169,11 +170,10 @@ impl Search<'_> {
         let (beside, own): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.starts_with(&versions));
         let restated: HashSet<Date> = beside.iter().filter_map(|key| date_in(key)).collect();
 
-        // What says from when on the report was planned.
         let planned = stored.iter().filter(|entry| was_planned(report, entry)).map(at).collect();
         let mut learned = Learned { settled, planned, ..Learned::default() };
-        // The object under the partition's own key comes before any other version of it. Versions of what is stored are
-        // not read: there may be one for each day that restated.
+        // The object at the partition's own key comes before its versions. Versions of a stored partition are not read: there
+        // may be one for each day on which it restated.
         for keys in [own, beside] {
             let unknown: Vec<_> = keys
                 .into_iter()
@@ -181,8 +181,8 @@ impl Search<'_> {
                 .filter(|key| date_in(key).is_none_or(|date| !learned.settled.contains(&date)))
                 .collect();
             let mut examined =
-                stream::iter(unknown).map(|key| self.examine(report, key, &restated).boxed()).buffered(AT_ONCE);
-            // Examining must not use the ledger: it is not polled while the ledger's connection is waited for here.
+                stream::iter(unknown).map(|key| self.examine(report, key, &restated).boxed()).buffered(CONCURRENCY);
+            // `examine` must not use the ledger: while this loop waits for the ledger's connection, it is not polled.
             while let Some(examined) = examined.next().await {
                 self.take(&mut learned, report, examined).await?;
             }
@@ -208,19 +208,19 @@ impl Search<'_> {
             Some(Ok(Lookup { size, manifest: Some(manifest), .. })) => (size, manifest),
             Some(Ok(_)) => return Examined::Nothing,
             Some(Err(error)) => {
-                warn!(key, "a manifest could not be read; it is read again later: {error}");
+                warn!(key, "could not read a manifest, retrying later: {error}");
                 return Examined::Unread(key);
             }
             None => return Examined::Unread(key),
         };
-        let Some(partition) = believable(report, &key, &manifest) else {
-            warn!(key, "a manifest that is not of this report or not of this object is ignored");
+        let Some(partition) = valid(report, &key, &manifest) else {
+            warn!(key, "ignoring a manifest of another report or object");
             return Examined::Nothing;
         };
         let is_version = key.starts_with(&format!("{}/_versions/", report.key_prefix()));
         let is_restated = !report.source.kind().is_archive() && restated.contains(&manifest.date) && !is_version;
         if is_restated {
-            // A process can die when it has replaced the object and not yet the manifest.
+            // A process may have died after it replaced the object and before it replaced the manifest.
             match self.ask(destination.sha256_of(&key)).await {
                 Some(Ok(sha256)) if sha256.as_ref() == Some(&manifest.sha256) => {}
                 Some(Ok(_)) => return Examined::Undescribed(partition, key),
@@ -228,13 +228,13 @@ impl Search<'_> {
                 None => return Examined::Unread(key),
             }
         } else if size != Some(manifest.size) {
-            warn!(key, "a manifest whose object is missing or of another size is ignored");
+            warn!(key, "ignoring a manifest whose object is missing or of another size");
             return Examined::Gone(partition, key);
         }
-        Examined::whole(partition, key, manifest)
+        Examined::complete(partition, key, manifest)
     }
 
-    /// Writes the manifest of a restated object, under a claim, because the loop replaces such objects.
+    /// Writes the manifest of a restated object, under a claim: the loop may be replacing the object.
     async fn describe(&self, report: &Report, partition: Partition, key: String) -> Result<Examined, LedgerError> {
         let (ledger, id) = (&self.ctx.ledger, &partition.id);
         let entry = Entry::new(partition.clone());
@@ -250,18 +250,18 @@ impl Search<'_> {
         let described = self.ask(described).await;
         ledger.release(id).await?;
         Ok(match described {
-            Some(Ok(Some(manifest))) => Examined::whole(partition, key, manifest),
+            Some(Ok(Some(manifest))) => Examined::complete(partition, key, manifest),
             Some(Ok(None)) => Examined::Gone(partition, key),
             Some(Err(error)) => unread(key, &error),
             None => Examined::Unread(key),
         })
     }
 
-    /// Adopts what was found, and adds it to what the report has `learned`.
+    /// Adopts a complete object, and adds what was examined to what is `learned` of the report.
     async fn take(&self, learned: &mut Learned, report: &Report, examined: Examined) -> Result<(), LedgerError> {
         match examined {
-            Examined::Whole(whole) => {
-                let (partition, object, attempts) = *whole;
+            Examined::Complete(found) => {
+                let (partition, object, attempts) = *found;
                 if !learned.settled.insert(partition.id.date) {
                     return Ok(());
                 }
@@ -282,14 +282,14 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// One request to the destination, in its turn; `None` when the destination has turned out to be away.
+    /// One request to the destination; `None` once the destination counts as unreachable.
     async fn ask<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Option<Result<T, StoreError>> {
-        let _place = self.places.acquire().await.ok()?;
-        if self.failures.load(Ordering::Relaxed) >= AWAY_AFTER {
+        let _permit = self.requests.acquire().await.ok()?;
+        if self.failures.load(Ordering::Relaxed) >= UNREACHABLE_AFTER {
             return None;
         }
         let answer = request.await;
-        self.answered.notify_one();
+        (self.answered)();
         match &answer {
             Ok(_) => self.failures.store(0, Ordering::Relaxed),
             Err(_) => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
@@ -299,15 +299,15 @@ impl Search<'_> {
 }
 
 impl Examined {
-    fn whole(partition: Partition, key: String, manifest: Manifest) -> Self {
+    fn complete(partition: Partition, key: String, manifest: Manifest) -> Self {
         let object =
             StoredObject { key, stored_at: manifest.stored_at(), size: manifest.size, sha256: manifest.sha256 };
-        Self::Whole(Box::new((partition, object, manifest.attempts)))
+        Self::Complete(Box::new((partition, object, manifest.attempts)))
     }
 }
 
 fn unread(key: String, error: &StoreError) -> Examined {
-    warn!(key, "a stored object could not be read; it is read again later: {error}");
+    warn!(key, "could not read a stored object, retrying later: {error}");
     Examined::Unread(key)
 }
 
@@ -315,39 +315,39 @@ fn at(entry: &Entry) -> Timestamp {
     entry.partition.generated_at
 }
 
-/// Whether a stored partition came from the schedule: what was fetched long after it was due was asked for by hand.
+/// Whether a stored partition came from the schedule. One that was fetched long after it was due came from a backfill.
 fn was_planned(report: &Report, entry: &Entry) -> bool {
     let age = entry.object.as_ref().map(|object| object.stored_at.duration_since(entry.partition.due_at));
     age.is_some_and(|age| age <= report.give_up_after())
 }
 
-/// Where a report that was never planned is looked at from today on, one that has objects was planned before: it goes on
-/// from them, as far back as something unpublished would still be asked for. `None` where the first plan goes back anyway.
+/// The time from which a report is planned that has stored objects and no plan in the ledger: that of its objects, but no
+/// earlier than an unpublished partition is still requested. `None` for sources whose first plan covers the past anyway.
 fn resumes_at(report: &Report, planned: &[Timestamp], now: Timestamp) -> Option<Timestamp> {
     if report.source.kind() == SourceKind::CampaignReport || report.start.is_some() {
         return None;
     }
     let planned = planned.iter().copied();
-    // What lies between two listings cannot be had.
+    // A live listing of the past cannot be fetched.
     let from = if report.source.kind().is_live_listing() { planned.max()? } else { planned.min()? };
     let earliest = now.checked_sub(report.give_up_after()).unwrap_or(Timestamp::MIN);
     Some(from.checked_sub(SignedDuration::from_millis(1)).unwrap_or(from).max(earliest))
 }
 
-/// Raises an alarm about objects that exist only in a manifest, except those of partitions in the ledger or the plan.
+/// Raises an alarm about manifests without their objects, except those of partitions in the ledger or the plan.
 async fn raise_gone(ctx: &Context, destination: &str, gone: Vec<(Partition, String)>) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
     let plan = plan::plan(&ctx.config.reports, &ctx.ledger.view(&Reach::of(&ctx.config.reports, now, now)).await?, now);
     let planned: HashSet<&PartitionId> = plan.items.iter().map(|item| &item.entry.partition.id).collect();
-    // A long absence is caught up with in steps.
+    // After a long downtime, a plan covers a part of the past.
     let is_to_be_planned = |partition: &Partition| {
         let mut through = plan.planned_through.iter();
         through.any(|(id, through)| *id == partition.id.report && partition.generated_at > *through)
     };
     let mut keys = Vec::new();
     for (partition, key) in gone {
-        let is_cared_for = planned.contains(&partition.id) || is_to_be_planned(&partition);
-        if !is_cared_for && ctx.ledger.entry_of(&partition.id).await?.is_none() {
+        let is_planned = planned.contains(&partition.id) || is_to_be_planned(&partition);
+        if !is_planned && ctx.ledger.entry_of(&partition.id).await?.is_none() {
             keys.push(key);
         }
     }
@@ -358,8 +358,8 @@ async fn raise_gone(ctx: &Context, destination: &str, gone: Vec<(Partition, Stri
     let named: Vec<_> = keys.iter().take(NAMED).map(|key| format!("`{key}`")).collect();
     let more = if objects > NAMED { format!(" and {} more", objects - NAMED) } else { String::new() };
     let message = format!(
-        "{objects} objects that the ledger does not know are missing or not whole, though their manifests are there: \
-         {}{more}; put them back from a copy, or run `moesync backfill` for what MoEngage still has",
+        "{objects} objects are missing or incomplete, and only their manifests are left: {}{more}; restore them from a copy, or \
+         run `moesync backfill` for those that MoEngage still has",
         named.join(", ")
     );
     error!(alarm = "ledger", destination, objects, "{message}");
@@ -371,15 +371,15 @@ fn date_in(key: &str) -> Option<Date> {
     key.split('/').find_map(|part| part.strip_prefix("date=")?.parse().ok())
 }
 
-/// The partition that a manifest proves; `None` when it names another or lies at another's key.
-fn believable(report: &Report, key: &str, manifest: &Manifest) -> Option<Partition> {
+/// The partition of a valid manifest; `None` if it is of another report, or at the key of another partition.
+fn valid(report: &Report, key: &str, manifest: &Manifest) -> Option<Partition> {
     let id = PartitionId { report: report.id.clone(), date: manifest.date };
-    // The file's own name may be of an earlier time: a report can be renamed in the dashboard and keep its id.
+    // Only the folder is compared: a report can be renamed in the dashboard, which changes file names but not its id.
     let keys = report.keys(manifest.date);
     let object = keys.object();
     let folder = object.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let is_at_home = key.rsplit_once('/').is_some_and(|(at, _)| at == folder || format!("{at}/") == keys.versions());
-    (manifest.names(&id, key) && manifest.source == report.source.kind() && is_at_home).then_some(Partition {
+    let is_at_its_key = key.rsplit_once('/').is_some_and(|(at, _)| at == folder || format!("{at}/") == keys.versions());
+    (manifest.names(&id, key) && manifest.source == report.source.kind() && is_at_its_key).then_some(Partition {
         id,
         source: manifest.source,
         generated_at: manifest.generated_at,

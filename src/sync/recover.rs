@@ -1,7 +1,7 @@
-//! Recovery: what dead processes left is cleared up, and what the destinations hold beyond the ledger is learned.
+//! Recovery: removes what dead processes left, and adopts stored objects that are not in the ledger.
 //!
-//! This file owns when that happens: each destination separately, beside the work on partitions, and again until all of it
-//! could be read. It must not know what makes a manifest believable; that is `rebuild`'s.
+//! This file owns when that happens: for each destination separately, beside the attempts, and repeatedly until the
+//! destination could be read completely. Which manifests are valid is decided in `rebuild`.
 
 use std::{
     collections::HashSet,
@@ -24,25 +24,25 @@ use tracing::{info, warn};
 use super::{
     clock::jitter,
     context::Context,
-    pass::Command,
+    pass::LoopCommand,
     rebuild::{Rebuilt, rebuild},
 };
 use crate::{ledger::LedgerError, retry, store::Destination, telemetry::Chain};
 
-/// How long a command waits for one destination before it goes on without its objects. What was learned by then
-/// is kept, and each partition is looked at before it is downloaded.
+/// How long a command reads the manifests of one destination. Objects that were adopted by then stay, and each partition
+/// is looked for before it is downloaded.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// How long a command waits for the first answer of a destination. One that hangs must not delay what goes elsewhere.
+/// How long a command waits for the first answer of a destination: one that hangs must not delay the others.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 
-/// Number of attempts that are deleted together, the pause before the next ones, and the time between two looks for them.
+/// Number of attempts that are deleted in one transaction, the pause before the next one, and the time between two runs.
 const PRUNED_TOGETHER: u64 = 1000;
 const PRUNING_PAUSE: Duration = Duration::from_secs(1);
 const PRUNING_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-/// Clears up after processes that died and brings the ledger up to what the destinations hold, all of them at a time. A
-/// destination that cannot be reached is left for the next command, or for the daemon.
+/// Recovers once, all destinations concurrently. A destination that cannot be reached is left to the next command or the
+/// daemon.
 ///
 /// # Errors
 ///
@@ -53,11 +53,12 @@ pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
     let each = ctx.destinations.values().map(|destination| {
         async move {
             let answered = Notify::new();
-            match within_patience(&answered, recover_from(ctx, destination, &answered)).await {
+            let recovering = recover_from(ctx, destination, || answered.notify_one());
+            match within_patience(&answered, recovering).await {
                 Ok(recovered) => recovered.map(drop),
                 Err(waited) => {
                     let destination = destination.name();
-                    warn!(destination, "stopped looking for stored objects after {waited:?}; the next start goes on");
+                    warn!(destination, "stopped reading manifests after {waited:?}; the next start continues");
                     Ok(())
                 }
             }
@@ -71,7 +72,7 @@ pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
 ///
 /// # Errors
 ///
-/// How long the destination has not answered.
+/// How long it was waited for, if that was too long.
 async fn within_patience<T>(answered: &Notify, work: impl Future<Output = T>) -> Result<T, Duration> {
     let silence = async {
         if timeout(LONGEST_SILENCE, answered.notified()).await.is_ok() {
@@ -85,16 +86,16 @@ async fn within_patience<T>(answered: &Notify, work: impl Future<Output = T>) ->
     }
 }
 
-/// Recovers beside the daemon's loop, and again for each context that comes through `contexts`. A destination that is
-/// away is tried again with growing pauses until it could be read. The loop is woken where it has more to plan, and
-/// gets [`Command::Reopen`] where the ledger has to be opened again.
-pub async fn recover_continuously(mut contexts: watch::Receiver<Arc<Context>>, loop_: mpsc::Sender<Command>) {
+/// Recovers beside the daemon's loop, and again for each of the `contexts`. A destination that cannot be read is retried
+/// with growing pauses. The loop is woken when there is more to plan, and gets [`LoopCommand::Reopen`] when the ledger has to
+/// be opened again.
+pub async fn recover_continuously(mut contexts: watch::Receiver<Arc<Context>>, loop_: mpsc::Sender<LoopCommand>) {
     loop {
         let ctx = contexts.borrow_and_update().clone();
         let recovering = async {
             if let Err(error) = recover_until_whole(&ctx, &loop_).await {
-                // The loop is gone only when the process ends.
-                let _ = loop_.send(Command::Reopen { of: Arc::clone(&ctx), error }).await;
+                // An error means that the process ends.
+                let _ = loop_.send(LoopCommand::Reopen { of: Arc::clone(&ctx), error }).await;
             }
             pending::<()>().await;
         };
@@ -105,7 +106,7 @@ pub async fn recover_continuously(mut contexts: watch::Receiver<Arc<Context>>, l
     }
 }
 
-async fn recover_until_whole(ctx: &Context, loop_: &mpsc::Sender<Command>) -> Result<(), LedgerError> {
+async fn recover_until_whole(ctx: &Context, loop_: &mpsc::Sender<LoopCommand>) -> Result<(), LedgerError> {
     let mut number = 0;
     while let Err(error) = ctx.ledger.note_interrupted().await {
         pause(ctx, &mut number, Some(error)).await?;
@@ -117,7 +118,7 @@ async fn recover_until_whole(ctx: &Context, loop_: &mpsc::Sender<Command>) -> Re
     try_join_all(each).await.map(drop)
 }
 
-/// Deletes the attempts that are no longer kept, each day, a few at a time between the work.
+/// Deletes attempts older than `ledger.keep_attempts`, daily.
 async fn prune_daily(ctx: &Context) -> Result<(), LedgerError> {
     loop {
         match prune(ctx).await {
@@ -137,7 +138,7 @@ async fn prune(ctx: &Context) -> Result<u64, LedgerError> {
     ctx.ledger.prune_attempts(before, PRUNED_TOGETHER).await
 }
 
-/// Reads the whole ledger as a check, of which opening it leaves out the history.
+/// Checks the whole ledger. Opening it checks only the part that work begins with.
 async fn check_ledger(ctx: &Context) -> Result<(), LedgerError> {
     match ctx.ledger.check_whole().await {
         Err(error) if error.needs_reopening() => Err(error),
@@ -152,17 +153,15 @@ async fn check_ledger(ctx: &Context) -> Result<(), LedgerError> {
 async fn recover_from_until_whole(
     ctx: &Context,
     destination: &Destination,
-    loop_: &mpsc::Sender<Command>,
+    loop_: &mpsc::Sender<LoopCommand>,
 ) -> Result<(), LedgerError> {
     let mut number = 0;
     loop {
-        // The daemon waits for it beside its work.
-        let answered = Notify::new();
-        let refused = match recover_from(ctx, destination, &answered).await {
+        let failure = match recover_from(ctx, destination, || ()).await {
             Ok(rebuilt) => {
                 if rebuilt.has_changed {
-                    // A full inbox means that the loop is about to look anyway.
-                    let _ = loop_.try_send(Command::Wake);
+                    // A full inbox means that the loop is about to plan anyway.
+                    let _ = loop_.try_send(LoopCommand::Wake);
                 }
                 if rebuilt.is_whole {
                     return Ok(());
@@ -171,17 +170,17 @@ async fn recover_from_until_whole(
             }
             Err(error) => Some(error),
         };
-        pause(ctx, &mut number, refused).await?;
+        pause(ctx, &mut number, failure).await?;
     }
 }
 
-/// The pause before the next try, as of anything that is retried.
+/// Pauses before the next try, at the intervals of any retry.
 ///
 /// # Errors
 ///
-/// What the ledger `refused`, where it has to be opened again.
-async fn pause(ctx: &Context, number: &mut u32, refused: Option<LedgerError>) -> Result<(), LedgerError> {
-    match refused {
+/// The `failure` of the ledger, if the ledger has to be opened again.
+async fn pause(ctx: &Context, number: &mut u32, failure: Option<LedgerError>) -> Result<(), LedgerError> {
+    match failure {
         Some(error) if error.needs_reopening() => return Err(error),
         Some(error) => warn!("ledger write failed during recovery, retrying: {}", Chain(&error)),
         None => {}
@@ -191,18 +190,22 @@ async fn pause(ctx: &Context, number: &mut u32, refused: Option<LedgerError>) ->
     Ok(())
 }
 
-async fn recover_from(ctx: &Context, destination: &Destination, answered: &Notify) -> Result<Rebuilt, LedgerError> {
-    let ((), rebuilt) = tokio::join!(sweep(ctx, destination), rebuild(ctx, destination, answered));
+/// `answered` is called for each answer of the destination.
+async fn recover_from(
+    ctx: &Context,
+    destination: &Destination,
+    answered: impl Fn() + Sync,
+) -> Result<Rebuilt, LedgerError> {
+    let ((), rebuilt) = tokio::join!(sweep(ctx, destination), rebuild(ctx, destination, &answered));
     rebuilt
 }
 
-/// Removes what processes of this ledger that died have left staged.
+/// Removes the staged uploads of dead processes of this ledger.
 async fn sweep(ctx: &Context, destination: &Destination) {
     let swept = async {
         let mut dead = HashSet::new();
         for holder in destination.staged_holders().await? {
-            // Holders of other ledgers may share the destination. Whether they live cannot be seen here, so they are left
-            // alone.
+            // Processes with other ledgers may share the destination. Whether they live is unknown here.
             if holder.starts_with(&ctx.place) && !ctx.ledger.is_alive(&holder).await {
                 dead.insert(holder);
             }
@@ -214,7 +217,7 @@ async fn sweep(ctx: &Context, destination: &Destination) {
         Ok(removed) => {
             info!(destination = destination.name(), removed, "removed unfinished uploads of a dead process")
         }
-        Err(error) => warn!(destination = destination.name(), "could not look for unfinished uploads: {error}"),
+        Err(error) => warn!(destination = destination.name(), "could not list unfinished uploads: {error}"),
     }
 }
 

@@ -1,7 +1,6 @@
-//! Wiring: from a valid configuration to a context that can work.
+//! Makes a context from a valid configuration.
 //!
-//! This file owns the order of starting: secrets, destinations, ledger. What the destinations hold beyond the ledger comes
-//! after that, in `recover`.
+//! This file owns the order: secrets, destinations, ledger. Recovery comes after that, in `recover`.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -26,10 +25,10 @@ use crate::{
     telemetry::Chain,
 };
 
-/// Why work could not begin.
+/// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Something the configuration names is not usable: nothing was started.
+    /// Something that the configuration names cannot be used. Nothing was changed.
     #[error("{0}")]
     Configuration(String),
     /// The ledger cannot be opened.
@@ -41,13 +40,13 @@ pub enum StartError {
 ///
 /// # Errors
 ///
-/// [`StartError::Configuration`] before anything is touched; [`StartError::Ledger`] after.
+/// [`StartError::Configuration`] before anything is changed; [`StartError::Ledger`] after.
 pub async fn start(
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
 ) -> Result<Context, StartError> {
-    tell_warnings(&config);
+    log_warnings(&config);
     let secrets = resolve(&config).await?;
     let vendor = client(&config)?;
     let budget = Budget::for_destinations(&config.destinations);
@@ -102,14 +101,14 @@ pub async fn start(
     })
 }
 
-/// A context for `config` in place of `old`, with the same ledger. `[ledger]` and `[web]` of `config` are ignored. It has still to
-/// be recovered, beside the work.
+/// A context for `config` that replaces `old` and has the same ledger. `[ledger]` and `[web]` of `config` are ignored. Recovery
+/// runs again, beside the loop.
 ///
 /// # Errors
 ///
 /// [`StartError::Configuration`]; `old` stays usable.
 pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError> {
-    tell_warnings(&config);
+    log_warnings(&config);
     let budget = old.budget.redivided(&config.destinations);
     let (destinations, reports) = open(&config, &budget, &old.holder, Some(old))?;
     Ok(Context {
@@ -132,7 +131,7 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
     })
 }
 
-/// The ledger that `config` names, opened for reading; `None` if there is none yet.
+/// The ledger that `config` names, opened read-only; `None` if there is none yet.
 ///
 /// # Errors
 ///
@@ -156,7 +155,7 @@ fn refuse_folder(path: &Path) -> Result<(), StartError> {
     }
 }
 
-fn tell_warnings(config: &Config) {
+fn log_warnings(config: &Config) {
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -180,11 +179,11 @@ fn client(config: &Config) -> Result<moengage::Client, StartError> {
 
 type Opened = (HashMap<String, Destination>, HashMap<ReportId, OpenReport>);
 
-/// Opens the destinations, and pairs each report with its own. A directory that is open in `old` and has not changed
-/// stays open: a mount that hangs must neither delay a reload nor take more threads.
+/// Opens the destinations, and pairs each report with its destination. A directory that is open in `old` stays open if its
+/// settings have not changed: a mount that hangs must neither delay a reload nor occupy more threads.
 fn open(config: &Config, budget: &Budget, holder: &str, old: Option<&Context>) -> Result<Opened, StartError> {
     let mut destinations = HashMap::new();
-    let mut opened = |destination: &config::Destination| -> Result<Destination, StartError> {
+    let mut opened = |destination: &config::DestinationSettings| -> Result<Destination, StartError> {
         if let Some(opened) = destinations.get(&destination.name) {
             return Ok(Destination::clone(opened));
         }
@@ -210,7 +209,7 @@ fn open(config: &Config, budget: &Budget, holder: &str, old: Option<&Context>) -
     Ok((destinations, reports))
 }
 
-/// The configured reports, for a command that only reads their objects.
+/// The configured reports, for a command that only reads objects.
 ///
 /// # Errors
 ///

@@ -1,10 +1,10 @@
-//! The attempts under way, and which of those that wait may start.
+//! The running attempts, and which queued items may start.
 //!
-//! This file owns how many there are at once: over all, from one workspace, at one destination. It must not know why a
-//! partition is attempted, nor what is done in an attempt.
+//! This file owns the limits of concurrency: in total, per workspace, per destination. It must not know why a partition
+//! is attempted, nor the steps of an attempt.
 //!
-//! A destination that does not answer delays only what goes there. An attempt that is stuck there counts for that
-//! destination alone, and what else goes there starts last, one attempt at a time until it is stuck as well.
+//! A destination that does not answer delays only partitions that are stored there. An attempt that is stuck there takes a
+//! slot of that destination alone, and further attempts for it start last, one at a time until that one is stuck as well.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -24,10 +24,10 @@ use super::{
 };
 use crate::{alarm, alarm_kind::AlarmKind, outcome::Outcome, plan::Item, report::PartitionId, retry};
 
-/// How long attempts under way may take to end once the process is to stop.
+/// How long running attempts may take to end when the process stops.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// No pause after a panic is longer.
+/// Upper bound of the pauses after panics.
 const LONGEST_PANIC_PAUSE: SignedDuration = SignedDuration::from_mins(75);
 
 /// An item whose attempt has ended.
@@ -36,80 +36,81 @@ pub(super) struct Finished {
     pub(super) result: Result<Attempted, AttemptError>,
 }
 
-/// A partition whose last attempts ended in a panic.
+/// A partition whose last attempts panicked.
 struct Panicked {
-    /// How many did.
+    /// Number of these attempts.
     times: u32,
     retried_at: Timestamp,
 }
 
 impl Panicked {
-    /// Retried like anything else that fails, but never within seconds: the same panic is likely to come again.
+    /// Retried at the intervals of any failure, without the first ones of seconds: the panic is likely to repeat.
     fn next(before: Option<&Panicked>, now: Timestamp) -> Self {
         let times = before.map_or(1, |before| before.times.saturating_add(1));
         let pause = retry::delay(times.saturating_add(retry::QUICK_TRIES - 1), jitter());
         Self { times, retried_at: now.checked_add(pause).unwrap_or(now) }
     }
 
-    /// A wait that is longer than any was written before the clock was set back.
+    /// A longer wait than any pause means that the clock was set back.
     fn waits(&self, now: Timestamp) -> bool {
         now < self.retried_at && self.retried_at.duration_since(now) <= LONGEST_PANIC_PAUSE
     }
 }
 
-/// An attempt under way.
+/// A running attempt.
 struct Running {
     workspace: String,
     destination: String,
     frame: Arc<Frame>,
 }
 
-/// The work under way and the work that waits to start.
+/// The running attempts and the queue.
 pub(super) struct Workers {
     pub(super) ctx: Arc<Context>,
     pub(super) queue: VecDeque<Item>,
-    under_way: HashMap<PartitionId, Running>,
-    /// What ended in a panic the last time, and when it is retried.
+    running: HashMap<PartitionId, Running>,
+    /// Partitions whose last attempt panicked.
     panicked: HashMap<PartitionId, Panicked>,
-    running: JoinSet<Finished>,
-    /// Workspaces whose credentials the vendor has accepted. The first request of all others goes alone, so that a
-    /// wrong key is one refused request and not many.
+    tasks: JoinSet<Finished>,
+    /// Workspaces whose credentials MoEngage has accepted. In any other workspace one attempt runs at a time, so that a
+    /// wrong key causes one refused request, not many.
     accepted: HashSet<String>,
-    /// Destinations that let the last attempt that ended there wait beyond its time.
+    /// Destinations for which the last attempt to end waited until its time was over.
     unanswering: HashSet<String>,
-    /// The destinations for which an alarm is raised.
+    /// Destinations with an alarm.
     reported: BTreeSet<String>,
+    /// The workspaces whose credentials were just accepted.
     answers: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
-    /// Whether the vendor has answered since that was last reset, and so shown its time.
+    /// Whether MoEngage has answered, and so shown its time, since this was last reset.
     pub(super) has_answered: bool,
     /// Number of attempts that began an alarm.
     pub(super) alarms_begun: usize,
 }
 
-/// How many attempts take a place where.
+/// The slots that running attempts take.
 #[derive(Default)]
-struct Places {
+struct TakenSlots {
     all: usize,
     workspaces: HashMap<String, usize>,
-    /// Also those that are stuck.
+    /// By all attempts, those that are stuck included.
     destinations: HashMap<String, usize>,
-    /// Those that are not stuck.
-    going_on: HashMap<String, usize>,
-    /// Destinations with an attempt that is stuck, or that was until its time was over.
+    /// By attempts that are not stuck.
+    progressing: HashMap<String, usize>,
+    /// Destinations where an attempt is stuck, or was until its time was over.
     suspects: HashSet<String>,
 }
 
-impl Places {
+impl TakenSlots {
     fn add(&mut self, workspace: &str, destination: &str) {
         self.all += 1;
         *self.workspaces.entry(workspace.to_owned()).or_default() += 1;
         *self.destinations.entry(destination.to_owned()).or_default() += 1;
-        *self.going_on.entry(destination.to_owned()).or_default() += 1;
+        *self.progressing.entry(destination.to_owned()).or_default() += 1;
     }
 }
 
-fn count(places: &HashMap<String, usize>, name: &str) -> usize {
-    places.get(name).copied().unwrap_or(0)
+fn count(slots: &HashMap<String, usize>, name: &str) -> usize {
+    slots.get(name).copied().unwrap_or(0)
 }
 
 impl Workers {
@@ -117,9 +118,9 @@ impl Workers {
         Self {
             ctx,
             queue: VecDeque::new(),
-            under_way: HashMap::new(),
+            running: HashMap::new(),
             panicked: HashMap::new(),
-            running: JoinSet::new(),
+            tasks: JoinSet::new(),
             accepted: HashSet::new(),
             unanswering: HashSet::new(),
             reported: BTreeSet::new(),
@@ -130,75 +131,75 @@ impl Workers {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        !self.running.is_empty()
+        !self.tasks.is_empty()
     }
 
-    /// Whether something waits for what is under way.
+    /// Whether queued items wait for running attempts.
     pub(super) fn has_waiting(&self) -> bool {
         self.is_busy() && !self.queue.is_empty()
     }
 
-    /// Whether a partition is not to be started now: it is under way, or waits after a panic.
+    /// Whether a partition must not be started now: an attempt is running, or pauses after a panic.
     pub(super) fn has(&self, id: &PartitionId) -> bool {
         let waits = |panicked: &Panicked| panicked.waits(self.ctx.clock.now());
-        self.under_way.contains_key(id) || self.panicked.get(id).is_some_and(waits)
+        self.running.contains_key(id) || self.panicked.get(id).is_some_and(waits)
     }
 
-    /// When a partition that ended in a panic is retried.
+    /// When a partition whose last attempt panicked is retried.
     pub(super) fn retried_at(&self, id: &PartitionId) -> Option<Timestamp> {
         self.panicked.get(id).map(|panicked| panicked.retried_at)
     }
 
-    fn places(&self) -> Places {
-        let mut places = Places { suspects: self.unanswering.clone(), ..Places::default() };
-        for Running { workspace, destination, frame } in self.under_way.values() {
+    fn taken_slots(&self) -> TakenSlots {
+        let mut slots = TakenSlots { suspects: self.unanswering.clone(), ..TakenSlots::default() };
+        for Running { workspace, destination, frame } in self.running.values() {
             if frame.is_stuck() {
-                *places.destinations.entry(destination.clone()).or_default() += 1;
-                places.suspects.insert(destination.clone());
+                *slots.destinations.entry(destination.clone()).or_default() += 1;
+                slots.suspects.insert(destination.clone());
             } else {
-                places.add(workspace, destination);
+                slots.add(workspace, destination);
             }
         }
-        places
+        slots
     }
 
-    /// Starts queued items as far as the limits allow: in order, but what goes to a suspect destination last, and of that
-    /// first what was tried longest ago, so that retries of one partition keep no other from its first attempt.
+    /// Starts queued items as far as the limits allow, in order. Items for a suspect destination come last, those whose last
+    /// attempt is oldest first, so that retries of one partition do not delay another's first attempt.
     pub(super) fn start_ready(&mut self) {
         if self.queue.is_empty() {
             return;
         }
-        let mut places = self.places();
+        let mut slots = self.taken_slots();
         let mut queue: Vec<Option<Item>> = self.queue.drain(..).map(Some).collect();
-        for goes_to_suspect in [false, true] {
-            if goes_to_suspect {
-                queue.sort_by_key(|slot| slot.as_ref().and_then(|item| item.entry.last_attempt_at));
+        for starts_suspects in [false, true] {
+            if starts_suspects {
+                queue.sort_by_key(|queued| queued.as_ref().and_then(|item| item.entry.last_attempt_at));
             }
-            for slot in &mut queue {
-                if places.all >= self.ctx.config.limits.concurrency {
+            for queued in &mut queue {
+                if slots.all >= self.ctx.config.limits.concurrency {
                     break;
                 }
-                let Some(item) = slot.take() else { continue };
+                let Some(item) = queued.take() else { continue };
                 let Some(open) = self.ctx.reports.get(&item.entry.partition.id.report).cloned() else { continue };
-                let is_suspect = places.suspects.contains(open.destination.name());
-                if is_suspect == goes_to_suspect && self.has_place(&open, is_suspect, &places) {
-                    places.add(open.report.id.workspace(), open.destination.name());
+                let is_suspect = slots.suspects.contains(open.destination.name());
+                if is_suspect == starts_suspects && self.has_slot(&open, is_suspect, &slots) {
+                    slots.add(open.report.id.workspace(), open.destination.name());
                     self.start(item, open);
                 } else {
-                    *slot = Some(item);
+                    *queued = Some(item);
                 }
             }
         }
         self.queue = queue.into_iter().flatten().collect();
     }
 
-    fn has_place(&self, open: &OpenReport, is_suspect: bool, places: &Places) -> bool {
+    fn has_slot(&self, open: &OpenReport, is_suspect: bool, slots: &TakenSlots) -> bool {
         let limits = &self.ctx.config.limits;
         let (workspace, destination) = (open.report.id.workspace(), open.destination.name());
-        let each = if self.accepted.contains(workspace) { limits.concurrency_per_workspace } else { 1 };
-        let is_first = count(&places.going_on, destination) == 0;
-        count(&places.workspaces, workspace) < each
-            && count(&places.destinations, destination) < limits.concurrency_per_destination
+        let most = if self.accepted.contains(workspace) { limits.concurrency_per_workspace } else { 1 };
+        let is_first = count(&slots.progressing, destination) == 0;
+        count(&slots.workspaces, workspace) < most
+            && count(&slots.destinations, destination) < limits.concurrency_per_destination
             && (is_first || !is_suspect)
     }
 
@@ -210,10 +211,10 @@ impl Workers {
             destination: open.destination.name().to_owned(),
             frame: Arc::clone(&frame),
         };
-        self.under_way.insert(id.clone(), running);
+        self.running.insert(id.clone(), running);
         let ctx = Arc::clone(&self.ctx);
         let answers = self.answers.0.clone();
-        self.running.spawn(async move {
+        self.tasks.spawn(async move {
             // The receiver is gone once the pass is over.
             let answered = || drop(answers.send(id.workspace().to_owned()));
             let result = sync_one(&ctx, &open, &item.entry, &frame, &answered).await;
@@ -221,7 +222,7 @@ impl Workers {
         });
     }
 
-    /// The next item to finish; `None` when something else changed that may let more start. May be dropped at any time.
+    /// The next item to finish; `None` after another change that may allow more to start. May be dropped at any time.
     pub(super) async fn next(&mut self) -> Option<Finished> {
         tokio::select! {
             biased;
@@ -230,10 +231,10 @@ impl Workers {
                 self.has_answered = true;
                 None
             }
-            Some(joined) = self.running.join_next() => match joined {
+            Some(joined) = self.tasks.join_next() => match joined {
                 Ok(finished) => self.finished(finished),
                 Err(error) => {
-                    debug!("an attempt was ended: {error}");
+                    debug!("an attempt was aborted: {error}");
                     None
                 }
             },
@@ -243,18 +244,18 @@ impl Workers {
 
     fn finished(&mut self, finished: Finished) -> Option<Finished> {
         let id = &finished.item.entry.partition.id;
-        let running = self.under_way.remove(id);
+        let running = self.running.remove(id);
         match &finished.result {
             Err(AttemptError::Panic) => {
                 let panicked = Panicked::next(self.panicked.get(id), self.ctx.clock.now());
                 let at = panicked.retried_at;
-                let message = format!("an attempt at {id} ended by a fault of moesync; please report it, with the log");
+                let message = format!("an attempt at {id} panicked, a bug in moesync; please report it, with the log");
                 error!(alarm = "panic", partition = id.to_string(), next_attempt_at = %at, "{message}");
                 self.ctx.status.raise(AlarmKind::Panic, "attempts", message);
                 self.panicked.insert(id.clone(), panicked);
             }
             Ok(Attempted::Done(done)) => {
-                self.panicked.remove(id);
+                self.forget_panics(|panicked| panicked == id);
                 if done.outcome == Outcome::Unauthorized {
                     self.accepted.remove(id.workspace());
                 } else if done.is_authenticated {
@@ -269,15 +270,31 @@ impl Workers {
                     };
                 }
             }
-            Ok(Attempted::Settled | Attempted::Theirs) | Err(AttemptError::Ledger(_)) => {}
+            Ok(Attempted::Settled) => self.forget_panics(|panicked| panicked == id),
+            Ok(Attempted::Theirs) | Err(AttemptError::Ledger(_)) => {}
         }
         Some(finished)
     }
 
-    /// Raises the alarm for each destination that has not answered for minutes, and clears it once it answers.
+    /// Works with a new context. Running attempts end with theirs.
+    pub(super) fn reload(&mut self, ctx: Arc<Context>) {
+        self.forget_panics(|panicked| !ctx.reports.contains_key(&panicked.report));
+        self.ctx = ctx;
+    }
+
+    /// Forgets the panics of partitions that are settled, or attempted without another. The alarm ends with the last one.
+    fn forget_panics(&mut self, is_over: impl Fn(&PartitionId) -> bool) {
+        let before = self.panicked.len();
+        self.panicked.retain(|id, _| !is_over(id));
+        if before > 0 && self.panicked.is_empty() {
+            self.ctx.status.clear(AlarmKind::Panic, "attempts");
+        }
+    }
+
+    /// Raises the alarm for each destination that has not answered for minutes, and ends it when the destination answers.
     pub(super) fn report_unanswered(&mut self) {
         let unanswered: BTreeMap<_, _> = self
-            .under_way
+            .running
             .values()
             .filter_map(|running| Some((running.destination.clone(), running.frame.unanswered()?)))
             .collect();
@@ -301,21 +318,18 @@ impl Workers {
         Vec::from_iter::<VecDeque<Item>>(held)
     }
 
-    /// Lets what is under way end, and ends what does not within the grace period. Staged uploads clean up after
-    /// themselves; claims end with the process.
+    /// Empties the queue, waits for the running attempts, and aborts those that exceed the grace period. Staged uploads
+    /// clean up after themselves, or are swept by the next start; claims end with the process.
     pub(super) async fn drain(&mut self) {
         self.queue.clear();
-        if self.running.is_empty() {
+        if self.tasks.is_empty() {
             return;
         }
-        info!(downloads = self.running.len(), "stopping; downloads under way may end within {GRACE:?}");
-        let all = async { while self.running.join_next().await.is_some() {} };
+        info!(downloads = self.tasks.len(), "stopping; running downloads may finish within {GRACE:?}");
+        let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {
-            warn!(
-                downloads = self.running.len(),
-                "downloads that did not end are aborted; the next start repeats them"
-            );
-            self.running.shutdown().await;
+            warn!(downloads = self.tasks.len(), "aborting downloads that did not finish; the next start repeats them");
+            self.tasks.shutdown().await;
         }
     }
 }

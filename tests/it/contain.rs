@@ -268,7 +268,7 @@ fn restore_key(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// The machine's clock, which panics once when a function whose name contains this asks for the time.
+/// A clock that panics once, when it is read by a function whose name or file contains `victim`.
 struct PanickingClock {
     clock: TestClock,
     victim: Mutex<Option<&'static str>>,
@@ -348,7 +348,7 @@ async fn assert_survives(victim: &'static str, provoke: impl AsyncFn(&str)) {
     let stored = async || receiver.events().iter().filter(|event| event["type"] == "stored").count() == 2;
     assert!(wait_until(stored).await, "{:#?}", receiver.events());
     let text = async |path: &str| client.get(format!("{url}{path}")).send().await.unwrap().text().await.unwrap();
-    assert!(text("/").await.contains("ended by a fault of moesync and was restarted"));
+    assert!(text("/").await.contains("panicked, a bug in moesync, and was restarted"));
     assert!(text("/metrics").await.contains("moesync_incident{alarm=\"panic\"} 1"));
     daemon.stop();
 }
@@ -375,9 +375,10 @@ async fn a_panic_in_the_page_is_an_alarm_and_the_page_continues() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_an_attempt_is_an_alarm_and_the_attempt_is_retried() {
     let bench = Bench::at(NOW, &series(1)).await;
+    bench.clock.stand_still();
     let clock = Arc::new(PanickingClock {
         clock: bench.clock.clone(),
-        victim: Mutex::new(Some("sync::attempt::sync_one")),
+        victim: Mutex::new(Some("src/sync/attempt.rs")),
         has_panicked: AtomicBool::new(false),
     });
     let config = Arc::new(config::load(&bench.path("moesync.toml"), std::iter::empty()).unwrap());
@@ -390,11 +391,14 @@ async fn a_panic_in_an_attempt_is_an_alarm_and_the_attempt_is_retried() {
             async move { sync::continuously(ctx, &mut inbox, async { stopped.await.unwrap() }).await },
         )
     };
+    let alarm = || ctx.status.incidents().remove(&AlarmKind::Panic);
+    assert!(wait_until(async || alarm().is_some_and(|text| text.contains("an attempt at acme/report-0"))).await);
+    assert!(clock.has_panicked.load(Ordering::Relaxed));
+    bench.clock.advance(SignedDuration::from_mins(2));
     assert!(wait_until(async || outcomes(&ctx).await.0 >= 1).await);
+    assert!(wait_until(async || alarm().is_none()).await, "the alarm outlives the panic");
     stop.send(()).unwrap();
     working.await.unwrap().unwrap();
-    assert!(clock.has_panicked.load(Ordering::Relaxed));
-    assert!(ctx.status.incidents()[&AlarmKind::Panic].contains("an attempt at acme/report-0"));
     let first = ctx.ledger.entries().await.unwrap().remove(0);
     let waited = first.last_attempt_at.unwrap().duration_since(bench.clock.read_at_start());
     assert!(waited >= SignedDuration::from_secs(45), "it is retried within seconds: {waited:#}");

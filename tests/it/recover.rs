@@ -129,7 +129,7 @@ async fn the_daemon_recovers_from_a_destination_as_soon_as_it_is_back() {
     lose_ledger(&bench);
     take_away(&bench);
     let daemon = Daemon::start(&bench).await;
-    daemon.wait_for_log("could not look for stored objects").await;
+    daemon.wait_for_log("could not list stored objects").await;
     bring_back(&bench);
     let is_whole = async || {
         let status = bench.status().await;
@@ -190,7 +190,7 @@ async fn an_unreadable_object_is_a_warning_and_all_others_are_adopted() {
     fs::create_dir(&object).unwrap();
     let asked = bench.requests();
     let ran = bench.sync(1).await;
-    assert!(ran.stderr.contains("a manifest could not be read"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("could not read a manifest"), "{}", ran.stderr);
     let states: Vec<_> = bench.status().await.iter().map(|partition| partition["state"].clone()).collect();
     // The oldest is planned again by its key.
     assert_eq!(states, ["pending", "stored", "stored", "stored", "stored"]);

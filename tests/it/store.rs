@@ -184,8 +184,8 @@ async fn eventually(condition: impl AsyncFn() -> bool) {
     tokio::time::timeout(Duration::from_secs(30), met).await.expect("it comes to pass");
 }
 
-fn config_of(root: &Path) -> config::Destination {
-    config::Destination {
+fn config_of(root: &Path) -> config::DestinationSettings {
+    config::DestinationSettings {
         name: "lake".to_owned(),
         location: config::Location::Directory(root.to_owned()),
         options: BTreeMap::new(),

@@ -18,8 +18,8 @@ use jiff::{
 };
 use moesync::{
     config::{
-        ArchiveSource, Destination, Limits, NamedFile, Network, Report, ReportId, Schedule, SecretSource, Source,
-        Workspace,
+        ArchiveSource, DestinationSettings, Limits, NamedFile, Network, Report, ReportId, Schedule, SecretSource,
+        Source, Workspace,
     },
     moengage::{AnnouncedGzip, Client, Download},
     outcome::Failure,
@@ -95,7 +95,7 @@ fn named(base_url: &str, source: ArchiveSource, app_id: &str, name: &str) -> Rep
         source: Source::Archive(source),
         id: ReportId::new("acme", "report"),
         name: name.into(),
-        destination: Arc::new(Destination {
+        destination: Arc::new(DestinationSettings {
             name: "lake".into(),
             location: "file:///lake".parse().unwrap(),
             options: [].into(),

@@ -1,6 +1,6 @@
-//! The steps of a directory, run where blocking is allowed.
+//! The operations of a directory, on threads that may block.
 //!
-//! This file owns which steps one errand to a blocking thread has. It must not know how a step is done.
+//! This file owns which steps one operation has. It must not know how a step is done.
 
 use std::{
     collections::HashSet,
@@ -29,7 +29,7 @@ pub(in crate::store) struct Local {
 
 impl Local {
     pub(in crate::store) fn open(
-        destination: &config::Destination,
+        destination: &config::DestinationSettings,
         root: PathBuf,
         holder: &str,
         threads: Threads,

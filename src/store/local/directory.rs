@@ -1,4 +1,4 @@
-//! The directory of a `file://` destination: where keys are on disk, and what is there.
+//! The directory of a `file://` destination: paths of keys, and reading.
 //!
 //! This file owns paths and reading. All calls block. It must not know how files get their names, or what is in them.
 
@@ -123,7 +123,7 @@ impl Directory {
     }
 }
 
-/// Whether the error says that there is no such object, as a missing parent does, or a file in a directory's place.
+/// Whether the error means that there is no object: the file or a parent is missing, or a parent is a file.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }

@@ -26,7 +26,7 @@ pub(super) struct Durability {
     fsync: bool,
     /// Directories whose names survive a power cut, so that each is forced once.
     durable: Mutex<HashSet<PathBuf>>,
-    /// Whether the log has said that names cannot be forced to disk.
+    /// Whether it was logged that names cannot be forced to disk.
     warned: AtomicBool,
 }
 

@@ -1,6 +1,6 @@
-//! An upload that gathers in a file under `_staging/`.
+//! An upload that is collected in a file under `_staging/`.
 //!
-//! This file owns what of an upload is in that file. It must not know how a file gets its final name.
+//! This file owns the state of that file. It must not know how a file gets its final name.
 
 use std::{io, mem, sync::Arc};
 
@@ -17,24 +17,24 @@ use crate::store::{
 /// An upload to a directory.
 pub(in crate::store) struct FileUpload {
     local: Arc<Local>,
-    written: Written,
+    file: UploadFile,
 }
 
-/// Where the bytes are that were written.
-enum Written {
-    /// There are none.
-    Nothing,
-    ToFile(Staged),
+/// The file that collects the bytes.
+enum UploadFile {
+    /// No byte was written yet.
+    NotCreated,
+    Created(Staged),
     /// Stored, aborted or failed.
     Over,
 }
 
 impl FileUpload {
     pub(in crate::store) fn new(local: Arc<Local>) -> Self {
-        FileUpload { local, written: Written::Nothing }
+        FileUpload { local, file: UploadFile::NotCreated }
     }
 
-    /// Size of a part: how much is gathered before it is written.
+    /// Size in bytes of a part, which is collected in memory before it is written.
     pub(in crate::store) fn part_bytes(&self) -> u64 {
         BLOCK_BYTES
     }
@@ -67,7 +67,7 @@ impl FileUpload {
         let (staged, mut so_far) = (self.take()?, mem::take(hash));
         let step = move |directory: &Directory| Ok((step(directory, staged, &mut so_far)?, so_far));
         let (staged, so_far) = self.local.in_staging("stage", step).await?;
-        (self.written, *hash) = (Written::ToFile(staged), so_far);
+        (self.file, *hash) = (UploadFile::Created(staged), so_far);
         Ok(())
     }
 
@@ -85,7 +85,7 @@ impl FileUpload {
         };
         let (commit, staged) = self.local.at("store", key, step).await?;
         if let Some(staged) = staged {
-            self.written = Written::ToFile(staged);
+            self.file = UploadFile::Created(staged);
         }
         Ok(commit)
     }
@@ -100,14 +100,14 @@ impl FileUpload {
 
     /// Removes the file and waits for that.
     pub(in crate::store) async fn abort(&mut self) {
-        if let Written::ToFile(staged) = mem::replace(&mut self.written, Written::Over) {
+        if let UploadFile::Created(staged) = mem::replace(&mut self.file, UploadFile::Over) {
             remove(Arc::clone(&self.local), staged).await;
         }
     }
 
     /// Removes the file in the background: a directory that hangs must not delay other work.
     pub(in crate::store) fn end(&mut self) {
-        if let Written::ToFile(staged) = mem::replace(&mut self.written, Written::Over)
+        if let UploadFile::Created(staged) = mem::replace(&mut self.file, UploadFile::Over)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(remove(Arc::clone(&self.local), staged));
@@ -116,10 +116,10 @@ impl FileUpload {
 
     /// The file, if there is one. Until it is put back, the upload is over.
     fn take(&mut self) -> Result<Option<Staged>, StoreError> {
-        match mem::replace(&mut self.written, Written::Over) {
-            Written::Nothing => Ok(None),
-            Written::ToFile(staged) => Ok(Some(staged)),
-            Written::Over => Err(self.local.fail("store", "the upload is over")),
+        match mem::replace(&mut self.file, UploadFile::Over) {
+            UploadFile::NotCreated => Ok(None),
+            UploadFile::Created(staged) => Ok(Some(staged)),
+            UploadFile::Over => Err(self.local.fail("store", "the upload is over")),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A bucket, or folder of one, and single requests to it.
 //!
-//! This file owns how keys and errors of a store become ours, and the comparison of an object with what should be there.
+//! This file owns the mapping of keys and errors, and the comparison of an object with the expected one.
 //! It must not know in which order requests make an object appear.
 
 use std::{

@@ -104,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn an_object_too_large_for_the_store_to_copy_is_copied_through_this_process() {
         let store = Arc::new(InMemory::new());
-        let reporter = Arc::new(Reporter::new(&config::Destination {
+        let reporter = Arc::new(Reporter::new(&config::DestinationSettings {
             name: "lake".to_owned(),
             location: "s3://reports".parse().unwrap(),
             options: Default::default(),

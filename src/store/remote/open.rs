@@ -71,7 +71,7 @@ fn retry() -> RetryConfig {
 
 impl Bucket {
     pub(in crate::store) fn open(
-        destination: &config::Destination,
+        destination: &config::DestinationSettings,
         location: &BucketLocation,
         reporter: Arc<Reporter>,
         holder: &str,

@@ -1,6 +1,6 @@
 //! Removal of what dead processes left under `_staging/`.
 //!
-//! This file owns the order in which leftovers go. It must not know how it is decided that a process is dead.
+//! This file owns the order in which leftovers are removed. It must not know which processes are dead.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! An upload that gathers in an object store.
+//! An upload that is collected in an object store.
 //!
 //! This file owns which requests an upload takes: one put for a small object, else a multipart upload at the final key or
 //! under `_staging/`. It must not know where the bytes come from.
@@ -17,7 +17,7 @@ use crate::store::{
     budget::{Frozen, Part},
 };
 
-/// How often a put is tried when the store answers that another writer was there, and then the key is free.
+/// How often a put is tried while the store reports another writer and the key is free.
 const PUT_TRIES: usize = 3;
 
 /// An upload to an object store.
@@ -28,7 +28,7 @@ pub(in crate::store) struct ObjectUpload {
     sent: Sent,
 }
 
-/// Where the bytes are that the upload was given.
+/// Where the bytes of an upload are.
 enum Sent {
     /// There are none.
     Nothing,
@@ -47,7 +47,7 @@ impl ObjectUpload {
         ObjectUpload { bucket, direct, sent: Sent::Nothing }
     }
 
-    /// Whether parts are at their final key and can go nowhere else.
+    /// Whether parts are at their final key and cannot be stored under another.
     pub(in crate::store) fn is_bound(&self) -> bool {
         self.direct.is_some() && matches!(self.sent, Sent::Parts(_))
     }
@@ -89,7 +89,9 @@ impl ObjectUpload {
                 (multipart.complete_new(size, sha256, still_ours).await?, Sent::Over)
             }
             Sent::Parts(_) if self.direct.is_some() => {
-                return Err(self.fail(&format!("the upload gathers at its final key and cannot go to `{key}`")));
+                return Err(
+                    self.fail(&format!("the upload is collected at its final key and cannot be stored at `{key}`"))
+                );
             }
             Sent::Parts(mut multipart) => {
                 multipart.push_last(part).await?;

@@ -1,4 +1,4 @@
-//! The executions of campaigns: one listing for each campaign, some of which are refused.
+//! The executions of campaigns: one listing for each parent campaign. Some parents are refused.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use tracing::info;
 use super::{
     MOST_NAMED,
     reader::Reader,
-    reading::{Judgement, Reading, Readings, RepairCounts, Totals},
+    reading::{Acceptance, Reading, Readings, RepairCounts, Totals},
 };
 use crate::{
     moengage::{self, Question, Record},
@@ -16,18 +16,18 @@ use crate::{
     outcome::{Failure, Outcome},
 };
 
-/// Number of parents refused with 403, and none answered otherwise, after which the API itself counts as refused.
+/// Number of parents refused with 403, without any other answer, after which the API itself counts as refused.
 const REFUSALS_OF_THE_API: usize = 10;
 
 /// Why most parents are refused (seed 004).
 const ONLY_OF_THE_API: &str = "MoEngage lists executions only of campaigns that were created through its API";
 
-/// Most bytes of the executions of one campaign, which are gathered in memory.
+/// Most bytes of the executions of one campaign, which are collected in memory.
 const MOST_EXECUTION_BYTES: usize = 32 * 1024 * 1024;
 
 impl Reader<'_> {
-    /// The executions of each parent. A parent that is refused is a warning: most campaigns that are made in the dashboard
-    /// have no executions that the API shows.
+    /// The executions of each parent. A refused parent is a warning: MoEngage lists executions only of campaigns that were
+    /// created through its API.
     pub(super) async fn executions(&mut self, campaign_ids: &[String]) -> Result<(), Failure> {
         let parents = match campaign_ids {
             [] => self.parents().await?,
@@ -73,11 +73,11 @@ impl Reader<'_> {
             let before = self.id_bytes;
             let (found, reading, repairs) = self.read_executions_of(parent, &what).await?;
             match readings.judge(reading)? {
-                Judgement::Accepted(warnings) => {
+                Acceptance::Accepted(warnings) => {
                     self.accept(warnings, repairs);
                     return Ok(found);
                 }
-                Judgement::Again(why) => {
+                Acceptance::Again(why) => {
                     self.id_bytes = before;
                     info!("{why}; reading it again");
                 }
@@ -127,12 +127,12 @@ impl Reader<'_> {
                 reading.changed = Some(format!("page {number} of the {what} brought nothing new"));
                 break;
             }
-            // A total that a full page reaches may count that page alone.
+            // A total that a full page reaches may be the number of items on that page.
             if found.len() == before || (!is_full && totals.is_reached(received)) {
                 break;
             }
         }
-        // MoEngage counts how often the parent was executed, which may be more than it lists.
+        // The total is the number of executions, which may be more than MoEngage lists.
         match totals.judge(found.len() as u64, what) {
             Ok(None) => {}
             Ok(Some(remark)) => reading.remarks.push(remark),
@@ -142,7 +142,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether the vendor refuses what was asked for, or the whole API, rather than who asks.
+/// Whether MoEngage refuses the parent or the API, not the credentials.
 fn is_refusal(failure: &Failure) -> bool {
     failure.outcome == Outcome::Rejected
         || (failure.outcome == Outcome::Unauthorized && failure.evidence.http_status == Some(403))
@@ -152,11 +152,11 @@ fn is_refusal(failure: &Failure) -> bool {
 #[derive(Default)]
 struct Refusals {
     count: usize,
-    /// The first ones, as far as they are named.
+    /// Messages of the first ones.
     named: Vec<String>,
     /// The first one that is about its parent alone.
     of_a_parent: Option<Failure>,
-    /// The first 403, which may be about the whole API.
+    /// The first 403, which may be about the API.
     forbidden: Option<Failure>,
 }
 
@@ -174,12 +174,12 @@ impl Refusals {
         kind.get_or_insert(failure);
     }
 
-    /// The refusal of the whole API: every one was a 403.
+    /// The refusal of the API: all refusals were 403.
     fn of_the_api(&self) -> Option<Failure> {
         self.forbidden.clone().filter(|_| self.of_a_parent.is_none())
     }
 
-    /// The failure of an attempt in which no parent was answered.
+    /// How the attempt fails if all parents were refused.
     fn of_all(&self) -> Option<Failure> {
         let of_a_parent = self.of_a_parent.clone().map(|failure| Failure {
             message: match self.count {

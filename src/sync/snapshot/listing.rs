@@ -7,7 +7,7 @@ use tracing::info;
 use super::{
     MOST_NAMED,
     reader::Reader,
-    reading::{Judgement, Reading, Readings, RepairCounts},
+    reading::{Acceptance, Reading, Readings, RepairCounts},
 };
 use crate::{
     config::CampaignsQuery,
@@ -16,7 +16,7 @@ use crate::{
     outcome::Failure,
 };
 
-/// How many empty pages in a row end a listing without a total: one alone may be a hole in it.
+/// How many empty pages in a row end a listing without a total. A single one may be a gap.
 const EMPTY_PAGES_AT_END: u32 = 2;
 
 impl Reader<'_> {
@@ -24,60 +24,60 @@ impl Reader<'_> {
         let mut readings = Readings::of("the listing of campaigns");
         loop {
             self.restart();
-            let mut listing = Listing::new(query);
-            while let Some(page) = listing.next(self).await? {
+            let mut pages = CampaignPages::new(query);
+            while let Some(page) = pages.next(self).await? {
                 self.keep(page, |Record { id, json }| Ok((id, ndjson::record(&json)))).await?;
             }
-            let Listing { reading, repairs, .. } = listing;
+            let CampaignPages { reading, repairs, .. } = pages;
             match readings.judge(reading)? {
-                Judgement::Accepted(warnings) => {
+                Acceptance::Accepted(warnings) => {
                     self.accept(warnings, repairs);
                     return Ok(());
                 }
-                Judgement::Again(why) => info!("{why}; reading it again"),
+                Acceptance::Again(why) => info!("{why}; reading it again"),
             }
         }
     }
 
-    /// The campaigns of a fresh listing that have executions.
+    /// The ids of all campaigns that can have executions.
     pub(super) async fn parents(&mut self) -> Result<BTreeSet<String>, Failure> {
         let query = CampaignsQuery::default();
         let mut readings = Readings::of("the listing of campaigns");
         loop {
             self.id_bytes = 0;
             let mut parents = BTreeSet::new();
-            let mut listing = Listing::new(&query);
-            while let Some(page) = listing.next(self).await? {
+            let mut pages = CampaignPages::new(&query);
+            while let Some(page) = pages.next(self).await? {
                 parents.extend(page.records.iter().filter_map(|record| moengage::executions_parent(&record.json)));
             }
-            match readings.judge(listing.reading)? {
-                Judgement::Accepted(warnings) => {
-                    // What was repaired in the listing is stored nowhere.
+            match readings.judge(pages.reading)? {
+                Acceptance::Accepted(warnings) => {
+                    // This listing is not stored, so its repairs do not matter.
                     self.accept(warnings, RepairCounts::default());
                     return Ok(parents);
                 }
-                Judgement::Again(why) => info!("{why}; reading it again"),
+                Acceptance::Again(why) => info!("{why}; reading it again"),
             }
         }
     }
 }
 
-/// The pages of a listing of campaigns, which says no total: it ends with empty pages. A short page ends nothing, because
+/// The pages of a listing of campaigns. It has no total and ends with empty pages. A short page does not end it, because
 /// a server may leave rows out of a page.
-struct Listing<'a> {
+struct CampaignPages<'a> {
     query: &'a CampaignsQuery,
     page: u64,
-    /// Number and ids of the last page that brought something new.
+    /// Number and ids of the last page with a new campaign.
     last: Option<(u64, Vec<String>)>,
     seen: HashSet<String>,
-    /// How many pages in a row brought nothing new.
+    /// Number of pages in a row without a new campaign.
     barren: u32,
     is_over: bool,
     reading: Reading,
     repairs: RepairCounts,
 }
 
-impl<'a> Listing<'a> {
+impl<'a> CampaignPages<'a> {
     fn new(query: &'a CampaignsQuery) -> Self {
         Self {
             query,
@@ -91,7 +91,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// The next page with anything on it; `None` after the last.
+    /// The next page with a new campaign; `None` after the last one.
     async fn next(&mut self, reader: &mut Reader<'_>) -> Result<Option<Page>, Failure> {
         while !self.is_over {
             self.page += 1;
@@ -102,7 +102,7 @@ impl<'a> Listing<'a> {
                 self.barren += 1;
                 if page.items >= question.limit() {
                     self.is_over = true;
-                    self.reading.changed = Some(format!("page {} holds nothing that was not on another", self.page));
+                    self.reading.changed = Some(format!("page {} has only campaigns of other pages", self.page));
                 } else if self.barren >= EMPTY_PAGES_AT_END {
                     self.is_over = true;
                     return self.look_back(reader).await;
@@ -111,7 +111,7 @@ impl<'a> Listing<'a> {
             }
             if self.barren > 0 && self.reading.doubts.len() < MOST_NAMED {
                 self.reading.doubts.push(format!(
-                    "page {} of the listing of campaigns brought nothing and page {} did",
+                    "page {} of the listing of campaigns has nothing new, and page {} has",
                     self.page - 1,
                     self.page
                 ));
@@ -125,9 +125,9 @@ impl<'a> Listing<'a> {
         Ok(None)
     }
 
-    /// The last page once more: if campaigns have gone, others moved up into pages that were read before.
+    /// Reads the last page again. If it has changed, campaigns were removed, and others moved to pages that were read before.
     async fn look_back(&mut self, reader: &mut Reader<'_>) -> Result<Option<Page>, Failure> {
-        // Before the first page there is none to move to.
+        // From the first page, none can move up.
         let Some((number, before)) = self.last.as_ref().filter(|(number, _)| *number > 1) else { return Ok(None) };
         let page = reader.ask(&Question::Campaigns { query: self.query, page: *number }).await?;
         if ids(&page) != *before {

@@ -1,6 +1,6 @@
-//! When a reading of a listing counts, and what is odd about one that does.
+//! When a reading of a listing counts, and its warnings.
 //!
-//! This file owns the decision to read a listing again. It must not know how a page is requested.
+//! A listing that may have changed while it was read is read again. This file must not know how a page is requested.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,31 +9,34 @@ use crate::{
     outcome::{Failure, Outcome},
 };
 
-/// How often a listing that changes while it is read is restarted.
+/// Most readings of a listing that changes while it is read.
 const MOST_READINGS: usize = 5;
 
-/// What one reading of a listing shows about itself.
+/// The irregularities of one reading of a listing.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// How the listing changed while it was read: it is to be read again.
+    /// How the listing changed while it was read: it has to be read again.
     pub(super) changed: Option<String>,
-    /// What is odd and may be due to a change: two readings in a row that agree on it make it a fact.
+    /// Irregularities that may be due to a change. If the next reading has the same ones, they count as warnings.
     pub(super) doubts: Vec<String>,
-    /// What is odd and documented by MoEngage.
+    /// Irregularities that MoEngage documents. They count as warnings.
     pub(super) remarks: Vec<String>,
 }
 
 /// The readings of one listing, until one counts.
 pub(super) struct Readings {
+    /// Which listing, for messages.
     what: String,
     number: usize,
+    /// Of the last reading.
     doubts: Vec<String>,
 }
 
-pub(super) enum Judgement {
-    /// The reading counts, with these warnings.
+/// Whether a reading counts.
+pub(super) enum Acceptance {
+    /// It counts, with these warnings.
     Accepted(Vec<String>),
-    /// It does not, for this reason.
+    /// The listing has to be read again, for this reason.
     Again(String),
 }
 
@@ -42,25 +45,28 @@ impl Readings {
         Self { what: what.into(), number: 0, doubts: Vec::new() }
     }
 
+    /// Decides whether `reading` counts.
+    ///
     /// # Errors
     ///
-    /// When the listing changed in each of [`MOST_READINGS`] readings.
-    pub(super) fn judge(&mut self, reading: Reading) -> Result<Judgement, Failure> {
+    /// If none of [`MOST_READINGS`] readings counts.
+    pub(super) fn judge(&mut self, reading: Reading) -> Result<Acceptance, Failure> {
         self.number += 1;
         let Reading { changed, doubts, remarks } = reading;
         let why = match changed {
             None if doubts == self.doubts => {
-                return Ok(Judgement::Accepted(doubts.into_iter().chain(remarks).collect()));
+                return Ok(Acceptance::Accepted(doubts.into_iter().chain(remarks).collect()));
             }
-            None if doubts.is_empty() => return Ok(Judgement::Accepted(remarks)),
+            None if doubts.is_empty() => return Ok(Acceptance::Accepted(remarks)),
             None => doubts.join("; "),
             Some(changed) => changed,
         };
         self.doubts = doubts;
         match self.number < MOST_READINGS {
-            true => Ok(Judgement::Again(why)),
+            true => Ok(Acceptance::Again(why)),
             false => {
-                let message = format!("{} was never whole in {MOST_READINGS} readings; at the last, {why}", self.what);
+                let message =
+                    format!("{} changed during each of {MOST_READINGS} readings; the last time, {why}", self.what);
                 Err(Failure::new(Outcome::Corrupt, message))
             }
         }
@@ -70,33 +76,37 @@ impl Readings {
 /// The totals on the pages of one reading.
 #[derive(Default)]
 pub(super) struct Totals {
-    said: BTreeSet<u64>,
+    values: BTreeSet<u64>,
     pages: u64,
-    /// Pages whose total is the number of their own items.
+    /// Number of pages whose total is the number of their own items.
     own: u64,
 }
 
 impl Totals {
     pub(super) fn add(&mut self, page: &Page) {
-        self.said.extend(page.total);
+        self.values.extend(page.total);
         self.pages += 1;
         self.own += u64::from(page.total == Some(page.items));
     }
 
     /// Whether `count` reaches the largest total of any page.
     pub(super) fn is_reached(&self, count: u64) -> bool {
-        self.said.last().is_some_and(|most| count >= *most)
+        self.values.last().is_some_and(|most| count >= *most)
     }
 
-    /// What is odd about the totals after `found` records. The error is how the totals changed meanwhile.
+    /// Compares the totals with `found` records: the difference, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// How the totals changed during the reading.
     pub(super) fn judge(&self, found: u64, what: &str) -> Result<Option<String>, String> {
-        // A server that counts each page separately does not count the whole.
+        // The totals are of the pages, not of the listing.
         if self.pages > 1 && self.own == self.pages {
             return Ok(None);
         }
-        match (self.said.first(), self.said.last()) {
+        match (self.values.first(), self.values.last()) {
             (Some(least), Some(most)) if least != most => {
-                Err(format!("the number of {what} changed between {least} and {most} while they were read"))
+                Err(format!("the number of {what} changed between {least} and {most} during the reading"))
             }
             (Some(total), _) if *total != found => {
                 Ok(Some(format!("{found} of {total} {what} came, by MoEngage's own count")))
@@ -106,7 +116,7 @@ impl Totals {
     }
 }
 
-/// What the pages of a snapshot held that JSON does not allow: how often, and where first.
+/// Repairs of invalid JSON on the pages of a snapshot: how many of each kind, and where the first was.
 #[derive(Debug, Default)]
 pub(super) struct RepairCounts(BTreeMap<Oddity, (u64, String)>);
 

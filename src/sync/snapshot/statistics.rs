@@ -1,4 +1,4 @@
-//! The statistics of campaigns: pages by offset, and a total that may be wrong.
+//! The statistics of campaigns: pages by offset. Their total may be wrong.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -6,7 +6,7 @@ use tracing::info;
 
 use super::{
     reader::Reader,
-    reading::{Judgement, Reading, Readings, RepairCounts, Totals},
+    reading::{Acceptance, Reading, Readings, RepairCounts, Totals},
 };
 use crate::{
     config::StatsQuery,
@@ -26,17 +26,17 @@ impl Reader<'_> {
         for batch in batches {
             let mut readings = Readings::of("the list of campaigns with statistics");
             loop {
-                // A campaign that has gone meanwhile must not stay from the reading before. Batches are never that large.
+                // Discards campaigns that only an earlier reading had. A batch of named campaigns is one page.
                 if ids.is_empty() {
                     self.restart();
                 }
                 let (reading, repairs) = self.statistics_of(query, batch).await?;
                 match readings.judge(reading)? {
-                    Judgement::Accepted(warnings) => {
+                    Acceptance::Accepted(warnings) => {
                         self.accept(warnings, repairs);
                         break;
                     }
-                    Judgement::Again(why) => info!("{why}; reading it again"),
+                    Acceptance::Again(why) => info!("{why}; reading it again"),
                 }
             }
         }
@@ -58,13 +58,12 @@ impl Reader<'_> {
             let question = Question::Stats { query, window, campaign_ids, offset };
             let page = match self.ask(&question).await {
                 Ok(page) => page,
-                // The page after all that MoEngage counts need not exist.
+                // Past MoEngage's total, a page may not exist.
                 Err(failure) if totals.is_reached(offset) && may_be_past_the_end(&failure) => {
                     if failure.outcome != Outcome::Rejected {
-                        reading.remarks.push(format!(
-                            "{}, after all that MoEngage counts, could not be read: {failure}",
-                            question.place()
-                        ));
+                        reading
+                            .remarks
+                            .push(format!("{}, past MoEngage's total, could not be read: {failure}", question.place()));
                     }
                     break;
                 }
@@ -74,8 +73,8 @@ impl Reader<'_> {
             totals.add(&page);
             offset += question.limit();
             let is_full = page.items >= question.limit();
-            // A request that names campaigns names no more than fit on one page. A total that a full page reaches may count
-            // that page alone, or be too small.
+            // Named campaigns fit on one page. A total that a full page reaches may be the number of items on that page, or too
+            // small.
             let is_last = !campaign_ids.is_empty() || (!page.is_followed && !is_full && totals.is_reached(offset));
             let is_promised = page.is_followed && page.total.is_none();
             let (is_empty, before) = (page.items == 0, seen.len());
@@ -87,7 +86,7 @@ impl Reader<'_> {
             };
             self.keep(page, lines).await?;
             if is_promised && seen.len() == before {
-                let odd = "a page of statistics says that more follow, and brought nothing new".to_owned();
+                let odd = "a page of statistics announces another page and has nothing new".to_owned();
                 match is_empty {
                     true => reading.doubts.push(odd),
                     false => reading.changed = Some(odd),
@@ -100,9 +99,9 @@ impl Reader<'_> {
         }
         match (totals.judge(seen.len() as u64, what), campaign_ids) {
             (Ok(None), _) => {}
-            // Read twice: MoEngage's total and its pages agree otherwise.
+            // MoEngage's total and its pages agree otherwise, so a second reading decides.
             (Ok(Some(doubt)), []) => reading.doubts.push(doubt),
-            // The total counts the campaigns that were named, those without statistics too.
+            // The total includes named campaigns without statistics.
             (Ok(Some(remark)), named) => {
                 let missing: Vec<_> =
                     named.iter().filter(|id| !seen.contains(*id)).map(|id| moengage::shown(id)).collect();
@@ -117,7 +116,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a failure to read one page more than MoEngage counts may be due to there being none.
+/// Whether a page past MoEngage's total may have failed because it does not exist.
 fn may_be_past_the_end(failure: &Failure) -> bool {
     matches!(failure.outcome, Outcome::Rejected | Outcome::Unavailable | Outcome::Corrupt)
 }

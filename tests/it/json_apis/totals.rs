@@ -42,7 +42,7 @@ async fn an_empty_page_within_a_listing_is_passed_and_named_once_two_readings_ag
     desk.store().await;
     assert_eq!(desk.lines().len(), 30);
     assert!(
-        desk.warning().contains("page 2 of the listing of campaigns brought nothing and page 3 did"),
+        desk.warning().contains("page 2 of the listing of campaigns has nothing new, and page 3 has"),
         "{}",
         desk.warning()
     );
@@ -93,7 +93,7 @@ async fn a_number_of_pages_above_what_is_listed_is_a_warning() {
     let desk = statistics(0, "pages").await;
     desk.store().await;
     assert_eq!(desk.lines().len(), 25);
-    assert!(desk.warning().contains("says that more follow"), "{}", desk.warning());
+    assert!(desk.warning().contains("announces another page"), "{}", desk.warning());
 }
 
 #[tokio::test(flavor = "multi_thread")]

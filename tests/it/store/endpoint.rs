@@ -29,14 +29,14 @@ impl Endpoint {
         Endpoint { url, bucket, folder: String::new(), key: Some((KEY_ID, SECRET)) }
     }
 
-    pub fn config(&self) -> config::Destination {
+    pub fn config(&self) -> config::DestinationSettings {
         let mut options = vec![("aws_endpoint", self.url.as_str()), ("allow_http", "true")];
         if let Some((id, secret)) = self.key {
             options.extend([("aws_region", "us-east-1"), ("aws_access_key_id", id), ("aws_secret_access_key", secret)]);
         }
         let options = options.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         let location = format!("s3://{}/{}", self.bucket, self.folder).parse().unwrap();
-        config::Destination {
+        config::DestinationSettings {
             name: "lake".to_owned(),
             location,
             options,

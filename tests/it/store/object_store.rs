@@ -217,7 +217,14 @@ async fn a_destination_trusts_the_configured_authority() {
         ];
         let options = options.map(|(name, value)| (name.to_owned(), value.into())).into();
         let location = format!("s3://{BUCKET}").parse().unwrap();
-        config::Destination { name: "lake".to_owned(), location, options, fsync: true, ca_file, place: String::new() }
+        config::DestinationSettings {
+            name: "lake".to_owned(),
+            location,
+            options,
+            fsync: true,
+            ca_file,
+            place: String::new(),
+        }
     };
     let open = |ca_file| Destination::open(&config(ca_file), Budget::new(), "me");
 
@@ -232,7 +239,7 @@ async fn a_destination_trusts_the_configured_authority() {
 fn an_invalid_destination_is_refused_with_the_reason() {
     let open = |url: &str, options: &[(&str, &str)]| {
         let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
-        let config = config::Destination {
+        let config = config::DestinationSettings {
             name: "lake".to_owned(),
             location: url.parse().unwrap(),
             options,

@@ -109,7 +109,7 @@ impl Server {
         self.faults.lock().unwrap().is_empty()
     }
 
-    pub fn config(&self) -> config::Destination {
+    pub fn config(&self) -> config::DestinationSettings {
         let options = [
             ("aws_endpoint", self.url.as_str()),
             ("aws_region", "us-east-1"),
@@ -119,7 +119,7 @@ impl Server {
         ];
         let options = options.map(|(name, value)| (name.to_owned(), value.into())).into();
         let location = format!("s3://{BUCKET}").parse().unwrap();
-        config::Destination {
+        config::DestinationSettings {
             name: "lake".to_owned(),
             location,
             options,
