@@ -70,6 +70,7 @@ bench: tools
 	cargo build --locked --release
 	benches/history.py
 	benches/archives.py
+	benches/object_store.py
 	benches/snapshot.py
 
 deb: cargo-deb
