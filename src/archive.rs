@@ -1,12 +1,12 @@
-//! Is this byte stream a complete, intact archive, and what is in it?
+//! Verifies that a stream of bytes is a complete, intact zip, gzip or tar archive, and lists its entries: in one forward
+//! pass, with bounded memory, while the bytes are passed on.
 //!
-//! Together these files give the verdict on a zip, gzip or tar archive, in one forward pass with bounded memory while the
-//! bytes travel on. They must not know where bytes come from or go to, and never make a path of an entry's name. This file
-//! owns the types that they share.
+//! This folder must not know where bytes come from or go to, and must not use an entry's name as a path. This file owns
+//! its shared types.
 //!
-//! Seeking readers trust the central directory and streaming readers the local headers; either alone accepts archives
-//! that the other finds broken. Here both are read and must agree, every byte must belong to something, and every checksum
-//! is computed. Tar has no checksum of its data, only structure; a gzip around it has one. A forward pass cannot detect a
+//! Seeking readers use the central directory of a zip and streaming readers the local headers; either alone accepts
+//! archives that the other rejects. Here both are read and must agree, every byte must belong to a structure, and every
+//! checksum is computed. Tar has no checksum of its data, only structure; a gzip around it has one. A forward pass cannot detect a
 //! gzip archive cut exactly between two members: only the length announced by the sender shows that.
 
 mod gzip;
@@ -25,19 +25,19 @@ use std::fmt;
 pub use self::verifier::{Judgement, judge_pieces};
 pub use self::{pass::Pass, verifier::is_unsupported};
 
-/// Bounds of the work on one archive.
+/// Limits of one archive.
 #[derive(Debug, Clone, Copy)]
 pub struct ArchiveLimits {
     /// Largest archive accepted, in bytes as received.
     pub archive_bytes: u64,
     /// Most bytes inflated from one archive.
     pub inflated_bytes: u64,
-    /// Most inflated bytes for each byte of archive. Applies from 16 MiB inflated: below, small tables that compress well
-    /// would exceed it, and no bomb would hurt.
+    /// Most inflated bytes for each byte of archive. Applies from 16 MiB inflated: smaller tables may compress better
+    /// than this, and a bomb of that size is harmless.
     pub inflate_ratio: u64,
 }
 
-/// The archive formats that are verified, of those that MoEngage delivers.
+/// The formats that are verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveFormat {
     /// A zip archive (PKWARE's APPNOTE.TXT), stored or deflated.
@@ -68,7 +68,7 @@ impl fmt::Display for ArchiveFormat {
 /// One file in an archive: a zip or tar entry, or a gzip member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveEntry {
-    /// The name in the archive. It may be anything, so it must not become a path. Empty for a gzip member without a name.
+    /// The name in the archive, which must not be used as a path. Empty for a gzip member without a name.
     /// Bytes that are not UTF-8 are replaced.
     pub name: String,
     /// Inflated size in bytes.
@@ -111,7 +111,7 @@ impl Rejection {
     }
 }
 
-/// Proof that every byte of an archive was read and found right. Only a [`Pass`] makes one.
+/// Proof that every byte of an archive was read and verified. Only a [`Pass`] makes one.
 #[derive(Debug)]
 pub struct Verified {
     contents: Contents,
@@ -151,9 +151,9 @@ impl Verified {
 /// An archive that must not be stored under its final name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// What the caller can do about it.
+    /// The kind, for the caller's decision.
     pub kind: RejectedKind,
-    /// What was found, and where.
+    /// The reason, and its position.
     pub message: String,
     /// Bytes received.
     pub size: u64,
@@ -161,10 +161,10 @@ pub struct Rejected {
     pub sha256: String,
 }
 
-/// Kinds of rejection, as far as callers act on them differently.
+/// Kinds of rejection that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectedKind {
-    /// Something else altogether, such as an HTML page or nothing. Worth another request.
+    /// Not an archive, such as an HTML page or an empty body. Worth another request.
     NotAnArchive,
     /// An archive that is cut short or damaged, or whose parts contradict each other. Worth another request.
     Corrupt,
@@ -184,7 +184,7 @@ pub enum Verdict {
     Rejected(Rejected),
 }
 
-/// More bytes came than `limits.archive_bytes` allows.
+/// The archive has more bytes than `limits.archive_bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the archive is larger than limits.archive_bytes ({limit} bytes); raise that limit if the archive is genuine")]
 pub struct TooLarge {

@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::config::{NamedFile, Network};
 
-/// HTTP cannot be set up as configured.
+/// An HTTP client cannot be made as configured.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ClientError {
@@ -45,7 +45,7 @@ impl<'a> Connector<'a> {
         })
     }
 
-    /// A client that uses the configured proxy, else the proxy that the environment names.
+    /// A client with the configured proxy, else the proxy of the environment.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl<'a> Connector<'a> {
         }))
     }
 
-    /// A client that uses no proxy, for loopback addresses: a proxy on another host has another loopback.
+    /// A client without a proxy, for loopback addresses: the loopback of a proxy is another host's.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ pub fn local_client(timeout: Duration) -> Result<Client, ClientError> {
     built.map_err(|error| ClientError::new("could not set up HTTP".to_owned(), error))
 }
 
-/// Scheme, host and port: all of a URL that may be shown where its path or query may be secret.
+/// Scheme, host and port: the part of a URL that is never secret.
 pub fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }

@@ -45,9 +45,9 @@ pub fn record_with(field: &str, value: &str, json: &RawValue) -> Lines {
     lines
 }
 
-/// The statistics of one campaign exceed a plausible size.
+/// The statistics of one campaign exceed the largest plausible size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the statistics of campaign {campaign_id} make more than {MOST_TEXT} bytes of lines")]
+#[error("the statistics of campaign {campaign_id} are more than {MOST_TEXT} bytes of lines")]
 pub struct TooMuch {
     campaign_id: String,
 }
@@ -93,7 +93,7 @@ fn with_field(field: &str, value: &str, json: &RawValue, line: &mut String) {
             line.remove(from + 1);
             return;
         }
-        // Not an object, which has not been seen yet; it is kept.
+        // Not an object: no API is known to send one.
         None => {
             line.push_str("\"value\":");
             compact(json.get(), line);
@@ -102,7 +102,7 @@ fn with_field(field: &str, value: &str, json: &RawValue, line: &mut String) {
     line.push('}');
 }
 
-/// Dimensions of statistics, from the outside in: the field that holds the parts, and the column for a part's name.
+/// Dimensions of statistics, the outermost first: the field of the parts, and the column of a part's name.
 const SPLITS: [(&str, &str); 3] = [("platforms", "platform"), ("locales", "locale"), ("variations", "variation")];
 
 /// One line for each platform, locale and variation. Metrics become columns, named by their path: `clicks` of
@@ -136,7 +136,7 @@ fn rows(campaign_id: &str, element: &RawValue, lines: &mut Lines) -> Result<(), 
     })
 }
 
-/// Most bytes of lines for one campaign. Real campaigns stay far below; it bounds hostile ones.
+/// Most bytes of lines for one campaign, far above any real one: it bounds memory.
 const MOST_TEXT: usize = 64 * 1024 * 1024;
 
 /// Depth to which metrics are flattened; deeper values stay one column.
@@ -232,7 +232,7 @@ pub fn text(fields: &[(String, &RawValue)], name: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// A JSON string. Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, is kept as escaped bytes.
+/// A JSON string. A lone surrogate, which UTF-8 cannot hold, is kept as escaped bytes.
 pub struct Text(pub String);
 
 impl<'de> Deserialize<'de> for Text {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_record_does_not_say_itself_is_put_in_front() {
+    fn a_field_that_a_record_lacks_is_put_in_front() {
         let line = |json| record_with("parent", "p", &raw(json)).text;
         assert_eq!(line("{\"a\": 1}"), "{\"parent\":\"p\",\"a\":1}\n");
         assert_eq!(line("{}"), "{\"parent\":\"p\"}\n");
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_without_end_and_columns_without_number_end_in_time() {
+    fn deep_nesting_and_countless_columns_are_bounded() {
         let deep = format!("{}1{}", "{\"a\":".repeat(20_000), "}".repeat(20_000));
         assert_eq!(statistics("c", &raw(&format!("[{deep}]")), Shape::Rows).unwrap().count, 1);
         let wide: Vec<_> = (0..50_000).map(|number| format!("\"m{number}\":1")).collect();

@@ -1,7 +1,7 @@
-//! Gzip archives (RFC 1952): one member after another, until nothing is left.
+//! Gzip archives (RFC 1952): members one after another.
 //!
-//! This file owns the gzip format. The members together may hold a tar: then that is verified as well, and its entries are
-//! the archive's. It must not know other formats.
+//! This file owns the gzip format. The members together may hold a tar, which is then verified too; its entries are the
+//! archive's. It must not know other formats.
 
 use super::{
     ArchiveEntry, ArchiveFormat, Contents, Rejection,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::magic::{self, HEAD_BYTES, Magic};
 
-/// Header flags (RFC 1952, 2.3.1). The lowest, FTEXT, only guesses at the content.
+/// Header flags (RFC 1952, 2.3.1). The lowest, FTEXT, is a hint only.
 const FLAG_HEADER_CRC: u8 = 1 << 1;
 const FLAG_EXTRA: u8 = 1 << 2;
 const FLAG_NAME: u8 = 1 << 3;
@@ -49,7 +49,7 @@ pub(super) struct Gzip {
 enum Inside {
     /// Its first bytes, while they are too few to recognize a format.
     Unknown(Vec<u8>),
-    /// Anything but a tar: only the members' checksums guard it.
+    /// Not a tar: only the members' checksums verify it.
     Data,
     /// A tar, with a meter of its own.
     Tar(Box<(Tar, Meter)>),
@@ -181,7 +181,7 @@ impl Gzip {
 
     fn fixed_header(&mut self, input: &mut &[u8], meter: &mut Meter) -> Result<(), Rejection> {
         let whole = gather(&mut self.gathered, HEADER_BYTES, input, meter);
-        // The first wrong byte decides.
+        // Checked byte by byte, however the input is cut.
         if self.gathered.iter().zip(MAGIC).any(|(byte, magic)| *byte != magic) {
             return Err(Rejection::unverifiable("other data follows the end of the previous member"));
         }

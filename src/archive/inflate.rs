@@ -49,7 +49,7 @@ impl Inflater {
         self.checksum = Checksum::default();
     }
 
-    /// Takes bytes off the front of `input` and shows the output to `see`; returns whether the stream has ended. If so, the
+    /// Takes bytes from the front of `input` and passes the output to `see`; returns whether the stream has ended. If so, the
     /// rest of `input` does not belong to it; if not, all of `input` is taken.
     pub(super) fn inflate(
         &mut self,
@@ -67,7 +67,7 @@ impl Inflater {
             *input = &input[taken..];
             self.checksum.update(&self.output[..given]);
             meter.consume(taken);
-            // Output before a limit or before the damage is judged first.
+            // Output before a limit or before damage is checked first.
             see(&self.output[..meter.admitted(given)])?;
             meter.inflate(given)?;
             match status.map_err(|_| damaged())? {

@@ -1,11 +1,10 @@
-//! Bytes taken off the front of the input.
+//! What the parsers share: structures that arrive in pieces, numbers, and zeros after the end.
 //!
-//! This file owns what the parsers share: gathering a structure that arrives in pieces, numbers, and zeros after the end.
-//! It must not know the formats.
+//! This file must not know the formats.
 
 use super::{Rejection, meter::Meter};
 
-/// Zeros after the end of an archive: writers to pipes and tapes fill up their last block with them. They hide nothing.
+/// Zeros after the end of an archive. Writers to pipes and tapes fill up their last block with them.
 #[derive(Default)]
 pub(super) struct Padding {
     bytes: u64,
@@ -39,7 +38,7 @@ impl Padding {
     }
 }
 
-/// Takes bytes off the front of `input` until `gathered` has `wanted`; whether it has.
+/// Moves bytes from the front of `input` until `gathered` has `wanted`; returns whether it has.
 pub(super) fn gather(gathered: &mut Vec<u8>, wanted: usize, input: &mut &[u8], meter: &mut Meter) -> bool {
     let missing = wanted.saturating_sub(gathered.len());
     let (now, later) = input.split_at(missing.min(input.len()));

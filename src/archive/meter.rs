@@ -1,10 +1,10 @@
 //! The limits of an archive.
 //!
-//! This file owns what is counted and when it is too much. It must not know the formats.
+//! This file owns the counts and the limits. It must not know the formats.
 
 use super::{ArchiveLimits, Rejection};
 
-/// Most entries of an archive. More than any report has, and few enough to fit in 8 MiB without their names.
+/// Most entries of an archive. Above any report's, and they fit in 8 MiB without their names.
 const MOST_ENTRIES: usize = 100_000;
 
 /// Most bytes of all names in an archive.

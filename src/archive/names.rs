@@ -1,7 +1,7 @@
 //! Names of entries that are dangerous to unpack.
 //!
-//! This file owns the warnings about names. An archive is stored with any names; the warnings are for the person or
-//! program that unpacks it later.
+//! This file owns the warnings about names. They do not reject an archive: they are for the person or program that unpacks
+//! it later.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! One archive on its way through the verifier.
+//! One pass of an archive through the verifier.
 //!
 //! This file owns the threads: one hashes, one inflates and checks. It must not know the formats.
 
@@ -8,18 +8,17 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{ArchiveLimits, Contents, Rejected, Rejection, TooLarge, Verdict, Verified, verifier::Verifier};
 
-/// Bytes handed to the verifying thread in one block, and the largest archive that needs no thread of its own while it
-/// arrives.
+/// Size of a block for the verifying thread. A smaller archive needs no such thread.
 const BLOCK_BYTES: usize = 96 * 1024;
 
 /// Blocks that may wait for the verifying thread. With the one being filled and the one being inflated, a pass holds
 /// at most 384 KiB of archive; more make it no faster.
 const BLOCKS_WAITING: usize = 2;
 
-/// One archive on its way through: hashed on the caller's thread, inflated and checked on another.
+/// One pass of an archive: hashed on the caller's thread, inflated and verified on another.
 ///
-/// Hash and inflate take about equally long, so two threads nearly halve the time. The first block is only gathered:
-/// an archive that ends within it is judged by one short task on the thread pool. Dropping a pass ends its thread after
+/// Hash and inflate take about equally long, so two threads nearly halve the time. The second begins with
+/// the second block: a shorter archive is verified by one short task on the thread pool. Dropping a pass ends its thread after
 /// the current block.
 pub struct Pass {
     limits: ArchiveLimits,
@@ -34,7 +33,7 @@ pub struct Pass {
 /// The verifier on another thread.
 struct Thread {
     blocks: mpsc::Sender<Vec<u8>>,
-    /// Blocks that were read and can be filled again, which is cheaper than new ones.
+    /// Blocks for reuse, which is cheaper than new ones.
     emptied: mpsc::Receiver<Vec<u8>>,
     judgement: JoinHandle<Result<Contents, Rejection>>,
 }
@@ -45,8 +44,8 @@ impl Pass {
         Pass { limits, size: 0, hash: Sha256::new(), block: Vec::new(), thread: None, too_large: None }
     }
 
-    /// Takes the next bytes, and waits while the verifying thread is behind. [`Pass::finish`] reports what is wrong with
-    /// them; after an error in the archive, bytes are still hashed and counted.
+    /// Takes the next bytes, and waits while the verifying thread is behind. [`Pass::finish`] reports errors in them; after
+    /// an error, bytes are still hashed and counted.
     ///
     /// # Errors
     ///
@@ -93,7 +92,7 @@ impl Pass {
         let contents = match (self.too_large, judgement.await) {
             (Some(too_large), _) => Err(Rejection::unverifiable(too_large.to_string())),
             (None, Ok(contents)) => contents,
-            // An archive that makes the verifier panic is not stored, and other work goes on.
+            // An archive that makes the verifier panic is rejected, and the process continues.
             (None, Err(failure)) => Err(Rejection::unverifiable(format!(
                 "the verifier failed on this archive, please report it: {failure}"
             ))),
@@ -115,7 +114,7 @@ impl Pass {
                 while let Some(mut block) = receiver.blocking_recv() {
                     verifier.write(&block)?;
                     block.clear();
-                    // Full: there are enough. Closed: no more are needed.
+                    // Fails if there are enough blocks, or no more are needed.
                     let _ = empty.try_send(block);
                 }
                 verifier.finish()

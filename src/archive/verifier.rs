@@ -1,21 +1,21 @@
-//! The verifier as a push parser: bytes in, in pieces of any length, and a judgement at the end.
+//! The verifier as a push parser: takes bytes in pieces of any length, and judges at the end. The judgement does not depend
+//! on how the bytes are cut.
 //!
-//! This file owns the choice of the format. It must not know threads or where its bytes come from. How the bytes are cut
-//! into pieces never changes the judgement.
+//! This file owns the choice of the format. It must not know threads or where bytes come from.
 
 #[cfg(fuzzing)]
 use super::{ArchiveEntry, ArchiveFormat};
 use super::{ArchiveLimits, Contents, RejectedKind, Rejection, gzip::Gzip, meter::Meter, tar::Tar, zip::Zip};
 use crate::magic::{self, HEAD_BYTES, Magic};
 
-/// Judges one archive. After the first error, every further byte gets the same error.
+/// Judges one archive. After an error, every call returns the same error.
 pub(super) struct Verifier {
     meter: Meter,
     parser: Parser,
 }
 
 enum Parser {
-    /// The first bytes, while the format is open. The message quotes them if it is none.
+    /// The first bytes, while they are too few to recognize the format.
     Undecided(Vec<u8>),
     Zip(Zip),
     Gzip(Gzip),
@@ -23,7 +23,7 @@ enum Parser {
     Rejected(Rejection),
 }
 
-/// Characters shown of bytes that are no archive. [`HEAD_BYTES`] hold as many.
+/// Characters quoted of bytes that are not an archive. [`HEAD_BYTES`] hold as many.
 const SHOWN_CHARS: usize = 120;
 
 impl Verifier {
@@ -35,7 +35,7 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// As soon as it is certain that the archive is rejected.
+    /// As soon as the archive is rejected.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Rejection> {
         let result = match &mut self.parser {
             Parser::Undecided(_) => self.begin(bytes),
@@ -94,7 +94,7 @@ fn not_an_archive(head: &[u8]) -> Rejection {
         "neither zip, gzip nor tar: it is empty".to_owned()
     } else if head.iter().all(|byte| *byte == 0) {
         // An empty tar archive is all zeros; so is the output of a failing disk.
-        "neither zip, gzip nor tar: it begins with nothing but zeros".to_owned()
+        "neither zip, gzip nor tar: it begins with zeros only".to_owned()
     } else {
         let shown: String = String::from_utf8_lossy(head)
             .chars()
@@ -107,7 +107,7 @@ fn not_an_archive(head: &[u8]) -> Rejection {
 }
 
 /// Whether `beginning` is enough to know that the archive cannot be verified, as with rar or an encrypted first entry.
-/// Reads little, so that it may be called on a runtime thread; a later entry is found by a [`super::Pass`].
+/// Reads little, so it may be called on a runtime thread; later entries are left to a [`super::Pass`].
 pub fn is_unsupported(beginning: &[u8]) -> bool {
     let beginning = &beginning[..beginning.len().min(16 * 1024)];
     let limits = ArchiveLimits { archive_bytes: u64::MAX, inflated_bytes: 256 * 1024, inflate_ratio: u64::MAX };
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn how_the_bytes_are_cut_never_changes_the_judgement() {
+    fn an_archive_is_judged_the_same_however_its_bytes_are_cut() {
         for archive in archives() {
             let whole = judge([&archive[..]]);
             assert!(whole.is_ok(), "{whole:?}");
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn how_the_bytes_are_cut_never_changes_the_judgement_on_a_damaged_archive() {
+    fn a_damaged_archive_is_judged_the_same_however_its_bytes_are_cut() {
         for archive in archives() {
             for at in 0..archive.len() {
                 let mut damaged = archive.clone();

@@ -41,8 +41,7 @@ pub(super) struct Zip {
     padding: Padding,
 }
 
-/// Oddities of headers that do not bear on the data: for each sentence the first entry that it applies to, and the number
-/// of others.
+/// Oddities of headers that do not bear on the data: for each, the first entry and the number of others.
 #[derive(Default)]
 struct Oddities(BTreeMap<&'static str, (String, u64)>);
 
@@ -327,9 +326,9 @@ impl Zip {
             .map(|descriptor| descriptor.len());
         match length {
             Some(length) => drop(self.gathered.drain(..length)),
-            // The local header is right about the data, and the next header follows immediately.
+            // The local header agrees with the data, and the next header follows immediately.
             None if local.is_described && is_header(u32_at(&self.gathered, 0)) => {
-                self.oddities.note("a data descriptor is announced, and there is none", || local.entry());
+                self.oddities.note("its announced data descriptor is missing", || local.entry());
             }
             None => {
                 return Err(Rejection::corrupt("its data descriptor contradicts its data").within(&local.entry()));

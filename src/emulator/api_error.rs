@@ -34,7 +34,7 @@ impl JsonApiError {
         JsonApiError { endpoint, status, problem: None, request_id: String::new(), rate: None, retry_after: None }
     }
 
-    /// The same as the answer to the request with that id.
+    /// The same, as the response to the request with that id.
     pub(super) fn to(self, request_id: &str) -> JsonApiError {
         JsonApiError { request_id: request_id.to_owned(), ..self }
     }

@@ -13,7 +13,7 @@ use crate::config::SourceKind;
 /// One fault and the requests that it applies to.
 ///
 /// If several rules match a request, the first one applies and the others do not count it; only [`Fault::WrongDate`]
-/// combines with another fault. A fault of the body skips requests whose answer is neither an archive nor a page of
+/// combines with another fault. A fault of the body skips requests whose response is neither an archive nor a page of
 /// JSON, without counting them.
 ///
 /// As text, a rule is a list of `word` or `word=value`, separated by commas; `\` before a comma or a backslash makes
@@ -72,7 +72,7 @@ impl From<Fault> for Rule {
     }
 }
 
-/// A deviation from the documented answer.
+/// A deviation from the documented response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// A status from 200 to 599.
@@ -87,7 +87,7 @@ pub enum Fault {
     Html,
     /// 200 with a JSON error.
     JsonError,
-    /// 200 with an empty body and the content type of the true answer.
+    /// 200 with an empty body and the content type of the true response.
     Empty,
     /// The body ends too early, and the connection with it.
     Truncate {
@@ -103,7 +103,7 @@ pub enum Fault {
     },
     /// Only the headers, on a connection that stays open.
     Stall,
-    /// The connection is reset before any answer.
+    /// The connection is reset before any response.
     Reset,
     /// The connection is reset within the body.
     ResetMidBody {
@@ -138,7 +138,7 @@ pub enum Fault {
     },
     /// 401, as for a wrong signature or password.
     Unauthorized,
-    /// The ordinary answer with a wrong `Date`.
+    /// The ordinary response with a wrong `Date`.
     WrongDate {
         /// The offset; negative is in the past.
         offset: SignedDuration,
@@ -224,7 +224,7 @@ impl Cut {
     }
 }
 
-/// How an answer describes the length of its body.
+/// How a response describes the length of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Framing {
     /// `Content-Length`, of the whole.

@@ -1,7 +1,7 @@
-//! The four APIs that answer in JSON, in both versions: statistics, search, metadata and executions.
+//! The four JSON APIs, in both versions: statistics, search, metadata and executions.
 //!
 //! This file owns credentials and idempotency, strictly after the vendor's documents 002, 003 and 004 and its
-//! OpenAPI description. It must not know the content of campaigns or how answers are sent.
+//! OpenAPI description. It must not know the content of campaigns or how responses are sent.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::lock::lock;
 
-/// The number of answers that are kept for replay.
+/// The number of responses that are kept for replay.
 const REPLAYED: usize = 10_000;
 type PageResult = Result<ListingPage, JsonApiError>;
 

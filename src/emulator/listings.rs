@@ -1,6 +1,6 @@
 //! Pages of the JSON APIs' listings, and the state kept between pages and between requests.
 //!
-//! This file must not know credentials or how answers are sent.
+//! This file must not know credentials or how responses are sent.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -41,7 +41,7 @@ pub(super) enum Listing {
     Executions(String),
 }
 
-/// One page of a listing. It stands for the answer until `answer.rs` sends it.
+/// One page of a listing. It stands for the response until `middleware.rs` sends it.
 #[derive(Debug, Clone)]
 pub(super) struct ListingPage {
     pub(super) app_id: String,
@@ -68,7 +68,7 @@ struct Drift {
     gone: u64,
 }
 
-/// Listings between the requests for their pages, by [`ListingPage::key`], and answers by their idempotency key.
+/// Listings between the requests for their pages, by [`ListingPage::key`], and responses by their idempotency key.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
     selected: Mutex<VecDeque<(String, Arc<Vec<CampaignAt>>)>>,
@@ -103,7 +103,7 @@ impl ListingPage {
         format!("{} {:?}", self.app_id, self.listing)
     }
 
-    /// The answer's body, as `fault` changes it. The first page restarts the listing.
+    /// The response's body, as `fault` changes it. The first page restarts the listing.
     pub(super) fn body(
         &self,
         listings: &Listings,

@@ -4,7 +4,6 @@
 //! not know the client: names and signatures are derived here a second time, from the vendor's documents, so that a
 //! misreading on one side fails a test. Only data types and the calendar are shared.
 
-mod answer;
 mod api_error;
 mod archive_api;
 mod archives;
@@ -18,6 +17,7 @@ mod json_api;
 mod json_checks;
 mod library;
 mod listings;
+mod middleware;
 mod numbers;
 mod rates;
 mod recipe;
@@ -189,7 +189,7 @@ impl Emulator {
         self.url.clone()
     }
 
-    /// The newest 100,000 requests, oldest first. A request is added when its answer begins.
+    /// The newest 100,000 requests, oldest first. A request is added when its response begins.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.vendor.log.requests()
     }
@@ -214,7 +214,7 @@ impl Emulator {
         self.vendor.rules.clear();
     }
 
-    /// Ends the emulator, and returns once its port is free. Open connections are closed: a stalled answer never ends.
+    /// Ends the emulator, and returns once its port is free. Open connections are closed: a stalled response never ends.
     pub async fn shutdown(mut self) {
         self.server.abort();
         // Cancellation is the expected end of the task; a panic in it was already reported.

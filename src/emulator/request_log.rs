@@ -10,7 +10,7 @@ use crate::{config::SourceKind, lock::lock};
 /// The number of newest requests that are kept.
 const KEPT: usize = 100_000;
 
-/// One request and the status of its answer.
+/// One request and the status of its response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedRequest {
     /// The method.
@@ -21,7 +21,7 @@ pub struct LoggedRequest {
     pub api: Option<SourceKind>,
     /// The page of JSON that it is for, from 1.
     pub page: Option<u64>,
-    /// The status of the answer; `None` where the connection was reset instead.
+    /// The status of the response; `None` where the connection was reset instead.
     pub status: Option<StatusCode>,
     /// When it arrived, by the emulator's clock.
     pub at: Timestamp,

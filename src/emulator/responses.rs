@@ -67,7 +67,7 @@ pub(super) fn unauthorized() -> Response {
     (StatusCode::UNAUTHORIZED, [(header::CONTENT_TYPE, "application/json")]).into_response()
 }
 
-/// Stands for the archive of `recipe` until `answer.rs` sends it.
+/// Stands for the archive of `recipe` until `middleware.rs` sends it.
 pub(super) fn archive(recipe: Recipe) -> Response {
     Extension(recipe).into_response()
 }

@@ -21,7 +21,7 @@ impl Library<'_> {
         json!({"campaign_id": campaign.id, "sent_time": sent_time, "status": campaign.status})
     }
 
-    /// An element of the answer of a search or of metadata.
+    /// An element of the response of a search or of metadata.
     pub(super) fn listed(&self, place: CampaignAt, endpoint: Endpoint) -> Value {
         let mut listed = match endpoint.api {
             Api::Meta => self.metadata(place),
@@ -52,7 +52,7 @@ impl Library<'_> {
         })
     }
 
-    /// An element of a search's answer, after the sample in document 003.
+    /// An element of a search's response, after the sample in document 003.
     fn details(&self, place: CampaignAt) -> Value {
         let campaign = self.campaign(place);
         let random = campaign.random;

@@ -7,9 +7,9 @@ use jiff::SignedDuration;
 use super::faults::{Fault, RedirectTo, Rule};
 use crate::{config::SourceKind, lock::lock};
 
-/// The kind of answer that a request gets without a fault.
+/// The kind of response that a request gets without a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AnswerKind {
+pub(super) enum ResponseKind {
     Archive,
     /// An archive from the storage, which redirects no request to itself.
     StoredArchive,
@@ -45,7 +45,7 @@ impl Rules {
     }
 
     /// Decides and counts the faults that apply to a request for the decoded `path` of `api`.
-    pub(super) fn apply(&self, path: &str, api: Option<SourceKind>, ordinary: AnswerKind) -> Applied {
+    pub(super) fn apply(&self, path: &str, api: Option<SourceKind>, ordinary: ResponseKind) -> Applied {
         let mut applied = Applied::default();
         for (rule, met) in lock(&self.0).iter_mut() {
             let taken = match rule.fault {
@@ -54,7 +54,7 @@ impl Rules {
             };
             let meets = rule.path_contains.as_ref().is_none_or(|part| path.contains(part))
                 && (rule.api.is_none() || rule.api == api)
-                && rule.page.is_none_or(|page| ordinary == AnswerKind::Page(page))
+                && rule.page.is_none_or(|page| ordinary == ResponseKind::Page(page))
                 && fits(&rule.fault, ordinary);
             if taken || !meets {
                 continue;
@@ -74,18 +74,18 @@ impl Rules {
     }
 }
 
-/// Whether `fault` can apply to a request whose ordinary answer is `ordinary`.
-fn fits(fault: &Fault, ordinary: AnswerKind) -> bool {
+/// Whether `fault` can apply to a request whose ordinary response is `ordinary`.
+fn fits(fault: &Fault, ordinary: ResponseKind) -> bool {
     match fault {
         Fault::Truncate { .. }
         | Fault::Slow { .. }
         | Fault::Stall
         | Fault::ResetMidBody { .. }
         | Fault::BitFlip { .. }
-        | Fault::ContentEncoding(_) => ordinary != AnswerKind::Neither,
-        Fault::Redirect { to: RedirectTo::Storage, .. } => ordinary == AnswerKind::Archive,
-        Fault::Repeat | Fault::Shrink => matches!(ordinary, AnswerKind::Page(2..)),
-        Fault::Hide { .. } | Fault::ExtraTotal { .. } | Fault::OddJson(_) => matches!(ordinary, AnswerKind::Page(_)),
+        | Fault::ContentEncoding(_) => ordinary != ResponseKind::Neither,
+        Fault::Redirect { to: RedirectTo::Storage, .. } => ordinary == ResponseKind::Archive,
+        Fault::Repeat | Fault::Shrink => matches!(ordinary, ResponseKind::Page(2..)),
+        Fault::Hide { .. } | Fault::ExtraTotal { .. } | Fault::OddJson(_) => matches!(ordinary, ResponseKind::Page(_)),
         Fault::Status { .. }
         | Fault::Html
         | Fault::JsonError

@@ -8,8 +8,8 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
-    answer::answer,
     archive_api, json_api,
+    middleware::respond,
     responses::json_error,
     storage,
     vendor::Vendor,
@@ -23,7 +23,7 @@ pub(super) async fn serve(listener: TcpListener, vendor: Arc<Vendor>) {
         .merge(json_api::routes())
         .merge(storage::routes())
         .fallback(async || json_error(StatusCode::NOT_FOUND, "NOT FOUND", "no such path"))
-        .layer(middleware::from_fn_with_state(vendor.clone(), answer))
+        .layer(middleware::from_fn_with_state(vendor.clone(), respond))
         .with_state(vendor);
     let mut connections = JoinSet::new();
     loop {
@@ -33,7 +33,7 @@ pub(super) async fn serve(listener: TcpListener, vendor: Arc<Vendor>) {
                     let breaker = Breaker::default();
                     let service = TowerToHyperService::new(router.clone().layer(Extension(breaker.clone())));
                     let io = TokioIo::new(Wire::new(stream, breaker));
-                    // The real date would reach clients through answers to malformed requests.
+                    // The real date would reach clients through responses to malformed requests.
                     connections.spawn(http1::Builder::new().auto_date_header(false).serve_connection(io, service));
                 }
                 Err(error) => {

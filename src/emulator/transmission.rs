@@ -58,7 +58,7 @@ pub(super) enum End {
     Reset,
 }
 
-/// The answer with `archive` as its body, on the connection of `breaker`.
+/// The response with `archive` as its body, on the connection of `breaker`.
 ///
 /// # Errors
 ///
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_answer_is_whole_and_takes_as_long_as_its_rate_says() {
+    async fn a_slow_response_is_complete_and_takes_as_long_as_its_rate() {
         for (rate, size) in [(3, 700), (1000, 20_000)] {
             let truth = Bytes::from_iter((0..size).map(|n: u32| n as u8));
             let slow = Transmission { bytes_per_second: NonZeroU32::new(rate), ..Transmission::of("application/gzip") };

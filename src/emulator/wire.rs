@@ -1,6 +1,6 @@
 //! A TCP connection that breaks on command.
 //!
-//! This file owns how a connection ends. It must not know HTTP: the answering code decides when a connection ends.
+//! This file owns how a connection ends. It must not know HTTP: the code that sends a response decides when.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ const OPEN: u8 = 0;
 const CLOSING: u8 = 1;
 const RESETTING: u8 = 2;
 
-/// The handle by which an answer breaks the connection that it travels on.
+/// The handle that ends the connection of a response.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Breaker(Arc<AtomicU8>);
 

@@ -10,7 +10,7 @@ use crate::{
     signature,
 };
 
-/// The URL at which the partition of `date` is requested, without signature; the common beginning where there are several.
+/// The URL at which the partition of `date` is requested, without signature; for several URLs, their common beginning.
 pub fn source_url(report: &Report, date: civil::Date) -> Url {
     match &report.source {
         Source::Archive(archive) => archive_url(report, archive, date),
@@ -30,8 +30,8 @@ pub(super) fn archive_url(report: &Report, archive: &ArchiveSource, date: civil:
     }
 }
 
-/// A line for a POSIX shell that downloads one archive; `None` for sources that serve none. It carries the signature,
-/// and so is a secret for as long as the file is there.
+/// A line for a POSIX shell that downloads one archive; `None` for sources that serve none. It contains the
+/// signature, so it is a secret until the file expires.
 pub fn curl_line(
     source: SourceKind,
     base_url: &Url,

@@ -1,6 +1,6 @@
 //! The body of a response while it is received: deadline, minimum rate, and damage.
 //!
-//! This file owns when a body has failed. It must not know what a body holds.
+//! This file owns when a body fails. It must not know what a body holds.
 
 use std::{io, time::Duration};
 
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_consumer_is_not_held_against_the_vendor() {
+    async fn a_slow_consumer_does_not_count_against_the_minimum_rate() {
         let mut body = body(2 * HOUR, 1024, trickle(Duration::from_millis(100)).take(60));
         let mut total = 0;
         while let Ok(Some(bytes)) = body.chunk().await {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_of_the_attempt_holds_where_bytes_are_always_there() {
+    async fn a_body_that_never_pauses_ends_at_the_deadline_of_the_attempt() {
         let mut body = body(HOUR, 1024, stream::repeat(Bytes::from_static(b"x")));
         let failure = loop {
             match body.chunk().await {

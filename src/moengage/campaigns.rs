@@ -65,7 +65,7 @@ pub(super) fn body(query: &CampaignsQuery, page: u64, request_id: &str) -> Value
     body
 }
 
-/// Days in v1; in v5 instants, from the first of the first day to the last of the last.
+/// In v1 the days; in v5 the first instant of the first day and the last of the last day.
 fn created_date(api: ApiVersion, (from, to): (Date, Date)) -> Value {
     match api {
         ApiVersion::V1 => json!({ "from_date": from.to_string(), "to_date": to.to_string() }),

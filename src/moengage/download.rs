@@ -29,13 +29,13 @@ use crate::{
 
 /// An archive whose bytes are yet to be read.
 pub struct Download {
-    /// Size in bytes; `None` if the server did not announce it, or if a gzip is undone while reading.
+    /// Size in bytes; `None` if the server did not announce it, or if a gzip is decompressed while reading.
     pub content_length: Option<u64>,
     /// As the server names it. For the manifest only: MoEngage sends zips as `application/gzip`.
     pub content_type: Option<String>,
     /// What the response showed.
     pub evidence: Evidence,
-    /// Whether the server announced a gzip that was kept, see [`AnnouncedGzip::Archive`].
+    /// Whether the server announced a gzip that is kept: see [`AnnouncedGzip::Archive`].
     pub is_packed: bool,
     body: Body,
     layers: Layers,
@@ -45,9 +45,9 @@ pub struct Download {
 }
 
 impl Client {
-    /// Requests the archive of `date`, signed with `secret`. `gzip` says what a gzip around the body means.
+    /// Requests the archive of `date`, signed with `secret`. `gzip` is the meaning of a gzip around the body.
     ///
-    /// The time for the attempt runs from here to the last byte. The headers must arrive within two minutes.
+    /// `limits.attempt_timeout` begins here and ends with the last byte. The headers must arrive within two minutes.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl Client {
 }
 
 impl Download {
-    /// Reads until it is clear whether an announced gzip is there to be undone.
+    /// Reads until it is known whether each announced gzip is present.
     async fn begin(response: Response, gzip: AnnouncedGzip, mut redactor: Redactor) -> Result<Self, Failure> {
         if let Some(query) = &response.presigned {
             redactor.withhold_query(query.expose_secret());
@@ -98,7 +98,7 @@ impl Download {
                 &response.evidence,
                 Outcome::Corrupt,
                 format!(
-                    "the server announced {layers} layers of gzip around the archive; at most {MOST_LAYERS} are undone"
+                    "the server announced {layers} layers of gzip around the archive; at most {MOST_LAYERS} are decompressed"
                 ),
             )
         })?;

@@ -1,8 +1,8 @@
-//! `Content-Encoding: gzip`, and `Transfer-Encoding: gzip`, which a server may mean in two ways: that it packed the
-//! archive for transport, or that the archive is itself a gzip.
+//! `Content-Encoding: gzip` and `Transfer-Encoding: gzip`. Servers use them in two ways: for a gzip around the archive, and
+//! for an archive that is itself a gzip.
 //!
-//! This file owns that distinction: each layer that is announced is taken off if it is there and another archive is
-//! inside. It must not know where the bytes come from.
+//! This file owns that distinction: an announced layer is decompressed if it is present and holds another archive. It must
+//! not know where the bytes come from.
 
 use std::{collections::VecDeque, io, io::Write, mem};
 
@@ -12,47 +12,47 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap, TRANSFER_ENCODING};
 
 use crate::magic::{self, Magic};
 
-/// Output is handed on from this many bytes; one more step of the decoder adds at most its own 32 KiB buffer.
+/// Bytes of output that are passed on together; a step of the decoder adds at most its own 32 KiB buffer.
 const ENOUGH: usize = 192 * 1024;
 
-/// Most of the input the decoder is given at once while looking inside, so that a bomb cannot swell there.
+/// Bytes of input for one step of a probe. Few, because a bomb must not inflate in it.
 const PROBE_STEP: usize = 512;
 
-/// A gzip that shows nothing of its inside within this many bytes is left as it is.
+/// A gzip whose content is unknown after this many bytes is not decompressed.
 const PROBE_LIMIT: usize = 256 * 1024;
 
-/// Most layers that are taken off. Servers and proxies in a row have been seen to add two.
+/// Most layers that are decompressed. Chains of servers and proxies add two.
 pub(super) const MOST_LAYERS: usize = 4;
 
 /// What a gzip that the server announces around a body means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AnnouncedGzip {
-    /// An encoding for transport: it is undone.
+    /// An encoding for transport: it is decompressed.
     Transport,
-    /// A part of the archive: the bytes stay as received. A damaged gzip, which cannot be undone, is kept as evidence so.
+    /// A part of the archive: the bytes stay as received. For a damaged gzip, which must be kept as evidence.
     Archive,
 }
 
-/// The bytes of a body on their way through: [`feed`](Layers::feed) what came, take [`next`](Layers::next) until it is
-/// empty, and [`end`](Layers::end) when nothing more comes.
+/// Decompresses a body: [`feed`](Layers::feed) received bytes, take [`next`](Layers::next) until it is `None`, and call
+/// [`end`](Layers::end) after the last byte.
 pub(super) struct Layers {
-    /// The outermost first; what comes out of one goes into the next. The last one's are the archive's.
+    /// The outermost first. The output of each is the input of the next; the output of the last is the archive.
     layers: Vec<Layer>,
-    /// How many of them have been ended.
+    /// Number of layers that have received their last byte.
     ended: usize,
-    /// Whether nothing more comes to the first.
+    /// Whether the first layer has its last byte.
     body_ended: bool,
 }
 
 impl Layers {
-    /// The layers that an answer's headers announce. Other encodings than gzip were not asked for and are not known to be
-    /// used: what has one around it stays as it is, for the verifier to judge.
+    /// The layers that a response's headers announce. Other encodings than gzip are not requested; they are kept, and the
+    /// verifier rejects them.
     ///
     /// # Errors
     ///
-    /// The number of layers, where it is absurd.
+    /// The number of layers, if it is more than [`MOST_LAYERS`].
     pub(super) fn announced_by(headers: &HeaderMap) -> Result<Self, usize> {
-        // In the order in which they were put around the archive (RFC 9110, 8.4; RFC 9112, 6.1).
+        // In the order in which they were applied (RFC 9110, 8.4; RFC 9112, 6.1).
         let values = headers.get_all(CONTENT_ENCODING).iter().chain(headers.get_all(TRANSFER_ENCODING));
         let encodings: Vec<_> = values
             .filter_map(|value| value.to_str().ok())
@@ -68,7 +68,7 @@ impl Layers {
         }
     }
 
-    /// None that would be taken off.
+    /// No layers.
     pub(super) fn as_received() -> Self {
         Self::of(vec![Layer::AsReceived(VecDeque::new())])
     }
@@ -77,35 +77,35 @@ impl Layers {
         Self { layers, ended: 0, body_ended: false }
     }
 
-    /// Whether more must be fed before anything can be taken.
+    /// Whether more input is needed before there is output.
     pub(super) fn is_undecided(&self) -> bool {
         self.layers.iter().any(Layer::is_undecided)
     }
 
-    /// Whether the bytes taken are others than those fed.
+    /// Whether a layer is decompressed.
     pub(super) fn is_stripped(&self) -> bool {
         self.layers.iter().any(Layer::is_stripped)
     }
 
-    /// Takes in what was received. An error if a layer that is being taken off is damaged.
+    /// Takes received bytes. An error if a layer is damaged.
     pub(super) fn feed(&mut self, bytes: Bytes) -> io::Result<()> {
         self.layers[0].feed(bytes);
         self.settle()
     }
 
-    /// Nothing more comes. An error if a layer that was taken off is not whole, here or when its last bytes are taken.
+    /// Ends the input. An error, here or from [`next`](Layers::next), if a layer is incomplete.
     pub(super) fn end(&mut self) -> io::Result<()> {
         self.body_ended = true;
         self.settle()
     }
 
-    /// The next bytes, at most 256 KiB of inflated ones; `None` when more must be fed first, or nothing more comes. An
-    /// error if a layer that is being taken off is damaged.
+    /// The next output, at most 256 KiB of it inflated; `None` if it needs more input, or at the end. An error if a layer
+    /// is damaged.
     pub(super) fn next(&mut self) -> io::Result<Option<Bytes>> {
         self.next_of(self.layers.len() - 1)
     }
 
-    /// Lets every layer see enough to know whether it is there, as far as what was fed reaches.
+    /// Decides for each layer whether it is present, as far as the input allows.
     fn settle(&mut self) -> io::Result<()> {
         for inner in 0..self.layers.len() {
             while self.layers[inner].is_undecided() {
@@ -134,7 +134,7 @@ impl Layers {
         }
     }
 
-    /// Whether nothing more comes to this layer, and it has not been ended.
+    /// Whether this layer has its last byte and is not yet ended.
     fn is_to_end(&self, layer: usize) -> bool {
         self.ended == layer && self.body_ended
     }
@@ -145,41 +145,39 @@ impl Layers {
     }
 }
 
-/// One layer, which may not be there.
+/// One announced layer.
 enum Layer {
-    /// The body is the archive.
+    /// Not present, or not decompressed.
     AsReceived(VecDeque<Bytes>),
-    /// Labelled gzip, and what is inside is not seen yet.
+    /// Announced; too little of its content is known.
     Undecided { received: VecDeque<Bytes>, probe: Box<MultiGzDecoder<Vec<u8>>> },
-    /// Packed for transport.
+    /// Present: decompressed.
     Gzip { received: VecDeque<Bytes>, decoder: Box<MultiGzDecoder<Vec<u8>>> },
 }
 
 impl Layer {
-    /// One of which it is to be seen whether it is there.
     fn announced() -> Self {
         Layer::Undecided { received: VecDeque::new(), probe: Box::new(MultiGzDecoder::new(Vec::new())) }
     }
 
-    /// Whether more must be fed before anything can be taken.
+    /// Whether more input is needed before there is output.
     fn is_undecided(&self) -> bool {
         matches!(self, Layer::Undecided { .. })
     }
 
-    /// Whether the bytes taken are others than those fed.
+    /// Whether a layer is decompressed.
     fn is_stripped(&self) -> bool {
         matches!(self, Layer::Gzip { .. })
     }
 
-    /// Takes in what was received.
     fn feed(&mut self, bytes: Bytes) {
         match self {
             Layer::AsReceived(received) | Layer::Gzip { received, .. } => received.push_back(bytes),
             Layer::Undecided { received, probe } => {
                 received.push_back(bytes.clone());
-                let inside = look(probe, &bytes);
-                if let Some(archive) = inside {
-                    self.decide(archive);
+                let holds_archive = probe_content(probe, &bytes);
+                if let Some(holds_archive) = holds_archive {
+                    self.decide(holds_archive);
                 } else if received.iter().map(Bytes::len).sum::<usize>() > PROBE_LIMIT {
                     self.decide(false);
                 }
@@ -187,7 +185,7 @@ impl Layer {
         }
     }
 
-    /// Nothing more comes. An error if the layer that was taken off is not whole.
+    /// Ends the input. An error if the layer is incomplete.
     fn end(&mut self) -> io::Result<()> {
         match self {
             Layer::AsReceived(_) => Ok(()),
@@ -200,8 +198,7 @@ impl Layer {
         }
     }
 
-    /// The next bytes, at most 256 KiB of inflated ones; `None` when more must be fed first. An error if the layer
-    /// that is being taken off is damaged.
+    /// The next output, at most 256 KiB of it inflated; `None` if it needs more input. An error if the layer is damaged.
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         match self {
             Layer::AsReceived(received) => Ok(received.pop_front()),
@@ -216,7 +213,7 @@ impl Layer {
                         break;
                     }
                     match decoder.write(first)? {
-                        0 => return Err(io::Error::new(io::ErrorKind::InvalidData, "data after the end")),
+                        0 => return Err(io::Error::new(io::ErrorKind::InvalidData, "other data follows its end")),
                         taken => first.advance(taken),
                     }
                 }
@@ -226,10 +223,10 @@ impl Layer {
         }
     }
 
-    fn decide(&mut self, archive_inside: bool) {
+    fn decide(&mut self, holds_archive: bool) {
         if let Layer::Undecided { received, .. } = self {
             let received = mem::take(received);
-            *self = if archive_inside {
+            *self = if holds_archive {
                 Layer::Gzip { received, decoder: Box::new(MultiGzDecoder::new(Vec::new())) }
             } else {
                 Layer::AsReceived(received)
@@ -238,12 +235,12 @@ impl Layer {
     }
 }
 
-/// Whether an archive is inside; `None` as long as that is undecided.
-fn look(probe: &mut MultiGzDecoder<Vec<u8>>, mut bytes: &[u8]) -> Option<bool> {
+/// Whether the content is an archive; `None` while that is undecided.
+fn probe_content(probe: &mut MultiGzDecoder<Vec<u8>>, mut bytes: &[u8]) -> Option<bool> {
     while !bytes.is_empty() {
         let step = &bytes[..bytes.len().min(PROBE_STEP)];
         let taken = match probe.write(step).and_then(|taken| probe.flush().map(|()| taken)) {
-            // Not a gzip, or a damaged one: the verifier will say.
+            // Not a gzip, or a damaged one: the verifier reports it.
             Err(_) | Ok(0) => return Some(false),
             Ok(taken) => taken,
         };

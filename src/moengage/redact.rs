@@ -1,6 +1,6 @@
-//! Cleaning of every text that came from outside, before it is kept or shown.
+//! Redaction of every text from outside, before it is stored or shown.
 //!
-//! This file owns the rule that no secret is in a text. It must not know how requests are made.
+//! This file owns the rule that no text holds a secret. It must not know how requests are sent.
 
 use std::{cmp::Reverse, ops::Range};
 
@@ -10,14 +10,14 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use url::form_urlencoded;
 
-/// Longest text taken over from the vendor, in characters.
+/// Longest text of the vendor's that is kept, in characters.
 const MAX_TEXT: usize = 200;
 
-/// This many bytes of the beginning of a secret count as the secret: a text may have been cut within one. Also the
-/// least that a value of a presigned query must have to be taken for one.
-const TELLING_BYTES: usize = 8;
+/// A beginning of a secret of this many bytes is redacted too, because a text may be cut within a secret. Shorter values of
+/// a presigned query do not count as secrets.
+const SECRET_PREFIX_BYTES: usize = 8;
 
-/// Makes texts from outside fit to be kept and shown: no secret, nothing but printable characters, not too long.
+/// Removes secrets and unprintable characters from texts, and shortens them.
 pub(super) struct Redactor {
     signature: SecretString,
     secrets: Vec<SecretString>,
@@ -31,31 +31,32 @@ impl Redactor {
         Redactor { signature: signature.clone(), secrets }
     }
 
-    /// Keeps the values of a presigned query secret too, as they are written and as they are meant.
+    /// Adds the values of a presigned query to the secrets, encoded and decoded.
     pub(super) fn withhold_query(&mut self, query: &str) {
-        let written = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1.to_owned()));
-        let meant = form_urlencoded::parse(query.as_bytes()).map(|(_, value)| value.into_owned());
-        self.secrets.extend(written.chain(meant).filter(|value| value.len() >= TELLING_BYTES).map(SecretString::from));
+        let encoded = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1.to_owned()));
+        let decoded = form_urlencoded::parse(query.as_bytes()).map(|(_, value)| value.into_owned());
+        self.secrets
+            .extend(encoded.chain(decoded).filter(|value| value.len() >= SECRET_PREFIX_BYTES).map(SecretString::from));
     }
 
-    /// Whether a text carries the signature.
+    /// Whether a text contains the signature.
     pub(super) fn finds_signature(&self, text: &str) -> bool {
         text.to_ascii_lowercase().contains(self.signature.expose_secret())
     }
 
-    /// A text of the vendor's. Secrets go last but for the cut: dropping a character may have joined one together,
-    /// and half a secret is a secret too.
+    /// The vendor's text, printable, redacted and shortened, in this order: removing a character may complete a secret, and
+    /// a cut may hide one from redaction.
     pub(super) fn clean(&self, text: &str) -> String {
         self.redact(&printable(text)).chars().take(MAX_TEXT).collect()
     }
 
-    /// The text without the secrets; case does not matter, because hexadecimal digits come in both.
+    /// The text without the secrets in any case, because hexadecimal digits may have either.
     pub(super) fn redact(&self, text: &str) -> String {
         let found = self.secrets.iter().flat_map(|secret| find(text, secret.expose_secret())).collect();
         String::from_utf8_lossy(&without(text.as_bytes(), found)).into_owned()
     }
 
-    /// A whole page without the secrets that a server wrote into it, byte for byte the same otherwise.
+    /// A page without the secrets that a server wrote into it; all other bytes are unchanged.
     pub(super) fn redact_page(&self, page: &Bytes) -> Bytes {
         let folded = page.to_ascii_lowercase();
         let found: Vec<_> = self
@@ -71,7 +72,7 @@ impl Redactor {
     }
 }
 
-/// The text with `[redacted]` in place of what was found, which may overlap.
+/// Replaces `found`, whose ranges may overlap, by `[redacted]`.
 fn without(text: &[u8], mut found: Vec<Range<usize>>) -> Vec<u8> {
     found.sort_unstable_by_key(|range| (range.start, Reverse(range.end)));
     let mut kept = Vec::with_capacity(text.len());
@@ -87,13 +88,12 @@ fn without(text: &[u8], mut found: Vec<Range<usize>>) -> Vec<u8> {
     kept
 }
 
-/// Where a secret is in a text, or what a cut left of one. ASCII folding keeps every byte's place, so what is found in
-/// the folded text is in the text itself.
+/// Where a text contains a secret or a beginning of it. ASCII case folding keeps the position of every byte.
 fn find(text: &str, secret: &str) -> Vec<Range<usize>> {
     let (folded, wanted) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
     let (folded, wanted) = (folded.as_bytes(), wanted.as_bytes());
-    let telling = &wanted[..wanted.len().min(TELLING_BYTES)];
-    memmem::find_iter(folded, telling)
+    let prefix = &wanted[..wanted.len().min(SECRET_PREFIX_BYTES)];
+    memmem::find_iter(folded, prefix)
         .map(|at| {
             let same = folded[at..].iter().zip(wanted).take_while(|(found, wanted)| found == wanted).count();
             text.floor_char_boundary(at)..text.ceil_char_boundary(at + same)
@@ -101,12 +101,12 @@ fn find(text: &str, secret: &str) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// A name from outside, fit to be shown.
+/// A name from outside, printable and shortened.
 pub fn shown(name: &str) -> String {
     printable(name).chars().take(MAX_TEXT).collect()
 }
 
-/// White space in a row becomes one space; control characters and those that turn the direction of writing go.
+/// Collapses white space into single spaces; removes control characters, invisible ones, and marks of writing direction.
 fn printable(text: &str) -> String {
     let shown: String = text
         .chars()

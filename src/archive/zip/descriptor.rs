@@ -13,7 +13,7 @@ use crate::archive::{
 /// The search for the end of stored data of unknown length: a descriptor with the length and CRC-32 of the data before it,
 /// followed by a header.
 ///
-/// It stops only at signatures of headers and computes the CRC-32 as it goes, so that it takes linear time.
+/// It stops only at signatures of headers and computes the CRC-32 incrementally, in linear time.
 #[derive(Default)]
 pub(super) struct DescriptorSearch {
     /// Of the data before `pending`.
@@ -26,8 +26,8 @@ pub(super) struct DescriptorSearch {
 const SEARCH_BYTES: usize = 64 * 1024;
 
 impl DescriptorSearch {
-    /// Takes bytes off the front of `input`, including the signature after the descriptor if that is found; then returns
-    /// the checksum of the data, and that signature.
+    /// Takes bytes from the front of `input`. At the descriptor, takes the signature after it too, and returns the checksum
+    /// of the data and that signature.
     pub(super) fn read(
         &mut self,
         input: &mut &[u8],

@@ -34,7 +34,7 @@ const VERSIONS_NARROW: [u16; 2] = [10, 20];
 const MODE_TYPE: u32 = 0o170_000;
 const MODE_SYMLINK: u32 = 0o120_000;
 
-/// An entry: the values of its local header, replaced by those of its data once that is read.
+/// An entry: the values of its local header, then those of its data once that is read.
 pub(super) struct LocalEntry {
     /// Of the local header, from the start of the archive.
     pub(super) offset: u64,
@@ -62,7 +62,7 @@ impl LocalEntry {
         let (flags, method) = (u16_at(header, 6), u16_at(header, 8));
         if flags & (FLAG_ENCRYPTED | FLAG_STRONG_ENCRYPTION | FLAG_MASKED_HEADERS) != 0 {
             return Err(Rejection::unsupported(
-                "encrypted, so that nothing shows whether it is whole; have the report delivered without a password",
+                "encrypted, so it cannot be verified; have the report delivered without a password",
             ));
         }
         if flags & FLAG_PATCH != 0 {
@@ -96,7 +96,7 @@ impl LocalEntry {
         })
     }
 
-    /// Checks the header against the data, and takes over the values of the data.
+    /// Checks the header against the data, and takes the values of the data.
     pub(super) fn with_data(self, compressed_size: u64, checksum: &Checksum) -> Result<LocalEntry, Rejection> {
         let (size, crc32) = (checksum.size, checksum.crc32());
         let is_described = (self.crc32, self.compressed_size, self.size) == (crc32, compressed_size, size);
@@ -138,14 +138,15 @@ pub(super) fn list(
     if disk != 0 {
         return Err(split());
     }
-    let not_there = || Rejection::corrupt(format!("the central directory has it at byte {offset}, where none begins"));
+    let not_there =
+        || Rejection::corrupt(format!("the central directory lists it at byte {offset}, where no entry begins"));
     let index = entries.binary_search_by_key(&offset, |local| local.offset).map_err(|_| not_there())?;
     let local = &mut entries[index];
     if std::mem::replace(&mut local.listed, true) {
-        return Err(Rejection::corrupt(format!("the central directory has it at byte {offset} twice")));
+        return Err(Rejection::corrupt(format!("the central directory lists it at byte {offset} twice")));
     }
     if header[CENTRAL_HEADER_BYTES..] != *local.name {
-        return Err(Rejection::corrupt(format!("its local header calls it {}", local.entry())));
+        return Err(Rejection::corrupt(format!("its name in the local header is {}", local.entry())));
     }
     // The flag for UTF-8 bears only on names that are not ASCII.
     let bearing = if local.name.is_ascii() { FLAGS_OF_DATA } else { FLAGS_OF_DATA | FLAG_UTF8 };
@@ -170,12 +171,12 @@ pub(super) fn list(
         _ => false,
     };
     if !widened && versions[0].0 != versions[1].0 {
-        note("the version needed is another in the central directory than in its local header");
+        note("the version needed differs between the central directory and its local header");
     }
     match (flags ^ local.flags) & !bearing {
         0 => {}
         FLAG_DESCRIPTOR => note("only one of its headers announces a data descriptor"),
-        _ => note("the flags in the central directory are others than those in its local header"),
+        _ => note("the flags differ between the central directory and its local header"),
     }
     local.symlink = (u32_at(header, 38) >> 16) & MODE_TYPE == MODE_SYMLINK;
     Ok(())
@@ -200,7 +201,7 @@ fn zip64_extra(extra: &[u8]) -> Result<Option<&[u8]>, Rejection> {
     Ok(zip64)
 }
 
-/// A size or offset, taken off the front of the zip64 extra field if its own field is all ones (4.5.3). Without a
+/// A size or offset, from the front of the zip64 extra field if its own field is all ones (4.5.3). Without a
 /// zip64 extra field, all ones are a plain number.
 fn widen(narrow: u32, wide: &mut Option<&[u8]>) -> Result<u64, Rejection> {
     match wide {

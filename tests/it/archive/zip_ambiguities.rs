@@ -100,8 +100,8 @@ fn a_different_central_header_is_corrupt_and_the_message_names_the_field() {
         (16, "CRC-32"),
         (20, "compressed size"),
         (24, "size"),
-        (42, "where none begins"),
-        (46, "calls"),
+        (42, "where no entry begins"),
+        (46, "name in the local header"),
     ] {
         let mut central = entry.central(0);
         central[at] ^= 2;

@@ -112,7 +112,7 @@ fn header_differences_that_do_not_affect_data_are_a_warning() {
         local[6] ^= 8;
         let central = described.central(0);
         let warnings = self::verified(&assemble(&[local.clone()], std::slice::from_ref(&central))).warnings().to_vec();
-        assert_eq!(warnings, ["entry \"a.csv\": a data descriptor is announced, and there is none"]);
+        assert_eq!(warnings, ["entry \"a.csv\": its announced data descriptor is missing"]);
         local[14] ^= 1;
         rejected_as(RejectedKind::Corrupt, &assemble(&[local], &[central]));
     }

@@ -1,6 +1,6 @@
-//! The middleware of all answers: it logs each, sets `Date` from the emulator's clock, and applies faults.
+//! The middleware of all responses: it logs each, sets `Date` from the emulator's clock, and applies faults.
 //!
-//! This file must not know how an API decides: it receives the answer without faults.
+//! This file must not know how an API decides: it receives the response without faults.
 
 use std::{io, sync::Arc};
 
@@ -25,7 +25,7 @@ use super::{
     recipe::{self, Recipe},
     request_log::LoggedRequest,
     responses::{bad_request, json_error, unauthorized},
-    rules::{AnswerKind, Applied},
+    rules::{Applied, ResponseKind},
     storage,
     transmission::{self, End, Transmission},
     vendor::Vendor,
@@ -35,8 +35,8 @@ use super::{
 /// The content type of archives of every format: document 001, "200 application/gzip".
 const ARCHIVE_TYPE: &str = "application/gzip";
 
-/// Answers one request: logs it, applies a fault, and sets `Date`.
-pub(super) async fn answer(
+/// Logs a request, applies a fault to its response, and sets `Date`.
+pub(super) async fn respond(
     State(vendor): State<Arc<Vendor>>,
     Extension(breaker): Extension<Breaker>,
     request: Request,
@@ -67,10 +67,10 @@ pub(super) async fn answer(
     logged.page = page.as_ref().map(ListingPage::number);
     logged.oddities = page.as_ref().map(|page| page.oddities().to_vec()).unwrap_or_default();
     let ordinary = match (&recipe, logged.page) {
-        (Some(_), _) if storage::serves(&path) => AnswerKind::StoredArchive,
-        (Some(_), _) => AnswerKind::Archive,
-        (None, Some(number)) => AnswerKind::Page(number),
-        (None, None) => AnswerKind::Neither,
+        (Some(_), _) if storage::serves(&path) => ResponseKind::StoredArchive,
+        (Some(_), _) => ResponseKind::Archive,
+        (None, Some(number)) => ResponseKind::Page(number),
+        (None, None) => ResponseKind::Neither,
     };
     let Applied { fault, date_offset } = vendor.rules.apply(&path, logged.api, ordinary);
     logged.fault = fault.as_ref().map(Fault::word);
@@ -79,11 +79,11 @@ pub(super) async fn answer(
         breaker.reset();
         return std::future::pending().await;
     }
-    let mut response = match (replaced_answer(&fault, endpoint, page.as_ref(), logged.at), recipe, page) {
+    let mut response = match (replacement(&fault, endpoint, page.as_ref(), logged.at), recipe, page) {
         (Some(response), ..) => response,
         (None, None, None) => plain,
         (None, Some(recipe), _) => {
-            archive_answer(&vendor, recipe, fault, breaker, host).await.unwrap_or_else(|error| {
+            archive_response(&vendor, recipe, fault, breaker, host).await.unwrap_or_else(|error| {
                 tracing::error!(%error, "emulator cannot build an archive in the temporary directory");
                 json_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL SERVER ERROR", "cannot build the archive")
             })
@@ -113,9 +113,8 @@ fn page_body(vendor: &Vendor, page: &ListingPage, fault: Option<&Fault>) -> Byte
     account.map(body).unwrap_or_default()
 }
 
-/// The answer of a fault that replaces the whole answer, in the form of the API. `page` is the answer without the
-/// fault, at `now`.
-fn replaced_answer(
+/// The response of a fault that replaces the ordinary one, in the form of the API. `page` is the ordinary response at `now`.
+fn replacement(
     fault: &Option<Fault>,
     endpoint: Option<Endpoint>,
     page: Option<&ListingPage>,
@@ -199,7 +198,7 @@ fn replaced_answer(
 }
 
 /// Sends the archive, or a redirect to the storage, as `fault` changes it.
-async fn archive_answer(
+async fn archive_response(
     vendor: &Vendor,
     recipe: Recipe,
     fault: Option<Fault>,
