@@ -1,7 +1,7 @@
-//! Alarms: what is at risk now, and what changed since it was last reported.
+//! Alarms: the present ones, and their changes since the last report.
 //!
-//! This folder owns when an alarm begins, worsens and ends. All of it follows from state, never from a moment, so a restart
-//! neither repeats nor forgets an alarm. It must not know who is notified, or how.
+//! This folder owns when an alarm begins, worsens and ends. This follows from stored state alone, so a restart neither repeats
+//! nor drops an alarm. It must not know who is notified, or how.
 
 mod change;
 mod partition;
@@ -39,7 +39,7 @@ pub type AlarmKey = (AlarmKind, Subject);
 /// An alarm that is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveAlarm {
-    /// What is wrong.
+    /// The kind of alarm.
     pub kind: AlarmKind,
     /// The smallest configured time left to the nearest expiry; zero once that has passed.
     pub within: Option<SignedDuration>,
@@ -49,11 +49,11 @@ pub struct ActiveAlarm {
     pub reports: BTreeMap<ReportId, usize>,
     /// The partition that expires first.
     pub nearest: Option<Entry>,
-    /// What happened, for an alarm without partitions.
+    /// The cause, for an alarm without partitions.
     pub message: Option<String>,
 }
 
-/// What a survey shows of one alarm. An alarm that it does not contain is off.
+/// The status of one alarm in a survey. An alarm that the survey does not contain is off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlarmStatus {
     /// The alarm is on.

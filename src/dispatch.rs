@@ -1,7 +1,7 @@
 //! Notifications: evaluates the alarms, logs them, writes events into the outbox, and sends these until they arrive.
 //!
 //! This folder owns when targets are notified. It must not know what an alarm is (`alarm/`), what an event contains
-//! (`event.rs`) or how one is sent (`notify/`). It reads what work has left in the ledger, and never delays that work.
+//! (`event.rs`) or how one is sent (`notify/`). It reads the ledger and the published plan, and never delays the work.
 
 mod deliver;
 mod evaluate;
@@ -56,7 +56,7 @@ pub struct Dispatcher {
 ///
 /// # Errors
 ///
-/// What is wrong with the connections or a target's secrets.
+/// A message, if connections cannot be made or a target's secret cannot be read.
 pub fn check(config: &Config) -> Result<(), String> {
     connect(config).map(drop)
 }
@@ -68,8 +68,8 @@ fn connect(config: &Config) -> Result<NotifyClient, String> {
     NotifyClient::new(&config.network).map_err(|refusal| refusal.to_string())
 }
 
-/// Adds the targets of the configuration to the ledger. Called before work begins: targets receive what is stored from
-/// here on.
+/// Adds the targets of the configuration to the ledger. Called before work begins: targets receive events of objects
+/// that are stored from then on.
 ///
 /// # Errors
 ///
@@ -101,7 +101,7 @@ impl Dispatcher {
     /// events are sent by [`Dispatcher::finish`].
     pub async fn evaluate_during<T>(&self, ctx: &Context, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        // The first plan is no reason to evaluate: its attempts are still to come.
+        // Alarms of the first plan may end by its attempts.
         let begun = || ctx.planned.alarms_begun().unwrap_or(0);
         let mut known = begun();
         loop {
@@ -133,7 +133,7 @@ impl Dispatcher {
     }
 
     /// Sends all notifications of a command whose work is done, with a few retries. The next process sends what does not
-    /// arrive. `fault` is what the pass did not complete.
+    /// arrive. `fault`: the failure of the pass, if it failed.
     pub async fn finish(&self, ctx: &Context, fault: Option<&str>) {
         let last = ctx.clock.now().checked_add(FLUSH_TIMEOUT).unwrap_or(Timestamp::MAX);
         let flushed = async {
@@ -158,7 +158,7 @@ impl Dispatcher {
         }
     }
 
-    /// Evaluates the alarms and sends what is waiting. Returns when an event that did not arrive is sent again.
+    /// Evaluates the alarms and sends the outbox. Returns when the next retry of an event is due.
     ///
     /// # Errors
     ///
@@ -220,7 +220,7 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
                     reported_problem.clear();
                     Some((Arc::clone(&ctx), dispatcher))
                 }
-                // It was valid when the context was made: a secret file is missing for a moment.
+                // It was valid when the context was made, so a secret file is missing temporarily.
                 Err(problem) => {
                     let message = format!("notifications cannot be sent; retries in {RETRY_PAUSE:?}: {problem}");
                     if message != reported_problem {
@@ -247,7 +247,7 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
             () = turn => {}
         }
     }
-    // What was stored last. The next process sends what does not arrive in time.
+    // Events of the last objects. The next process sends what does not arrive in time.
     if let Some((ctx, dispatcher)) = current {
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, deliver::deliver(&dispatcher.client, &ctx)).await;
     }
@@ -262,7 +262,7 @@ struct Evaluated {
 }
 
 impl Dispatcher {
-    /// Evaluates if it is time, delivers, and waits until there is something to do again.
+    /// Evaluates if it is time, delivers, and waits for the next reason to do so.
     async fn turn(&self, ctx: &Context, evaluated: &mut Option<Evaluated>) {
         let now = ctx.clock.now();
         let is_time = evaluated.is_none_or(|last| now.duration_since(last.at).unsigned_abs() >= EVALUATION_INTERVAL);

@@ -1,4 +1,4 @@
-//! Events: what other programs receive as JSON.
+//! Events, as the JSON that other programs receive.
 //!
 //! This file owns the JSON that receivers rely on; docs/schemas/event.json is generated from it. It must not know who receives an
 //! event, or how. The sentences for people are in `wording.rs`.
@@ -59,7 +59,7 @@ pub enum Content {
 /// An alarm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AlarmData {
-    /// What is wrong.
+    /// The kind of alarm.
     pub alarm: AlarmKind,
     /// When it was first reported.
     #[schemars(with = "String", extend("format" = "date-time"))]
@@ -121,7 +121,7 @@ pub struct StoredData {
     pub workspace: String,
     /// The report's id.
     pub report: String,
-    /// Which API it came from.
+    /// The API that served it.
     pub source: SourceKind,
     /// Date of the partition.
     #[schemars(with = "String", extend("format" = "date"))]
@@ -139,7 +139,7 @@ pub struct StoredData {
     pub stored_at: Timestamp,
 }
 
-/// What was stored since the last summary.
+/// The objects stored since the last summary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SummaryData {
     /// The time of the last summary.
@@ -269,7 +269,7 @@ impl Content {
         }))
     }
 
-    /// The summary of what was stored since `since`.
+    /// The summary of the objects stored since `since`.
     pub fn of_summary(since: Timestamp, (stored, bytes): (u64, u64), pending: usize, alarms: usize) -> Self {
         let message = wording::summary(since, (stored, bytes), pending, alarms);
         Content::Summary(SummaryData { since, stored, bytes, pending, alarms, message })
@@ -319,7 +319,7 @@ fn reports(changes: &[&Change]) -> Vec<ReportData> {
                     *counts.entry((id.workspace().to_owned(), id.name().to_owned())).or_default() += partitions;
                 }
             }
-            // It ended: no partition is left.
+            // The alarm ended, so it has no partitions.
             (None, Some(workspace), Some(report)) => {
                 counts.entry((workspace.clone(), report.clone())).or_default();
             }

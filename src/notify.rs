@@ -33,7 +33,7 @@ const MAX_RETRY_AFTER: i64 = 24 * 3600;
 #[derive(Debug, Clone)]
 pub struct NotifyClient {
     http: reqwest::Client,
-    /// For loopback addresses, which mean another machine to a proxy.
+    /// For loopback addresses: a proxy would connect to its own machine.
     direct: reqwest::Client,
 }
 
@@ -55,7 +55,7 @@ pub enum Ping {
 #[error("{message}")]
 pub struct Refusal {
     message: String,
-    /// How long the target asks to wait.
+    /// The wait that the target requests.
     pub retry_after: Option<SignedDuration>,
     /// Whether the target refuses the content of this event, so that others may be accepted.
     pub is_of_message: bool,

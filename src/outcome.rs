@@ -1,7 +1,7 @@
-//! What one attempt came to: its outcome, the object or the failure, and what MoEngage's answers showed.
+//! One attempt: its outcome, the object or the failure, and the evidence in MoEngage's answers.
 //!
-//! This file owns the outcomes and what an attempt proves. It must not know what follows from an attempt: that is
-//! `partition`'s.
+//! This file owns the outcomes and what an attempt proves. It must not know what follows from an attempt
+//! (`partition.rs`).
 
 use std::fmt;
 
@@ -16,21 +16,21 @@ use crate::{config::SourceKind, report};
 pub enum Outcome {
     /// The object and its manifest are at the destination.
     Stored,
-    /// Archives: the vendor says it has no such file.
+    /// Archives: MoEngage denies the file.
     NotPublished,
-    /// JSON sources: the vendor refuses the request itself.
+    /// JSON sources: MoEngage refuses the request itself.
     Rejected,
-    /// The vendor refuses the credentials.
+    /// MoEngage refuses the credentials.
     Unauthorized,
-    /// The vendor asks to come back later.
+    /// MoEngage limits the rate of requests.
     RateLimited,
-    /// The vendor could not be reached or could not answer.
+    /// MoEngage could not be reached or could not answer.
     Unavailable,
-    /// What came is not the whole, intact archive.
+    /// The download is not a complete, intact archive.
     Corrupt,
-    /// What came is of a format that cannot be verified.
+    /// The download has a format that cannot be verified.
     Unsupported,
-    /// The destination refused.
+    /// The object could not be written to the destination.
     StoreFailed,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What distinguishes an attempt from others with the same outcome. Decisions go by it, never by a message.
+/// Distinguishes attempts with the same outcome. Decisions depend on it, never on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Remark {
     /// Stored: the object was at the destination already.
@@ -88,11 +88,11 @@ pub enum Remark {
     Restated,
     /// Fetched again: the object had been deleted from the destination.
     Missing,
-    /// Corrupt: a gzip that the server put around the archive cannot be taken off.
+    /// Corrupt: the gzip that the server put around the archive is damaged.
     DamagedWrapper,
-    /// Absent: the end had passed when a person first asked for it.
-    AskedLate,
-    /// Lost: no denial came in the last day before the end.
+    /// Absent: it was first requested after its end.
+    RequestedLate,
+    /// Lost: MoEngage did not deny it in the last day before its end.
     Unwatched,
     /// Lost: nothing shows that the workspace works.
     Unproven,
@@ -107,7 +107,7 @@ impl Remark {
         Remark::Restated,
         Remark::Missing,
         Remark::DamagedWrapper,
-        Remark::AskedLate,
+        Remark::RequestedLate,
         Remark::Unwatched,
         Remark::Unproven,
     ];
@@ -121,7 +121,7 @@ impl Remark {
             Remark::Restated => "restated",
             Remark::Missing => "missing",
             Remark::DamagedWrapper => "damaged_wrapper",
-            Remark::AskedLate => "asked_late",
+            Remark::RequestedLate => "asked_late",
             Remark::Unwatched => "unwatched",
             Remark::Unproven => "unproven",
         }
@@ -133,7 +133,7 @@ impl Remark {
     }
 }
 
-/// For people; begins a message, which may go on with details.
+/// For people: the beginning of a message.
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -141,29 +141,29 @@ impl fmt::Display for Remark {
             Remark::OtherContent => "other content",
             Remark::Unchanged => "unchanged",
             Remark::Restated => "restated",
-            Remark::Missing => "its object was gone",
-            Remark::DamagedWrapper => "the gzip that the server packed the archive into is damaged",
-            Remark::AskedLate => "its end had passed when it was first asked for",
-            Remark::Unwatched => "MoEngage did not deny it in the 24 hours before its end, so it may have been there",
+            Remark::Missing => "its object was missing",
+            Remark::DamagedWrapper => "the gzip that the server put around the archive is damaged",
+            Remark::RequestedLate => "it was first requested after its end",
+            Remark::Unwatched => "MoEngage did not deny it in the 24 hours before its end, so it may have existed",
             Remark::Unproven => {
-                "no archive of this workspace has come since this one was due, so all its requests may be refused: \
-                 compare app_id and the report's name with the dashboard, and look at MoEngage's API firewall and the \
+                "no archive of this workspace was received since this one was due, so MoEngage may refuse all its requests: \
+                 compare app_id and the report's name with the dashboard, and check MoEngage's API firewall and the \
                  key's scopes"
             }
         })
     }
 }
 
-/// The remark and message of an attempt that found the partition's object at `key`, stored by a process that could not
+/// The remark and message of an attempt that found the partition's object at `key`: a process stored it and did not
 /// record it.
 pub fn found_at(key: &str) -> (Remark, String) {
     match report::is_version(key) {
-        true => (Remark::OtherContent, format!("{} has its place; found beside it", Remark::OtherContent)),
+        true => (Remark::OtherContent, format!("{} is at its key; found as a version of it", Remark::OtherContent)),
         false => (Remark::Found, Remark::Found.to_string()),
     }
 }
 
-/// The object that a stored partition consists of.
+/// A stored object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredObject {
     /// Its key at the destination.
@@ -176,33 +176,33 @@ pub struct StoredObject {
     pub stored_at: Timestamp,
 }
 
-/// What MoEngage's answers showed, for any outcome of the attempt.
+/// What MoEngage's answers show, for any outcome of the attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// Status of the last answer; `None` when none came.
+    /// Status of the last answer; `None` without one.
     pub http_status: Option<u16>,
     /// The `Date` of MoEngage's own last answer; never that of a redirect's target.
     pub vendor_date: Option<Timestamp>,
-    /// MoEngage's name for the request, for its support.
+    /// MoEngage's id of the request, for its support.
     pub request_id: Option<String>,
-    /// When MoEngage wants to be asked again.
+    /// The wait that MoEngage requests.
     pub retry_after: Option<RetryAfter>,
     /// Whether an answer was 2xx, so that the content existed.
     pub seen: bool,
 }
 
 impl Evidence {
-    /// How long MoEngage asks to wait from `now` on. Not checked for being sensible.
+    /// The wait that MoEngage requests, from `now` on. May be negative or absurdly long.
     pub fn wait(&self, now: Timestamp) -> Option<SignedDuration> {
         self.retry_after.map(|retry_after| match retry_after {
             RetryAfter::Seconds(seconds) => SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)),
-            // The date is meant by MoEngage's clock.
+            // The instant is one of MoEngage's clock.
             RetryAfter::At(at) => at.duration_since(self.vendor_date.unwrap_or(now)),
         })
     }
 }
 
-/// The two forms of the `Retry-After` header (RFC 9110, section 10.2.3). Neither is checked for being sensible.
+/// The two forms of the `Retry-After` header (RFC 9110, section 10.2.3), unchecked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryAfter {
     /// Seconds after the answer. A date is turned into this form by the answer's own `Date`; 0 if it is past.
@@ -211,7 +211,7 @@ pub enum RetryAfter {
     At(Timestamp),
 }
 
-/// Content that came and was not stored.
+/// Content that was received and not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     /// Bytes.
@@ -225,11 +225,11 @@ pub struct Received {
 pub struct Success {
     /// The object.
     pub object: StoredObject,
-    /// `None` where it was fetched and stored under its own key.
+    /// `None` if it was fetched and stored under its own key.
     pub remark: Option<Remark>,
     /// For people; empty without a remark.
     pub message: String,
-    /// Empty where the object was found at the destination.
+    /// Empty if the object was found at the destination.
     pub evidence: Evidence,
 }
 
@@ -239,23 +239,23 @@ pub struct Success {
 pub struct Failure {
     /// How the attempt ended.
     pub outcome: Outcome,
-    /// What was being done, what came back and what to do about it; for people.
+    /// For people: the operation, the answer, and what to do.
     pub message: String,
-    /// What decisions go by besides the outcome.
+    /// See [`Remark`].
     pub remark: Option<Remark>,
-    /// What MoEngage showed.
+    /// What MoEngage's answers show.
     pub evidence: Evidence,
-    /// What came, where all of it came.
+    /// The content, if all of it was received.
     pub received: Option<Box<Received>>,
 }
 
 impl Failure {
-    /// One with nothing known of MoEngage.
+    /// A failure without an answer from MoEngage.
     pub fn new(outcome: Outcome, message: String) -> Self {
         Self { outcome, message, remark: None, evidence: Evidence::default(), received: None }
     }
 
-    /// One after MoEngage had shown `evidence`.
+    /// A failure after answers that show `evidence`.
     pub fn after(evidence: &Evidence, outcome: Outcome, message: String) -> Self {
         Self { evidence: evidence.clone(), ..Self::new(outcome, message) }
     }
@@ -268,17 +268,17 @@ pub struct Attempt {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
-    /// What it came to.
+    /// Its result.
     pub result: Result<Success, Failure>,
 }
 
 impl Attempt {
-    /// How it ended.
+    /// Its outcome.
     pub fn outcome(&self) -> Outcome {
         self.result.as_ref().map_or_else(|failure| failure.outcome, |_| Outcome::Stored)
     }
 
-    /// What MoEngage showed.
+    /// What MoEngage's answers show.
     pub fn evidence(&self) -> &Evidence {
         match &self.result {
             Ok(success) => &success.evidence,
@@ -302,7 +302,7 @@ impl Attempt {
         }
     }
 
-    /// Bytes that came from MoEngage, where all of them came.
+    /// Bytes received from MoEngage; `None` unless all were received.
     pub fn received_bytes(&self) -> Option<u64> {
         match &self.result {
             Ok(success) => success.evidence.seen.then_some(success.object.size),
@@ -310,7 +310,7 @@ impl Attempt {
         }
     }
 
-    /// Hash of the object, or of what came instead, in lower-case hex.
+    /// Hash of the object, or of the content that was not stored, in lower-case hex.
     pub fn sha256(&self) -> Option<&str> {
         match &self.result {
             Ok(success) => Some(&success.object.sha256),
@@ -318,16 +318,15 @@ impl Attempt {
         }
     }
 
-    /// Whether MoEngage itself answered, and accepted the credentials: an answer by a proxy or of a server in trouble
-    /// says nothing about them.
+    /// Whether MoEngage answered and accepted the credentials. An error of a proxy or a server shows neither.
     pub fn is_authenticated(&self) -> bool {
         let is_about_the_file =
             !matches!(self.outcome(), Outcome::Unauthorized | Outcome::RateLimited | Outcome::Unavailable);
         self.evidence().http_status.is_some() && is_about_the_file
     }
 
-    /// Whether MoEngage's `Date` falls into the attempt, give or take [`CLOCK_TOLERANCE`]. Without a `Date` nothing is
-    /// known of its clock, so they do not agree.
+    /// Whether MoEngage's `Date` is within the attempt, give or take [`CLOCK_TOLERANCE`]. Without a `Date` its clock is
+    /// unknown, so they do not agree.
     pub fn clocks_agree(&self) -> bool {
         self.evidence().vendor_date.is_some_and(|date| {
             self.started_at.duration_since(date) <= CLOCK_TOLERANCE
@@ -341,8 +340,8 @@ impl Attempt {
         self.finished_at >= end && date.is_some_and(|date| date >= end) && self.clocks_agree()
     }
 
-    /// When MoEngage's clock showed that it serves archives of the workspace: a verified one came. A page of HTML with
-    /// status 200 may come from a firewall and proves nothing.
+    /// The time, by MoEngage's clock, of the proof that it serves archives of the workspace: a verified archive. An HTML page
+    /// with status 200 may be a firewall's.
     pub fn archive_seen_at(&self, source: SourceKind) -> Option<Timestamp> {
         let evidence = self.evidence();
         let is_archive_from_vendor = source.is_archive() && self.result.is_ok() && evidence.http_status == Some(200);
@@ -350,7 +349,7 @@ impl Attempt {
     }
 }
 
-/// An attempt as the ledger keeps it.
+/// An attempt in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedAttempt {
     /// When it began.
@@ -373,8 +372,8 @@ pub struct RecordedAttempt {
     pub sha256: Option<String>,
 }
 
-/// Two clocks that differ by more than this disagree. A wait that begins later than this from now was written by a clock
-/// that has since been set back, and is void.
+/// Clocks that differ by more than this disagree. A wait that began later than this after the present was written by a
+/// clock that has since been set back, and is void.
 pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
 #[cfg(test)]

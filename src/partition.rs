@@ -1,7 +1,7 @@
-//! What is known of a partition, and what follows from an attempt at it: its state, its next attempt, and its end.
+//! A partition's entry in the ledger, and the entry after an attempt: state, next attempt, end.
 //!
-//! This file owns the outcome table. It must not know how an attempt was made or where any of this is recorded; the
-//! present and the jitter are arguments.
+//! This file owns the outcome table. It must not know how an attempt is made or where the entry is recorded; the present
+//! and the jitter are arguments.
 
 use std::fmt;
 
@@ -15,19 +15,19 @@ use crate::{
     retry::{self, ABSURD_RETRY_AFTER, Hold},
 };
 
-/// Where a partition stands.
+/// The position of a partition in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Not due yet.
     Scheduled,
-    /// Due, not stored.
+    /// Due and not stored.
     Pending,
-    /// Object and manifest are there.
+    /// Object and manifest are at the destination.
     Stored,
     /// Never published.
     Absent,
-    /// Was or may have been there, and is gone.
+    /// Existed at MoEngage, or may have existed, and can no longer be fetched.
     Lost,
 }
 
@@ -53,10 +53,10 @@ impl fmt::Display for State {
     }
 }
 
-/// How a partition's life ended, or that it has not: what the ledger records. [`State`] adds the present.
+/// The end of a partition's life, as the ledger records it. [`State`] depends on the present too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// Still to be stored.
+    /// Not ended: still to be stored.
     Open,
     /// See [`State::Stored`].
     Stored,
@@ -66,41 +66,41 @@ pub enum Settled {
     Lost,
 }
 
-/// What the ledger knows of one partition.
+/// One partition in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What and when.
+    /// Its name and its instants.
     pub partition: Partition,
-    /// How its life ended, if it has.
+    /// Whether and how its life ended.
     pub settled: Settled,
-    /// How the last attempt ended.
+    /// Outcome of the last attempt.
     pub outcome: Option<Outcome>,
-    /// How many attempts were made.
+    /// Number of attempts.
     pub attempts: u32,
-    /// How many of the last ones went up the same ladder of retries.
+    /// Number of attempts since the last change of the series of retries.
     pub streak: u32,
-    /// How many of the last ones ended alike.
+    /// Number of attempts since the last change of the outcome.
     pub repeats: u32,
     /// When the last attempt ended.
     pub last_attempt_at: Option<Timestamp>,
-    /// When the next one may begin.
+    /// Earliest time of the next attempt.
     pub next_attempt_at: Option<Timestamp>,
-    /// Whether the vendor ever answered with content.
+    /// Whether MoEngage ever sent content.
     pub seen: bool,
-    /// The vendor's own time of its last "no such file" before the end.
+    /// MoEngage's `Date` of its last denial before the end.
     pub denied_at: Option<Timestamp>,
-    /// Whether its end had passed when a person first asked for it: what is denied then was not lost by waiting.
-    pub asked_late: bool,
-    /// What the last attempt met; see [`Remark`].
+    /// Whether it was first requested after its end: a denial then does not mean that it was lost by waiting.
+    pub requested_late: bool,
+    /// Remark of the last attempt.
     pub remark: Option<Remark>,
-    /// The same, for people.
+    /// Message of the last attempt, for people.
     pub message: Option<String>,
-    /// The object, once stored.
+    /// The stored object.
     pub object: Option<StoredObject>,
 }
 
 impl Entry {
-    /// A partition of which nothing has happened yet.
+    /// A partition without attempts.
     pub fn new(partition: Partition) -> Self {
         Self {
             partition,
@@ -113,19 +113,19 @@ impl Entry {
             next_attempt_at: None,
             seen: false,
             denied_at: None,
-            asked_late: false,
+            requested_late: false,
             remark: None,
             message: None,
             object: None,
         }
     }
 
-    /// A partition whose end had passed when a person first asked for it.
-    pub fn late(partition: Partition) -> Self {
-        Self { asked_late: true, ..Self::new(partition) }
+    /// A partition that is first requested after its end.
+    pub fn requested_late(partition: Partition) -> Self {
+        Self { requested_late: true, ..Self::new(partition) }
     }
 
-    /// Where the partition stands at `now`.
+    /// The state at `now`.
     pub fn state(&self, now: Timestamp) -> State {
         match self.settled {
             Settled::Open if now < self.partition.due_at => State::Scheduled,
@@ -137,27 +137,27 @@ impl Entry {
     }
 }
 
-/// What the clocks say of content that the vendor answers with, before any of it is stored.
+/// Whether content may be stored, by the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timing {
-    /// It is of its time.
+    /// It may.
     Timely,
-    /// The vendor's clock has not reached the generation time: what comes is not final.
+    /// MoEngage's clock has not reached the generation time: the content is not final.
     TooEarly,
-    /// The same, but the archive expires within [`LAST_CHANCE`]: it is stored with a warning, so that a server whose clock
-    /// is behind for a week costs no report.
+    /// The same, but the archive expires within [`LAST_CHANCE`]: it is stored with a warning. A server whose clock is a
+    /// week behind must not cost a report.
     LastChance,
-    /// A live listing of a time that is over, by both clocks.
+    /// A live listing that has expired by both clocks.
     Over,
-    /// A live listing whose time is over by the local clock, while the vendor's says otherwise or nothing.
+    /// A live listing that has expired by the local clock; MoEngage's `Date` differs or is absent.
     Unclear,
 }
 
-/// Judges content of `partition` that the vendor began to send at `now` with its `Date`. `is_skew_confirmed` says whether
+/// Judges content of `partition` that MoEngage began to send at `now` with the `Date` `vendor_date`. `is_skew_confirmed`:
 /// earlier answers of this server showed the same difference between the clocks.
 ///
-/// A live listing in hand before its expiry by the local clock is timely for any `Date`: one odd `Date` must not
-/// cost what cannot be fetched again.
+/// Before its expiry by the local clock, a live listing is timely for any `Date`: it cannot be fetched again, and one wrong
+/// `Date` must not cost it.
 pub fn timing(
     partition: &Partition,
     now: Timestamp,
@@ -184,7 +184,7 @@ pub fn timing(
     }
 }
 
-/// Describes content that came before its generation time by MoEngage's clock.
+/// The message of [`Timing::TooEarly`] and [`Timing::LastChance`].
 pub fn not_reached(partition: &Partition, vendor_date: Option<Timestamp>) -> String {
     let date = vendor_date.map_or("absent".to_owned(), |date| date.to_string());
     format!(
@@ -193,28 +193,28 @@ pub fn not_reached(partition: &Partition, vendor_date: Option<Timestamp>) -> Str
     )
 }
 
-/// Whether less than [`LAST_CHANCE`] is left to the expiry at `now`.
+/// Whether the partition expires within [`LAST_CHANCE`] of `now`.
 pub fn is_last_chance(partition: &Partition, now: Timestamp) -> bool {
     partition.expires_at.is_some_and(|expiry| expiry.duration_since(now) < LAST_CHANCE)
 }
 
-/// With less than this left to expiry, what is doubtful is kept at first sight rather than asked for again.
+/// With less time than this to expiry, doubtful content is kept immediately instead of being requested again.
 pub const LAST_CHANCE: SignedDuration = SignedDuration::from_hours(24);
 
-/// What the end of a partition is decided by, besides its own attempts.
+/// Facts besides its own attempts that decide how a partition ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Grounds {
-    /// The report's: how long after its generation an unpublished `daily_dump` is given up.
+    /// Setting of the report: how long after its generation an unpublished `daily_dump` is given up.
     pub give_up_after: SignedDuration,
-    /// When an archive of the workspace last came whole, by MoEngage's clock.
+    /// When a complete archive of the workspace was last received, by MoEngage's clock.
     pub archive_seen_at: Option<Timestamp>,
 }
 
-/// A denial counts as MoEngage's word on an unpublished report when it came this long before expiry, or less.
+/// A report is unpublished only if MoEngage denied it at most this long before its expiry.
 const LAST_LOOK: SignedDuration = SignedDuration::from_hours(24);
 
 impl Entry {
-    /// The partition after `attempt`, by the outcome table, and the hold on its workspace that the attempt calls for.
+    /// The entry after `attempt`, by the outcome table, and the hold of its workspace that follows.
     /// `jitter` is a random number in `[0, 1)`.
     pub fn after(self, attempt: &Attempt, grounds: Grounds, jitter: f64) -> (Self, Option<Hold>) {
         let (outcome, evidence) = (attempt.outcome(), attempt.evidence());
@@ -224,21 +224,21 @@ impl Entry {
         let repeats = if is_alike { self.repeats.saturating_add(1) } else { 1 };
 
         let end = self.partition.end(grounds.give_up_after);
-        // A `Date` that is not of this attempt proves nothing.
+        // A `Date` outside the attempt proves nothing.
         let before_end =
             evidence.vendor_date.filter(|date| attempt.clocks_agree() && end.is_none_or(|end| *date < end));
         let denied_at = self.denied_at.max(before_end.filter(|_| is_denial(attempt)));
-        // The mark was made by a clock that was ahead, if MoEngage answers before the end.
-        let asked_late = self.asked_late && before_end.is_none();
+        // MoEngage answers before the end: the clock that showed the end as past was ahead.
+        let requested_late = self.requested_late && before_end.is_none();
         let seen = self.seen || evidence.seen || attempt.result.is_ok();
-        let known = Self { seen, denied_at, asked_late, ..self };
+        let known = Self { seen, denied_at, requested_late, ..self };
         let (settled, conclusion) = known.settle(attempt, end, grounds);
 
         let wait = wait(attempt, streak, jitter);
-        let comes_again = settled == Settled::Open || (settled == Settled::Stored && outcome != Outcome::Stored);
-        let next_attempt_at = comes_again.then(|| wait.until_for(known.partition.expires_at));
-        // The workspace waits its whole time; what is near its expiry does not wait for the others. A JSON API that is
-        // switched off for the account (403, seed document 002) says nothing about the others.
+        let is_tried_again = settled == Settled::Open || (settled == Settled::Stored && outcome != Outcome::Stored);
+        let next_attempt_at = is_tried_again.then(|| wait.until_for(known.partition.expires_at));
+        // The hold of the workspace is not shortened by this partition's expiry. A JSON API that is switched off for the
+        // account (403, seed document 002) does not affect the other APIs.
         let is_switched_off = !known.partition.source.is_archive() && evidence.http_status == Some(403);
         let is_held = match outcome {
             Outcome::Unauthorized => !is_switched_off,
@@ -259,24 +259,24 @@ impl Entry {
             next_attempt_at,
             remark: conclusion.or(attempt.remark()),
             message: Some(message).filter(|message| !message.is_empty()),
-            // What is stored stays so, though fetching it again may have failed.
+            // A failed refresh leaves the stored object.
             object: attempt.result.as_ref().ok().map(|success| success.object.clone()).or(known.object),
             ..known
         };
         (after, is_held.then_some(wait))
     }
 
-    /// Whether the partition's life has ended with `attempt`, which everything else known of it includes, and why, where
-    /// the attempt itself does not show it. Nothing ends by one clock alone.
+    /// Whether the partition ends with `attempt`, which `self` includes already, and the reason if the attempt does not
+    /// show it. One clock alone ends nothing.
     fn settle(&self, attempt: &Attempt, end: Option<Timestamp>, grounds: Grounds) -> (Settled, Option<Remark>) {
         let (partition, outcome) = (&self.partition, attempt.outcome());
         let is_past_end = end.is_some_and(|end| attempt.is_past(end));
-        // A live listing of a day that is over: MoEngage shows another by now.
-        let is_over = partition.source.is_live_listing() && outcome == Outcome::NotPublished && is_past_end;
+        // MoEngage shows a later listing by now.
+        let is_replaced = partition.source.is_live_listing() && outcome == Outcome::NotPublished && is_past_end;
         if outcome == Outcome::Stored || self.settled == Settled::Stored {
             return (Settled::Stored, None);
         }
-        if is_over {
+        if is_replaced {
             return (Settled::Lost, None);
         }
         if !(is_denial(attempt) && is_past_end) {
@@ -285,8 +285,8 @@ impl Entry {
         if self.seen {
             return (Settled::Lost, None);
         }
-        if self.asked_late {
-            return (Settled::Absent, Some(Remark::AskedLate));
+        if self.requested_late {
+            return (Settled::Absent, Some(Remark::RequestedLate));
         }
         let is_shortly_before = |(date, end): (Timestamp, Timestamp)| {
             let left = end.duration_since(date);
@@ -303,7 +303,7 @@ impl Entry {
     }
 }
 
-/// Whether MoEngage says "there is no such file"; any other refusal may be about the request.
+/// Whether MoEngage denies the file. Other statuses may be about the request.
 fn is_denial(attempt: &Attempt) -> bool {
     attempt.outcome() == Outcome::NotPublished && matches!(attempt.evidence().http_status, Some(400 | 404 | 410))
 }
@@ -311,15 +311,15 @@ fn is_denial(attempt: &Attempt) -> bool {
 /// The wait after `attempt`, before the expiry shortens it.
 fn wait(attempt: &Attempt, streak: u32, jitter: f64) -> Hold {
     let outcome = attempt.outcome();
-    let asked = attempt.evidence().wait(attempt.finished_at);
-    let asked = asked.filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
-    let asked = asked.filter(|_| outcome == Outcome::RateLimited);
-    let delay = asked.unwrap_or_else(|| retry::delay_after(outcome, streak, jitter));
+    let requested = attempt.evidence().wait(attempt.finished_at);
+    let requested = requested.filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
+    let requested = requested.filter(|_| outcome == Outcome::RateLimited);
+    let delay = requested.unwrap_or_else(|| retry::delay_after(outcome, streak, jitter));
     Hold {
         outcome,
         since: attempt.finished_at,
         until: retry::later(attempt.finished_at, delay),
-        is_asked: asked.is_some(),
+        is_requested: requested.is_some(),
     }
 }
 
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unsupported_format_is_asked_for_daily_and_sooner_only_near_its_expiry() {
+    fn an_unsupported_format_is_requested_daily_and_sooner_only_near_its_expiry() {
         assert_eq!(delays(Outcome::Unsupported, 3), [86_400.0; 3]);
         let near = attempt(Outcome::Unsupported, "2026-11-16T09:30:00Z");
         let next = entry(SourceKind::CampaignReport).after(&near, PROVEN, 0.5).0.next_attempt_at;
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_is_honoured_unless_it_is_nothing_or_absurd() {
+    fn a_retry_after_is_obeyed_unless_it_is_zero_or_longer_than_a_day() {
         let wait = |seconds: Option<u64>| {
             let mut attempt = attempt(Outcome::RateLimited, "2026-11-10T10:00:00Z");
             evidence(&mut attempt).retry_after = seconds.map(RetryAfter::Seconds);
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_without_a_request_in_its_last_day_is_lost() {
+    fn a_report_that_was_not_requested_in_its_last_day_is_lost() {
         let mut entry = entry(SourceKind::CampaignReport);
         follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-15T03:00:00Z"));
         let after = follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-18T00:00:00Z"));
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_was_seen_and_is_gone_is_lost() {
+    fn a_report_whose_content_was_seen_and_that_is_denied_is_lost() {
         let mut entry = entry(SourceKind::CampaignReport);
         let mut broken = attempt(Outcome::StoreFailed, "2026-11-17T03:00:00Z");
         evidence(&mut broken).seen = true;
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_with_a_date_of_another_time_ends_nothing_and_is_no_evidence() {
+    fn a_denial_with_a_wrong_date_ends_nothing_and_is_no_evidence() {
         for source in [SourceKind::CampaignReport, SourceKind::DailyDump, SourceKind::Campaigns] {
             let mut entry = entry(source);
             entry.partition.expires_at = entry.partition.expires_at.or(match source {
@@ -508,31 +508,31 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_asked_for_after_its_end_is_absent_without_evidence() {
+    fn a_partition_requested_after_its_end_is_absent_without_evidence() {
         let nothing_known = Grounds { archive_seen_at: None, ..PROVEN };
         let denied = attempt(Outcome::NotPublished, "2026-12-01T00:00:00Z");
         for source in [SourceKind::CampaignReport, SourceKind::DailyDump] {
-            let late = Entry::late(entry(source).partition);
+            let late = Entry::requested_late(entry(source).partition);
             let after = late.clone().after(&denied, nothing_known, 0.5).0;
-            assert_eq!((after.settled, after.remark), (Settled::Absent, Some(Remark::AskedLate)), "{source}");
+            assert_eq!((after.settled, after.remark), (Settled::Absent, Some(Remark::RequestedLate)), "{source}");
         }
-        let expired_unattended = entry(SourceKind::CampaignReport).after(&denied, PROVEN, 0.5).0;
-        assert_eq!(expired_unattended.settled, Settled::Lost);
-        let mut seen = Entry::late(entry(SourceKind::CampaignReport).partition);
+        let not_requested_late = entry(SourceKind::CampaignReport).after(&denied, PROVEN, 0.5).0;
+        assert_eq!(not_requested_late.settled, Settled::Lost);
+        let mut seen = Entry::requested_late(entry(SourceKind::CampaignReport).partition);
         seen.seen = true;
         assert_eq!(seen.clone().after(&denied, nothing_known, 0.5).0.settled, Settled::Lost);
     }
 
     #[test]
-    fn an_answer_before_the_end_shows_that_the_person_was_not_late() {
-        let mut entry = Entry::late(entry(SourceKind::CampaignReport).partition);
+    fn an_answer_before_the_end_shows_that_the_request_was_not_late() {
+        let mut entry = Entry::requested_late(entry(SourceKind::CampaignReport).partition);
         let in_time = follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-12T00:00:00Z"));
-        assert_eq!((in_time.settled, in_time.asked_late), (Settled::Open, false));
+        assert_eq!((in_time.settled, in_time.requested_late), (Settled::Open, false));
         assert_eq!(follow(&mut entry, &attempt(Outcome::NotPublished, "2026-12-01T00:00:00Z")).settled, Settled::Lost);
     }
 
     #[test]
-    fn only_an_archive_that_came_whole_shows_that_the_workspace_works() {
+    fn only_a_complete_archive_shows_that_the_workspace_works() {
         let at = utc("2026-11-17T03:00:00Z");
         let object = StoredObject { key: "k".into(), size: 1, sha256: "00".into(), stored_at: at };
         let evidence = Evidence { http_status: Some(200), vendor_date: Some(at), seen: true, ..Evidence::default() };
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_final_once_the_vendors_clock_has_reached_its_time() {
+    fn content_is_final_once_moengages_clock_has_reached_the_generation_time() {
         let timing = |source, now: &str, date: Option<&str>, is_skew_confirmed| {
             let mut partition = entry(source).partition;
             if source == SourceKind::Campaigns {
@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_past_its_time_by_one_clock_alone_waits_for_the_other() {
+    fn a_listing_expired_by_one_clock_alone_is_not_judged() {
         let mut partition = entry(SourceKind::Campaigns).partition;
         partition.expires_at = Some(utc("2026-11-11T09:30:00Z"));
         let past = utc("2026-11-12T00:00:00Z");
@@ -596,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_is_no_denial_settles_nothing() {
+    fn a_refusal_that_is_not_a_denial_ends_nothing() {
         let mut entry = entry(SourceKind::CampaignReport);
         follow(&mut entry, &attempt(Outcome::NotPublished, "2026-11-17T03:00:00Z"));
         let mut conflict = attempt(Outcome::NotPublished, "2026-11-18T00:00:00Z");
@@ -615,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_key_is_probed_hourly_and_what_is_near_expiry_does_not_wait_for_it() {
+    fn a_refused_key_is_probed_hourly_and_sooner_for_a_partition_near_its_expiry() {
         let refused = attempt(Outcome::Unauthorized, "2026-11-17T08:30:00Z");
         let (after, hold) = entry(SourceKind::CampaignReport).after(&refused, PROVEN, 0.9);
         let hold = hold.unwrap();
@@ -625,7 +625,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_asked_for_leaves_time_before_the_expiry() {
+    fn a_requested_wait_leaves_half_of_the_time_to_expiry() {
         let mut limited = attempt(Outcome::RateLimited, "2026-11-16T23:30:00Z");
         evidence(&mut limited).retry_after = Some(RetryAfter::Seconds(24 * 3600));
         let after = entry(SourceKind::CampaignReport).after(&limited, PROVEN, 0.5).0;
@@ -637,7 +637,7 @@ mod tests {
         fn no_wait_exceeds_its_share_of_the_time_left(
             seconds_left in 1i64..700_000, streak in 0u32..40, jitter in 0.0..1.0f64,
             outcome in proptest::sample::select(Outcome::ALL[1..].to_vec()),
-            asked in proptest::option::of(0u64..200_000),
+            requested in proptest::option::of(0u64..200_000),
         ) {
             let mut entry = entry(SourceKind::CampaignReport);
             entry.streak = streak;
@@ -646,9 +646,9 @@ mod tests {
             let mut attempt = attempt(outcome, "2026-11-10T10:00:00Z");
             attempt.finished_at = expiry - SignedDuration::from_secs(seconds_left);
             evidence(&mut attempt).vendor_date = Some(attempt.finished_at);
-            evidence(&mut attempt).retry_after = asked.map(RetryAfter::Seconds);
-            let is_asked = outcome == Outcome::RateLimited && asked.is_some_and(|asked| (1..=86_400).contains(&asked));
-            let share = if is_asked { 2 } else { 4 };
+            evidence(&mut attempt).retry_after = requested.map(RetryAfter::Seconds);
+            let is_requested = outcome == Outcome::RateLimited && requested.is_some_and(|wait| (1..=86_400).contains(&wait));
+            let share = if is_requested { 2 } else { 4 };
             let next = entry.clone().after(&attempt, PROVEN, jitter).0.next_attempt_at.unwrap();
             let delay = next.duration_since(attempt.finished_at);
             prop_assert!(delay * share <= SignedDuration::from_secs(seconds_left), "{delay:?}");

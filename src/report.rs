@@ -1,7 +1,7 @@
-//! What is kept and what it is called: partitions, the vendor's file names, and the name of every object.
+//! Partitions, MoEngage's file names, and the keys of all objects.
 //!
-//! This file owns all naming, but for the rule for one part of a key, by which the configuration too is judged. It must
-//! not know where objects live or how they get there; a name made here is the same on every destination.
+//! This file owns all naming, except the rule for one part of a key, which the configuration needs too (`config/key.rs`). It
+//! must not know where objects are; a key is the same at every destination.
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ use crate::{
 
 pub use crate::config::ReportId;
 
-/// How long the vendor keeps a generated campaign report (seed document 001: "Generated report expires within seven
+/// How long MoEngage keeps a generated campaign report (seed document 001: "Generated report expires within seven
 /// days of generation").
 pub const RETENTION: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Names one partition everywhere: in the ledger, in claims and in messages. Cheap to clone.
+/// Identifies one partition. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionId {
     /// The report it belongs to.
@@ -40,23 +40,23 @@ impl fmt::Display for PartitionId {
     }
 }
 
-/// One dated instance of a report, with its instants frozen when it was first planned.
+/// One dated instance of a report. Its instants do not change after it was first planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     /// Workspace, report and date.
     pub id: PartitionId,
-    /// Which API it comes from.
+    /// The API that serves it.
     pub source: SourceKind,
-    /// The scheduled instant at which MoEngage makes it.
+    /// The scheduled instant at which MoEngage generates it.
     pub generated_at: Timestamp,
     /// From then on it is fetched.
     pub due_at: Timestamp,
-    /// From then on the vendor may have deleted it; `None` where it never does.
+    /// From then on MoEngage may have deleted it; `None` if it never does.
     pub expires_at: Option<Timestamp>,
 }
 
 impl Partition {
-    /// When the vendor's "no such file" is final: its expiry; of a `daily_dump`, `give_up_after` its generation.
+    /// When a denial by MoEngage is final: at the expiry; for a `daily_dump`, `give_up_after` its generation.
     pub fn end(&self, give_up_after: SignedDuration) -> Option<Timestamp> {
         match self.source {
             SourceKind::DailyDump => self.generated_at.checked_add(give_up_after).ok(),
@@ -66,7 +66,7 @@ impl Partition {
 }
 
 impl Report {
-    /// How long after its generation an unpublished partition is still asked for.
+    /// How long after its generation an unpublished partition is requested.
     pub fn give_up_after(&self) -> SignedDuration {
         match self.source {
             Source::Archive(ArchiveSource::DailyDump { give_up_after }) => give_up_after,
@@ -80,11 +80,11 @@ impl Report {
         let source = self.source.kind();
         let expires_at = match source {
             SourceKind::CampaignReport => self.retention_end(generated_at),
-            // A live listing shows the present: once the next one is made, this one cannot be had.
+            // A live listing shows the present: from the next generation on, this one cannot be fetched.
             SourceKind::Campaigns | SourceKind::CampaignMeta | SourceKind::Executions => {
                 match schedule::next(self, generated_at) {
                     Some(next) => Some(next.generated_at),
-                    // Of a listing that is wanted once: a day, so that it is not stored under a date long past.
+                    // A listing that is scheduled once: one day, so that it is not stored under a date long past.
                     None => generated_at.checked_add(SignedDuration::from_hours(24)).ok(),
                 }
             }
@@ -99,10 +99,10 @@ impl Report {
         }
     }
 
-    /// The name under which the vendor serves the partition of `date`.
+    /// MoEngage's file name for the partition of `date`.
     ///
     /// `campaign_report`: the dashboard's name with every space replaced by `_`, `_`, the date, the suffix (seed 001).
-    /// `daily_dump`: the date and `.zip` (seed 000). JSON sources have no vendor file; theirs is our own.
+    /// `daily_dump`: the date and `.zip` (seed 000). JSON sources have no file at MoEngage; this is the name of the stored one.
     pub fn file_name(&self, date: Date) -> String {
         let day = date.strftime("%Y%m%d");
         let suffix = self.suffix();
@@ -127,7 +127,7 @@ impl Report {
     /// The names of all objects of the partition of `date`.
     pub fn keys(&self, date: Date) -> Keys {
         let file = key_part(&self.file_name(date));
-        // The suffix passes through the same rule as the rest of the name, so its length in characters is kept.
+        // `key_part` keeps the number of characters.
         let stem_chars = file.chars().count() - self.suffix().chars().count();
         let split = file.char_indices().nth(stem_chars).map_or(file.len(), |(at, _)| at);
         let (stem, suffix) = file.split_at(split);
@@ -139,8 +139,7 @@ impl Report {
         }
     }
 
-    /// The server that the report comes from, as a URL without a path: what one server's clock says binds no other's
-    /// reports.
+    /// The server of the report, as a URL without a path. Clocks are compared for each server alone.
     pub fn server(&self) -> String {
         self.base_url.origin().ascii_serialization()
     }
@@ -151,32 +150,32 @@ impl Report {
     }
 
     fn retention_end(&self, generated_at: Timestamp) -> Option<Timestamp> {
-        // "As soon as possible" happens at some time of the day: count from its end.
-        let made_by = match self.schedule {
+        // "As soon as possible" is some time of the day: count from its end.
+        let generated_by = match self.schedule {
             Schedule::Once { date, at: None } => {
                 date.tomorrow().ok()?.to_zoned(self.timezone.clone()).ok()?.timestamp()
             }
             _ => generated_at,
         };
-        made_by.checked_add(RETENTION).ok()
+        generated_by.checked_add(RETENTION).ok()
     }
 }
 
 impl StatsQuery {
-    /// First and last day that the statistics of the partition of `date` cover. They end on the day before, the last one
-    /// that is over.
+    /// First and last day that the statistics of the partition of `date` cover. The last is the day before `date`, the last
+    /// complete one.
     pub fn window(&self, date: Date) -> (Date, Date) {
         let from = date.checked_sub(i64::from(self.window_days).days()).unwrap_or(Date::MIN);
         (from, date.yesterday().unwrap_or(Date::MIN))
     }
 }
 
-/// Whether the object at `key` is there because other content has its partition's own key.
+/// Whether the object at `key` is a version: other content has its partition's own key.
 pub fn is_version(key: &str) -> bool {
     key.contains("/_versions/")
 }
 
-/// The one place that names objects.
+/// The keys of a partition's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
     prefix: String,
@@ -186,12 +185,12 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Where the partition's object goes.
+    /// Key of the partition's object.
     pub fn object(&self) -> String {
         format!("{}/{}/{}{}", self.prefix, self.date, self.stem, self.suffix)
     }
 
-    /// Where other content for the same partition goes.
+    /// Key of other content for the same partition.
     pub fn version(&self, sha256: &str) -> String {
         format!("{}{}.{}{}", self.versions(), self.stem, short(sha256), self.suffix)
     }
@@ -201,12 +200,12 @@ impl Keys {
         format!("{}/_versions/{}/", self.prefix, self.date)
     }
 
-    /// Where a page of a JSON API that cannot be read is kept.
+    /// Key of a page of a JSON API that cannot be read.
     pub fn quarantined_page(&self, sha256: &str) -> String {
         format!("_quarantine/{}/{}/{}.{}.json", self.prefix, self.date, self.stem, short(sha256))
     }
 
-    /// Where bytes that cannot be verified are kept.
+    /// Key of bytes that cannot be verified.
     pub fn quarantine(&self, sha256: &str) -> String {
         format!("_quarantine/{}/{}/{}.{}{}", self.prefix, self.date, self.stem, short(sha256), self.suffix)
     }
@@ -218,7 +217,7 @@ pub fn manifest_key(key: &str) -> String {
     format!("{folder}/_{file}.manifest.json")
 }
 
-/// The object key that a manifest key stands beside; `None` when `key` does not name a manifest.
+/// The key of the object that the manifest at `key` describes; `None` if `key` is not that of a manifest.
 pub fn manifest_subject(key: &str) -> Option<String> {
     let (folder, file) = key.rsplit_once('/')?;
     let file = file.strip_prefix('_')?.strip_suffix(".manifest.json")?;
@@ -234,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_stands_beside_its_object() {
+    fn the_key_of_a_manifest_and_that_of_its_object_follow_from_each_other() {
         let key = "acme/daily/date=2026-11-21/Report_test_20261121.zip";
         let manifest = "acme/daily/date=2026-11-21/_Report_test_20261121.zip.manifest.json";
         assert_eq!(manifest_key(key), manifest);

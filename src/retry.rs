@@ -1,4 +1,4 @@
-//! When to try again: intervals of retries, and holds of whole workspaces.
+//! When to retry: intervals of retries, and holds of workspaces.
 //!
 //! This file owns the delays. It must not know what is retried; the present and the jitter are arguments.
 
@@ -9,46 +9,46 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::outcome::{CLOCK_TOLERANCE, Outcome};
 
-/// How many attempts follow each other within seconds before the retries slow down.
+/// Number of attempts within seconds of each other, before the retries slow down.
 pub const QUICK_TRIES: u32 = 6;
 
-/// A longer wait that a vendor asks for is taken for a mistake.
+/// A longer wait requested by MoEngage is taken for a mistake.
 pub const ABSURD_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// A whole workspace that is left alone for a while.
+/// A pause of a workspace: no requests except a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
     /// [`Outcome::Unauthorized`] or [`Outcome::RateLimited`].
     pub outcome: Outcome,
-    /// When the vendor's answer came.
+    /// When MoEngage answered.
     pub since: Timestamp,
-    /// Until when no request is made, but for a probe.
+    /// When it ends.
     pub until: Timestamp,
-    /// Whether the vendor named that time, rather than us.
-    pub is_asked: bool,
+    /// Whether MoEngage requested this wait; otherwise the interval is moesync's own.
+    pub is_requested: bool,
 }
 
 impl Hold {
-    /// Until when the hold binds a partition that expires at `expires_at`. A wait of our own is cut to a quarter of
-    /// what was left to expiry, one that the vendor asked for to half of it.
+    /// When the hold ends for a partition that expires at `expires_at`: it takes at most a quarter of the time left to
+    /// expiry, or half of it if MoEngage requested the wait.
     pub fn until_for(&self, expires_at: Option<Timestamp>) -> Timestamp {
-        let share = if self.is_asked { 2 } else { 4 };
+        let share = if self.is_requested { 2 } else { 4 };
         let left = expires_at.map(|expiry| expiry.duration_since(self.since)).filter(SignedDuration::is_positive);
         left.map_or(self.until, |left| self.until.min(later(self.since, left / share)))
     }
 
-    /// This hold, in place of the one that the workspace had before. Where several requests were under way, no answer cuts
-    /// short the wait that another one asked for; that the key is refused is known at once all the same.
+    /// The hold of a workspace that had the hold `before`, after the answer that led to this one. Requests are made
+    /// concurrently, so an answer does not shorten a wait that another one requested; it may change the outcome.
     pub fn or_longer(self, before: Option<Hold>) -> Self {
         let is_believable = |before: &Hold| before.since <= later(self.since, CLOCK_TOLERANCE);
         let Some(before) = before.filter(|before| before.until > self.until && is_believable(before)) else {
             return self;
         };
         match (before.outcome, self.outcome) {
-            // A 429 says nothing about the key.
+            // A 429 does not show whether the key is still refused: retry when the rate limit ends.
             (Outcome::Unauthorized, Outcome::RateLimited) => self,
             (Outcome::RateLimited, Outcome::Unauthorized) => {
-                Hold { until: before.until, is_asked: before.is_asked, ..self }
+                Hold { until: before.until, is_requested: before.is_requested, ..self }
             }
             _ => before,
         }
@@ -56,7 +56,7 @@ impl Hold {
 }
 
 impl Outcome {
-    /// Which outcomes share one run of retries: a reset after a truncated body is the next try, not a first one.
+    /// Outcomes with the same ladder share one series of retries: a reset after a truncated body is the next try.
     pub(crate) fn ladder(self) -> Ladder {
         match self {
             Outcome::Stored => Ladder::Done,
@@ -74,8 +74,7 @@ impl Outcome {
     }
 }
 
-/// The delay before try `number + 1` of one pass, independent of earlier passes; `None` when the quick
-/// tries are used up.
+/// The delay before try `number + 1` of one pass, independent of earlier passes; `None` after the quick tries.
 pub fn quick(number: u32, jitter: f64) -> Option<Duration> {
     (number < QUICK_TRIES).then(|| spread(step(QUICK, number), jitter))
 }
@@ -103,13 +102,13 @@ const POLL: Interval = (Duration::from_secs(60), Duration::from_secs(1800));
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How long we wait of our own, if there were no expiry.
+/// The interval after `outcome`, without regard to the expiry.
 pub(crate) fn delay_after(outcome: Outcome, streak: u32, jitter: f64) -> SignedDuration {
     let delay = match outcome.ladder() {
         Ladder::Done => Duration::ZERO,
-        // One probe an hour for a whole workspace: there are no others to keep apart from.
+        // A workspace has one probe, so jitter is not needed.
         Ladder::Hourly => HOUR,
-        // Until a person changes the report's settings, the same comes each time.
+        // The result changes only with the report's settings.
         Ladder::Daily => DAY,
         Ladder::Poll => spread(step(POLL, streak), jitter),
         Ladder::RateLimited => spread(step(SLOW, streak), jitter),
@@ -121,8 +120,7 @@ pub(crate) fn delay_after(outcome: Outcome, streak: u32, jitter: f64) -> SignedD
 
 /// The `number`th interval of a doubling series, counted from 1.
 ///
-/// The only place that speaks to the `backoff` crate. Its own randomness and its time limit stay switched off: jitter
-/// and time are arguments here.
+/// The only use of the `backoff` crate, without its randomness and time limit: jitter and time are arguments here.
 fn step((first, longest): Interval, number: u32) -> Duration {
     let mut series = ExponentialBackoff {
         current_interval: first,
@@ -141,12 +139,12 @@ fn step((first, longest): Interval, number: u32) -> Duration {
     interval
 }
 
-/// A quarter less to a quarter more, so that many partitions that failed together do not return together.
+/// A quarter less to a quarter more, so that partitions that failed together are not retried together.
 fn spread(interval: Duration, jitter: f64) -> Duration {
     interval.mul_f64(0.75 + 0.5 * jitter)
 }
 
-/// `delay` after `instant`, at most the latest instant that there is.
+/// `delay` after `instant`, limited to the last instant that can be represented.
 pub(crate) fn later(instant: Timestamp, delay: SignedDuration) -> Timestamp {
     instant.checked_add(delay).unwrap_or(Timestamp::MAX)
 }
@@ -156,23 +154,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_answer_cuts_short_the_wait_that_another_asked_for() {
+    fn an_answer_does_not_shorten_the_wait_that_another_requested() {
         let hold = |since: &str, until: &str| Hold {
             outcome: Outcome::RateLimited,
             since: since.parse().unwrap(),
             until: until.parse().unwrap(),
-            is_asked: true,
+            is_requested: true,
         };
         let long = hold("2026-11-21T12:00:00Z", "2026-11-21T13:00:00Z");
         let short = hold("2026-11-21T12:00:01Z", "2026-11-21T12:01:00Z");
         assert_eq!(short.clone().or_longer(Some(long.clone())), long);
         assert_eq!(long.clone().or_longer(Some(short.clone())), long);
         assert_eq!(short.clone().or_longer(None), short);
-        let refused = Hold { outcome: Outcome::Unauthorized, is_asked: false, ..short.clone() };
+        let refused = Hold { outcome: Outcome::Unauthorized, is_requested: false, ..short.clone() };
         let both = refused.clone().or_longer(Some(long.clone()));
-        assert_eq!((both.outcome, both.until), (Outcome::Unauthorized, long.until), "and the alarm is not put off");
+        assert_eq!((both.outcome, both.until), (Outcome::Unauthorized, long.until), "the alarm is not delayed");
         assert_eq!(short.clone().or_longer(Some(Hold { until: long.until, ..refused })), short);
-        let of_a_wild_clock = hold("2027-11-21T12:00:00Z", "2027-11-21T12:01:00Z");
-        assert_eq!(short.clone().or_longer(Some(of_a_wild_clock)), short);
+        let of_a_clock_ahead = hold("2027-11-21T12:00:00Z", "2027-11-21T12:01:00Z");
+        assert_eq!(short.clone().or_longer(Some(of_a_clock_ahead)), short);
     }
 }

@@ -1,6 +1,6 @@
-//! From civil time to instants: when MoEngage generates a report, in any zone and across every clock change.
+//! When MoEngage generates a report: civil times to instants, in any time zone and across clock changes.
 //!
-//! This file owns calendar arithmetic. It must not know the present: callers say from when and until when.
+//! This file owns calendar arithmetic. It must not know the present: ranges are arguments.
 
 use jiff::{Timestamp, ToSpan, civil, civil::Date, tz::TimeZone};
 
@@ -15,7 +15,7 @@ pub struct Occurrence {
     pub generated_at: Timestamp,
 }
 
-/// The generation scheduled on `date`; `None` when the schedule has none then, or the zone skipped that day.
+/// The generation scheduled on `date`; `None` if the schedule has none, or the zone skipped that day.
 pub fn on(schedule: &Schedule, timezone: &TimeZone, date: Date) -> Option<Occurrence> {
     let is_on = match schedule {
         Schedule::Daily { .. } => true,
@@ -27,8 +27,7 @@ pub fn on(schedule: &Schedule, timezone: &TimeZone, date: Date) -> Option<Occurr
     is_on.then(|| on_any_day(schedule, timezone, date))?
 }
 
-/// What [`on`] would say if the schedule had a generation every day at its time: for a backfill of days that the
-/// schedule leaves out.
+/// The same for a schedule with a generation every day at its time: for a backfill of days that the schedule omits.
 pub fn on_any_day(schedule: &Schedule, timezone: &TimeZone, date: Date) -> Option<Occurrence> {
     let at = match *schedule {
         Schedule::Daily { at } | Schedule::Weekly { at, .. } | Schedule::Monthly { at, .. } => at,
@@ -40,7 +39,7 @@ pub fn on_any_day(schedule: &Schedule, timezone: &TimeZone, date: Date) -> Optio
 /// A generation time in a gap moves forward, in an overlap it is the first.
 fn at_time(timezone: &TimeZone, date: Date, at: civil::Time) -> Option<Occurrence> {
     let start_of_day = timezone.to_ambiguous_zoned(date.to_datetime(civil::Time::midnight())).compatible().ok()?;
-    // Samoa had no 30 December 2011: a date that its zone skipped has no report.
+    // Samoa had no 30 December 2011.
     if start_of_day.date() != date {
         return None;
     }
@@ -48,14 +47,14 @@ fn at_time(timezone: &TimeZone, date: Date, at: civil::Time) -> Option<Occurrenc
     Some(Occurrence { date, generated_at: zoned.timestamp() })
 }
 
-/// All generations strictly after `after`, in order, without end (but for the calendar's own).
+/// All generations after `after`, in order, to the end of the calendar.
 pub fn after<'a>(
     schedule: &'a Schedule,
     timezone: &'a TimeZone,
     after: Timestamp,
 ) -> impl Iterator<Item = Occurrence> + 'a {
     let civil_date = timezone.to_datetime(after).date();
-    // Going back two days covers every offset a zone can change by.
+    // Two days cover every change of a zone's offset.
     let from = match *schedule {
         Schedule::Once { date, .. } => date,
         _ => civil_date.checked_sub(2.days()).unwrap_or(civil_date),
@@ -70,7 +69,7 @@ pub fn after<'a>(
         .filter(move |occurrence| occurrence.generated_at > after)
 }
 
-/// The first generation after `after`; `None` once there are no more.
+/// The first generation after `after`; `None` after the last.
 pub fn next(report: &Report, after: Timestamp) -> Option<Occurrence> {
     self::after(&report.schedule, &report.timezone, after).next()
 }
@@ -98,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_with_a_half_hour_is_as_good_as_any() {
+    fn a_zone_may_have_an_offset_of_half_an_hour() {
         let daily = Schedule::Daily { at: time(9, 30, 0, 0) };
         let occurrence = on(&daily, &zone("Asia/Kolkata"), date(2026, 11, 21)).unwrap();
         assert_eq!(occurrence.generated_at, utc("2026-11-21T04:00:00Z"));
     }
 
     #[test]
-    fn a_day_that_the_zone_skipped_has_no_report() {
+    fn a_day_that_the_zone_skipped_has_no_generation() {
         let daily = Schedule::Daily { at: time(9, 0, 0, 0) };
         let apia = zone("Pacific/Apia");
         assert_eq!(on(&daily, &apia, date(2011, 12, 30)), None);
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn once_happens_once() {
+    fn a_schedule_of_one_date_has_one_generation() {
         let once = Schedule::Once { date: date(2026, 11, 21), at: Some(time(9, 30, 0, 0)) };
         let all = |from| after(&once, &TimeZone::UTC, utc(from)).map(|o| o.date).collect::<Vec<_>>();
         assert_eq!(all("2020-01-01T00:00:00Z"), [date(2026, 11, 21)]);
@@ -163,10 +162,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(8))]
 
-        /// Every zone of the database, ten years, any schedule: each scheduled date that exists is there
-        /// once, in order of time.
+        /// In every zone of the database, over ten years.
         #[test]
-        fn in_every_zone_each_civil_date_comes_once_and_in_order(schedule in any_schedule(), year in 2005i16..2030) {
+        fn in_every_zone_each_scheduled_date_has_one_generation_in_order(schedule in any_schedule(), year in 2005i16..2030) {
             for name in jiff::tz::db().available() {
                 let zone = zone(name.as_str());
                 let (first, last) = (date(year, 1, 1), date(year + 10, 1, 1));

@@ -1,7 +1,7 @@
 //! The JSON that commands print and the web API serves, and times, durations and sizes as text. Other programs rely on this
 //! JSON; its schemas are in `docs/schemas/`.
 //!
-//! This file owns the words. It must not know where the values come from.
+//! This file owns that JSON. It must not know where the values come from.
 
 use jiff::{SignedDuration, Timestamp, Unit, civil::Date, tz::AmbiguousOffset};
 use schemars::JsonSchema;
@@ -23,7 +23,7 @@ pub struct PartitionStatus {
     pub workspace: String,
     /// Id of the report.
     pub report: String,
-    /// Which API it comes from.
+    /// The API that serves it.
     pub source: SourceKind,
     /// Civil date of generation in the report's zone.
     #[schemars(with = "String", extend("format" = "date"))]
@@ -118,7 +118,7 @@ impl ListText {
         if self.is_empty {
             *text += &format!("{{\n  \"{}\": [", self.name);
         }
-        // Words, numbers and instants: they can always be written. No text in JSON has a line break of its own.
+        // Words, numbers and instants can always be written. JSON has no line breaks within texts.
         let written = serde_json::to_string_pretty(item).unwrap_or_default().replace('\n', "\n    ");
         *text += if self.is_empty { "\n    " } else { ",\n    " };
         *text += &written;
@@ -134,7 +134,7 @@ impl ListText {
     }
 }
 
-/// What the plan does with a partition.
+/// The plan's decision about a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -179,13 +179,13 @@ impl From<Decision> for Action {
     }
 }
 
-/// One partition and what the plan does with it.
+/// One partition and the plan's decision about it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PlannedPartition {
     /// The partition.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// What the plan does.
+    /// The decision.
     pub action: Action,
     /// When that changes; null if time alone does not change it.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
@@ -228,7 +228,7 @@ fn reason(decision: Decision, message: Option<&str>) -> String {
         Decision::Held { outcome, until } => {
             format!("workspace held until {} ({outcome})", instant(until))
         }
-        Decision::Unconfigured => "its report is not configured any more".into(),
+        Decision::Unconfigured => "its report is no longer configured".into(),
     }
 }
 
@@ -253,17 +253,17 @@ pub struct BackfillPartition {
 }
 
 impl BackfillPartition {
-    /// What a backfill at `now` does with `asked`, whose entry in the ledger is `known`.
-    pub fn new(asked: Entry, known: Option<Entry>, now: Timestamp) -> Self {
-        let has_ended = asked.asked_late;
-        let entry = known.unwrap_or(asked);
+    /// The line of a backfill at `now` for `requested`, whose entry in the ledger is `known`.
+    pub fn new(requested: Entry, known: Option<Entry>, now: Timestamp) -> Self {
+        let has_ended = requested.requested_late;
+        let entry = known.unwrap_or(requested);
         let status = PartitionStatus::new(&entry, true, now);
         let reason = match status.state {
             State::Stored => "stored already",
             State::Absent | State::Lost if has_ended => "opened again; MoEngage has probably deleted it",
             State::Absent | State::Lost => "opened again",
-            State::Scheduled => "not due yet: asked for once it is",
-            State::Pending if has_ended => "MoEngage has probably deleted it: ends as absent if it is denied",
+            State::Scheduled => "not due yet; requested once it is",
+            State::Pending if has_ended => "MoEngage has probably deleted it; absent if MoEngage denies it",
             State::Pending => "due and not stored",
         };
         Self { asked: status.state != State::Stored, reason: reason.into(), status }
@@ -296,7 +296,7 @@ pub struct PastAttempt {
     pub sha256: Option<String>,
     /// The request id to give to MoEngage's support.
     pub request_id: Option<String>,
-    /// What happened, as text.
+    /// The result, as text.
     pub message: Option<String>,
 }
 
@@ -406,7 +406,7 @@ pub struct VerifiedPartition {
     /// The partition after the command.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// What is wrong with its object or manifest; null if nothing is.
+    /// The damage of its object or manifest; null without damage.
     pub damage: Option<String>,
     /// Whether it was repaired.
     pub repaired: bool,
@@ -422,7 +422,7 @@ pub struct Verification {
 /// One check and its result.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Check {
-    /// What was checked.
+    /// The subject of the check.
     pub subject: String,
     /// Whether the check passed.
     pub ok: bool,
@@ -449,7 +449,7 @@ pub struct Checked {
 /// What `sign` prints.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Signed {
-    /// The signature, lower-case hex. Anyone who has it can download this one file.
+    /// The signature, lower-case hex. It allows to download this one file.
     pub signature: String,
     /// A shell command that downloads the file.
     pub curl: String,

@@ -1,4 +1,4 @@
-//! What changed between a survey and what was last reported.
+//! The difference between a survey and the last report.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{ActiveAlarm, AlarmKey, AlarmStatus};
 use crate::alarm_kind::AlarmKind;
 
-/// What was last reported of an alarm that is on.
+/// The last report of an alarm that is on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notified {
     /// When it was first reported.
@@ -19,7 +19,7 @@ pub struct Notified {
     pub within: Option<SignedDuration>,
 }
 
-/// What happened to an alarm.
+/// How an alarm changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -31,28 +31,28 @@ pub enum Phase {
     Ended,
 }
 
-/// One alarm that differs from what was last reported.
+/// One alarm that differs from its last report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Which alarm.
     pub key: AlarmKey,
-    /// What to report; `None` where only the record of it changes.
+    /// The change to report; `None` if only the record changes.
     pub phase: Option<Phase>,
-    /// What was reported before.
+    /// The last report.
     pub before: Option<Notified>,
     /// The alarm as it is now; `None` once it is off.
     pub alarm: Option<ActiveAlarm>,
 }
 
 impl Change {
-    /// What is on record once this change was reported; `None` once the alarm is off.
+    /// The record after this change was reported; `None` if the alarm is off.
     pub fn notified(&self, now: Timestamp) -> Option<Notified> {
         let since = self.before.as_ref().map_or(now, |before| before.since);
         self.alarm.as_ref().map(|alarm| Notified { since, kind: alarm.kind, within: alarm.within })
     }
 }
 
-/// What changed between `notified`, the last report, and `found`, a survey.
+/// The changes from `notified`, the last report, to `found`, a survey.
 pub fn compare(notified: &BTreeMap<AlarmKey, Notified>, found: &BTreeMap<AlarmKey, AlarmStatus>) -> Vec<Change> {
     let ended = notified.iter().filter(|(key, _)| !found.contains_key(key)).map(|(key, before)| Change {
         key: key.clone(),

@@ -20,7 +20,7 @@ pub fn of(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<AlarmKind> {
     }
 }
 
-/// The same for a partition that a plan names. A stored one is then fetched again, which can fail.
+/// The same for a partition of a plan. A stored one is there to be fetched again, which can fail.
 pub fn of_planned(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<AlarmKind> {
     match entry.settled {
         Settled::Stored => failure(entry),
@@ -28,7 +28,7 @@ pub fn of_planned(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<Alar
     }
 }
 
-/// Whether the last attempt was the one that started an alarm. The next attempt may end it within a second.
+/// Whether the last attempt began an alarm. The next attempt may end it within a second.
 pub fn begins(entry: &Entry) -> bool {
     match failure(entry) {
         Some(AlarmKind::Corrupt | AlarmKind::StoreFailed) => entry.repeats == 2,
@@ -42,7 +42,7 @@ pub fn is_pending(item: &Item, now: Timestamp) -> bool {
     item.report.is_some() && item.entry.settled == Settled::Open && item.entry.partition.due_at <= now
 }
 
-/// The alarm that the last attempt's outcome is, at any time.
+/// The alarm of the last attempt's outcome, at any time.
 pub(super) fn failure(entry: &Entry) -> Option<AlarmKind> {
     match entry.outcome? {
         Outcome::Unauthorized => Some(AlarmKind::Unauthorized),
@@ -55,9 +55,9 @@ pub(super) fn failure(entry: &Entry) -> Option<AlarmKind> {
 }
 
 /// The smallest configured time within which a pending partition expires; zero once it has expired. A partition that was
-/// first asked for after its expiry has none.
+/// first requested after its expiry has none.
 pub(super) fn threshold(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<SignedDuration> {
-    let expires_at = entry.partition.expires_at.filter(|_| !entry.asked_late)?;
+    let expires_at = entry.partition.expires_at.filter(|_| !entry.requested_late)?;
     let left = expires_at.duration_since(now);
     // A live listing lasts a day: a threshold longer than that would be passed from the beginning.
     let life = expires_at.duration_since(entry.partition.generated_at);
@@ -74,7 +74,7 @@ pub(super) fn is_at_risk(entry: &Entry, alarms: &Alarms, now: Timestamp) -> bool
 }
 
 fn is_late(entry: &Entry, alarms: &Alarms, now: Timestamp) -> bool {
-    !entry.asked_late && now.duration_since(entry.partition.due_at) >= alarms.late_after
+    !entry.requested_late && now.duration_since(entry.partition.due_at) >= alarms.late_after
 }
 
 #[cfg(test)]
@@ -92,16 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_asked_for_after_its_expiry_is_neither_late_nor_expiring() {
+    fn a_partition_requested_after_its_expiry_is_neither_late_nor_expiring() {
         let at = |entry: &Entry| of(entry, &alarms(), utc("2026-11-20T00:00:00Z"));
-        let late = Entry { asked_late: true, ..entry(Outcome::Unavailable, 9) };
+        let late = Entry { requested_late: true, ..entry(Outcome::Unavailable, 9) };
         assert_eq!(at(&late), None);
-        assert_eq!(at(&Entry { asked_late: false, ..late.clone() }), Some(AlarmKind::Expiring));
+        assert_eq!(at(&Entry { requested_late: false, ..late.clone() }), Some(AlarmKind::Expiring));
         assert_eq!(at(&Entry { outcome: Some(Outcome::StoreFailed), ..late }), Some(AlarmKind::StoreFailed));
     }
 
     #[test]
-    fn a_partition_is_late_whatever_its_attempts_met() {
+    fn a_partition_is_late_after_attempts_of_any_outcome() {
         let at = |entry: Entry, now| of(&entry, &alarms(), utc(now));
         let untried = Entry { outcome: None, ..entry(Outcome::Unavailable, 0) };
         for pending in

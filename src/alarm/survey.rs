@@ -1,7 +1,7 @@
-//! All alarms at once: those of partitions, grouped by their cause so that one cause is one alarm, and those of the process.
+//! All alarms: those of partitions, grouped so that one cause is one alarm, and those of the process.
 //!
-//! What one partition shows is decided in `partition.rs`, here as on the page and in the metrics. Only here does a partition that
-//! is being fetched wait for the result, and a cause stand for its consequences.
+//! The alarm of one partition is decided in `partition.rs`, for the page and the metrics too. Only this file defers the alarm
+//! of a partition that is being fetched, and lets the alarm of a cause cover those of its consequences.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -21,20 +21,20 @@ use crate::{
     report::ReportId,
 };
 
-/// What alarms follow from.
+/// The facts that alarms follow from.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// The open partitions, and what is being done about them.
+    /// The open partitions, and the decisions about them.
     pub plan: &'a Plan,
     /// The holds of the workspaces.
     pub view: &'a LedgerView,
     /// The lost partitions.
     pub lost: &'a [Entry],
-    /// What is wrong with the process itself; `None` where that is not known at present.
+    /// The alarms about the process, with messages; `None` where that is not known at present.
     pub incidents: &'a BTreeMap<AlarmKind, Option<String>>,
     /// The thresholds.
     pub alarms: &'a Alarms,
-    /// The alarms to report. Only a cause among them stands for its consequences.
+    /// The alarms to report. Only a cause among them covers its consequences.
     pub kinds: &'a BTreeSet<AlarmKind>,
     /// Since when a report at risk is being fetched: see [`reports_being_fetched`].
     pub fetching_since: &'a BTreeMap<ReportId, Timestamp>,
@@ -244,14 +244,14 @@ mod tests {
         retry::Hold,
     };
 
-    /// What is reported of these entries, one step after the other.
+    /// The changes reported of these entries, at each step.
     fn phases(steps: &[(&str, Vec<Entry>, &[Outcome])]) -> Vec<Vec<(Phase, AlarmKind, Option<i64>)>> {
         let mut notified = BTreeMap::new();
         steps
             .iter()
             .map(|(now, entries, holds)| {
                 let now = utc(now);
-                let hold = |outcome| Hold { outcome, since: now, until: now, is_asked: false };
+                let hold = |outcome| Hold { outcome, since: now, until: now, is_requested: false };
                 let view = LedgerView {
                     holds: holds.iter().map(|outcome| ("acme".to_owned(), hold(*outcome))).collect(),
                     ..LedgerView::default()
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_workspace_is_one_alarm_and_fetching_after_it_is_none() {
+    fn a_refused_workspace_is_one_alarm_that_covers_its_partitions() {
         let waits = || vec![entry(Outcome::Unauthorized, 1), entry(Outcome::NotPublished, 1)];
         let fetched =
             || vec![Entry { next_attempt_at: Some(utc("2026-11-16T11:00:00Z")), ..entry(Outcome::NotPublished, 1) }];

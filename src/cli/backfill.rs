@@ -54,8 +54,8 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         return Err(CommandError::Usage(format!("--from {from} is after --to {to}")));
     }
     let now = shell.clock.now();
-    let asked = plan::backfill(&report, from, to, every_day, now);
-    if asked.is_empty() {
+    let requested = plan::backfill(&report, from, to, every_day, now);
+    if requested.is_empty() {
         return Err(CommandError::Usage(format!(
             "report `{}` has no scheduled date from {from} to {to} that is in the past{}",
             report.id.name(),
@@ -63,26 +63,26 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         )));
     }
     if !ask_anyway {
-        refuse_expired(report.id.name(), &asked, now)?;
+        refuse_expired(report.id.name(), &requested, now)?;
     }
     if dry_run {
-        return preview(shell, &config, asked, now).await;
+        return preview(shell, &config, requested, now).await;
     }
     let ctx = shell.context(config).await?;
-    ctx.ledger.reopen(&asked).await?;
-    let partitions = asked.into_iter().map(|entry| entry.partition.id).collect();
+    ctx.ledger.reopen(&requested).await?;
+    let partitions = requested.into_iter().map(|entry| entry.partition.id).collect();
     let selection = Selection { partitions: Some(partitions), ..Selection::default() };
     sync::pass(shell, &ctx, &selection).await
 }
 
 /// Fails if MoEngage has deleted any of the dates by now, and names them.
-fn refuse_expired(report: &str, asked: &[Entry], now: Timestamp) -> Result<()> {
+fn refuse_expired(report: &str, requested: &[Entry], now: Timestamp) -> Result<()> {
     let is_expired = |entry: &&Entry| entry.partition.expires_at.is_some_and(|expiry| expiry <= now);
-    let dates: Vec<_> = asked.iter().filter(is_expired).map(|entry| entry.partition.id.date.to_string()).collect();
+    let dates: Vec<_> = requested.iter().filter(is_expired).map(|entry| entry.partition.id.date.to_string()).collect();
     if dates.is_empty() {
         return Ok(());
     }
-    let first_kept = asked.iter().find(|entry| !is_expired(entry)).map(|entry| entry.partition.id.date);
+    let first_kept = requested.iter().find(|entry| !is_expired(entry)).map(|entry| entry.partition.id.date);
     let advice = first_kept.map(|date| format!("use --from {date}, or ")).unwrap_or_default();
     Err(CommandError::Usage(format!(
         "MoEngage keeps a campaign report for seven days, so these dates of report `{report}` are past its retention: {}; \
@@ -91,10 +91,10 @@ fn refuse_expired(report: &str, asked: &[Entry], now: Timestamp) -> Result<()> {
     )))
 }
 
-async fn preview(shell: &Shell, config: &Config, asked: Vec<Entry>, now: Timestamp) -> Result {
+async fn preview(shell: &Shell, config: &Config, requested: Vec<Entry>, now: Timestamp) -> Result {
     let ledger = shell.ledger(config).await?;
     let mut partitions = Vec::new();
-    for entry in asked {
+    for entry in requested {
         let known = match &ledger {
             Some(ledger) => ledger.entry_of(&entry.partition.id).await?,
             None => None,
@@ -117,6 +117,6 @@ fn show(preview: &BackfillPreview, now: Timestamp) -> String {
             Cell::new(reason),
         ]);
     }
-    let asked = preview.partitions.iter().filter(|partition| partition.asked).count();
-    format!("{}\n{asked} would be requested\n", table::text(&rows))
+    let requested = preview.partitions.iter().filter(|partition| partition.asked).count();
+    format!("{}\n{requested} would be requested\n", table::text(&rows))
 }

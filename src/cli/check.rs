@@ -37,7 +37,7 @@ pub(super) struct Options {
     online: bool,
 }
 
-/// Time limit for the probe of a destination. A slower one cannot keep up with reports.
+/// Time limit for the probe of a destination. A slower destination cannot store reports in time.
 const DESTINATION_TIME: Duration = Duration::from_secs(60);
 
 /// Time limit for the requests of one report.

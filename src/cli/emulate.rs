@@ -101,7 +101,7 @@ Conditions:
   page=N                            only this page of JSON, from 1
   times=N, skip=N                   only N times; only after N requests";
 
-/// The APIs that it serves, by the source that reads them.
+/// The APIs of the emulator, by source.
 const SERVED: &str = "\
 serving  campaign_report  GET  campaign_reports/rest_api/APP_ID/FILE
          daily_dump       GET  dailyCampaignReportDump/APP_ID/YYYYMMDD.zip
@@ -130,7 +130,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         Some(_) => accounts(&*shell.config()?)?,
         None => vec![emulator::demo_account(TimeZone::UTC)],
     };
-    // Changes once a month, so that the listing is the same in most runs.
+    // Changes once a month, so that most runs have the same listing.
     let created_before = shell.clock.now().to_zoned(TimeZone::UTC).date().first_of_month();
     for account in &mut accounts {
         account.campaigns = Campaigns {

@@ -1,4 +1,4 @@
-//! `moesync completions` and `moesync man`: what a package installs beside the binary.
+//! `moesync completions` and `moesync man`: files that a package installs beside the binary.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub(super) struct Completions {
 
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// Writes the page of each command into this folder, rather than the main one to standard output.
+    /// Writes the page of each command into this folder, instead of the main page to standard output.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }

@@ -27,7 +27,7 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// The selection; fails if it names something that is not configured.
+    /// The selection. Fails if a name is not configured.
     pub(super) fn selection(&self, config: &Config) -> Result<Selection> {
         self.known_workspace(config)?;
         if self.report.is_some() {

@@ -28,7 +28,7 @@ impl Shell {
         Ok(Arc::new(config::load(&path, environment())?))
     }
 
-    /// A context for fetching, after recovery: the ledger records what the destinations hold.
+    /// A context for fetching, after recovery: all stored objects are in the ledger.
     pub(super) async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
         // Before work begins: a command whose notifications cannot be sent must not run silently.
         dispatch::check(&config).map_err(CommandError::Usage)?;

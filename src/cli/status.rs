@@ -86,15 +86,15 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     if is_by_report {
         print(&by_report(&config, &options.scope, figures, open.iter().chain(&unplanned), &unplanned, now))?;
     } else {
-        let beside = if options.check { unplanned } else { Vec::new() };
+        let unplanned = if options.check { unplanned } else { Vec::new() };
         let choice = Choice { workspace, report: options.scope.report.clone(), since: options.since };
-        selected.print(shell, &config, ledger.as_ref(), beside, &choice).await?;
+        selected.print(shell, &config, ledger.as_ref(), unplanned, &choice).await?;
     }
     Ok(if options.check && is_alarming { Completion::Incomplete } else { Completion::Done })
 }
 
 /// Refuses a report or workspace that is neither configured nor recorded, and a report that is in several workspaces.
-/// Returns the workspace that is meant, if one is.
+/// Returns the workspace of the report, or the one that is named.
 fn check_names(scope: &Scope, config: &Config, recorded: &[ReportFigures]) -> Result<Option<String>> {
     let recorded = recorded.iter().map(|figures| &figures.id);
     let ids: BTreeSet<&ReportId> = config.reports.iter().map(|report| &report.id).chain(recorded).collect();
@@ -138,36 +138,36 @@ impl Selected<'_> {
         partition.configured && matches!(partition.state, State::Pending | State::Lost) && self.covers(&partition)
     }
 
-    /// Prints the partitions of the ledger, the next one of each report, and those of `beside`, by workspace, report and
-    /// date, as they are read.
+    /// Prints the partitions of the ledger, the next one of each report, and `unplanned`, by workspace, report and date, as
+    /// they are read.
     async fn print(
         &self,
         shell: &Shell,
         config: &Config,
         ledger: Option<&Ledger>,
-        beside: Vec<Entry>,
+        unplanned: Vec<Entry>,
         choice: &Choice,
     ) -> Result<()> {
         let mut output = StatusOutput::new(shell.json, self.now);
         let next = config.reports.iter().filter_map(|report| plan::next(report, self.now)).map(Entry::new);
-        let mut beside: Vec<Entry> = beside.into_iter().chain(next).collect();
-        beside.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
-        let mut beside = VecDeque::from(beside);
+        let mut unrecorded: Vec<Entry> = unplanned.into_iter().chain(next).collect();
+        unrecorded.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
+        let mut unrecorded = VecDeque::from(unrecorded);
         let mut last: Option<PartitionId> = None;
         while let Some(ledger) = ledger {
             let entries = ledger.page(choice, last.as_ref(), READ_TOGETHER).await?;
             for entry in &entries {
                 let id = &entry.partition.id;
-                while let Some(other) = beside.pop_front_if(|other| other.partition.id < *id) {
+                while let Some(other) = unrecorded.pop_front_if(|other| other.partition.id < *id) {
                     output.push(self.status(&other), |partition| self.covers(partition))?;
                 }
-                beside.pop_front_if(|other| other.partition.id == *id);
+                unrecorded.pop_front_if(|other| other.partition.id == *id);
                 output.push(self.status(entry), |partition| self.covers(partition))?;
             }
             let Some(entry) = entries.into_iter().next_back() else { break };
             last = Some(entry.partition.id);
         }
-        for other in beside {
+        for other in unrecorded {
             output.push(self.status(&other), |partition| self.covers(partition))?;
         }
         output.end()
@@ -189,8 +189,8 @@ impl StatusOutput {
         Self { list, table: Vec::new(), counts: BTreeMap::new(), now, text: String::new() }
     }
 
-    fn push(&mut self, partition: PartitionStatus, is_meant: impl Fn(&PartitionStatus) -> bool) -> Result<()> {
-        if !is_meant(&partition) {
+    fn push(&mut self, partition: PartitionStatus, is_selected: impl Fn(&PartitionStatus) -> bool) -> Result<()> {
+        if !is_selected(&partition) {
             return Ok(());
         }
         *self.counts.entry(partition.state).or_default() += 1;
@@ -222,7 +222,7 @@ impl StatusOutput {
     }
 }
 
-/// A line for each report, and how many partitions are in which state. `unplanned` is part of `open`.
+/// A line for each report, and the number of partitions in each state. `open` contains `unplanned`.
 fn by_report<'a>(
     config: &Config,
     scope: &Scope,
@@ -250,8 +250,8 @@ fn by_report<'a>(
     let configured: BTreeMap<_, _> = config.reports.iter().map(|report| (&report.id, report)).collect();
     let mut rows = table::table(["WORKSPACE", "REPORT", "NEWEST STORED", "PENDING", "AT RISK", "LOST", "NEXT DUE"]);
     let mut counts: BTreeMap<State, u64> = BTreeMap::new();
-    let is_meant = |id: &ReportId| scope.workspace.as_ref().is_none_or(|name| name == id.workspace());
-    for (id, figures) in figures.iter().filter(|(id, _)| is_meant(id)) {
+    let is_selected = |id: &ReportId| scope.workspace.as_ref().is_none_or(|name| name == id.workspace());
+    for (id, figures) in figures.iter().filter(|(id, _)| is_selected(id)) {
         let report = configured.get(id);
         let next = report.and_then(|report| plan::next(report, now));
         let newest = figures.newest_stored.map(|at| match report {

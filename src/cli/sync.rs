@@ -39,8 +39,8 @@ pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection
     let shown = summary.as_ref().map_or(Ok(()), |summary| show(shell, &ctx.config, summary));
     let fault = match &summary {
         Ok(summary) if summary.is_complete() => None,
-        Ok(_) => Some("the pass did not store all that was due".to_owned()),
-        Err(error) => Some(format!("the pass has failed: {}", Chain(error))),
+        Ok(_) => Some("the pass did not store every due partition".to_owned()),
+        Err(error) => Some(format!("the pass failed: {}", Chain(error))),
     };
     tokio::select! {
         () = async {

@@ -91,7 +91,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     output.end()
 }
 
-/// What came of the repairs of some partitions.
+/// The results of the repairs of some partitions.
 #[derive(Default)]
 struct RepairResults {
     /// Those that are whole again.
@@ -139,7 +139,7 @@ impl RepairResults {
     }
 }
 
-/// Results on their way to standard output: JSON item by item; for people the damaged ones and numbers.
+/// Results on their way to standard output: JSON item by item; as text, the damaged partitions and the counts.
 struct VerifyOutput {
     list: Option<ListText>,
     damaged: Vec<VerifiedPartition>,

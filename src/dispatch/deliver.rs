@@ -16,8 +16,8 @@ use crate::{
     sync::{Context, jitter},
 };
 
-/// Maximum number of events that wait for one target. Later events are written once there is room: what they report stays
-/// in the ledger.
+/// Maximum number of events that wait for one target. Later events are written once there is room: the ledger keeps what
+/// they report.
 pub(super) const OUTBOX_LIMIT: usize = 1000;
 
 /// Number of events sent to one target before the alarms are evaluated again.
@@ -35,7 +35,7 @@ const GIVE_UP_REFUSED_AFTER: SignedDuration = SignedDuration::from_hours(1);
 /// How long any other event is retried.
 const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
 
-/// Maximum `Retry-After` for an alarm: a target that asks for a day may be back in a minute.
+/// Maximum `Retry-After` for an alarm: a target that requests a day may work again in a minute.
 const MAX_ALARM_RETRY_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
 /// Number of refused events in a row after which the target itself is assumed to fail.
@@ -52,8 +52,7 @@ pub(super) fn subscribers(config: &Config) -> impl Iterator<Item = (&Target, &Ev
     config.notify.iter().filter_map(|target| Some((target, target.events()?)))
 }
 
-/// Writes events for what was stored, and sends what waits, to all targets concurrently. Returns when the next retry is
-/// due.
+/// Writes events for stored objects and sends the outbox, for all targets concurrently. Returns when the next retry is due.
 pub(super) async fn deliver(client: &NotifyClient, ctx: &Context) -> Result<Option<Timestamp>, LedgerError> {
     let each = join_all(subscribers(&ctx.config).map(async |(target, events)| {
         let room = OUTBOX_LIMIT.saturating_sub(ctx.ledger.waiting(&target.name).await?);
@@ -94,11 +93,11 @@ async fn send_waiting(client: &NotifyClient, ctx: &Context, target: &Target) -> 
             continue;
         };
         let failures = ctx.ledger.note_failure(&target.name, now).await?;
-        let asked = |is_alarm: bool| match refusal.retry_after {
-            Some(asked) if is_alarm => Some(asked.min(MAX_ALARM_RETRY_AFTER)),
-            asked => asked,
+        let requested = |is_alarm: bool| match refusal.retry_after {
+            Some(wait) if is_alarm => Some(wait.min(MAX_ALARM_RETRY_AFTER)),
+            wait => wait,
         };
-        // One refused event lets the others be sent; a target that fails is left alone for a while.
+        // After a refused event the others are sent; a target that fails is paused.
         let pause = match refusal.is_of_message {
             true if failures < TARGET_FAILS_AFTER => None,
             true => Some(retry::delay(failures.min(retry::QUICK_TRIES), jitter())),
@@ -109,11 +108,11 @@ async fn send_waiting(client: &NotifyClient, ctx: &Context, target: &Target) -> 
             Some(pause) if !refusal.is_of_message && delivery.number < retry::QUICK_TRIES => pause,
             _ => retry::delay(delivery.number, jitter()),
         };
-        let wait = asked(delivery.event.content.is_alarm()).unwrap_or(own_wait);
+        let wait = requested(delivery.event.content.is_alarm()).unwrap_or(own_wait);
         retry_or_give_up(ctx, target, &delivery, &refusal, wait, now).await?;
         if let Some(pause) = pause {
             let until = |wait: Option<SignedDuration>| after(now, wait.unwrap_or(pause));
-            ctx.ledger.pause(&target.name, until(asked(false)), until(asked(true))).await?;
+            ctx.ledger.pause(&target.name, until(requested(false)), until(requested(true))).await?;
             return ctx.ledger.next_delivery(&target.name).await;
         }
     }
@@ -138,7 +137,7 @@ async fn retry_or_give_up(
             target = name,
             event,
             attempts,
-            "{refusal}; notify target {name}: event given up after {age:#}, an alarm that lasts is sent again"
+            "{refusal}; notify target {name}: event given up after {age:#}; if its alarm lasts, that is sent again"
         );
         return ctx.ledger.given_up(delivery).await;
     }

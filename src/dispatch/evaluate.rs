@@ -1,4 +1,4 @@
-//! What is at risk now, and the events that follow for each target.
+//! The present alarms, and the events that follow for each target.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ pub(super) const LOG: &str = "";
 /// The alarms at one time.
 pub(super) struct Evaluation {
     pub(super) all: BTreeMap<AlarmKey, AlarmStatus>,
-    /// The same for each target that receives events, by its name: what it does not receive stands for nothing else.
+    /// The same for each target that receives events, by its name: an alarm that it does not receive covers no other.
     by_target: BTreeMap<String, BTreeMap<AlarmKey, AlarmStatus>>,
     /// The alarms that have not ended, for each dead man's switch, by its name.
     pub(super) unresolved: BTreeMap<String, BTreeMap<AlarmKey, Notified>>,
@@ -47,13 +47,13 @@ pub(super) async fn evaluate(ctx: &Context) -> Result<Evaluation, LedgerError> {
     lost.retain(|entry| ctx.reports.contains_key(&entry.partition.id.report));
     let mut incidents = ctx.incidents();
     if ctx.ledger.is_shared().await {
-        // Another process may have these alarms, and only that one ends them.
+        // Another process may have begun these alarms, and only that process ends them.
         for kind in [AlarmKind::StoreFailed, AlarmKind::Ledger, AlarmKind::Configuration, AlarmKind::Panic] {
             incidents.entry(kind).or_insert(None);
         }
     }
     let mut fetching_since = BTreeMap::new();
-    // Before the first plan, what was reported neither continues nor ends.
+    // Before the first plan it is unknown whether a reported alarm has ended.
     let mut unplanned: BTreeSet<AlarmKey> = BTreeSet::new();
     if planned.is_some() {
         let fetched = alarm::reports_being_fetched(plan, &ctx.config.alarms, now);

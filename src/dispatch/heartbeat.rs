@@ -1,4 +1,4 @@
-//! Dead man's switches: regular pings that say whether alarms are on. Their absence is an alarm of its own, elsewhere.
+//! Dead man's switches: regular pings that report whether alarms are on. A receiver alerts when they stop.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,7 +35,7 @@ const MIN_PING_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// Number of alarms that a ping lists.
 const LISTED_ALARMS: usize = 20;
 
-/// What the dead man's switches of one dispatcher were sent.
+/// The pings that one dispatcher sent.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     awake: Mutex<Awake>,
@@ -76,7 +76,7 @@ impl Heartbeat {
         Self { awake: Mutex::new(Awake { since: now, last_seen: now }), last: Mutex::default() }
     }
 
-    /// Pings the targets that are due. `fault` is what a pass did not complete.
+    /// Pings the targets that are due. `fault`: the failure of a pass, if it failed.
     pub(super) async fn ping(
         &self,
         client: &NotifyClient,
@@ -88,7 +88,7 @@ impl Heartbeat {
         let planned_at = ctx.status.planned_at();
         let awake_since = self.awake_since(now);
         let silent = now.duration_since(planned_at.map_or(awake_since, |planned_at| planned_at.max(awake_since)));
-        // Before the first plan nothing is known.
+        // Before the first plan the state is unknown.
         if planned_at.is_none() && fault.is_none() && silent <= HUNG_AFTER {
             return;
         }
@@ -173,7 +173,7 @@ fn describe(evaluation: &Evaluation, unresolved: Option<&BTreeMap<AlarmKey, Noti
         let name = name.map_or("moesync", String::as_str);
         let extent = match evaluation.all.get(key) {
             Some(AlarmStatus::Active(active)) => format!("{} partitions", active.partitions),
-            _ => "not known to be over".to_owned(),
+            _ => "not known to have ended".to_owned(),
         };
         text += &format!("\n{}: {name}, {extent}", alarm.kind);
     }

@@ -1,7 +1,7 @@
 //! The log as a target that every configuration has: an alarm is logged once when it begins, worsens and ends.
 //!
-//! What was logged is kept in the ledger as for any target, so a restart logs nothing twice. Problems of the process itself
-//! are logged where they occur instead, because the ledger may be what fails.
+//! The ledger records what was logged, as for any target, so a restart logs nothing twice. Problems of the process are logged
+//! where they occur, because the ledger may be the cause.
 
 use std::collections::BTreeMap;
 

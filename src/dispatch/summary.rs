@@ -1,4 +1,4 @@
-//! The daily summary: how much was stored, also if that is nothing.
+//! The daily summary of stored objects, sent even if there are none.
 
 use std::collections::BTreeSet;
 

@@ -54,7 +54,7 @@ impl Ledger {
         }
         let mut transaction = self.begin().await?;
         for entry in &plan.new {
-            self.insert(&mut transaction, &entry.partition, entry.asked_late).await?;
+            self.insert(&mut transaction, &entry.partition, entry.requested_late).await?;
         }
         for (id, through) in &plan.planned_through {
             self.set_planned_through(&mut transaction, id, view.planned_through.get(id).copied(), *through).await?;
@@ -128,8 +128,8 @@ impl Ledger {
     pub async fn reopen(&self, asked: &[Entry]) -> Result<(), LedgerError> {
         let mut transaction = self.begin().await?;
         let mut reopened = HashSet::new();
-        for Entry { partition, asked_late, .. } in asked {
-            self.insert(&mut transaction, partition, *asked_late).await?;
+        for Entry { partition, requested_late, .. } in asked {
+            self.insert(&mut transaction, partition, *requested_late).await?;
             let opened = query(
                 "UPDATE partitions SET settled = 'open', next_attempt_at = NULL
                  WHERE workspace = $1 AND report = $2 AND date = $3 AND settled IN ('absent', 'lost')",
@@ -248,7 +248,7 @@ impl Ledger {
         &self,
         transaction: &mut Transaction,
         partition: &Partition,
-        asked_late: bool,
+        requested_late: bool,
     ) -> Result<(), LedgerError> {
         let inserted = query(
             "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, expires_at, asked_late)
@@ -259,7 +259,7 @@ impl Ledger {
         .bind(partition.generated_at.as_millisecond())
         .bind(partition.due_at.as_millisecond())
         .bind(partition.expires_at.map(Timestamp::as_millisecond))
-        .bind(asked_late)
+        .bind(requested_late)
         .execute(transaction)
         .await
         .map_err(|error| self.error("write", error))?;

@@ -135,7 +135,7 @@ impl Ledger {
         .bind(entry.next_attempt_at.map(Timestamp::as_millisecond))
         .bind(entry.seen)
         .bind(entry.denied_at.map(Timestamp::as_millisecond))
-        .bind(entry.asked_late)
+        .bind(entry.requested_late)
         .bind(entry.remark.map(Remark::as_str))
         .bind(&entry.message)
         .bind(object.map(|object| &object.key))
@@ -165,7 +165,7 @@ impl Ledger {
         .bind(hold.outcome.as_str())
         .bind(hold.since.as_millisecond())
         .bind(hold.until.as_millisecond())
-        .bind(hold.is_asked)
+        .bind(hold.is_requested)
         .execute(transaction)
         .await
         .map_err(|error| self.error("write", error))?;

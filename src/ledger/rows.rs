@@ -93,7 +93,7 @@ impl Ledger {
             next_attempt_at: self.instant_or_null(row, "next_attempt_at")?,
             seen: self.get(row, "seen")?,
             denied_at: self.instant_or_null(row, "denied_at")?,
-            asked_late: self.get(row, "asked_late")?,
+            requested_late: self.get(row, "asked_late")?,
             remark: self.remark(row)?,
             message: self.get(row, "message")?,
             object,
@@ -105,7 +105,7 @@ impl Ledger {
             outcome: self.outcome(row, "outcome")?.ok_or_else(|| self.nonsense("holds.outcome", "null"))?,
             since: self.instant(row, "since")?,
             until: self.instant(row, "until")?,
-            is_asked: self.get(row, "is_asked")?,
+            is_requested: self.get(row, "is_asked")?,
         })
     }
 

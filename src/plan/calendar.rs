@@ -31,7 +31,7 @@ pub fn upcoming(reports: &[Arc<Report>], now: Timestamp, until: Timestamp) -> Ve
 /// that are generated at `now`. `start` does not limit them.
 pub fn backfill(report: &Report, from: civil::Date, to: civil::Date, every_day: bool, now: Timestamp) -> Vec<Entry> {
     let entry = |partition: Partition| match partition.end(report.give_up_after()) {
-        Some(end) if end <= now => Entry::late(partition),
+        Some(end) if end <= now => Entry::requested_late(partition),
         _ => Entry::new(partition),
     };
     let on = if every_day { schedule::on_any_day } else { schedule::on };

@@ -51,8 +51,10 @@ mod tests {
         view.entries[0].next_attempt_at = Some(until);
         assert_eq!(plan(&reports, &view, now).items[0].decision, Decision::Backoff { until });
         let later = utc("2026-11-21T13:00:00Z");
-        view.holds
-            .insert("acme".into(), Hold { outcome: Outcome::Unauthorized, since: now, until: later, is_asked: false });
+        view.holds.insert(
+            "acme".into(),
+            Hold { outcome: Outcome::Unauthorized, since: now, until: later, is_requested: false },
+        );
         assert_eq!(
             plan(&reports, &view, now).items[0].decision,
             Decision::Held { outcome: Outcome::Unauthorized, until: later }
@@ -76,7 +78,7 @@ mod tests {
                 outcome: Outcome::RateLimited,
                 since: future,
                 until: future + SignedDuration::from_hours(1),
-                is_asked: true,
+                is_requested: true,
             },
         );
         assert_eq!(dates_to_fetch(&plan(&reports, &view, now)).len(), 7);

@@ -85,5 +85,5 @@ pub(super) fn recorded(mut view: LedgerView, plan: &Plan) -> LedgerView {
 }
 
 pub(super) fn late_dates(entries: &[Entry]) -> Vec<civil::Date> {
-    entries.iter().filter(|entry| entry.asked_late).map(|entry| entry.partition.id.date).collect()
+    entries.iter().filter(|entry| entry.requested_late).map(|entry| entry.partition.id.date).collect()
 }

@@ -60,7 +60,7 @@ impl Horizon {
         is_moved.then_some(self.through)
     }
 
-    /// When the local clock shows what is `at` by the server's.
+    /// The local clock's time when the server's clock shows `at`.
     pub fn by_local_clock(&self, at: Timestamp) -> Timestamp {
         at.checked_add(self.ahead).unwrap_or(Timestamp::MAX)
     }

@@ -102,7 +102,7 @@ mod tests {
         for entry in view.entries.iter_mut().filter(|entry| entry.partition.id.report.name() == "listing") {
             entry.last_attempt_at = Some(refused);
         }
-        let hold = Hold { outcome: Outcome::Unauthorized, since: refused, until: now, is_asked: false };
+        let hold = Hold { outcome: Outcome::Unauthorized, since: refused, until: now, is_requested: false };
         view.holds.insert("acme".into(), hold);
         assert_eq!(plan(&reports, &view, now).items[0].entry.partition.id.report.name(), "daily");
     }

@@ -113,7 +113,7 @@ fn entry(report: &Report, partition: Partition, horizon: &Horizon, known: &Known
     let precedes_known = known.newest.get(&report.id).is_none_or(|newest| partition.generated_at < *newest);
     let has_ended = partition.end(report.give_up_after()).is_some_and(|end| end <= horizon.present);
     match horizon.look == Look::First && precedes_known && has_ended {
-        true => Entry::late(partition),
+        true => Entry::requested_late(partition),
         false => Entry::new(partition),
     }
 }

@@ -43,7 +43,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
 pub(super) struct Guard {
     address: SocketAddr,
     hosts: Vec<String>,
-    /// Hash of the token: comparing hashes takes the same time for every guess of any length.
+    /// Hash of the token: the time of a comparison does not depend on the guess or its length.
     token: RwLock<Option<[u8; 32]>>,
     open: Vec<Open>,
 }
@@ -88,7 +88,7 @@ impl Guard {
             return Some((StatusCode::METHOD_NOT_ALLOWED, allow, "read-only: use GET or HEAD\n").into_response());
         }
         if !self.is_for_us(request) {
-            let reason = "this request is for another host; add the host to [web] hosts if it is right\n";
+            let reason = "this request is for another host; add the host to [web] hosts if it is correct\n";
             return Some((StatusCode::MISDIRECTED_REQUEST, reason).into_response());
         }
         if !self.is_open(request.uri().path()) && !self.has_token(request.headers()) {

@@ -76,8 +76,8 @@ fn plans(shared: &Shared, ctx: &Context) -> Check {
 }
 
 async fn ledger(ctx: &Context) -> Check {
-    let asked = timeout(LEDGER_TIMEOUT, async { read_ledger(ctx).await?.page(&Choice::default(), None, 1).await });
-    let (ok, message) = match asked.await {
+    let read = timeout(LEDGER_TIMEOUT, async { read_ledger(ctx).await?.page(&Choice::default(), None, 1).await });
+    let (ok, message) = match read.await {
         Ok(Ok(_)) => (true, "answers".into()),
         Ok(Err(error)) => (false, Chain(&error).to_string()),
         Err(_) => (false, format!("no answer within {} s", LEDGER_TIMEOUT.as_secs())),
@@ -111,7 +111,7 @@ impl Probes {
         checks
     }
 
-    /// The current probe: a new one each minute, but none while one hangs.
+    /// The current probe: a new one each minute, unless the last one hangs.
     fn probe(&self, ctx: &Arc<Context>, name: &str) -> Probe {
         let mut last = lock(&self.last);
         last.retain(|_, probe| Arc::ptr_eq(&probe.under, ctx));

@@ -98,10 +98,10 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Bytes, LedgerErr
     text.family("moesync_incident", "gauge", "1 while an alarm about the process itself is on, by alarm.");
     let incidents = ctx.incidents();
     for kind in INCIDENTS {
-        let is_so = matches!(incidents.get(&kind), Some(Some(_)));
-        text.sample("moesync_incident", &[("alarm", kind.as_str())], u8::from(is_so));
+        let is_active = matches!(incidents.get(&kind), Some(Some(_)));
+        text.sample("moesync_incident", &[("alarm", kind.as_str())], u8::from(is_active));
     }
-    text.family("moesync_workspace_held", "gauge", "1 while all of a workspace is on hold, by MoEngage's answer.");
+    text.family("moesync_workspace_held", "gauge", "1 while a workspace is on hold, by MoEngage's answer.");
     for workspace in &ctx.config.workspaces {
         let hold = planned.as_ref().and_then(|planned| planned.view.holds.get(&workspace.name));
         for outcome in [Outcome::Unauthorized, Outcome::RateLimited] {
@@ -139,7 +139,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Bytes, LedgerErr
     text.family(
         "moesync_alarms",
         "gauge",
-        "Partitions in danger or lost in the last 30 days, by the gravest alarm of each.",
+        "Partitions in danger or lost in the last 30 days, by the most severe alarm of each.",
     );
     for report in reports {
         for alarm in AlarmKind::OF_PARTITIONS.map(AlarmKind::as_str) {
@@ -185,7 +185,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Bytes, LedgerErr
         text.sample("moesync_attempts_total", &labels, figures.count);
     }
     durations(&mut text, &attempts);
-    // Without the room that it grew into: it is kept until the next scrape.
+    // Exact size: it is kept until the next scrape.
     Ok(Bytes::from(text.0.into_bytes().into_boxed_slice()))
 }
 

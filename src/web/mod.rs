@@ -1,5 +1,5 @@
-//! The status page, its API, health and metrics over HTTP. All of it is read-only, through connections to the ledger of
-//! its own, so that requests do not slow the loop down.
+//! The status page, its API, health and metrics over HTTP. All of it is read-only and has its own connections to the ledger,
+//! so that requests do not slow the loop down.
 
 mod api;
 mod assets;
@@ -31,7 +31,7 @@ use crate::sync::Context;
 struct Shared {
     contexts: watch::Receiver<Arc<Context>>,
     /// When the server started.
-    began_at: Timestamp,
+    started_at: Timestamp,
     probes: Probes,
     scrape: Scrape,
     page_slots: PageSlots,
@@ -45,6 +45,6 @@ impl Shared {
 
     /// When the loop last wrote a plan to the ledger; before the first one, when the server started.
     fn planned_at(&self, ctx: &Context) -> Timestamp {
-        ctx.status.planned_at().unwrap_or(self.began_at)
+        ctx.status.planned_at().unwrap_or(self.started_at)
     }
 }

@@ -38,9 +38,9 @@ pub struct Overview {
     /// The time of this overview.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub now: Timestamp,
-    /// How many partitions of the configured reports are in which state.
+    /// Number of partitions of the configured reports in each state.
     pub partitions: Counts,
-    /// Bytes of all their stored objects.
+    /// Size of all their stored objects in bytes.
     pub stored_bytes: u64,
     /// Alarms of the process and its surroundings.
     pub incidents: Vec<Incident>,
@@ -69,32 +69,31 @@ pub struct HeldWorkspace {
     pub outcome: Outcome,
     /// When it is requested again.
     pub until: Timestamp,
-    /// How many of its reports wait.
+    /// Number of its reports with a partition that waits.
     pub reports: usize,
 }
 
 /// An alarm that is not about one partition.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Incident {
-    /// The alarm: ledger, configuration, clock, panic, or store_failed where a destination has not answered for
-    /// minutes.
+    /// The alarm: ledger, configuration, clock, panic, or store_failed if a destination has not answered for minutes.
     pub alarm: String,
-    /// The cause in one line, for people.
+    /// The cause, as one line of text.
     pub message: String,
 }
 
-/// How many partitions are in which state.
+/// Number of partitions in each state.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct Counts {
     /// Not due yet.
     pub scheduled: u64,
-    /// Due, not stored.
+    /// Due and not stored.
     pub pending: u64,
-    /// Object and manifest are there.
+    /// Object and manifest are at the destination.
     pub stored: u64,
     /// Never published.
     pub absent: u64,
-    /// Was or may have been there, and is gone.
+    /// Existed at MoEngage, or may have existed, and can no longer be fetched.
     pub lost: u64,
 }
 
@@ -104,11 +103,10 @@ pub struct Danger {
     /// The partition.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// Its worst alarm: lost, expiring, unauthorized, rejected, corrupt, unsupported, store_failed
-    /// or late.
+    /// Its most severe alarm: lost, expiring, unauthorized, rejected, corrupt, unsupported, store_failed or late.
     pub alarm: String,
-    /// Seconds left to its expiry, negative once that has passed; null where it never expires, is lost, or is
-    /// stored and fails to be fetched again.
+    /// Seconds left to its expiry, negative after it; null if it does not expire, is lost, or is stored and its refresh
+    /// fails.
     pub seconds_left: Option<i64>,
 }
 
@@ -119,19 +117,19 @@ pub struct ReportOverview {
     pub workspace: String,
     /// Id of the report.
     pub report: String,
-    /// Which API it comes from.
+    /// The API that serves it.
     pub source: SourceKind,
     /// Its name in MoEngage's dashboard.
     pub name: String,
     /// Name of the destination.
     pub destination: String,
-    /// When it is generated, for people.
+    /// When it is generated, as text.
     pub schedule: String,
     /// Its time zone.
     pub timezone: String,
-    /// How many of its partitions are in which state.
+    /// Number of its partitions in each state.
     pub partitions: Counts,
-    /// Bytes of its stored objects.
+    /// Size of its stored objects in bytes.
     pub stored_bytes: u64,
     /// When its newest stored partition was generated.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
@@ -146,11 +144,11 @@ pub struct Day {
     /// The date, in the report's zone.
     #[schemars(with = "String", extend("format" = "date"))]
     pub date: Date,
-    /// State of the partition of that date; null where there is none.
+    /// State of the partition of that date; null without one.
     pub state: Option<State>,
     /// Its alarm; null without one.
     pub alarm: Option<String>,
-    /// Bytes of the stored object.
+    /// Size of the stored object in bytes.
     pub size: Option<u64>,
 }
 
@@ -159,19 +157,19 @@ impl Overview {
     ///
     /// # Errors
     ///
-    /// When the ledger cannot be read.
+    /// If the ledger cannot be read.
     pub async fn gather(ctx: &Context) -> Result<Self, LedgerError> {
         Ok(Self::of(ctx, |_| (ctx.config.reports.iter().collect(), ())).await?.0)
     }
 
-    /// The present state, with those of the configured reports that `choose` returns, and what it returns besides.
+    /// The present state of the configured reports that `choose` returns, and the second value that it returns.
     pub(super) async fn of<'a, T>(
         ctx: &'a Context,
         choose: impl FnOnce(&Standing) -> (Vec<&'a Arc<Report>>, T),
     ) -> Result<(Self, T), LedgerError> {
         let ledger = read_ledger(ctx).await?;
         let standing = Standing::gather(ctx, &ledger).await?;
-        let (chosen, besides) = choose(&standing);
+        let (chosen, second) = choose(&standing);
         let Standing { now, figures, .. } = &standing;
         let by_id: HashMap<_, _> = figures.iter().map(|figures| (&figures.id, figures)).collect();
         let mut reports = Vec::with_capacity(chosen.len());
@@ -198,7 +196,7 @@ impl Overview {
             held: standing.held(),
             reports,
         };
-        Ok((overview, besides))
+        Ok((overview, second))
     }
 }
 
@@ -232,8 +230,8 @@ impl ReportOverview {
             },
             None => {
                 let occurrence = schedule::on(&report.schedule, &report.timezone, date);
-                let is_to_come = occurrence.is_some_and(|it| it.generated_at > now);
-                Day { date, state: is_to_come.then_some(State::Scheduled), alarm: None, size: None }
+                let is_in_future = occurrence.is_some_and(|it| it.generated_at > now);
+                Day { date, state: is_in_future.then_some(State::Scheduled), alarm: None, size: None }
             }
         });
         Self {
@@ -284,17 +282,17 @@ impl Danger {
 
 /// The state of the reports: the ledger's figures and recent dates, and the loop's last plan.
 pub(super) struct Standing {
-    /// The time that all states are judged by.
+    /// The time of all states.
     pub(super) now: Timestamp,
     /// The last plan; `None` before the first one.
     pub(super) planned: Option<Arc<Planned>>,
-    /// The configured reports in numbers, in the order of the configuration.
+    /// Figures of the configured reports, in the order of the configuration.
     pub(super) figures: Vec<ReportFigures>,
     /// Stored partitions that are to be fetched again.
     refreshed: HashSet<PartitionId>,
-    /// Of configured reports: what is open or was lost lately, and what the plan names.
+    /// Of configured reports: open partitions, those lost recently, and those of the plan.
     recent: HashMap<ReportId, Vec<Entry>>,
-    /// Recorded partitions of reports that are not configured.
+    /// Number of recorded partitions of reports that are not configured.
     unconfigured: u64,
 }
 
@@ -351,7 +349,7 @@ impl Standing {
         Ok(Self { now, planned, figures, refreshed, recent, unconfigured })
     }
 
-    /// The recent dates of a report, which are shown.
+    /// The partitions of the dates of a report that are shown.
     pub(super) async fn dates(&self, ledger: &Ledger, id: &ReportId) -> Result<Vec<Entry>, LedgerError> {
         ledger.recent(id, first_shown(self.now)).await
     }
@@ -377,7 +375,7 @@ impl Standing {
         held
     }
 
-    /// The worst alarm of a partition.
+    /// The most severe alarm of a partition.
     pub(super) fn alarm(&self, ctx: &Context, entry: &Entry) -> Option<AlarmKind> {
         match self.refreshed.contains(&entry.partition.id) {
             true => alarm::of_planned(entry, &ctx.config.alarms, self.now),

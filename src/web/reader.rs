@@ -1,4 +1,4 @@
-//! The ledger as one request reads it: a file through a connection of its own, so that requests wait for no writer.
+//! The ledger for one request. A file gets its own connection, so that requests do not wait for a writer.
 
 use crate::{
     ledger::{self, Ledger, LedgerError},

@@ -120,12 +120,12 @@ impl Listener {
     /// Answers until cancelled, which also ends all connections. Each request uses the latest of `contexts`; for each new
     /// context the token is read again. May be called again after a panic.
     pub async fn serve(&self, contexts: watch::Receiver<Arc<Context>>) {
-        let began_at = contexts.borrow().clock.now();
+        let started_at = contexts.borrow().clock.now();
         let renewing = renew(Arc::clone(&self.guard), self.config.clone(), contexts.clone());
         let panicked = || report_panic(&contexts.borrow().status, "an answer of the status page");
         let shared = Shared {
             contexts: contexts.clone(),
-            began_at,
+            started_at,
             probes: Probes::default(),
             scrape: Scrape::default(),
             page_slots: PageSlots::default(),
@@ -152,7 +152,7 @@ async fn renew(guard: Arc<Guard>, config: config::Web, mut contexts: watch::Rece
             ),
         }
     }
-    // No sender is left: the last context is served until the end.
+    // All senders are gone: the last context stays.
     std::future::pending().await
 }
 
@@ -283,7 +283,7 @@ fn router(shared: Arc<Shared>, guard: Arc<Guard>) -> Router {
             let guard = Arc::clone(&guard);
             async move { Ok::<Response, std::convert::Infallible>(guard.admit(request, next).await) }
         }))
-        // Pages and lists are mostly repetition: a tenth remains.
+        // Compresses pages and lists to a tenth.
         .layer(CompressionLayer::new())
         .with_state(shared)
 }

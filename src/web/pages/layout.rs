@@ -110,7 +110,7 @@ fn cell(report: &ReportOverview, day: &Day) -> Markup {
     }
 }
 
-/// The sign of a state, which does not depend on colour.
+/// The sign of a state, so that states differ in more than colour.
 pub(super) fn glyph(state: PartitionState, is_alarmed: bool) -> &'static str {
     match state {
         PartitionState::Lost => "×",

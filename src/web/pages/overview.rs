@@ -29,7 +29,7 @@ use crate::{
     words::{self, Action, PlannedPartition},
 };
 
-/// Number of reports in danger that are shown; of more, only their number.
+/// Maximum number of reports in danger that are listed.
 const MAX_IN_DANGER: usize = 20;
 /// Number of reports on one page.
 const REPORTS: usize = 50;
@@ -48,7 +48,7 @@ pub(super) struct ReportFilter {
     page: usize,
 }
 
-/// The part of the reports that is listed.
+/// The reports that are listed.
 struct Listed {
     filter: ReportFilter,
     /// Number of reports that the filter selects.
@@ -230,7 +230,7 @@ fn by_report<'a>(dangers: impl Iterator<Item = &'a Danger>) -> Vec<(&'a Danger, 
 /// One row for all reports of a workspace on hold.
 fn on_hold(held: &HeldWorkspace) -> Markup {
     let why = match held.outcome {
-        Outcome::RateLimited => "MoEngage asks to wait",
+        Outcome::RateLimited => "MoEngage limits the rate of requests",
         _ => "MoEngage refuses the key",
     };
     html! {

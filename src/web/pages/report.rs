@@ -56,7 +56,7 @@ pub(super) async fn page(
         return plain(
             StatusCode::BAD_REQUEST,
             "Which report?",
-            "This address names no workspace, report or good date.",
+            "This address lacks a workspace or report, or has an invalid date.",
         );
     };
     let ctx = shared.context();
@@ -110,7 +110,7 @@ fn show(ctx: &Context, history: &History, before: Option<Date>) -> Markup {
         section aria-labelledby="partitions" {
             h2 #partitions { "Partitions" @if let Some(before) = before { " before " (before) } }
             @if entries.is_empty() {
-                p.quiet { "Nothing is recorded yet." }
+                p.quiet { "No partition is recorded yet." }
             } @else {
                 div.partitions {
                     @for entry in entries { (partition(ctx, history, entry)) }
@@ -180,7 +180,7 @@ fn table(attempts: &[RecordedAttempt], all: u32) -> Markup {
     html! {
         div.scroll {
             table {
-                caption { "Attempts" @if earlier > 0 { span.quiet { " (" (earlier) " earlier ones are left out)" } } }
+                caption { "Attempts" @if earlier > 0 { span.quiet { " (" (earlier) " earlier ones are not shown)" } } }
                 thead { tr { th { "Ended" } th { "Outcome" } th { "HTTP" } th { "Took" } th { "Bytes" } th { "Message" } } }
                 tbody {
                     @for attempt in attempts.iter().rev() {
@@ -204,7 +204,7 @@ fn table(attempts: &[RecordedAttempt], all: u32) -> Markup {
 
 fn tries(attempts: u32) -> String {
     match attempts {
-        0 => "not tried yet".to_owned(),
+        0 => "no attempt yet".to_owned(),
         1 => "1 attempt".to_owned(),
         several => format!("{several} attempts"),
     }

@@ -64,7 +64,7 @@ pub(super) async fn take(ledger: &Ledger, step: Step, partition: &Partition, num
     let failure = |outcome, status| attempt(Err(Failure::after(&evidence(status), outcome, "no".into())));
     match step {
         Step::Ask => ledger.reopen(&[Entry::new(partition.clone())]).await.unwrap(),
-        Step::AskLate => ledger.reopen(&[Entry::late(partition.clone())]).await.unwrap(),
+        Step::AskLate => ledger.reopen(&[Entry::requested_late(partition.clone())]).await.unwrap(),
         Step::Store => try_once(ledger, partition, Settled::Open, attempt(Ok(success()))).await,
         Step::Restate => try_once(ledger, partition, Settled::Stored, attempt(Ok(success()))).await,
         Step::Fail => try_once(ledger, partition, Settled::Open, failure(Outcome::Unavailable, 500)).await,

@@ -99,7 +99,7 @@ async fn put(ledger: &Ledger, partition: &Partition, stand: Stand) {
             try_once(ledger, partition, Settled::Stored, failed(outcome, at)).await;
         }
         Stand::Absent => {
-            ledger.reopen(&[Entry::late(partition.clone())]).await.unwrap();
+            ledger.reopen(&[Entry::requested_late(partition.clone())]).await.unwrap();
             let end = at + SignedDuration::from_hours(24 * 30);
             try_once(ledger, partition, Settled::Open, failed(Outcome::NotPublished, end)).await;
         }

@@ -67,7 +67,7 @@ async fn pings_fail_until_an_alarm_has_ended_across_restarts_and_other_failures(
     bench.clock.advance(SignedDuration::from_mins(5));
     pass(&bench).await;
     assert_eq!(last().path, "/ping/uuid/fail", "{}", last().body);
-    assert!(last().body.contains("1 alarms\ncorrupt: report-test, not known to be over"), "{}", last().body);
+    assert!(last().body.contains("1 alarms\ncorrupt: report-test, not known to have ended"), "{}", last().body);
     bench.vendor.clear_faults();
     bench.clock.advance(hours(1));
     pass(&bench).await;
@@ -92,7 +92,7 @@ async fn pings_and_summaries_count_an_alarm_while_its_attempt_is_in_progress() {
     dispatcher.round(&ctx).await.unwrap();
     let paths: Vec<_> = pings().into_iter().map(|ping| ping.path).collect();
     assert_eq!(paths, ["/ping/uuid/fail", "/ping/uuid/fail"]);
-    assert!(pings()[1].body.contains("late: report-test, not known to be over"), "{}", pings()[1].body);
+    assert!(pings()[1].body.contains("late: report-test, not known to have ended"), "{}", pings()[1].body);
     assert_eq!(receiver.alarms(), ["late began"]);
     let summaries: Vec<_> = receiver.events().into_iter().filter(|event| event["type"] == "summary").collect();
     let alarms: Vec<_> = summaries.iter().map(|summary| summary["data"]["alarms"].as_u64()).collect();
@@ -148,7 +148,7 @@ async fn a_sync_pings_its_start_and_its_result() {
     let stored: Vec<_> = [1, 3, 5].map(|number: usize| pings[number].1.split(';').next().unwrap()).to_vec();
     let count = |count: u32| format!("{count} stored since the last ping");
     assert_eq!(stored, [count(1), count(1), count(0)]);
-    assert!(pings[1].1.contains("the pass did not store all that was due"), "{}", pings[1].1);
+    assert!(pings[1].1.contains("the pass did not store every due partition"), "{}", pings[1].1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
