@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Mistakes},
     dispatch,
     ledger::LedgerError,
-    sync::{self, Clock, Context, LoopCommand, Progress, StartError},
+    sync::{self, Clock, Context, LoopCommand, Progress, Pulse, StartError},
     telemetry::Chain,
     web::{self, WebError},
 };
@@ -31,19 +31,19 @@ const WAKES: &str = "0 * * * * *";
 /// A scheduler that has not woken the loop for this long is restarted.
 const LONGEST_SILENCE: Duration = Duration::from_secs(180);
 
-/// Pause before a retry of what the daemon cannot run without.
+/// Pause before a retry of a step that the daemon cannot run without.
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why the daemon could not start or go on.
+/// Why the daemon could not start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// Nothing was started.
+    /// The configuration is invalid; nothing was started.
     #[error(transparent)]
     Configuration(#[from] Mistakes),
-    /// Nothing was started, or the ledger cannot be opened again.
+    /// The ledger or a destination cannot be opened.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Nothing was started: the status page cannot be served.
+    /// The status page cannot be served; nothing was started.
     #[error(transparent)]
     Web(#[from] WebError),
     /// A system call failed.
@@ -137,7 +137,7 @@ impl StopSignals {
     }
 }
 
-/// What runs the loop and replaces its context.
+/// Runs the loop and replaces its context.
 struct Daemon<Load> {
     /// The context in force.
     ctx: Arc<Context>,
@@ -363,10 +363,10 @@ async fn reload(load: impl Fn() -> Result<Config, Mistakes>, old: &Context) -> O
 
 async fn describe(new: &Context, old: &Context) {
     if new.config.ledger != old.config.ledger {
-        warn!("[ledger] has changed; that needs a restart");
+        warn!("[ledger] has changed; restart moesync to apply it");
     }
     if new.config.web != old.config.web {
-        warn!("[web] has changed; that needs a restart");
+        warn!("[web] has changed; restart moesync to apply it");
     }
     let unconfigured = match new.ledger.report_figures(new.clock.now()).await {
         Ok(figures) => {
@@ -386,19 +386,36 @@ async fn describe(new: &Context, old: &Context) {
     );
 }
 
-/// Notifies the service manager while the loop turns. Once it hangs, the service manager restarts the process.
+/// Notifies the service manager while the loop runs. If the loop hangs, the service manager restarts the process.
 async fn feed_watchdog(contexts: watch::Receiver<Arc<Context>>, period: Duration) {
     let mut ticks = interval(period);
-    let mut is_hung = false;
+    let mut watch = LoopWatch::default();
     loop {
         ticks.tick().await;
         let pulse = contexts.borrow().pulse.clone();
-        let was_hung = std::mem::replace(&mut is_hung, !pulse.is_alive());
-        if !is_hung {
+        if watch.is_running(&pulse) {
             notify(&[NotifyState::Watchdog]);
-        } else if !was_hung {
-            error!("the loop has not turned for {} s; the watchdog is not notified", pulse.age().as_secs());
         }
+    }
+}
+
+/// Whether the loop hung at the last look: a hang is logged when it begins and when it ends.
+#[derive(Default)]
+struct LoopWatch {
+    is_hung: bool,
+}
+
+impl LoopWatch {
+    fn is_running(&mut self, pulse: &Pulse) -> bool {
+        let was_hung = std::mem::replace(&mut self.is_hung, !pulse.is_alive());
+        match (was_hung, self.is_hung) {
+            (false, true) => {
+                error!("the loop has not run for {} s; the watchdog is not notified", pulse.age().as_secs());
+            }
+            (true, false) => info!("the loop runs again"),
+            _ => {}
+        }
+        !self.is_hung
     }
 }
 
@@ -406,5 +423,69 @@ async fn feed_watchdog(contexts: watch::Receiver<Arc<Context>>, period: Duration
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!("could not notify the service manager: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+    use crate::lock::lock;
+
+    /// Collects the log of one thread.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn lines(&self) -> Vec<String> {
+            String::from_utf8_lossy(&lock(&self.0)).lines().map(str::to_owned).collect()
+        }
+    }
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            lock(&self.0).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Log {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_hangs_is_logged_once_when_it_begins_and_once_when_it_ends() {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).without_time().finish();
+        let _default = tracing::subscriber::set_default(subscriber);
+        let (pulse, mut watch) = (Pulse::new(), LoopWatch::default());
+        let mut ticks = async |count| {
+            let mut fed = 0;
+            for _ in 0..count {
+                tokio::time::advance(Duration::from_secs(10)).await;
+                fed += usize::from(watch.is_running(&pulse));
+            }
+            fed
+        };
+        assert_eq!((ticks(11).await, log.lines().len()), (11, 0));
+        assert_eq!((ticks(100).await, log.lines().len()), (0, 1));
+        assert!(
+            log.lines()[0].contains("ERROR") && log.lines()[0].contains("has not run for 120 s"),
+            "{:?}",
+            log.lines()
+        );
+        pulse.beat();
+        assert_eq!((ticks(5).await, log.lines().len()), (5, 2));
+        assert!(log.lines()[1].contains("the loop runs again"), "{:?}", log.lines());
     }
 }

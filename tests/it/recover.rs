@@ -227,6 +227,36 @@ async fn a_daemon_that_waits_for_its_ledger_reloads_on_sighup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_cannot_start_again_logs_the_reason_once() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    let daemon = Daemon::start(&bench).await;
+    let count = |text| daemon.log().iter().filter(|line| line.contains(text)).count();
+    let is_stored = async || bench.status().await.iter().filter(|it| it["state"] == "stored").count() == 1;
+    assert!(wait_until(&is_stored).await, "{}", daemon.log().join("\n"));
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(bench.path(&format!("ledger/moesync.db{suffix}")));
+    }
+    fs::create_dir(bench.ledger()).unwrap();
+    daemon.signal("HUP").await;
+    daemon.wait_for_log("could not start again").await;
+    let valid = bench.config();
+    bench.write_config("nonsense");
+    // Each SIGHUP starts a try. An invalid configuration is logged before that try, so at the third line two have failed.
+    for tries in 1..=3 {
+        daemon.signal("HUP").await;
+        let is_read = async || count("the new configuration is not used") == tries;
+        assert!(wait_until(is_read).await, "{}", daemon.log().join("\n"));
+    }
+    assert_eq!(count("could not start again"), 1, "{}", daemon.log().join("\n"));
+    fs::remove_dir(bench.ledger()).unwrap();
+    bench.write_config(&valid);
+    daemon.signal("HUP").await;
+    assert!(wait_until(&is_stored).await, "{}", daemon.log().join("\n"));
+    daemon.stop(&bench).await;
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_and_run_refuse_a_ledger_with_the_same_message() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let folder = bench.folder.path().display().to_string();
