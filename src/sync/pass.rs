@@ -176,8 +176,10 @@ pub async fn once(
         workers.queue.extend(refused);
         loop {
             let now = ctx.clock.now();
-            // An alarm is published before the next attempt can end it. Several that begin together cause one plan.
-            let mut is_unpublished = ctx.planned.alarms_begun() != Some(workers.alarms_begun);
+            // An alarm is published before the next attempt can end it. Several that begin together cause one plan; those of
+            // the last attempts are in the plan that ends the pass.
+            let has_more = workers.is_busy() || !workers.queue.is_empty() || !later.is_empty();
+            let mut is_unpublished = has_more && ctx.planned.alarms_begun() != Some(workers.alarms_begun);
             if is_unpublished && next_publication <= Instant::now() {
                 ctx.planned.publish(plan_now(&workers, awaits_answer(&workers)).await?);
                 next_publication = Instant::now() + PUBLISHING_DELAY;
