@@ -1,0 +1,276 @@
+//! Tables that query engines can read, made of the entries of an archive or of the lines of a snapshot.
+//!
+//! An entry is read twice: once to infer the types of its columns, once to write it. Neither holds it in memory. These
+//! files must not know where an entry comes from, where a table goes to, or when it is made: the caller passes functions
+//! that open an entry, and something to write to.
+
+mod csv;
+mod csv_gz;
+mod names;
+mod parquet;
+mod part;
+mod schema;
+mod types;
+
+use std::io;
+
+use jiff::civil::Date;
+
+use self::types::Value;
+pub use self::{
+    names::{ENTRY_COLUMN, RESCUED_COLUMN, SURPLUS, layout},
+    part::{Input, Open},
+    schema::{Change, Column, Extended, Schema},
+    types::{ColumnType, Observed, UnknownType},
+};
+
+/// What an entry holds, of those that become tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Rows of separated text.
+    Csv,
+}
+
+impl Content {
+    /// Extensions, in lower case.
+    const EXTENSIONS: [(&str, Content); 2] = [(".csv", Content::Csv), (".tsv", Content::Csv)];
+
+    /// The content of an entry with this name; `None` if entries of this kind are left alone. A member of a gzip archive
+    /// may have no name: it holds rows of text.
+    pub fn of(name: &str) -> Option<Content> {
+        let file = name.rsplit(['/', '\\']).next().unwrap_or_default();
+        // What macOS adds to a zip archive: attributes of the file of the same name.
+        if file.starts_with("._") {
+            return None;
+        }
+        if name.is_empty() {
+            return Some(Content::Csv);
+        }
+        Self::split(file).map(|(_, content)| content)
+    }
+
+    /// The name of a file without the extension of its content.
+    fn stem(file: &str) -> &str {
+        Self::split(file).map_or(file, |(stem, _)| stem)
+    }
+
+    fn split(file: &str) -> Option<(&str, Content)> {
+        Self::EXTENSIONS.into_iter().find_map(|(extension, content)| {
+            let (stem, end) = file.split_at_checked(file.len().checked_sub(extension.len())?)?;
+            end.eq_ignore_ascii_case(extension).then_some((stem, content))
+        })
+    }
+}
+
+/// One object of a table: the rows of one entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The table's name.
+    pub table: String,
+    /// Counts the parts of the table in this archive, from 0.
+    pub number: usize,
+    /// The entry's place among those of the archive, from 0.
+    pub entry: usize,
+    /// What the entry holds.
+    pub content: Content,
+}
+
+/// Which tables the entries of an archive become.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// All parts, in the order of their entries.
+    pub parts: Vec<Part>,
+    /// Names of the entries that become no table.
+    pub left_alone: Vec<String>,
+}
+
+/// The format of a table's objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Parquet, compressed with zstd.
+    Parquet,
+    /// CSV, compressed with gzip.
+    CsvGz,
+}
+
+impl Format {
+    /// The extension of an object, without a leading dot. It is also the word in the configuration.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Parquet => "parquet",
+            Format::CsvGz => "csv.gz",
+        }
+    }
+}
+
+/// Where the rows of an object come from. It is written into the object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The report's id.
+    pub report: String,
+    /// The partition's date.
+    pub date: Date,
+    /// SHA-256 of the archive or snapshot, in hexadecimal.
+    pub sha256: String,
+    /// The entry's name; of a snapshot, the name of its file.
+    pub entry: String,
+}
+
+/// What the first pass over an entry finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// Its headings.
+    pub headings: Vec<String>,
+    /// What the values under each heading have in common.
+    pub columns: Vec<Observed>,
+    /// Number of its rows.
+    pub rows: u64,
+}
+
+/// What the second pass wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Number of rows.
+    pub rows: u64,
+    /// Number of rows with a value that fits no column.
+    pub rescued_rows: u64,
+}
+
+/// What kind of value a file says a cell has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CellKind {
+    /// Text of a file without types; it may mean a value of any type.
+    Text,
+    /// Text of a file that has types: neither a number nor a boolean.
+    String,
+    /// A number, as text.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// An array or object, as JSON.
+    Nested,
+    /// Bytes that are not UTF-8, with escapes. They fit no column.
+    Bytes,
+}
+
+/// One cell. Without text, it has no value: an empty cell and a missing one are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell<'a> {
+    /// What kind of value it has.
+    pub kind: CellKind,
+    /// The value as text.
+    pub text: &'a str,
+}
+
+impl Cell<'_> {
+    /// The cell of a row that ends before its column.
+    pub const MISSING: Cell<'static> = Cell { kind: CellKind::Text, text: "" };
+
+    /// Whether it has no value.
+    pub fn is_empty(self) -> bool {
+        self.text.is_empty()
+    }
+}
+
+/// One row of a file. Its cells are in the order of the headings.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// The text of all cells, one after the other.
+    text: &'a str,
+    /// Where each cell ends in `text`.
+    ends: &'a [usize],
+    /// The kind of each cell; empty if all are [`CellKind::Text`].
+    kinds: &'a [CellKind],
+}
+
+impl<'a> Row<'a> {
+    /// Number of cells. It may differ from that of the headings.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether it has no cell.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The cell at a position that counts from 0; [`Cell::MISSING`] beyond the last.
+    pub fn cell(&self, position: usize) -> Cell<'a> {
+        let Some(end) = self.ends.get(position) else { return Cell::MISSING };
+        let start = position.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let kind = self.kinds.get(position).copied().unwrap_or(CellKind::Text);
+        Cell { kind, text: &self.text[start..*end] }
+    }
+}
+
+/// Reads the rows of a file, forward only.
+pub trait Rows {
+    /// The next row; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is not what its name says.
+    fn next_row(&mut self) -> Result<Option<Row<'_>>, Error>;
+
+    /// The headings: complete after the last row, because a file of JSON has no line of headings.
+    fn headings(&self) -> &[String];
+}
+
+/// Writes one object. Each row gives each column a value, in any order, before it ends.
+trait Writer {
+    /// The value of a column, by its position among the fields.
+    fn value(&mut self, column: usize, value: Value<'_>) -> Result<(), Error>;
+
+    /// Ends a row with its entry, and the JSON of what fits no column.
+    fn end_row(&mut self, entry: &str, rescued: Option<&str>) -> Result<(), Error>;
+
+    /// Completes the object. The number of rows in it.
+    fn finish(self) -> Result<u64, Error>;
+}
+
+/// One column of an object.
+#[derive(Debug, Clone)]
+struct Field {
+    name: String,
+    heading: String,
+    column_type: ColumnType,
+}
+
+/// Most columns of a table. Real exports have about 200; engines permit 1,600 to 10,000.
+const MOST_COLUMNS: usize = 4096;
+
+/// Most bytes of one row, as text. Real rows have less than 100 kB; it bounds the memory for a quote that is never closed.
+const MOST_ROW_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why a table could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The entry cannot be read.
+    #[error("reading the entry")]
+    Read(#[source] io::Error),
+    /// The table cannot be written.
+    #[error("writing the table")]
+    Write(#[source] io::Error),
+    /// A row is too long to be one.
+    #[error("row {row} has more than {MOST_ROW_BYTES} bytes; is a quote not closed?")]
+    LongRow {
+        /// Counts the rows after the headings, from 1; 0 is the headings.
+        row: u64,
+    },
+    /// A row, or the file, has too many columns.
+    #[error("row {row} makes more than {MOST_COLUMNS} columns")]
+    WideRow {
+        /// Counts the rows after the headings, from 1; 0 is the headings.
+        row: u64,
+    },
+    /// The two passes over an entry differ, or the object lacks rows.
+    #[error("the entry has {first} rows; read again, it has {second}, of which {in_object} are in the object")]
+    OtherRows {
+        /// Rows of the first pass.
+        first: u64,
+        /// Rows of the second pass.
+        second: u64,
+        /// Rows in the object.
+        in_object: u64,
+    },
+}

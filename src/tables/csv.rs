@@ -1,0 +1,292 @@
+//! Rows of separated text.
+//!
+//! This file owns encoding, separator and quotes. It must not know types or names of columns. Lines without any character
+//! are no rows. A quote that is not closed ends with the file.
+
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+
+use csv_core::{ReadRecordResult, ReaderBuilder};
+use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
+
+use super::{CellKind, Error, MOST_COLUMNS, MOST_ROW_BYTES, Row, Rows};
+
+/// Bytes of a file from which its separator is found.
+const SAMPLE_BYTES: usize = 64 * 1024;
+
+/// Separators, the usual ones first.
+const SEPARATORS: [u8; 5] = [b',', b';', b'\t', b'|', b':'];
+
+/// The decoded text of a file: the sample, then the rest.
+type Text<R> = Chain<Cursor<Vec<u8>>, DecodeReaderBytes<R, Vec<u8>>>;
+
+/// The rows of one file: UTF-8 with or without byte order mark, or UTF-16 with one.
+pub struct CsvRows<R: Read> {
+    input: BufReader<Text<R>>,
+    parser: csv_core::Reader,
+    record: Record,
+    /// The cells of a record that is not UTF-8.
+    escaped: Record,
+    headings: Vec<String>,
+    rows: u64,
+}
+
+/// Cells one after the other. Both buffers are longer than what is in use.
+#[derive(Default)]
+struct Record {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    kinds: Vec<CellKind>,
+    cells: usize,
+}
+
+impl<R: Read> CsvRows<R> {
+    /// Reads the headings. A file without any has no rows.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or its headings are too long.
+    pub fn new(file: R) -> Result<Self, Error> {
+        let mut decoded =
+            DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).bom_override(true).build(file);
+        let mut sample = Vec::with_capacity(SAMPLE_BYTES);
+        decoded.by_ref().take(SAMPLE_BYTES as u64).read_to_end(&mut sample).map_err(Error::Read)?;
+        let separator = separator(&sample);
+        let mut rows = Self {
+            input: BufReader::with_capacity(SAMPLE_BYTES, Cursor::new(sample).chain(decoded)),
+            parser: ReaderBuilder::new().delimiter(separator).build(),
+            record: Record { text: vec![0; 8192], ends: vec![0; 256], ..Record::default() },
+            escaped: Record::default(),
+            headings: Vec::new(),
+            rows: 0,
+        };
+        if rows.read_record()? {
+            let record = &rows.record;
+            let texts = (0..record.cells).map(|cell| String::from_utf8_lossy(record.bytes(cell)).into_owned());
+            rows.headings = texts.collect();
+        }
+        Ok(rows)
+    }
+
+    /// Reads the next record; false at the end of the file.
+    fn read_record(&mut self) -> Result<bool, Error> {
+        let Record { text, ends, cells, .. } = &mut self.record;
+        let mut length = 0;
+        *cells = 0;
+        loop {
+            let input = match self.input.fill_buf() {
+                Ok(input) => input,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::Read(error)),
+            };
+            let (result, read, written, ended) =
+                self.parser.read_record(input, &mut text[length..], &mut ends[*cells..]);
+            self.input.consume(read);
+            length += written;
+            *cells += ended;
+            match result {
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::OutputFull if text.len() >= MOST_ROW_BYTES => {
+                    return Err(Error::LongRow { row: self.rows });
+                }
+                ReadRecordResult::OutputFull => text.resize(text.len() * 2, 0),
+                ReadRecordResult::OutputEndsFull if ends.len() >= MOST_COLUMNS => {
+                    return Err(Error::WideRow { row: self.rows });
+                }
+                ReadRecordResult::OutputEndsFull => ends.resize(ends.len() * 2, 0),
+                ReadRecordResult::Record => return Ok(true),
+                ReadRecordResult::End => return Ok(false),
+            }
+        }
+    }
+}
+
+impl Record {
+    fn bytes(&self, cell: usize) -> &[u8] {
+        let start = cell.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[cell]]
+    }
+
+    /// The record as a row; `None` if some cell is not UTF-8.
+    fn row(&self) -> Option<Row<'_>> {
+        let ends = &self.ends[..self.cells];
+        let text = str::from_utf8(&self.text[..ends.last().copied().unwrap_or(0)]).ok()?;
+        // Halves of a character in two cells make a whole one.
+        ends.iter().all(|end| text.is_char_boundary(*end)).then_some(Row { text, ends, kinds: &self.kinds })
+    }
+
+    /// Copies `from`, and escapes the cells that are not UTF-8.
+    fn escape(&mut self, from: &Record) {
+        self.text.clear();
+        self.ends.clear();
+        self.kinds.clear();
+        for bytes in (0..from.cells).map(|cell| from.bytes(cell)) {
+            match str::from_utf8(bytes) {
+                Ok(_) => self.text.extend_from_slice(bytes),
+                Err(_) => self.text.extend(bytes.escape_ascii()),
+            }
+            self.kinds.push(str::from_utf8(bytes).map_or(CellKind::Bytes, |_| CellKind::Text));
+            self.ends.push(self.text.len());
+        }
+        self.cells = from.cells;
+    }
+}
+
+impl<R: Read> Rows for CsvRows<R> {
+    fn next_row(&mut self) -> Result<Option<Row<'_>>, Error> {
+        self.rows += 1;
+        if !self.read_record()? {
+            return Ok(None);
+        }
+        if self.record.row().is_none() {
+            self.escaped.escape(&self.record);
+            return Ok(self.escaped.row());
+        }
+        Ok(self.record.row())
+    }
+
+    fn headings(&self) -> &[String] {
+        &self.headings
+    }
+}
+
+/// The separator that splits the headings of `sample` into most columns, weighted by the share of its rows that have as
+/// many. A comma if none splits them.
+fn separator(sample: &[u8]) -> u8 {
+    let mut best = (b',', 1.0);
+    for separator in SEPARATORS {
+        let counts = counts(sample, separator);
+        let Some((headings, rows)) = counts.split_first() else { continue };
+        let alike = rows.iter().filter(|count| *count == headings).count();
+        #[expect(clippy::cast_precision_loss, reason = "a sample has few rows and columns")]
+        let score = *headings as f64 * (1 + alike) as f64 / (1 + rows.len()) as f64;
+        if *headings > 1 && score > best.1 {
+            best = (separator, score);
+        }
+    }
+    best.0
+}
+
+/// Cells in each record of `sample`. The last record may be cut off, so it counts only if it is the only one.
+fn counts(sample: &[u8], separator: u8) -> Vec<usize> {
+    let mut parser = ReaderBuilder::new().delimiter(separator).build();
+    let (mut text, mut ends) = (vec![0; SAMPLE_BYTES], vec![0; SAMPLE_BYTES + 1]);
+    let (mut at, mut cells, mut counts) = (0, 0, Vec::new());
+    loop {
+        let (result, read, _, ended) = parser.read_record(&sample[at..], &mut text, &mut ends);
+        let is_end = at == sample.len();
+        at += read;
+        cells += ended;
+        match result {
+            ReadRecordResult::Record if is_end && sample.len() == SAMPLE_BYTES && !counts.is_empty() => return counts,
+            ReadRecordResult::Record => counts.push(std::mem::take(&mut cells)),
+            ReadRecordResult::InputEmpty => {}
+            // Both buffers hold the whole sample.
+            ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull | ReadRecordResult::End => return counts,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> (Vec<String>, Vec<Vec<String>>) {
+        let mut rows = CsvRows::new(bytes).unwrap();
+        let mut read = Vec::new();
+        while let Some(row) = rows.next_row().unwrap() {
+            read.push((0..row.len()).map(|cell| row.cell(cell).text.to_owned()).collect());
+        }
+        (rows.headings().to_vec(), read)
+    }
+
+    fn utf16(text: &str, to_bytes: impl Fn(u16) -> [u8; 2]) -> Vec<u8> {
+        "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(to_bytes).collect()
+    }
+
+    #[test]
+    fn quotes_hold_separators_line_breaks_and_quotes() {
+        let (headings, rows) = read(b"a,\"b, (c)\"\r\n\"x,\"\"y\"\"\",\"1\r\n2\"\r\n\r\n,\n\"open\n,quote");
+        assert_eq!(headings, ["a", "b, (c)"]);
+        assert_eq!(rows, [vec!["x,\"y\"", "1\r\n2"], vec!["", ""], vec!["open\n,quote"]]);
+    }
+
+    #[test]
+    fn encodings_are_read_by_their_byte_order_mark() {
+        let text = "Größe,b\n日,2\n";
+        let expected = read(text.as_bytes());
+        assert_eq!(expected.1, [["日", "2"]]);
+        assert_eq!(read(format!("\u{feff}{text}").as_bytes()), expected);
+        assert_eq!(read(&utf16(text, u16::to_le_bytes)), expected);
+        assert_eq!(read(&utf16(text, u16::to_be_bytes)), expected);
+    }
+
+    #[test]
+    fn separators_are_found_although_others_occur_in_headings_and_values() {
+        for separator in SEPARATORS.map(char::from) {
+            let other = if separator == ',' { ';' } else { ',' };
+            let line = |cells: [&str; 3]| cells.join(&separator.to_string()) + "\n";
+            let heading = format!("CTR(a{other}b)");
+            let time = if separator == ':' { "9" } else { "09:30:00" };
+            let text = line([&heading, "b", "c"]) + &line([time, "2", "3"]) + &line(["4", "5", "6"]);
+            let (headings, rows) = read(text.as_bytes());
+            assert_eq!(headings, [heading.as_str(), "b", "c"], "{separator}");
+            assert_eq!(rows, [[time, "2", "3"], ["4", "5", "6"]], "{separator}");
+        }
+        assert_eq!(read(b"Tag: Region,Date\na,09:30:00\n").0, ["Tag: Region", "Date"]);
+        assert_eq!(read(b"only\n1,5\n").0, ["only"]);
+        let long = "a;b\n".to_owned() + &"1;2\n".repeat(SAMPLE_BYTES);
+        assert_eq!(read(long.as_bytes()).1.len(), SAMPLE_BYTES);
+    }
+
+    #[test]
+    fn short_and_long_rows_are_kept_as_they_are() {
+        let (_, rows) = read(b"a,b\n1\n1,2\n1,2,3,4\n");
+        assert_eq!(rows, [vec!["1"], vec!["1", "2"], vec!["1", "2", "3", "4"]]);
+    }
+
+    #[test]
+    fn files_of_headings_only_and_empty_ones_have_no_rows() {
+        assert_eq!(read(b"a,b"), (vec!["a".to_owned(), "b".to_owned()], Vec::new()));
+        for empty in ["", "\n\r\n", "\u{feff}"] {
+            assert_eq!(read(empty.as_bytes()), (Vec::new(), Vec::new()), "{empty:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_kept_escaped() {
+        // The second row has the two bytes of one character in two cells.
+        let mut rows = CsvRows::new(&b"a,b\nx,\xff\n\xc3,\xa4\n"[..]).unwrap();
+        let row = rows.next_row().unwrap().unwrap();
+        assert_eq!((row.cell(0).kind, row.cell(0).text), (CellKind::Text, "x"));
+        assert_eq!((row.cell(1).kind, row.cell(1).text), (CellKind::Bytes, "\\xff"));
+        let row = rows.next_row().unwrap().unwrap();
+        assert_eq!((row.cell(0).kind, row.cell(1).text), (CellKind::Bytes, "\\xa4"));
+        assert!(rows.next_row().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_and_a_row_of_separators_end_in_time() {
+        let quote = io::Cursor::new("a,b\n1,2\n\"").chain(io::repeat(b'x'));
+        let mut rows = CsvRows::new(quote).unwrap();
+        assert!(rows.next_row().unwrap().is_some());
+        assert!(matches!(rows.next_row(), Err(Error::LongRow { row: 2 })));
+        assert!(matches!(CsvRows::new(io::repeat(b',')), Err(Error::WideRow { row: 0 })));
+        assert!(matches!(CsvRows::new(io::repeat(b'a')), Err(Error::LongRow { row: 0 })));
+    }
+
+    #[test]
+    fn an_error_of_the_file_is_passed_on() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the disk is gone"))
+            }
+        }
+        let mut rows = CsvRows::new(io::Cursor::new("a\n".repeat(SAMPLE_BYTES / 2)).chain(Broken)).unwrap();
+        let mut last = rows.next_row().map(|row| row.is_some());
+        while matches!(last, Ok(true)) {
+            last = rows.next_row().map(|row| row.is_some());
+        }
+        assert!(matches!(last, Err(Error::Read(_))));
+    }
+}

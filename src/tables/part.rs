@@ -1,0 +1,459 @@
+//! One part of a table: the two passes over an entry.
+//!
+//! This file owns the order of the passes, what is rescued, and the proof that rows in are rows out. It must not know how a
+//! format is read or written.
+
+use std::io::{self, Read, Write};
+
+use serde_json::Value as Json;
+
+use super::{
+    Cell, CellKind, Content, Error, Field, Format, Origin, Row, Rows, Survey, Writer, Written,
+    csv::CsvRows,
+    csv_gz::CsvGzWriter,
+    names::SURPLUS,
+    parquet::ParquetWriter,
+    schema::{Column, Schema},
+    types::{Observed, Value, convert},
+};
+
+/// Opens the entry from its beginning. It is called once for each pass.
+pub type Open<'a> = dyn Fn() -> io::Result<Box<dyn Read + 'a>> + 'a;
+
+/// The rows of one part, which can be read twice.
+pub struct Input<'a> {
+    /// What the entry holds.
+    pub content: Content,
+    /// Opens the entry.
+    pub open: &'a Open<'a>,
+}
+
+impl<'a> Input<'a> {
+    fn rows(&self) -> Result<Box<dyn Rows + 'a>, Error> {
+        let file = (self.open)().map_err(Error::Read)?;
+        match self.content {
+            Content::Csv => Ok(Box::new(CsvRows::new(file)?)),
+        }
+    }
+
+    /// The first pass: headings, and the types that the values of each column have in common.
+    ///
+    /// # Errors
+    ///
+    /// The entry cannot be read, or is not what its name says.
+    pub fn survey(&self) -> Result<Survey, Error> {
+        let mut rows = self.rows()?;
+        let mut columns: Vec<Observed> = Vec::new();
+        let mut count = 0;
+        while let Some(row) = rows.next_row()? {
+            if columns.len() < row.len() {
+                columns.resize_with(row.len(), Observed::default);
+            }
+            for (position, column) in columns.iter_mut().enumerate().take(row.len()) {
+                column.observe(row.cell(position));
+            }
+            count += 1;
+        }
+        let headings = rows.headings().to_vec();
+        // Cells beyond the headings are in no column.
+        columns.resize_with(headings.len(), Observed::default);
+        Ok(Survey { headings, columns, rows: count })
+    }
+
+    /// The second pass: writes the part. `survey` is that of the first pass, `schema` has been extended by it, and
+    /// `columns` are the positions in the schema of its headings. The same input gives the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Input::survey`]; or the part cannot be written; or the entry has other rows than before.
+    pub fn write(
+        &self,
+        survey: &Survey,
+        schema: &Schema,
+        columns: &[usize],
+        origin: &Origin,
+        format: Format,
+        to: &mut (dyn Write + Send),
+    ) -> Result<Written, Error> {
+        let field = |(_, column, column_type): (_, &'_ Column, _)| Field {
+            name: column.name.clone(),
+            heading: column.heading.clone(),
+            column_type,
+        };
+        let fields: Vec<_> = schema.typed().map(field).collect();
+        match format {
+            Format::Parquet => {
+                let writer = ParquetWriter::new(&fields, origin, to)?;
+                self.write_rows(survey, schema, columns, &origin.entry, writer)
+            }
+            Format::CsvGz => {
+                let writer = CsvGzWriter::new(&fields, to)?;
+                self.write_rows(survey, schema, columns, &origin.entry, writer)
+            }
+        }
+    }
+
+    fn write_rows(
+        &self,
+        survey: &Survey,
+        schema: &Schema,
+        columns: &[usize],
+        entry: &str,
+        mut writer: impl Writer,
+    ) -> Result<Written, Error> {
+        let mut rows = self.rows()?;
+        let mut rescue = Rescue::default();
+        let mut written = Written { rows: 0, rescued_rows: 0 };
+        // The cell of each column of the object, and the cells whose column has no type.
+        let cell_of = |column: usize| columns.iter().position(|it| *it == column);
+        let slots: Vec<_> =
+            schema.typed().map(|(position, column, of_type)| (cell_of(position), column, of_type)).collect();
+        let untyped = columns.iter().enumerate().map(|(cell, column)| (cell, &schema.columns[*column]));
+        let untyped: Vec<_> = untyped.filter(|(_, column)| column.column_type.is_none()).collect();
+        while let Some(row) = rows.next_row()? {
+            for (index, (cell, column, of_type)) in slots.iter().enumerate() {
+                let cell = cell.map_or(Cell::MISSING, |cell| row.cell(cell));
+                let value = convert(cell, *of_type).unwrap_or_else(|| {
+                    rescue.add(&column.name, cell);
+                    Value::Null
+                });
+                writer.value(index, value)?;
+            }
+            for (cell, column) in &untyped {
+                let cell = row.cell(*cell);
+                if !cell.is_empty() {
+                    rescue.add(&column.name, cell);
+                }
+            }
+            rescue.add_surplus(&row, survey.headings.len());
+            let rescued = rescue.take();
+            written.rescued_rows += u64::from(rescued.is_some());
+            written.rows += 1;
+            writer.end_row(entry, rescued)?;
+        }
+        let in_object = writer.finish()?;
+        if written.rows != survey.rows || in_object != survey.rows {
+            return Err(Error::OtherRows { first: survey.rows, second: written.rows, in_object });
+        }
+        Ok(written)
+    }
+}
+
+/// The JSON object of what fits no column of a row.
+#[derive(Default)]
+struct Rescue {
+    json: String,
+    is_taken: bool,
+}
+
+impl Rescue {
+    fn add(&mut self, name: &str, cell: Cell<'_>) {
+        self.key(name);
+        push(&mut self.json, cell);
+    }
+
+    /// Cells beyond the headings, if any has a value.
+    fn add_surplus(&mut self, row: &Row<'_>, headings: usize) {
+        let mut cells = (headings..row.len()).map(|position| row.cell(position));
+        if cells.clone().all(Cell::is_empty) {
+            return;
+        }
+        self.key(SURPLUS);
+        self.json.push('[');
+        for (index, cell) in cells.by_ref().enumerate() {
+            if index > 0 {
+                self.json.push(',');
+            }
+            push(&mut self.json, cell);
+        }
+        self.json.push(']');
+    }
+
+    fn key(&mut self, name: &str) {
+        if std::mem::take(&mut self.is_taken) {
+            self.json.clear();
+        }
+        self.json.push(if self.json.is_empty() { '{' } else { ',' });
+        push(&mut self.json, Cell { kind: CellKind::Text, text: name });
+        self.json.push(':');
+    }
+
+    /// The complete object; `None` if nothing was added since the last one.
+    fn take(&mut self) -> Option<&str> {
+        if self.json.is_empty() || std::mem::replace(&mut self.is_taken, true) {
+            return None;
+        }
+        self.json.push('}');
+        Some(&self.json)
+    }
+}
+
+/// A cell as JSON: what is JSON in the file stays as it is.
+fn push(json: &mut String, cell: Cell<'_>) {
+    match cell.kind {
+        CellKind::Text | CellKind::String | CellKind::Bytes => json.push_str(&Json::from(cell.text).to_string()),
+        CellKind::Number | CellKind::Boolean | CellKind::Nested => json.push_str(cell.text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow_array::{Array, RecordBatch, cast::AsArray, types};
+    use arrow_schema::DataType;
+    use jiff::civil::date;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tables::{ColumnType, ENTRY_COLUMN, RESCUED_COLUMN};
+
+    fn origin() -> Origin {
+        Origin { report: "r".into(), date: date(2026, 11, 21), sha256: "ab".repeat(32), entry: "r_PUSH.csv".into() }
+    }
+
+    fn write(file: &[u8], schema: &Schema, format: Format) -> Result<(Vec<u8>, Schema, Written), Error> {
+        let open = || Ok(Box::new(file) as Box<dyn Read>);
+        let input = Input { content: Content::Csv, open: &open };
+        let survey = input.survey()?;
+        let extended = schema.extend(std::slice::from_ref(&survey), date(2026, 11, 21), &BTreeMap::new());
+        let mut object = Vec::new();
+        let written = input.write(&survey, &extended.schema, &extended.columns[0], &origin(), format, &mut object)?;
+        Ok((object, extended.schema, written))
+    }
+
+    /// The cells of an object, by column. Numbers and times are written as text in one way.
+    fn read(object: Vec<u8>) -> Vec<BTreeMap<String, Option<String>>> {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(object)).unwrap().build().unwrap();
+        reader.flat_map(|batch| rows(&batch.unwrap())).collect()
+    }
+
+    fn rows(batch: &RecordBatch) -> Vec<BTreeMap<String, Option<String>>> {
+        let cell = |column: &dyn Array, row: usize| match column.data_type() {
+            DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
+            DataType::Int64 => column.as_primitive::<types::Int64Type>().value(row).to_string(),
+            DataType::Float64 => column.as_primitive::<types::Float64Type>().value(row).to_string(),
+            DataType::Boolean => column.as_boolean().value(row).to_string(),
+            DataType::Date32 => {
+                let days = i64::from(column.as_primitive::<types::Date32Type>().value(row));
+                (date(1970, 1, 1) + jiff::SignedDuration::from_hours(24 * days)).to_string()
+            }
+            DataType::Timestamp(..) => {
+                let micros = column.as_primitive::<types::TimestampMicrosecondType>().value(row);
+                (date(1970, 1, 1).at(0, 0, 0, 0) + jiff::SignedDuration::from_micros(micros)).to_string()
+            }
+            other => panic!("{other}"),
+        };
+        let schema = batch.schema();
+        let columns = || schema.fields().iter().map(|field| field.name().clone()).zip(batch.columns());
+        let row = |row| columns().map(|(name, it)| (name, it.is_valid(row).then(|| cell(it, row)))).collect();
+        (0..batch.num_rows()).map(row).collect()
+    }
+
+    fn text(object: &[u8]) -> String {
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(object).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn values_are_in_typed_columns_and_the_rest_is_rescued() {
+        let first =
+            write(b"Sent,Date,Note,Goal\n\"1,200\",2026-11-21,a,\n", &Schema::default(), Format::Parquet).unwrap();
+        let file = b"Sent,Date,Note,Goal,New\nmany,2026-11-22,b,,\n7,soon,,,,x,\n";
+        let (object, schema, written) = write(file, &first.1, Format::Parquet).unwrap();
+        assert_eq!(written, Written { rows: 2, rescued_rows: 2 });
+        let rows = read(object);
+        let cell = |row: usize, name: &str| rows[row][name].as_deref();
+        assert_eq!((cell(0, "sent"), cell(0, "date_2"), cell(0, "note")), (None, Some("2026-11-22"), Some("b")));
+        assert_eq!(cell(0, RESCUED_COLUMN), Some(r#"{"sent":"many"}"#));
+        assert_eq!((cell(1, "sent"), cell(1, "date_2"), cell(1, "note")), (Some("7"), None, None));
+        assert_eq!(cell(1, RESCUED_COLUMN), Some(r#"{"date_2":"soon","_surplus":["x",""]}"#));
+        assert_eq!(cell(1, ENTRY_COLUMN), Some("r_PUSH.csv"));
+        assert!(!rows[0].contains_key("goal"), "a column without values has no type yet");
+        assert_eq!(schema.columns.len(), 5);
+    }
+
+    #[test]
+    fn csv_has_the_columns_and_values_of_parquet() {
+        let file = b"A,B,C,D,E,F\n\"x\"\"\r\n,y\",12.5%,2026-11-21,2026-11-21T09:30:00.5,TRUE,\n,7,,,,\n,1,,1,,\n";
+        let schema = Schema::default();
+        let (parquet, extended, _) = write(file, &schema, Format::Parquet).unwrap();
+        let (object, same, written) = write(file, &schema, Format::CsvGz).unwrap();
+        assert_eq!((written.rows, same), (3, extended));
+        let expected = "a,b,c,d,e,_entry,_rescued\r\n\
+            \"x\"\"\r\n,y\",12.5,2026-11-21,2026-11-21T09:30:00.5,true,r_PUSH.csv,\r\n\
+            ,7.0,,,,r_PUSH.csv,\r\n,1.0,,1,,r_PUSH.csv,\r\n";
+        assert_eq!(text(&object), expected);
+        assert_eq!(read(parquet)[0]["d"].as_deref(), Some("2026-11-21T09:30:00.5"));
+        let times = write(b"T\n2026-11-21T09:30:00.5\n2026-01-01 00:00:00\n", &schema, Format::CsvGz).unwrap();
+        let lines: Vec<_> = text(&times.0).lines().map(|line| line.split(',').next().unwrap().to_owned()).collect();
+        assert_eq!(lines, ["t", "2026-11-21 09:30:00.5", "2026-01-01 00:00:00"]);
+    }
+
+    #[test]
+    fn files_without_rows_give_objects_without_rows() {
+        for file in [&b""[..], b"Sent,Clicks\n"] {
+            for format in [Format::Parquet, Format::CsvGz] {
+                let (object, _, written) = write(file, &Schema::default(), format).unwrap();
+                assert_eq!(written, Written { rows: 0, rescued_rows: 0 });
+                match format {
+                    Format::Parquet => assert!(read(object).is_empty()),
+                    Format::CsvGz => assert_eq!(text(&object), "_entry,_rescued\r\n"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_object_names_its_origin_and_the_headings_of_its_columns() {
+        let (object, ..) = write(b"All Platform CTR(%)\n1.5\n", &Schema::default(), Format::Parquet).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(object)).unwrap();
+        let field = reader.schema().field(0);
+        assert_eq!(
+            (field.name().as_str(), field.metadata()["heading"].as_str()),
+            ("all_platform_ctr", "All Platform CTR(%)")
+        );
+        let file = reader.metadata().file_metadata();
+        assert_eq!(file.created_by(), Some("moesync version 1"));
+        let pairs: BTreeMap<_, _> =
+            file.key_value_metadata().unwrap().iter().map(|it| (it.key.as_str(), it.value.as_deref())).collect();
+        assert_eq!(pairs["moesync.report"], Some("r"));
+        assert_eq!(pairs["moesync.date"], Some("2026-11-21"));
+        assert_eq!(pairs["moesync.source_sha256"], Some("ab".repeat(32).as_str()));
+    }
+
+    #[test]
+    fn large_files_have_several_row_groups_and_the_same_bytes_each_time() {
+        let mut file = String::from("Name,Sent\n");
+        // A text that zstd compresses to no less than three quarters.
+        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut noise = 1_u64;
+        for number in 0..20_000 {
+            for _ in 0..160 {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                let letters = noise.to_be_bytes().map(|byte| char::from(LETTERS[usize::from(byte % 64)]));
+                file.extend(letters);
+            }
+            file.push_str(&format!(",{number}\n"));
+        }
+        let [first, second] = [(); 2].map(|()| write(file.as_bytes(), &Schema::default(), Format::Parquet).unwrap());
+        assert_eq!(first.2, Written { rows: 20_000, rescued_rows: 0 });
+        assert!(first.0 == second.0);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(first.0)).unwrap();
+        assert_eq!(reader.metadata().num_row_groups(), 2);
+    }
+
+    #[test]
+    fn an_entry_that_changes_between_the_passes_is_an_error() {
+        let passes = std::cell::Cell::new(0);
+        let open = || {
+            passes.set(passes.get() + 1);
+            let file: &[u8] = if passes.get() == 1 { b"a\n1\n2\n" } else { b"a\n1\n" };
+            Ok(Box::new(file) as Box<dyn Read>)
+        };
+        let input = Input { content: Content::Csv, open: &open };
+        let survey = input.survey().unwrap();
+        let extended = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new());
+        let written =
+            input.write(&survey, &extended.schema, &extended.columns[0], &origin(), Format::Parquet, &mut Vec::new());
+        assert!(matches!(written, Err(Error::OtherRows { first: 2, second: 1, in_object: 1 })));
+    }
+
+    #[test]
+    fn an_error_of_the_target_is_passed_on() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::from(io::ErrorKind::StorageFull))
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let open = || Ok(Box::new(&b"a\n1\n"[..]) as Box<dyn Read>);
+        let input = Input { content: Content::Csv, open: &open };
+        let survey = input.survey().unwrap();
+        let schema = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new()).schema;
+        for format in [Format::Parquet, Format::CsvGz] {
+            match input.write(&survey, &schema, &[0], &origin(), format, &mut Full) {
+                Err(Error::Write(error)) => assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{format:?}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Whether `stored` means `text`, judged by other means than those of the conversion.
+    fn means(stored: &str, text: &str, column: ColumnType) -> bool {
+        let text = text.trim();
+        let plain = text.replace([',', '%'], "");
+        match column {
+            ColumnType::String => stored.trim() == text,
+            ColumnType::Int64 => stored.parse::<i128>().unwrap() == plain.parse::<i128>().unwrap(),
+            ColumnType::Double => stored.parse::<f64>().unwrap() == plain.trim().parse::<f64>().unwrap(),
+            ColumnType::Boolean => stored == text.to_lowercase(),
+            ColumnType::Date => stored == text,
+            ColumnType::Timestamp => {
+                stored == text.replace(' ', "T").trim_end_matches(['.', '0']) || stored == text.replace(' ', "T")
+            }
+        }
+    }
+
+    fn cells() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => Just(String::new()),
+            4 => "-?[0-9]{1,3}(,[0-9]{3}){0,2}",
+            2 => "-?[0-9]{1,20}(\\.[0-9]{1,20})?%?",
+            2 => "20[0-9]{2}-(0[1-9]|1[0-2])-[0-3][0-9]([ T][0-2][0-9]:[0-6][0-9]:[0-6][0-9])?",
+            1 => "[0-9a-f]{24}",
+            1 => "(true|FALSE|\\['UPI'\\]|n/a)",
+            1 => "[ -~\n\r\"é]{0,8}",
+        ]
+    }
+
+    fn csv(lines: &[Vec<String>]) -> String {
+        let quote = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
+        lines.iter().map(|cells| cells.iter().map(quote).collect::<Vec<_>>().join(",") + "\r\n").collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_cell_is_in_its_column_or_rescued(
+            headings in proptest::collection::vec("[A-C]{1,2}", 1..5),
+            first in proptest::collection::vec(proptest::collection::vec(cells(), 1..6), 0..4),
+            later in proptest::collection::vec(proptest::collection::vec(cells(), 1..6), 0..12),
+        ) {
+            let file = |rows: &[Vec<String>]| csv(&[std::slice::from_ref(&headings), rows].concat());
+            let schema = write(file(&first).as_bytes(), &Schema::default(), Format::Parquet).unwrap().1;
+            let (object, schema, written) = write(file(&later).as_bytes(), &schema, Format::Parquet).unwrap();
+            prop_assert_eq!(written.rows, later.len() as u64);
+            let stored = read(object);
+            prop_assert_eq!(stored.len(), later.len());
+            for (row, stored) in later.iter().zip(&stored) {
+                let rescued = stored[RESCUED_COLUMN].clone().unwrap_or("{}".into());
+                let mut rescued: serde_json::Map<String, Json> = serde_json::from_str(&rescued).unwrap();
+                let surplus = rescued.remove(SURPLUS);
+                for (position, column) in schema.columns.iter().enumerate() {
+                    let text = row.get(position).map_or("", String::as_str);
+                    let value = stored.get(&column.name).cloned().flatten();
+                    match (value, rescued.remove(&column.name), column.column_type) {
+                        (Some(value), None, Some(of_type)) => prop_assert!(means(&value, text, of_type), "{value} {text}"),
+                        (None, Some(kept), _) => prop_assert_eq!(kept, text),
+                        (None, None, _) => prop_assert_eq!(text, ""),
+                        other => prop_assert!(false, "{other:?}"),
+                    }
+                }
+                prop_assert!(rescued.is_empty());
+                let beyond = row.get(headings.len()..).unwrap_or_default();
+                match surplus {
+                    Some(surplus) => prop_assert_eq!(surplus, Json::from(beyond.to_vec())),
+                    None => prop_assert!(beyond.iter().all(String::is_empty)),
+                }
+            }
+        }
+    }
+}
