@@ -3,7 +3,8 @@
 //! | file | subject |
 //! |---|---|
 //! | `start` | makes a context from a configuration |
-//! | `pass` | one pass, and the daemon's loop |
+//! | `pass`, `daemon_loop` | one pass, and the loop of the daemon |
+//! | `replan` | the plans of both |
 //! | `workers` | which attempts may start, and their tasks |
 //! | `attempt` | one partition from claim to record: the order of the steps |
 //! | `look`, `open`, `fetch`, `place`, `record` | the steps |
@@ -25,6 +26,7 @@
 mod attempt;
 mod clock;
 mod context;
+mod daemon_loop;
 mod fetch;
 mod frame;
 mod incoming;
@@ -44,6 +46,7 @@ mod rebuild;
 mod record;
 mod recover;
 mod replace;
+mod replan;
 mod secrets;
 mod server_clocks;
 mod snapshot;
@@ -56,9 +59,10 @@ mod workers;
 pub use clock::{Clock, SystemClock};
 pub(crate) use clock::{jitter, until};
 pub use context::{Context, OpenReport, Progress};
+pub use daemon_loop::{LoopCommand, continuously};
 pub use inspect::{Damage, Inspected, ObjectRepair, inspect, repair};
 pub use manifest::archive_limits;
-pub use pass::{LoopCommand, Selection, Summary, continuously, once};
+pub use pass::{Selection, Summary, once};
 pub use planned::{Planned, Publication};
 pub use process_status::ProcessStatus;
 pub use pulse::Pulse;

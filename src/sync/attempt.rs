@@ -13,7 +13,7 @@
 //! | derive: tables from the stored archive | to come |
 //!
 //! Each step can be repeated: what a process that dies between two of them leaves is found or swept by the next attempt.
-//! The consequences of an outcome are decided in [`crate::partition`], which partitions are attempted in `pass`.
+//! The consequences of an outcome are decided in [`crate::partition`], the partitions to attempt in [`crate::plan`].
 
 use std::panic::AssertUnwindSafe;
 

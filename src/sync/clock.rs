@@ -5,6 +5,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
+/// Longer sleeps are divided, so that a clock that is set back does not prolong them, and the loop shows that it runs.
+pub(super) const LONGEST_NAP: Duration = Duration::from_secs(5);
+
 /// A clock. Tests have their own.
 pub trait Clock: Send + Sync {
     /// The present instant.

@@ -65,9 +65,9 @@ pub(super) struct HeldWorkspaces {
 
 impl HeldWorkspaces {
     /// Logs each workspace once when its hold begins. Its partitions are not attempted, so no other line is about them.
-    pub(super) fn log(&mut self, items: &[Item]) {
+    pub(super) fn log<'a>(&mut self, items: impl IntoIterator<Item = &'a Item>) {
         let mut held: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
-        for item in items.iter().filter(|item| matches!(item.decision, Decision::Held { .. })) {
+        for item in items.into_iter().filter(|item| matches!(item.decision, Decision::Held { .. })) {
             held.entry(item.entry.partition.id.workspace()).or_default().push(item);
         }
         self.logged.retain(|workspace| held.contains_key(workspace.as_str()));

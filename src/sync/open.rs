@@ -105,7 +105,7 @@ async fn gather(work: &Work<'_>, source: &SnapshotSource, key: SecretString) -> 
             Err(Quarantine::of(work).await?.keep_page(page, failure).await.into())
         }
         Err(_) => {
-            let message = format!("MoEngage's pages did not all come within {LONGEST_GATHERING:?}");
+            let message = format!("MoEngage's pages did not all arrive within {LONGEST_GATHERING:?}");
             Err(Failure::new(Outcome::Unavailable, message).into())
         }
     }

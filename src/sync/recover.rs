@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use super::{
     clock::jitter,
     context::Context,
-    pass::LoopCommand,
+    daemon_loop::LoopCommand,
     rebuild::{Rebuilt, rebuild},
 };
 use crate::{ledger::LedgerError, retry, store::Destination, telemetry::Chain};

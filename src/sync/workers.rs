@@ -24,6 +24,12 @@ use super::{
 };
 use crate::{alarm, alarm_kind::AlarmKind, outcome::Outcome, plan::Item, report::PartitionId, retry};
 
+/// How often slots are counted again while items are queued: an attempt that gets stuck frees one.
+pub(super) const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a partition is tried that another process has claimed.
+pub(super) const OTHERS_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
+
 /// How long running attempts may take to end when the process stops.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -132,6 +138,11 @@ impl Workers {
 
     pub(super) fn is_busy(&self) -> bool {
         !self.tasks.is_empty()
+    }
+
+    /// Whether the next plan has to wait for an answer of MoEngage, which shows the time.
+    pub(super) fn awaits_answer(&self) -> bool {
+        !self.has_answered || self.ctx.server_clocks.are_in_doubt()
     }
 
     /// Whether queued items wait for running attempts.

@@ -355,7 +355,7 @@ async fn assert_survives(victim: &'static str, provoke: impl AsyncFn(&str)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_the_loop_is_an_alarm_and_the_loop_continues() {
-    assert_survives("sync::pass::turn", async |_| {}).await;
+    assert_survives("sync::daemon_loop::turn", async |_| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

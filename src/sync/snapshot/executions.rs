@@ -124,7 +124,7 @@ impl Reader<'_> {
             }
             let is_full = page.items >= question.limit();
             if page.total.is_none() && is_full && found.len() == before {
-                reading.changed = Some(format!("page {number} of the {what} brought nothing new"));
+                reading.changed = Some(format!("page {number} of the {what} has nothing new"));
                 break;
             }
             // A total that a full page reaches may be the number of items on that page.

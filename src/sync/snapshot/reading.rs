@@ -65,8 +65,10 @@ impl Readings {
         match self.number < MOST_READINGS {
             true => Ok(Acceptance::Again(why)),
             false => {
-                let message =
-                    format!("{} changed during each of {MOST_READINGS} readings; the last time, {why}", self.what);
+                let message = format!(
+                    "{} was inconsistent in each of {MOST_READINGS} readings; in the last one, {why}",
+                    self.what
+                );
                 Err(Failure::new(Outcome::Corrupt, message))
             }
         }

@@ -1,0 +1,201 @@
+//! The daemon's loop: plans, attempts what is due, and sleeps until something changes.
+//!
+//! This file owns when the loop plans, and what wakes it. It acts on a [`Plan`](crate::plan::Plan) and decides nothing that
+//! one contains.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+};
+
+use futures::FutureExt as _;
+use jiff::{SignedDuration, Timestamp};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tracing::debug;
+
+use super::{
+    attempt::{AttemptError, Attempted},
+    clock::{LONGEST_NAP, until},
+    context::Context,
+    log::HeldWorkspaces,
+    replan::{PUBLISHING_DELAY, publish_plan, replan},
+    supervise::{self, Pauses},
+    workers::{Finished, OTHERS_INTERVAL, SLOTS_INTERVAL, Workers},
+};
+use crate::{ledger::LedgerError, plan::Decision, telemetry::Chain};
+
+/// Commands to the daemon's loop.
+pub enum LoopCommand {
+    /// Plan now.
+    Wake,
+    /// Continue with this context. Running attempts end with theirs.
+    Reload(Arc<Context>),
+    /// End with this error, after which the ledger has to be opened again. Ignored if it was since.
+    Reopen {
+        /// A context with the ledger that failed.
+        of: Arc<Context>,
+        /// How the ledger failed.
+        error: LedgerError,
+    },
+}
+
+/// The loop plans at least this often.
+const LONGEST_SLEEP: SignedDuration = SignedDuration::from_mins(5);
+
+/// The loop plans at most this often, so that a bug in the plan does not occupy a processor.
+const SHORTEST_SLEEP: SignedDuration = SignedDuration::from_millis(100);
+
+/// How long the loop waits after a failure of the ledger.
+const LEDGER_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+
+/// The daemon's loop: plans, attempts, and sleeps until something changes, until `shutdown`.
+///
+/// # Errors
+///
+/// Those for which the ledger has to be opened again. After any other failure of the ledger the loop retries.
+pub async fn continuously(
+    ctx: Arc<Context>,
+    commands: &mut mpsc::Receiver<LoopCommand>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), LedgerError> {
+    let mut shutdown = pin!(shutdown);
+    let mut workers = Workers::new(ctx);
+    let mut pauses = Pauses::default();
+    loop {
+        let began = Instant::now();
+        let turning = turn(&mut workers, commands, shutdown.as_mut());
+        if let Ok(ended) = AssertUnwindSafe(turning).catch_unwind().await {
+            return ended;
+        }
+        supervise::report(&workers.ctx.status, "the loop");
+        workers.queue.clear();
+        tokio::select! {
+            () = &mut shutdown => {
+                workers.drain().await;
+                return Ok(());
+            }
+            () = tokio::time::sleep(pauses.next(began)) => {}
+        }
+    }
+}
+
+/// The loop itself. Running attempts belong to the caller, and continue when this panics.
+async fn turn(
+    workers: &mut Workers,
+    commands: &mut mpsc::Receiver<LoopCommand>,
+    mut shutdown: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), LedgerError> {
+    let mut held = HeldWorkspaces::default();
+    let mut wake_at: Option<Timestamp> = None;
+    let mut is_first = true;
+    let mut is_partial = false;
+    let mut publish_at: Option<Instant> = None;
+    loop {
+        let now = workers.ctx.clock.now();
+        let may_continue = is_partial && workers.has_answered;
+        if may_continue || wake_at.is_none_or(|at| at <= now) {
+            match replan(workers, is_first).await {
+                Ok(planned) => {
+                    let plan = &planned.plan;
+                    publish_at = None;
+                    wake_at = plan.next_change();
+                    is_first = false;
+                    held.log(&plan.items);
+                    is_partial = plan.is_partial;
+                    // A plan with nothing to request needs no answer.
+                    workers.has_answered =
+                        if is_partial { plan.is_idle() && !workers.is_busy() } else { workers.has_answered };
+                    workers.queue = plan
+                        .items
+                        .iter()
+                        .filter(|item| matches!(item.decision, Decision::Fetch | Decision::Refresh))
+                        .filter(|item| !workers.has(&item.entry.partition.id))
+                        .cloned()
+                        .collect();
+                }
+                Err(error) if error.needs_reopening() => {
+                    workers.drain().await;
+                    return Err(error);
+                }
+                Err(error) => {
+                    workers.ctx.status.note_ledger_failure(&error);
+                    wake_at = Some(now + LEDGER_PAUSE);
+                }
+            }
+        }
+        if publish_at.take_if(|at| *at <= Instant::now()).is_some()
+            && let Err(error) = publish_plan(workers).await
+        {
+            // The next plan fails as well, and raises the alarm.
+            debug!("could not publish the plan: {}", Chain(&error));
+        }
+        workers.start_ready();
+        let wake = wake_at.unwrap_or(Timestamp::MAX).clamp(now + SHORTEST_SLEEP, now + LONGEST_SLEEP);
+        // Kept, because the sleep is divided.
+        wake_at = Some(wake);
+        workers.ctx.pulse.beat();
+        workers.report_unanswered();
+        let sleep = workers.ctx.clock.sleep(until(wake, now).min(LONGEST_NAP));
+        let finished = tokio::select! {
+            () = &mut shutdown => {
+                workers.drain().await;
+                return Ok(());
+            }
+            command = commands.recv() => {
+                match command {
+                    Some(LoopCommand::Reload(context)) => workers.reload(context),
+                    Some(LoopCommand::Wake) => {}
+                    Some(LoopCommand::Reopen { of, error }) if of.has_ledger_of(&workers.ctx) => {
+                        workers.drain().await;
+                        return Err(error);
+                    }
+                    Some(LoopCommand::Reopen { .. }) => continue,
+                    // All senders are gone: shut down.
+                    None => {
+                        workers.drain().await;
+                        return Ok(());
+                    }
+                }
+                wake_at = None;
+                continue;
+            }
+            finished = workers.next(), if workers.is_busy() => finished,
+            () = tokio::time::sleep(SLOTS_INTERVAL), if workers.has_waiting() => continue,
+            () = sleep_until(publish_at.unwrap_or_else(Instant::now)), if publish_at.is_some() => continue,
+            () = sleep => continue,
+        };
+        let Some(Finished { item, result }) = finished else { continue };
+        let now = workers.ctx.clock.now();
+        let soon = match result {
+            Ok(Attempted::Settled) => None,
+            Err(AttemptError::Panic) => workers.retried_at(&item.entry.partition.id),
+            Ok(Attempted::Theirs) => Some(now + OTHERS_INTERVAL),
+            Ok(Attempted::Done(done)) => {
+                if done.hold.is_some() {
+                    workers.unqueue(item.entry.partition.id.workspace());
+                }
+                publish_at.get_or_insert_with(|| Instant::now() + PUBLISHING_DELAY);
+                done.entry.next_attempt_at
+            }
+            Err(AttemptError::Ledger(LedgerError::Fenced { partition })) => {
+                debug!("{partition} was taken over by another process");
+                Some(now + OTHERS_INTERVAL)
+            }
+            Err(AttemptError::Ledger(error)) if error.needs_reopening() => {
+                workers.drain().await;
+                return Err(error);
+            }
+            Err(AttemptError::Ledger(error)) => {
+                workers.ctx.status.note_ledger_failure(&error);
+                workers.queue.clear();
+                Some(now + LEDGER_PAUSE)
+            }
+        };
+        wake_at = wake_at.into_iter().chain(soon).min();
+    }
+}
