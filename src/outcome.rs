@@ -1,7 +1,7 @@
 //! One attempt: its outcome, the object or the failure, and the evidence in MoEngage's answers.
 //!
 //! This file owns the outcomes and what an attempt proves. It must not know what follows from an attempt
-//! (`partition.rs`).
+//! (`partition/after.rs`).
 
 use std::fmt;
 
