@@ -9,7 +9,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --map-root-user --mount)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # A command that the build or the tests run, and the Debian package that brings it.
-TOOLS := bsdtar:libarchive-tools c++:build-essential cc:build-essential chromedriver:chromium-driver chromium:chromium curl:curl java:default-jdk-headless javac:default-jdk-headless mount:mount perl:perl pg_virtualenv:postgresql ps:procps \
+TOOLS := bsdtar:libarchive-tools c++:build-essential cc:build-essential chromedriver:chromium-driver chromium:chromium curl:curl java:default-jdk-headless javac:default-jdk-headless mount:mount perl:perl pg_virtualenv:postgresql pgbouncer:pgbouncer ps:procps \
     promtool:prometheus python3:python3 strace:strace systemd-analyze:systemd time:time unzip:unzip zip:zip
 
 # Modules of the integration tests that take long: they start many processes, wait for daemons or write much.

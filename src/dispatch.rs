@@ -20,7 +20,7 @@ use self::{evaluate::Evaluation, heartbeat::Heartbeat};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Config, Problem},
-    ledger::LedgerError,
+    ledger::{Duty, LedgerError},
     notify::NotifyClient,
     sync::{Context, until},
     telemetry::Chain,
@@ -117,7 +117,7 @@ impl Dispatcher {
             }
             known = begun();
             let evaluation = pin!(async {
-                if let Err(error) = write_events(ctx).await {
+                if let Err(error) = write_events(ctx, true).await {
                     debug!("could not evaluate the alarms: {}", Chain(&error));
                 }
             });
@@ -168,7 +168,7 @@ impl Dispatcher {
     }
 
     async fn evaluate_and_deliver(&self, ctx: &Context, fault: Option<&str>) -> Result<Option<Timestamp>, LedgerError> {
-        let evaluated = write_events(ctx).await;
+        let evaluated = write_events(ctx, true).await;
         self.heartbeat.ping(&self.client, ctx, evaluated.as_ref(), fault).await;
         evaluated?;
         deliver::deliver(&self.client, ctx).await
@@ -177,21 +177,24 @@ impl Dispatcher {
 
 /// Logs the alarms, for as long as nothing can be sent.
 async fn log_alarms(ctx: &Context) {
-    let logged = async { log::write(ctx, &evaluate::evaluate(ctx).await?).await };
+    let logged = async { log::write(ctx, &evaluate::evaluate(ctx, true).await?).await };
     if let Err(error) = logged.await {
         debug!("could not evaluate the alarms: {}", Chain(&error));
     }
 }
 
-/// Evaluates the alarms, logs them, and writes the events that follow into the outbox.
-async fn write_events(ctx: &Context) -> Result<Evaluation, LedgerError> {
+/// Evaluates the alarms, logs them, and writes the events that follow into the outbox. A process that is not on duty does so for
+/// its own alarms only, which no other process knows.
+async fn write_events(ctx: &Context, is_on_duty: bool) -> Result<Evaluation, LedgerError> {
     register_targets(ctx).await?;
-    let evaluation = evaluate::evaluate(ctx).await?;
+    let evaluation = evaluate::evaluate(ctx, is_on_duty).await?;
     log::write(ctx, &evaluation).await?;
     for (target, events) in deliver::subscribers(&ctx.config) {
         if ctx.ledger.waiting(&target.name).await? < deliver::OUTBOX_LIMIT {
             evaluate::write_alarms(ctx, target, events, &evaluation).await?;
-            summary::write(ctx, target, events, &evaluation).await?;
+            if is_on_duty {
+                summary::write(ctx, target, events, &evaluation).await?;
+            }
         }
     }
     Ok(evaluation)
@@ -249,7 +252,12 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
     }
     // Events of the last objects. The next process sends what does not arrive in time.
     if let Some((ctx, dispatcher)) = current {
-        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, deliver::deliver(&dispatcher.client, &ctx)).await;
+        let delivering = async {
+            if ctx.ledger.take_duty(Duty::Notifying).await.is_ok_and(|is_ours| is_ours) {
+                let _ = deliver::deliver(&dispatcher.client, &ctx).await;
+            }
+        };
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, delivering).await;
     }
 }
 
@@ -268,7 +276,14 @@ impl Dispatcher {
         let is_time = evaluated.is_none_or(|last| now.duration_since(last.at).unsigned_abs() >= EVALUATION_INTERVAL);
         // Read before the plan, which may be published meanwhile.
         let alarms_begun = ctx.planned.alarms_begun();
-        let delivered = if is_time { self.round(ctx).await } else { deliver::deliver(&self.client, ctx).await };
+        // While the ledger cannot be asked, the round fails likewise, and dead man's switches are notified of that.
+        let is_on_duty = ctx.ledger.take_duty(Duty::Notifying).await.unwrap_or(true);
+        let delivered = match (is_on_duty, is_time) {
+            (true, true) => self.round(ctx).await,
+            (true, false) => deliver::deliver(&self.client, ctx).await,
+            (false, true) => write_events(ctx, false).await.map(|_| None),
+            (false, false) => Ok(None),
+        };
         if is_time {
             *evaluated = Some(Evaluated { at: now, alarms_begun });
         }

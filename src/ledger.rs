@@ -16,21 +16,25 @@ use crate::partition::Entry;
 mod claims;
 mod counters;
 mod database;
+mod duties;
 mod figures;
 mod notices;
 mod outbox;
 mod partitions;
 mod postgres;
+mod rates;
 mod record;
 mod rows;
 mod sqlite;
 mod view;
 
+pub use duties::Duty;
 pub use figures::{AttemptFigures, ReportFigures};
 pub use notices::{StoredNews, Summarized};
 pub use outbox::{Delivery, Waiting};
 pub use postgres::{open as open_server, open_read_only as open_server_read_only};
-pub use sqlite::{open, open_read_only, place};
+pub use rates::Rate;
+pub use sqlite::{memory::Memory, open, open_read_only, place};
 
 /// Why the ledger could not be read or written, by what the caller does about it.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +164,7 @@ pub struct Ledger {
 #[derive(Debug, Clone)]
 enum Home {
     File(sqlite::Home),
+    Memory(sqlite::memory::Home),
     Server(postgres::Home),
 }
 
@@ -167,14 +172,17 @@ impl Ledger {
     /// Closes it for all clones. The last process to close a file leaves it without a journal: it can be copied, and read
     /// by who may not write beside it.
     pub async fn close(&self) {
+        if let Home::Server(home) = &self.home {
+            home.leave(&self.database).await;
+        }
         self.database.close().await;
     }
 
-    /// The file of the ledger; `None` where it is on a server.
+    /// The file of the ledger, where it is one.
     pub fn file(&self) -> Option<&Path> {
         match &self.home {
             Home::File(home) => Some(home.path()),
-            Home::Server(_) => None,
+            Home::Memory(_) | Home::Server(_) => None,
         }
     }
 
@@ -182,6 +190,7 @@ impl Ledger {
     pub fn shown(&self) -> String {
         match &self.home {
             Home::File(home) => home.path().display().to_string(),
+            Home::Memory(_) => sqlite::memory::SHOWN.to_owned(),
             Home::Server(home) => home.shown().to_owned(),
         }
     }
@@ -190,6 +199,7 @@ impl Ledger {
     pub async fn is_shared(&self) -> bool {
         match &self.home {
             Home::File(home) => home.is_shared(),
+            Home::Memory(home) => home.is_shared(),
             Home::Server(home) => home.is_shared(&self.database).await,
         }
     }
@@ -198,6 +208,7 @@ impl Ledger {
     pub async fn is_alive(&self, name: &str) -> bool {
         match &self.home {
             Home::File(home) => home.is_alive(name),
+            Home::Memory(home) => home.is_alive(name),
             Home::Server(home) => home.is_alive(&self.database, name).await,
         }
     }
@@ -208,7 +219,7 @@ impl Ledger {
     pub fn check_in_place(&self) -> Result<(), LedgerError> {
         match &self.home {
             Home::File(home) => home.check_in_place(),
-            Home::Server(_) => Ok(()),
+            Home::Memory(_) | Home::Server(_) => Ok(()),
         }
     }
 
@@ -220,15 +231,21 @@ impl Ledger {
     pub async fn check_whole(&self) -> Result<(), LedgerError> {
         match &self.home {
             Home::File(home) => home.check_whole().await,
-            Home::Server(_) => Ok(()),
+            Home::Memory(_) | Home::Server(_) => Ok(()),
         }
     }
 
     fn holder_name(&self) -> &str {
         match &self.home {
             Home::File(home) => home.holder_name(),
+            Home::Memory(home) => home.holder_name(),
             Home::Server(home) => home.holder_name(),
         }
+    }
+
+    /// The statement that asks a server for its clock.
+    fn server_clock(&self) -> Option<&'static str> {
+        matches!(self.home, Home::Server(_)).then_some(postgres::CLOCK)
     }
 
     /// Begins a transaction that writes.
@@ -248,6 +265,7 @@ impl Ledger {
     fn error(&self, action: &'static str, source: sqlx::Error) -> LedgerError {
         match &self.home {
             Home::File(home) => home.error(action, source),
+            Home::Memory(_) => LedgerError::database(action, sqlite::memory::SHOWN, source),
             Home::Server(home) => home.error(action, source),
         }
     }
@@ -257,6 +275,7 @@ impl Ledger {
         let reason = format!("{column} holds {value:?}");
         match &self.home {
             Home::File(home) => home.damaged(reason),
+            Home::Memory(_) => LedgerError::Damaged { ledger: self.shown(), reason },
             Home::Server(home) => home.unsound(&reason),
         }
     }

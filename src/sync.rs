@@ -27,6 +27,7 @@ mod attempt;
 mod clock;
 mod context;
 mod daemon_loop;
+mod duty;
 mod fetch;
 mod frame;
 mod incoming;

@@ -37,10 +37,11 @@ impl Evaluation {
     }
 }
 
-/// Evaluates the alarms from the published plan, the lost partitions and the state of the process.
-pub(super) async fn evaluate(ctx: &Context) -> Result<Evaluation, LedgerError> {
+/// Evaluates the alarms from the published plan, the lost partitions and the state of the process. Without the plan if this
+/// process is not on duty: another evaluates its own, which may be newer.
+pub(super) async fn evaluate(ctx: &Context, is_on_duty: bool) -> Result<Evaluation, LedgerError> {
     let now = ctx.clock.now();
-    let planned = ctx.planned.latest();
+    let planned = ctx.planned.latest().filter(|_| is_on_duty);
     let nothing = (Plan::default(), LedgerView::default());
     let (plan, view) = planned.as_deref().map_or((&nothing.0, &nothing.1), |planned| (&planned.plan, &planned.view));
     let mut lost = ctx.ledger.lost().await?;
@@ -53,7 +54,7 @@ pub(super) async fn evaluate(ctx: &Context) -> Result<Evaluation, LedgerError> {
         }
     }
     let mut fetching_since = BTreeMap::new();
-    // Before the first plan it is unknown whether a reported alarm has ended.
+    // Without a plan it is unknown whether a reported alarm has ended.
     let mut unplanned: BTreeSet<AlarmKey> = BTreeSet::new();
     if planned.is_some() {
         let fetched = alarm::reports_being_fetched(plan, &ctx.config.alarms, now);

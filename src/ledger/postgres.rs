@@ -31,6 +31,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The most connections of one process.
 const CONNECTIONS: u32 = 5;
 
+/// How long a process that ends waits until its row is removed.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// How long a process waits for one of them.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -40,6 +43,9 @@ macro_rules! server_now {
         "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
     };
 }
+
+/// Asks for it.
+pub(super) const CLOCK: &str = concat!("SELECT ", server_now!(), " AS now");
 
 /// The server of an open ledger.
 #[derive(Debug, Clone)]
@@ -167,6 +173,12 @@ async fn migrate(pool: &PgPool, shown: &str) -> Result<Found, LedgerError> {
     .fetch_one(&mut *transaction)
     .await
     .map_err(failed)?;
+    let forget = async |connection: &mut PgConnection| {
+        // Behind PgBouncer the statements that sqlx prepares for migrations stay with the server's connection, under names
+        // that the next process uses too.
+        sqlx::raw_sql("DEALLOCATE ALL").execute(connection).await.map(drop).map_err(failed)
+    };
+    forget(&mut transaction).await?;
     migrations().run_direct(None, &mut *transaction, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
             LedgerError::TooNew { ledger: shown.to_owned(), found: format!("migration {version}") }
@@ -174,6 +186,7 @@ async fn migrate(pool: &PgPool, shown: &str) -> Result<Found, LedgerError> {
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => failed(source),
         other => LedgerError::unavailable(format!("could not bring the ledger {shown} up to date"), other),
     })?;
+    forget(&mut transaction).await?;
     transaction.commit().await.map_err(failed)?;
     Ok(if found == Some(0) { Found::Nothing } else { Found::Existing })
 }
@@ -230,6 +243,15 @@ impl Home {
 
     pub(super) fn holder_name(&self) -> &str {
         &self.holder
+    }
+
+    /// Removes this process's row: its claims and duties are free at once. A server that does not answer finds out by the
+    /// row's age.
+    pub(super) async fn leave(&self, database: &Database) {
+        let removed = query("DELETE FROM holders WHERE name = $1").bind(&*self.holder).change(database);
+        if !self.holder.is_empty() && !matches!(tokio::time::timeout(FAREWELL, removed).await, Ok(Ok(_))) {
+            debug!("could not remove this process's row from the ledger");
+        }
     }
 
     pub(super) async fn is_shared(&self, database: &Database) -> bool {

@@ -8,6 +8,7 @@
 //! | `open` | opening the file: journal, soundness, schema |
 //! | `holder` | the processes that work with the file |
 //! | `errors` | what an error means for the ledger |
+//! | `memory` | a ledger without a file, for simulations |
 
 use std::{
     fs, io,
@@ -26,6 +27,7 @@ use super::{Found, Ledger, LedgerError};
 
 mod errors;
 mod holder;
+pub(super) mod memory;
 mod open;
 
 /// The file of an open ledger.

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 
 use super::{
     clock::Clock,
-    pace::Pace,
     planned::Publication,
     process_status::ProcessStatus,
     pulse::Pulse,
@@ -78,7 +77,6 @@ pub struct Context {
     pub planned: Publication,
     /// Alarms about the process. Shared by the contexts of one ledger.
     pub status: Arc<ProcessStatus>,
-    pub(super) pace: Arc<Pace>,
     pub(super) server_clocks: Arc<ServerClocks>,
     pub(super) budget: Budget,
     /// This process, as it holds claims.

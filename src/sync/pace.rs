@@ -1,81 +1,54 @@
-//! Keeps requests to the JSON APIs within MoEngage's rate limits.
+//! When the next request to a JSON API may be sent, so that MoEngage never has to answer 429.
 //!
-//! This file owns the published limits. There is one limiter for each account and API, shared by all its reports. It spaces
-//! requests evenly, so that no minute, second or hour has too many, also across a restart of the process.
+//! This file owns MoEngage's published rates. The requests of an account to an API keep an even distance, over all its reports
+//! and all processes of the ledger: no window of a second, a minute or an hour holds too many, whenever it begins, and
+//! neither does one in which a process was started again.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
+use tracing::debug;
 
-use super::clock::Clock;
-use crate::{config::SourceKind, lock::lock};
+use super::context::Context;
+use crate::{config::SourceKind, ledger::Rate, telemetry::Chain};
 
-/// Time between two requests. MoEngage allows 100 requests a minute for statistics (seed document 002) and for each other JSON
-/// API, of these also 10 a second and 6,000 an hour (MoEngage's current documentation). The rate stays a little below, because
-/// the network can move requests together.
-const DISTANCE: SignedDuration = SignedDuration::from_millis(610);
+/// 100 requests a minute for statistics (seed document 002) and for each other JSON API, which also allow 10 a second and
+/// 6,000 an hour (MoEngage's current documentation). A little less, because the network moves requests together.
+const RATE: Rate = Rate { distance: Duration::from_millis(610), longest_wait: Duration::from_secs(6 * 60) };
 
-/// Longest wait. A longer one means that the clock was set back.
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(6);
+/// How often, and after which pause, a request asks for its turn again while the ledger cannot be reached. After that it is
+/// sent: once a minute is far below the rate.
+const TRIES: u32 = 12;
+const PAUSE: Duration = Duration::from_secs(5);
 
-/// All limiters, by app id and API. They outlive a reload.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    limiters: Mutex<HashMap<(String, SourceKind), Limiter>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Limiter {
-    /// When the next request may be sent.
-    free_at: Timestamp,
-    /// No request before this time, as MoEngage has asked with a 429.
-    rests_until: Timestamp,
-}
-
-impl Pace {
-    /// Waits until the caller may send a request.
-    pub(super) async fn turn(&self, clock: &dyn Clock, app_id: &str, source: SourceKind) {
-        let key = (app_id.to_owned(), source);
-        loop {
-            let now = clock.now();
-            let turn_at = self.with_limiter(&key, now, |limiter| {
-                let turn_at = limiter.free_at.max(limiter.rests_until).max(now);
-                limiter.free_at = later(turn_at, DISTANCE);
-                turn_at
-            });
-            if let Ok(wait) = Duration::try_from(turn_at.duration_since(now))
-                && !wait.is_zero()
-            {
+/// Returns when it is the caller's turn.
+pub(super) async fn turn(ctx: &Context, app_id: &str, source: SourceKind) {
+    let clock = ctx.clock.as_ref();
+    let mut failures = 0;
+    while failures < TRIES {
+        match ctx.ledger.take_turn(app_id, source, RATE, clock.now()).await {
+            Ok(wait) if wait.is_zero() => return,
+            Ok(wait) => {
                 clock.sleep(wait).await;
+                // Another request may have been refused meanwhile.
+                if ctx.ledger.rest_left(app_id, source, clock.now()).await.is_ok_and(|left| left.is_zero()) {
+                    return;
+                }
             }
-            let now = clock.now();
-            // Another request may have been refused meanwhile.
-            if self.with_limiter(&key, now, |limiter| limiter.rests_until <= now) {
-                return;
+            Err(error) => {
+                // The loop meets the same error, and reports it.
+                debug!("no turn for a request: {}", Chain(&error));
+                failures += 1;
+                clock.sleep(PAUSE).await;
             }
         }
-    }
-
-    /// Sends no request for `wait`.
-    pub(super) fn rest(&self, clock: &dyn Clock, app_id: &str, source: SourceKind, wait: SignedDuration) {
-        let now = clock.now();
-        self.with_limiter(&(app_id.to_owned(), source), now, |limiter| {
-            limiter.rests_until = limiter.rests_until.max(later(now, wait));
-        });
-    }
-
-    fn with_limiter<T>(&self, key: &(String, SourceKind), now: Timestamp, act: impl FnOnce(&mut Limiter) -> T) -> T {
-        let mut limiters = lock(&self.limiters);
-        // A new limiter begins with a pause: a process before this one may have sent a request a moment ago.
-        let new = Limiter { free_at: later(now, DISTANCE), rests_until: now };
-        let limiter = limiters.entry(key.clone()).or_insert(new);
-        if limiter.free_at.max(limiter.rests_until) > later(now, LONGEST_WAIT) {
-            *limiter = new;
-        }
-        act(limiter)
     }
 }
 
-fn later(instant: Timestamp, by: SignedDuration) -> Timestamp {
-    instant.checked_add(by).unwrap_or(Timestamp::MAX)
+/// Lets no request be sent for `wait`, because MoEngage asked for that.
+pub(super) async fn rest(ctx: &Context, app_id: &str, source: SourceKind, wait: SignedDuration) {
+    let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
+    if let Err(error) = ctx.ledger.rest(app_id, source, wait, ctx.clock.now()).await {
+        debug!("could not record a pause of requests: {}", Chain(&error));
+    }
 }

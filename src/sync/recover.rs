@@ -25,9 +25,15 @@ use super::{
     clock::jitter,
     context::Context,
     daemon_loop::LoopCommand,
+    duty::on_duty,
     rebuild::{Rebuilt, rebuild},
 };
-use crate::{ledger::LedgerError, retry, store::Destination, telemetry::Chain};
+use crate::{
+    ledger::{Duty, LedgerError},
+    retry,
+    store::Destination,
+    telemetry::Chain,
+};
 
 /// How long a command reads the manifests of one destination. Objects that were adopted by then stay, and each partition
 /// is looked for before it is downloaded.
@@ -40,6 +46,8 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 const PRUNED_TOGETHER: u64 = 1000;
 const PRUNING_PAUSE: Duration = Duration::from_secs(1);
 const PRUNING_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+const SWEEPING_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Recovers once, all destinations concurrently. A destination that cannot be reached is left to the next command or the
 /// daemon.
@@ -93,7 +101,7 @@ pub async fn recover_continuously(mut contexts: watch::Receiver<Arc<Context>>, l
     loop {
         let ctx = contexts.borrow_and_update().clone();
         let recovering = async {
-            if let Err(error) = recover_until_whole(&ctx, &loop_).await {
+            if let Err(error) = on_duty(&ctx, Duty::Recovery, || recover_until_whole(&ctx, &loop_)).await {
                 // An error means that the process ends.
                 let _ = loop_.send(LoopCommand::Reopen { of: Arc::clone(&ctx), error }).await;
             }
@@ -111,7 +119,7 @@ async fn recover_until_whole(ctx: &Context, loop_: &mpsc::Sender<LoopCommand>) -
     while let Err(error) = ctx.ledger.note_interrupted().await {
         pause(ctx, &mut number, Some(error)).await?;
     }
-    let mut each = vec![check_ledger(ctx).boxed(), prune_daily(ctx).boxed()];
+    let mut each = vec![check_ledger(ctx).boxed(), prune_daily(ctx).boxed(), sweep_continuously(ctx).boxed()];
     for destination in ctx.destinations.values() {
         each.push(recover_from_until_whole(ctx, destination, loop_).boxed());
     }
@@ -198,6 +206,16 @@ async fn recover_from(
 ) -> Result<Rebuilt, LedgerError> {
     let ((), rebuilt) = tokio::join!(sweep(ctx, destination), rebuild(ctx, destination, &answered));
     rebuilt
+}
+
+/// Removes, each hour, the staged uploads of processes that died since the start.
+async fn sweep_continuously(ctx: &Context) -> Result<(), LedgerError> {
+    loop {
+        ctx.clock.sleep(SWEEPING_INTERVAL).await;
+        for destination in ctx.destinations.values() {
+            sweep(ctx, destination).await;
+        }
+    }
 }
 
 /// Removes the staged uploads of dead processes of this ledger.

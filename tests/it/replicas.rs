@@ -1,12 +1,46 @@
-//! Several processes that share a ledger on a PostgreSQL server.
+//! Several processes that share a ledger on a PostgreSQL server, directly and through PgBouncer.
 
 use std::collections::BTreeSet;
 
-use crate::support::{Bench, Daemon, Receiver, Series, postgres, wait_until};
+use crate::support::{
+    Bench, Daemon, Receiver, Series,
+    postgres::{self, Route},
+    wait_until,
+};
+
+macro_rules! on_each_route {
+    ($($name:ident),* $(,)?) => {
+        mod direct {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Route::Direct).await;
+            })*
+        }
+
+        mod pooled {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Route::Pooled).await;
+            })*
+        }
+    };
+}
+
+on_each_route! {
+    every_command_works_with_a_ledger_on_a_server_and_none_shows_its_password,
+    a_lost_database_is_learned_again_from_the_manifests_without_a_download,
+    three_daemons_share_the_work_and_each_event_arrives_once,
+    the_partitions_of_a_killed_replica_pass_to_another_when_its_row_is_old,
+    a_replica_whose_claim_was_taken_over_while_it_stood_still_records_nothing,
+    a_lost_connection_is_a_pause_and_never_the_end_of_the_daemon,
+    a_server_that_is_stopped_for_a_while_pauses_the_daemon_and_raises_an_alarm,
+    the_replicas_share_the_rate_of_requests,
+    each_duty_is_done_by_one_replica_and_passes_on_when_it_is_killed,
+}
 
 /// A bench whose ledger is on a server, and the URL of that.
-async fn bench(series: &[Series]) -> (Bench, String) {
-    let url = postgres::database().await;
+async fn bench(route: Route, series: &[Series]) -> (Bench, String) {
+    let url = postgres::database(route).await;
     (bench_on(&url, series).await, url)
 }
 
@@ -29,9 +63,8 @@ async fn are_stored(bench: &Bench, count: usize) -> bool {
     status.len() == count && status.iter().all(|partition| partition["state"] == "stored")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_command_works_with_a_ledger_on_a_server_and_none_shows_its_password() {
-    let (bench, url) = bench(&[Series::dump(2), Series::campaign("Report test", 2)]).await;
+async fn every_command_works_with_a_ledger_on_a_server_and_none_shows_its_password(route: Route) {
+    let (bench, url) = bench(route, &[Series::dump(2), Series::campaign("Report test", 2)]).await;
     bench.run(&["check"]).await.expect(0);
     bench.run(&["status"]).await.expect(0);
     bench.sync(0).await;
@@ -46,6 +79,11 @@ async fn every_command_works_with_a_ledger_on_a_server_and_none_shows_its_passwo
         let ran = bench.run(&[&["-vv"], command].concat()).await.expect(0);
         assert!(!ran.stdout.contains(password(&url)) && !ran.stderr.contains(password(&url)), "{command:?}");
     }
+    bench.oracle().await;
+    // The tests' PgBouncer asks for none.
+    if matches!(route, Route::Pooled) {
+        return;
+    }
     let wrong = url.replace(password(&url), "wrong-password");
     bench.write_config(&on_server(&bench, &wrong));
     let ran = bench.run(&["-vv", "sync"]).await;
@@ -54,25 +92,22 @@ async fn every_command_works_with_a_ledger_on_a_server_and_none_shows_its_passwo
     assert!(checked.stdout.contains("FAILED ledger: could not open the ledger postgres://"), "{}", checked.stdout);
     assert!(ran.stderr.contains("could not open the ledger postgres://") && !ran.stderr.contains("wrong-password"));
     bench.write_config(&on_server(&bench, &url));
-    bench.oracle().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_database_is_learned_again_from_the_manifests_without_a_download() {
-    let (bench, _) = bench(&[Series::dump(3), Series::campaign("Report test", 3)]).await;
+async fn a_lost_database_is_learned_again_from_the_manifests_without_a_download(route: Route) {
+    let (bench, _) = bench(route, &[Series::dump(3), Series::campaign("Report test", 3)]).await;
     bench.sync(0).await;
     let (requests, stored) = (bench.requests(), bench.stored_files());
-    bench.write_config(&on_server(&bench, &postgres::database().await));
+    bench.write_config(&on_server(&bench, &postgres::database(route).await));
     bench.sync(0).await;
     assert_eq!(bench.requests(), requests, "something was downloaded");
     assert!(bench.stored_files() == stored, "the destination was changed");
     assert!(are_stored(&bench, 6).await);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn three_daemons_share_the_work_and_each_event_arrives_once() {
+async fn three_daemons_share_the_work_and_each_event_arrives_once(route: Route) {
     let series: Vec<_> = (0..6).map(|number| Series::campaign(&format!("Report {number}"), 5)).collect();
-    let (bench, url) = bench(&series).await;
+    let (bench, url) = bench(route, &series).await;
     let receiver = Receiver::start().await;
     bench.write_config(&(on_server(&bench, &url) + &receiver.webhook()));
     bench.fault("slow=20000");
@@ -89,9 +124,8 @@ async fn three_daemons_share_the_work_and_each_event_arrives_once() {
     bench.oracle().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_partitions_of_a_killed_replica_pass_to_another_when_its_row_is_old() {
-    let (bench, url) = bench(&[Series::dump(3)]).await;
+async fn the_partitions_of_a_killed_replica_pass_to_another_when_its_row_is_old(route: Route) {
+    let (bench, url) = bench(route, &[Series::dump(3)]).await;
     bench.fault("stall,times=3");
     let killed = Daemon::start(&bench).await;
     assert!(wait_until(async || bench.requests() == 3).await);
@@ -109,9 +143,8 @@ async fn the_partitions_of_a_killed_replica_pass_to_another_when_its_row_is_old(
     bench.oracle().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replica_whose_claim_was_taken_over_while_it_stood_still_records_nothing() {
-    let (bench, url) = bench(&[Series::dump(1)]).await;
+async fn a_replica_whose_claim_was_taken_over_while_it_stood_still_records_nothing(route: Route) {
+    let (bench, url) = bench(route, &[Series::dump(1)]).await;
     bench.fault("slow=4000,times=1");
     let stopped = Daemon::start(&bench).await;
     assert!(wait_until(async || bench.requests() == 1).await);
@@ -135,9 +168,8 @@ async fn a_replica_whose_claim_was_taken_over_while_it_stood_still_records_nothi
     bench.oracle().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_is_a_pause_and_never_the_end_of_the_daemon() {
-    let (bench, url) = bench(&[Series::dump(5), Series::campaign("Report test", 5)]).await;
+async fn a_lost_connection_is_a_pause_and_never_the_end_of_the_daemon(route: Route) {
+    let (bench, url) = bench(route, &[Series::dump(5), Series::campaign("Report test", 5)]).await;
     bench.fault("slow=4000");
     let daemon = Daemon::start(&bench).await;
     for _ in 0..10 {
@@ -155,10 +187,9 @@ async fn a_lost_connection_is_a_pause_and_never_the_end_of_the_daemon() {
     bench.oracle().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_stopped_for_a_while_pauses_the_daemon_and_raises_an_alarm() {
+async fn a_server_that_is_stopped_for_a_while_pauses_the_daemon_and_raises_an_alarm(route: Route) {
     let mut server = postgres::Server::start().await;
-    let url = server.database().await;
+    let url = server.database(route).await;
     let bench = bench_on(&url, &[Series::dump(5), Series::campaign("Report test", 5)]).await;
     bench.write_config(&on_server(&bench, &url).replace("listen = \"\"", "listen = \"127.0.0.1:0\""));
     bench.fault("slow=4000");
@@ -170,12 +201,68 @@ async fn a_server_that_is_stopped_for_a_while_pauses_the_daemon_and_raises_an_al
     assert!(wait_until(async || daemon.alarms().contains(&"ledger".to_owned())).await, "{:?}", daemon.log());
     assert_eq!(readiness().await, 503);
     let checked = bench.run(&["check"]).await.expect(1);
-    assert!(checked.stdout.contains("Connection refused"), "{}", checked.stdout);
+    assert!(checked.stdout.contains("FAILED ledger"), "{}", checked.stdout);
+    if matches!(route, Route::Direct) {
+        assert!(checked.stdout.contains("Connection refused"), "{}", checked.stdout);
+    }
     assert!(!daemon.has_ended());
     server.start_again();
-    assert!(wait_until(async || are_stored(&bench, 10).await).await, "{}", daemon.log().join("\n"));
     assert!(wait_until(async || readiness().await == 200).await);
+    assert!(wait_until(async || are_stored(&bench, 10).await).await, "{}", daemon.log().join("\n"));
     daemon.wait_for_log("the ledger is written again").await;
     daemon.stop(&bench).await;
+    bench.oracle().await;
+}
+
+async fn the_replicas_share_the_rate_of_requests(route: Route) {
+    let (bench, url) = bench(route, &[]).await;
+    let report = |number| {
+        format!(
+            "\n[[reports]]\nworkspace = \"acme\"\ndestination = \"disk\"\nsource = \"campaign_stats\"\nid = \"stats-{number}\"\n\
+             metric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"\n\
+             schedule = {{ every = \"day\", at = \"{}\" }}\nstart = \"{}\"\n",
+            bench.generated_at_time(),
+            bench.newest
+        )
+    };
+    let reports: String = (0..4).map(report).collect();
+    bench.write_config(&(on_server(&bench, &url) + &reports));
+    let before = postgres::number(&url, "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)").await;
+    let daemons = [Daemon::start(&bench).await, Daemon::start(&bench).await];
+    assert!(wait_until(async || bench.requests() >= 4).await, "{}\n{:#?}", bench.requests(), daemons[0].log());
+    for daemon in daemons {
+        daemon.stop(&bench).await;
+    }
+    let requests = i64::try_from(bench.requests()).unwrap();
+    let free_at = postgres::number(&url, "SELECT free_at FROM rates WHERE source = 'campaign_stats'").await;
+    assert!(free_at - before >= requests * 610, "{requests} requests took {} ms of turns", free_at - before);
+}
+
+async fn each_duty_is_done_by_one_replica_and_passes_on_when_it_is_killed(route: Route) {
+    let (bench, url) = bench(route, &[Series::dump(1)]).await;
+    let holders = async || postgres::number(&url, "SELECT count(DISTINCT holder) FROM duties").await;
+    let duties = async || postgres::number(&url, "SELECT count(*) FROM duties").await;
+    let first = Daemon::start(&bench).await;
+    assert!(wait_until(async || duties().await == 2 && are_stored(&bench, 1).await).await);
+    let second = Daemon::start(&bench).await;
+    assert_eq!(holders().await, 1);
+    let of_second =
+        "SELECT count(*) FROM duties WHERE holder = (SELECT name FROM holders ORDER BY renewed_at DESC LIMIT 1)";
+    first.kill(&bench).await;
+    // Half a minute later.
+    postgres::execute(
+        &url,
+        "UPDATE holders SET renewed_at = renewed_at - 60000 WHERE name IN (SELECT holder FROM duties)",
+    )
+    .await;
+    assert!(
+        wait_until(async || postgres::number(&url, of_second).await == 2).await,
+        "a duty stays with a dead process"
+    );
+    // A replica that ends leaves them at once.
+    second.stop(&bench).await;
+    let third = Daemon::start(&bench).await;
+    assert!(wait_until(async || postgres::number(&url, of_second).await == 2).await);
+    third.stop(&bench).await;
     bench.oracle().await;
 }

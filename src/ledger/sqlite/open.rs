@@ -35,7 +35,7 @@ use crate::{
     plan::Reach,
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/sqlite/migrations");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/sqlite/migrations");
 
 /// How long a writer waits for another process to finish its transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -203,7 +203,7 @@ impl Home {
 
 /// One connection, for which the process's tasks queue: connections that want to write at the same time wait for each
 /// other by sleeping, up to a tenth of a second at a time, though the other is done in less than a millisecond.
-async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
+pub(super) async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
     SqlitePoolOptions::new()
         .max_connections(1)
         // There is no network on which it could have been lost since.

@@ -16,6 +16,7 @@ use crate::{
     retry::{self, ABSURD_RETRY_AFTER, QUICK_TRIES},
     sync::{
         clock::jitter,
+        pace,
         secrets::{self, Purpose},
         spool::Spool,
         work::Work,
@@ -120,7 +121,7 @@ impl<'a> Reader<'a> {
         let mut number = 0;
         loop {
             number += 1;
-            frame.uncounted(ctx.pace.turn(clock, app_id, source)).await;
+            frame.uncounted(pace::turn(ctx, app_id, source)).await;
             self.requests += 1;
             let asked = ctx.vendor.page(report, question, &self.api_key, &request_id()).await;
             let failure = match asked {
@@ -153,7 +154,7 @@ impl<'a> Reader<'a> {
                 let requested = requested.filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
                 let wait = requested.unwrap_or(USUAL_BREAK);
                 // Other attempts may be reading a listing of the same account.
-                ctx.pace.rest(clock, app_id, source, wait.min(LONGEST_BREAK));
+                pace::rest(ctx, app_id, source, wait.min(LONGEST_BREAK)).await;
                 if !may_repeat || wait > LONGEST_BREAK {
                     return Err(failure);
                 }

@@ -1,10 +1,11 @@
-//! What every ledger holds to, in a file and on a server.
+//! What every ledger holds to: in a file, in memory, on a server, and on a server behind PgBouncer.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use moesync::{
-    ledger::{self, Claim, Claimed, Ledger, LedgerError},
+    config::SourceKind,
+    ledger::{self, Claim, Claimed, Duty, Ledger, LedgerError, Memory, Rate},
     outcome::{Attempt, Evidence, Outcome, StoredObject, Success},
     partition::{Entry, Settled},
     plan::{Plan, Reach},
@@ -17,11 +18,12 @@ use super::{
     figures::{Step, assert_counted, one_of_four, take},
     partition,
 };
-use crate::support::postgres;
+use crate::support::postgres::{self, Route};
 
 /// Where an empty ledger is.
 enum Place {
     File(TempDir),
+    Memory(Memory),
     Server(String),
 }
 
@@ -30,6 +32,7 @@ impl Place {
         let now = "2026-11-21T12:00:00Z".parse().unwrap();
         match self {
             Place::File(folder) => ledger::open(&folder.path().join("moesync.db"), holder, now).await.unwrap().0,
+            Place::Memory(memory) => memory.open(holder),
             Place::Server(url) => ledger::open_server(url, "place", |_| holder.to_owned()).await.unwrap().0,
         }
     }
@@ -38,6 +41,7 @@ impl Place {
     async fn bury(&self, holder: &str) {
         match self {
             Place::File(folder) => fs::remove_file(folder.path().join("moesync.db.holders").join(holder)).unwrap(),
+            Place::Memory(memory) => memory.kill(holder),
             Place::Server(url) => postgres::bury(url, holder).await,
         }
     }
@@ -52,10 +56,24 @@ macro_rules! contract {
             })*
         }
 
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Place::Memory(super::Memory::new().await.unwrap())).await;
+            })*
+        }
+
         mod server {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name(super::Place::Server(super::postgres::database().await)).await;
+                super::$name(super::Place::Server(super::postgres::database(super::Route::Direct).await)).await;
+            })*
+        }
+
+        mod pooled_server {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Place::Server(super::postgres::database(super::Route::Pooled).await)).await;
             })*
         }
     };
@@ -68,6 +86,9 @@ contract! {
     what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one_ends,
     a_plan_made_before_recovery_set_a_report_back_does_not_hide_its_dates,
     each_way_that_a_partition_can_go_is_counted,
+    a_duty_has_one_holder_and_passes_to_one_other_when_that_one_dies,
+    the_requests_of_an_account_keep_their_distance_over_all_processes,
+    a_pause_that_was_asked_for_applies_to_all_processes,
 }
 
 /// How far a plan looks back that is of no report.
@@ -228,4 +249,47 @@ async fn each_way_that_a_partition_can_go_is_counted(place: Place) {
         seen.extend(ledger.entries().await.unwrap().iter().map(|entry| entry.state(now).as_str()));
     }
     assert_eq!(Vec::from_iter(seen), ["absent", "lost", "pending", "scheduled", "stored"]);
+}
+
+async fn a_duty_has_one_holder_and_passes_to_one_other_when_that_one_dies(place: Place) {
+    let (first, second, third) = (place.open("first").await, place.open("second").await, place.open("third").await);
+    assert!(first.take_duty(Duty::Recovery).await.unwrap());
+    for other in [&second, &third] {
+        assert!(!other.take_duty(Duty::Recovery).await.unwrap(), "a live process has it");
+    }
+    assert!(second.take_duty(Duty::Notifying).await.unwrap(), "another duty");
+    assert!(first.take_duty(Duty::Recovery).await.unwrap(), "it was given back");
+    place.bury("first").await;
+    assert!(second.take_duty(Duty::Recovery).await.unwrap());
+    assert!(!third.take_duty(Duty::Recovery).await.unwrap() && !first.take_duty(Duty::Recovery).await.unwrap());
+}
+
+const RATE: Rate = Rate { distance: Duration::from_secs(60), longest_wait: Duration::from_secs(3600) };
+
+async fn the_requests_of_an_account_keep_their_distance_over_all_processes(place: Place) {
+    // The clocks of servers go on meanwhile; that of a file is the one that is passed.
+    let now = "2026-11-21T12:00:00Z".parse().unwrap();
+    let (first, second) = (place.open("first").await, place.open("second").await);
+    let turn = async |ledger: &Ledger, source| ledger.take_turn("app", source, RATE, now).await.unwrap();
+    let minutes = |wait: Duration| (wait.as_secs_f64() / 60.0).ceil();
+    for expected in 1..=4 {
+        let ledger = if expected % 2 == 0 { &second } else { &first };
+        assert_eq!(minutes(turn(ledger, SourceKind::Campaigns).await), f64::from(expected));
+    }
+    assert_eq!(minutes(turn(&second, SourceKind::CampaignStats).await), 1.0, "each API has a rate of its own");
+    let short = Rate { longest_wait: Duration::from_secs(1), ..RATE };
+    let wait = first.take_turn("app", SourceKind::Campaigns, short, now).await.unwrap();
+    assert_eq!(minutes(wait), 1.0, "a clock that was set back keeps all requests waiting");
+}
+
+async fn a_pause_that_was_asked_for_applies_to_all_processes(place: Place) {
+    let now = "2026-11-21T12:00:00Z".parse().unwrap();
+    let (first, second) = (place.open("first").await, place.open("second").await);
+    let left = async || second.rest_left("app", SourceKind::Campaigns, now).await.unwrap();
+    assert_eq!(left().await, Duration::ZERO);
+    first.rest("app", SourceKind::Campaigns, Duration::from_secs(1200), now).await.unwrap();
+    first.rest("app", SourceKind::Campaigns, Duration::from_secs(600), now).await.unwrap();
+    assert!(left().await > Duration::from_secs(1000), "a shorter pause ended a longer one");
+    let wait = second.take_turn("app", SourceKind::Campaigns, RATE, now).await.unwrap();
+    assert!(wait > Duration::from_secs(1000), "{wait:?}");
 }

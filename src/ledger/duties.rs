@@ -1,0 +1,52 @@
+//! Duties: work that one process of the ledger does at a time.
+//!
+//! A duty belongs to its holder until that process ends or dies; then the next one that asks takes it over. Between two
+//! questions a process that was stopped for long may still believe that a duty is its own, so what it does must be
+//! harmless when another does it as well.
+
+use super::{Ledger, LedgerError, database::query};
+
+/// What one process does for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Learns stored objects from their manifests, removes what dead processes staged, deletes old attempts.
+    Recovery,
+    /// Evaluates the plan's alarms and sends events.
+    Notifying,
+}
+
+impl Duty {
+    /// The name in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recovery => "recovery",
+            Self::Notifying => "notifying",
+        }
+    }
+}
+
+impl Ledger {
+    /// Asks for `duty`. Returns whether this process has it now.
+    pub async fn take_duty(&self, duty: Duty) -> Result<bool, LedgerError> {
+        let row = query("SELECT holder FROM duties WHERE name = $1")
+            .bind(duty.as_str())
+            .read_one(&self.database)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        let holder = row.map(|row| self.text(&row, "holder")).transpose()?;
+        let query = match &holder {
+            Some(holder) if holder == self.holder_name() => return Ok(true),
+            Some(holder) if self.is_alive(holder).await => return Ok(false),
+            // Unless another process is quicker.
+            Some(dead) => query("UPDATE duties SET holder = $2 WHERE name = $1 AND holder = $3")
+                .bind(duty.as_str())
+                .bind(self.holder_name())
+                .bind(dead),
+            None => query("INSERT INTO duties (name, holder) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+                .bind(duty.as_str())
+                .bind(self.holder_name()),
+        };
+        let taken = query.change(&self.database).await.map_err(|error| self.error("write", error))?;
+        Ok(taken == 1)
+    }
+}
