@@ -6,11 +6,13 @@
 
 mod csv;
 mod csv_gz;
+mod json;
 mod names;
 mod parquet;
 mod part;
 mod schema;
 mod types;
+mod xlsx;
 
 use std::io;
 
@@ -22,6 +24,7 @@ pub use self::{
     part::{Input, Open},
     schema::{Change, Column, Extended, Schema},
     types::{ColumnType, Observed, UnknownType},
+    xlsx::sheets,
 };
 
 /// What an entry holds, of those that become tables.
@@ -29,11 +32,21 @@ pub use self::{
 pub enum Content {
     /// Rows of separated text.
     Csv,
+    /// A workbook; each sheet is a table.
+    Xlsx,
+    /// One JSON object a line.
+    Ndjson,
 }
 
 impl Content {
     /// Extensions, in lower case.
-    const EXTENSIONS: [(&str, Content); 2] = [(".csv", Content::Csv), (".tsv", Content::Csv)];
+    const EXTENSIONS: [(&str, Content); 5] = [
+        (".csv", Content::Csv),
+        (".tsv", Content::Csv),
+        (".xlsx", Content::Xlsx),
+        (".ndjson", Content::Ndjson),
+        (".jsonl", Content::Ndjson),
+    ];
 
     /// The content of an entry with this name; `None` if entries of this kind are left alone. A member of a gzip archive
     /// may have no name: it holds rows of text.
@@ -62,7 +75,16 @@ impl Content {
     }
 }
 
-/// One object of a table: the rows of one entry.
+/// One entry of an archive, before its tables are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name in the archive.
+    pub name: String,
+    /// The names of its sheets; empty unless it is a workbook.
+    pub sheets: Vec<String>,
+}
+
+/// One object of a table: the rows of one entry, or of one of its sheets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// The table's name.
@@ -73,6 +95,8 @@ pub struct Part {
     pub entry: usize,
     /// What the entry holds.
     pub content: Content,
+    /// The sheet; `None` unless the entry is a workbook.
+    pub sheet: Option<String>,
 }
 
 /// Which tables the entries of an archive become.
@@ -203,19 +227,6 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Reads the rows of a file, forward only.
-pub trait Rows {
-    /// The next row; `None` after the last.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read, or is not what its name says.
-    fn next_row(&mut self) -> Result<Option<Row<'_>>, Error>;
-
-    /// The headings: complete after the last row, because a file of JSON has no line of headings.
-    fn headings(&self) -> &[String];
-}
-
 /// Writes one object. Each row gives each column a value, in any order, before it ends.
 trait Writer {
     /// The value of a column, by its position among the fields.
@@ -262,6 +273,29 @@ pub enum Error {
     WideRow {
         /// Counts the rows after the headings, from 1; 0 is the headings.
         row: u64,
+    },
+    /// A line is not JSON.
+    #[error("row {row} is not JSON")]
+    Json {
+        /// Counts the rows, from 1.
+        row: u64,
+        /// What the JSON lacks.
+        source: serde_json::Error,
+    },
+    /// A line of JSON has no columns.
+    #[error("row {row} is not a JSON object")]
+    NoObject {
+        /// Counts the rows, from 1.
+        row: u64,
+    },
+    /// A workbook cannot be read.
+    #[error("reading the workbook")]
+    Workbook(#[source] Box<calamine::XlsxError>),
+    /// A workbook is so large that reading it would take too much memory.
+    #[error("the workbook, or a file in it, has more than {limit} bytes")]
+    LargeWorkbook {
+        /// The bound that it exceeds, in bytes.
+        limit: u64,
     },
     /// The two passes over an entry differ, or the object lacks rows.
     #[error("the entry has {first} rows; read again, it has {second}, of which {in_object} are in the object")]

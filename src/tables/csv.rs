@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 use csv_core::{ReadRecordResult, ReaderBuilder};
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 
-use super::{CellKind, Error, MOST_COLUMNS, MOST_ROW_BYTES, Row, Rows};
+use super::{CellKind, Error, MOST_COLUMNS, MOST_ROW_BYTES, Row};
 
 /// Bytes of a file from which its separator is found.
 const SAMPLE_BYTES: usize = 64 * 1024;
@@ -19,15 +19,32 @@ const SEPARATORS: [u8; 5] = [b',', b';', b'\t', b'|', b':'];
 /// The decoded text of a file: the sample, then the rest.
 type Text<R> = Chain<Cursor<Vec<u8>>, DecodeReaderBytes<R, Vec<u8>>>;
 
-/// The rows of one file: UTF-8 with or without byte order mark, or UTF-16 with one.
-pub struct CsvRows<R: Read> {
+/// Passes each row to `each`, and returns the headings. The text is UTF-8 with or without byte order mark, or UTF-16 with
+/// one. A file without headings has no rows.
+pub(super) fn read(file: impl Read, each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>) -> Result<Vec<String>, Error> {
+    let mut records = Records::new(file)?;
+    if !records.advance()? {
+        return Ok(Vec::new());
+    }
+    let record = &records.record;
+    let headings = (0..record.cells).map(|cell| String::from_utf8_lossy(record.bytes(cell)).into_owned()).collect();
+    let mut escaped = Record::default();
+    while records.advance()? {
+        match records.record.row() {
+            Some(row) => each(row)?,
+            None => escaped.escape(&records.record).map_or(Ok(()), &mut *each)?,
+        }
+    }
+    Ok(headings)
+}
+
+/// The records of one file.
+struct Records<R: Read> {
     input: BufReader<Text<R>>,
     parser: csv_core::Reader,
     record: Record,
-    /// The cells of a record that is not UTF-8.
-    escaped: Record,
-    headings: Vec<String>,
-    rows: u64,
+    /// Number of records read: rows and the headings.
+    count: u64,
 }
 
 /// Cells one after the other. Both buffers are longer than what is in use.
@@ -39,36 +56,23 @@ struct Record {
     cells: usize,
 }
 
-impl<R: Read> CsvRows<R> {
-    /// Reads the headings. A file without any has no rows.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read, or its headings are too long.
-    pub fn new(file: R) -> Result<Self, Error> {
+impl<R: Read> Records<R> {
+    fn new(file: R) -> Result<Self, Error> {
         let mut decoded =
             DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).bom_override(true).build(file);
         let mut sample = Vec::with_capacity(SAMPLE_BYTES);
         decoded.by_ref().take(SAMPLE_BYTES as u64).read_to_end(&mut sample).map_err(Error::Read)?;
         let separator = separator(&sample);
-        let mut rows = Self {
+        Ok(Self {
             input: BufReader::with_capacity(SAMPLE_BYTES, Cursor::new(sample).chain(decoded)),
             parser: ReaderBuilder::new().delimiter(separator).build(),
             record: Record { text: vec![0; 8192], ends: vec![0; 256], ..Record::default() },
-            escaped: Record::default(),
-            headings: Vec::new(),
-            rows: 0,
-        };
-        if rows.read_record()? {
-            let record = &rows.record;
-            let texts = (0..record.cells).map(|cell| String::from_utf8_lossy(record.bytes(cell)).into_owned());
-            rows.headings = texts.collect();
-        }
-        Ok(rows)
+            count: 0,
+        })
     }
 
     /// Reads the next record; false at the end of the file.
-    fn read_record(&mut self) -> Result<bool, Error> {
+    fn advance(&mut self) -> Result<bool, Error> {
         let Record { text, ends, cells, .. } = &mut self.record;
         let mut length = 0;
         *cells = 0;
@@ -86,14 +90,17 @@ impl<R: Read> CsvRows<R> {
             match result {
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull if text.len() >= MOST_ROW_BYTES => {
-                    return Err(Error::LongRow { row: self.rows });
+                    return Err(Error::LongRow { row: self.count });
                 }
                 ReadRecordResult::OutputFull => text.resize(text.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull if ends.len() >= MOST_COLUMNS => {
-                    return Err(Error::WideRow { row: self.rows });
+                    return Err(Error::WideRow { row: self.count });
                 }
                 ReadRecordResult::OutputEndsFull => ends.resize(ends.len() * 2, 0),
-                ReadRecordResult::Record => return Ok(true),
+                ReadRecordResult::Record => {
+                    self.count += 1;
+                    return Ok(true);
+                }
                 ReadRecordResult::End => return Ok(false),
             }
         }
@@ -114,8 +121,8 @@ impl Record {
         ends.iter().all(|end| text.is_char_boundary(*end)).then_some(Row { text, ends, kinds: &self.kinds })
     }
 
-    /// Copies `from`, and escapes the cells that are not UTF-8.
-    fn escape(&mut self, from: &Record) {
+    /// The row of a record that is not UTF-8: a copy, with those cells escaped.
+    fn escape(&mut self, from: &Record) -> Option<Row<'_>> {
         self.text.clear();
         self.ends.clear();
         self.kinds.clear();
@@ -128,24 +135,7 @@ impl Record {
             self.ends.push(self.text.len());
         }
         self.cells = from.cells;
-    }
-}
-
-impl<R: Read> Rows for CsvRows<R> {
-    fn next_row(&mut self) -> Result<Option<Row<'_>>, Error> {
-        self.rows += 1;
-        if !self.read_record()? {
-            return Ok(None);
-        }
-        if self.record.row().is_none() {
-            self.escaped.escape(&self.record);
-            return Ok(self.escaped.row());
-        }
-        Ok(self.record.row())
-    }
-
-    fn headings(&self) -> &[String] {
-        &self.headings
+        self.row()
     }
 }
 
@@ -190,13 +180,21 @@ fn counts(sample: &[u8], separator: u8) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    type Cells = Vec<(CellKind, String)>;
+
+    fn read_file(file: impl Read) -> (Result<Vec<String>, Error>, Vec<Cells>) {
+        let mut rows = Vec::new();
+        let headings = super::read(file, &mut |row| {
+            let cells = (0..row.len()).map(|cell| (row.cell(cell).kind, row.cell(cell).text.to_owned()));
+            rows.push(cells.collect());
+            Ok(())
+        });
+        (headings, rows)
+    }
+
     fn read(bytes: &[u8]) -> (Vec<String>, Vec<Vec<String>>) {
-        let mut rows = CsvRows::new(bytes).unwrap();
-        let mut read = Vec::new();
-        while let Some(row) = rows.next_row().unwrap() {
-            read.push((0..row.len()).map(|cell| row.cell(cell).text.to_owned()).collect());
-        }
-        (rows.headings().to_vec(), read)
+        let (headings, rows) = read_file(bytes);
+        (headings.unwrap(), rows.into_iter().map(|row| row.into_iter().map(|cell| cell.1).collect()).collect())
     }
 
     fn utf16(text: &str, to_bytes: impl Fn(u16) -> [u8; 2]) -> Vec<u8> {
@@ -255,23 +253,21 @@ mod tests {
     #[test]
     fn bytes_that_are_not_utf_8_are_kept_escaped() {
         // The second row has the two bytes of one character in two cells.
-        let mut rows = CsvRows::new(&b"a,b\nx,\xff\n\xc3,\xa4\n"[..]).unwrap();
-        let row = rows.next_row().unwrap().unwrap();
-        assert_eq!((row.cell(0).kind, row.cell(0).text), (CellKind::Text, "x"));
-        assert_eq!((row.cell(1).kind, row.cell(1).text), (CellKind::Bytes, "\\xff"));
-        let row = rows.next_row().unwrap().unwrap();
-        assert_eq!((row.cell(0).kind, row.cell(1).text), (CellKind::Bytes, "\\xa4"));
-        assert!(rows.next_row().unwrap().is_none());
+        let (_, rows) = read_file(&b"a,b\nx,\xff\n\xc3,\xa4\n"[..]);
+        let cells = |cells: [(CellKind, &str); 2]| cells.map(|(kind, text)| (kind, text.to_owned()));
+        assert_eq!(rows[0], cells([(CellKind::Text, "x"), (CellKind::Bytes, "\\xff")]));
+        assert_eq!(rows[1], cells([(CellKind::Bytes, "\\xc3"), (CellKind::Bytes, "\\xa4")]));
+        assert_eq!(rows.len(), 2);
     }
 
     #[test]
     fn a_quote_that_is_never_closed_and_a_row_of_separators_end_in_time() {
         let quote = io::Cursor::new("a,b\n1,2\n\"").chain(io::repeat(b'x'));
-        let mut rows = CsvRows::new(quote).unwrap();
-        assert!(rows.next_row().unwrap().is_some());
-        assert!(matches!(rows.next_row(), Err(Error::LongRow { row: 2 })));
-        assert!(matches!(CsvRows::new(io::repeat(b',')), Err(Error::WideRow { row: 0 })));
-        assert!(matches!(CsvRows::new(io::repeat(b'a')), Err(Error::LongRow { row: 0 })));
+        let (end, rows) = read_file(quote);
+        assert!(matches!(end, Err(Error::LongRow { row: 2 })));
+        assert_eq!(rows.len(), 1);
+        assert!(matches!(read_file(io::repeat(b',')).0, Err(Error::WideRow { row: 0 })));
+        assert!(matches!(read_file(io::repeat(b'a')).0, Err(Error::LongRow { row: 0 })));
     }
 
     #[test]
@@ -282,11 +278,8 @@ mod tests {
                 Err(io::Error::other("the disk is gone"))
             }
         }
-        let mut rows = CsvRows::new(io::Cursor::new("a\n".repeat(SAMPLE_BYTES / 2)).chain(Broken)).unwrap();
-        let mut last = rows.next_row().map(|row| row.is_some());
-        while matches!(last, Ok(true)) {
-            last = rows.next_row().map(|row| row.is_some());
-        }
-        assert!(matches!(last, Err(Error::Read(_))));
+        let (end, rows) = read_file(io::Cursor::new("a\n".repeat(SAMPLE_BYTES / 2)).chain(Broken));
+        assert!(matches!(end, Err(Error::Read(_))));
+        assert_eq!(rows.len(), SAMPLE_BYTES / 2 - 1);
     }
 }

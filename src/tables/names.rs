@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use jiff::civil::Date;
 
-use super::{Content, Layout, Part};
+use super::{Content, Layout, Listed, Part};
 
 /// The column that names the entry a row comes from.
 pub const ENTRY_COLUMN: &str = "_entry";
@@ -29,20 +29,31 @@ const UNNAMED_TABLE: &str = "data";
 /// Most characters of a name, without the number of a repeated one. BigQuery permits 300, Glue 255; keys of objects have other parts.
 const MOST_CHARS: usize = 128;
 
+/// Names of sheets that spreadsheet programs give to the only sheet of a workbook.
+const UNNAMED_SHEETS: [&str; 2] = ["sheet1", "sheet_1"];
+
 /// The tables of an archive. The result depends on the names and their order alone. Folders are neither parts nor left
 /// alone.
-pub fn layout(entries: &[String], report: &str, date: Date) -> Layout {
+pub fn layout(entries: &[Listed], report: &str, date: Date) -> Layout {
     let mut layout = Layout::default();
-    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.ends_with(['/', '\\'])) {
-        let Some(content) = Content::of(entry) else {
-            layout.left_alone.push(entry.clone());
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.name.ends_with(['/', '\\'])) {
+        let Some(content) = Content::of(&entry.name) else {
+            layout.left_alone.push(entry.name.clone());
             continue;
         };
-        let words = entry_words(entry, report, date);
-        let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let table = name(&words, "table").unwrap_or(UNNAMED_TABLE.into());
-        let number = layout.parts.iter().filter(|part| part.table == table).count();
-        layout.parts.push(Part { table, number, entry: index, content });
+        let words = entry_words(&entry.name, report, date);
+        let mut add = |sheet: Option<&str>| {
+            let sheet_words = sheet.map(self::words).unwrap_or_default();
+            let is_unnamed = UNNAMED_SHEETS.contains(&sheet_words.join("_").as_str());
+            let words = words.iter().chain(sheet_words.iter().filter(|_| !is_unnamed));
+            let table = name(&words.map(String::as_str).collect::<Vec<_>>(), "table").unwrap_or(UNNAMED_TABLE.into());
+            let number = layout.parts.iter().filter(|part| part.table == table).count();
+            layout.parts.push(Part { table, number, entry: index, content, sheet: sheet.map(str::to_owned) });
+        };
+        match content {
+            Content::Xlsx => entry.sheets.iter().for_each(|sheet| add(Some(sheet))),
+            Content::Csv | Content::Ndjson => add(None),
+        }
     }
     layout
 }
@@ -169,7 +180,7 @@ mod tests {
     use super::*;
 
     fn tables(report: &str, names: &[&str]) -> Vec<String> {
-        let entries: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let entries: Vec<_> = names.iter().map(|name| Listed { name: (*name).into(), sheets: Vec::new() }).collect();
         let layout = layout(&entries, report, date(2026, 11, 21));
         layout.parts.into_iter().map(|part| format!("{}/part-{}", part.table, part.number)).collect()
     }
@@ -210,11 +221,21 @@ mod tests {
     #[test]
     fn entries_of_other_kinds_are_left_alone_and_listed() {
         let names = ["readme.pdf", "a.csv.gz", "flows/", "flows/a.csv", "__MACOSX/flows/._a.csv", "b"];
-        let entries = names.map(str::to_owned);
+        let entries = names.map(|name| Listed { name: name.into(), sheets: Vec::new() });
         let layout = layout(&entries, "r", date(2026, 11, 21));
         assert_eq!(layout.left_alone, ["readme.pdf", "a.csv.gz", "__MACOSX/flows/._a.csv", "b"]);
         assert_eq!(layout.parts.len(), 1);
         assert_eq!((layout.parts[0].table.as_str(), layout.parts[0].entry), ("flows_a", 3));
+    }
+
+    #[test]
+    fn each_sheet_of_a_workbook_is_a_table_and_an_unnamed_one_has_the_name_of_its_entry() {
+        let sheets = ["sheet1", "By Day"].map(str::to_owned).to_vec();
+        let entries = [Listed { name: "General_Push_20261121.xlsx".into(), sheets }];
+        let layout = layout(&entries, "r", date(2026, 11, 21));
+        let tables: Vec<_> = layout.parts.iter().map(|part| part.table.as_str()).collect();
+        assert_eq!(tables, ["general_push", "general_push_by_day"]);
+        assert_eq!(layout.parts[1].sheet.as_deref(), Some("By Day"));
     }
 
     #[test]

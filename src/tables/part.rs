@@ -8,13 +8,14 @@ use std::io::{self, Read, Write};
 use serde_json::Value as Json;
 
 use super::{
-    Cell, CellKind, Content, Error, Field, Format, Origin, Row, Rows, Survey, Writer, Written,
-    csv::CsvRows,
+    Cell, CellKind, Content, Error, Field, Format, Origin, Part, Row, Survey, Writer, Written, csv,
     csv_gz::CsvGzWriter,
+    json,
     names::SURPLUS,
     parquet::ParquetWriter,
     schema::{Column, Schema},
     types::{Observed, Value, convert},
+    xlsx,
 };
 
 /// Opens the entry from its beginning. It is called once for each pass.
@@ -22,17 +23,19 @@ pub type Open<'a> = dyn Fn() -> io::Result<Box<dyn Read + 'a>> + 'a;
 
 /// The rows of one part, which can be read twice.
 pub struct Input<'a> {
-    /// What the entry holds.
-    pub content: Content,
-    /// Opens the entry.
+    /// The part.
+    pub part: &'a Part,
+    /// Opens its entry.
     pub open: &'a Open<'a>,
 }
 
-impl<'a> Input<'a> {
-    fn rows(&self) -> Result<Box<dyn Rows + 'a>, Error> {
+impl Input<'_> {
+    fn read(&self, each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>) -> Result<Vec<String>, Error> {
         let file = (self.open)().map_err(Error::Read)?;
-        match self.content {
-            Content::Csv => Ok(Box::new(CsvRows::new(file)?)),
+        match self.part.content {
+            Content::Csv => csv::read(file, each),
+            Content::Ndjson => json::read(file, each),
+            Content::Xlsx => xlsx::read(file, self.part.sheet.as_deref().unwrap_or_default(), each),
         }
     }
 
@@ -42,22 +45,21 @@ impl<'a> Input<'a> {
     ///
     /// The entry cannot be read, or is not what its name says.
     pub fn survey(&self) -> Result<Survey, Error> {
-        let mut rows = self.rows()?;
         let mut columns: Vec<Observed> = Vec::new();
-        let mut count = 0;
-        while let Some(row) = rows.next_row()? {
+        let mut rows = 0;
+        let headings = self.read(&mut |row| {
             if columns.len() < row.len() {
                 columns.resize_with(row.len(), Observed::default);
             }
             for (position, column) in columns.iter_mut().enumerate().take(row.len()) {
                 column.observe(row.cell(position));
             }
-            count += 1;
-        }
-        let headings = rows.headings().to_vec();
+            rows += 1;
+            Ok(())
+        })?;
         // Cells beyond the headings are in no column.
         columns.resize_with(headings.len(), Observed::default);
-        Ok(Survey { headings, columns, rows: count })
+        Ok(Survey { headings, columns, rows })
     }
 
     /// The second pass: writes the part. `survey` is that of the first pass, `schema` has been extended by it, and
@@ -101,7 +103,6 @@ impl<'a> Input<'a> {
         entry: &str,
         mut writer: impl Writer,
     ) -> Result<Written, Error> {
-        let mut rows = self.rows()?;
         let mut rescue = Rescue::default();
         let mut written = Written { rows: 0, rescued_rows: 0 };
         // The cell of each column of the object, and the cells whose column has no type.
@@ -110,7 +111,7 @@ impl<'a> Input<'a> {
             schema.typed().map(|(position, column, of_type)| (cell_of(position), column, of_type)).collect();
         let untyped = columns.iter().enumerate().map(|(cell, column)| (cell, &schema.columns[*column]));
         let untyped: Vec<_> = untyped.filter(|(_, column)| column.column_type.is_none()).collect();
-        while let Some(row) = rows.next_row()? {
+        self.read(&mut |row| {
             for (index, (cell, column, of_type)) in slots.iter().enumerate() {
                 let cell = cell.map_or(Cell::MISSING, |cell| row.cell(cell));
                 let value = convert(cell, *of_type).unwrap_or_else(|| {
@@ -129,8 +130,8 @@ impl<'a> Input<'a> {
             let rescued = rescue.take();
             written.rescued_rows += u64::from(rescued.is_some());
             written.rows += 1;
-            writer.end_row(entry, rescued)?;
-        }
+            writer.end_row(entry, rescued)
+        })?;
         let in_object = writer.finish()?;
         if written.rows != survey.rows || in_object != survey.rows {
             return Err(Error::OtherRows { first: survey.rows, second: written.rows, in_object });
@@ -213,9 +214,23 @@ mod tests {
         Origin { report: "r".into(), date: date(2026, 11, 21), sha256: "ab".repeat(32), entry: "r_PUSH.csv".into() }
     }
 
+    fn part(content: Content) -> Part {
+        let sheet = (content == Content::Xlsx).then(|| "sheet1".to_owned());
+        Part { table: "push".into(), number: 0, entry: 0, content, sheet }
+    }
+
     fn write(file: &[u8], schema: &Schema, format: Format) -> Result<(Vec<u8>, Schema, Written), Error> {
+        write_content(Content::Csv, file, schema, format)
+    }
+
+    fn write_content(
+        content: Content,
+        file: &[u8],
+        schema: &Schema,
+        format: Format,
+    ) -> Result<(Vec<u8>, Schema, Written), Error> {
         let open = || Ok(Box::new(file) as Box<dyn Read>);
-        let input = Input { content: Content::Csv, open: &open };
+        let input = Input { part: &part(content), open: &open };
         let survey = input.survey()?;
         let extended = schema.extend(std::slice::from_ref(&survey), date(2026, 11, 21), &BTreeMap::new());
         let mut object = Vec::new();
@@ -273,6 +288,22 @@ mod tests {
         assert_eq!(cell(1, ENTRY_COLUMN), Some("r_PUSH.csv"));
         assert!(!rows[0].contains_key("goal"), "a column without values has no type yet");
         assert_eq!(schema.columns.len(), 5);
+    }
+
+    #[test]
+    fn statistics_have_typed_columns_and_rescued_values_keep_their_own_type() {
+        use ColumnType::{Boolean, Date, Double, Int64, String};
+        let file = b"{\"campaign_id\":\"7\",\"clicks\":12,\"ctr\":1e-05,\"day\":\"2026-11-21\",\"tags\":[1,\"a\"],\"live\":true}\n";
+        let write =
+            |file: &[u8], schema: &Schema| write_content(Content::Ndjson, file, schema, Format::Parquet).unwrap();
+        let (object, schema, _) = write(file, &Schema::default());
+        let types: Vec<_> = schema.columns.iter().filter_map(|column| column.column_type).collect();
+        assert_eq!(types, [String, Int64, Double, Date, String, Boolean]);
+        let first = &read(object)[0];
+        assert_eq!((first["ctr"].as_deref(), first["tags"].as_deref()), (Some("0.00001"), Some("[1,\"a\"]")));
+        let (object, _, written) = write(b"{\"clicks\":\"12\",\"ctr\":{\"a\":1},\"live\":null}\n", &schema);
+        assert_eq!(written, Written { rows: 1, rescued_rows: 1 });
+        assert_eq!(read(object)[0][RESCUED_COLUMN].as_deref(), Some("{\"clicks\":\"12\",\"ctr\":{\"a\":1}}"));
     }
 
     #[test]
@@ -355,7 +386,7 @@ mod tests {
             let file: &[u8] = if passes.get() == 1 { b"a\n1\n2\n" } else { b"a\n1\n" };
             Ok(Box::new(file) as Box<dyn Read>)
         };
-        let input = Input { content: Content::Csv, open: &open };
+        let input = Input { part: &part(Content::Csv), open: &open };
         let survey = input.survey().unwrap();
         let extended = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new());
         let written =
@@ -376,7 +407,7 @@ mod tests {
             }
         }
         let open = || Ok(Box::new(&b"a\n1\n"[..]) as Box<dyn Read>);
-        let input = Input { content: Content::Csv, open: &open };
+        let input = Input { part: &part(Content::Csv), open: &open };
         let survey = input.survey().unwrap();
         let schema = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new()).schema;
         for format in [Format::Parquet, Format::CsvGz] {

@@ -1,0 +1,288 @@
+//! Rows of the sheets of a workbook.
+//!
+//! This file owns what the cells of a workbook are as text, and the bounds of the memory that a workbook takes: its shared
+//! strings are held in memory, its sheets are read forward. It must not know types or names of columns.
+
+use std::io::{Cursor, Read};
+
+use calamine::{DataRef, Reader, Xlsx, XlsxError};
+
+use super::{CellKind, Error, MOST_COLUMNS, MOST_ROW_BYTES, Row};
+
+/// Most bytes of a workbook as a file. It is read into memory, because its directory is at its end.
+const MOST_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Most bytes of a file inside a workbook, inflated: a sheet, or all texts. Real sheets of 70,000 rows have 200 MB.
+const MOST_INFLATED_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Most bytes of all files inside a workbook but its sheets, inflated.
+const MOST_HELD_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Least bytes of a text among the shared ones: `<si/>`.
+const LEAST_STRING_BYTES: u64 = 5;
+
+type Workbook = Xlsx<Cursor<Vec<u8>>>;
+
+/// The names of the sheets of a workbook.
+///
+/// # Errors
+///
+/// It cannot be read, is no workbook, or is too large.
+pub fn sheets(file: impl Read) -> Result<Vec<String>, Error> {
+    Ok(open(file)?.sheet_names())
+}
+
+/// Passes each row of a sheet to `each`, and returns the headings: the first row. Rows without any cell are no rows.
+pub(super) fn read(
+    file: impl Read,
+    sheet: &str,
+    each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>,
+) -> Result<Vec<String>, Error> {
+    let mut workbook = open(file)?;
+    let mut cells = workbook.worksheet_cells_reader(sheet).map_err(unreadable)?;
+    let mut headings = None;
+    let mut current = Cells::default();
+    let mut row = 0;
+    let mut end = |cells: &Cells| match &headings {
+        _ if cells.ends.is_empty() => Ok(()),
+        None => {
+            let row = cells.row();
+            headings = Some((0..row.len()).map(|cell| row.cell(cell).text.to_owned()).collect::<Vec<_>>());
+            Ok(())
+        }
+        Some(_) => each(cells.row()),
+    };
+    while let Some(cell) = cells.next_cell().map_err(unreadable)? {
+        let (number, column) = cell.get_position();
+        if number != row {
+            end(&current)?;
+            current.clear();
+            row = number;
+        }
+        let column = usize::try_from(column).unwrap_or(usize::MAX);
+        if column >= MOST_COLUMNS {
+            return Err(Error::WideRow { row: row.into() });
+        }
+        current.push(column, cell.get_value());
+        if current.text.len() > MOST_ROW_BYTES {
+            return Err(Error::LongRow { row: row.into() });
+        }
+    }
+    end(&current)?;
+    Ok(headings.unwrap_or_default())
+}
+
+fn open(file: impl Read) -> Result<Workbook, Error> {
+    let mut bytes = Vec::new();
+    file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(Error::Read)?;
+    if bytes.len() as u64 > MOST_FILE_BYTES {
+        return Err(Error::LargeWorkbook { limit: MOST_FILE_BYTES });
+    }
+    check_sizes(&bytes)?;
+    Xlsx::new(Cursor::new(bytes)).map_err(unreadable)
+}
+
+/// Inflates the workbook's files once to count their bytes: what their directory states may be wrong, and the reader
+/// allocates by it.
+fn check_sizes(bytes: &[u8]) -> Result<(), Error> {
+    let unreadable = |error: zip::result::ZipError| unreadable(error.into());
+    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(unreadable)?;
+    let mut held = 0;
+    for index in 0..archive.len() {
+        let mut file = archive.by_index(index).map_err(unreadable)?;
+        let name = file.name().map_err(unreadable)?.to_ascii_lowercase();
+        let mut head = Vec::new();
+        file.by_ref().take(4096).read_to_end(&mut head).map_err(Error::Read)?;
+        let rest = file.by_ref().take(MOST_INFLATED_BYTES + 1);
+        let inflated = head.len() as u64 + std::io::copy(&mut { rest }, &mut std::io::sink()).map_err(Error::Read)?;
+        if inflated > MOST_INFLATED_BYTES {
+            return Err(Error::LargeWorkbook { limit: MOST_INFLATED_BYTES });
+        }
+        held += if name.contains("worksheets/") { 0 } else { inflated };
+        let is_absurd = name.ends_with("sharedstrings.xml") && stated_strings(&head) > inflated / LEAST_STRING_BYTES;
+        if held > MOST_HELD_BYTES || is_absurd {
+            return Err(Error::LargeWorkbook { limit: MOST_HELD_BYTES });
+        }
+    }
+    Ok(())
+}
+
+/// The number of shared strings that their file states; 0 if it states none. The reader reserves memory for them.
+fn stated_strings(head: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(head);
+    let stated = text.split("uniqueCount").nth(1).unwrap_or_default();
+    let digits = stated.trim_start_matches(|c: char| c.is_ascii_whitespace() || "=\"'".contains(c));
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    // What is no number of 64 bits is more than any file has.
+    if end == 0 { 0 } else { digits[..end].parse().unwrap_or(u64::MAX) }
+}
+
+fn unreadable(error: XlsxError) -> Error {
+    Error::Workbook(Box::new(error))
+}
+
+/// The cells of one row, one after the other.
+#[derive(Default)]
+struct Cells {
+    text: String,
+    ends: Vec<usize>,
+    kinds: Vec<CellKind>,
+}
+
+impl Cells {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        self.kinds.clear();
+    }
+
+    fn row(&self) -> Row<'_> {
+        Row { text: &self.text, ends: &self.ends, kinds: &self.kinds }
+    }
+
+    /// Adds the cell of a column, after empty ones for those that the row skips. A cell of an earlier column, which no
+    /// program writes, is added at the end, so that it is not lost.
+    fn push(&mut self, column: usize, value: &DataRef<'_>) {
+        while self.ends.len() < column {
+            self.end(CellKind::Text);
+        }
+        let (kind, text) = text(value);
+        self.text.push_str(&text);
+        self.end(kind);
+    }
+
+    fn end(&mut self, kind: CellKind) {
+        self.ends.push(self.text.len());
+        self.kinds.push(kind);
+    }
+}
+
+/// A cell as text. Programs also write numbers as texts, so a text may mean a number.
+fn text(value: &DataRef<'_>) -> (CellKind, String) {
+    match value {
+        DataRef::Empty => (CellKind::Text, String::new()),
+        DataRef::String(text) | DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => {
+            (CellKind::Text, text.clone())
+        }
+        DataRef::SharedString(text) => (CellKind::Text, (*text).to_owned()),
+        DataRef::Int(number) => (CellKind::Number, number.to_string()),
+        DataRef::Float(number) => (CellKind::Number, number.to_string()),
+        DataRef::Bool(is_true) => (CellKind::Boolean, is_true.to_string()),
+        DataRef::DateTime(time) if time.is_datetime() => {
+            let (year, month, day, hour, minute, second, milli) = time.to_ymd_hms_milli();
+            (CellKind::Text, format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{milli:03}"))
+        }
+        DataRef::DateTime(duration) => (CellKind::Number, duration.as_f64().to_string()),
+        DataRef::Error(error) => (CellKind::Text, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+
+    /// A workbook with one sheet `sheet1`, of these rows, and shared strings.
+    fn workbook(rows: &str, strings: &str) -> Vec<u8> {
+        let package = "http://schemas.openxmlformats.org/package/2006";
+        let document = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+        let main = "xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\"";
+        let parts = [
+            (
+                "[Content_Types].xml",
+                format!(
+                    "<Types xmlns=\"{package}/content-types\"><Default Extension=\"xml\" ContentType=\"application/xml\"/></Types>"
+                ),
+            ),
+            (
+                "_rels/.rels",
+                format!(
+                    "<Relationships xmlns=\"{package}/relationships\"><Relationship Id=\"r1\" Type=\"{document}/officeDocument\" Target=\"xl/workbook.xml\"/></Relationships>"
+                ),
+            ),
+            (
+                "xl/workbook.xml",
+                format!(
+                    "<workbook {main} xmlns:r=\"{document}\"><sheets><sheet name=\"sheet1\" sheetId=\"1\" r:id=\"r1\"/></sheets></workbook>"
+                ),
+            ),
+            (
+                "xl/_rels/workbook.xml.rels",
+                format!(
+                    "<Relationships xmlns=\"{package}/relationships\"><Relationship Id=\"r1\" Type=\"{document}/worksheet\" Target=\"worksheets/sheet1.xml\"/></Relationships>"
+                ),
+            ),
+            (
+                "xl/styles.xml",
+                format!(
+                    "<styleSheet {main}><cellXfs count=\"2\"><xf numFmtId=\"0\"/><xf numFmtId=\"22\"/></cellXfs></styleSheet>"
+                ),
+            ),
+            ("xl/sharedStrings.xml", format!("<sst {main} {strings}</sst>")),
+            ("xl/worksheets/sheet1.xml", format!("<worksheet {main}><sheetData>{rows}</sheetData></worksheet>")),
+        ];
+        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, content) in parts {
+            archive.start_file(name, SimpleFileOptions::default()).unwrap();
+            archive.write_all(content.as_bytes()).unwrap();
+        }
+        archive.finish().unwrap().into_inner()
+    }
+
+    fn read(file: &[u8]) -> (Vec<String>, Vec<Vec<(CellKind, String)>>) {
+        let mut rows = Vec::new();
+        let headings = super::read(file, "sheet1", &mut |row| {
+            let cells = (0..row.len()).map(|cell| (row.cell(cell).kind, row.cell(cell).text.to_owned()));
+            rows.push(cells.collect());
+            Ok(())
+        });
+        (headings.unwrap(), rows)
+    }
+
+    const STRINGS: &str = "uniqueCount=\"2\"><si><t>Sent</t></si><si><t>Name &amp; more</t></si>";
+
+    #[test]
+    fn cells_are_texts_numbers_booleans_and_times() {
+        use CellKind::{Boolean, Number, Text};
+        let rows = "<row r=\"2\"><c r=\"A2\" t=\"s\"><v>0</v></c><c r=\"B2\" t=\"s\"><v>1</v></c></row>\
+            <row r=\"4\"><c r=\"A4\"><v>1200</v></c><c r=\"C4\" t=\"b\"><v>1</v></c></row>\
+            <row r=\"5\"><c r=\"A5\"><v>8.4</v></c><c r=\"B5\" s=\"1\"><v>46347.5</v></c>\
+            <c r=\"C5\" t=\"inlineStr\"><is><t>12,345</t></is></c></row>";
+        let file = workbook(rows, STRINGS);
+        assert_eq!(sheets(file.as_slice()).unwrap(), ["sheet1"]);
+        let (headings, rows) = read(&file);
+        assert_eq!(headings, ["Sent", "Name & more"]);
+        let cells = |cells: [(CellKind, &str); 3]| cells.map(|(kind, text)| (kind, text.to_owned()));
+        assert_eq!(rows[0], cells([(Number, "1200"), (Text, ""), (Boolean, "true")]));
+        assert_eq!(rows[1], cells([(Number, "8.4"), (Text, "2026-11-21 12:00:00.000"), (Text, "12,345")]));
+        assert_eq!(rows.len(), 2);
+    }
+
+    #[test]
+    fn a_sheet_without_cells_has_no_headings() {
+        assert_eq!(read(&workbook("", STRINGS)), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn workbooks_that_would_take_too_much_memory_are_refused() {
+        let absurd = workbook("", "uniqueCount=\"99999999999\"><si><t>Sent</t></si>");
+        assert!(matches!(sheets(absurd.as_slice()), Err(Error::LargeWorkbook { .. })));
+        let texts = format!("uniqueCount=\"1\"><si><t>{}</t></si>", " ".repeat(65 << 20));
+        assert!(matches!(sheets(workbook("", &texts).as_slice()), Err(Error::LargeWorkbook { .. })));
+        let endless = std::io::repeat(0);
+        assert!(matches!(sheets(endless), Err(Error::LargeWorkbook { limit: MOST_FILE_BYTES })));
+    }
+
+    #[test]
+    fn what_is_no_workbook_is_an_error() {
+        for file in [&b"Sent,Clicks\n"[..], b""] {
+            assert!(matches!(sheets(file), Err(Error::Workbook(_))));
+        }
+        let file = workbook("<row><c r=\"A1\"><v>1</v>", STRINGS);
+        assert!(matches!(super::read(file.as_slice(), "sheet1", &mut |_| Ok(())), Err(Error::Workbook(_))));
+        assert!(matches!(super::read(file.as_slice(), "other", &mut |_| Ok(())), Err(Error::Workbook(_))));
+    }
+}
