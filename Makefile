@@ -3,6 +3,7 @@
 CARGO_DEB_VERSION := 3.8.0
 CARGO_DENY_VERSION := 0.20.2
 CODESPELL_VERSION := 2.4.1
+ENGINES := duckdb==2.0.1 pyarrow==26.0.1
 
 # Some tests mount a small disk. Without root, the tests run as root of a namespace.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --map-root-user --mount)
@@ -13,9 +14,9 @@ TOOLS := bsdtar:libarchive-tools c++:build-essential cc:build-essential chromedr
     promtool:prometheus python3:python3 strace:strace systemd-analyze:systemd time:time unzip:unzip zip:zip
 
 # Modules of the integration tests that take long: they start many processes, wait for daemons or write much.
-SLOW_TESTS := bucket contain daemon deploy disk emulator notify replicas store sync vendor web
+SLOW_TESTS := bucket contain daemon deploy disk emulator notify replicas store sync tables vendor web
 
-.PHONY: help check test lint fuzz bench deb demo tools cargo-deb cargo-deny codespell
+.PHONY: help check test lint fuzz bench deb demo tools cargo-deb cargo-deny codespell engines
 
 help:
 	@echo 'make check  before each commit, about two minutes: formatting, clippy, unit tests and the fast integration tests'
@@ -32,7 +33,7 @@ check:
 	cargo test --locked --lib --bins
 	cargo test --locked --test it -- $(SLOW_TESTS:%=--skip %::)
 
-test: tools
+test: tools engines
 	$(AS_ROOT) cargo test --locked --no-fail-fast
 
 lint: cargo-deny codespell
@@ -108,3 +109,8 @@ cargo-deb:
 codespell: tools
 	@target/codespell/bin/codespell --version > /dev/null 2>&1 || \
 	    { python3 -m venv target/codespell && target/codespell/bin/pip install -q codespell==$(CODESPELL_VERSION); }
+
+# The engines that read tables in the tests.
+engines: tools
+	@target/engines/bin/pip freeze 2> /dev/null | grep -cxF $(ENGINES:%=-e %) | grep -qx $(words $(ENGINES)) || \
+	    { python3 -m venv target/engines && target/engines/bin/pip install -q $(ENGINES); }

@@ -24,5 +24,6 @@ mod snapshot;
 mod store;
 mod support;
 mod sync;
+mod tables;
 mod vendor;
 mod web;
