@@ -32,7 +32,7 @@ pub use duties::Duty;
 pub use figures::{AttemptFigures, ReportFigures};
 pub use notices::{StoredNews, Summarized};
 pub use outbox::{Delivery, Waiting};
-pub use postgres::{open as open_server, open_read_only as open_server_read_only};
+pub use postgres::{ServerFacts, facts as server_facts, open as open_server, open_read_only as open_server_read_only};
 pub use rates::Rate;
 pub use sqlite::{memory::Memory, open, open_read_only, place};
 

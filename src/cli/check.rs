@@ -17,7 +17,7 @@ use crate::{
     },
     dispatch,
     event::Content,
-    ledger::LedgerError,
+    ledger::{LedgerError, ServerFacts, server_facts},
     magic,
     moengage::{self, Page, Question, RequestId, Unread},
     notify,
@@ -79,9 +79,16 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         Err(StartError::Ledger(error))
             if matches!(error, LedgerError::TooNew { .. }) || matches!(config.ledger, Ledger::Postgres(_)) =>
         {
-            checks.push(Check { subject: "ledger".into(), ok: false, message: Chain(&error).to_string() });
+            checks.push(failed("ledger", &error));
         }
-        Ok(_) | Err(_) => {}
+        Ok(ledger) => {
+            if let Ledger::Postgres(url) = &config.ledger {
+                let has_tables = ledger.is_some();
+                let facts = server_facts(url).await;
+                checks.push(facts.map_or_else(|error| failed("ledger", &error), |facts| server(&facts, has_tables)));
+            }
+        }
+        Err(_) => {}
     }
     checks.extend(missing_secrets(&config).map(|problem| Check {
         subject: "secrets".into(),
@@ -113,6 +120,29 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         text
     })?;
     Ok(if is_ok { Completion::Done } else { Completion::Incomplete })
+}
+
+/// What the ledger's server is, and whether its version and the user's rights suffice.
+fn server(facts: &ServerFacts, has_tables: bool) -> Check {
+    let ServerFacts { version, is_supported, schema, can_create, connections, all_connections } = facts;
+    let rights = match (schema, can_create) {
+        (None, _) => "no schema in the user's search_path".to_owned(),
+        (Some(schema), true) => format!("may create tables in the schema {schema}"),
+        (Some(schema), false) => format!("may not create tables in the schema {schema}, which a new version can need"),
+    };
+    let age = if *is_supported { "" } else { ", which is too old: 13 is the oldest" };
+    Check {
+        subject: "ledger".into(),
+        ok: *is_supported && (*can_create || has_tables),
+        message: format!(
+            "PostgreSQL {version}{age}; {rights}; up to {connections} connections for each process, of the server's \
+             {all_connections}"
+        ),
+    }
+}
+
+fn failed(subject: &str, error: &LedgerError) -> Check {
+    Check { subject: subject.to_owned(), ok: false, message: Chain(error).to_string() }
 }
 
 /// A warning about a valid value that is probably a mistake.

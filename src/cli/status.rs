@@ -57,16 +57,20 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let ledger = shell.ledger(&config).await?;
     let now = shell.clock.now();
-    let figures = match &ledger {
-        Some(ledger) => ledger.report_figures(now).await?,
-        None => Vec::new(),
-    };
-    let workspace = check_names(&options.scope, &config, &figures)?;
     let is_by_report = !shell.json
         && !options.all
         && options.scope.report.is_none()
         && options.state.is_none()
         && options.since.is_none();
+    let figures = match &ledger {
+        Some(ledger) if is_by_report => ledger.report_figures(now).await?,
+        _ => Vec::new(),
+    };
+    let recorded = match &ledger {
+        Some(ledger) => ledger.recorded_reports(name_to_look_up(&options.scope, &config)).await?,
+        None => Vec::new(),
+    };
+    let workspace = check_names(&options.scope, &config, &recorded)?;
     let (mut open, mut lost, mut unplanned) = (Vec::new(), Vec::new(), Vec::new());
     if options.check || is_by_report {
         let view = match &ledger {
@@ -93,10 +97,16 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     Ok(if options.check && is_alarming { Completion::Incomplete } else { Completion::Done })
 }
 
+/// The one report whose workspaces are looked up in the ledger; all reports if a name may be misspelt, and others are suggested.
+fn name_to_look_up<'a>(scope: &'a Scope, config: &Config) -> Option<&'a str> {
+    let name = scope.report.as_deref()?;
+    let mut configured = config.reports.iter().map(|report| &report.id).filter(|id| id.name() == name);
+    configured.any(|id| scope.workspace.as_ref().is_none_or(|workspace| *workspace == id.workspace())).then_some(name)
+}
+
 /// Refuses a report or workspace that is neither configured nor recorded, and a report that is in several workspaces.
 /// Returns the workspace of the report, or the one that is named.
-fn check_names(scope: &Scope, config: &Config, recorded: &[ReportFigures]) -> Result<Option<String>> {
-    let recorded = recorded.iter().map(|figures| &figures.id);
+fn check_names(scope: &Scope, config: &Config, recorded: &[ReportId]) -> Result<Option<String>> {
     let ids: BTreeSet<&ReportId> = config.reports.iter().map(|report| &report.id).chain(recorded).collect();
     if let Some(workspace) = &scope.workspace {
         let configured = config.workspaces.iter().map(|workspace| workspace.name.as_str());
@@ -125,6 +135,12 @@ impl Selected<'_> {
         PartitionStatus::new(entry, self.configured.contains(&entry.partition.id.report), self.now)
     }
 
+    fn covers_report(&self, id: &ReportId) -> bool {
+        let Scope { workspace, report, .. } = &self.options.scope;
+        workspace.as_ref().is_none_or(|name| name == id.workspace())
+            && report.as_ref().is_none_or(|name| name == id.name())
+    }
+
     fn covers(&self, partition: &PartitionStatus) -> bool {
         let Options { scope, state, since, .. } = self.options;
         scope.workspace.as_ref().is_none_or(|name| *name == partition.workspace)
@@ -149,7 +165,8 @@ impl Selected<'_> {
         choice: &Choice,
     ) -> Result<()> {
         let mut output = StatusOutput::new(shell.json, self.now);
-        let next = config.reports.iter().filter_map(|report| plan::next(report, self.now)).map(Entry::new);
+        let chosen = config.reports.iter().filter(|report| self.covers_report(&report.id));
+        let next = chosen.filter_map(|report| plan::next(report, self.now)).map(Entry::new);
         let mut unrecorded: Vec<Entry> = unplanned.into_iter().chain(next).collect();
         unrecorded.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
         let mut unrecorded = VecDeque::from(unrecorded);

@@ -261,6 +261,19 @@ impl Ledger {
         figures.collect()
     }
 
+    /// The recorded reports that are called `name`, or all.
+    pub async fn recorded_reports(&self, name: Option<&str>) -> Result<Vec<ReportId>, LedgerError> {
+        let rows = query(
+            "SELECT DISTINCT workspace, report FROM report_figures WHERE report = coalesce($1, report)
+             ORDER BY workspace, report",
+        )
+        .bind(name)
+        .read(&self.database)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        rows.iter().map(|row| Ok(ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?))).collect()
+    }
+
     /// Every attempt that was ever recorded in numbers, by workspace, report and outcome.
     pub async fn attempt_figures(&self) -> Result<Vec<AttemptFigures>, LedgerError> {
         let rows = self

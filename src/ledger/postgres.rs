@@ -47,6 +47,26 @@ macro_rules! server_now {
 /// Asks for it.
 pub(super) const CLOCK: &str = concat!("SELECT ", server_now!(), " AS now");
 
+/// The oldest version that moesync works with.
+const OLDEST: i64 = 13;
+
+/// What a server is, and what its user may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Its version, as it names it.
+    pub version: String,
+    /// Whether moesync works with that version.
+    pub is_supported: bool,
+    /// The schema that the tables are in, or will be.
+    pub schema: Option<String>,
+    /// Whether the user may create tables in it.
+    pub can_create: bool,
+    /// The most connections of one process.
+    pub connections: u32,
+    /// The most connections of the server, from all clients together.
+    pub all_connections: u64,
+}
+
 /// The server of an open ledger.
 #[derive(Debug, Clone)]
 pub(super) struct Home {
@@ -123,6 +143,38 @@ pub async fn open_read_only(url: &str) -> Result<Option<Ledger>, LedgerError> {
     }
     let home = Home { shown: shown.into(), holder: "".into(), _heartbeat: Arc::default() };
     Ok(Some(Ledger { database, home: super::Home::Server(home) }))
+}
+
+/// Describes the server at `url`.
+///
+/// # Errors
+///
+/// [`LedgerError::Unavailable`] when it cannot be reached, or refuses.
+pub async fn facts(url: &str) -> Result<ServerFacts, LedgerError> {
+    let (pool, shown) = connect(url).await?;
+    let database = Database::Postgres(pool);
+    let asked = query(
+        "SELECT current_setting('server_version') AS version,
+                CAST(current_setting('server_version_num') AS BIGINT) / 10000 AS major,
+                CAST(current_schema() AS TEXT) AS schema,
+                CAST(CAST(coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS INTEGER) AS BIGINT) AS can_create,
+                CAST(current_setting('max_connections') AS BIGINT) AS all_connections",
+    )
+    .read_one(&database)
+    .await;
+    database.close().await;
+    let facts = asked.and_then(|row| {
+        let row = row.ok_or(sqlx::Error::RowNotFound)?;
+        Ok(ServerFacts {
+            version: Column::read(&row, "version")?,
+            is_supported: i64::read(&row, "major")? >= OLDEST,
+            schema: Column::read(&row, "schema")?,
+            can_create: Column::read(&row, "can_create")?,
+            connections: CONNECTIONS,
+            all_connections: u64::try_from(i64::read(&row, "all_connections")?).unwrap_or_default(),
+        })
+    });
+    facts.map_err(|error| LedgerError::database("read", &shown, error))
 }
 
 async fn connect(url: &str) -> Result<(PgPool, String), LedgerError> {

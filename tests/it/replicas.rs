@@ -1,6 +1,6 @@
 //! Several processes that share a ledger on a PostgreSQL server, directly and through PgBouncer.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use crate::support::{
     Bench, Daemon, Receiver, Series,
@@ -236,6 +236,57 @@ async fn the_replicas_share_the_rate_of_requests(route: Route) {
     let requests = i64::try_from(bench.requests()).unwrap();
     let free_at = postgres::number(&url, "SELECT free_at FROM rates WHERE source = 'campaign_stats'").await;
     assert!(free_at - before >= requests * 610, "{requests} requests took {} ms of turns", free_at - before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_to_the_server_verifies_its_certificate_and_its_name() {
+    let mut server = postgres::Server::start().await;
+    let url = server.database(Route::Direct).await;
+    let bench = bench_on(&url, &[Series::dump(1)]).await;
+    let make = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(bench.path(name), made.cert.pem()).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    };
+    let (certificate, key) = make("server.pem");
+    make("other.pem");
+    server.use_certificate(&certificate, &key).await;
+    let by_name = url.replace("127.0.0.1", "localhost");
+    let root = |name| format!("sslmode=verify-full&sslrootcert={}", bench.path(name).display());
+    let works = [format!("{by_name}?sslmode=require"), format!("{by_name}?{}", root("server.pem"))];
+    let fails = [
+        // The certificate has the name, not the address.
+        format!("{url}?{}", root("server.pem")),
+        format!("{by_name}?{}", root("other.pem")),
+        format!("{by_name}?sslmode=verify-full"),
+    ];
+    for (url, code) in works.iter().map(|url| (url, 0)).chain(fails.iter().map(|url| (url, 1))) {
+        bench.write_config(&on_server(&bench, url));
+        let checked = bench.run(&["-vv", "check"]).await.expect(code);
+        assert!(!checked.stdout.contains(password(url)) && !checked.stderr.contains(password(url)));
+        assert_eq!(checked.stdout.contains("ok     ledger: PostgreSQL 1"), code == 0, "{url}: {}", checked.stdout);
+    }
+    bench.write_config(&on_server(&bench, &works[1]));
+    bench.sync(0).await;
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_reports_the_servers_version_and_what_its_user_may_do() {
+    let url = postgres::database(Route::Direct).await;
+    let bench = bench_on(&url, &[Series::dump(1)]).await;
+    let checked = bench.run(&["check"]).await.expect(0);
+    let expected = "may create tables in the schema public; up to 5 connections for each process, of the server's 300";
+    assert!(checked.stdout.contains(expected), "{}", checked.stdout);
+    postgres::execute(
+        &url,
+        "ALTER DATABASE :database SET search_path = nowhere"
+            .replace(":database", url.rsplit('/').next().unwrap())
+            .as_str(),
+    )
+    .await;
+    let checked = bench.run(&["check"]).await.expect(1);
+    assert!(checked.stdout.contains("no schema in the user's search_path"), "{}", checked.stdout);
 }
 
 async fn each_duty_is_done_by_one_replica_and_passes_on_when_it_is_killed(route: Route) {

@@ -112,6 +112,28 @@ impl Server {
         self.command("start");
     }
 
+    /// Has the server use TLS with this certificate and key, in PEM.
+    pub async fn use_certificate(&mut self, certificate: &str, key: &str) {
+        let url = format!("{}/postgres", self.url);
+        // In its own folder, with its own rights.
+        for (name, pem) in [("server.crt", certificate), ("server.key", key)] {
+            let lines: Vec<_> = pem.lines().map(|line| format!("('{line}')")).collect();
+            execute(
+                &url,
+                &format!(
+                    "COPY (SELECT column1 FROM (VALUES {}) AS lines) TO PROGRAM 'umask 077; cat > {name}'",
+                    lines.join(", ")
+                ),
+            )
+            .await;
+        }
+        execute(&url, "ALTER SYSTEM SET ssl_cert_file = 'server.crt'").await;
+        execute(&url, "ALTER SYSTEM SET ssl_key_file = 'server.key'").await;
+        execute(&url, "ALTER SYSTEM SET ssl = on").await;
+        self.stop();
+        self.start_again();
+    }
+
     fn command(&mut self, action: &str) {
         tokio::task::block_in_place(|| {
             writeln!(self.input.as_mut().unwrap(), "{action}").unwrap();
