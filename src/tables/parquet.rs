@@ -17,6 +17,7 @@ use parquet::{
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
     file::{metadata::KeyValue, properties::WriterProperties},
+    schema::types::ColumnPath,
 };
 
 use super::{
@@ -40,7 +41,7 @@ const BATCH_BYTES: usize = 2 * 1024 * 1024;
 const BATCH_ROWS: usize = 8192;
 
 /// Memory for pages and dictionaries, divided among the columns.
-const PAGES_BYTES: usize = 16 * 1024 * 1024;
+const PAGES_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bounds of one page or dictionary.
 const PAGE_BYTES: [usize; 2] = [16 * 1024, 1024 * 1024];
@@ -90,16 +91,19 @@ impl<W: Write + Send> ParquetWriter<W> {
             ("moesync.source_sha256", origin.sha256.clone()),
         ];
         let metadata = metadata.map(|(key, value)| KeyValue::new(key.to_owned(), value)).to_vec();
-        let properties = WriterProperties::builder()
+        let mut properties = WriterProperties::builder()
             .set_created_by(CREATED_BY.to_owned())
             .set_key_value_metadata(Some(metadata))
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).map_err(failed)?))
             .set_data_page_size_limit(page_bytes)
             .set_dictionary_page_size_limit(page_bytes)
             .set_statistics_truncate_length(Some(STATISTICS_BYTES))
-            .set_column_index_truncate_length(Some(STATISTICS_BYTES))
-            .build();
-        let writer = ArrowWriter::try_new(to, schema.clone(), Some(properties)).map_err(failed)?;
+            .set_column_index_truncate_length(Some(STATISTICS_BYTES));
+        // Numbers rarely repeat so often that a dictionary is smaller than what zstd makes of them.
+        for field in fields.iter().filter(|field| field.column_type != ColumnType::String) {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name.as_str()), false);
+        }
+        let writer = ArrowWriter::try_new(to, schema.clone(), Some(properties.build())).map_err(failed)?;
         let columns = fields.iter().map(|field| Builder::new(field.column_type)).collect();
         let (entries, rescued) = (StringBuilder::new(), StringBuilder::new());
         Ok(Self { writer, schema, columns, entries, rescued, rows: 0, bytes: 0 })

@@ -139,8 +139,19 @@ impl Observed {
             return;
         }
         self.has_values = true;
-        for column in ColumnType::ALL {
-            if self.common & column.bit() != 0 && convert(cell, column).is_none() {
+        let number = match self.common & (ColumnType::Int64.bit() | ColumnType::Double.bit()) {
+            0 => None,
+            _ => Number::of(cell),
+        };
+        let common = self.common;
+        for column in ColumnType::ALL.into_iter().filter(|column| common & column.bit() != 0) {
+            let fits = match column {
+                ColumnType::Int64 => number.as_ref().is_some_and(|number| number.int64().is_some()),
+                ColumnType::Double => number.as_ref().is_some_and(|number| number.double().is_some()),
+                ColumnType::String => true,
+                ColumnType::Boolean | ColumnType::Date | ColumnType::Timestamp => convert(cell, column).is_some(),
+            };
+            if !fits {
                 self.common &= !column.bit();
             }
         }
@@ -204,6 +215,9 @@ impl<'a> Number<'a> {
             CellKind::String | CellKind::Boolean | CellKind::Nested | CellKind::Bytes => return None,
         };
         let trimmed = cell.text.trim_ascii();
+        if let Some(number) = Self::plain(trimmed) {
+            return Some(number);
+        }
         let text = trimmed.strip_suffix('%').map_or(trimmed, str::trim_ascii_end);
         let is_percentage = text.len() < trimmed.len();
         let unsigned = text.strip_prefix('-').unwrap_or(text);
@@ -239,6 +253,24 @@ impl<'a> Number<'a> {
             digits: digits().count(),
             significant: digits().skip_while(|digit| *digit == b'0').count(),
         })
+    }
+
+    /// The number, if it has digits and a decimal point only, as nearly all have.
+    fn plain(text: &'a str) -> Option<Self> {
+        let unsigned = text.strip_prefix('-').unwrap_or(text).as_bytes();
+        let whole = unsigned.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let zeros = unsigned.iter().take_while(|byte| matches!(byte, b'0' | b'.')).count();
+        let digits = match unsigned.get(whole..)? {
+            [] => whole,
+            [b'.', fraction @ ..] if !fraction.is_empty() && fraction.iter().all(u8::is_ascii_digit) => {
+                whole + fraction.len()
+            }
+            _ => return None,
+        };
+        let is_plain = whole == 1 || (whole > 1 && unsigned[0] != b'0');
+        let zeros = if zeros > whole { zeros - 1 } else { zeros };
+        let is_whole = digits == whole;
+        is_plain.then(|| Number { text, is_whole, is_grouped: false, digits, significant: digits - zeros.min(digits) })
     }
 
     fn int64(&self) -> Option<i64> {
@@ -430,6 +462,17 @@ mod tests {
         assert_eq!(of(CellKind::Nested, &["[1]"]), Some(ColumnType::String));
         assert_eq!(of(CellKind::Bytes, &["\\xff"]), None);
         assert_eq!(convert(Cell { kind: CellKind::Bytes, text: "\\xff" }, ColumnType::String), None);
+    }
+
+    #[test]
+    fn leading_zeros_of_a_decimal_are_no_digits_of_it() {
+        for (text, significant) in
+            [("0", 0), ("0.0", 0), ("7", 1), ("-70", 2), ("0.07", 1), ("10.07", 4), ("0.00012345678901234567", 17)]
+        {
+            let cell = Cell { kind: CellKind::Text, text };
+            assert_eq!(Number::of(cell).map(|number| number.significant), Some(significant), "{text}");
+            assert!(value(text, ColumnType::Double).is_some(), "{text}");
+        }
     }
 
     #[test]
