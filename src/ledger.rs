@@ -11,7 +11,7 @@ use std::{
 use jiff::{Timestamp, civil::Date};
 
 use self::database::{Database, Query, Row, Transaction, query};
-use crate::partition::Entry;
+use crate::{outcome::StoredObject, partition::Entry, report::Partition};
 
 mod claims;
 mod counters;
@@ -140,6 +140,17 @@ pub struct Claim {
     pub archive_seen_at: Option<Timestamp>,
     row: i64,
     token: i64,
+}
+
+/// A partition whose object and manifest are at its destination.
+#[derive(Debug)]
+pub struct Adoption {
+    /// The partition that the manifest names.
+    pub partition: Partition,
+    /// Its object.
+    pub object: StoredObject,
+    /// The number of attempts, by the manifest.
+    pub attempts: u32,
 }
 
 /// What came of asking for a claim.

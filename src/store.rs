@@ -67,6 +67,15 @@ impl fmt::Display for Capabilities {
     }
 }
 
+/// An object of a listing.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes, if the listing shows it. In a directory it does not.
+    pub size: Option<u64>,
+}
+
 /// What is at an object's key, and beside it.
 #[derive(Debug)]
 pub struct Lookup {

@@ -67,7 +67,7 @@ pub use pass::{Selection, Summary, once};
 pub use planned::{Planned, Publication};
 pub use process_status::ProcessStatus;
 pub use pulse::Pulse;
-pub use recover::{recover, recover_continuously};
+pub use recover::{recover, recover_and_pass, recover_continuously};
 pub use secrets::Secrets;
 pub use start::{StartError, open_ledger_read_only, open_reports, reload, start};
 pub use supervise::{report as report_panic, supervised};

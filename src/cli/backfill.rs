@@ -7,14 +7,15 @@ use jiff::{Timestamp, civil::Date};
 use super::{
     CommandError, Completion, Result,
     scope::{Scope, date},
-    shell::Shell,
-    sync, table,
+    shell::{Shell, stop_signal},
+    sync::pass,
+    table,
 };
 use crate::{
     config::Config,
     partition::Entry,
     plan,
-    sync::Selection,
+    sync::{self, Selection},
     words::{BackfillPartition, BackfillPreview},
 };
 
@@ -72,7 +73,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     ctx.ledger.reopen(&requested).await?;
     let partitions = requested.into_iter().map(|entry| entry.partition.id).collect();
     let selection = Selection { partitions: Some(partitions), ..Selection::default() };
-    sync::pass(shell, &ctx, &selection).await
+    pass(shell, &ctx, sync::once(&ctx, &selection, stop_signal())).await
 }
 
 /// Fails if MoEngage has deleted any of the dates by now, and names them.

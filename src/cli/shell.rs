@@ -28,14 +28,19 @@ impl Shell {
         Ok(Arc::new(config::load(&path, environment())?))
     }
 
-    /// A context for fetching, after recovery: all stored objects are in the ledger.
-    pub(super) async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
+    /// A context for fetching.
+    pub(super) async fn start(&self, config: Arc<Config>) -> Result<Arc<Context>> {
         // Before work begins: a command whose notifications cannot be sent must not run silently.
         dispatch::check(&config).map_err(CommandError::Usage)?;
         let progress: Arc<dyn Progress> = Arc::new(self.bars.clone());
-        let ctx = sync::start(config, Arc::clone(&self.clock), progress).await?;
-        sync::recover(&ctx).await?;
-        Ok(Arc::new(ctx))
+        Ok(Arc::new(sync::start(config, Arc::clone(&self.clock), progress).await?))
+    }
+
+    /// A context for fetching, after recovery: all stored objects are in the ledger.
+    pub(super) async fn context(&self, config: Arc<Config>) -> Result<Arc<Context>> {
+        let ctx = self.start(config).await?;
+        sync::recover(&ctx, &sync::Selection::default()).await?;
+        Ok(ctx)
     }
 
     /// The ledger, opened read-only; `None` if there is none yet.

@@ -11,7 +11,8 @@ use super::{
 use crate::{
     config::Config,
     dispatch::{self, Dispatcher},
-    sync::{self, Context, Selection, Summary},
+    ledger::LedgerError,
+    sync::{self, Context, Summary},
     telemetry::Chain,
     words::{PartitionStatus, Partitions},
 };
@@ -25,16 +26,20 @@ pub(super) struct Options {
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
-    let ctx = shell.context(config).await?;
-    pass(shell, &ctx, &selection).await
+    let ctx = shell.start(config).await?;
+    pass(shell, &ctx, sync::recover_and_pass(&ctx, &selection, stop_signal())).await
 }
 
-/// Makes one pass over `selection` and prints the state of its partitions.
-pub(super) async fn pass(shell: &Shell, ctx: &std::sync::Arc<Context>, selection: &Selection) -> Result {
+/// Makes a pass and prints the state of its partitions.
+pub(super) async fn pass(
+    shell: &Shell,
+    ctx: &Context,
+    pass: impl Future<Output = Result<Summary, LedgerError>>,
+) -> Result {
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(CommandError::Usage)?;
     dispatch::register_targets(ctx).await?;
     let started = dispatcher.announce_start(ctx);
-    let summary = dispatcher.evaluate_during(ctx, sync::once(ctx, selection, stop_signal())).await;
+    let summary = dispatcher.evaluate_during(ctx, pass).await;
     // Print before notifying.
     let shown = summary.as_ref().map_or(Ok(()), |summary| show(shell, &ctx.config, summary));
     let fault = match &summary {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::{
-    Ledger, LedgerError,
+    Adoption, Ledger, LedgerError,
     rows::{settled_from, to_integer},
 };
 use crate::{
@@ -166,28 +166,46 @@ impl Ledger {
         transaction.commit().await.map_err(failed)
     }
 
-    /// Records a partition whose object and manifest were found at the destination; says whether that was news.
+    /// Records partitions whose objects and manifests were found at the destination, in one transaction; the number of those
+    /// that were not recorded as stored.
     ///
     /// A partition that a live process has claimed is left to that one: it finds the object itself. The claim of a dead one
     /// ends.
-    pub async fn adopt(
-        &self,
-        partition: &Partition,
-        object: &StoredObject,
-        attempts: u32,
-    ) -> Result<bool, LedgerError> {
+    pub async fn adopt(&self, found: &[Adoption]) -> Result<usize, LedgerError> {
         // Before the transaction, which must not wait for another connection while it holds the write lock.
-        let holder = match self.holder_of(&partition.id).await? {
-            Some(holder) if self.is_alive(&holder).await => return Ok(false),
-            holder => holder,
-        };
+        let mut unclaimed = Vec::new();
+        for adoption in found {
+            match self.holder_of(&adoption.partition.id).await? {
+                Some(holder) if self.is_alive(&holder).await => {}
+                holder => unclaimed.push((adoption, holder)),
+            }
+        }
+        if unclaimed.is_empty() {
+            return Ok(0);
+        }
         let mut transaction = self.begin().await?;
+        let mut adopted = 0;
+        for (adoption, holder) in unclaimed {
+            adopted += usize::from(self.adopt_one(&mut transaction, adoption, holder).await?);
+        }
+        transaction.commit().await.map_err(|error| self.error("write", error))?;
+        Ok(adopted)
+    }
+
+    /// Adopts a partition, unless it is stored or no longer claimed by `holder`.
+    async fn adopt_one(
+        &self,
+        transaction: &mut Transaction,
+        adoption: &Adoption,
+        holder: Option<String>,
+    ) -> Result<bool, LedgerError> {
+        let Adoption { partition, object, attempts } = adoption;
         let before = query(
             "SELECT p.settled, c.holder FROM partitions p LEFT JOIN claims c ON c.partition_id = p.id
              WHERE p.workspace = $1 AND p.report = $2 AND p.date = $3",
         )
         .bind_id(&partition.id)
-        .row(&mut transaction)
+        .row(transaction)
         .await
         .map_err(|error| self.error("read", error))?;
         let mut settled = Settled::Open;
@@ -197,37 +215,36 @@ impl Ledger {
                 return Ok(false);
             }
         }
-        self.note_found(&mut transaction, partition, object).await?;
-        self.insert(&mut transaction, partition, false).await?;
+        self.note_found(transaction, partition, object).await?;
+        self.insert(transaction, partition, false).await?;
         let stored = Some(object.clone());
         let after = Entry { settled: Settled::Stored, object: stored, ..Entry::new(partition.clone()) };
-        self.count_change(&mut transaction, &after).await?;
+        self.count_change(transaction, &after).await?;
         query(
             "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = CASE WHEN attempts < $1 THEN $1 ELSE attempts END, seen = 1,
                     next_attempt_at = NULL, remark = NULL, message = NULL, object_key = $2, size = $3, sha256 = $4, stored_at = $5
              WHERE workspace = $6 AND report = $7 AND date = $8",
         )
-        .bind(attempts)
+        .bind(*attempts)
         .bind(&object.key)
         .bind(to_integer(object.size))
         .bind(&object.sha256)
         .bind(object.stored_at.as_millisecond())
         .bind_id(&partition.id)
-        .execute(&mut transaction)
+        .execute(transaction)
         .await
         .map_err(|error| self.error("write", error))?;
         if settled != Settled::Open {
-            self.recount(&mut transaction, &partition.id.report).await?;
+            self.recount(transaction, &partition.id.report).await?;
         }
         query(
             "DELETE FROM claims WHERE partition_id IN
                  (SELECT id FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3)",
         )
         .bind_id(&partition.id)
-        .execute(&mut transaction)
+        .execute(transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        transaction.commit().await.map_err(|error| self.error("write", error))?;
         Ok(true)
     }
 

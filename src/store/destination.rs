@@ -3,14 +3,17 @@
 //! This file owns the operations on keys, for directories and object stores alike. It must not know how either of them
 //! implements one.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::path::Path as Key;
 
 use super::{
-    Capabilities, Lookup, MIB,
+    Capabilities, Listed, Lookup, MIB,
     budget::{Budget, Share},
     error::{Reporter, StoreError},
     hash,
@@ -132,6 +135,21 @@ impl Destination {
         })
     }
 
+    /// What is at and beside a listed object, in one request if the listing shows the size that the manifest has.
+    ///
+    /// # Errors
+    ///
+    /// The destination cannot be read.
+    pub async fn look_at(&self, listed: &Listed) -> Result<Lookup, StoreError> {
+        if listed.size.is_some()
+            && let Some(manifest) = self.manifest(&listed.key).await?
+            && listed.size == Some(manifest.size)
+        {
+            return Ok(Lookup { size: listed.size, has_manifest: true, manifest: Some(manifest) });
+        }
+        self.look(&listed.key).await
+    }
+
     fn parse_manifest(&self, key: &Key, json: &[u8]) -> Option<Manifest> {
         let warn = |reason: String| {
             tracing::warn!(destination = self.name(), key = key.as_ref(), "ignored a manifest: {reason}");
@@ -189,16 +207,19 @@ impl Destination {
         }
     }
 
-    /// The *object* keys of all manifests below `prefix` (`{workspace}/{report}`, see
+    /// The objects of all manifests below `prefix` (`{workspace}/{report}`, see
     /// [`crate::config::Report::key_prefix`]), `_versions/` included. Other files are ignored.
     ///
     /// # Errors
     ///
     /// The destination cannot be listed.
-    pub async fn manifest_keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+    pub async fn described_objects(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
         let prefix = self.key("list", prefix)?;
-        let keys = for_kind!(&self.inner.backend, backend => backend.keys(&prefix).await?);
-        Ok(keys.iter().filter_map(|key| report::manifest_subject(key)).collect())
+        let found = for_kind!(&self.inner.backend, backend => backend.list(&prefix).await?);
+        let described: Vec<_> = found.iter().filter_map(|(key, _)| report::manifest_subject(key)).collect();
+        let sizes: HashMap<_, _> = found.into_iter().collect();
+        let listed = |key: String| Listed { size: sizes.get(&key).copied().flatten(), key };
+        Ok(described.into_iter().map(listed).collect())
     }
 
     /// Moves the object at `from` to `to`, which must be free or hold the same bytes. May be repeated: an earlier move

@@ -59,9 +59,9 @@ async fn look_at_key<'a>(work: &Work<'a>) -> Result<AtKey<'a>, Failure> {
         }
     }
     // Other content has the name; ours may be stored as a version.
-    for version in destination.manifest_keys(&work.keys.versions()).await? {
-        let Lookup { size, manifest, .. } = destination.look(&version).await?;
-        if let Some(manifest) = manifest.filter(|m| m.names(id, &version) && size == Some(m.size)) {
+    for version in destination.described_objects(&work.keys.versions()).await? {
+        let Lookup { size, manifest, .. } = destination.look_at(&version).await?;
+        if let Some(manifest) = manifest.filter(|m| m.names(id, &version.key) && size == Some(m.size)) {
             return Ok(AtKey::Ours(Box::new(manifest)));
         }
     }

@@ -27,7 +27,7 @@ use crate::{
     outcome::Outcome,
     partition::{Entry, Settled, State},
     plan::{Decision, Item},
-    report::PartitionId,
+    report::{PartitionId, ReportId},
     retry::{self, QUICK_TRIES},
 };
 
@@ -45,9 +45,13 @@ pub struct Selection {
 impl Selection {
     /// Whether the selection covers a partition.
     pub fn covers(&self, id: &PartitionId) -> bool {
+        self.covers_report(&id.report) && self.partitions.as_ref().is_none_or(|partitions| partitions.contains(id))
+    }
+
+    /// Whether the selection covers partitions of a report.
+    pub fn covers_report(&self, id: &ReportId) -> bool {
         self.workspace.as_ref().is_none_or(|workspace| *workspace == id.workspace())
-            && self.report.as_ref().is_none_or(|report| report == id.report.name())
-            && self.partitions.as_ref().is_none_or(|partitions| partitions.contains(id))
+            && self.report.as_ref().is_none_or(|report| report == id.name())
     }
 }
 
@@ -61,6 +65,15 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Adds what a later pass did.
+    pub(super) fn extend(&mut self, later: Summary) {
+        let ids: HashSet<_> = later.entries.iter().map(|entry| entry.partition.id.clone()).collect();
+        self.entries.retain(|entry| !ids.contains(&entry.partition.id));
+        self.entries.extend(later.entries);
+        self.entries.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
+        self.is_whole &= later.is_whole;
+    }
+
     /// Whether every selected partition that is due is stored or was never published, and every refresh succeeded.
     pub fn is_complete(&self) -> bool {
         let is_done = |entry: &Entry| match entry.settled {

@@ -22,13 +22,13 @@ use super::{context::Context, manifest::describe_again};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Report, SourceKind},
-    ledger::{Claimed, LedgerError},
+    ledger::{Adoption, Claimed, LedgerError},
     outcome::StoredObject,
     partition::{Entry, Settled},
     plan::{self, Reach},
     report::{Partition, PartitionId},
     schedule,
-    store::{Destination, Lookup, Manifest, StoreError},
+    store::{Destination, Listed, Lookup, Manifest, StoreError},
 };
 
 /// How many keys of missing objects an alarm names.
@@ -132,8 +132,8 @@ struct Learned {
 
 /// What one manifest shows.
 enum Examined {
-    /// An object that is complete, and the number of attempts that it took.
-    Complete(Box<(Partition, StoredObject, u32)>),
+    /// An object that is complete.
+    Complete(Box<Adoption>),
     /// The object is missing, or of another size.
     Gone(Partition, String),
     /// The object was restated, and its manifest is of other content.
@@ -151,8 +151,8 @@ impl Scan<'_> {
         let report = &*report;
         let mut stored = self.ctx.ledger.history(&report.id, Date::MAX, u32::MAX).await?;
         stored.retain(|entry| entry.settled == Settled::Stored);
-        let keys = match self.ask(self.destination.manifest_keys(&format!("{}/", report.key_prefix()))).await {
-            Some(Ok(keys)) => keys,
+        let listed = match self.ask(self.destination.described_objects(&format!("{}/", report.key_prefix()))).await {
+            Some(Ok(listed)) => listed,
             Some(Err(error)) => {
                 warn!(
                     workspace = report.workspace.name,
@@ -167,28 +167,31 @@ impl Scan<'_> {
             stored.iter().filter_map(|entry| Some(entry.object.as_ref()?.key.as_str())).collect();
         let settled: HashSet<Date> = stored.iter().map(|entry| entry.partition.id.date).collect();
         let versions = format!("{}/_versions/", report.key_prefix());
-        let (beside, own): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.starts_with(&versions));
-        let restated: HashSet<Date> = beside.iter().filter_map(|key| date_in(key)).collect();
+        let (beside, own): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| listed.key.starts_with(&versions));
+        let restated: HashSet<Date> = beside.iter().filter_map(|listed| date_in(&listed.key)).collect();
 
         let planned = stored.iter().filter(|entry| was_planned(report, entry)).map(at).collect();
         let mut learned = Learned { settled, planned, ..Learned::default() };
         // The object at the partition's own key comes before its versions. Versions of a stored partition are not read: there
         // may be one for each day on which it restated.
-        for keys in [own, beside] {
-            let unknown: Vec<_> = keys
+        for listed in [own, beside] {
+            let unknown: Vec<_> = listed
                 .into_iter()
-                .filter(|key| !known.contains(key.as_str()))
-                .filter(|key| date_in(key).is_none_or(|date| !learned.settled.contains(&date)))
+                .filter(|listed| !known.contains(listed.key.as_str()))
+                .filter(|listed| date_in(&listed.key).is_none_or(|date| !learned.settled.contains(&date)))
                 .collect();
-            let mut examined =
-                stream::iter(unknown).map(|key| self.examine(report, key, &restated).boxed()).buffered(CONCURRENCY);
+            // What has been read by then is adopted in one transaction.
+            let mut examined = stream::iter(unknown)
+                .map(|listed| self.examine(report, listed, &restated).boxed())
+                .buffered(CONCURRENCY)
+                .ready_chunks(CONCURRENCY);
             // `examine` must not use the ledger: while this loop waits for the ledger's connection, it is not polled.
             while let Some(examined) = examined.next().await {
                 self.take(&mut learned, report, examined).await?;
             }
             for (partition, key) in mem::take(&mut learned.undescribed) {
                 let examined = self.describe(report, partition, key).boxed().await?;
-                self.take(&mut learned, report, examined).await?;
+                self.take(&mut learned, report, vec![examined]).await?;
             }
         }
         let Learned { settled, gone, .. } = &mut learned;
@@ -201,10 +204,12 @@ impl Scan<'_> {
         Ok(Some(learned))
     }
 
-    /// Reads the manifest of the object at `key`.
-    async fn examine(&self, report: &Report, key: String, restated: &HashSet<Date>) -> Examined {
+    /// Reads the manifest of a listed object.
+    async fn examine(&self, report: &Report, listed: Listed, restated: &HashSet<Date>) -> Examined {
         let destination = self.destination;
-        let (size, manifest) = match self.ask(destination.look(&key)).await {
+        let looked = self.ask(destination.look_at(&listed)).await;
+        let key = listed.key;
+        let (size, manifest) = match looked {
             Some(Ok(Lookup { size, manifest: Some(manifest), .. })) => (size, manifest),
             Some(Ok(_)) => return Examined::Nothing,
             Some(Err(error)) => {
@@ -257,27 +262,31 @@ impl Scan<'_> {
         })
     }
 
-    /// Adopts a complete object, and adds what was examined to what is `learned` of the report.
-    async fn take(&self, learned: &mut Learned, report: &Report, examined: Examined) -> Result<(), LedgerError> {
-        match examined {
-            Examined::Complete(found) => {
-                let (partition, object, attempts) = *found;
-                if !learned.settled.insert(partition.id.date) {
-                    return Ok(());
+    /// Adopts the complete objects, and adds what was examined to what is `learned` of the report.
+    async fn take(&self, learned: &mut Learned, report: &Report, examined: Vec<Examined>) -> Result<(), LedgerError> {
+        let mut complete = Vec::new();
+        for examined in examined {
+            match examined {
+                Examined::Complete(adoption) => {
+                    if learned.settled.insert(adoption.partition.id.date) {
+                        complete.push(*adoption);
+                    }
                 }
-                learned.adopted += usize::from(self.ctx.ledger.adopt(&partition, &object, attempts).await?);
-                let entry = Entry { object: Some(object), ..Entry::new(partition) };
-                learned.planned.extend(was_planned(report, &entry).then(|| at(&entry)));
+                Examined::Gone(partition, key) => learned.gone.push((partition, key)),
+                Examined::Undescribed(partition, key) => learned.undescribed.push((partition, key)),
+                Examined::Nothing => {}
+                Examined::Unread(key) => {
+                    learned.unread += 1;
+                    let day = date_in(&key);
+                    let occurrence = day.and_then(|day| schedule::on_any_day(&report.schedule, &report.timezone, day));
+                    learned.planned.extend(occurrence.map(|occurrence| occurrence.generated_at));
+                }
             }
-            Examined::Gone(partition, key) => learned.gone.push((partition, key)),
-            Examined::Undescribed(partition, key) => learned.undescribed.push((partition, key)),
-            Examined::Nothing => {}
-            Examined::Unread(key) => {
-                learned.unread += 1;
-                let day = date_in(&key);
-                let occurrence = day.and_then(|day| schedule::on_any_day(&report.schedule, &report.timezone, day));
-                learned.planned.extend(occurrence.map(|occurrence| occurrence.generated_at));
-            }
+        }
+        learned.adopted += self.ctx.ledger.adopt(&complete).await?;
+        for Adoption { partition, object, .. } in complete {
+            let entry = Entry { object: Some(object), ..Entry::new(partition) };
+            learned.planned.extend(was_planned(report, &entry).then(|| at(&entry)));
         }
         Ok(())
     }
@@ -302,7 +311,7 @@ impl Examined {
     fn complete(partition: Partition, key: String, manifest: Manifest) -> Self {
         let object =
             StoredObject { key, stored_at: manifest.stored_at(), size: manifest.size, sha256: manifest.sha256 };
-        Self::Complete(Box::new((partition, object, manifest.attempts)))
+        Self::Complete(Box::new(Adoption { partition, object, attempts: manifest.attempts }))
     }
 }
 

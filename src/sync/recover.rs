@@ -26,6 +26,7 @@ use super::{
     context::Context,
     daemon_loop::LoopCommand,
     duty::on_duty,
+    pass::{Selection, Summary, once},
     rebuild::{Rebuilt, rebuild},
 };
 use crate::{
@@ -49,31 +50,70 @@ const PRUNING_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 const SWEEPING_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Recovers once, all destinations concurrently. A destination that cannot be reached is left to the next command or the
-/// daemon.
+/// Recovers the destinations of the selected reports once, concurrently. A destination that cannot be reached is left to
+/// the next command or the daemon.
+///
+/// Returns whether there may be more to plan than before.
 ///
 /// # Errors
 ///
 /// When the ledger cannot be read or written.
-pub async fn recover(ctx: &Context) -> Result<(), LedgerError> {
+pub async fn recover(ctx: &Context, selection: &Selection) -> Result<bool, LedgerError> {
     ctx.ledger.note_interrupted().await?;
     prune(ctx).await?;
-    let each = ctx.destinations.values().map(|destination| {
+    let is_selected = |destination: &&Destination| {
+        let mut reports = ctx.config.reports.iter();
+        reports.any(|report| report.destination.name == destination.name() && selection.covers_report(&report.id))
+    };
+    let each = ctx.destinations.values().filter(is_selected).map(|destination| {
         async move {
             let answered = Notify::new();
             let recovering = recover_from(ctx, destination, || answered.notify_one());
             match within_patience(&answered, recovering).await {
-                Ok(recovered) => recovered.map(drop),
+                Ok(recovered) => Ok(recovered?.has_changed),
                 Err(waited) => {
                     let destination = destination.name();
                     warn!(destination, "stopped reading manifests after {waited:?}; the next start continues");
-                    Ok(())
+                    // What was read by then is recorded.
+                    Ok(true)
                 }
             }
         }
         .boxed()
     });
-    join_all(each).await.into_iter().collect()
+    let have_changed: Vec<bool> = join_all(each).await.into_iter().collect::<Result<_, _>>()?;
+    Ok(have_changed.contains(&true))
+}
+
+/// A pass, as [`once`]: beside the recovery, and once more if that has found more to plan. With a new or lost ledger the
+/// pass begins after the recovery.
+///
+/// # Errors
+///
+/// When the ledger cannot be read or written.
+pub async fn recover_and_pass(
+    ctx: &Arc<Context>,
+    selection: &Selection,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<Summary, LedgerError> {
+    let shutdown = shutdown.shared();
+    let recovering = async {
+        tokio::select! {
+            recovered = recover(ctx, selection) => recovered,
+            () = shutdown.clone() => Ok(false),
+        }
+    };
+    if ctx.ledger.recovered().await?.is_empty() {
+        recovering.await?;
+        return once(ctx, selection, shutdown).await;
+    }
+    let passing = once(ctx, selection, shutdown.clone());
+    let (has_changed, mut summary) = tokio::try_join!(recovering.boxed(), passing.boxed())?;
+    if has_changed {
+        let second = once(ctx, selection, shutdown).boxed().await?;
+        summary.extend(second);
+    }
+    Ok(summary)
 }
 
 /// Does `work` at a destination; `answered` is notified of its first answer.

@@ -5,8 +5,8 @@ use std::{fs, path::PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use moesync::{
     config::SourceKind,
-    ledger::{self, Claimed, Found, Ledger, LedgerError},
-    outcome::{Attempt, Remark},
+    ledger::{self, Adoption, Claimed, Found, Ledger, LedgerError},
+    outcome::{Attempt, Remark, StoredObject},
     partition::{Entry, Grounds, Settled},
     report::{Partition, PartitionId, ReportId},
     telemetry::Chain,
@@ -22,6 +22,11 @@ use crate::support::{
 mod contract;
 mod figures;
 mod reach;
+
+/// The object of a partition, as its manifest shows it.
+fn adoption(partition: &Partition, object: &StoredObject) -> Adoption {
+    Adoption { partition: partition.clone(), object: object.clone(), attempts: 1 }
+}
 
 /// A bench with everything stored, by the binary.
 async fn stored() -> (Bench, Vec<Value>) {

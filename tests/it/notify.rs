@@ -29,7 +29,7 @@ async fn pass(bench: &Bench) {
     let ctx = bench.context().await;
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
     dispatch::register_targets(&ctx).await.unwrap();
-    sync::recover(&ctx).await.unwrap();
+    sync::recover(&ctx, &sync::Selection::default()).await.unwrap();
     sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
     dispatcher.round(&ctx).await.unwrap();
     ctx.ledger.close().await;

@@ -35,7 +35,7 @@ fn bring_back(bench: &Bench) {
 /// One process that recovers and makes a pass.
 async fn process(bench: &Bench) {
     let ctx = bench.context().await;
-    sync::recover(&ctx).await.unwrap();
+    sync::recover(&ctx, &sync::Selection::default()).await.unwrap();
     sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
     ctx.ledger.close().await;
 }
@@ -109,7 +109,7 @@ async fn partitions_that_expired_in_downtime_are_lost_also_if_planned_before_rec
         bench.clock.advance(SignedDuration::from_hours(10 * 24));
         let ctx = bench.context().await;
         sync::once(&ctx, &before, std::future::pending()).await.unwrap();
-        sync::recover(&ctx).await.unwrap();
+        sync::recover(&ctx, &sync::Selection::default()).await.unwrap();
         sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
         let entries = ctx.ledger.entries().await.unwrap();
         let settled: Vec<_> = entries.iter().map(|entry| entry.settled).collect();

@@ -32,7 +32,7 @@ async fn after_6_days_23_hours_asleep_all_is_stored_nearest_to_expiry_first() {
     bench.write_config(&(bench.config() + "\n[limits]\nconcurrency = 1\n"));
     let pass = async || {
         let ctx = bench.context().await;
-        sync::recover(&ctx).await.unwrap();
+        sync::recover(&ctx, &sync::Selection::default()).await.unwrap();
         let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
         ctx.ledger.close().await;
         assert!(summary.is_complete(), "{:#?}", summary.entries);
@@ -79,7 +79,7 @@ async fn a_renamed_report_keeps_its_objects_and_continues_under_the_new_name() {
     let both = bench.config();
     let pass = async || {
         let ctx = bench.context().await;
-        sync::recover(&ctx).await.unwrap();
+        sync::recover(&ctx, &sync::Selection::default()).await.unwrap();
         let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
         let entries = ctx.ledger.entries().await.unwrap();
         let report = ctx.config.reports[0].clone();

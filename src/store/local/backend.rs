@@ -89,8 +89,9 @@ impl Local {
     }
 
     /// Every key below `prefix`.
-    pub(in crate::store) async fn keys(&self, prefix: &Key) -> Result<Vec<String>, StoreError> {
-        self.at("list", prefix, |directory, path| directory.keys(path)).await
+    pub(in crate::store) async fn list(&self, prefix: &Key) -> Result<Vec<(String, Option<u64>)>, StoreError> {
+        let keys = self.at("list", prefix, |directory, path| directory.keys(path)).await?;
+        Ok(keys.into_iter().map(|key| (key, None)).collect())
     }
 
     /// Writes a small file in one step, replacing a file there.

@@ -130,16 +130,21 @@ impl Bucket {
         Ok((self.read_up_to(manifest, limit).await?, self.size(object).await?))
     }
 
-    /// Every key below `prefix`.
-    pub(in crate::store) async fn keys(&self, prefix: &Key) -> Result<Vec<String>, StoreError> {
+    /// Every key below `prefix`, with the size of the object.
+    pub(in crate::store) async fn list(&self, prefix: &Key) -> Result<Vec<(String, Option<u64>)>, StoreError> {
         let mut listing = self.objects.list(Some(&self.at(prefix)));
         let mut keys = Vec::new();
         while let Some(meta) = listing.try_next().await.map_err(|error| self.fail("list", prefix, &error))? {
             if let Some(key) = self.key_of(&meta.location) {
-                keys.push(key.into());
+                keys.push((key.into(), Some(meta.size)));
             }
         }
         Ok(keys)
+    }
+
+    /// Every key below `prefix`.
+    pub(super) async fn keys(&self, prefix: &Key) -> Result<Vec<String>, StoreError> {
+        Ok(self.list(prefix).await?.into_iter().map(|(key, _)| key).collect())
     }
 
     /// Puts a small object, replacing an object there.

@@ -14,7 +14,7 @@ use moesync::{
 use tempfile::TempDir;
 
 use super::{
-    GROUNDS,
+    GROUNDS, adoption,
     figures::{Step, assert_counted, one_of_four, take},
     partition,
 };
@@ -179,12 +179,12 @@ async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one
     first.reopen(std::slice::from_ref(&entry)).await.unwrap();
     let Claimed::Ours(claim) = first.claim(&entry).await.unwrap() else { panic!("it was free") };
     for ledger in [&first, &second] {
-        assert!(!ledger.adopt(&partition, &object, 1).await.unwrap(), "it is in flight");
+        assert_eq!(ledger.adopt(&[adoption(&partition, &object)]).await.unwrap(), 0, "it is in flight");
     }
     assert_eq!(second.attempts(&id).await.unwrap(), []);
     assert_eq!(first.entry_of(&id).await.unwrap().unwrap().settled, Settled::Open);
     record(&first, &claim, at).await.unwrap();
-    assert!(!second.adopt(&partition, &object, 1).await.unwrap(), "it is stored");
+    assert_eq!(second.adopt(&[adoption(&partition, &object)]).await.unwrap(), 0, "it is stored");
     assert_eq!(second.attempts(&id).await.unwrap().len(), 1, "one attempt was recorded twice");
 
     let other = Partition { id: PartitionId { report: ReportId::new("acme", "other"), ..id }, ..partition };
@@ -192,7 +192,7 @@ async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one
     first.reopen(std::slice::from_ref(&entry)).await.unwrap();
     let Claimed::Ours(dead) = first.claim(&entry).await.unwrap() else { panic!("it was free") };
     place.bury("first").await;
-    assert!(second.adopt(&other, &object, 1).await.unwrap());
+    assert_eq!(second.adopt(&[adoption(&other, &object)]).await.unwrap(), 1);
     assert!(!first.is_ours(&dead).await.unwrap());
     assert_eq!(second.note_interrupted().await.unwrap(), 0, "the stored partition counts as half fetched");
     let adopted = second.entry_of(&other.id).await.unwrap().unwrap();

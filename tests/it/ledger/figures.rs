@@ -12,7 +12,7 @@ use moesync::{
 };
 use proptest::prelude::*;
 
-use super::{identities, stored, try_once};
+use super::{adoption, identities, stored, try_once};
 use crate::support::ledger_file::{self, edit};
 
 /// One change of a ledger: at which of a few partitions, which one, and how far in time it is.
@@ -70,7 +70,7 @@ pub(super) async fn take(ledger: &Ledger, step: Step, partition: &Partition, num
         Step::Fail => try_once(ledger, partition, Settled::Open, failure(Outcome::Unavailable, 500)).await,
         // Lost if it came before, absent if it was asked for late.
         Step::Deny => try_once(ledger, partition, Settled::Open, failure(Outcome::NotPublished, 404)).await,
-        Step::Adopt => drop(ledger.adopt(partition, &object(), 1).await.unwrap()),
+        Step::Adopt => drop(ledger.adopt(&[adoption(partition, &object())]).await.unwrap()),
         Step::Damage => ledger.reopen_damaged(&partition.id, "altered").await.unwrap(),
         Step::Recover => drop(ledger.note_recovered(&partition.id.report, None).await.unwrap()),
     }

@@ -14,7 +14,7 @@ use moesync::{
 };
 use proptest::prelude::*;
 
-use super::try_once;
+use super::{adoption, try_once};
 
 const REPORTS: &str = r#"
 [[workspaces]]
@@ -91,9 +91,9 @@ async fn put(ledger: &Ledger, partition: &Partition, stand: Stand) {
     match stand {
         Stand::Missing => {}
         Stand::Open => ledger.reopen(&[Entry::new(partition.clone())]).await.unwrap(),
-        Stand::Stored => drop(ledger.adopt(partition, &object, 1).await.unwrap()),
+        Stand::Stored => drop(ledger.adopt(&[adoption(partition, &object)]).await.unwrap()),
         Stand::HalfReplaced | Stand::NotRefreshed => {
-            ledger.adopt(partition, &object, 1).await.unwrap();
+            ledger.adopt(&[adoption(partition, &object)]).await.unwrap();
             let is_half_done = matches!(stand, Stand::HalfReplaced);
             let outcome = if is_half_done { Outcome::StoreFailed } else { Outcome::Unavailable };
             try_once(ledger, partition, Settled::Stored, failed(outcome, at)).await;

@@ -43,7 +43,7 @@ async fn a_stored_object_is_sent_once_also_if_its_process_died_before_recording_
 
 async fn look_after_recovery(bench: &Bench) {
     let ctx = bench.context().await;
-    sync::recover(&ctx).await.unwrap();
+    sync::recover(&ctx, &sync::Selection::default()).await.unwrap();
     plan_only(&ctx).await;
     Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap().round(&ctx).await.unwrap();
     ctx.ledger.close().await;

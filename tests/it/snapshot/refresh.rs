@@ -189,7 +189,7 @@ async fn a_refresh_that_died_before_its_manifest_gets_one_even_without_the_ledge
             fs::write(bench.ledger(), &old_ledger).unwrap();
         }
         let ctx = bench.context().await;
-        sync::recover(&ctx).await.unwrap();
+        sync::recover(&ctx, &sync::Selection::default()).await.unwrap();
         ctx.ledger.close().await;
         store(&bench).await;
         assert!(bytes(&bench, STATS) == new && new != old);
@@ -243,7 +243,7 @@ async fn a_refresh_of_a_dead_process_is_finished_for_any_date() {
     bench.clock.advance(SignedDuration::from_hours(5 * 24));
     let before = bytes(&bench, STATS);
     let ctx = bench.context().await;
-    sync::recover(&ctx).await.unwrap();
+    sync::recover(&ctx, &sync::Selection::default()).await.unwrap();
     ctx.ledger.close().await;
     store(&bench).await;
     assert!(bytes(&bench, STATS) != before);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use moesync::{
     report::manifest_key,
-    store::{Commit, Route},
+    store::{Commit, Destination, Route},
 };
 
 use super::{
@@ -174,7 +174,7 @@ async fn keys_may_hold_letters_of_any_script_and_equals_signs(backend: &Backend)
         assert!(destination.manifest(&key).await.unwrap().unwrap().names(&partition(), &key));
         keys.push(key);
     }
-    let mut listed = destination.manifest_keys(prefix).await.unwrap();
+    let mut listed = described(&destination, prefix).await;
     listed.sort();
     keys.sort();
     assert_eq!(listed, keys);
@@ -209,10 +209,20 @@ async fn manifests_are_listed_by_object_key_without_foreign_files(backend: &Back
     for foreign in [KEY, "acme/daily/README", "acme/daily/date=2026-11-21/_SUCCESS"] {
         backend.put(foreign, b"foreign").await;
     }
-    let mut keys = destination.manifest_keys("acme/daily").await.unwrap();
+    let mut keys = described(&destination, "acme/daily").await;
     keys.sort();
     assert_eq!(keys, [VERSION_KEY, KEY]);
-    assert!(destination.manifest_keys("acme/none").await.unwrap().is_empty());
+    assert!(described(&destination, "acme/none").await.is_empty());
+    for listed in destination.described_objects("acme/daily").await.unwrap() {
+        let (by_listing, by_key) = (destination.look_at(&listed).await, destination.look(&listed.key).await);
+        assert_eq!(by_listing.unwrap().size, by_key.unwrap().size, "{}", listed.key);
+    }
+}
+
+/// The keys of the objects that have manifests.
+async fn described(destination: &Destination, prefix: &str) -> Vec<String> {
+    let listed = destination.described_objects(prefix).await.unwrap();
+    listed.into_iter().map(|listed| listed.key).collect()
 }
 
 async fn an_object_is_moved_aside_but_never_onto_another(backend: &Backend) {

@@ -93,7 +93,7 @@ async fn a_lost_ledger_alerts_about_an_object_with_only_a_manifest_unless_refetc
     assert_eq!(ran.alarms(), ["ledger"], "{}", ran.stderr);
     assert!(bench.object(report).exists() && !bench.object(dump).exists());
     let ctx = bench.context().await;
-    sync::recover(&ctx).await.unwrap();
+    sync::recover(&ctx, &sync::Selection::default()).await.unwrap();
     let message = &ctx.status.incidents()[&AlarmKind::Ledger];
     assert!(message.contains(dump) && !message.contains(report), "{message}");
 }
