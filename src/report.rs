@@ -1,7 +1,7 @@
 //! Partitions, MoEngage's file names, and the keys of all objects.
 //!
-//! This file owns all naming, except the rule for one part of a key, which the configuration needs too (`config/key.rs`). It
-//! must not know where objects are; a key is the same at every destination.
+//! This file owns all naming, except the rule for one part of a key, which the configuration needs too
+//! (`config/key.rs`). It must not know where objects are; a key is the same at every destination.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::{
 
 pub use crate::config::ReportId;
 
-/// How long MoEngage keeps a generated campaign report (seed document 001: "Generated report expires within seven
+/// How long MoEngage keeps a generated campaign report (Campaign Report API: "Generated report expires within seven
 /// days of generation").
 pub const RETENTION: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -101,8 +101,9 @@ impl Report {
 
     /// MoEngage's file name for the partition of `date`.
     ///
-    /// `campaign_report`: the dashboard's name with every space replaced by `_`, `_`, the date, the suffix (seed 001).
-    /// `daily_dump`: the date and `.zip` (seed 000). JSON sources have no file at MoEngage; this is the name of the stored one.
+    /// `campaign_report`: the dashboard's name with every space replaced by `_`, `_`, the date, the suffix (Campaign
+    /// Report API). `daily_dump`: the date and `.zip` (Daily Campaign Report API). JSON sources have no file at
+    /// MoEngage; this is the name of the stored one.
     pub fn file_name(&self, date: Date) -> String {
         let day = date.strftime("%Y%m%d");
         let suffix = self.suffix();
@@ -162,8 +163,8 @@ impl Report {
 }
 
 impl StatsQuery {
-    /// First and last day that the statistics of the partition of `date` cover. The last is the day before `date`, the last
-    /// complete one.
+    /// First and last day that the statistics of the partition of `date` cover. The last is the day before `date`, the
+    /// last complete one.
     pub fn window(&self, date: Date) -> (Date, Date) {
         let from = date.checked_sub(i64::from(self.window_days).days()).unwrap_or(Date::MIN);
         (from, date.yesterday().unwrap_or(Date::MIN))

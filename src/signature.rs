@@ -1,13 +1,13 @@
 //! The signature of a request for an archive.
 //!
-//! This file owns the formula. It must not know how the signature is sent: `campaign_report` uses a header, `daily_dump` the
-//! query.
+//! This file owns the formula. It must not know how the signature is sent: `campaign_report` uses a header,
+//! `daily_dump` the query.
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 /// Signs a file name: `hex(sha256(APP_ID + "|" + FILENAME + "|" + SECRET_KEY))`, lower case, over the UTF-8 bytes of
-/// the *unescaped* file name (seed documents 000 and 001, "Generating Signature").
+/// the *unescaped* file name (Daily Campaign Report API and Campaign Report API, "Generating Signature").
 ///
 /// The result is a credential for that one file, so it is a secret.
 pub fn sign(app_id: &str, file_name: &str, secret_key: &SecretString) -> SecretString {

@@ -1,4 +1,5 @@
-//! `campaign_report`: named archives, signed in a header (seed documents 001 and 002, section "Campaign Report").
+//! `campaign_report`: named archives, signed in a header (Campaign Report API and Campaign Stats and Reports API,
+//! section "Campaign Report").
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use secrecy::{ExposeSecret, SecretString};

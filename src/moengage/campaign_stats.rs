@@ -1,4 +1,4 @@
-//! `campaign_stats`: the metrics of a window of days, ten campaigns at a time (seed document 002).
+//! `campaign_stats`: the metrics of a window of days, ten campaigns at a time (Campaign Stats and Reports API).
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{config::StatsQuery, ndjson::Text};
 
-/// Most campaigns on a page, and in a request that names them (seed 002).
+/// Most campaigns on a page, and in a request that names them (Campaign Stats and Reports API).
 pub(super) const LIMIT: u64 = 10;
 
 pub(super) fn url(base_url: &Url) -> Url {

@@ -1,5 +1,6 @@
-//! `campaigns` and `campaign_meta`: the live listings of campaigns, page by page, each in two versions (seed document 003
-//! for v1's search, MoEngage's current documentation for the others). None states a total: they end with an empty page.
+//! `campaigns` and `campaign_meta`: the live listings of campaigns, page by page, each in two versions (Get Campaign
+//! Details API for v1's search, MoEngage's current documentation for the others). None states a total: they end with an
+//! empty page.
 
 use jiff::civil::Date;
 use serde::{Deserialize, de::Error as _};
@@ -15,7 +16,7 @@ use crate::{
     ndjson,
 };
 
-/// Most campaigns on a page (seed 003).
+/// Most campaigns on a page (Get Campaign Details API).
 pub(super) const LIMIT: u64 = 15;
 
 pub(super) fn url(base_url: &Url, query: &CampaignsQuery) -> Url {
@@ -115,8 +116,9 @@ fn id(json: &RawValue) -> Option<String> {
     ndjson::text(&fields, "id").or_else(|| ndjson::text(&fields, "campaign_id"))
 }
 
-/// The id for requests of a campaign's executions; `None` if it has no executions. Only Email and Push campaigns that are
-/// periodic or triggered by a business event have them (seed 004). A campaign without a channel may have them.
+/// The id for requests of a campaign's executions; `None` if it has no executions. Only Email and Push campaigns that
+/// are periodic or triggered by a business event have them (Get Child of a Campaign API). A campaign without a channel
+/// may have them.
 pub fn executions_parent(campaign: &RawValue) -> Option<String> {
     let fields = ndjson::fields(campaign)?;
     let word = |name| ndjson::text(&fields, name).map(|word| word.trim().to_ascii_uppercase().replace([' ', '-'], "_"));

@@ -1,5 +1,5 @@
-//! `daily_dump`: one archive a day for the whole account, signed in the query (seed document 000). The signed URL is
-//! itself a secret.
+//! `daily_dump`: one archive a day for the whole account, signed in the query (Daily Campaign Report API). The signed
+//! URL is itself a secret.
 
 use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};

@@ -129,8 +129,8 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// `unavailable` when the vendor is too slow or the connection is lost, `corrupt` when the body is incomplete. After an
-    /// error, every call returns the same error.
+    /// `unavailable` when the vendor is too slow or the connection is lost, `corrupt` when the body is incomplete.
+    /// After an error, every call returns the same error.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         if let Some(failure) = &self.failed {
             return Err(failure.clone());
@@ -229,7 +229,7 @@ fn summary(
              key's scopes, and whether MoEngage's API firewall lists this machine's address",
             report.workspace.name
         ),
-        // Seed 001 names the causes of 400; that of the firewall is MoEngage's current documentation.
+        // Campaign Report API names the causes of 400; that of the firewall is MoEngage's current documentation.
         Outcome::NotPublished if status == StatusCode::BAD_REQUEST => format!(
             "MoEngage has no {source_url} ({answered}): it is not published yet, has expired, or has another name; or \
              MoEngage's API firewall does not list this machine's address"

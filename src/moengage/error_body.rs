@@ -43,10 +43,10 @@ impl ErrorBody {
     }
 }
 
-/// Reads an error body in any of the vendor's forms: `{"error": {code or type, message, target, request_id}}` (seed
-/// documents 001 and 003, and v5), `{title, description, code}` (002), `{"error": "text", "message": "text"}` (the API
-/// firewall). The text of a web page is its title; of other text and unknown JSON, the beginning. Other bodies are
-/// ignored, because the status is enough for the outcome.
+/// Reads an error body in any of the vendor's forms: `{"error": {code or type, message, target, request_id}}` (Campaign
+/// Report API, Get Campaign Details API, v5), `{title, description, code}` (Campaign Stats and Reports API), `{"error":
+/// "text", "message": "text"}` (the API firewall). The text of a web page is its title; of other text and unknown JSON,
+/// the beginning. Other bodies are ignored, because the status is enough for the outcome.
 pub(super) async fn read(body: &mut Body, redactor: &Redactor) -> ErrorBody {
     let mut bytes = Vec::new();
     while bytes.len() < MAX_ERROR_BODY {

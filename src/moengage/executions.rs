@@ -1,4 +1,4 @@
-//! `executions`: the runs of one recurring campaign, page by page, with their total (seed document 004).
+//! `executions`: the runs of one recurring campaign, page by page, with their total (Get Child of a Campaign API).
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::ndjson;
 
-/// Most executions on a page (seed 004).
+/// Most executions on a page (Get Child of a Campaign API).
 pub(super) const LIMIT: u64 = 15;
 
 pub(super) fn url(base_url: &Url, parent: &str) -> Url {

@@ -1,7 +1,7 @@
 //! One page of a JSON API: its request, the outcome of its status, and its records.
 //!
-//! This file owns what the JSON APIs have in common: Basic authentication, the largest page, and that each record has an
-//! id. It must not know which page is next.
+//! This file owns what the JSON APIs have in common: Basic authentication, the largest page, and that each record has
+//! an id. It must not know which page is next.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -271,7 +271,8 @@ async fn refusal(
 fn summary(outcome: Outcome, status: StatusCode, report: &Report, source_url: &str) -> String {
     let (answered, workspace) = (status_text(status), &report.workspace.name);
     match outcome {
-        // Seed 002: 403 where the feature is not enabled for the account. The others are MoEngage's current documentation.
+        // Campaign Stats and Reports API: 403 where the feature is not enabled for the account. The others are
+        // MoEngage's current documentation.
         Outcome::Unauthorized if status == StatusCode::FORBIDDEN => format!(
             "MoEngage does not allow {} for workspace {workspace} ({answered} for {source_url}): this feature is off for \
              the account, the API key lacks its scope, or MoEngage's API firewall does not list this machine's address",

@@ -36,8 +36,8 @@ impl Entry {
         let wait = wait(attempt, streak, jitter);
         let is_tried_again = settled == Settled::Open || (settled == Settled::Stored && outcome != Outcome::Stored);
         let next_attempt_at = is_tried_again.then(|| wait.until_for(known.partition.expires_at));
-        // The hold of the workspace is not shortened by this partition's expiry. A JSON API that is switched off for the
-        // account (403, seed document 002) does not affect the other APIs.
+        // The hold of the workspace is not shortened by this partition's expiry. A JSON API that is switched off for
+        // the account (403, Campaign Stats and Reports API) does not affect the other APIs.
         let is_switched_off = !known.partition.source.is_archive() && evidence.http_status == Some(403);
         let is_held = match outcome {
             Outcome::Unauthorized => !is_switched_off,

@@ -1,8 +1,8 @@
 //! When the next request to a JSON API may be sent, so that MoEngage never has to answer 429.
 //!
-//! This file owns MoEngage's published rates. The requests of an account to an API keep an even distance, over all its reports
-//! and all processes of the ledger: no window of a second, a minute or an hour holds too many, whenever it begins, and
-//! neither does one in which a process was started again.
+//! This file owns MoEngage's published rates. The requests of an account to an API keep an even distance, over all its
+//! reports and all processes of the ledger: no window of a second, a minute or an hour holds too many, whenever it
+//! begins, and neither does one in which a process was started again.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use tracing::debug;
 use super::context::Context;
 use crate::{config::SourceKind, ledger::Rate, telemetry::Chain};
 
-/// 100 requests a minute for statistics (seed document 002) and for each other JSON API, which also allow 10 a second and
-/// 6,000 an hour (MoEngage's current documentation). A little less, because the network moves requests together.
+/// 100 requests a minute for statistics (Campaign Stats and Reports API) and for each other JSON API, which also allow
+/// 10 a second and 6,000 an hour (MoEngage's current documentation). A little less, because the network moves requests
+/// together.
 const RATE: Rate = Rate { distance: Duration::from_millis(610), longest_wait: Duration::from_secs(6 * 60) };
 
-/// How often, and after which pause, a request asks for its turn again while the ledger cannot be reached. After that it is
-/// sent: once a minute is far below the rate.
+/// How often, and after which pause, a request asks for its turn again while the ledger cannot be reached. After that
+/// it is sent: once a minute is far below the rate.
 const TRIES: u32 = 12;
 const PAUSE: Duration = Duration::from_secs(5);
 

@@ -19,15 +19,15 @@ use crate::{
 /// Number of parents refused with 403, without any other answer, after which the API itself counts as refused.
 const REFUSALS_OF_THE_API: usize = 10;
 
-/// Why most parents are refused (seed 004).
+/// Why most parents are refused (Get Child of a Campaign API).
 const ONLY_OF_THE_API: &str = "MoEngage lists executions only of campaigns that were created through its API";
 
 /// Most bytes of the executions of one campaign, which are collected in memory.
 const MOST_EXECUTION_BYTES: usize = 32 * 1024 * 1024;
 
 impl Reader<'_> {
-    /// The executions of each parent. A refused parent is a warning: MoEngage lists executions only of campaigns that were
-    /// created through its API.
+    /// The executions of each parent. A refused parent is a warning: MoEngage lists executions only of campaigns that
+    /// were created through its API.
     pub(super) async fn executions(&mut self, campaign_ids: &[String]) -> Result<(), Failure> {
         let parents = match campaign_ids {
             [] => self.parents().await?,
