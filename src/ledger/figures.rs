@@ -113,20 +113,29 @@ impl Ledger {
         limit: u32,
     ) -> Result<Vec<Entry>, LedgerError> {
         // Each by the one index of workspace, report and date, from where the last page ended.
-        let text = match (&choice.workspace, &choice.report) {
-            (Some(_), Some(_)) => {
+        let text = match (&choice.workspace, &choice.report, choice.since) {
+            (Some(_), Some(_), _) => {
                 "SELECT * FROM partitions
                  WHERE workspace = $4 AND report = $5 AND (date > $3 OR $4 <> $1 OR $5 <> $2)
                    AND date >= coalesce($6, date)
                  ORDER BY date LIMIT $7"
             }
-            (Some(_), None) => {
+            // Report by report, so that older dates are not read.
+            (_, _, Some(_)) => {
+                "SELECT p.* FROM report_figures f CROSS JOIN partitions p
+                 WHERE (f.workspace, f.report) >= ($1, $2) AND f.workspace = coalesce($4, f.workspace)
+                   AND f.report = coalesce($5, f.report)
+                   AND p.workspace = f.workspace AND p.report = f.report AND p.source = f.source
+                   AND p.date >= $6 AND (p.date > $3 OR p.workspace <> $1 OR p.report <> $2)
+                 ORDER BY f.workspace, f.report, p.date LIMIT $7"
+            }
+            (Some(_), None, None) => {
                 "SELECT * FROM partitions
                  WHERE workspace = $4 AND (report, date) > ($2, $3) AND report = coalesce($5, report)
                    AND date >= coalesce($6, date)
                  ORDER BY report, date LIMIT $7"
             }
-            (None, _) => {
+            (None, _, None) => {
                 "SELECT * FROM partitions
                  WHERE (workspace, report, date) > ($1, $2, $3) AND workspace = coalesce($4, workspace)
                    AND report = coalesce($5, report) AND date >= coalesce($6, date)

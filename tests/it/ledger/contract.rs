@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use moesync::{
     config::SourceKind,
-    ledger::{self, Claim, Claimed, Duty, Ledger, LedgerError, Memory, Rate},
+    ledger::{self, Choice, Claim, Claimed, Duty, Ledger, LedgerError, Memory, Rate},
     outcome::{Attempt, Evidence, Outcome, StoredObject, Success},
     partition::{Entry, Settled},
     plan::{Plan, Reach},
@@ -89,6 +89,7 @@ contract! {
     a_duty_has_one_holder_and_passes_to_one_other_when_that_one_dies,
     the_requests_of_an_account_keep_their_distance_over_all_processes,
     a_pause_that_was_asked_for_applies_to_all_processes,
+    pages_from_a_date_on_have_every_partition_once_and_in_order,
 }
 
 /// How far a plan looks back that is of no report.
@@ -292,4 +293,37 @@ async fn a_pause_that_was_asked_for_applies_to_all_processes(place: Place) {
     assert!(left().await > Duration::from_secs(1000), "a shorter pause ended a longer one");
     let wait = second.take_turn("app", SourceKind::Campaigns, RATE, now).await.unwrap();
     assert!(wait > Duration::from_secs(1000), "{wait:?}");
+}
+
+async fn pages_from_a_date_on_have_every_partition_once_and_in_order(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let ledger = place.open("me").await;
+    let mut recorded = Vec::new();
+    for (workspace, report) in [("acme", "a"), ("acme", "b"), ("acme", "c"), ("other", "b")] {
+        for date in ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"] {
+            let id = PartitionId { report: ReportId::new(workspace, report), date: date.parse().unwrap() };
+            recorded.push(Partition { id, ..partition(at) });
+        }
+    }
+    ledger.reopen(&recorded.iter().cloned().map(Entry::new).collect::<Vec<_>>()).await.unwrap();
+    let since = "2026-11-20".parse().unwrap();
+    let names = [None, Some("acme"), Some("other")].map(|name| name.map(str::to_owned));
+    for (workspace, report) in names.iter().flat_map(|name| [(name, None), (name, Some("b".to_owned()))]) {
+        let is_meant = |id: &PartitionId| {
+            id.date >= since
+                && workspace.as_ref().is_none_or(|name| name == id.workspace())
+                && report.as_ref().is_none_or(|name| name == id.report.name())
+        };
+        let expected: Vec<_> = recorded.iter().map(|partition| partition.id.clone()).filter(is_meant).collect();
+        let choice = Choice { workspace: workspace.clone(), report: report.clone(), since: Some(since) };
+        let mut read: Vec<PartitionId> = Vec::new();
+        loop {
+            let page = ledger.page(&choice, read.last(), 3).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            read.extend(page.into_iter().map(|entry| entry.partition.id));
+        }
+        assert_eq!(read, expected, "{choice:?}");
+    }
 }
