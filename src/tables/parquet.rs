@@ -1,9 +1,19 @@
 //! Objects in Parquet.
 //!
 //! This file owns the layout of a Parquet file: types, row groups, pages, metadata. The bytes follow from the rows alone:
-//! no clock, no version of a library. It must not know where values come from.
+//! no clock, no version of a library. Rows are encoded on a second thread, because that takes about as long as reading
+//! them. It must not know where values come from.
 
-use std::{collections::HashMap, io::Write, sync::Arc};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    panic,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, SyncSender},
+    },
+    thread::{self, Scope, ScopedJoinHandle},
+};
 
 use arrow_array::{
     ArrayRef, RecordBatch,
@@ -53,8 +63,11 @@ const STATISTICS_BYTES: usize = 64;
 const ZSTD_LEVEL: i32 = 3;
 
 /// Writes one Parquet file.
-pub(super) struct ParquetWriter<W: Write + Send> {
-    writer: ArrowWriter<W>,
+pub(super) struct ParquetWriter<'scope> {
+    /// Batches for the thread that encodes them. `None` completes the file; without it, the file gets no end.
+    batches: SyncSender<Option<RecordBatch>>,
+    /// The thread, until it has ended.
+    encoder: Option<ScopedJoinHandle<'scope, Result<u64, Error>>>,
     schema: Arc<ArrowSchema>,
     columns: Vec<Builder>,
     entries: StringBuilder,
@@ -72,8 +85,13 @@ enum Builder {
     Boolean(BooleanBuilder),
 }
 
-impl<W: Write + Send> ParquetWriter<W> {
-    pub(super) fn new(fields: &[Field], origin: &Origin, to: W) -> Result<Self, Error> {
+impl<'scope> ParquetWriter<'scope> {
+    pub(super) fn new(
+        fields: &[Field],
+        origin: &Origin,
+        to: impl Write + Send + 'scope,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> Result<Self, Error> {
         let field = |it: &Field| {
             let heading = HashMap::from([(HEADING_KEY.to_owned(), it.heading.clone())]);
             ArrowField::new(&it.name, data_type(it.column_type), true).with_metadata(heading)
@@ -106,23 +124,49 @@ impl<W: Write + Send> ParquetWriter<W> {
         let writer = ArrowWriter::try_new(to, schema.clone(), Some(properties.build())).map_err(failed)?;
         let columns = fields.iter().map(|field| Builder::new(field.column_type)).collect();
         let (entries, rescued) = (StringBuilder::new(), StringBuilder::new());
-        Ok(Self { writer, schema, columns, entries, rescued, rows: 0, bytes: 0 })
+        let (batches, received) = mpsc::sync_channel(1);
+        let encoder = thread::Builder::new().name("parquet".to_owned());
+        let encoder = encoder.spawn_scoped(scope, || encode(writer, received)).map_err(Error::Write)?;
+        Ok(Self { batches, encoder: Some(encoder), schema, columns, entries, rescued, rows: 0, bytes: 0 })
     }
 
     fn write_batch(&mut self) -> Result<(), Error> {
         let columns = self.columns.iter_mut().map(Builder::finish);
         let own = [&mut self.entries, &mut self.rescued].map(|builder| Arc::new(builder.finish()) as ArrayRef);
         let batch = RecordBatch::try_new(self.schema.clone(), columns.chain(own).collect());
-        self.writer.write(&batch.map_err(|error| failed(error.into()))?).map_err(failed)?;
-        if self.writer.memory_size() >= ROW_GROUP_BYTES {
-            self.writer.flush().map_err(failed)?;
-        }
         (self.rows, self.bytes) = (0, 0);
-        Ok(())
+        match self.batches.send(Some(batch.map_err(|error| failed(error.into()))?)) {
+            Ok(()) => Ok(()),
+            // The thread ends before the file is complete only with an error.
+            Err(_) => self.end().map(|_| ()),
+        }
+    }
+
+    /// Waits for the thread. The number of rows in the file.
+    fn end(&mut self) -> Result<u64, Error> {
+        let Some(encoder) = self.encoder.take() else {
+            return Err(Error::Write(io::Error::other("the file has failed before")));
+        };
+        encoder.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
     }
 }
 
-impl<W: Write + Send> Writer for ParquetWriter<W> {
+/// Encodes and writes batches until the file is complete. The number of rows in it, or 0 if it was given up.
+fn encode<W: Write + Send>(mut writer: ArrowWriter<W>, batches: Receiver<Option<RecordBatch>>) -> Result<u64, Error> {
+    for batch in batches {
+        let Some(batch) = batch else {
+            let metadata = writer.finish().map_err(failed)?;
+            return Ok(u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0));
+        };
+        writer.write(&batch).map_err(failed)?;
+        if writer.memory_size() >= ROW_GROUP_BYTES {
+            writer.flush().map_err(failed)?;
+        }
+    }
+    Ok(0)
+}
+
+impl Writer for ParquetWriter<'_> {
     fn value(&mut self, column: usize, value: Value<'_>) -> Result<(), Error> {
         self.bytes += size_of::<i64>();
         match (&mut self.columns[column], value) {
@@ -158,8 +202,9 @@ impl<W: Write + Send> Writer for ParquetWriter<W> {
 
     fn finish(mut self) -> Result<u64, Error> {
         self.write_batch()?;
-        let metadata = self.writer.finish().map_err(failed)?;
-        Ok(u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0))
+        // If the thread has ended with an error, nothing receives it.
+        let _ = self.batches.send(None);
+        self.end()
     }
 }
 
@@ -201,10 +246,10 @@ fn data_type(column: ColumnType) -> DataType {
 /// An error of the writer, without the layers of the library around an error of what is written to.
 fn failed(error: ParquetError) -> Error {
     match error {
-        ParquetError::External(source) => match source.downcast::<std::io::Error>() {
+        ParquetError::External(source) => match source.downcast::<io::Error>() {
             Ok(source) => Error::Write(*source),
-            Err(source) => Error::Write(std::io::Error::other(source)),
+            Err(source) => Error::Write(io::Error::other(source)),
         },
-        error => Error::Write(std::io::Error::other(error)),
+        error => Error::Write(io::Error::other(error)),
     }
 }

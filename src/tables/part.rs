@@ -3,7 +3,10 @@
 //! This file owns the order of the passes, what is rescued, and the proof that rows in are rows out. It must not know how a
 //! format is read or written.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    thread,
+};
 
 use serde_json::Value as Json;
 
@@ -84,10 +87,10 @@ impl Input<'_> {
         };
         let fields: Vec<_> = schema.typed().map(field).collect();
         match format {
-            Format::Parquet => {
-                let writer = ParquetWriter::new(&fields, origin, to)?;
+            Format::Parquet => thread::scope(|scope| {
+                let writer = ParquetWriter::new(&fields, origin, to, scope)?;
                 self.write_rows(survey, schema, columns, &origin.entry, writer)
-            }
+            }),
             Format::CsvGz => {
                 let writer = CsvGzWriter::new(&fields, to)?;
                 self.write_rows(survey, schema, columns, &origin.entry, writer)
@@ -392,6 +395,31 @@ mod tests {
         let written =
             input.write(&survey, &extended.schema, &extended.columns[0], &origin(), Format::Parquet, &mut Vec::new());
         assert!(matches!(written, Err(Error::OtherRows { first: 2, second: 1, in_object: 1 })));
+    }
+
+    #[test]
+    fn an_object_whose_entry_cannot_be_read_again_gets_no_end() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the disk is gone"))
+            }
+        }
+        let file = "a\n".repeat(100_000);
+        let passes = std::cell::Cell::new(0);
+        let open = || {
+            passes.set(passes.get() + 1);
+            let file = file.as_bytes();
+            Ok(if passes.get() == 1 { Box::new(file) as Box<dyn Read> } else { Box::new(file.chain(Broken)) })
+        };
+        let input = Input { part: &part(Content::Csv), open: &open };
+        let survey = input.survey().unwrap();
+        let schema = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new()).schema;
+        let mut object = Vec::new();
+        let written = input.write(&survey, &schema, &[0], &origin(), Format::Parquet, &mut object);
+        assert!(matches!(written, Err(Error::Read(_))));
+        // A complete file has its magic number at both ends.
+        assert!(object.len() <= 4 || !object.ends_with(b"PAR1"), "{} bytes", object.len());
     }
 
     #[test]
