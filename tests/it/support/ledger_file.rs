@@ -60,7 +60,10 @@ pub async fn add_long_history(path: &Path) {
            INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, settled, message)
            SELECT 'acme', report, date('2005-01-01', n || ' days'), 'campaign_report', 0, 0,
                   iif(n % 2, 'lost', 'absent'), 'a \"quoted\"' || char(10) || 'line'
-           FROM numbers, (SELECT 'a' AS report UNION SELECT 'b' UNION SELECT 'y' UNION SELECT 'z')"],
+           FROM numbers, (SELECT 'a' AS report UNION SELECT 'b' UNION SELECT 'y' UNION SELECT 'z')",
+          "INSERT INTO report_figures (workspace, report, source, absent, lost)
+           SELECT workspace, report, source, count(*) FILTER (WHERE settled = 'absent'), count(*) FILTER (WHERE settled = 'lost')
+           FROM partitions WHERE report IN ('a', 'b', 'y', 'z') GROUP BY workspace, report, source"],
     )
     .await;
 }
