@@ -131,6 +131,27 @@ async fn killed_repeatedly_over_s3_it_leaves_no_wrong_object_and_no_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_ledger_a_sync_downloads_before_the_bucket_is_listed() {
+    let server = Server::start(false).await;
+    let bench = Bench::on_s3(&server, &[Series::campaign("Report test", 2), Series::dump(2)]).await;
+    let (first, second) = bench.config().rsplit_once("[[reports]]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    bench.write_config(&first);
+    bench.sync(0).await;
+    bench.write_config(&format!("{first}[[reports]]{second}"));
+    let lists_stored_objects = |method: &Method, uri: &axum::http::Uri| {
+        *method == Method::GET && uri.query().is_some_and(|query| query.contains("prefix=acme"))
+    };
+    for _ in 0..50 {
+        server.next(lists_stored_objects, Fault::Refuse(StatusCode::SERVICE_UNAVAILABLE));
+    }
+    let ran = bench.run(&["-v", "--log-format", "json", "sync"]).await;
+    let log = ran.stderr.clone();
+    let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("no `{text}` in\n{log}"));
+    assert!(at("stored acme/dump") < at("could not list stored objects"), "{log}");
+    ran.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_in_no_page_metric_or_log_over_s3() {
     let server = Server::start(false).await;
     let bench = Bench::on_s3(&server, &[Series::campaign("Report test", 1).bytes(LARGE), Series::dump(2)]).await;
