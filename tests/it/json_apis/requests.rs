@@ -160,10 +160,15 @@ async fn a_listing_of_1600_campaigns_provokes_no_429_alone_or_before_executions(
     }
     bench.write_config(&config);
     let ctx = bench.context().await;
-    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    // One report at a time: two that share a clock which moves when one of them sleeps would move it while a request
+    // of the other is on its way. The ledger's contract has the rate of several processes.
+    for report in ["campaigns", "executions"] {
+        let selection = Selection { report: Some(report.to_owned()), ..Selection::default() };
+        let summary = sync::once(&ctx, &selection, std::future::pending()).await.unwrap();
+        assert!(summary.is_complete() && !summary.entries.is_empty(), "{:#?}", summary.entries);
+    }
     ctx.ledger.close().await;
     task.abort();
-    assert!(summary.is_complete(), "{:#?}", summary.entries);
     let asked = asked.lock().unwrap();
     let (executions, search): (Vec<_>, Vec<_>) = asked.iter().partition(|asked| asked.parent().is_some());
     assert!(search.len() >= 2 * 107 && executions.len() == 107, "{} and {}", search.len(), executions.len());
