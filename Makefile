@@ -31,7 +31,8 @@ check:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib --bins
-	cargo test --locked --test it -- $(SLOW_TESTS:%=--skip %::)
+# Many tests wait for a process or a server.
+	cargo test --locked --test it -- --test-threads=4 $(SLOW_TESTS:%=--skip %::)
 
 test: tools engines
 	$(AS_ROOT) cargo test --locked --no-fail-fast

@@ -162,12 +162,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(8))]
 
-        /// In every zone of the database, over ten years.
+        /// In every zone of the database, over three years.
         #[test]
-        fn in_every_zone_each_scheduled_date_has_one_generation_in_order(schedule in any_schedule(), year in 2005i16..2030) {
+        fn in_every_zone_each_scheduled_date_has_one_generation_in_order(schedule in any_schedule(), year in 2005i16..2037) {
             for name in jiff::tz::db().available() {
                 let zone = zone(name.as_str());
-                let (first, last) = (date(year, 1, 1), date(year + 10, 1, 1));
+                let (first, last) = (date(year, 1, 1), date(year + 3, 1, 1));
                 let from = zone.to_ambiguous_zoned(first.at(0, 0, 0, 0)).compatible().unwrap().timestamp()
                     - SignedDuration::from_secs(1);
                 let found: Vec<_> = after(&schedule, &zone, from)
