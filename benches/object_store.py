@@ -57,7 +57,7 @@ async def serve(handle, latency):
                 lines = [f"HTTP/1.1 {status} x", *(f"{name}: {value}" for name, value in extra.items())]
                 writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else answer))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         finally:
             writer.close()
@@ -223,8 +223,8 @@ async def main():
     store, store_port = await serve(bucket.answer, LATENCY)
     vendor, vendor_port = await serve(moengage, 0)
     configure(store_port, vendor_port, [])
-    learned = "learned them from their manifests"
-    first_without, rebuilt = await run(["run"], asked, learned)
+    adopted = "stored objects that were not in the ledger"
+    first_without, rebuilt = await run(["run"], asked, adopted)
     rebuild_requests = bucket.requests
     # A report that is new has something to fetch at each start.
     figures = {}
