@@ -5,18 +5,22 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    convert::Infallible,
     fmt::{Display, Write},
     sync::Arc,
     time::Duration,
 };
 
 use axum::{
-    Router, extract,
+    Router,
+    body::Body,
+    extract,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use bytes::Bytes;
+use futures::stream;
 use jiff::Timestamp;
 use tokio::{sync::Mutex, time::Instant};
 
@@ -41,10 +45,14 @@ const MAX_SCRAPE_AGE: Duration = Duration::from_secs(5);
 const INCIDENTS: [AlarmKind; 5] =
     [AlarmKind::StoreFailed, AlarmKind::Ledger, AlarmKind::Configuration, AlarmKind::Clock, AlarmKind::Panic];
 
+/// Size of the pieces of an answer in bytes. An answer of thousands of reports has megabytes, and is never one block of
+/// memory.
+const PIECE: usize = 64 * 1024;
+
 /// The last answer, its context and its time.
 #[derive(Default)]
 pub(super) struct Scrape {
-    last: Mutex<Option<(Arc<Context>, Instant, Bytes)>>,
+    last: Mutex<Option<(Arc<Context>, Instant, Arc<[Bytes]>)>>,
 }
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
@@ -55,22 +63,32 @@ async fn metrics(extract::State(shared): extract::State<Arc<Shared>>) -> Respons
     let ctx = shared.context();
     // Held while gathering: concurrent scrapes share one answer.
     let mut last = shared.scrape.last.lock().await;
-    if let Some((under, at, text)) = &*last
+    if let Some((under, at, pieces)) = &*last
         && Arc::ptr_eq(under, &ctx)
         && at.elapsed() < MAX_SCRAPE_AGE
     {
-        return ([(header::CONTENT_TYPE, CONTENT_TYPE)], text.clone()).into_response();
+        return answer(pieces);
     }
-    let gathered = gather(&ctx, shared.planned_at(&ctx)).await;
-    *last = gathered.as_ref().ok().map(|text| (ctx, Instant::now(), text.clone()));
-    match gathered {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+    *last = None;
+    match gather(&ctx, shared.planned_at(&ctx)).await {
+        Ok(pieces) => {
+            let answer = answer(&pieces);
+            *last = Some((ctx, Instant::now(), pieces));
+            answer
+        }
         // Prometheus alerts on a failed scrape.
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", Chain(&error))).into_response(),
     }
 }
 
-async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Bytes, LedgerError> {
+fn answer(pieces: &Arc<[Bytes]>) -> Response {
+    let pieces = Arc::clone(pieces);
+    let numbers = 0..pieces.len();
+    let body = stream::iter(numbers.map(move |number| Ok::<_, Infallible>(pieces[number].clone())));
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], Body::from_stream(body)).into_response()
+}
+
+async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Arc<[Bytes]>, LedgerError> {
     let ledger = read_ledger(ctx).await?;
     let attempts = ledger.attempt_figures().await?;
     let waiting = ledger.all_waiting().await?;
@@ -185,8 +203,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Bytes, LedgerErr
         text.sample("moesync_attempts_total", &labels, figures.count);
     }
     durations(&mut text, &attempts);
-    // Exact size: it is kept until the next scrape.
-    Ok(Bytes::from(text.0.into_bytes().into_boxed_slice()))
+    Ok(text.into_pieces())
 }
 
 /// How long attempts took, of all outcomes.
@@ -230,11 +247,14 @@ fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
 
 /// Text in Prometheus' format.
 #[derive(Default)]
-struct Exposition(String);
+struct Exposition {
+    pieces: Vec<Bytes>,
+    last: String,
+}
 
 impl Exposition {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let _ = write!(self.last, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
     /// A gauge with one sample for each report that has a value.
@@ -253,19 +273,28 @@ impl Exposition {
     }
 
     fn sample(&mut self, name: &str, labels: &[Label<'_>], value: impl Display) {
-        self.0.push_str(name);
+        self.last.push_str(name);
         for (number, (label, value)) in labels.iter().enumerate() {
-            let _ = write!(self.0, "{}{label}=\"", if number == 0 { '{' } else { ',' });
+            let _ = write!(self.last, "{}{label}=\"", if number == 0 { '{' } else { ',' });
             for c in value.chars() {
                 match c {
-                    '\\' => self.0.push_str("\\\\"),
-                    '"' => self.0.push_str("\\\""),
-                    '\n' => self.0.push_str("\\n"),
-                    c => self.0.push(c),
+                    '\\' => self.last.push_str("\\\\"),
+                    '"' => self.last.push_str("\\\""),
+                    '\n' => self.last.push_str("\\n"),
+                    c => self.last.push(c),
                 }
             }
-            self.0.push('"');
+            self.last.push('"');
         }
-        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+        let _ = writeln!(self.last, "{} {value}", if labels.is_empty() { "" } else { "}" });
+        if self.last.len() >= PIECE {
+            self.pieces.push(Bytes::copy_from_slice(self.last.as_bytes()));
+            self.last.clear();
+        }
+    }
+
+    fn into_pieces(mut self) -> Arc<[Bytes]> {
+        self.pieces.push(self.last.into());
+        self.pieces.into()
     }
 }
