@@ -49,10 +49,13 @@ const INCIDENTS: [AlarmKind; 5] =
 /// memory.
 const PIECE: usize = 64 * 1024;
 
-/// The last answer, its context and its time.
+/// An answer, its context and its time.
+type Answer = (Arc<Context>, Instant, Arc<[Bytes]>);
+
+/// The last answer.
 #[derive(Default)]
 pub(super) struct Scrape {
-    last: Mutex<Option<(Arc<Context>, Instant, Arc<[Bytes]>)>>,
+    last: Mutex<Option<Answer>>,
 }
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
