@@ -3,6 +3,7 @@
 CARGO_DEB_VERSION := 3.8.0
 CARGO_DENY_VERSION := 0.20.2
 CODESPELL_VERSION := 2.4.1
+ISAL_VERSION := 1.9.1
 ENGINES := duckdb==2.0.1 pyarrow==26.0.1
 
 # Some tests mount a small disk. Without root, the tests run as root of a namespace.
@@ -69,6 +70,9 @@ fuzz: tools
 	done
 
 bench: tools
+	@command -v rclone > /dev/null || $(SUDO) apt-get install -qy --no-install-recommends rclone
+	@target/isal/bin/python -c 'import isal' 2> /dev/null || \
+	    { python3 -m venv target/isal && target/isal/bin/pip install -q isal==$(ISAL_VERSION); }
 	cargo build --locked --release
 	benches/history.py
 	benches/archives.py

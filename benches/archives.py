@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Compares the speed and memory of moesync with curl and unzip, against fixed limits.
+"""Compares the speed and memory of moesync with curl and unzip, rclone, and isa-l, against fixed limits.
 
-Archives are fetched by `moesync` and by `curl` and `unzip -t` from one server, in turns, in one run; medians are
-compared, and the exit code is 1 if a limit is exceeded. moesync runs with its default configuration, so it syncs its
-files to disk; curl does not. The archives are generated once, with the same bytes everywhere, below target/bench.
+Archives are fetched by `moesync` and by another program from one server, in turns, in one run; medians are compared, and
+the exit code is 1 if a limit is exceeded. moesync runs with its default configuration, so it syncs its files to disk;
+curl does not; after rclone, the file system is synced. isa-l only inflates, on one thread, what is on disk already. The
+archives are generated once, with the same bytes everywhere, below target/bench.
 
-Needs `cargo build --release`, curl, unzip, xargs, GNU time, and 8 GB of disk. Takes minutes, and a quiet machine.
+Needs `cargo build --release`, curl, unzip, xargs, rclone, GNU time, Python's isal in target/isal, and 8 GB of disk. Takes
+minutes, and a quiet machine.
 
     benches/archives.py [--rounds N] [NAME...]
 """
@@ -26,7 +28,7 @@ import time
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MOESYNC = ROOT / "target/release/moesync"
+MOESYNC = pathlib.Path(os.environ.get("MOESYNC", ROOT / "target/release/moesync"))
 PLACE = ROOT / "target/bench"
 ROUNDS = PLACE / "rounds"
 MIB = 1024 * 1024
@@ -38,6 +40,8 @@ ONE = "curl -sSf -o archive $URL/archive && unzip -tqq archive"
 ONE_GZIP = "curl -sSf -o archive $URL/archive && gzip -t < archive"
 # Each of the eight tests its own archives: faster than a loop over all at the end.
 EIGHT = "seq 500 | xargs -P8 -I{} sh -c 'curl -sSf -o {}.zip $URL/{}.zip && unzip -tqq {}.zip'"
+RCLONE = "rclone copy --config '' --transfers 32 --http-url $URL/ :http: copies && sync -f copies"
+ISAL = f"{ROOT}/target/isal/bin/python {ROOT}/benches/inflate.py $ARCHIVE"
 
 
 def rows(seed):
@@ -63,14 +67,14 @@ def write_rows(to, block, size):
         size -= len(block)
 
 
-def make_zip(method, size):
+def make_zip(method, size, entries=4):
     def make(path):
         with zipfile.ZipFile(path, "w", method) as archive:
-            for seed, channel in enumerate(["push", "email", "sms", "in_app"]):
-                entry = zipfile.ZipInfo(f"{channel}.csv", (2026, 11, 21, 9, 30, 0))
+            for number in range(entries):
+                entry = zipfile.ZipInfo(f"channel_{number}.csv", (2026, 11, 21, 9, 30, 0))
                 entry.compress_type = method
                 with archive.open(entry, "w") as file:
-                    write_rows(file, rows(seed), size // 4)
+                    write_rows(file, rows(number % 4), size // entries)
 
     return make
 
@@ -97,6 +101,9 @@ def make_bomb(entries):
 CONTESTS = {
     "large": ("deflated.zip", make_zip(zipfile.ZIP_DEFLATED, 1700 * MIB), 1, 4, ONE, 1 / 2, 0),
     "small": ("small.zip", make_zip(zipfile.ZIP_DEFLATED, 225_000), 500, 4, EIGHT, 1 / 3, 0),
+    "rclone": ("small.zip", make_zip(zipfile.ZIP_DEFLATED, 225_000), 500, 4, RCLONE, 2.5, 0),
+    # The size of each entry is known before its content.
+    "inflate": ("many.zip", make_zip(zipfile.ZIP_DEFLATED, 1700 * MIB, 46), 1, 4, ISAL, 1.25, 0),
     # For information, and for memory.
     "stored": ("stored.zip", make_zip(zipfile.ZIP_STORED, 512 * MIB), 1, 4, ONE, None, 0),
     "gzip": ("deflated.csv.gz", make_gzip(1700 * MIB), 1, 4, ONE_GZIP, None, 0),
@@ -122,8 +129,12 @@ def archive(name, make):
     return path
 
 
+PAGE = "".join(f'<a href="{number}.zip">{number}.zip</a>\n' for number in range(500)).encode()
+LISTING = f"HTTP/1.1 200 OK\r\nContent-Length: {len(PAGE)}\r\nContent-Type: text/html\r\n\r\n".encode() + PAGE
+
+
 def serve(path):
-    """Serves the file under every name; returns the base URL."""
+    """Serves the file under every name, and under those of folders a page of 500 links; returns the base URL."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
 
     def answer(connection):
@@ -136,9 +147,14 @@ def serve(path):
                 while received := connection.recv(65536):
                     pending += received
                     while b"\r\n\r\n" in pending:
-                        pending = pending.split(b"\r\n\r\n", 1)[1]
+                        request, pending = pending.split(b"\r\n\r\n", 1)
+                        method, target = request.split(b" ", 2)[:2]
+                        if target.endswith(b"/"):
+                            connection.sendall(LISTING)
+                            continue
                         connection.sendall(head)
-                        connection.sendfile(file, 0)
+                        if method == b"GET":
+                            connection.sendfile(file, 0)
             except ConnectionError:
                 # The client closed the connection; its exit code is checked.
                 pass
@@ -161,10 +177,11 @@ def fresh_folder():
     return folder
 
 
-def seconds_of_shell(line, url):
+def seconds_of_shell(line, url, path):
     folder = fresh_folder()
     started = time.monotonic()
-    subprocess.run(line, shell=True, check=True, cwd=folder, env=os.environ | {"URL": url}, stdin=subprocess.DEVNULL)
+    environment = os.environ | {"URL": url, "ARCHIVE": str(path)}
+    subprocess.run(line, shell=True, check=True, cwd=folder, env=environment, stdin=subprocess.DEVNULL)
     return time.monotonic() - started
 
 
@@ -223,7 +240,7 @@ def compete(name, rounds):
         shutil.rmtree(ROUNDS)
     for _ in range(rounds):
         if other:
-            theirs.append(seconds_of_shell(other, f"{url}/campaign_reports/rest_api/BENCH"))
+            theirs.append(seconds_of_shell(other, f"{url}/campaign_reports/rest_api/BENCH", path))
         elapsed, memory = seconds_and_peak_of_moesync(url, path, count, concurrency, expected)
         ours.append(elapsed)
         peak = max(peak, memory)
@@ -249,7 +266,7 @@ def main():
     arguments = arguments.parse_args()
     if unknown := set(arguments.names) - set(CONTESTS):
         sys.exit(f"there is no {', '.join(unknown)}; there are {', '.join(CONTESTS)}")
-    if missing := [tool for tool in ["curl", "unzip", "xargs", "time", MOESYNC] if not shutil.which(tool)]:
+    if missing := [tool for tool in ["curl", "unzip", "xargs", "rclone", "time", ROOT / "target/isal", MOESYNC] if not shutil.which(tool) and not (isinstance(tool, pathlib.Path) and tool.exists())]:
         sys.exit(f"missing: {', '.join(map(str, missing))}")
     PLACE.mkdir(parents=True, exist_ok=True)
     print(f"load before: {os.getloadavg()[0]:.1f}")

@@ -22,7 +22,7 @@ mod zip;
 use std::fmt;
 
 #[cfg(fuzzing)]
-pub use self::verifier::{Judgement, judge_pieces};
+pub use self::verifier::{Judgement, judge_on_two_threads, judge_pieces};
 pub use self::{pass::Pass, verifier::is_unsupported};
 
 /// Limits of one archive.

@@ -1,11 +1,11 @@
-//! Properties of the verifier for every byte stream: it does not panic, its memory is bounded, and how the bytes are cut
-//! does not change the judgement.
+//! Properties of the verifier for every byte stream: it does not panic, its memory is bounded, and neither how the bytes
+//! are cut nor a second thread changes the judgement.
 
 // Links to moesync's own files.
 pub mod archive;
 pub mod magic;
 
-use archive::{Judgement, ArchiveLimits, judge_pieces};
+use archive::{ArchiveLimits, Judgement, judge_on_two_threads, judge_pieces};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -30,6 +30,7 @@ pub fn check(bytes: &[u8], at: u16) {
     assert_eq!(judge(&[first, second]), whole, "cut at byte {}", first.len());
     let small: Vec<_> = bytes.chunks(usize::from(at) % 97 + 1).collect();
     assert_eq!(judge(&small), whole, "cut into pieces of {} bytes", usize::from(at) % 97 + 1);
+    assert_eq!(judge_on_two_threads(LIMITS, &small), whole, "on two threads");
 }
 
 fn judge(pieces: &[&[u8]]) -> Judgement {

@@ -14,6 +14,7 @@ const MOST_NAME_BYTES: usize = 16 * 1024 * 1024;
 const RATIO_FLOOR: u64 = 16 * 1024 * 1024;
 
 /// Counts the bytes, entries and names of an archive, and rejects it beyond the limits.
+#[derive(Clone)]
 pub(super) struct Meter {
     limits: ArchiveLimits,
     consumed: u64,
@@ -63,6 +64,11 @@ impl Meter {
             )));
         }
         Ok(())
+    }
+
+    /// Counts bytes that another thread inflates, and checks with a copy of this meter.
+    pub(super) fn assume_inflated(&mut self, bytes: u64) {
+        self.inflated = self.inflated.saturating_add(bytes);
     }
 
     /// Counts an entry before it is kept in memory.

@@ -1,6 +1,6 @@
 //! One pass of an archive through the verifier.
 //!
-//! This file owns the threads: one hashes, one inflates and checks. It must not know the formats.
+//! This file owns the threads of each pass: one hashes, one inflates and checks. It must not know the formats.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -18,8 +18,8 @@ const BLOCKS_WAITING: usize = 2;
 /// One pass of an archive: hashed on the caller's thread, inflated and verified on another.
 ///
 /// Hash and inflate take about equally long, so two threads nearly halve the time. The second begins with
-/// the second block: a shorter archive is verified by one short task on the thread pool. Dropping a pass ends its thread after
-/// the current block.
+/// the second block: a shorter archive is verified by one short task on the thread pool. Large entries of a zip may get a
+/// third. Dropping a pass ends its threads after the blocks that they have.
 pub struct Pass {
     limits: ArchiveLimits,
     size: u64,
@@ -110,7 +110,7 @@ impl Pass {
             let (blocks, mut receiver) = mpsc::channel::<Vec<u8>>(BLOCKS_WAITING);
             let (empty, emptied) = mpsc::channel(BLOCKS_WAITING);
             let judgement = tokio::task::spawn_blocking(move || {
-                let mut verifier = Verifier::new(limits);
+                let mut verifier = Verifier::on_two_threads(limits);
                 while let Some(mut block) = receiver.blocking_recv() {
                     verifier.write(&block)?;
                     block.clear();

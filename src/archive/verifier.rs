@@ -5,13 +5,21 @@
 
 #[cfg(fuzzing)]
 use super::{ArchiveEntry, ArchiveFormat};
-use super::{ArchiveLimits, Contents, RejectedKind, Rejection, gzip::Gzip, meter::Meter, tar::Tar, zip::Zip};
+use super::{
+    ArchiveLimits, Contents, RejectedKind, Rejection,
+    gzip::Gzip,
+    meter::Meter,
+    tar::Tar,
+    zip::{Second, Zip},
+};
 use crate::magic::{self, HEAD_BYTES, Magic};
 
 /// Judges one archive. After an error, every call returns the same error.
 pub(super) struct Verifier {
     meter: Meter,
     parser: Parser,
+    /// How a zip gets a second thread.
+    second: fn() -> Second,
 }
 
 enum Parser {
@@ -27,8 +35,14 @@ enum Parser {
 const SHOWN_CHARS: usize = 120;
 
 impl Verifier {
+    /// A verifier that inflates on the caller's thread only.
     pub(super) fn new(limits: ArchiveLimits) -> Verifier {
-        Verifier { meter: Meter::new(limits), parser: Parser::Undecided(Vec::new()) }
+        Verifier { meter: Meter::new(limits), parser: Parser::Undecided(Vec::new()), second: Second::unused }
+    }
+
+    /// A verifier that may inflate large entries on a second thread.
+    pub(super) fn on_two_threads(limits: ArchiveLimits) -> Verifier {
+        Verifier { second: Second::of_large_entries, ..Verifier::new(limits) }
     }
 
     /// Takes the next bytes.
@@ -70,7 +84,7 @@ impl Verifier {
         head.extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES - seen_before)]);
         let head = std::mem::take(head);
         self.parser = match magic::recognise(&head) {
-            Some(Magic::Zip) => Parser::Zip(Zip::new()),
+            Some(Magic::Zip) => Parser::Zip(Zip::new((self.second)())),
             Some(Magic::Gzip) => Parser::Gzip(Gzip::new()),
             Some(Magic::Tar) => Parser::Tar(Tar::new()),
             Some(Magic::Unsupported(name)) => {
@@ -122,7 +136,17 @@ pub type Judgement = Result<(ArchiveFormat, Vec<ArchiveEntry>, Vec<String>), (Re
 /// Judges bytes in exactly these pieces, without the hash, threads and blocks of a [`super::Pass`]: for the fuzz targets.
 #[cfg(fuzzing)]
 pub fn judge_pieces(limits: ArchiveLimits, pieces: &[&[u8]]) -> Judgement {
-    let mut verifier = Verifier::new(limits);
+    judged(Verifier::new(limits), pieces)
+}
+
+/// The same, with a second thread for every entry of a zip whose size is known.
+#[cfg(fuzzing)]
+pub fn judge_on_two_threads(limits: ArchiveLimits, pieces: &[&[u8]]) -> Judgement {
+    judged(Verifier { second: Second::of_all_entries, ..Verifier::new(limits) }, pieces)
+}
+
+#[cfg(fuzzing)]
+fn judged(mut verifier: Verifier, pieces: &[&[u8]]) -> Judgement {
     let judged = pieces.iter().try_for_each(|piece| verifier.write(piece)).and_then(|()| verifier.finish());
     judged
         .map(|Contents { format, entries, warnings }| (format, entries, warnings))
@@ -209,6 +233,30 @@ mod tests {
                 assert_eq!(judge([&archive[..at], &archive[at..]]), whole);
             }
             assert_eq!(judge(archive.chunks(1)), whole);
+        }
+    }
+
+    /// Tests run on several threads, of which one at a time has a second thread.
+    fn judge_on_two_threads<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Contents, Rejection> {
+        let mut verifier = Verifier { second: Second::of_all_entries, ..Verifier::new(LIMITS) };
+        pieces.into_iter().try_for_each(|piece| verifier.write(piece))?;
+        verifier.finish()
+    }
+
+    #[test]
+    fn an_archive_is_judged_the_same_with_and_without_a_second_thread() {
+        for archive in archives() {
+            for end in 0..=archive.len() {
+                assert_eq!(judge_on_two_threads([&archive[..end]]), judge([&archive[..end]]), "the first {end} bytes");
+            }
+            for at in 0..archive.len() {
+                let mut damaged = archive.clone();
+                damaged[at] ^= 0x10;
+                assert_eq!(judge_on_two_threads(damaged.chunks(7)), judge([&damaged[..]]), "byte {at}");
+                // Damage of the thread that reads on may be found first.
+                damaged[(at + 60).min(archive.len() - 1)] ^= 0x10;
+                assert_eq!(judge_on_two_threads(damaged.chunks(7)), judge([&damaged[..]]), "byte {at} and a later one");
+            }
         }
     }
 

@@ -5,13 +5,17 @@
 //! method, CRC-32, sizes, offset) must agree everywhere; a disagreement in other fields, which some writers produce, is a
 //! warning. It must not know that other formats exist. Section numbers in comments are APPNOTE's.
 
+mod deflated;
 mod descriptor;
 mod entry;
 mod format;
+mod second;
 
 use std::collections::BTreeMap;
 
+pub(super) use self::second::Second;
 use self::{
+    deflated::Deflated,
     descriptor::{DescriptorForm, DescriptorSearch, is_header},
     entry::{FLAG_DESCRIPTOR, LocalEntry, METHOD_STORED, list},
     format::{
@@ -33,6 +37,8 @@ pub(super) struct Zip {
     /// The bytes so far of the structure being read.
     gathered: Vec<u8>,
     inflater: Inflater,
+    /// Entries that another thread inflates meanwhile.
+    second: Second,
     entries: Vec<LocalEntry>,
     directory: CentralDirectory,
     /// Whether the archive begins like the first volume of a split one.
@@ -83,8 +89,10 @@ enum EntryData {
     Stored(u64, Checksum),
     /// Stored, of unknown length: a data descriptor ends it.
     StoredToDescriptor(DescriptorSearch),
-    /// Deflated, with this many bytes left if that is known; the stream marks its end.
-    Deflated(Option<u64>),
+    /// Deflated; the stream marks its end.
+    Deflated(Deflated),
+    /// Deflated, with this many bytes left for the second thread.
+    Aside(u64),
 }
 
 /// The central directory so far.
@@ -98,11 +106,12 @@ struct CentralDirectory {
 }
 
 impl Zip {
-    pub(super) fn new() -> Zip {
+    pub(super) fn new(second: Second) -> Zip {
         Zip {
             section: ZipSection::Beginning,
             gathered: Vec::new(),
             inflater: Inflater::new(),
+            second,
             entries: Vec::new(),
             directory: CentralDirectory::default(),
             is_marked_split: false,
@@ -111,7 +120,12 @@ impl Zip {
         }
     }
 
-    pub(super) fn write(&mut self, mut input: &[u8], meter: &mut Meter) -> Result<(), Rejection> {
+    pub(super) fn write(&mut self, input: &[u8], meter: &mut Meter) -> Result<(), Rejection> {
+        // Of several rejections, the one of the earliest bytes is the verdict.
+        self.read(input, meter).map_err(|rejection| self.second.finish().err().unwrap_or(rejection))
+    }
+
+    fn read(&mut self, mut input: &[u8], meter: &mut Meter) -> Result<(), Rejection> {
         while !input.is_empty() {
             let part = std::mem::replace(&mut self.section, ZipSection::Nothing);
             self.section = match part {
@@ -130,7 +144,8 @@ impl Zip {
         Ok(())
     }
 
-    pub(super) fn finish(self, meter: &Meter) -> Result<Contents, Rejection> {
+    pub(super) fn finish(mut self, meter: &Meter) -> Result<Contents, Rejection> {
+        self.second.finish()?;
         if self.is_marked_split && !matches!(self.section, ZipSection::Nothing) {
             return Err(split());
         }
@@ -185,6 +200,8 @@ impl Zip {
             (ZipSection::Beginning, _) => Ok(Some(ZipSection::Entries)),
             (ZipSection::Entries, signature::LOCAL_HEADER) => self.local_header(offset, input, meter),
             (ZipSection::Entries, signature::CENTRAL_HEADER | signature::ZIP64_END | signature::END) => {
+                // The directory is compared with verified entries.
+                self.second.finish()?;
                 self.directory.offset = offset;
                 Ok(Some(ZipSection::Directory))
             }
@@ -240,8 +257,9 @@ impl Zip {
                 EntryData::Stored(local.compressed_size, Checksum::default())
             }
             (METHOD_STORED, true) => EntryData::StoredToDescriptor(DescriptorSearch::default()),
-            (_, false) => EntryData::Deflated(Some(local.compressed_size)),
-            (_, true) => EntryData::Deflated(None),
+            (_, false) if self.second.begin(&local, meter)? => EntryData::Aside(local.compressed_size),
+            (_, false) => EntryData::Deflated(Deflated::of_size(local.compressed_size)),
+            (_, true) => EntryData::Deflated(Deflated::of_unknown_size()),
         };
         Ok(Some(ZipSection::Data(local, data)))
     }
@@ -275,22 +293,26 @@ impl Zip {
                 }
                 None => Ok(ZipSection::Data(local, EntryData::StoredToDescriptor(search))),
             },
-            EntryData::Deflated(left) => {
-                let available = left.map_or(input.len(), |left| at_most(left, input.len()));
-                let mut rest = &input[..available];
-                let ended = self.inflater.inflate(&mut rest, meter, |_| Ok(()))?;
-                let taken = available - rest.len();
-                *input = &input[taken..];
-                match (ended, left.map(|left| left - taken as u64)) {
-                    (true, None | Some(0)) => {
-                        let checksum = self.inflater.checksum().clone();
-                        self.data_end(local, self.inflater.taken(), &checksum)
+            EntryData::Deflated(mut deflated) => match deflated.read(&mut self.inflater, input, meter)? {
+                true => {
+                    let checksum = self.inflater.checksum().clone();
+                    self.data_end(local, self.inflater.taken(), &checksum)
+                }
+                false => Ok(ZipSection::Data(local, EntryData::Deflated(deflated))),
+            },
+            EntryData::Aside(left) => {
+                let (now, later) = input.split_at(at_most(left, input.len()));
+                *input = later;
+                meter.consume(now.len());
+                self.second.write(now);
+                match left - now.len() as u64 {
+                    0 => {
+                        // The second thread accepts no entry that has other values than its local header.
+                        meter.assume_inflated(local.size);
+                        self.entries.push(LocalEntry { is_described: true, ..local });
+                        Ok(ZipSection::Entries)
                     }
-                    (true, Some(left)) => {
-                        Err(Rejection::corrupt(format!("{left} bytes of its data are not deflated data")))
-                    }
-                    (false, Some(0)) => Err(Rejection::corrupt("its deflate stream is not complete")),
-                    (false, left) => Ok(ZipSection::Data(local, EntryData::Deflated(left))),
+                    left => Ok(ZipSection::Data(local, EntryData::Aside(left))),
                 }
             }
         }

@@ -35,6 +35,7 @@ const MODE_TYPE: u32 = 0o170_000;
 const MODE_SYMLINK: u32 = 0o120_000;
 
 /// An entry: the values of its local header, then those of its data once that is read.
+#[derive(Clone)]
 pub(super) struct LocalEntry {
     /// Of the local header, from the start of the archive.
     pub(super) offset: u64,
