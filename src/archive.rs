@@ -9,6 +9,8 @@
 //! checksum is computed. Tar has no checksum of its data, only structure; a gzip around it has one. A forward pass cannot detect a
 //! gzip archive cut exactly between two members: only the length announced by the sender shows that.
 
+mod directory;
+mod entries;
 mod gzip;
 mod inflate;
 mod input;
@@ -23,7 +25,7 @@ use std::fmt;
 
 #[cfg(fuzzing)]
 pub use self::verifier::{Judgement, judge_on_two_threads, judge_pieces};
-pub use self::{pass::Pass, verifier::is_unsupported};
+pub use self::{entries::Entries, pass::Pass, verifier::is_unsupported};
 
 /// Limits of one archive.
 #[derive(Debug, Clone, Copy)]

@@ -27,6 +27,7 @@ pub mod schedule;
 pub mod signature;
 pub mod store;
 pub mod sync;
+pub mod table_words;
 pub mod tables;
 pub mod telemetry;
 pub mod web;

@@ -23,9 +23,10 @@ pub use self::{
     names::{ENTRY_COLUMN, RESCUED_COLUMN, SURPLUS, layout},
     part::{Input, Open},
     schema::{Change, Column, Extended, Schema},
-    types::{ColumnType, Observed, UnknownType},
+    types::Observed,
     xlsx::sheets,
 };
+use crate::table_words::ColumnType;
 
 /// What an entry holds, of those that become tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,25 +107,6 @@ pub struct Layout {
     pub parts: Vec<Part>,
     /// Names of the entries that become no table.
     pub left_alone: Vec<String>,
-}
-
-/// The format of a table's objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Parquet, compressed with zstd.
-    Parquet,
-    /// CSV, compressed with gzip.
-    CsvGz,
-}
-
-impl Format {
-    /// The extension of an object, without a leading dot. It is also the word in the configuration.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Format::Parquet => "parquet",
-            Format::CsvGz => "csv.gz",
-        }
-    }
 }
 
 /// Where the rows of an object come from. It is written into the object.

@@ -37,6 +37,8 @@ pub(super) struct Tar {
     /// The bytes so far of the block or extension being read.
     gathered: Vec<u8>,
     entries: Vec<ArchiveEntry>,
+    /// For the entry with the same index: where its data begins.
+    starts: Vec<u64>,
     /// For the entry with the same index: what it is instead of a file.
     oddities: Vec<Option<&'static str>>,
     /// Extensions of the next entry.
@@ -99,6 +101,7 @@ impl Tar {
             section: TarSection::Header,
             gathered: Vec::new(),
             entries: Vec::new(),
+            starts: Vec::new(),
             oddities: Vec::new(),
             extended: Extended::default(),
             global_path: None,
@@ -129,6 +132,12 @@ impl Tar {
             TarSection::SecondZeroBlock => "the end of the archive, which is two blocks of zeros".to_owned(),
         };
         Err(Rejection::corrupt(format!("cut short after {} bytes, in {place}", meter.consumed())))
+    }
+
+    /// The files of an archive that is read, with the position and the length of their data.
+    pub(super) fn located(self) -> impl Iterator<Item = (String, u64, u64)> {
+        let Tar { entries, starts, .. } = self;
+        entries.into_iter().zip(starts).map(|(entry, start)| (entry.name, start, entry.size))
     }
 
     /// Reads on in the current section; returns the next one.
@@ -283,6 +292,7 @@ impl Tar {
         };
         meter.remember(&name)?;
         self.entries.push(ArchiveEntry { name: shown, size, crc32: None });
+        self.starts.push(meter.consumed());
         self.oddities.push(oddity);
         Ok(match size {
             0 => TarSection::Header,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use jiff::{SignedDuration, civil, tz::TimeZone};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     workspace::{Workspace, base_url},
     zones::Zones,
 };
+use crate::table_words::{ColumnType, TableFormat};
 
 /// With the longest name this still fits into the 255 bytes of file systems.
 const LONGEST_SUFFIX: usize = 16;
@@ -97,6 +98,27 @@ pub(super) struct Raw {
     /// Whether archived campaigns are listed too; default: MoEngage's. Only `campaigns` and `campaign_meta`.
     #[serde(alias = "include_archived_campaigns")]
     include_archive_campaigns: Option<bool>,
+    /// The format of the tables that are made of its objects; "none": no tables.
+    #[serde(default)]
+    tables: TablesWord,
+    /// Types of columns in its tables, by the column's name, such as `{ campaign_id = "string" }`; default: as the values are.
+    #[serde(default)]
+    column_types: BTreeMap<String, ColumnType>,
+}
+
+/// Whether tables are made, and in which format.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+enum TablesWord {
+    /// No tables.
+    #[default]
+    #[serde(rename = "none")]
+    None,
+    /// Parquet.
+    #[serde(rename = "parquet")]
+    Parquet,
+    /// Gzipped CSV.
+    #[serde(rename = "csv.gz")]
+    CsvGz,
 }
 
 fn default_buffer() -> Duration {
@@ -134,6 +156,10 @@ pub struct Report {
     pub timezone: TimeZone,
     /// The report's own base URL, or its workspace's.
     pub base_url: Url,
+    /// The format of its tables; `None`: no tables are made.
+    pub tables: Option<TableFormat>,
+    /// Types that columns have whatever their values are, by the column's name.
+    pub column_types: BTreeMap<String, ColumnType>,
 }
 
 /// Identifies one report. Cheap to clone.
@@ -216,6 +242,7 @@ impl Raw {
         // A key of another source may be a mistake in `source`; then the keys of that source are not checked.
         let source = if has_only_keys_of_its_source { mistakes.keep(self.check_source(at)) } else { None };
         let start = mistakes.keep(self.start.as_ref().map(|text| text.check(&at.key("start"))).transpose());
+        let column_types = mistakes.keep(self.check_column_types(&at.key("column_types")));
         let report = || {
             let workspace = workspace?;
             Some(Arc::new(Report {
@@ -229,6 +256,12 @@ impl Raw {
                 timezone: timezone?.unwrap_or_else(|| workspace.timezone.clone()),
                 base_url: base_url?.unwrap_or_else(|| workspace.base_url.clone()),
                 workspace: workspace.clone(),
+                tables: match self.tables {
+                    TablesWord::None => None,
+                    TablesWord::Parquet => Some(TableFormat::Parquet),
+                    TablesWord::CsvGz => Some(TableFormat::CsvGz),
+                },
+                column_types: column_types?,
             }))
         };
         mistakes.finish(|| Some(report()))
@@ -264,6 +297,21 @@ impl Raw {
                 self.source.as_str()
             ))),
         }
+    }
+
+    /// Checks that each name can be that of a column: another one would have no effect.
+    fn check_column_types(&self, at: &KeyPath<'_>) -> Result<BTreeMap<String, ColumnType>, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        for name in self.column_types.keys() {
+            let is_name = name.starts_with(|first: char| first.is_ascii_lowercase())
+                && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'));
+            if !is_name {
+                mistakes.add(at.key(name).problem(
+                    "not the name of a column; it is the heading in lower-case words, such as \"all_platform_sent\"",
+                ));
+            }
+        }
+        mistakes.finish(|| Some(self.column_types.clone()))
     }
 
     fn check_source(&self, at: &KeyPath<'_>) -> Result<Source, Mistakes> {

@@ -66,6 +66,8 @@ pub(super) fn report(source: SourceKind, schedule: Schedule, zone: &str) -> Repo
         start: None,
         timezone,
         base_url,
+        tables: None,
+        column_types: Default::default(),
     }
 }
 

@@ -33,8 +33,9 @@ use parquet::{
 use super::{
     Error, Field, Origin, Writer,
     names::{ENTRY_COLUMN, RESCUED_COLUMN},
-    types::{ColumnType, Value},
+    types::Value,
 };
+use crate::table_words::ColumnType;
 
 /// The writer's name in the file. Readers take a version from it, and ignore statistics if they find none; it is the
 /// version of this layout.

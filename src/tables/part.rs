@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value as Json;
 
 use super::{
-    Cell, CellKind, Content, Error, Field, Format, Origin, Part, Row, Survey, Writer, Written, csv,
+    Cell, CellKind, Content, Error, Field, Origin, Part, Row, Survey, Writer, Written, csv,
     csv_gz::CsvGzWriter,
     json,
     names::SURPLUS,
@@ -20,6 +20,7 @@ use super::{
     types::{Observed, Value, convert},
     xlsx,
 };
+use crate::table_words::TableFormat;
 
 /// Opens the entry from its beginning. It is called once for each pass.
 pub type Open<'a> = dyn Fn() -> io::Result<Box<dyn Read + 'a>> + 'a;
@@ -77,7 +78,7 @@ impl Input<'_> {
         schema: &Schema,
         columns: &[usize],
         origin: &Origin,
-        format: Format,
+        format: TableFormat,
         to: &mut (dyn Write + Send),
     ) -> Result<Written, Error> {
         let field = |(_, column, column_type): (_, &'_ Column, _)| Field {
@@ -87,11 +88,11 @@ impl Input<'_> {
         };
         let fields: Vec<_> = schema.typed().map(field).collect();
         match format {
-            Format::Parquet => thread::scope(|scope| {
+            TableFormat::Parquet => thread::scope(|scope| {
                 let writer = ParquetWriter::new(&fields, origin, to, scope)?;
                 self.write_rows(survey, schema, columns, &origin.entry, writer)
             }),
-            Format::CsvGz => {
+            TableFormat::CsvGz => {
                 let writer = CsvGzWriter::new(&fields, to)?;
                 self.write_rows(survey, schema, columns, &origin.entry, writer)
             }
@@ -211,7 +212,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tables::{ColumnType, ENTRY_COLUMN, RESCUED_COLUMN};
+    use crate::{
+        table_words::ColumnType,
+        tables::{ENTRY_COLUMN, RESCUED_COLUMN},
+    };
 
     fn origin() -> Origin {
         Origin { report: "r".into(), date: date(2026, 11, 21), sha256: "ab".repeat(32), entry: "r_PUSH.csv".into() }
@@ -222,7 +226,7 @@ mod tests {
         Part { table: "push".into(), number: 0, entry: 0, content, sheet }
     }
 
-    fn write(file: &[u8], schema: &Schema, format: Format) -> Result<(Vec<u8>, Schema, Written), Error> {
+    fn write(file: &[u8], schema: &Schema, format: TableFormat) -> Result<(Vec<u8>, Schema, Written), Error> {
         write_content(Content::Csv, file, schema, format)
     }
 
@@ -230,7 +234,7 @@ mod tests {
         content: Content,
         file: &[u8],
         schema: &Schema,
-        format: Format,
+        format: TableFormat,
     ) -> Result<(Vec<u8>, Schema, Written), Error> {
         let open = || Ok(Box::new(file) as Box<dyn Read>);
         let input = Input { part: &part(content), open: &open };
@@ -278,9 +282,9 @@ mod tests {
     #[test]
     fn values_are_in_typed_columns_and_the_rest_is_rescued() {
         let first =
-            write(b"Sent,Date,Note,Goal\n\"1,200\",2026-11-21,a,\n", &Schema::default(), Format::Parquet).unwrap();
+            write(b"Sent,Date,Note,Goal\n\"1,200\",2026-11-21,a,\n", &Schema::default(), TableFormat::Parquet).unwrap();
         let file = b"Sent,Date,Note,Goal,New\nmany,2026-11-22,b,,\n7,soon,,,,x,\n";
-        let (object, schema, written) = write(file, &first.1, Format::Parquet).unwrap();
+        let (object, schema, written) = write(file, &first.1, TableFormat::Parquet).unwrap();
         assert_eq!(written, Written { rows: 2, rescued_rows: 2 });
         let rows = read(object);
         let cell = |row: usize, name: &str| rows[row][name].as_deref();
@@ -298,7 +302,7 @@ mod tests {
         use ColumnType::{Boolean, Date, Double, Int64, String};
         let file = b"{\"campaign_id\":\"7\",\"clicks\":12,\"ctr\":1e-05,\"day\":\"2026-11-21\",\"tags\":[1,\"a\"],\"live\":true}\n";
         let write =
-            |file: &[u8], schema: &Schema| write_content(Content::Ndjson, file, schema, Format::Parquet).unwrap();
+            |file: &[u8], schema: &Schema| write_content(Content::Ndjson, file, schema, TableFormat::Parquet).unwrap();
         let (object, schema, _) = write(file, &Schema::default());
         let types: Vec<_> = schema.columns.iter().filter_map(|column| column.column_type).collect();
         assert_eq!(types, [String, Int64, Double, Date, String, Boolean]);
@@ -313,15 +317,15 @@ mod tests {
     fn csv_has_the_columns_and_values_of_parquet() {
         let file = b"A,B,C,D,E,F\n\"x\"\"\r\n,y\",12.5%,2026-11-21,2026-11-21T09:30:00.5,TRUE,\n,7,,,,\n,1,,1,,\n";
         let schema = Schema::default();
-        let (parquet, extended, _) = write(file, &schema, Format::Parquet).unwrap();
-        let (object, same, written) = write(file, &schema, Format::CsvGz).unwrap();
+        let (parquet, extended, _) = write(file, &schema, TableFormat::Parquet).unwrap();
+        let (object, same, written) = write(file, &schema, TableFormat::CsvGz).unwrap();
         assert_eq!((written.rows, same), (3, extended));
         let expected = "a,b,c,d,e,_entry,_rescued\r\n\
             \"x\"\"\r\n,y\",12.5,2026-11-21,2026-11-21T09:30:00.5,true,r_PUSH.csv,\r\n\
             ,7.0,,,,r_PUSH.csv,\r\n,1.0,,1,,r_PUSH.csv,\r\n";
         assert_eq!(text(&object), expected);
         assert_eq!(read(parquet)[0]["d"].as_deref(), Some("2026-11-21T09:30:00.5"));
-        let times = write(b"T\n2026-11-21T09:30:00.5\n2026-01-01 00:00:00\n", &schema, Format::CsvGz).unwrap();
+        let times = write(b"T\n2026-11-21T09:30:00.5\n2026-01-01 00:00:00\n", &schema, TableFormat::CsvGz).unwrap();
         let lines: Vec<_> = text(&times.0).lines().map(|line| line.split(',').next().unwrap().to_owned()).collect();
         assert_eq!(lines, ["t", "2026-11-21 09:30:00.5", "2026-01-01 00:00:00"]);
     }
@@ -329,12 +333,12 @@ mod tests {
     #[test]
     fn files_without_rows_give_objects_without_rows() {
         for file in [&b""[..], b"Sent,Clicks\n"] {
-            for format in [Format::Parquet, Format::CsvGz] {
+            for format in [TableFormat::Parquet, TableFormat::CsvGz] {
                 let (object, _, written) = write(file, &Schema::default(), format).unwrap();
                 assert_eq!(written, Written { rows: 0, rescued_rows: 0 });
                 match format {
-                    Format::Parquet => assert!(read(object).is_empty()),
-                    Format::CsvGz => assert_eq!(text(&object), "_entry,_rescued\r\n"),
+                    TableFormat::Parquet => assert!(read(object).is_empty()),
+                    TableFormat::CsvGz => assert_eq!(text(&object), "_entry,_rescued\r\n"),
                 }
             }
         }
@@ -342,7 +346,7 @@ mod tests {
 
     #[test]
     fn an_object_names_its_origin_and_the_headings_of_its_columns() {
-        let (object, ..) = write(b"All Platform CTR(%)\n1.5\n", &Schema::default(), Format::Parquet).unwrap();
+        let (object, ..) = write(b"All Platform CTR(%)\n1.5\n", &Schema::default(), TableFormat::Parquet).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(object)).unwrap();
         let field = reader.schema().field(0);
         assert_eq!(
@@ -374,7 +378,8 @@ mod tests {
             }
             file.push_str(&format!(",{number}\n"));
         }
-        let [first, second] = [(); 2].map(|()| write(file.as_bytes(), &Schema::default(), Format::Parquet).unwrap());
+        let [first, second] =
+            [(); 2].map(|()| write(file.as_bytes(), &Schema::default(), TableFormat::Parquet).unwrap());
         assert_eq!(first.2, Written { rows: 20_000, rescued_rows: 0 });
         assert!(first.0 == second.0);
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(first.0)).unwrap();
@@ -392,8 +397,14 @@ mod tests {
         let input = Input { part: &part(Content::Csv), open: &open };
         let survey = input.survey().unwrap();
         let extended = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new());
-        let written =
-            input.write(&survey, &extended.schema, &extended.columns[0], &origin(), Format::Parquet, &mut Vec::new());
+        let written = input.write(
+            &survey,
+            &extended.schema,
+            &extended.columns[0],
+            &origin(),
+            TableFormat::Parquet,
+            &mut Vec::new(),
+        );
         assert!(matches!(written, Err(Error::OtherRows { first: 2, second: 1, in_object: 1 })));
     }
 
@@ -416,7 +427,7 @@ mod tests {
         let survey = input.survey().unwrap();
         let schema = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new()).schema;
         let mut object = Vec::new();
-        let written = input.write(&survey, &schema, &[0], &origin(), Format::Parquet, &mut object);
+        let written = input.write(&survey, &schema, &[0], &origin(), TableFormat::Parquet, &mut object);
         assert!(matches!(written, Err(Error::Read(_))));
         // A complete file has its magic number at both ends.
         assert!(object.len() <= 4 || !object.ends_with(b"PAR1"), "{} bytes", object.len());
@@ -438,7 +449,7 @@ mod tests {
         let input = Input { part: &part(Content::Csv), open: &open };
         let survey = input.survey().unwrap();
         let schema = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new()).schema;
-        for format in [Format::Parquet, Format::CsvGz] {
+        for format in [TableFormat::Parquet, TableFormat::CsvGz] {
             match input.write(&survey, &schema, &[0], &origin(), format, &mut Full) {
                 Err(Error::Write(error)) => assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{format:?}"),
                 other => panic!("{other:?}"),
@@ -487,8 +498,8 @@ mod tests {
             later in proptest::collection::vec(proptest::collection::vec(cells(), 1..6), 0..12),
         ) {
             let file = |rows: &[Vec<String>]| csv(&[std::slice::from_ref(&headings), rows].concat());
-            let schema = write(file(&first).as_bytes(), &Schema::default(), Format::Parquet).unwrap().1;
-            let (object, schema, written) = write(file(&later).as_bytes(), &schema, Format::Parquet).unwrap();
+            let schema = write(file(&first).as_bytes(), &Schema::default(), TableFormat::Parquet).unwrap().1;
+            let (object, schema, written) = write(file(&later).as_bytes(), &schema, TableFormat::Parquet).unwrap();
             prop_assert_eq!(written.rows, later.len() as u64);
             let stored = read(object);
             prop_assert_eq!(stored.len(), later.len());

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Survey,
     names::{self, Known},
-    types::{ColumnType, Observed},
+    types::Observed,
 };
+use crate::table_words::ColumnType;
 
 /// All columns that a table ever had.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,76 +4,15 @@
 //! promise for all later files, so it is inferred from all values of a file, and a value that does not fit is never
 //! changed to fit. It must not know formats, names of tables or schemas.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use jiff::civil::{Date, Time};
-use serde::{Deserialize, Serialize};
 
 use super::{Cell, CellKind};
+use crate::table_words::ColumnType;
 
-/// The type of a column. Serialized as its word in `_schema.json` and in the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ColumnType {
-    /// Text.
-    String,
-    /// A whole number of at most 18 digits.
-    Int64,
-    /// A number with decimals; a percentage is the number before its sign.
-    Double,
-    /// A calendar date.
-    Date,
-    /// A civil date and time without a zone, in microseconds. Its zone is that of the report.
-    Timestamp,
-    /// True or false.
-    Boolean,
-}
-
-impl ColumnType {
-    /// All types. The order is that of inference: the first one that all values have is the column's.
-    const ALL: [ColumnType; 6] = [
-        ColumnType::Boolean,
-        ColumnType::Int64,
-        ColumnType::Double,
-        ColumnType::Date,
-        ColumnType::Timestamp,
-        ColumnType::String,
-    ];
-
-    /// The word for the type.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ColumnType::String => "string",
-            ColumnType::Int64 => "int64",
-            ColumnType::Double => "double",
-            ColumnType::Date => "date",
-            ColumnType::Timestamp => "timestamp",
-            ColumnType::Boolean => "boolean",
-        }
-    }
-
-    fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-impl fmt::Display for ColumnType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// A word that is no type.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a type of column; the types are string, int64, double, date, timestamp and boolean")]
-pub struct UnknownType(String);
-
-impl FromStr for ColumnType {
-    type Err = UnknownType;
-
-    fn from_str(word: &str) -> Result<Self, UnknownType> {
-        Self::ALL.into_iter().find(|it| it.as_str() == word).ok_or_else(|| UnknownType(word.to_owned()))
-    }
+fn bit(column: ColumnType) -> u8 {
+    1 << column as u8
 }
 
 /// A cell in a typed column.
@@ -125,26 +64,26 @@ pub struct Observed {
 
 impl Default for Observed {
     fn default() -> Self {
-        Self { common: ColumnType::ALL.into_iter().map(ColumnType::bit).sum(), has_values: false }
+        Self { common: ColumnType::ALL.into_iter().map(bit).sum(), has_values: false }
     }
 }
 
 impl Observed {
     /// Takes one more cell into account. White space alone is no value.
     pub fn observe(&mut self, cell: Cell<'_>) {
-        if self.common == ColumnType::String.bit() && self.has_values {
+        if self.common == bit(ColumnType::String) && self.has_values {
             return;
         }
         if cell.kind == CellKind::Bytes || cell.text.trim_ascii().is_empty() {
             return;
         }
         self.has_values = true;
-        let number = match self.common & (ColumnType::Int64.bit() | ColumnType::Double.bit()) {
+        let number = match self.common & (bit(ColumnType::Int64) | bit(ColumnType::Double)) {
             0 => None,
             _ => Number::of(cell),
         };
         let common = self.common;
-        for column in ColumnType::ALL.into_iter().filter(|column| common & column.bit() != 0) {
+        for column in ColumnType::ALL.into_iter().filter(|column| common & bit(*column) != 0) {
             let fits = match column {
                 ColumnType::Int64 => number.as_ref().is_some_and(|number| number.int64().is_some()),
                 ColumnType::Double => number.as_ref().is_some_and(|number| number.double().is_some()),
@@ -152,7 +91,7 @@ impl Observed {
                 ColumnType::Boolean | ColumnType::Date | ColumnType::Timestamp => convert(cell, column).is_some(),
             };
             if !fits {
-                self.common &= !column.bit();
+                self.common &= !bit(column);
             }
         }
     }
@@ -170,7 +109,7 @@ impl Observed {
         match (self.has_values, is_identifier) {
             (false, _) => None,
             (true, true) => Some(ColumnType::String),
-            (true, false) => ColumnType::ALL.into_iter().find(|column| self.common & column.bit() != 0),
+            (true, false) => ColumnType::ALL.into_iter().find(|column| self.common & bit(*column) != 0),
         }
     }
 }
@@ -473,13 +412,5 @@ mod tests {
             assert_eq!(Number::of(cell).map(|number| number.significant), Some(significant), "{text}");
             assert!(value(text, ColumnType::Double).is_some(), "{text}");
         }
-    }
-
-    #[test]
-    fn words_of_types_are_read_back() {
-        for column in ColumnType::ALL {
-            assert_eq!(column.as_str().parse(), Ok(column));
-        }
-        assert!("text".parse::<ColumnType>().unwrap_err().to_string().contains("int64"));
     }
 }

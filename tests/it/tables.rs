@@ -10,7 +10,10 @@ use std::{
 };
 
 use jiff::civil::{Date, date};
-use moesync::tables::{ColumnType, Content, Format, Input, Origin, Part, Schema, Written};
+use moesync::{
+    table_words::{ColumnType, TableFormat},
+    tables::{Content, Input, Origin, Part, Schema, Written},
+};
 
 /// Tables in a folder, and the tables that Python compares.
 struct Tables {
@@ -79,7 +82,7 @@ fn derive(part: &Part, entry: &[u8], schema: &Schema, at: Date, path: &Path) -> 
     let survey = input.survey().unwrap();
     let extended = schema.extend(std::slice::from_ref(&survey), at, &BTreeMap::new());
     let origin = Origin { report: "r".into(), date: at, sha256: "00".repeat(32), entry: "source.csv".into() };
-    for format in [Format::Parquet, Format::CsvGz] {
+    for format in [TableFormat::Parquet, TableFormat::CsvGz] {
         let mut object = Vec::new();
         let Written { rows, .. } =
             input.write(&survey, &extended.schema, &extended.columns[0], &origin, format, &mut object).unwrap();

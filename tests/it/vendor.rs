@@ -9,7 +9,7 @@ mod requests;
 mod secrets;
 pub mod server;
 
-use std::{io::Write, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc, time::Duration};
 
 use jiff::{
     SignedDuration,
@@ -108,6 +108,8 @@ fn named(base_url: &str, source: ArchiveSource, app_id: &str, name: &str) -> Rep
         start: None,
         timezone: TimeZone::UTC,
         base_url,
+        tables: None,
+        column_types: BTreeMap::new(),
     }
 }
 

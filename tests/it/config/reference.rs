@@ -46,6 +46,7 @@ fn missing_keys_have_the_documented_defaults() {
     );
     assert_eq!(report.schedule, Schedule::Daily { at: time(9, 30, 0, 0) });
     assert_eq!((report.buffer, report.start), (SignedDuration::from_mins(30), None));
+    assert_eq!((report.tables, report.column_types.len()), (None, 0));
     assert_eq!(report.give_up_after(), SignedDuration::from_hours(7 * 24));
     assert_eq!((&report.timezone, &report.base_url), (&workspace.timezone, &workspace.base_url));
 
@@ -106,7 +107,7 @@ fn the_example_and_the_schema_have_the_same_keys() {
     }
     fn of_example(value: &toml::Value, path: &str, keys: &mut BTreeSet<String>) {
         match value {
-            toml::Value::Table(_) if path.ends_with(".options") => {}
+            toml::Value::Table(_) if path.ends_with(".options") || path.ends_with(".column_types") => {}
             toml::Value::Table(table) => {
                 for (key, value) in table {
                     let path = format!("{path}.{key}");
@@ -219,7 +220,8 @@ fn the_defaults_of_the_schema_are_the_real_ones() {
         .map(|table| format!("[{table}]\n{}", defaults(&schema["properties"][table]["properties"], &[])))
         .concat();
     let report = &schema["properties"]["reports"]["items"]["properties"];
-    let written = load(&format!("{tables}{GOOD}{}", defaults(report, &["buffer", "suffix"]))).unwrap();
+    let written =
+        load(&format!("{tables}{GOOD}{}", defaults(report, &["buffer", "suffix", "tables", "column_types"]))).unwrap();
     assert_eq!(without_lines(&written), without_lines(&load(GOOD).unwrap()));
 
     let dump = with_source("daily_dump", "");

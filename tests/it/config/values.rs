@@ -6,7 +6,10 @@ use jiff::{
     SignedDuration,
     civil::{Weekday, date, time},
 };
-use moesync::config::{MonthDay, Schedule, SnapshotSource, Source};
+use moesync::{
+    config::{MonthDay, Schedule, SnapshotSource, Source},
+    table_words::{ColumnType, TableFormat},
+};
 
 use super::{
     GOOD, changed, errors_in, errors_of, load, load_bytes, warnings, with_report_lines, with_source, with_table,
@@ -197,6 +200,31 @@ fn the_settings_of_the_json_sources_are_checked() {
     let config = load(&created("{ from_date = \"01-12-2026\", to_date = 2026-12-02 }")).unwrap();
     let Source::Snapshot(SnapshotSource::Campaigns(query)) = &config.reports[0].source else { panic!("{config:?}") };
     assert_eq!(query.created_date, Some((date(2026, 12, 1), date(2026, 12, 2))));
+}
+
+#[test]
+fn tables_and_the_types_of_their_columns_are_checked() {
+    let with = |lines: &str| with_source("campaign_report", lines);
+    let mistakes = [
+        with("tables = \"parquett\""),
+        with("tables = \"csv\""),
+        with("column_types = { sent = \"int\" }"),
+        with("column_types = { \"All Platform Sent\" = \"int64\" }"),
+        with("column_types = { _entry = \"string\" }"),
+        with("table = \"parquet\""),
+    ];
+    insta::assert_snapshot!(errors_in(&mistakes), @r#"
+    moesync.toml:16: reports[0].tables: expected "none", "parquet" or "csv.gz", found "parquett"; did you mean "parquet"?
+    moesync.toml:16: reports[0].tables: expected "none", "parquet" or "csv.gz", found "csv"; did you mean "csv.gz"?
+    moesync.toml:16: reports[0].column_types.sent: expected "string", "int64", "double", "date", "timestamp" or "boolean", found "int"; did you mean "int64"?
+    moesync.toml:16: reports[0].column_types.All Platform Sent: not the name of a column; it is the heading in lower-case words, such as "all_platform_sent"
+    moesync.toml:16: reports[0].column_types._entry: not the name of a column; it is the heading in lower-case words, such as "all_platform_sent"
+    moesync.toml:16: reports[0].table: unknown key; did you mean "tables"?
+    "#);
+    let given = load(&with("tables = \"csv.gz\"\ncolumn_types = { sent = \"double\" }")).unwrap();
+    assert_eq!(given.reports[0].tables, Some(TableFormat::CsvGz));
+    assert_eq!(given.reports[0].column_types.get("sent"), Some(&ColumnType::Double));
+    assert_eq!(load(&with("tables = \"none\"")).unwrap().reports[0].tables, None);
 }
 
 /// A time zone database of this version that has one zone, at UTC+5:30.
