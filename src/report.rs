@@ -171,6 +171,31 @@ impl StatsQuery {
     }
 }
 
+/// The folder of all derived objects. No workspace has this name.
+const DERIVED: &str = "tables/";
+
+/// Whether `key` is that of a derived object, which may be replaced and removed.
+pub fn is_derived(key: &str) -> bool {
+    key.strip_prefix(DERIVED).is_some_and(|rest| !rest.is_empty())
+}
+
+impl Report {
+    /// The folder of all tables of this report: `tables/{workspace}/{report}`.
+    pub fn tables_prefix(&self) -> String {
+        format!("{DERIVED}{}", self.key_prefix())
+    }
+
+    /// Key of the schema of a table.
+    pub fn schema_key(&self, table: &str) -> String {
+        format!("{}/{table}/_schema.json", self.tables_prefix())
+    }
+
+    /// The folder of a table's objects of `date`, without a final slash.
+    pub fn table_folder(&self, table: &str, date: Date) -> String {
+        format!("{}/{table}/date={date}", self.tables_prefix())
+    }
+}
+
 /// Whether the object at `key` is a version: other content has its partition's own key.
 pub fn is_version(key: &str) -> bool {
     key.contains("/_versions/")

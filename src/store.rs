@@ -6,6 +6,7 @@
 
 mod budget;
 mod credentials;
+mod derived;
 mod destination;
 mod error;
 mod hash;
@@ -20,10 +21,11 @@ use std::fmt;
 
 pub use self::{
     budget::Budget,
+    derived::{Replaces, Versioned},
     destination::Destination,
     error::StoreError,
     manifest::{Manifest, ManifestEntry, ObjectFormat, Window},
-    upload::Upload,
+    upload::{Placed, Upload},
 };
 
 /// Folder of unfinished uploads, at the destination's root.

@@ -288,6 +288,10 @@ impl Destination {
         }
     }
 
+    pub(super) fn backend(&self) -> &Kind<Arc<Local>, Arc<Bucket>> {
+        &self.inner.backend
+    }
+
     pub(super) fn memory(&self) -> &Share {
         &self.inner.memory
     }

@@ -46,6 +46,15 @@ pub struct Upload {
     waits_for_memory: Arc<AtomicBool>,
 }
 
+/// What an upload has placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256, in lower-case hex.
+    pub sha256: String,
+}
+
 impl Destination {
     /// Begins an upload. The destination is not touched before the bytes exceed one part.
     ///
@@ -183,6 +192,22 @@ impl Upload {
         }
     }
 
+    /// Gives the bytes the name `key` in one step, replacing an object there. They need no proof, so the caller decides
+    /// which keys may be replaced.
+    pub(super) async fn place(mut self, key: &Key) -> Result<Placed, StoreError> {
+        let sha256 = self.whole_hash().await?;
+        let (size, part) = (self.written, self.part.take());
+        match &mut self.collector {
+            Kind::Local(file) => file.replace(part, key).await?,
+            Kind::Remote(object) => object.replace(part, key, size).await?,
+        }
+        Ok(Placed { size, sha256 })
+    }
+
+    pub(super) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
     /// Stores bytes that cannot be verified and have this hash under `_quarantine/`. Overwrites nothing, as
     /// [`Upload::commit`].
     ///
@@ -206,20 +231,25 @@ impl Upload {
 
     /// Refuses the bytes unless they have this hash.
     async fn check_hash(&mut self, expected: &str) -> Result<(), StoreError> {
-        if self.sha256.is_none() {
-            if let Some(part) = self.part.take() {
-                self.part = Some(self.hashed(part).await?);
-            }
-            self.sha256 = Some(hex::encode(mem::take(&mut self.hash).finalize()));
+        let sha256 = self.whole_hash().await?;
+        if sha256 == expected {
+            return Ok(());
         }
-        match self.sha256.as_deref() {
-            Some(sha256) if sha256 != expected => {
-                let cause = format!("the verified bytes have the sha256 {expected}, the written bytes {sha256}");
-                self.end();
-                Err(self.fail(cause))
-            }
-            _ => Ok(()),
+        self.end();
+        Err(self.fail(format!("the verified bytes have the sha256 {expected}, the written bytes {sha256}")))
+    }
+
+    /// The hash of all bytes.
+    async fn whole_hash(&mut self) -> Result<String, StoreError> {
+        if let Some(sha256) = &self.sha256 {
+            return Ok(sha256.clone());
         }
+        if let Some(part) = self.part.take() {
+            self.part = Some(self.hashed(part).await?);
+        }
+        let sha256 = hex::encode(mem::take(&mut self.hash).finalize());
+        self.sha256 = Some(sha256.clone());
+        Ok(sha256)
     }
 
     /// Adds a part to the hash, on a blocking thread.

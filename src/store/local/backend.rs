@@ -75,6 +75,21 @@ impl Local {
         self.step("look at", &format!("{object}` and `{manifest}"), step).await
     }
 
+    /// Opens the file; `None` if there is none.
+    pub(in crate::store) async fn open_file(&self, key: &Key) -> Result<Option<File>, StoreError> {
+        self.at("read", key, |_, path| Directory::read(path)).await
+    }
+
+    /// Removes a file, and its folder if nothing is left in it.
+    pub(in crate::store) async fn delete(&self, operation: &'static str, key: &Key) -> Result<(), StoreError> {
+        self.at(operation, key, |directory, path| directory.delete(path)).await
+    }
+
+    /// The names of the folders in the folder at `prefix`.
+    pub(in crate::store) async fn folders(&self, prefix: &Key) -> Result<Vec<String>, StoreError> {
+        self.at("list", prefix, |_, path| Directory::folders(path)).await
+    }
+
     pub(in crate::store) async fn read(
         self: &Arc<Self>,
         key: &Key,

@@ -93,6 +93,41 @@ impl Directory {
         Ok(bytes)
     }
 
+    /// The names of the folders in `folder`. Leaves out names that are not UTF-8.
+    pub(super) fn folders(folder: &Path) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(folder) {
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Removes the file at `path` if there is one, and its folder if nothing is left in it.
+    pub(super) fn delete(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if !is_absent(&error) => return Err(error),
+            _ => {}
+        }
+        let Some(folder) = path.parent().filter(|folder| *folder != self.root) else { return Ok(()) };
+        match fs::remove_dir(folder) {
+            Ok(()) => self.durability.forget(folder),
+            // Other files are in it, or it is gone.
+            Err(_) if folder.is_dir() => self.force(path)?,
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
     /// Every file below `prefix`, as a key. Leaves out names that are not UTF-8, which are not ours; follows no links.
     pub(super) fn keys(&self, prefix: &Path) -> io::Result<Vec<String>> {
         // A missing root means a missing disk, which is not the same as no objects.

@@ -13,10 +13,14 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use object_store::{Error, MultipartId, ObjectStore, ObjectStoreExt, multipart::MultipartStore, path::Path as Key};
+use object_store::{
+    Error, MultipartId, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion, multipart::MultipartStore, path::Path as Key,
+};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-use crate::store::{Capabilities, Commit, STAGING, StoreError, budget::Share, error::Reporter, hash};
+use crate::store::{
+    Capabilities, Commit, Replaces, STAGING, StoreError, Versioned, budget::Share, error::Reporter, hash,
+};
 
 /// Largest object that S3 copies in one request, in bytes.
 const COPY_BYTES: u64 = 5 * 1024 * 1024 * 1024;
@@ -120,6 +124,61 @@ impl Bucket {
         Ok(Some(bytes))
     }
 
+    /// The first `limit` bytes of the object at `key`, or a few more, and its entity tag; `None` if there is none.
+    pub(in crate::store) async fn read_versioned(
+        &self,
+        key: &Key,
+        limit: u64,
+    ) -> Result<Option<(Vec<u8>, Option<String>)>, StoreError> {
+        let fail = |error| self.fail("read", key, &error);
+        let found = match self.objects.get(&self.at(key)).await {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            found => found.map_err(fail)?,
+        };
+        let tag = found.meta.e_tag.clone();
+        let (mut chunks, mut bytes) = (found.into_stream(), Vec::new());
+        while (bytes.len() as u64) < limit
+            && let Some(chunk) = chunks.try_next().await.map_err(fail)?
+        {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Some((bytes, tag)))
+    }
+
+    /// Puts a small object, if the object at `key` is the one to replace and the store can compare. Returns whether it
+    /// did.
+    pub(in crate::store) async fn put_if(
+        self: &Arc<Self>,
+        key: &Key,
+        bytes: Vec<u8>,
+        replaces: Replaces<'_>,
+    ) -> Result<bool, StoreError> {
+        let refuses = replaces != Replaces::Any && self.capabilities().await?.refuses_overwrite;
+        let mode = match replaces {
+            Replaces::Nothing if refuses => PutMode::Create,
+            Replaces::Only(Versioned { tag: Some(tag), .. }) if refuses => {
+                PutMode::Update(UpdateVersion { e_tag: Some(tag.clone()), version: None })
+            }
+            _ => PutMode::Overwrite,
+        };
+        match self.objects.put_opts(&self.at(key), bytes.clone().into(), mode.into()).await {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+                // The reply to our own write may have been lost.
+                Ok(self.read_versioned(key, u64::MAX).await?.is_some_and(|(found, _)| found == bytes))
+            }
+            Err(error) if is_unsupported(&error) => self.put("write", key, bytes).await.map(|()| true),
+            Err(error) => Err(self.fail("write", key, &error)),
+        }
+    }
+
+    /// The names of the folders in the folder at `prefix`.
+    pub(in crate::store) async fn folders(&self, prefix: &Key) -> Result<Vec<String>, StoreError> {
+        let listed = self.objects.list_with_delimiter(Some(&self.at(prefix))).await;
+        let listed = listed.map_err(|error| self.fail("list", prefix, &error))?;
+        Ok(listed.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect())
+    }
+
     /// The first `limit` bytes of the manifest at `manifest`, and the size of the object at `object`.
     pub(in crate::store) async fn look(
         self: &Arc<Self>,
@@ -158,7 +217,7 @@ impl Bucket {
         put.map(drop).map_err(|error| self.fail(operation, key, &error))
     }
 
-    pub(super) async fn delete(&self, operation: &'static str, key: &Key) -> Result<(), StoreError> {
+    pub(in crate::store) async fn delete(&self, operation: &'static str, key: &Key) -> Result<(), StoreError> {
         match self.objects.delete(&self.at(key)).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.fail(operation, key, &error)),

@@ -118,6 +118,13 @@ impl ObjectUpload {
     ) -> Result<(), StoreError> {
         match mem::replace(&mut self.sent, Sent::Over) {
             Sent::Nothing => self.bucket.put("write", key, self.whole(part).payload()).await,
+            // Completing a multipart upload replaces the object there in one step.
+            Sent::Parts(mut multipart) if multipart.key() == key => {
+                multipart.push_last(part).await?;
+                let _writer = self.bucket.lock_key(key).await;
+                multipart.complete().await?;
+                self.bucket.expect_size(key, size).await
+            }
             Sent::Parts(mut multipart) => {
                 multipart.push_last(part).await?;
                 let object = StagedObject::complete(multipart, size).await?;
