@@ -167,6 +167,8 @@ impl<Load: Fn() -> Result<Config, Mistakes>> Daemon<Load> {
         let commands = self.commands.clone();
         // Recovery runs beside the loop, so a partition close to its expiry does not wait for it.
         abortable.spawn("the recovery", move |contexts| sync::recover_continuously(contexts, commands.clone()));
+        let commands = self.commands.clone();
+        abortable.spawn("the making of tables", move |contexts| sync::derive_continuously(contexts, commands.clone()));
         let (stop_dispatcher, stopping) = watch::channel(false);
         let mut dispatcher = Supervised::new(&self.contexts);
         dispatcher.spawn("the dispatcher", move |contexts| {

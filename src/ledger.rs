@@ -26,6 +26,7 @@ mod rates;
 mod record;
 mod rows;
 mod sqlite;
+mod tables;
 mod view;
 
 pub use duties::Duty;
@@ -35,6 +36,7 @@ pub use outbox::{Delivery, Waiting};
 pub use postgres::{ServerFacts, facts as server_facts, open as open_server, open_read_only as open_server_read_only};
 pub use rates::Rate;
 pub use sqlite::{memory::Memory, open, open_read_only, place};
+pub use tables::{DuePartition, FailedTables, SchemaNews, TablesClaim, TablesClaimed, TablesNews};
 
 /// Why the ledger could not be read or written, by what the caller does about it.
 #[derive(Debug, thiserror::Error)]

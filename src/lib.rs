@@ -8,6 +8,7 @@ pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod derivation;
 pub mod dispatch;
 pub mod emulator;
 pub mod event;

@@ -15,6 +15,7 @@ pub use self::timing::{LAST_CHANCE, Timing, is_last_chance, not_reached, timing}
 use crate::{
     outcome::{Outcome, Remark, StoredObject},
     report::Partition,
+    table_words::TablesState,
 };
 
 /// The position of a partition in its life.
@@ -99,6 +100,8 @@ pub struct Entry {
     pub message: Option<String>,
     /// The stored object.
     pub object: Option<StoredObject>,
+    /// The state of its tables; `None` if none are made of its report.
+    pub tables: Option<TablesState>,
 }
 
 impl Entry {
@@ -119,6 +122,7 @@ impl Entry {
             remark: None,
             message: None,
             object: None,
+            tables: None,
         }
     }
 

@@ -21,7 +21,6 @@ use std::fmt;
 
 pub use self::{
     budget::Budget,
-    derived::{Replaces, Versioned},
     destination::Destination,
     error::StoreError,
     manifest::{Manifest, ManifestEntry, ObjectFormat, Window},
@@ -67,6 +66,26 @@ impl fmt::Display for Capabilities {
             false => "; cannot force the names of new files to disk, so a power cut may lose the newest (`fsync = false` accepts that)",
         })
     }
+}
+
+/// A small object, and what tells whether it is still the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Its entity tag; `None` in a directory, and at a store that sends none.
+    tag: Option<String>,
+}
+
+/// Which object a small object is to replace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaces<'a> {
+    /// Whichever is there.
+    Any,
+    /// None: there is no object.
+    Nothing,
+    /// The one that was read.
+    Only(&'a Versioned),
 }
 
 /// An object of a listing.

@@ -19,19 +19,20 @@
 //! | `frame` | the deadline of an attempt, and what the attempt waits for |
 //! | `supervise` | panics of tasks |
 //! | `planned`, `process_status`, `pulse` | published: the last plan, alarms about the process, whether its loop runs |
+//! | `derive` | the tables of stored partitions; `load` has the number of downloads that they give way to |
 //! | `context` | what all of them work with; `secrets`, `server_clocks`, `pace`, `clock` are parts of it |
-//!
-//! Tables derived from archives will be a step `derive`, after the record.
 
 mod attempt;
 mod clock;
 mod context;
 mod daemon_loop;
+mod derive;
 mod duty;
 mod fetch;
 mod frame;
 mod incoming;
 mod inspect;
+mod load;
 mod log;
 mod look;
 mod manifest;
@@ -61,6 +62,7 @@ pub use clock::{Clock, SystemClock};
 pub(crate) use clock::{jitter, until};
 pub use context::{Context, OpenReport, Progress};
 pub use daemon_loop::{LoopCommand, continuously};
+pub use derive::{TablesSummary, derive_continuously, derive_once, tables_again};
 pub use inspect::{Damage, Inspected, ObjectRepair, inspect, repair};
 pub use manifest::archive_limits;
 pub use pass::{Selection, Summary, once};

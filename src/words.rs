@@ -14,6 +14,7 @@ use crate::{
     plan::{Decision, Item},
     report::{Partition, manifest_key},
     schedule,
+    table_words::TablesState,
 };
 
 /// One partition and its state.
@@ -59,6 +60,9 @@ pub struct PartitionStatus {
     pub message: Option<String>,
     /// Whether the report is in the configuration.
     pub configured: bool,
+    /// State of its tables; absent unless tables are made of the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tables: Option<TablesState>,
 }
 
 impl PartitionStatus {
@@ -83,6 +87,7 @@ impl PartitionStatus {
             sha256: object.as_ref().map(|object| object.sha256.clone()),
             message: entry.message.clone(),
             configured: is_configured,
+            tables: entry.tables,
         }
     }
 

@@ -1,5 +1,7 @@
 //! `moesync sync`: makes one pass.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::{
@@ -12,7 +14,7 @@ use crate::{
     config::Config,
     dispatch::{self, Dispatcher},
     ledger::LedgerError,
-    sync::{self, Context, Summary},
+    sync::{self, Context, Selection, Summary, TablesSummary},
     telemetry::Chain,
     words::{PartitionStatus, Partitions},
 };
@@ -27,21 +29,36 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
     let ctx = shell.start(config).await?;
-    pass(shell, &ctx, sync::recover_and_pass(&ctx, &selection, stop_signal())).await
+    pass(shell, &ctx, &selection, sync::recover_and_pass(&ctx, &selection, stop_signal())).await
 }
 
-/// Makes a pass and prints the state of its partitions.
+/// Makes a pass, then the tables of the selected partitions, and prints the state of the pass's partitions.
 pub(super) async fn pass(
     shell: &Shell,
-    ctx: &Context,
+    ctx: &Arc<Context>,
+    selection: &Selection,
     pass: impl Future<Output = Result<Summary, LedgerError>>,
 ) -> Result {
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(CommandError::Usage)?;
     dispatch::register_targets(ctx).await?;
     let started = dispatcher.announce_start(ctx);
-    let summary = dispatcher.evaluate_during(ctx, pass).await;
+    let pass = async {
+        let mut summary = pass.await?;
+        let tables = match summary.is_whole {
+            true => sync::derive_once(ctx, selection, stop_signal()).await?,
+            false => TablesSummary::default(),
+        };
+        for entry in summary.entries.iter_mut().filter(|entry| entry.tables.is_some()) {
+            entry.tables = ctx.ledger.tables_of(&entry.partition.id).await?.map(|tables| tables.state);
+        }
+        Ok::<_, LedgerError>((summary, tables))
+    };
+    let (summary, tables) = match dispatcher.evaluate_during(ctx, pass).await {
+        Ok((summary, tables)) => (Ok(summary), tables),
+        Err(error) => (Err(error), TablesSummary::default()),
+    };
     // Print before notifying.
-    let shown = summary.as_ref().map_or(Ok(()), |summary| show(shell, &ctx.config, summary));
+    let shown = summary.as_ref().map_or(Ok(()), |summary| show(shell, &ctx.config, summary, &tables));
     let fault = match &summary {
         Ok(summary) if summary.is_complete() => None,
         Ok(_) => Some("the pass did not store every due partition".to_owned()),
@@ -60,7 +77,7 @@ pub(super) async fn pass(
     Ok(if summary.is_complete() { Completion::Done } else { Completion::Incomplete })
 }
 
-fn show(shell: &Shell, config: &Config, summary: &Summary) -> Result<()> {
+fn show(shell: &Shell, config: &Config, summary: &Summary, tables: &TablesSummary) -> Result<()> {
     let now = shell.clock.now();
     let configured = configured(config);
     let is_configured = |id: &crate::report::PartitionId| configured.contains_key(&id.report);
@@ -70,9 +87,20 @@ fn show(shell: &Shell, config: &Config, summary: &Summary) -> Result<()> {
         .map(|entry| PartitionStatus::new(entry, is_configured(&entry.partition.id), now))
         .collect();
     shell.print(&Partitions { partitions }, |result| {
+        let made = made(tables);
         if result.partitions.is_empty() {
-            return "nothing was due\n".into();
+            return format!("nothing was due\n{made}");
         }
-        format!("{}\n{}", table::partitions(&result.partitions, now), table::count(&result.partitions))
+        format!("{}\n{}{made}", table::partitions(&result.partitions, now), table::count(&result.partitions))
     })
+}
+
+/// A line about the tables that were made, and one for each partition whose tables could not be.
+fn made(tables: &TablesSummary) -> String {
+    let TablesSummary { partitions, objects, rows, failed, .. } = tables;
+    let failed: String = failed.iter().map(|(id, message)| format!("no tables of {id}: {message}\n")).collect();
+    match partitions {
+        0 => failed,
+        _ => format!("{failed}tables of {partitions} partitions: {rows} rows in {objects} objects\n"),
+    }
 }

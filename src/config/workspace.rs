@@ -9,6 +9,7 @@ use super::{
     Mistakes, Problem, address,
     document::{KeyPath, alternatives},
     files::Env,
+    key::key_part,
     secret::{self, Given, SecretSource},
     values::{name, written},
     zones::Zones,
@@ -58,6 +59,9 @@ pub(super) struct Raw {
     allow_world_readable: bool,
 }
 
+/// The folder of all tables at a destination, which is not that of a workspace.
+const TABLES: &str = "tables";
+
 /// One MoEngage account.
 #[derive(Debug, Clone)]
 pub struct Workspace {
@@ -85,6 +89,11 @@ impl Raw {
     ) -> Result<Workspace, Mistakes> {
         let mut mistakes = Mistakes::default();
         let name = mistakes.keep(name(&self.name, &at.key("name")));
+        if key_part(&self.name).eq_ignore_ascii_case(TABLES) {
+            mistakes.add(at.key("name").problem(format_args!(
+                "the folder {TABLES}/ of a destination is that of all tables; choose another name"
+            )));
+        }
         let app_id = mistakes.keep(app_id(&self.app_id, &at.key("app_id")));
         let base_url = mistakes.keep(match (&self.data_center, &self.base_url) {
             (Some(data_center), None) => data_center_url(&data_center.0, &at.key("data_center")),

@@ -66,8 +66,11 @@ impl Ledger {
         let mut transaction = self.begin().await?;
         for name in names {
             query(
-                "INSERT INTO targets AS t (name, since, summarized_at, attempts_read, attempts_pinged, attempts_summarized)
-                 SELECT $1, $2, $2, coalesce(max(id), 0), coalesce(max(id), 0), coalesce(max(id), 0)
+                "INSERT INTO targets AS t (name, since, summarized_at, attempts_read, attempts_pinged, attempts_summarized,
+                                           tables_read, changes_read)
+                 SELECT $1, $2, $2, coalesce(max(id), 0), coalesce(max(id), 0), coalesce(max(id), 0),
+                        (SELECT coalesce(max(number), 0) FROM partition_tables),
+                        (SELECT coalesce(max(id), 0) FROM schema_changes)
                  FROM attempts WHERE true
                  -- Should the clock have been set back.
                  ON CONFLICT (name) DO UPDATE SET since = excluded.since WHERE t.since > excluded.since",

@@ -234,6 +234,7 @@ impl Ledger {
         .execute(transaction)
         .await
         .map_err(|error| self.error("write", error))?;
+        self.mark_for_tables(transaction, &partition.id, &object.sha256, false).await?;
         if settled != Settled::Open {
             self.recount(transaction, &partition.id.report).await?;
         }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     ledger::database::{Transaction, query},
     outcome::{Attempt, Outcome, Remark},
-    partition::Entry,
+    partition::{Entry, Settled},
     report::Partition,
     retry::Hold,
 };
@@ -38,6 +38,10 @@ impl Ledger {
         self.count_attempt(&mut transaction, &id.report, attempt.outcome(), took).await?;
         self.count_change(&mut transaction, after).await?;
         self.update_partition(&mut transaction, claim.row, after).await?;
+        if let Some(object) = after.object.as_ref().filter(|_| after.settled == Settled::Stored) {
+            let is_fetched = attempt.evidence().http_status.is_some();
+            self.mark_for_tables(&mut transaction, id, &object.sha256, is_fetched).await?;
+        }
         if attempt.is_authenticated() {
             // An answer about the file, to a request made after the hold began, shows that it is over.
             query("DELETE FROM holds WHERE workspace = $1 AND since <= $2")

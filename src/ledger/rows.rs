@@ -97,6 +97,7 @@ impl Ledger {
             remark: self.remark(row)?,
             message: self.get(row, "message")?,
             object,
+            tables: self.tables_state(row)?,
         })
     }
 

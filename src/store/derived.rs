@@ -8,32 +8,12 @@ use std::fs::File;
 use object_store::path::Path as Key;
 
 use super::{
-    StoreError,
+    Replaces, StoreError, Versioned,
     destination::Destination,
     kind::{Kind, for_kind},
     upload::{Placed, Upload},
 };
 use crate::report;
-
-/// A small object, and what tells whether it is still the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versioned {
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// Its entity tag; `None` in a directory, and at a store that sends none.
-    pub(super) tag: Option<String>,
-}
-
-/// Which object a small object is to replace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replaces<'a> {
-    /// Whichever is there.
-    Any,
-    /// None: there is no object.
-    Nothing,
-    /// The one that was read.
-    Only(&'a Versioned),
-}
 
 impl Destination {
     /// The file of the object at `key`, to be read in any order. `None` at an object store, and where there is no object.

@@ -10,7 +10,7 @@
 //! | fetch and verify, in one forward pass | `fetch`, `quarantine` |
 //! | place: the object, then its manifest | `place`, or `replace` where numbers restate |
 //! | record | `record` |
-//! | derive: tables from the stored archive | to come |
+//! | derive: tables from the stored archive, later and beside the attempts | `derive` |
 //!
 //! Each step can be repeated: what a process that dies between two of them leaves is found or swept by the next attempt.
 //! The consequences of an outcome are decided in [`crate::partition`], the partitions to attempt in [`crate::plan`].

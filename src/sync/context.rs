@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::{
     clock::Clock,
+    load::Load,
     planned::Publication,
     process_status::ProcessStatus,
     pulse::Pulse,
@@ -78,6 +79,8 @@ pub struct Context {
     /// Alarms about the process. Shared by the contexts of one ledger.
     pub status: Arc<ProcessStatus>,
     pub(super) server_clocks: Arc<ServerClocks>,
+    /// Shared by the contexts of one ledger.
+    pub(super) load: Load,
     pub(super) budget: Budget,
     /// This process, as it holds claims.
     pub(super) holder: String,

@@ -18,6 +18,7 @@ pub struct ProcessStatus {
     planned_at: Mutex<Option<Timestamp>>,
     ledger_failure: Mutex<Option<String>>,
     attempt_recorded: Notify,
+    tables_due: Notify,
     alarm_raised: Notify,
 }
 
@@ -74,6 +75,7 @@ impl ProcessStatus {
     /// An attempt was recorded.
     pub(super) fn note_attempt(&self) {
         self.attempt_recorded.notify_one();
+        self.tables_due.notify_one();
     }
 
     /// The ledger could not be read or written. The alarm is logged once, and ends when a plan is recorded.
@@ -107,6 +109,11 @@ impl ProcessStatus {
     /// Returns once an attempt was recorded, or an alarm ended, since it last returned.
     pub async fn attempt_recorded(&self) {
         self.attempt_recorded.notified().await;
+    }
+
+    /// Returns once an attempt was recorded since it last returned: there may be tables to make.
+    pub(super) async fn tables_due(&self) {
+        self.tables_due.notified().await;
     }
 
     /// Returns once an alarm about the process was raised since it last returned.

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 use super::{
     clock::Clock,
     context::{Context, OpenReport, Progress},
+    load::Load,
     planned::Publication,
     process_status::ProcessStatus,
     pulse::Pulse,
@@ -94,6 +95,7 @@ pub async fn start(
         planned: Publication::new(),
         status,
         server_clocks,
+        load: Load::new(),
         budget,
         holder,
         place,
@@ -122,6 +124,7 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
         planned: old.planned.clone(),
         status: Arc::clone(&old.status),
         server_clocks: Arc::clone(&old.server_clocks),
+        load: old.load.clone(),
         place: old.place.clone(),
         budget,
         holder: old.holder.clone(),

@@ -178,6 +178,7 @@ impl Workers {
     /// attempt is oldest first, so that retries of one partition do not delay another's first attempt.
     pub(super) fn start_ready(&mut self) {
         if self.queue.is_empty() {
+            self.note_load();
             return;
         }
         let mut slots = self.taken_slots();
@@ -202,6 +203,11 @@ impl Workers {
             }
         }
         self.queue = queue.into_iter().flatten().collect();
+        self.note_load();
+    }
+
+    fn note_load(&self) {
+        self.ctx.load.set(self.running.len() + self.queue.len());
     }
 
     fn has_slot(&self, open: &OpenReport, is_suspect: bool, slots: &TakenSlots) -> bool {
@@ -256,6 +262,7 @@ impl Workers {
     fn finished(&mut self, finished: Finished) -> Option<Finished> {
         let id = &finished.item.entry.partition.id;
         let running = self.running.remove(id);
+        self.note_load();
         match &finished.result {
             Err(AttemptError::Panic) => {
                 let panicked = Panicked::next(self.panicked.get(id), self.ctx.clock.now());
@@ -342,5 +349,12 @@ impl Workers {
             warn!(downloads = self.tasks.len(), "aborting downloads that did not finish; the next start repeats them");
             self.tasks.shutdown().await;
         }
+    }
+}
+
+/// Nothing runs or waits any more.
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.ctx.load.set(0);
     }
 }

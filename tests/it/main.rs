@@ -10,6 +10,7 @@ mod config;
 mod contain;
 mod daemon;
 mod deploy;
+mod derive;
 mod disk;
 mod docs;
 mod emulator;

@@ -33,6 +33,7 @@ use crate::{
     },
     outcome::{Outcome, Remark},
     plan::Reach,
+    table_words::{TableFormat, TablesState},
 };
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/sqlite/migrations");
@@ -294,12 +295,14 @@ type IsKnown = fn(&str) -> bool;
 
 /// Every column that holds one of a fixed set of words: table, column, and which words it may hold. The first ones are in
 /// tables that do not grow with the history.
-const VOCABULARY: [(&str, &str, IsKnown); 11] = [
+const VOCABULARY: [(&str, &str, IsKnown); 13] = [
     ("holds", "outcome", |word| Outcome::parse(word).is_some()),
     ("told", "alarm", |word| AlarmKind::parse(word).is_some()),
     ("told", "told_as", |word| AlarmKind::parse(word).is_some()),
     ("report_figures", "source", |word| SourceKind::parse(word).is_some()),
     ("attempt_figures", "outcome", |word| Outcome::parse(word).is_some()),
+    ("report_tables", "format", |word| TableFormat::parse(word).is_some()),
+    ("partitions", "tables", |word| TablesState::parse(word).is_some()),
     ("partitions", "settled", |word| settled_from(word).is_some()),
     ("partitions", "source", |word| SourceKind::parse(word).is_some()),
     ("partitions", "outcome", |word| Outcome::parse(word).is_some()),

@@ -14,7 +14,8 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    Error, MultipartId, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion, multipart::MultipartStore, path::Path as Key,
+    Error, MultipartId, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion, multipart::MultipartStore,
+    path::Path as Key,
 };
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 

@@ -52,12 +52,13 @@ impl Bench {
         answer.bytes().await.unwrap().to_vec()
     }
 
-    /// The files at the destination, by key: objects, versions and manifests, without staged and quarantined ones.
+    /// The files at the destination, by key: objects, versions and manifests, without staged, quarantined and derived ones.
     pub fn stored_files(&self) -> BTreeMap<String, Vec<u8>> {
         let root = &self.root;
         let keys = files(root).into_iter().map(|path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
         let is_final = |key: &String| {
-            !key.starts_with("_staging/") && !key.starts_with("_quarantine/") && !key.contains("/.moesync-")
+            !["_staging/", "_quarantine/", "tables/"].iter().any(|folder| key.starts_with(folder))
+                && !key.contains("/.moesync-")
         };
         keys.filter(is_final).map(|key| (key.clone(), fs::read(root.join(&key)).unwrap())).collect()
     }

@@ -1,0 +1,671 @@
+//! The tables of stored partitions: which reports have them, which process makes them, what was made.
+//!
+//! One process makes the tables of a report at a time, partition by partition, so that its schemas have one writer: the claim
+//! is on the report. A claim has a holder and a token that grows each time it changes hands, as that on a partition.
+
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, civil::Date};
+
+use super::{
+    Choice, Ledger, LedgerError,
+    database::{Row, Transaction, query},
+    rows::to_integer,
+};
+use crate::{
+    derivation::{
+        Consequence, Derivation, Derived, Difference, PartitionTables, SchemaChange, TableFigures, TableObject,
+    },
+    event::Event,
+    partition::Entry,
+    report::{PartitionId, ReportId},
+    table_words::{TableFormat, TablesState},
+};
+
+/// The right to make the tables of one report.
+#[derive(Debug, Clone)]
+pub struct TablesClaim {
+    report: ReportId,
+    token: i64,
+}
+
+/// What came of asking for the claim on a report's tables.
+#[derive(Debug)]
+pub enum TablesClaimed {
+    /// It is ours.
+    Ours(TablesClaim),
+    /// A live process has it.
+    Theirs,
+    /// No tables are made of the report.
+    Settled,
+}
+
+/// A partition whose tables are to be made.
+#[derive(Debug)]
+pub struct DuePartition {
+    /// The partition.
+    pub entry: Entry,
+    /// Failures in a row before.
+    pub failures: u32,
+    /// The objects that its tables have; `None` if that is unknown: an attempt was not recorded, or the ledger is new.
+    pub objects: Option<Vec<TableObject>>,
+    /// Whether an attempt of this ledger has begun before.
+    pub was_begun: bool,
+    /// Whether tables that are there are made again.
+    pub remake: bool,
+}
+
+/// Partitions of one report whose tables cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedTables {
+    /// How many.
+    pub partitions: usize,
+    /// The newest of them.
+    pub newest: Entry,
+    /// Why its last attempt failed.
+    pub message: String,
+}
+
+/// Tables that are news to a target.
+#[derive(Debug)]
+pub struct TablesNews {
+    /// The partition.
+    pub entry: Entry,
+    /// Its tables.
+    pub derived: Derived,
+}
+
+/// Changes of a schema that are news to a target.
+#[derive(Debug)]
+pub struct SchemaNews {
+    /// The report.
+    pub report: ReportId,
+    /// The table and its differences on one date.
+    pub changes: Vec<SchemaChange>,
+}
+
+impl Ledger {
+    /// Notes that tables are made of exactly `reports`, in these formats. All stored partitions of a report that is new
+    /// among them, or has another format, are to get tables. Returns whether that changed anything.
+    pub async fn set_table_reports(&self, reports: &BTreeMap<ReportId, TableFormat>) -> Result<bool, LedgerError> {
+        let known = self.table_reports().await?;
+        if known == *reports {
+            return Ok(false);
+        }
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        for id in known.keys().filter(|id| !reports.contains_key(*id)) {
+            for forget in [
+                "DELETE FROM report_tables WHERE workspace = $1 AND report = $2",
+                "UPDATE partitions SET tables = NULL WHERE workspace = $1 AND report = $2 AND tables IS NOT NULL",
+                "DELETE FROM partition_tables WHERE partition_id IN
+                     (SELECT id FROM partitions WHERE workspace = $1 AND report = $2)",
+            ] {
+                let query = query(forget).bind(id.workspace()).bind(id.name());
+                query.execute(&mut transaction).await.map_err(failed)?;
+            }
+        }
+        for (id, format) in reports.iter().filter(|(id, format)| known.get(*id) != Some(*format)) {
+            query(
+                "INSERT INTO report_tables (workspace, report, format) VALUES ($1, $2, $3)
+                 ON CONFLICT (workspace, report) DO UPDATE SET format = excluded.format, made_rows = 0, newest = NULL",
+            )
+            .bind(id.workspace())
+            .bind(id.name())
+            .bind(format.extension())
+            .execute(&mut transaction)
+            .await
+            .map_err(failed)?;
+            for mark in [
+                "UPDATE partitions SET tables = 'pending' WHERE workspace = $1 AND report = $2 AND settled = 'stored'",
+                "UPDATE partition_tables SET sha256 = NULL, made_rows = 0, failures = 0, next_attempt_at = NULL
+                 WHERE partition_id IN (SELECT id FROM partitions WHERE workspace = $1 AND report = $2)",
+            ] {
+                let query = query(mark).bind(id.workspace()).bind(id.name());
+                query.execute(&mut transaction).await.map_err(failed)?;
+            }
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(true)
+    }
+
+    async fn table_reports(&self) -> Result<BTreeMap<ReportId, TableFormat>, LedgerError> {
+        let rows = self.read("SELECT workspace, report, format FROM report_tables").await?;
+        rows.iter().map(|row| Ok((self.report_of(row)?, self.format_of(row)?))).collect()
+    }
+
+    /// Marks a partition, which is stored with this content, for making its tables, if tables are made of its report and none
+    /// were made of this content. Part of recording that it is stored. If it was just fetched, it has no tables yet.
+    pub(super) async fn mark_for_tables(
+        &self,
+        transaction: &mut Transaction,
+        id: &PartitionId,
+        sha256: &str,
+        is_fetched: bool,
+    ) -> Result<(), LedgerError> {
+        let failed = |error| self.error("write", error);
+        let marked = query(
+            "UPDATE partitions SET tables = 'pending'
+             WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = 'stored'
+               AND EXISTS (SELECT 1 FROM report_tables WHERE workspace = $1 AND report = $2)
+               AND NOT (tables IS NOT NULL AND EXISTS
+                   (SELECT 1 FROM partition_tables t WHERE t.partition_id = partitions.id AND t.sha256 = $4))",
+        );
+        let marked = marked.bind_id(id).bind(sha256).execute(transaction).await.map_err(failed)?;
+        if marked == 0 {
+            return Ok(());
+        }
+        if is_fetched {
+            query(
+                "INSERT INTO partition_tables (partition_id, objects)
+                 SELECT id, '[]' FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3
+                 ON CONFLICT (partition_id) DO NOTHING",
+            )
+            .bind_id(id)
+            .execute(transaction)
+            .await
+            .map_err(failed)?;
+        }
+        query(
+            "UPDATE partition_tables SET failures = 0, next_attempt_at = NULL
+             WHERE partition_id = (SELECT id FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3)",
+        )
+        .bind_id(id)
+        .execute(transaction)
+        .await
+        .map(drop)
+        .map_err(failed)
+    }
+
+    /// Marks the stored partitions of `choice`, and of no later date than `until`, for making their tables again. Returns
+    /// how many.
+    pub async fn make_tables_again(&self, choice: &Choice, until: Option<Date>) -> Result<u64, LedgerError> {
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        let chosen = "INSERT INTO partition_tables (partition_id, remake)
+             SELECT p.id, 1 FROM partitions p JOIN report_tables r ON r.workspace = p.workspace AND r.report = p.report
+             WHERE p.settled = 'stored' AND p.workspace = coalesce($1, p.workspace) AND p.report = coalesce($2, p.report)
+               AND p.date >= coalesce($3, p.date) AND p.date <= coalesce($4, p.date)
+             ON CONFLICT (partition_id) DO UPDATE SET remake = 1, failures = 0, next_attempt_at = NULL";
+        let marked = "UPDATE partitions SET tables = 'pending'
+             WHERE settled = 'stored' AND workspace = coalesce($1, workspace) AND report = coalesce($2, report)
+               AND date >= coalesce($3, date) AND date <= coalesce($4, date)
+               AND EXISTS (SELECT 1 FROM report_tables r
+                           WHERE r.workspace = partitions.workspace AND r.report = partitions.report)";
+        let mut count = 0;
+        for text in [chosen, marked] {
+            count = query(text)
+                .bind(&choice.workspace)
+                .bind(&choice.report)
+                .bind(choice.since.map(|date| date.to_string()))
+                .bind(until.map(|date| date.to_string()))
+                .execute(&mut transaction)
+                .await
+                .map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(count)
+    }
+
+    /// Up to `limit` reports with a partition whose tables may be made at `now`, those with the newest one first. Without
+    /// `now`, those that wait for a retry as well.
+    pub async fn reports_with_tables_due(
+        &self,
+        now: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<ReportId>, LedgerError> {
+        let rows = query(
+            "SELECT workspace, report FROM (
+                 SELECT r.workspace, r.report,
+                        (SELECT p.date FROM partitions p LEFT JOIN partition_tables t ON t.partition_id = p.id
+                         WHERE p.workspace = r.workspace AND p.report = r.report AND p.tables IN ('pending', 'failed')
+                           AND p.settled = 'stored' AND ($1 IS NULL OR t.next_attempt_at IS NULL OR t.next_attempt_at <= $1)
+                         ORDER BY p.date DESC LIMIT 1) AS date
+                 FROM report_tables r) AS due
+             WHERE date IS NOT NULL ORDER BY date DESC, workspace, report LIMIT $2",
+        )
+        .bind(now.map(Timestamp::as_millisecond))
+        .bind(limit)
+        .read(&self.database)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        rows.iter().map(|row| self.report_of(row)).collect()
+    }
+
+    /// Claims the tables of a report. A claim of this process is renewed: it makes the tables of a report in one task.
+    pub async fn claim_tables(&self, id: &ReportId) -> Result<TablesClaimed, LedgerError> {
+        let row = query("SELECT holder, token FROM report_tables WHERE workspace = $1 AND report = $2")
+            .bind(id.workspace())
+            .bind(id.name())
+            .read_one(&self.database)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        let Some(row) = row else { return Ok(TablesClaimed::Settled) };
+        let (holder, token): (Option<String>, i64) = (self.get(&row, "holder")?, self.get(&row, "token")?);
+        if let Some(holder) = &holder
+            && holder != self.holder_name()
+            && self.is_alive(holder).await
+        {
+            return Ok(TablesClaimed::Theirs);
+        }
+        let taken = query(
+            "UPDATE report_tables SET holder = $3, token = $4 + 1 WHERE workspace = $1 AND report = $2 AND token = $4",
+        )
+        .bind(id.workspace())
+        .bind(id.name())
+        .bind(self.holder_name())
+        .bind(token)
+        .change(&self.database)
+        .await
+        .map_err(|error| self.error("write", error))?;
+        // Otherwise another process was quicker.
+        Ok(match taken {
+            1 => TablesClaimed::Ours(TablesClaim { report: id.clone(), token: token + 1 }),
+            _ => TablesClaimed::Theirs,
+        })
+    }
+
+    /// Whether the claim is still ours: asked before an object is replaced.
+    pub async fn has_tables_claim(&self, claim: &TablesClaim) -> Result<bool, LedgerError> {
+        let row = query("SELECT holder FROM report_tables WHERE workspace = $1 AND report = $2 AND token = $3")
+            .bind(claim.report.workspace())
+            .bind(claim.report.name())
+            .bind(claim.token)
+            .read_one(&self.database)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        let holder = row.map(|row| self.get::<Option<String>>(&row, "holder")).transpose()?.flatten();
+        Ok(holder.as_deref() == Some(self.holder_name()))
+    }
+
+    /// Gives the claim back.
+    pub async fn release_tables(&self, claim: &TablesClaim) -> Result<(), LedgerError> {
+        let query = query(
+            "UPDATE report_tables SET holder = NULL WHERE workspace = $1 AND report = $2 AND holder = $3 AND token = $4",
+        );
+        let query = query.bind(claim.report.workspace()).bind(claim.report.name());
+        self.change(query.bind(self.holder_name()).bind(claim.token)).await
+    }
+
+    /// The newest partition whose tables may be made at `now`, as far as `is_chosen` has it; notes that an attempt at it
+    /// begins. Without `now`, also one that waits for a retry.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Fenced`] when the claim has passed to another process.
+    pub async fn begin_tables(
+        &self,
+        claim: &TablesClaim,
+        now: Option<Timestamp>,
+        is_chosen: impl Fn(&PartitionId) -> bool + Send,
+    ) -> Result<Option<DuePartition>, LedgerError> {
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        self.check_tables_claim(&mut transaction, claim).await?;
+        // After every date.
+        let mut before = "9999-99-99".to_owned();
+        loop {
+            let row = query(
+                "SELECT p.*, t.partition_id, t.objects, t.failures, t.remake
+                 FROM partitions p LEFT JOIN partition_tables t ON t.partition_id = p.id
+                 WHERE p.workspace = $1 AND p.report = $2 AND p.tables IN ('pending', 'failed') AND p.settled = 'stored'
+                   AND p.date < $4 AND ($3 IS NULL OR t.next_attempt_at IS NULL OR t.next_attempt_at <= $3)
+                 ORDER BY p.date DESC LIMIT 1",
+            )
+            .bind(claim.report.workspace())
+            .bind(claim.report.name())
+            .bind(now.map(Timestamp::as_millisecond))
+            .bind(&before)
+            .row(&mut transaction)
+            .await
+            .map_err(failed)?;
+            let Some(row) = row else { return Ok(None) };
+            let entry = self.entry(&row)?;
+            if !is_chosen(&entry.partition.id) {
+                before = entry.partition.id.date.to_string();
+                continue;
+            }
+            let objects = self.get::<Option<String>>(&row, "objects")?;
+            let due = DuePartition {
+                failures: self.natural(&row, "failures")?.unwrap_or(0),
+                objects: objects.map(|json| self.read_json("objects", &json)).transpose()?,
+                was_begun: self.get::<Option<i64>>(&row, "partition_id")?.is_some(),
+                remake: self.natural::<i64>(&row, "remake")?.is_some_and(|remake| remake != 0),
+                entry,
+            };
+            query(
+                "INSERT INTO partition_tables (partition_id) VALUES ($1)
+                 ON CONFLICT (partition_id) DO UPDATE SET objects = NULL",
+            )
+            .bind(self.get::<i64>(&row, "id")?)
+            .execute(&mut transaction)
+            .await
+            .map_err(failed)?;
+            transaction.commit().await.map_err(failed)?;
+            return Ok(Some(due));
+        }
+    }
+
+    /// Records what became of an attempt, with its consequence. The tables stay to be made if the partition has other
+    /// content by now.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Fenced`] when the claim has passed to another process; nothing is recorded then.
+    pub async fn record_tables(
+        &self,
+        claim: &TablesClaim,
+        id: &PartitionId,
+        derivation: &Derivation,
+        after: Consequence,
+    ) -> Result<(), LedgerError> {
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        self.check_tables_claim(&mut transaction, claim).await?;
+        let before = query(
+            "SELECT p.id, p.sha256, p.settled, coalesce(t.made_rows, 0) AS made_rows, t.number,
+                    (SELECT coalesce(max(number), 0) + 1 FROM partition_tables) AS next_number
+             FROM partitions p LEFT JOIN partition_tables t ON t.partition_id = p.id
+             WHERE p.workspace = $1 AND p.report = $2 AND p.date = $3",
+        );
+        let Some(before) = before.bind_id(id).row(&mut transaction).await.map_err(failed)? else { return Ok(()) };
+        let row: i64 = self.get(&before, "id")?;
+        let is_present = self.get::<Option<String>>(&before, "sha256")?.as_deref() == Some(&derivation.sha256);
+        let state = if is_present { after.state } else { TablesState::Pending };
+        query("UPDATE partitions SET tables = $2 WHERE id = $1 AND tables IS NOT NULL")
+            .bind(row)
+            .bind(state.as_str())
+            .execute(&mut transaction)
+            .await
+            .map_err(failed)?;
+        let finished_at = derivation.finished_at.as_millisecond();
+        match &derivation.result {
+            Ok(derived) => {
+                let number: Option<i64> = match derivation.is_news {
+                    true => Some(self.get(&before, "next_number")?),
+                    false => self.get(&before, "number")?,
+                };
+                query(
+                    "UPDATE partition_tables
+                     SET sha256 = $2, objects = $3, left_alone = $4, made_rows = $5, remake = 0, failures = 0, message = NULL,
+                         finished_at = $6, next_attempt_at = NULL, number = $7
+                     WHERE partition_id = $1",
+                )
+                .bind(row)
+                .bind(&derivation.sha256)
+                .bind(to_json(&derived.objects))
+                .bind(to_json(&derived.left_alone))
+                .bind(to_integer(derived.rows()))
+                .bind(finished_at)
+                .bind(number)
+                .execute(&mut transaction)
+                .await
+                .map_err(failed)?;
+                self.count_tables(
+                    &mut transaction,
+                    id,
+                    to_integer(derived.rows()) - self.get::<i64>(&before, "made_rows")?,
+                )
+                .await?;
+            }
+            Err(failure) => {
+                query(
+                    "UPDATE partition_tables
+                     SET sha256 = $2, failures = $3, message = $4, finished_at = $5, next_attempt_at = $6
+                     WHERE partition_id = $1",
+                )
+                .bind(row)
+                .bind(&derivation.sha256)
+                .bind(after.failures)
+                .bind(&failure.message)
+                .bind(finished_at)
+                .bind(after.next_attempt_at.filter(|_| is_present).map(Timestamp::as_millisecond))
+                .execute(&mut transaction)
+                .await
+                .map_err(failed)?;
+            }
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// Counts the tables of a report, after those of one partition were made.
+    async fn count_tables(
+        &self,
+        transaction: &mut Transaction,
+        id: &PartitionId,
+        more_rows: i64,
+    ) -> Result<(), LedgerError> {
+        query(
+            "UPDATE report_tables
+             SET made_rows = made_rows + $4, newest = CASE WHEN newest >= $3 THEN newest ELSE $3 END
+             WHERE workspace = $1 AND report = $2",
+        )
+        .bind_id(id)
+        .bind(more_rows)
+        .execute(transaction)
+        .await
+        .map(drop)
+        .map_err(|error| self.error("write", error))
+    }
+
+    /// Notes changes of the schemas of a report's tables, each once. It comes before the schema is stored: should the
+    /// process die between the two, the same changes are found again.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Fenced`] when the claim has passed to another process; nothing is noted then.
+    pub async fn note_schema_changes(&self, claim: &TablesClaim, changes: &[SchemaChange]) -> Result<(), LedgerError> {
+        let failed = |error| self.error("write", error);
+        let mut transaction = self.begin().await?;
+        self.check_tables_claim(&mut transaction, claim).await?;
+        for change in changes {
+            query(
+                "INSERT INTO schema_changes (workspace, report, name, date, difference) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (workspace, report, name, date, difference) DO NOTHING",
+            )
+            .bind(claim.report.workspace())
+            .bind(claim.report.name())
+            .bind(&change.table)
+            .bind(change.date.to_string())
+            .bind(to_json(&change.difference))
+            .execute(&mut transaction)
+            .await
+            .map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    async fn check_tables_claim(&self, transaction: &mut Transaction, claim: &TablesClaim) -> Result<(), LedgerError> {
+        let row =
+            query("SELECT 1 FROM report_tables WHERE workspace = $1 AND report = $2 AND holder = $3 AND token = $4")
+                .bind(claim.report.workspace())
+                .bind(claim.report.name())
+                .bind(self.holder_name())
+                .bind(claim.token)
+                .row(transaction)
+                .await
+                .map_err(|error| self.error("read", error))?;
+        match row {
+            Some(_) => Ok(()),
+            None => Err(LedgerError::Fenced { partition: format!("the tables of {}", claim.report) }),
+        }
+    }
+
+    /// The tables of a partition; `None` if none are made of its report.
+    pub async fn tables_of(&self, id: &PartitionId) -> Result<Option<PartitionTables>, LedgerError> {
+        let row = query(
+            "SELECT p.tables, t.objects, t.left_alone, t.message, t.finished_at, t.next_attempt_at
+             FROM partitions p LEFT JOIN partition_tables t ON t.partition_id = p.id
+             WHERE p.workspace = $1 AND p.report = $2 AND p.date = $3",
+        );
+        let row = row.bind_id(id).read_one(&self.database).await.map_err(|error| self.error("read", error))?;
+        let Some(row) = row else { return Ok(None) };
+        let Some(state) = self.tables_state(&row)? else { return Ok(None) };
+        Ok(Some(PartitionTables {
+            state,
+            derived: self.derived(&row)?,
+            finished_at: self.instant_or_null(&row, "finished_at")?,
+            next_attempt_at: self.instant_or_null(&row, "next_attempt_at")?,
+            message: self.get(&row, "message")?,
+        }))
+    }
+
+    /// The tables of each report that has them, in numbers.
+    pub async fn table_figures(&self) -> Result<BTreeMap<ReportId, TableFigures>, LedgerError> {
+        let rows = self
+            .read(
+                "SELECT r.workspace, r.report, r.format, r.made_rows, r.newest,
+                        (SELECT count(*) FROM partitions p
+                         WHERE p.workspace = r.workspace AND p.report = r.report AND p.tables IN ('pending', 'failed')) AS open,
+                        (SELECT count(*) FROM partitions p
+                         WHERE p.workspace = r.workspace AND p.report = r.report AND p.tables = 'failed') AS failed
+                 FROM report_tables r",
+            )
+            .await?;
+        let figures = rows.iter().map(|row| {
+            let count = |column| Ok::<u64, LedgerError>(self.natural(row, column)?.unwrap_or(0));
+            let (open, failed) = (count("open")?, count("failed")?);
+            let newest = self.get::<Option<String>>(row, "newest")?;
+            let newest = newest.map(|date| date.parse().map_err(|_| self.nonsense("newest", &date))).transpose()?;
+            let figures = TableFigures {
+                format: self.format_of(row)?,
+                rows: count("made_rows")?,
+                newest,
+                pending: open.saturating_sub(failed),
+                failed,
+            };
+            Ok((self.report_of(row)?, figures))
+        });
+        figures.collect()
+    }
+
+    /// The reports with partitions whose tables cannot be made.
+    pub async fn failed_tables(&self) -> Result<Vec<FailedTables>, LedgerError> {
+        let rows = self
+            .read(
+                "SELECT p.*, t.message AS reason, f.partitions
+                 FROM (SELECT workspace, report, count(*) AS partitions, max(date) AS newest FROM partitions
+                       WHERE tables = 'failed' GROUP BY workspace, report) AS f
+                 JOIN partitions p ON p.workspace = f.workspace AND p.report = f.report AND p.date = f.newest
+                 LEFT JOIN partition_tables t ON t.partition_id = p.id
+                 ORDER BY p.workspace, p.report",
+            )
+            .await?;
+        let of = |row: &Row| {
+            Ok(FailedTables {
+                partitions: self.natural(row, "partitions")?.unwrap_or(1),
+                newest: self.entry(row)?,
+                message: self.get::<Option<String>>(row, "reason")?.unwrap_or_default(),
+            })
+        };
+        rows.iter().map(of).collect()
+    }
+
+    /// Lets `of_tables` and `of_schemas` make events of up to `most` tables and changes of schemas each that `target` was not
+    /// notified of, and keeps them. Changes of a schema come before the tables that have them.
+    pub async fn announce_tables(
+        &self,
+        target: &str,
+        now: Timestamp,
+        most: usize,
+        of_tables: impl Fn(&TablesNews) -> Vec<Event> + Send,
+        of_schemas: impl Fn(&SchemaNews) -> Vec<Event> + Send,
+    ) -> Result<(), LedgerError> {
+        let failed = |error| self.error("write", error);
+        let news = query(
+            "SELECT 1 FROM targets WHERE name = $1
+               AND (tables_read < (SELECT coalesce(max(number), 0) FROM partition_tables)
+                    OR changes_read < (SELECT coalesce(max(id), 0) FROM schema_changes))",
+        );
+        let news = news.bind(target).read_one(&self.database).await.map_err(|error| self.error("read", error))?;
+        if news.is_none() || most == 0 {
+            return Ok(());
+        }
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let mut transaction = self.begin().await?;
+        let changes = query(
+            "SELECT * FROM schema_changes WHERE id > (SELECT changes_read FROM targets WHERE name = $1) ORDER BY id LIMIT $2",
+        );
+        let changes = changes.bind(target).bind(most).rows(&mut transaction).await.map_err(failed)?;
+        let mut grouped: Vec<SchemaNews> = Vec::new();
+        for row in &changes {
+            let (report, change) = (self.report_of(row)?, self.schema_change(row)?);
+            let is_same = |news: &SchemaNews| {
+                news.report == report
+                    && news.changes.first().is_some_and(|it| (&it.table, it.date) == (&change.table, change.date))
+            };
+            match grouped.last_mut().filter(|last| is_same(last)) {
+                Some(last) => last.changes.push(change),
+                None => grouped.push(SchemaNews { report, changes: vec![change] }),
+            }
+        }
+        for event in grouped.iter().flat_map(of_schemas) {
+            self.post(&mut transaction, target, &event, &[], now).await?;
+        }
+        let tables = query(
+            "SELECT p.*, t.objects, t.left_alone, t.number FROM partition_tables t JOIN partitions p ON p.id = t.partition_id
+             WHERE t.number > (SELECT tables_read FROM targets WHERE name = $1) ORDER BY t.number LIMIT $2",
+        );
+        let tables = tables.bind(target).bind(most).rows(&mut transaction).await.map_err(failed)?;
+        for row in &tables {
+            // Without its objects, they are being made again, and are news after that.
+            if self.get::<Option<String>>(row, "objects")?.is_some() {
+                let news = TablesNews { entry: self.entry(row)?, derived: self.derived(row)? };
+                for event in of_tables(&news) {
+                    self.post(&mut transaction, target, &event, &[], now).await?;
+                }
+            }
+        }
+        let last = |rows: &[Row], column| rows.last().map(|row| self.get::<i64>(row, column)).transpose();
+        query(
+            "UPDATE targets SET tables_read = coalesce($2, tables_read), changes_read = coalesce($3, changes_read)
+             WHERE name = $1",
+        )
+        .bind(target)
+        .bind(last(&tables, "number")?)
+        .bind(last(&changes, "id")?)
+        .execute(&mut transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    fn schema_change(&self, row: &Row) -> Result<SchemaChange, LedgerError> {
+        let date = self.text(row, "date")?;
+        let date = date.parse().map_err(|_| self.nonsense("schema_changes.date", &date))?;
+        let difference: Difference = self.read_json("difference", &self.text(row, "difference")?)?;
+        Ok(SchemaChange { table: self.text(row, "name")?, date, difference })
+    }
+
+    fn derived(&self, row: &Row) -> Result<Derived, LedgerError> {
+        let list = |column: &'static str| self.get::<Option<String>>(row, column);
+        Ok(Derived {
+            objects: list("objects")?.map_or(Ok(Vec::new()), |json| self.read_json("objects", &json))?,
+            left_alone: list("left_alone")?.map_or(Ok(Vec::new()), |json| self.read_json("left_alone", &json))?,
+        })
+    }
+
+    /// The state in `partitions.tables`.
+    pub(super) fn tables_state(&self, row: &Row) -> Result<Option<TablesState>, LedgerError> {
+        let word = self.get::<Option<String>>(row, "tables")?;
+        word.map(|word| self.known("partitions.tables", &word, TablesState::parse)).transpose()
+    }
+
+    fn report_of(&self, row: &Row) -> Result<ReportId, LedgerError> {
+        Ok(ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?))
+    }
+
+    fn format_of(&self, row: &Row) -> Result<TableFormat, LedgerError> {
+        let word = self.text(row, "format")?;
+        TableFormat::parse(&word).ok_or_else(|| self.nonsense("report_tables.format", &word))
+    }
+
+    fn read_json<T: serde::de::DeserializeOwned>(&self, column: &str, json: &str) -> Result<T, LedgerError> {
+        serde_json::from_str(json).map_err(|_| self.nonsense(column, json))
+    }
+}
+
+/// Texts and numbers: they can always be written.
+fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}

@@ -1,0 +1,125 @@
+//! Which tables an object becomes, and what is in their columns: the first pass over each entry.
+//!
+//! This file owns which entries of the object are read. It must not know where tables go.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use super::{
+    Derive, DeriveError,
+    source::ObjectFile,
+    threads::{Stoppable, blocking},
+};
+use crate::{
+    archive::Entries,
+    config::{SnapshotSource, Source},
+    partition::Entry,
+    store::Manifest,
+    tables::{self, Content, Input, Listed, Part, Survey},
+};
+
+/// What an object becomes.
+pub(super) struct Surveyed {
+    pub(super) entries: Arc<Entries>,
+    /// By table; in each, by number.
+    pub(super) tables: BTreeMap<String, Vec<SurveyedPart>>,
+    pub(super) left_alone: Vec<String>,
+}
+
+/// One part of a table before it is written.
+#[derive(Debug, Clone)]
+pub(super) struct SurveyedPart {
+    pub(super) part: Part,
+    /// The name of its entry; of a snapshot, that of its file.
+    pub(super) entry: String,
+    pub(super) survey: Survey,
+}
+
+/// Opens an entry for reading, which fails once `stop` is set.
+pub(super) fn open<'a>(entries: &'a Entries, number: usize, stop: &Arc<AtomicBool>) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(Box::new(Stoppable { reader: entries.open(number)?, stop: Arc::clone(stop) }))
+}
+
+/// Finds the parts of all tables, and reads each once.
+pub(super) async fn survey(derive: &Derive<'_>, entry: &Entry, object: ObjectFile) -> Result<Surveyed, DeriveError> {
+    let (name, date, stop) = (derive.report.name.clone(), entry.partition.id.date, derive.stop.flag());
+    let snapshot = match &derive.report.source {
+        Source::Archive(_) => None,
+        Source::Snapshot(source) => Some((table_of(source, derive), derive.report.file_name(date))),
+    };
+    blocking(move || {
+        let entries = Arc::new(Entries::find(object.file).map_err(unlisted)?);
+        check_entries(&entries, object.manifest.as_ref().filter(|_| snapshot.is_none()))?;
+        let names: Vec<String> = match &snapshot {
+            Some((_, file)) => vec![file.clone()],
+            None => entries.names().map(str::to_owned).collect(),
+        };
+        let (parts, left_alone) = match snapshot {
+            Some((table, _)) => {
+                (vec![Part { table, number: 0, entry: 0, content: Content::Ndjson, sheet: None }], Vec::new())
+            }
+            None => {
+                let listed = list(&entries, &stop)?;
+                let layout = tables::layout(&listed, &name, date);
+                (layout.parts, layout.left_alone)
+            }
+        };
+        let mut tables: BTreeMap<String, Vec<SurveyedPart>> = BTreeMap::new();
+        for part in parts {
+            let entry = names[part.entry].clone();
+            let input = Input { part: &part, open: &|| open(&entries, part.entry, &stop) };
+            let survey = input.survey().map_err(|error| DeriveError::of_table(&part.table, &entry, &error))?;
+            tables.entry(part.table.clone()).or_default().push(SurveyedPart { part, entry, survey });
+        }
+        Ok(Surveyed { entries, tables, left_alone })
+    })
+    .await
+}
+
+/// The table of a snapshot.
+fn table_of(source: &SnapshotSource, derive: &Derive<'_>) -> String {
+    match source {
+        SnapshotSource::CampaignStats(_) => "stats".to_owned(),
+        SnapshotSource::Campaigns(_) | SnapshotSource::Executions { .. } => {
+            derive.report.source.kind().as_str().to_owned()
+        }
+    }
+}
+
+/// The entries with the sheets of workbooks.
+fn list(entries: &Entries, stop: &Arc<AtomicBool>) -> Result<Vec<Listed>, DeriveError> {
+    let listed = entries.names().enumerate().map(|(number, name)| {
+        let sheets = match Content::of(name) {
+            Some(Content::Xlsx) => {
+                let file = open(entries, number, stop).map_err(unlisted)?;
+                tables::sheets(file).map_err(|error| DeriveError::of_table("", name, &error))?
+            }
+            _ => Vec::new(),
+        };
+        Ok(Listed { name: name.to_owned(), sheets })
+    });
+    listed.collect()
+}
+
+/// Checks that every entry that was verified is found again: none may be left out.
+fn check_entries(entries: &Entries, manifest: Option<&Manifest>) -> Result<(), DeriveError> {
+    let Some(verified) = manifest.and_then(|manifest| manifest.entries.as_ref()) else { return Ok(()) };
+    let is_found = verified.iter().all(|entry| entries.names().any(|name| name == entry.name || entry.name.is_empty()));
+    // The members of a gzip can be parts of one file.
+    let counts = (entries.names().len(), verified.len());
+    let is_whole = counts.0 == counts.1 || manifest.is_some_and(|it| it.format == crate::store::ObjectFormat::Gzip);
+    match is_found && is_whole {
+        true => Ok(()),
+        false => Err(DeriveError::of_content(format!(
+            "the archive has {} entries where its manifest has {}",
+            counts.0, counts.1
+        ))),
+    }
+}
+
+fn unlisted(error: io::Error) -> DeriveError {
+    DeriveError::of_content(format!("the entries of the object cannot be read: {error}"))
+}
