@@ -69,13 +69,14 @@ fuzz: tools
 	        fuzz/corpus/$$target || exit 1; \
 	done
 
-bench: tools
+bench: tools engines
 	@command -v rclone > /dev/null || $(SUDO) apt-get install -qy --no-install-recommends rclone
 	@target/isal/bin/python -c 'import isal' 2> /dev/null || \
 	    { python3 -m venv target/isal && target/isal/bin/pip install -q isal==$(ISAL_VERSION); }
 	cargo build --locked --release
 	benches/history.py
 	benches/archives.py
+	benches/tables.py
 	benches/object_store.py
 	benches/snapshot.py
 
