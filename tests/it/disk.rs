@@ -1,6 +1,6 @@
 //! Disks that fail and disks that are full, under the real binary.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command, sync::OnceLock};
+use std::{collections::BTreeSet, fs};
 
 use futures::{StreamExt as _, stream};
 use moesync::{
@@ -8,40 +8,14 @@ use moesync::{
     outcome::{Outcome, RecordedAttempt},
     report::{PartitionId, ReportId},
 };
-use tempfile::TempDir;
 
-use crate::support::{Bench, Daemon, Ran, Receiver, Series, oracle::manifest_key, small_disk::SmallDisk, wait_until};
-
-/// The library that logs calls and makes them fail, compiled once.
-fn watch() -> &'static Path {
-    static BUILT: OnceLock<TempDir> = OnceLock::new();
-    let folder = BUILT.get_or_init(|| {
-        let folder = TempDir::new().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/disk/watch.c");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-            .arg(folder.path().join("watch.so"))
-            .arg(source)
-            .arg("-ldl")
-            .output()
-            .expect("the tests need `cc`, which Rust links with as well");
-        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
-        folder
-    });
-    static PATH: OnceLock<std::path::PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| folder.path().join("watch.so"))
-}
-
-/// A call that makes a change on disk permanent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Call {
-    name: String,
-    failed: bool,
-    /// Relative to the bench's folder.
-    path: String,
-    /// The new name, of a link or rename.
-    to: Option<String>,
-}
+use crate::support::{
+    Bench, Daemon, Ran, Receiver, Series,
+    oracle::manifest_key,
+    small_disk::SmallDisk,
+    wait_until,
+    watch::{self, Call},
+};
 
 /// The purpose of a call in a pass over one partition.
 fn kind(calls: &[Call], call: &Call) -> &'static str {
@@ -61,24 +35,12 @@ async fn watched(bench: &Bench, fails: Option<usize>) -> (Ran, Vec<Call>) {
     let log = bench.path("calls");
     let _ = fs::remove_file(&log);
     let mut command = bench.command(&["sync", "--json"]);
-    command.env("LD_PRELOAD", watch()).env("WATCH_LOG", &log);
+    command.env("LD_PRELOAD", watch::library()).env("WATCH_LOG", &log);
     if let Some(number) = fails {
         command.env("WATCH_FAIL", number.to_string());
     }
     let ran = bench.finish(command).await;
-    let text = fs::read_to_string(&log).unwrap_or_default();
-    let folder = fs::canonicalize(bench.folder.path()).unwrap();
-    let relative = |path: &str| {
-        let path = Path::new(path);
-        path.strip_prefix(&folder).unwrap_or(path).to_str().unwrap().to_owned()
-    };
-    let calls = text.lines().map(|line| {
-        let mut words = line.splitn(3, ' ');
-        let (name, how, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
-        let (path, to) = rest.split_once(" -> ").map_or((rest, None), |(path, to)| (path, Some(to)));
-        Call { name: name.to_owned(), failed: how == "failed", path: relative(path), to: to.map(relative) }
-    });
-    (ran, calls.collect())
+    (ran, watch::calls(&log, bench.folder.path()))
 }
 
 fn is_forced(calls: &[Call], path: &str) -> bool {

@@ -11,6 +11,7 @@ pub mod receiver;
 pub mod s3_server;
 pub mod small_disk;
 mod time;
+pub mod watch;
 
 use std::{
     collections::HashMap,
@@ -115,6 +116,8 @@ pub struct Bench {
     environment: Vec<(&'static str, &'static str)>,
     /// A second emulator without faults: the reference for contents.
     twin: Emulator,
+    /// The client for it.
+    client: reqwest::Client,
     /// The contents that the twin served, by key.
     truths: Mutex<HashMap<String, Vec<u8>>>,
     /// Everything that was printed.
@@ -190,6 +193,7 @@ impl Bench {
             environment: Vec::new(),
             folder,
             twin: serve(account, &clock).await,
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
             vendor,
             series: series.to_vec(),
             clock,
@@ -349,6 +353,11 @@ impl Bench {
     /// Keeps output for the oracle.
     pub fn note_printed(&self, text: &str) {
         self.printed.lock().unwrap().push(text.to_owned());
+    }
+
+    /// The output that was kept.
+    pub fn printed(&self) -> Vec<String> {
+        self.printed.lock().unwrap().clone()
     }
 
     /// `sync`, which must end with this code.

@@ -1,7 +1,7 @@
 //! The invariants that hold after any injected fault.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     io::Read as _,
 };
@@ -39,7 +39,7 @@ impl Bench {
     async fn ask_twin(&self, series: &Series, date: Date) -> Vec<u8> {
         let file_name = series.file_name(date);
         let signature = signed(&file_name);
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = &self.client;
         let url = |path: String| self.twin.url().join(&path).unwrap();
         let request = match series.source {
             SourceKind::CampaignReport => {
@@ -74,17 +74,15 @@ impl Bench {
     /// and each stored row has both.
     pub async fn check_stored_files(&self) {
         let stored_files = self.stored_files();
+        let due: HashMap<_, _> =
+            self.due().into_iter().map(|(series, date)| (series.key(date), (series, date))).collect();
         let objects = stored_files.keys().filter(|key| !is_manifest(key));
         for key in objects {
             if key.ends_with(".ndjson.gz") {
                 lines(&stored_files[key]);
                 continue;
             }
-            let (series, date) = self
-                .due()
-                .into_iter()
-                .find(|(series, date)| series.key(*date) == *key)
-                .unwrap_or_else(|| panic!("`{key}` belongs to no series"));
+            let (series, date) = *due.get(key).unwrap_or_else(|| panic!("`{key}` belongs to no series"));
             assert!(stored_files[key] == self.truth(series, date).await, "`{key}` is not what the vendor made");
         }
         for (key, manifest) in stored_files.iter().filter(|(key, _)| is_manifest(key)) {

@@ -1,0 +1,156 @@
+//! The server itself: every command works with it, it can be lost, stop, or be verified.
+
+use std::fs;
+
+use super::{are_stored, bench, bench_on, on_server, password};
+use crate::support::{
+    Daemon, Series,
+    postgres::{self, Route},
+    wait_until,
+};
+
+on_each_route! {
+    every_command_works_with_a_ledger_on_a_server_and_none_shows_its_password,
+    a_lost_database_is_learned_again_from_the_manifests_without_a_download,
+    a_lost_connection_is_a_pause_and_never_the_end_of_the_daemon,
+    a_server_that_is_stopped_for_a_while_pauses_the_daemon_and_raises_an_alarm,
+}
+
+async fn every_command_works_with_a_ledger_on_a_server_and_none_shows_its_password(route: Route) {
+    let (bench, url) = bench(route, &[Series::dump(2), Series::campaign("Report test", 2)]).await;
+    bench.run(&["check"]).await.expect(0);
+    bench.run(&["status"]).await.expect(0);
+    bench.sync(0).await;
+    let date = bench.newest.to_string();
+    for command in [
+        &["status", "--all"][..],
+        &["plan"],
+        &["explain", "--report", "report-test", "--date", &date],
+        &["verify"],
+        &["backfill", "--report", "report-test", "--from", &date, "--to", &date],
+    ] {
+        let ran = bench.run(&[&["-vv"], command].concat()).await.expect(0);
+        assert!(!ran.stdout.contains(password(&url)) && !ran.stderr.contains(password(&url)), "{command:?}");
+    }
+    bench.oracle().await;
+    // The tests' PgBouncer asks for none.
+    if matches!(route, Route::Pooled) {
+        return;
+    }
+    let wrong = url.replace(password(&url), "wrong-password");
+    bench.write_config(&on_server(&bench, &wrong));
+    let ran = bench.run(&["-vv", "sync"]).await;
+    assert_ne!(ran.code, Some(0));
+    let checked = bench.run(&["check"]).await.expect(1);
+    assert!(checked.stdout.contains("FAILED ledger: could not open the ledger postgres://"), "{}", checked.stdout);
+    assert!(ran.stderr.contains("could not open the ledger postgres://") && !ran.stderr.contains("wrong-password"));
+    bench.write_config(&on_server(&bench, &url));
+}
+
+async fn a_lost_database_is_learned_again_from_the_manifests_without_a_download(route: Route) {
+    let (bench, _) = bench(route, &[Series::dump(3), Series::campaign("Report test", 3)]).await;
+    bench.sync(0).await;
+    let (requests, stored) = (bench.requests(), bench.stored_files());
+    bench.write_config(&on_server(&bench, &postgres::database(route).await));
+    bench.sync(0).await;
+    assert_eq!(bench.requests(), requests, "something was downloaded");
+    assert!(bench.stored_files() == stored, "the destination was changed");
+    assert!(are_stored(&bench, 6).await);
+}
+
+async fn a_lost_connection_is_a_pause_and_never_the_end_of_the_daemon(route: Route) {
+    let (bench, url) = bench(route, &[Series::dump(5), Series::campaign("Report test", 5)]).await;
+    bench.fault("slow=4000");
+    let daemon = Daemon::start(&bench).await;
+    for _ in 0..10 {
+        postgres::execute(
+            &url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'moesync'",
+        )
+        .await;
+    }
+    daemon.signal("HUP").await;
+    assert!(wait_until(async || are_stored(&bench, 10).await).await, "{}", daemon.log().join("\n"));
+    assert!(!daemon.has_ended());
+    daemon.stop(&bench).await;
+    bench.oracle().await;
+}
+
+async fn a_server_that_is_stopped_for_a_while_pauses_the_daemon_and_raises_an_alarm(route: Route) {
+    let mut server = postgres::Server::start().await;
+    let url = server.database(route).await;
+    let bench = bench_on(&url, &[Series::dump(5), Series::campaign("Report test", 5)]).await;
+    bench.write_config(&on_server(&bench, &url).replace("listen = \"\"", "listen = \"127.0.0.1:0\""));
+    bench.fault("slow=4000");
+    let daemon = Daemon::start(&bench).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let readiness = async || client.get(daemon.url() + "/readyz").send().await.unwrap().status();
+    assert!(wait_until(async || bench.requests() > 0 && readiness().await == 200).await);
+    server.stop();
+    assert!(wait_until(async || daemon.alarms().contains(&"ledger".to_owned())).await, "{:?}", daemon.log());
+    assert_eq!(readiness().await, 503);
+    let checked = bench.run(&["check"]).await.expect(1);
+    assert!(checked.stdout.contains("FAILED ledger"), "{}", checked.stdout);
+    if matches!(route, Route::Direct) {
+        assert!(checked.stdout.contains("Connection refused"), "{}", checked.stdout);
+    }
+    assert!(!daemon.has_ended());
+    server.start_again();
+    assert!(wait_until(async || readiness().await == 200).await);
+    assert!(wait_until(async || are_stored(&bench, 10).await).await, "{}", daemon.log().join("\n"));
+    daemon.wait_for_log("the ledger is written again").await;
+    daemon.stop(&bench).await;
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_to_the_server_verifies_its_certificate_and_its_name() {
+    let mut server = postgres::Server::start().await;
+    let url = server.database(Route::Direct).await;
+    let bench = bench_on(&url, &[Series::dump(1)]).await;
+    let make = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(bench.path(name), made.cert.pem()).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    };
+    let (certificate, key) = make("server.pem");
+    make("other.pem");
+    server.use_certificate(&certificate, &key).await;
+    let by_name = url.replace("127.0.0.1", "localhost");
+    let root = |name| format!("sslmode=verify-full&sslrootcert={}", bench.path(name).display());
+    let works = [format!("{by_name}?sslmode=require"), format!("{by_name}?{}", root("server.pem"))];
+    let fails = [
+        // The certificate has the name, not the address.
+        format!("{url}?{}", root("server.pem")),
+        format!("{by_name}?{}", root("other.pem")),
+        format!("{by_name}?sslmode=verify-full"),
+    ];
+    for (url, code) in works.iter().map(|url| (url, 0)).chain(fails.iter().map(|url| (url, 1))) {
+        bench.write_config(&on_server(&bench, url));
+        let checked = bench.run(&["-vv", "check"]).await.expect(code);
+        assert!(!checked.stdout.contains(password(url)) && !checked.stderr.contains(password(url)));
+        assert_eq!(checked.stdout.contains("ok     ledger: PostgreSQL 1"), code == 0, "{url}: {}", checked.stdout);
+    }
+    bench.write_config(&on_server(&bench, &works[1]));
+    bench.sync(0).await;
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_reports_the_servers_version_and_what_its_user_may_do() {
+    let url = postgres::database(Route::Direct).await;
+    let bench = bench_on(&url, &[Series::dump(1)]).await;
+    let checked = bench.run(&["check"]).await.expect(0);
+    let expected = "may create tables in the schema public; up to 5 connections for each process, of the server's 300";
+    assert!(checked.stdout.contains(expected), "{}", checked.stdout);
+    postgres::execute(
+        &url,
+        "ALTER DATABASE :database SET search_path = nowhere"
+            .replace(":database", url.rsplit('/').next().unwrap())
+            .as_str(),
+    )
+    .await;
+    let checked = bench.run(&["check"]).await.expect(1);
+    assert!(checked.stdout.contains("no schema in the user's search_path"), "{}", checked.stdout);
+}
