@@ -26,7 +26,7 @@ use crate::report::PartitionId;
 ///
 /// The settings are the transaction's own, because behind PgBouncer the next transaction has another connection.
 pub(super) const BEGIN_WRITING: &str = "BEGIN; SET LOCAL client_min_messages = warning; SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = '60s';
-     SET LOCAL idle_in_transaction_session_timeout = '15s'; SELECT pg_advisory_xact_lock(7881696101)";
+     SET LOCAL idle_in_transaction_session_timeout = '5s'; SELECT pg_advisory_xact_lock(7881696101)";
 
 /// Begins a transaction of PostgreSQL that reads. Every read has one: a statement is prepared and then run, and behind
 /// PgBouncer only a transaction keeps the connection between the two.
@@ -36,7 +36,15 @@ const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SE
 #[derive(Debug, Clone)]
 pub(super) enum Database {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    Postgres(Pools),
+}
+
+/// Apart, because a writer waits for the writers of all processes: readers must not wait with it. And when a process is
+/// stopped, each of its writers keeps the others waiting, one after the other.
+#[derive(Debug, Clone)]
+pub(super) struct Pools {
+    pub(super) readers: PgPool,
+    pub(super) writers: PgPool,
 }
 
 /// A transaction. Dropped without [`Transaction::commit`], it changes nothing.
@@ -187,7 +195,7 @@ impl Database {
         Box::pin(async move {
             Ok(match self {
                 Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
-                Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(BEGIN_WRITING).await?),
+                Self::Postgres(pools) => Transaction::Postgres(pools.writers.begin_with(BEGIN_WRITING).await?),
             })
         })
         .await
@@ -198,7 +206,7 @@ impl Database {
         Box::pin(async move {
             Ok(match self {
                 Self::Sqlite(pool) => Transaction::Sqlite(pool.begin().await?),
-                Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(BEGIN_READING).await?),
+                Self::Postgres(pools) => Transaction::Postgres(pools.readers.begin_with(BEGIN_READING).await?),
             })
         })
         .await
@@ -207,7 +215,10 @@ impl Database {
     pub(super) async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(Pools { readers, writers }) => {
+                writers.close().await;
+                readers.close().await;
+            }
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::{cmp::Ordering, str::FromStr as _, sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection as _, PgConnection, PgPool,
+    Connection as _, PgConnection, PgPool, Row as _,
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -18,7 +18,7 @@ use tracing::debug;
 
 use super::{
     Found, Ledger, LedgerError,
-    database::{BEGIN_WRITING, Column, Database, query},
+    database::{BEGIN_WRITING, Column, Database, Pools, query},
 };
 use crate::telemetry::Chain;
 
@@ -28,14 +28,16 @@ const LIFETIME: i64 = 30_000;
 /// How often it does so.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// The most connections of one process.
-const CONNECTIONS: u32 = 5;
+/// The most connections of one process: one writer commits while the next one begins.
+const READERS: u32 = 3;
+const WRITERS: u32 = 2;
 
 /// How long a process that ends waits until its row is removed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// How long a process waits for one of them.
+/// How long a read waits for a connection, and a write, which waits for the writes before it.
 const PATIENCE: Duration = Duration::from_secs(10);
+const WRITERS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The server's clock, in milliseconds since 1970-01-01 UTC.
 macro_rules! server_now {
@@ -90,10 +92,10 @@ pub async fn open(
     candidate: &str,
     holder: impl FnOnce(&str) -> String,
 ) -> Result<(Ledger, Found, String, String), LedgerError> {
-    let (pool, shown) = connect(url).await?;
+    let (pools, shown) = connect(url).await?;
     let failed = |error| LedgerError::database("open", &shown, error);
-    let found = migrate(&pool, &shown).await?;
-    let database = Database::Postgres(pool);
+    let found = migrate(&pools.writers, &shown).await?;
+    let database = Database::Postgres(pools);
     let place = name(&database, candidate).await.map_err(failed)?;
     let holder = holder(&place);
     renew(&database, &holder).await.map_err(failed)?;
@@ -114,9 +116,9 @@ pub async fn open(
 ///
 /// When the server cannot be reached, or another version of moesync made the ledger.
 pub async fn open_read_only(url: &str) -> Result<Option<Ledger>, LedgerError> {
-    let (pool, shown) = connect(url).await?;
+    let (pools, shown) = connect(url).await?;
     let failed = |error| LedgerError::database("read", &shown, error);
-    let database = Database::Postgres(pool);
+    let database = Database::Postgres(pools);
     let exists =
         query("SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'partitions'");
     if exists.read_one(&database).await.map_err(failed)?.is_none() {
@@ -151,8 +153,8 @@ pub async fn open_read_only(url: &str) -> Result<Option<Ledger>, LedgerError> {
 ///
 /// [`LedgerError::Unavailable`] when it cannot be reached, or refuses.
 pub async fn facts(url: &str) -> Result<ServerFacts, LedgerError> {
-    let (pool, shown) = connect(url).await?;
-    let database = Database::Postgres(pool);
+    let (pools, shown) = connect(url).await?;
+    let database = Database::Postgres(pools);
     let asked = query(
         "SELECT current_setting('server_version') AS version,
                 CAST(current_setting('server_version_num') AS BIGINT) / 10000 AS major,
@@ -170,29 +172,38 @@ pub async fn facts(url: &str) -> Result<ServerFacts, LedgerError> {
             is_supported: i64::read(&row, "major")? >= OLDEST,
             schema: Column::read(&row, "schema")?,
             can_create: Column::read(&row, "can_create")?,
-            connections: CONNECTIONS,
+            connections: READERS + WRITERS,
             all_connections: u64::try_from(i64::read(&row, "all_connections")?).unwrap_or_default(),
         })
     });
     facts.map_err(|error| LedgerError::database("read", &shown, error))
 }
 
-async fn connect(url: &str) -> Result<(PgPool, String), LedgerError> {
+async fn connect(url: &str) -> Result<(Pools, String), LedgerError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|error| LedgerError::unavailable("ledger.url is not the URL of a PostgreSQL database", error))?;
     let shown = shown(&options);
     // Behind PgBouncer, neither a prepared statement nor a setting of the connection lasts beyond a transaction.
     let options = options.statement_cache_capacity(0).extra_float_digits(None).application_name("moesync");
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(PATIENCE)
-        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
-        .connect_with(options.clone())
-        .await;
-    match pool {
-        Ok(pool) => Ok((pool, shown)),
+    let pool = |connections, patience| {
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(patience)
+            .after_release(|connection, _| Box::pin(async move { Ok(has_no_transaction(connection).await) }))
+    };
+    let writers = pool(WRITERS, WRITERS_PATIENCE).connect_lazy_with(options.clone());
+    match pool(READERS, PATIENCE).connect_with(options.clone()).await {
+        Ok(readers) => Ok((Pools { readers, writers }, shown)),
         Err(error) => Err(LedgerError::database("open", &shown, reason(error, &options).await)),
     }
+}
+
+/// Whether a connection can be used again. Where the statements that begin a transaction failed, or their caller was
+/// cancelled, one is open that sqlx does not end: it would fail whatever comes next, or keep the lock of writers.
+async fn has_no_transaction(connection: &mut PgConnection) -> bool {
+    // A transaction of its own begins with the statement.
+    let asked = sqlx::raw_sql("SELECT now() = statement_timestamp()").fetch_one(connection).await;
+    asked.and_then(|row| row.try_get(0)).unwrap_or(false)
 }
 
 /// Why the pool got no connection: it retries, and in the end reports only that its time was up.

@@ -1,6 +1,10 @@
 //! The server itself: every command works with it, it can be lost, stop, or be verified.
 
-use std::fs;
+use std::{fs, time::Duration};
+
+use jiff::Timestamp;
+use moesync::{config::SourceKind, ledger};
+use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{are_stored, bench, bench_on, on_server, password};
 use crate::support::{
@@ -153,4 +157,53 @@ async fn check_reports_the_servers_version_and_what_its_user_may_do() {
     .await;
     let checked = bench.run(&["check"]).await.expect(1);
     assert!(checked.stdout.contains("no schema in the user's search_path"), "{}", checked.stdout);
+}
+
+/// Keeps all writers of a ledger waiting.
+const LOCK: &str = "SELECT pg_advisory_lock(7881696101)";
+const UNLOCK: &str = "SELECT pg_advisory_unlock(7881696101)";
+const AWAITED: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_could_not_begin_does_not_make_later_ones_fail() {
+    let url = postgres::database(Route::Direct).await;
+    let ledger = ledger::open_server(&url, "place", |_| "me".to_owned()).await.unwrap().0;
+    let write = || ledger.rest("app", SourceKind::Campaigns, Duration::from_secs(60), Timestamp::UNIX_EPOCH);
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(LOCK).execute(&mut other).await.unwrap();
+    let cancel = async {
+        assert!(wait_until(async || postgres::number(&url, AWAITED).await == 2).await);
+        let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+                      WHERE datname = current_database() AND wait_event = 'advisory'";
+        postgres::execute(&url, cancel).await;
+    };
+    let (first, second, ()) = tokio::join!(write(), write(), cancel);
+    assert!(first.is_err() && second.is_err());
+    sqlx::raw_sql(UNLOCK).execute(&mut other).await.unwrap();
+    for _ in 0..10 {
+        write().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_do_not_wait_for_the_writes_of_other_processes() {
+    let url = postgres::database(Route::Direct).await;
+    let ledger = ledger::open_server(&url, "place", |_| "me".to_owned()).await.unwrap().0;
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(LOCK).execute(&mut other).await.unwrap();
+    let writes = futures::future::join_all(
+        (0..10).map(|_| ledger.rest("app", SourceKind::Campaigns, Duration::from_secs(60), Timestamp::UNIX_EPOCH)),
+    );
+    let reads = async {
+        assert!(wait_until(async || postgres::number(&url, AWAITED).await > 0).await);
+        for _ in 0..10 {
+            ledger.rest_left("app", SourceKind::Campaigns, Timestamp::UNIX_EPOCH).await.unwrap();
+        }
+        let waiting = postgres::number(&url, AWAITED).await;
+        assert!(waiting <= 2, "a process that is stopped now keeps the others waiting {waiting} times");
+        assert!(sqlx::raw_sql(UNLOCK).fetch_one(&mut other).await.unwrap().get::<bool, _>(0));
+    };
+    let (writes, ()) = tokio::join!(writes, reads);
+    assert!(writes.iter().all(Result::is_ok), "{writes:?}");
 }
