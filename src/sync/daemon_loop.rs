@@ -50,8 +50,35 @@ const LONGEST_SLEEP: SignedDuration = SignedDuration::from_mins(5);
 /// The loop plans at most this often, so that a bug in the plan does not occupy a processor.
 const SHORTEST_SLEEP: SignedDuration = SignedDuration::from_millis(100);
 
-/// How long the loop waits after a failure of the ledger.
-const LEDGER_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+/// How long the loop waits after a failure of the ledger: a connection may only have been cut. The pause doubles while
+/// no attempt is recorded.
+const FIRST_LEDGER_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+const LONGEST_LEDGER_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+
+/// The pauses after failures of the ledger.
+#[derive(Debug)]
+struct LedgerPauses {
+    next: SignedDuration,
+    until: Timestamp,
+}
+
+impl Default for LedgerPauses {
+    fn default() -> Self {
+        Self { next: FIRST_LEDGER_PAUSE, until: Timestamp::MIN }
+    }
+}
+
+impl LedgerPauses {
+    /// When the loop continues after a failure at `now`. Failures during a pause do not prolong it.
+    fn after(&mut self, now: Timestamp) -> Timestamp {
+        let is_over = now >= self.until || self.until.duration_since(now) > LONGEST_LEDGER_PAUSE;
+        if is_over {
+            self.until = now.checked_add(self.next).unwrap_or(now);
+            self.next = (self.next * 2).min(LONGEST_LEDGER_PAUSE);
+        }
+        self.until
+    }
+}
 
 /// The daemon's loop: plans, attempts, and sleeps until something changes, until `shutdown`.
 ///
@@ -95,6 +122,7 @@ async fn turn(
     let mut is_first = true;
     let mut is_partial = false;
     let mut publish_at: Option<Instant> = None;
+    let mut ledger_pauses = LedgerPauses::default();
     loop {
         let now = workers.ctx.clock.now();
         let may_continue = is_partial && workers.has_answered;
@@ -124,7 +152,7 @@ async fn turn(
                 }
                 Err(error) => {
                     workers.ctx.status.note_ledger_failure(&error);
-                    wake_at = Some(now + LEDGER_PAUSE);
+                    wake_at = Some(ledger_pauses.after(now));
                 }
             }
         }
@@ -172,10 +200,11 @@ async fn turn(
         let Some(Finished { item, result }) = finished else { continue };
         let now = workers.ctx.clock.now();
         let soon = match result {
-            Ok(Attempted::Settled) => None,
             Err(AttemptError::Panic) => workers.retried_at(&item.entry.partition.id),
+            Ok(Attempted::Settled) => None,
             Ok(Attempted::Theirs) => Some(now + OTHERS_INTERVAL),
             Ok(Attempted::Done(done)) => {
+                ledger_pauses = LedgerPauses::default();
                 if done.hold.is_some() {
                     workers.unqueue(item.entry.partition.id.workspace());
                 }
@@ -193,9 +222,29 @@ async fn turn(
             Err(AttemptError::Ledger(error)) => {
                 workers.ctx.status.note_ledger_failure(&error);
                 workers.queue.clear();
-                Some(now + LEDGER_PAUSE)
+                Some(ledger_pauses.after(now))
             }
         };
         wake_at = wake_at.into_iter().chain(soon).min();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_after_failures_of_the_ledger_grow_and_failures_within_one_share_it() {
+        let mut pauses = LedgerPauses::default();
+        let start: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let mut now = start;
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            let until = pauses.after(now);
+            assert_eq!(until.duration_since(now), SignedDuration::from_secs(seconds));
+            assert_eq!(pauses.after(now + SignedDuration::from_millis(500)), until);
+            now = until;
+        }
+        // The clock was set back.
+        assert_eq!(pauses.after(start).duration_since(start), SignedDuration::from_secs(30));
     }
 }
