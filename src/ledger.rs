@@ -162,8 +162,8 @@ pub enum Claimed {
     Ours(Box<Claim>),
     /// A live process has it.
     Theirs,
-    /// It has changed since it was planned: it is stored, absent or lost, or refreshed.
-    Settled,
+    /// It has changed since it was planned: it was attempted, or stored, absent or lost.
+    Changed,
 }
 
 /// An open ledger. Clones share it.

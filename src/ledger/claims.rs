@@ -3,17 +3,18 @@
 //! A claim has a holder and a token that grows each time it changes hands. Whether a holder is alive is answered by
 //! `holder`.
 
+use jiff::Timestamp;
+
 use super::{Claim, Claimed, Ledger, LedgerError, rows::settled_word};
 use crate::{
     ledger::database::{Transaction, query},
-    outcome::Outcome,
-    partition::{Entry, Settled},
+    partition::Entry,
     report::PartitionId,
 };
 
 impl Ledger {
     /// Claims a partition, unless it has changed since it was `planned`: it is no longer open, or no longer stored, or
-    /// another process has refreshed it. A claim of this process is renewed: it remains when an attempt could not be
+    /// another process has attempted it, which also decided when it is attempted next. A claim of this process is renewed: it remains when an attempt could not be
     /// recorded, and the process makes one attempt at a partition at a time.
     pub async fn claim(&self, planned: &Entry) -> Result<Claimed, LedgerError> {
         let id = &planned.partition.id;
@@ -39,14 +40,13 @@ impl Ledger {
         .row(&mut transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        let Some(row) = row else { return Ok(Claimed::Settled) };
+        let Some(row) = row else { return Ok(Claimed::Changed) };
         let entry = self.entry(&row)?;
-        let is_refreshed = entry.settled == Settled::Stored
-            && entry.outcome == Some(Outcome::Stored)
-            && entry.last_attempt_at != planned.last_attempt_at;
-        if entry.settled != planned.settled || is_refreshed {
+        // The ledger keeps milliseconds.
+        let attempts = |entry: &Entry| (entry.attempts, entry.last_attempt_at.map(Timestamp::as_millisecond));
+        if entry.settled != planned.settled || attempts(&entry) != attempts(planned) {
             // The transaction ends here without its claim.
-            return Ok(Claimed::Settled);
+            return Ok(Claimed::Changed);
         }
         transaction.commit().await.map_err(|error| self.error("write", error))?;
         // Another process may have given it back just now; then it is there for the asking next time.

@@ -41,8 +41,8 @@ use crate::{
 
 /// The result for a partition that was to be attempted.
 pub(super) enum Attempted {
-    /// It has changed since it was planned: there is nothing to do.
-    Settled,
+    /// It has changed since it was planned: there is nothing to do before the next plan.
+    Changed,
     /// Another process has the claim.
     Theirs,
     /// The attempt was made and recorded.
@@ -95,7 +95,7 @@ async fn from_claim_to_record(
     let claim = match ctx.ledger.claim(planned).await? {
         Claimed::Ours(claim) => *claim,
         Claimed::Theirs => return Ok(Attempted::Theirs),
-        Claimed::Settled => return Ok(Attempted::Settled),
+        Claimed::Changed => return Ok(Attempted::Changed),
     };
     let started_at = ctx.clock.now();
     let keys = report.keys(id.date);

@@ -201,8 +201,8 @@ async fn turn(
         let now = workers.ctx.clock.now();
         let soon = match result {
             Err(AttemptError::Panic) => workers.retried_at(&item.entry.partition.id),
-            Ok(Attempted::Settled) => None,
-            Ok(Attempted::Theirs) => Some(now + OTHERS_INTERVAL),
+            // Other processes work on what this plan has.
+            Ok(Attempted::Changed | Attempted::Theirs) => Some(now + OTHERS_INTERVAL),
             Ok(Attempted::Done(done)) => {
                 ledger_pauses = LedgerPauses::default();
                 if done.hold.is_some() {

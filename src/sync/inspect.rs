@@ -126,7 +126,7 @@ pub async fn repair(
     let stored = ctx.ledger.entry_of(id).await?.filter(|entry| entry.settled == Settled::Stored);
     let claimed = match &stored {
         Some(entry) => ctx.ledger.claim(entry).await?,
-        None => Claimed::Settled,
+        None => Claimed::Changed,
     };
     let Claimed::Ours(claim) = claimed else {
         warn!("another process works on {id}, or {id} is no longer stored; verify it again later");

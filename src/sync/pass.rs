@@ -175,7 +175,14 @@ pub async fn once(
             let id = item.entry.partition.id.clone();
             let now = ctx.clock.now();
             match result {
-                Ok(Attempted::Settled) | Err(AttemptError::Panic) => {}
+                Err(AttemptError::Panic) => {}
+                Ok(Attempted::Changed) => {
+                    // The process that this pass waited for may have failed.
+                    let entry = ctx.ledger.entry_of(&id).await?.filter(|entry| entry.settled == item.entry.settled);
+                    if let Some(entry) = entry.filter(|_| waited_for.remove(&id)) {
+                        later.insert((now, id), Item { entry, ..item });
+                    }
+                }
                 Ok(Attempted::Theirs) => {
                     if waited_for.insert(id.clone()) {
                         info!("another process works on {id}; waiting for it");
@@ -183,6 +190,7 @@ pub async fn once(
                     later.insert((now + OTHERS_INTERVAL, id), item);
                 }
                 Ok(Attempted::Done(done)) => {
+                    let item = Item { entry: done.entry.clone(), ..item };
                     let number = tries.entry(id.clone()).and_modify(|tries| *tries += 1).or_insert(1);
                     if let Some(hold) = &done.hold {
                         let until = hold.until_for(item.entry.partition.expires_at);
@@ -204,7 +212,7 @@ pub async fn once(
                     } else if done.outcome.is_retried_quickly()
                         // A destination that has not answered for a whole attempt is left to the next pass.
                         && !done.is_unanswered
-                        && (done.entry.settled == Settled::Open || item.entry.settled == Settled::Stored)
+                        && matches!(done.entry.settled, Settled::Open | Settled::Stored)
                         && let Some(delay) = retry::quick(*number, jitter())
                     {
                         let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::ZERO);
@@ -213,6 +221,7 @@ pub async fn once(
                 }
                 Err(AttemptError::Ledger(LedgerError::Fenced { partition })) => {
                     debug!("{partition} was taken over by another process");
+                    waited_for.insert(id.clone());
                     later.insert((now + OTHERS_INTERVAL, id), item);
                 }
                 Err(AttemptError::Ledger(error)) => {

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashSet,
-    mem, slice,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -242,8 +242,8 @@ impl Scan<'_> {
     /// Writes the manifest of a restated object, under a claim: the loop may be replacing the object.
     async fn describe(&self, report: &Report, partition: Partition, key: String) -> Result<Examined, LedgerError> {
         let (ledger, id) = (&self.ctx.ledger, &partition.id);
-        let entry = Entry::new(partition.clone());
-        ledger.reopen(slice::from_ref(&entry)).await?;
+        ledger.reopen(&[Entry::new(partition.clone())]).await?;
+        let Some(entry) = ledger.entry_of(id).await? else { return Ok(Examined::Nothing) };
         let Claimed::Ours(_) = ledger.claim(&entry).await? else { return Ok(Examined::Nothing) };
         let described = async {
             let Some(manifest) = describe_again(self.ctx, report, &entry, self.destination, &key, || ()).await? else {

@@ -288,7 +288,7 @@ impl Workers {
                     };
                 }
             }
-            Ok(Attempted::Settled) => self.forget_panics(|panicked| panicked == id),
+            Ok(Attempted::Changed) => self.forget_panics(|panicked| panicked == id),
             Ok(Attempted::Theirs) | Err(AttemptError::Ledger(_)) => {}
         }
         Some(finished)

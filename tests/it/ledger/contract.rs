@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use moesync::{
     config::SourceKind,
     ledger::{self, Choice, Claim, Claimed, Duty, Ledger, LedgerError, Memory, Rate},
-    outcome::{Attempt, Evidence, Outcome, StoredObject, Success},
+    outcome::{Attempt, Evidence, Failure, Outcome, StoredObject, Success},
     partition::{Entry, Settled},
     plan::{Plan, Reach},
     report::{Partition, PartitionId, ReportId},
@@ -83,6 +83,7 @@ contract! {
     a_dead_holders_claim_passes_to_one_other_and_its_late_result_is_not_recorded,
     a_claim_made_again_by_its_own_holder_voids_the_one_before,
     a_partition_that_was_refreshed_since_it_was_planned_is_not_claimed,
+    a_partition_that_was_attempted_since_it_was_planned_is_not_claimed,
     what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one_ends,
     a_plan_made_before_recovery_set_a_report_back_does_not_hide_its_dates,
     each_way_that_a_partition_can_go_is_counted,
@@ -127,7 +128,7 @@ async fn a_dead_holders_claim_passes_to_one_other_and_its_late_result_is_not_rec
     assert_eq!(third.attempts(&id).await.unwrap(), []);
     record(&second, &heir, at).await.unwrap();
     assert_eq!(third.attempts(&id).await.unwrap().len(), 1);
-    assert!(matches!(third.claim(&entry).await.unwrap(), Claimed::Settled));
+    assert!(matches!(third.claim(&entry).await.unwrap(), Claimed::Changed));
 }
 
 async fn a_claim_made_again_by_its_own_holder_voids_the_one_before(place: Place) {
@@ -164,9 +165,29 @@ async fn a_partition_that_was_refreshed_since_it_was_planned_is_not_claimed(plac
     let planned = first.entry_of(&id).await.unwrap().unwrap();
     let Claimed::Ours(claim) = first.claim(&planned).await.unwrap() else { panic!("it was free") };
     record(&first, &claim, at + SignedDuration::from_hours(24)).await.unwrap();
-    assert!(matches!(second.claim(&planned).await.unwrap(), Claimed::Settled));
+    assert!(matches!(second.claim(&planned).await.unwrap(), Claimed::Changed));
     let refreshed = second.entry_of(&id).await.unwrap().unwrap();
     assert!(matches!(first.claim(&refreshed).await.unwrap(), Claimed::Ours(_)), "the refused claim remained");
+}
+
+async fn a_partition_that_was_attempted_since_it_was_planned_is_not_claimed(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let (first, second) = (place.open("first").await, place.open("second").await);
+    let planned = Entry::new(partition(at));
+    let id = planned.partition.id.clone();
+    first.reopen(std::slice::from_ref(&planned)).await.unwrap();
+    let Claimed::Ours(claim) = first.claim(&planned).await.unwrap() else { panic!("it was free") };
+    let evidence = Evidence { http_status: Some(503), ..Evidence::default() };
+    let failure = Failure::after(&evidence, Outcome::Unavailable, "busy".into());
+    let attempt = Attempt { started_at: at, finished_at: at, result: Err(failure) };
+    let (after, hold) = claim.entry.clone().after(&attempt, GROUNDS, 0.5);
+    first.record(&claim, &attempt, &after, hold).await.unwrap();
+
+    assert!(matches!(second.claim(&planned).await.unwrap(), Claimed::Changed), "its next attempt is due later");
+    // The time of an attempt is kept in milliseconds.
+    let precise = Entry { last_attempt_at: Some(at + SignedDuration::from_nanos(1)), ..after };
+    assert!(matches!(second.claim(&precise).await.unwrap(), Claimed::Ours(_)), "the refused claim remained");
+    assert_eq!(first.attempts(&id).await.unwrap().len(), 1);
 }
 
 async fn what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one_ends(place: Place) {
