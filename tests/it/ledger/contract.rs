@@ -82,6 +82,7 @@ macro_rules! contract {
 contract! {
     a_dead_holders_claim_passes_to_one_other_and_its_late_result_is_not_recorded,
     a_claim_made_again_by_its_own_holder_voids_the_one_before,
+    a_claim_that_returns_to_its_first_holder_voids_that_ones_earlier_claim,
     a_partition_that_was_refreshed_since_it_was_planned_is_not_claimed,
     a_partition_that_was_attempted_since_it_was_planned_is_not_claimed,
     what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one_ends,
@@ -151,6 +152,22 @@ async fn a_claim_made_again_by_its_own_holder_voids_the_one_before(place: Place)
     assert_eq!(ledger.attempts(&id).await.unwrap(), []);
     record(&ledger, &after, at).await.unwrap();
     assert_eq!(ledger.attempts(&id).await.unwrap().len(), 1);
+}
+
+async fn a_claim_that_returns_to_its_first_holder_voids_that_ones_earlier_claim(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let (first, second) = (place.open("first").await, place.open("second").await);
+    let entry = Entry::new(partition(at));
+    first.reopen(std::slice::from_ref(&entry)).await.unwrap();
+
+    let Claimed::Ours(before) = first.claim(&entry).await.unwrap() else { panic!("it was free") };
+    place.bury("first").await;
+    let Claimed::Ours(_) = second.claim(&entry).await.unwrap() else { panic!("its holder is dead") };
+    place.bury("second").await;
+    let Claimed::Ours(after) = first.claim(&entry).await.unwrap() else { panic!("its holder is dead") };
+    assert!(!first.is_ours(&before).await.unwrap() && first.is_ours(&after).await.unwrap());
+    assert!(matches!(record(&first, &before, at).await, Err(LedgerError::Fenced { .. })));
+    record(&first, &after, at).await.unwrap();
 }
 
 async fn a_partition_that_was_refreshed_since_it_was_planned_is_not_claimed(place: Place) {
