@@ -23,6 +23,7 @@ macro_rules! on_each_route {
     };
 }
 
+mod drill;
 mod server;
 mod sharing;
 

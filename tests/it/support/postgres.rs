@@ -102,6 +102,11 @@ impl Server {
         }
     }
 
+    /// The URL without a database, past PgBouncer.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Ends the server immediately, with all connections.
     pub fn stop(&mut self) {
         self.command("stop --mode immediate");
