@@ -28,7 +28,7 @@ use crate::support::{
 };
 
 on_each_route! {
-    two_thousand_partitions_are_stored_once_whatever_dies_stops_or_is_cut,
+    two_thousand_partitions_are_stored_once_despite_kills_stops_and_cuts,
 }
 
 const REPLICAS: usize = 5;
@@ -43,11 +43,11 @@ const STATISTICS: usize = 2;
 const DAYS_OF_STATISTICS: u32 = 10;
 
 /// Reports whose archives are never whole during the drill.
-const SICK: usize = 3;
+const BROKEN: usize = 3;
 
 /// What the drill does once a number of partitions is stored.
 #[derive(Debug, Clone, Copy)]
-enum Blow {
+enum Disturbance {
     Kill,
     Stop,
     Restart,
@@ -63,7 +63,7 @@ struct Drill {
     proxy: Proxy,
     receiver: Receiver,
     replicas: Vec<Replica>,
-    /// The names of the replicas that have ended, and what was done, for a test that fails.
+    /// What was done and when: printed if the test fails.
     diary: Vec<String>,
     seed: u64,
     began: Instant,
@@ -84,8 +84,8 @@ fn series() -> Vec<Series> {
     let days = (partitions() - 20 * 6 - STATISTICS * DAYS_OF_STATISTICS as usize) / 2;
     let dumps =
         (0..2).map(|number| Series { id: format!("dump-{number}"), ..Series::dump(u32::try_from(days).unwrap()) });
-    let sick = (0..SICK).map(|number| Series::campaign(&format!("Sick {number}"), 1));
-    campaigns.chain(dumps).chain(sick).collect()
+    let broken = (0..BROKEN).map(|number| Series::campaign(&format!("Broken {number}"), 1));
+    campaigns.chain(dumps).chain(broken).collect()
 }
 
 /// Their tables, in a workspace of their own: while they wait for their turns they take none of the slots of archives.
@@ -108,11 +108,11 @@ fn statistics(bench: &Bench) -> String {
     workspace + &(0..STATISTICS).map(report).collect::<String>()
 }
 
-async fn two_thousand_partitions_are_stored_once_whatever_dies_stops_or_is_cut(route: Route) {
+async fn two_thousand_partitions_are_stored_once_despite_kills_stops_and_cuts(route: Route) {
     let mut drill = Drill::new(route).await;
-    for (stored, blow) in drill.plan() {
+    for (stored, disturbance) in drill.plan() {
         drill.until_stored(stored).await;
-        drill.strike(blow).await;
+        drill.disturb(disturbance).await;
     }
     drill.until_stored(partitions()).await;
     drill.end().await;
@@ -138,7 +138,7 @@ impl Drill {
         let through = format!("{host}:{}/{name}?sslmode=disable", proxy.port);
         let alarms = receiver.webhook() + "events = [\"alarms\"]\n";
         bench.write_config(&(on_server(&bench, &through) + &statistics(&bench) + &alarms));
-        bench.fault("html,path=Sick_");
+        bench.fault("html,path=Broken_");
         // A download takes a fifth of a second.
         bench.fault("slow=20000");
         let mut drill = Self {
@@ -161,12 +161,13 @@ impl Drill {
         drill
     }
 
-    /// The blows, each with the number of stored partitions at which it comes.
-    fn plan(&mut self) -> Vec<(usize, Blow)> {
-        let blows = [(Blow::Kill, KILLS), (Blow::Stop, STOPS), (Blow::Restart, RESTARTS)];
-        let blows = blows.into_iter().flat_map(|(blow, times)| vec![blow; times]);
+    /// The disturbances, each with the number of stored partitions at which it happens.
+    fn plan(&mut self) -> Vec<(usize, Disturbance)> {
+        let disturbances = [(Disturbance::Kill, KILLS), (Disturbance::Stop, STOPS), (Disturbance::Restart, RESTARTS)];
+        let disturbances = disturbances.into_iter().flat_map(|(disturbance, times)| vec![disturbance; times]);
         let last = partitions() * 95 / 100;
-        let mut plan: Vec<_> = blows.map(|blow| (self.random.random_range(1..last), blow)).collect();
+        let mut plan: Vec<_> =
+            disturbances.map(|disturbance| (self.random.random_range(1..last), disturbance)).collect();
         plan.sort_by_key(|(stored, _)| *stored);
         plan
     }
@@ -211,13 +212,13 @@ impl Drill {
                 (stored, last) = (now, Instant::now());
             }
             assert!(last.elapsed() < PATIENCE, "{stored} of {count} partitions are stored");
-            self.tend().await;
+            self.supervise().await;
             sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// Lets stopped replicas go on once others have their claims, and starts those again that have ended.
-    async fn tend(&mut self) {
+    /// Continues stopped replicas once others have their claims, and starts those again that have ended.
+    async fn supervise(&mut self) {
         for number in 0..self.replicas.len() {
             let Replica { daemon, is_stopped } = &self.replicas[number];
             let pid = daemon.pid();
@@ -225,7 +226,7 @@ impl Drill {
                 self.bury(pid).await;
                 let claims = format!("SELECT count(*) FROM claims WHERE holder LIKE '%-{pid}-%'");
                 if self.number(&claims).await == 0 {
-                    self.go_on(number).await;
+                    self.resume(number).await;
                 }
             } else if daemon.has_ended() {
                 // As a service manager does. It ends only if it cannot reach the server when it starts.
@@ -239,24 +240,24 @@ impl Drill {
         }
     }
 
-    async fn strike(&mut self, blow: Blow) {
+    async fn disturb(&mut self, disturbance: Disturbance) {
         let running: Vec<_> = (0..REPLICAS).filter(|number| !self.replicas[*number].is_stopped).collect();
         let number = running.choose(&mut self.random).copied().unwrap();
         let pid = self.replicas[number].daemon.pid();
-        match blow {
-            Blow::Kill => {
+        match disturbance {
+            Disturbance::Kill => {
                 let started = self.spawn();
                 let killed = std::mem::replace(&mut self.replicas[number], started);
                 killed.daemon.kill(&self.bench).await;
                 self.bury(pid).await;
                 self.note(&format!("killed process {pid}"));
             }
-            Blow::Stop => {
+            Disturbance::Stop => {
                 self.replicas[number].daemon.signal("STOP").await;
                 self.replicas[number].is_stopped = true;
                 self.note(&format!("stopped process {pid}"));
             }
-            Blow::Restart => {
+            Disturbance::Restart => {
                 self.connection = None;
                 self.server.stop();
                 self.note("stopped the server");
@@ -266,12 +267,12 @@ impl Drill {
         }
     }
 
-    async fn go_on(&mut self, number: usize) {
+    async fn resume(&mut self, number: usize) {
         let replica = &mut self.replicas[number];
         replica.daemon.signal("CONT").await;
         replica.is_stopped = false;
         let pid = replica.daemon.pid();
-        self.note(&format!("process {pid} goes on"));
+        self.note(&format!("process {pid} continues"));
     }
 
     /// Makes the row of a process old: half a minute later.
@@ -279,16 +280,16 @@ impl Drill {
         self.number(&format!("UPDATE holders SET renewed_at = 0 WHERE name LIKE '%-{pid}-%'")).await;
     }
 
-    /// Ends the replicas. The sick reports recover, and a pass stores what is left.
+    /// Ends the replicas. The broken reports are repaired, and a pass stores what is left.
     async fn end(&mut self) {
         self.note("all healthy partitions are stored");
         let known =
             || self.reported().values().filter(|phases| phases.first().is_some_and(|phase| phase == "began")).count();
-        assert!(wait_until(async || known() >= SICK).await, "{:?}", self.reported());
-        self.proxy.relent();
+        assert!(wait_until(async || known() >= BROKEN).await, "{:?}", self.reported());
+        self.proxy.stop_cutting();
         for number in 0..REPLICAS {
             if self.replicas[number].is_stopped {
-                self.go_on(number).await;
+                self.resume(number).await;
             }
         }
         for Replica { daemon, .. } in std::mem::take(&mut self.replicas) {

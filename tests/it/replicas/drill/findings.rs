@@ -1,11 +1,11 @@
-//! What must be so after a drill, and what it cost.
+//! What holds after a drill, and how many downloads it cost.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::{SignedDuration, ToSpan as _};
 use moesync::config::SourceKind;
 
-use super::{CUTS, DAYS_OF_STATISTICS, Drill, KILLS, REPLICAS, RESTARTS, SICK, STATISTICS, STOPS};
+use super::{BROKEN, CUTS, DAYS_OF_STATISTICS, Drill, KILLS, REPLICAS, RESTARTS, STATISTICS, STOPS};
 use crate::support::{
     oracle::{hash, manifest_key},
     postgres, watch,
@@ -111,11 +111,11 @@ impl Drill {
 
     fn each_alarm_arrived_once(&self) {
         let phases = ["began", "ended"].map(str::to_owned);
-        let expected = (0..SICK).map(|number| (format!("corrupt sick-{number}"), phases.to_vec()));
+        let expected = (0..BROKEN).map(|number| (format!("corrupt broken-{number}"), phases.to_vec()));
         assert_eq!(self.reported(), expected.collect());
     }
 
-    /// In windows of ten seconds a sixth of what MoEngage allows in a minute, and the requests of replicas that go on after
+    /// In windows of ten seconds a sixth of what MoEngage allows in a minute, and the requests of replicas that continue after
     /// they were stopped while they waited for their turn.
     fn the_limits_of_the_vendor_were_kept(&self) {
         let requests = self.bench.vendor.requests();
@@ -133,7 +133,7 @@ impl Drill {
         }
     }
 
-    /// Returns how many archives were downloaded in vain.
+    /// Returns the number of archives that were downloaded and not stored.
     fn few_downloads_were_wasted(&self) -> usize {
         let requests = self.bench.vendor.requests();
         let archives = requests.iter().filter(|request| request.api.is_some_and(SourceKind::is_archive));

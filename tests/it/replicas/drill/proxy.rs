@@ -83,7 +83,7 @@ impl Proxy {
     }
 
     /// Cuts no more connections.
-    pub fn relent(&self) {
+    pub fn stop_cutting(&self) {
         self.cutter.lock().unwrap().left = 0;
     }
 
