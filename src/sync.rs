@@ -58,8 +58,8 @@ mod supervise;
 mod work;
 mod workers;
 
+pub(crate) use clock::until;
 pub use clock::{Clock, SystemClock};
-pub(crate) use clock::{jitter, until};
 pub use context::{Context, OpenReport, Progress};
 pub use daemon_loop::{LoopCommand, continuously};
 pub use derive::{TablesSummary, derive_continuously, derive_once, tables_again};
@@ -71,5 +71,5 @@ pub use process_status::ProcessStatus;
 pub use pulse::Pulse;
 pub use recover::{recover, recover_and_pass, recover_continuously};
 pub use secrets::Secrets;
-pub use start::{StartError, open_ledger_read_only, open_reports, reload, start};
+pub use start::{Edges, StartError, assemble, open_ledger_read_only, open_reports, reload, start};
 pub use supervise::{report as report_panic, supervised};

@@ -13,7 +13,7 @@ use crate::{
     outcome::RecordedAttempt,
     partition::Entry,
     retry,
-    sync::{Context, jitter},
+    sync::Context,
 };
 
 /// Maximum number of events that wait for one target. Later events are written once there is room: the ledger keeps what
@@ -100,13 +100,13 @@ async fn send_waiting(client: &NotifyClient, ctx: &Context, target: &Target) -> 
         // After a refused event the others are sent; a target that fails is paused.
         let pause = match refusal.is_of_message {
             true if failures < TARGET_FAILS_AFTER => None,
-            true => Some(retry::delay(failures.min(retry::QUICK_TRIES), jitter())),
-            false => Some(retry::delay(failures, jitter())),
+            true => Some(retry::delay(failures.min(retry::QUICK_TRIES), ctx.clock.jitter())),
+            false => Some(retry::delay(failures, ctx.clock.jitter())),
         };
         let own_wait = match pause {
             // The quick tries of an event are those of its target.
             Some(pause) if !refusal.is_of_message && delivery.number < retry::QUICK_TRIES => pause,
-            _ => retry::delay(delivery.number, jitter()),
+            _ => retry::delay(delivery.number, ctx.clock.jitter()),
         };
         let wait = requested(delivery.event.content.is_alarm()).unwrap_or(own_wait);
         retry_or_give_up(ctx, target, &delivery, &refusal, wait, now).await?;

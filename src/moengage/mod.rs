@@ -45,7 +45,8 @@ mod sender;
 mod status;
 mod transport;
 
-use self::transport::Transport;
+use std::sync::Arc;
+
 pub use self::{
     address::{curl_line, source_url},
     campaigns::executions_parent,
@@ -55,7 +56,9 @@ pub use self::{
     question::{Question, RequestId},
     redact::shown,
     repair::{JsonRepair, Oddity},
+    sender::{Outgoing, Sender},
 };
+use self::{sender::HttpSender, transport::Transport};
 use crate::{
     config::{Limits, Network},
     http::ClientError,
@@ -75,6 +78,11 @@ impl Client {
     ///
     /// If `ca_file` or the proxy cannot be used, or the system has no certificate authorities at all.
     pub fn new(network: &Network, limits: &Limits) -> Result<Self, ClientError> {
-        Ok(Client { transport: Transport::new(network, limits)? })
+        Ok(Self::over(Arc::new(HttpSender::new(network, limits)?), network, limits))
+    }
+
+    /// A client whose requests are sent by `sender`. Redirects, deadlines and the minimum rate are the same.
+    pub fn over(sender: Arc<dyn Sender>, network: &Network, limits: &Limits) -> Self {
+        Client { transport: Transport::new(sender, network.allow_http, limits) }
     }
 }

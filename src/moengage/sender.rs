@@ -1,15 +1,15 @@
 //! One HTTP request, without redirects: which client sends it, and why it got no response.
 //!
-//! This file owns connections. It must not know where redirects lead or what a response means.
+//! This file owns connections. It must not know where redirects lead, how long a response may take, or what it means.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use reqwest::{
     ClientBuilder,
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING},
 };
-use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::causes;
@@ -18,18 +18,35 @@ use crate::{
     http::{self, ClientError, Connector},
 };
 
-/// Longest time from the request to the head of the last response, redirects included.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
-
 /// Most header lines of a response. Firewalls add dozens; the HTTP library's own limit is 100.
 const MAX_HEADERS: usize = 1_000;
 
 /// Most bytes of one download that HTTP/2 lets the vendor send ahead of the consumer.
 const HTTP2_WINDOW: u32 = 1024 * 1024;
 
-/// Sends requests. Cheap to clone; clones share their connections.
-#[derive(Clone)]
-pub(super) struct Sender {
+/// One request.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Where it is sent.
+    pub url: &'a Url,
+    /// Headers with credentials, if the server may have them.
+    pub credentials: Option<&'a HeaderMap>,
+    /// JSON to post; a request without is a `GET`.
+    pub json: Option<&'a Bytes>,
+}
+
+/// Carries single requests to servers, and the responses back. The network is one; a simulation has its own.
+pub trait Sender: Send + Sync {
+    /// Sends one request. Redirects are not followed. The body of the response is still to be received.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no response, which may quote the server.
+    fn send<'a>(&'a self, request: Outgoing<'a>) -> BoxFuture<'a, Result<reqwest::Response, String>>;
+}
+
+/// Sends requests over the network.
+pub(super) struct HttpSender {
     clients: Clients,
     /// For loopback addresses, unless a proxy is configured: the loopback of a proxy from the environment is another
     /// host's. Go's HTTP client has the same exception.
@@ -37,12 +54,10 @@ pub(super) struct Sender {
     /// The configured proxy, as scheme and host.
     proxy: Option<String>,
     connect_timeout: Duration,
-    response_timeout: Duration,
 }
 
 /// Two ways to read the head of an HTTP/1 response. Both accept folded lines (RFC 9112, section 5.2, asks every client
 /// to) and a space before the colon.
-#[derive(Clone)]
 struct Clients {
     /// A line that is not a header is an error.
     strict: reqwest::Client,
@@ -51,7 +66,7 @@ struct Clients {
     lenient: reqwest::Client,
 }
 
-impl Sender {
+impl HttpSender {
     pub(super) fn new(network: &Network, limits: &Limits) -> Result<Self, ClientError> {
         let connector = Connector::new(network)?;
         let strict = |builder| adjust(builder, limits).http1_ignore_invalid_headers_in_responses(false);
@@ -63,32 +78,15 @@ impl Sender {
                 Some(Clients { strict: connector.direct_client(strict)?, lenient: connector.direct_client(lenient)? })
             }
         };
-        Ok(Sender {
+        Ok(HttpSender {
             clients,
             direct,
             proxy: network.proxy.as_ref().map(http::origin),
             connect_timeout: limits.connect_timeout,
-            response_timeout: limits.attempt_timeout.min(RESPONSE_TIMEOUT),
         })
     }
 
-    /// When the head of the last response to a request that begins at `start` must have arrived.
-    pub(super) fn respond_by(&self, start: Instant) -> Instant {
-        start + self.response_timeout
-    }
-
-    /// Sends one request: a `POST` of `json`, else a `GET`.
-    ///
-    /// # Errors
-    ///
-    /// Why there is no response, which may quote the server.
-    pub(super) async fn send(
-        &self,
-        url: &Url,
-        credentials: Option<&HeaderMap>,
-        json: Option<&Bytes>,
-        respond_by: Instant,
-    ) -> Result<reqwest::Response, String> {
+    async fn respond(&self, Outgoing { url, credentials, json }: Outgoing<'_>) -> Result<reqwest::Response, String> {
         let mut headers = credentials.cloned().unwrap_or_default();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -98,21 +96,22 @@ impl Sender {
             Some(json) => http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(json.clone()),
         };
         let send = |http| request(http).headers(headers.clone()).send();
-        let response = async {
-            match send(&clients.strict).await {
-                Err(error) if has_invalid_head(&error) => Ok((send(&clients.lenient).await?, true)),
-                response => response.map(|response| (response, false)),
+        let mut is_lenient = false;
+        let response = match send(&clients.strict).await {
+            Err(error) if has_invalid_head(&error) => {
+                is_lenient = true;
+                send(&clients.lenient).await
             }
+            response => response,
         };
-        match timeout_at(respond_by, response).await {
-            Ok(Ok((response, true))) if response.status().is_success() && !has_length(&response) => Err(format!(
+        match response {
+            Ok(response) if is_lenient && response.status().is_success() && !has_length(&response) => Err(format!(
                 "{} answered with header lines that are not HTTP and without a length, so a truncated body could not \
                  be detected",
                 http::origin(url)
             )),
-            Ok(Ok((response, _))) => Ok(response),
-            Ok(Err(error)) => Err(self.unreachable(error, &http::origin(url))),
-            Err(_) => Err(format!("{} did not answer within {:?}", http::origin(url), self.response_timeout)),
+            Ok(response) => Ok(response),
+            Err(error) => Err(self.unreachable(error, &http::origin(url))),
         }
     }
 
@@ -154,6 +153,12 @@ impl Sender {
     }
 }
 
+impl Sender for HttpSender {
+    fn send<'a>(&'a self, request: Outgoing<'a>) -> BoxFuture<'a, Result<reqwest::Response, String>> {
+        Box::pin(self.respond(request))
+    }
+}
+
 /// Whether a response arrived whose head is not HTTP.
 fn has_invalid_head(error: &reqwest::Error) -> bool {
     causes::innermost::<hyper::Error>(error).is_some_and(|error| error.is_parse() && !error.is_parse_too_large())
@@ -177,29 +182,4 @@ fn adjust(builder: ClientBuilder, limits: &Limits) -> ClientBuilder {
         // others, which then seem to be below the minimum rate. 2^31 - 1 is the protocol's limit.
         .http2_initial_stream_window_size(HTTP2_WINDOW)
         .http2_initial_connection_window_size(HTTP2_WINDOW.saturating_mul(downloads).min(i32::MAX as u32))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_response_begins_within_two_minutes_and_within_the_attempt() {
-        for (attempt_timeout, response_timeout) in [(3600, 120), (30, 30)] {
-            let limits = Limits {
-                concurrency: 1,
-                concurrency_per_workspace: 1,
-                concurrency_per_destination: 1,
-                archive_bytes: 1,
-                inflated_bytes: 1,
-                inflate_ratio: 1,
-                attempt_timeout: Duration::from_secs(attempt_timeout),
-                connect_timeout: Duration::from_secs(1),
-                min_rate: 1,
-            };
-            let network = Network { proxy: None, ca_file: None, allow_http: false };
-            let sender = Sender::new(&network, &limits).unwrap();
-            assert_eq!(sender.response_timeout, Duration::from_secs(response_timeout));
-        }
-    }
 }

@@ -3,7 +3,7 @@
 //! This file owns redirects: which are followed, and what their targets receive. It must not know the APIs, which decide
 //! what a status means.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
@@ -11,7 +11,7 @@ use reqwest::{
     header::{HeaderMap, LOCATION},
 };
 use secrecy::SecretString;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{
@@ -19,16 +19,19 @@ use super::{
     endpoint::clear_userinfo,
     head::{self, status_text},
     redact::Redactor,
-    sender::Sender,
+    sender::{Outgoing, Sender},
 };
 use crate::{
-    config::{Limits, Network, is_permitted},
-    http::{self, ClientError},
+    config::{Limits, is_permitted},
+    http,
     outcome::{Evidence, Failure, Outcome},
 };
 
 /// Most redirects followed. MoEngage may redirect to presigned storage, which is one.
 const MAX_REDIRECTS: usize = 3;
+
+/// Longest time from the request to the head of the last response, redirects included.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A request, and the credentials for it.
 pub(super) struct Request {
@@ -54,20 +57,23 @@ pub(super) struct Response {
 
 #[derive(Clone)]
 pub(super) struct Transport {
-    sender: Sender,
+    sender: Arc<dyn Sender>,
     allow_http: bool,
+    response_timeout: Duration,
     attempt_timeout: Duration,
     min_rate: u64,
 }
 
 impl Transport {
-    pub(super) fn new(network: &Network, limits: &Limits) -> Result<Self, ClientError> {
-        Ok(Transport {
-            sender: Sender::new(network, limits)?,
-            allow_http: network.allow_http,
+    /// `allow_http` is whether a redirect may lead to an `http://` URL of another host than this machine.
+    pub(super) fn new(sender: Arc<dyn Sender>, allow_http: bool, limits: &Limits) -> Self {
+        Transport {
+            sender,
+            allow_http,
+            response_timeout: response_timeout(limits),
             attempt_timeout: limits.attempt_timeout,
             min_rate: limits.min_rate,
-        })
+        }
     }
 
     /// Sends a request and follows the redirects of a download itself: the HTTP library would send the credentials to
@@ -75,7 +81,7 @@ impl Transport {
     pub(super) async fn send(&self, request: Request, redactor: &Redactor) -> Result<Response, Failure> {
         let start = Instant::now();
         let deadline = later(start, self.attempt_timeout);
-        let respond_by = self.sender.respond_by(start);
+        let respond_by = start + self.response_timeout;
         let vendor = request.url.origin();
         let json = request.json;
         let mut path = vec![request.url];
@@ -90,7 +96,10 @@ impl Transport {
             let unavailable = |evidence: &Evidence, message: &str| {
                 Failure::after(evidence, Outcome::Unavailable, redactor.redact(message))
             };
-            let sent = self.sender.send(url, credentials.as_ref(), json.as_ref(), respond_by).await;
+            let outgoing = Outgoing { url, credentials: credentials.as_ref(), json: json.as_ref() };
+            let sent = timeout_at(respond_by, self.sender.send(outgoing)).await;
+            let sent =
+                sent.unwrap_or_else(|_| Err(format!("{origin} did not answer within {:?}", self.response_timeout)));
             let response = sent.map_err(|message| {
                 let no_response = Evidence { http_status: None, ..evidence.clone() };
                 let message = match &redirected_to {
@@ -175,7 +184,34 @@ impl Transport {
     }
 }
 
+fn response_timeout(limits: &Limits) -> Duration {
+    limits.attempt_timeout.min(RESPONSE_TIMEOUT)
+}
+
 fn later(from: Instant, by: Duration) -> Instant {
     const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
     from + by.min(TEN_YEARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_begins_within_two_minutes_and_within_the_attempt() {
+        for (attempt_timeout, response_timeout) in [(3600, 120), (30, 30)] {
+            let limits = Limits {
+                concurrency: 1,
+                concurrency_per_workspace: 1,
+                concurrency_per_destination: 1,
+                archive_bytes: 1,
+                inflated_bytes: 1,
+                inflate_ratio: 1,
+                attempt_timeout: Duration::from_secs(attempt_timeout),
+                connect_timeout: Duration::from_secs(1),
+                min_rate: 1,
+            };
+            assert_eq!(super::response_timeout(&limits), Duration::from_secs(response_timeout));
+        }
+    }
 }

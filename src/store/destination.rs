@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use object_store::path::Path as Key;
+use object_store::{ObjectStore, multipart::MultipartStore, path::Path as Key};
 
 use super::{
     Capabilities, Listed, Lookup, MIB,
@@ -59,10 +59,7 @@ impl Destination {
     /// The prefix or an option is invalid, or the directory cannot be made.
     pub fn open(destination: &config::DestinationSettings, budget: Budget, holder: &str) -> Result<Self, StoreError> {
         let reporter = Arc::new(Reporter::new(destination));
-        let fail = |cause: String| reporter.text("open", "", cause);
-        if holder.contains('/') || Key::parse(holder).map_or(true, |key| key.is_root()) {
-            return Err(fail(format!("`{holder}` cannot name a holder of staged files")));
-        }
+        check_holder(&reporter, holder)?;
         let threads = Threads::new(Arc::clone(&reporter));
         let (memory, backend) = match &destination.location {
             Location::Directory(root) => {
@@ -76,6 +73,26 @@ impl Destination {
                 (memory, Kind::Remote(Arc::new(bucket)))
             }
         };
+        Ok(Destination { inner: Arc::new(Inner { reporter, holder: holder.to_owned(), memory, threads, backend }) })
+    }
+
+    /// As [`Destination::open`], in a store that is open already. Its root is the destination's, whatever the URL says.
+    ///
+    /// # Errors
+    ///
+    /// `holder` is not a single segment of a key.
+    pub fn in_store<S: ObjectStore + MultipartStore>(
+        destination: &config::DestinationSettings,
+        store: Arc<S>,
+        budget: &Budget,
+        holder: &str,
+    ) -> Result<Self, StoreError> {
+        let reporter = Arc::new(Reporter::new(destination));
+        check_holder(&reporter, holder)?;
+        let (threads, memory) = (Threads::new(Arc::clone(&reporter)), budget.of_store());
+        let (objects, multiparts) = (Arc::clone(&store) as _, store as _);
+        let bucket = Bucket::new(objects, multiparts, Key::default(), Arc::clone(&reporter), holder, memory.clone());
+        let backend = Kind::Remote(Arc::new(bucket));
         Ok(Destination { inner: Arc::new(Inner { reporter, holder: holder.to_owned(), memory, threads, backend }) })
     }
 
@@ -303,4 +320,11 @@ impl Destination {
     pub(super) fn reporter(&self) -> &Reporter {
         &self.inner.reporter
     }
+}
+
+fn check_holder(reporter: &Reporter, holder: &str) -> Result<(), StoreError> {
+    if holder.contains('/') || Key::parse(holder).map_or(true, |key| key.is_root()) {
+        return Err(reporter.text("open", "", format!("`{holder}` cannot name a holder of staged files")));
+    }
+    Ok(())
 }

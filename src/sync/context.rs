@@ -63,7 +63,7 @@ pub struct Context {
     /// The client of MoEngage.
     pub vendor: moengage::Client,
     /// The opened destinations, by name.
-    pub destinations: HashMap<String, Destination>,
+    pub destinations: BTreeMap<String, Destination>,
     /// The configured reports.
     pub reports: HashMap<ReportId, OpenReport>,
     /// The workspaces' keys.

@@ -20,7 +20,6 @@ use tracing::debug;
 
 use super::{
     attempt::{AttemptError, Attempted},
-    clock::{LONGEST_NAP, until},
     context::Context,
     log::HeldWorkspaces,
     replan::{PUBLISHING_DELAY, publish_plan, replan},
@@ -44,8 +43,9 @@ pub enum LoopCommand {
     },
 }
 
-/// The loop plans at least this often.
-const LONGEST_SLEEP: SignedDuration = SignedDuration::from_mins(5);
+/// The loop plans at least this often, also if the scheduler does not wake it. A plan that is older than 15 minutes counts
+/// as a failure of the ledger.
+const LONGEST_SLEEP: SignedDuration = SignedDuration::from_mins(12);
 
 /// The loop plans at most this often, so that a bug in the plan does not occupy a processor.
 const SHORTEST_SLEEP: SignedDuration = SignedDuration::from_millis(100);
@@ -164,12 +164,14 @@ async fn turn(
         }
         workers.start_ready();
         let wake = wake_at.unwrap_or(Timestamp::MAX).clamp(now + SHORTEST_SLEEP, now + LONGEST_SLEEP);
-        // Kept, because the sleep is divided.
+        // Kept, because a nap may end earlier.
         wake_at = Some(wake);
         workers.ctx.pulse.beat();
         workers.report_unanswered();
-        let sleep = workers.ctx.clock.sleep(until(wake, now).min(LONGEST_NAP));
+        let sleep = workers.ctx.clock.nap_until(wake);
         let finished = tokio::select! {
+            // The order decides between what is ready at the same moment, so that it is the same each time.
+            biased;
             () = &mut shutdown => {
                 workers.drain().await;
                 return Ok(());

@@ -16,7 +16,6 @@ use tracing::{debug, info};
 
 use super::{
     attempt::{AttemptError, Attempted},
-    clock::{LONGEST_NAP, jitter, until},
     context::Context,
     log::HeldWorkspaces,
     replan::{PUBLISHING_DELAY, publish_plan, replan},
@@ -167,7 +166,7 @@ pub async fn once(
                     break 'planning;
                 }
                 finished = workers.next(), if workers.is_busy() => finished,
-                () = ctx.clock.sleep(until(next.unwrap_or(now), now).min(LONGEST_NAP)), if next.is_some() => continue,
+                () = ctx.clock.nap_until(next.unwrap_or(now)), if next.is_some() => continue,
                 () = tokio::time::sleep(SLOTS_INTERVAL), if workers.has_waiting() => continue,
                 () = sleep_until(next_publication), if is_unpublished => continue,
             };
@@ -213,7 +212,7 @@ pub async fn once(
                         // A destination that has not answered for a whole attempt is left to the next pass.
                         && !done.is_unanswered
                         && matches!(done.entry.settled, Settled::Open | Settled::Stored)
-                        && let Some(delay) = retry::quick(*number, jitter())
+                        && let Some(delay) = retry::quick(*number, ctx.clock.jitter())
                     {
                         let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::ZERO);
                         later.insert((now + delay, id), item);

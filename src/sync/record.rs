@@ -3,7 +3,7 @@
 //! This file owns what a recorded attempt changes besides its partition. What changes of the partition is decided in
 //! [`crate::partition`].
 
-use super::{clock::jitter, context::Context, log};
+use super::{context::Context, log};
 use crate::{
     config::Report,
     ledger::{Claim, LedgerError},
@@ -40,7 +40,7 @@ pub(super) async fn record(
         ctx.secrets.forget(report.id.workspace());
     }
     let grounds = Grounds { give_up_after: report.give_up_after(), archive_seen_at: claim.archive_seen_at };
-    let (entry, hold) = claim.entry.clone().after(attempt, grounds, jitter());
+    let (entry, hold) = claim.entry.clone().after(attempt, grounds, ctx.clock.jitter());
     let hold = ctx.ledger.record(claim, attempt, &entry, hold).await?;
     ctx.status.note_attempt();
     log::attempt_ended(&entry, attempt);

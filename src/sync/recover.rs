@@ -22,7 +22,6 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    clock::jitter,
     context::Context,
     daemon_loop::LoopCommand,
     duty::on_duty,
@@ -234,7 +233,7 @@ async fn pause(ctx: &Context, number: &mut u32, failure: Option<LedgerError>) ->
         None => {}
     }
     *number += 1;
-    ctx.clock.sleep(retry::delay(*number, jitter()).unsigned_abs()).await;
+    ctx.clock.sleep(retry::delay(*number, ctx.clock.jitter()).unsigned_abs()).await;
     Ok(())
 }
 

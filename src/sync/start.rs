@@ -2,7 +2,11 @@
 //!
 //! This file owns the order: secrets, destinations, ledger. Recovery comes after that, in `recover`.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::Arc,
+};
 
 use tracing::{error, info, warn};
 
@@ -18,7 +22,7 @@ use super::{
 };
 use crate::{
     alarm_kind::AlarmKind,
-    config::{self, Config, Ledger},
+    config::{Config, Ledger, Report},
     ledger::{self, Found, LedgerError},
     moengage,
     report::ReportId,
@@ -37,6 +41,22 @@ pub enum StartError {
     Ledger(#[from] LedgerError),
 }
 
+/// What work needs of the outside, open.
+pub struct Edges {
+    /// The ledger.
+    pub ledger: ledger::Ledger,
+    /// The client of MoEngage.
+    pub vendor: moengage::Client,
+    /// The destinations, by name.
+    pub destinations: BTreeMap<String, Destination>,
+    /// The memory for uploads that `destinations` were opened with.
+    pub budget: Budget,
+    /// This process, as it holds claims. Begins with `place`.
+    pub holder: String,
+    /// The ledger, among all whose processes share a destination.
+    pub place: String,
+}
+
 /// Opens everything that `config` names. [`super::recover`] comes next, or beside the work.
 ///
 /// # Errors
@@ -52,23 +72,25 @@ pub async fn start(
     let vendor = client(&config)?;
     let budget = Budget::for_destinations(&config.destinations);
     let holder_at = |place: &str| format!("{place}-{}-{}", std::process::id(), random());
-    let (place, holder, destinations, reports, ledger, found) = match &config.ledger {
+    let (place, holder, destinations, ledger, found) = match &config.ledger {
         Ledger::Sqlite(path) => {
             refuse_folder(path)?;
             let place = ledger::place(path, &random())?;
             let holder = holder_at(&place);
             // Opened first: nothing is created where a destination is not usable.
-            let (destinations, reports) = open(&config, &budget, &holder, None)?;
+            let destinations = open(&config, &budget, &holder, None)?;
             let (ledger, found) = ledger::open(path, &holder, clock.now()).await?;
-            (place, holder, destinations, reports, ledger, found)
+            (place, holder, destinations, ledger, found)
         }
         Ledger::Postgres(url) => {
             let (ledger, found, place, holder) = ledger::open_server(url, &random(), holder_at).await?;
-            let (destinations, reports) = open(&config, &budget, &holder, None)?;
-            (place, holder, destinations, reports, ledger, found)
+            let destinations = open(&config, &budget, &holder, None)?;
+            (place, holder, destinations, ledger, found)
         }
     };
-    let status = Arc::new(ProcessStatus::default());
+    let edges = Edges { ledger, vendor, destinations, budget, holder, place };
+    let context = Context { secrets, ..assemble(config, edges, clock, progress) };
+    let (status, ledger) = (&context.status, &context.ledger);
     match &found {
         Found::Existing => {}
         Found::Nothing => info!(ledger = ledger.shown(), "created a new ledger"),
@@ -81,25 +103,31 @@ pub async fn start(
             status.raise(AlarmKind::Ledger, "the file", message);
         }
     }
-    let server_clocks = Arc::new(ServerClocks::new(Arc::clone(&clock)));
-    Ok(Context {
+    Ok(context)
+}
+
+/// A context with `edges` that are open. A report whose destination is not among them is not fetched. Keys are read when they
+/// are first needed.
+pub fn assemble(config: Arc<Config>, edges: Edges, clock: Arc<dyn Clock>, progress: Arc<dyn Progress>) -> Context {
+    let Edges { ledger, vendor, destinations, budget, holder, place } = edges;
+    Context {
+        reports: pair(&config, &destinations),
         config,
         ledger,
         vendor,
         destinations,
-        reports,
-        secrets,
+        secrets: Secrets::default(),
+        server_clocks: Arc::new(ServerClocks::new(Arc::clone(&clock))),
         clock,
         progress,
         pulse: Pulse::new(),
         planned: Publication::new(),
-        status,
-        server_clocks,
+        status: Arc::new(ProcessStatus::default()),
         load: Load::new(),
         budget,
         holder,
         place,
-    })
+    }
 }
 
 /// A context for `config` that replaces `old` and has the same ledger. `[ledger]` and `[web]` of `config` are ignored. Recovery
@@ -111,12 +139,12 @@ pub async fn start(
 pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError> {
     log_warnings(&config);
     let budget = old.budget.redivided(&config.destinations);
-    let (destinations, reports) = open(&config, &budget, &old.holder, Some(old))?;
+    let destinations = open(&config, &budget, &old.holder, Some(old))?;
     Ok(Context {
+        reports: pair(&config, &destinations),
         ledger: old.ledger.clone(),
         vendor: client(&config)?,
         destinations,
-        reports,
         secrets: resolve(&config).await?,
         clock: Arc::clone(&old.clock),
         progress: Arc::clone(&old.progress),
@@ -178,15 +206,19 @@ fn client(config: &Config) -> Result<moengage::Client, StartError> {
         .map_err(|error| StartError::Configuration(Chain(&error).to_string()))
 }
 
-type Opened = (HashMap<String, Destination>, HashMap<ReportId, OpenReport>);
-
-/// Opens the destinations, and pairs each report with its destination. A directory that is open in `old` stays open if its
-/// settings have not changed: a mount that hangs must neither delay a reload nor occupy more threads.
-fn open(config: &Config, budget: &Budget, holder: &str, old: Option<&Context>) -> Result<Opened, StartError> {
-    let mut destinations = HashMap::new();
-    let mut opened = |destination: &config::DestinationSettings| -> Result<Destination, StartError> {
-        if let Some(opened) = destinations.get(&destination.name) {
-            return Ok(Destination::clone(opened));
+/// Opens the destinations. A directory that is open in `old` stays open if its settings have not changed: a mount that hangs
+/// must neither delay a reload nor occupy more threads.
+fn open(
+    config: &Config,
+    budget: &Budget,
+    holder: &str,
+    old: Option<&Context>,
+) -> Result<BTreeMap<String, Destination>, StartError> {
+    let mut destinations = BTreeMap::new();
+    let of_reports = config.reports.iter().map(|report| &report.destination);
+    for destination in config.destinations.iter().chain(of_reports) {
+        if destinations.contains_key(&destination.name) {
+            continue;
         }
         let kept = old
             .filter(|old| old.config.destinations.iter().any(|known| known.is_same_directory(destination)))
@@ -196,18 +228,18 @@ fn open(config: &Config, budget: &Budget, holder: &str, old: Option<&Context>) -
             None => Destination::open(destination, budget.clone(), holder)
                 .map_err(|error| StartError::Configuration(format!("{}: {error}", destination.place)))?,
         };
-        destinations.insert(destination.name.clone(), opened.clone());
-        Ok(opened)
+        destinations.insert(destination.name.clone(), opened);
+    }
+    Ok(destinations)
+}
+
+/// The reports, each with its destination.
+fn pair(config: &Config, destinations: &BTreeMap<String, Destination>) -> HashMap<ReportId, OpenReport> {
+    let open = |report: &Arc<Report>| {
+        let destination = destinations.get(&report.destination.name)?.clone();
+        Some((report.id.clone(), OpenReport { report: Arc::clone(report), destination }))
     };
-    for destination in &config.destinations {
-        opened(destination)?;
-    }
-    let mut reports = HashMap::new();
-    for report in &config.reports {
-        let destination = opened(&report.destination)?;
-        reports.insert(report.id.clone(), OpenReport { report: Arc::clone(report), destination });
-    }
-    Ok((destinations, reports))
+    config.reports.iter().filter_map(open).collect()
 }
 
 /// The configured reports, for a command that only reads objects.
@@ -216,7 +248,7 @@ fn open(config: &Config, budget: &Budget, holder: &str, old: Option<&Context>) -
 ///
 /// [`StartError::Configuration`].
 pub fn open_reports(config: &Config) -> Result<HashMap<ReportId, OpenReport>, StartError> {
-    open(config, &Budget::new(), "reader", None).map(|(_, reports)| reports)
+    open(config, &Budget::new(), "reader", None).map(|destinations| pair(config, &destinations))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]

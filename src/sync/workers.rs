@@ -18,7 +18,6 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     attempt::{AttemptError, Attempted, sync_one},
-    clock::jitter,
     context::{Context, OpenReport},
     frame::Frame,
 };
@@ -51,9 +50,9 @@ struct Panicked {
 
 impl Panicked {
     /// Retried at the intervals of any failure, without the first ones of seconds: the panic is likely to repeat.
-    fn next(before: Option<&Panicked>, now: Timestamp) -> Self {
+    fn next(before: Option<&Panicked>, now: Timestamp, jitter: f64) -> Self {
         let times = before.map_or(1, |before| before.times.saturating_add(1));
-        let pause = retry::delay(times.saturating_add(retry::QUICK_TRIES - 1), jitter());
+        let pause = retry::delay(times.saturating_add(retry::QUICK_TRIES - 1), jitter);
         Self { times, retried_at: now.checked_add(pause).unwrap_or(now) }
     }
 
@@ -265,7 +264,7 @@ impl Workers {
         self.note_load();
         match &finished.result {
             Err(AttemptError::Panic) => {
-                let panicked = Panicked::next(self.panicked.get(id), self.ctx.clock.now());
+                let panicked = Panicked::next(self.panicked.get(id), self.ctx.clock.now(), self.ctx.clock.jitter());
                 let at = panicked.retried_at;
                 let message = format!("an attempt at {id} panicked, a bug in moesync; please report it, with the log");
                 error!(alarm = "panic", partition = id.to_string(), next_attempt_at = %at, "{message}");

@@ -66,7 +66,7 @@ impl Comparison {
 }
 
 impl Bucket {
-    pub(super) fn new(
+    pub(in crate::store) fn new(
         objects: Arc<dyn ObjectStore>,
         multiparts: Arc<dyn MultipartStore>,
         folder: Key,

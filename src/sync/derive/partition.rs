@@ -11,7 +11,6 @@ use crate::{
     ledger::{DuePartition, LedgerError},
     outcome::StoredObject,
     partition::Entry,
-    sync::clock::jitter,
 };
 
 /// Makes the tables of a partition, and records that.
@@ -31,7 +30,7 @@ pub(super) async fn derive_partition(derive: &Derive<'_>, due: &DuePartition) ->
     };
     let sha256 = due.entry.object.as_ref().map(|object| object.sha256.clone()).unwrap_or_default();
     let derivation = Derivation { finished_at: derive.ctx.clock.now(), sha256, result, is_news };
-    let after = derivation.consequence(due.failures, jitter());
+    let after = derivation.consequence(due.failures, derive.ctx.clock.jitter());
     derive.ctx.ledger.record_tables(derive.claim, id, &derivation, after).await?;
     derive.ctx.status.note_attempt();
     let (workspace, report, date) = (id.workspace(), id.report.name(), id.date);

@@ -15,7 +15,6 @@ use crate::{
     report::Partition,
     retry::{self, ABSURD_RETRY_AFTER, QUICK_TRIES},
     sync::{
-        clock::jitter,
         pace,
         secrets::{self, Purpose},
         spool::Spool,
@@ -160,7 +159,7 @@ impl<'a> Reader<'a> {
                 }
                 info!(wait_seconds = wait.as_secs(), "{}", failure.message);
             } else if let Some(wait) =
-                retry::quick(number, jitter()).filter(|_| may_repeat && failure.outcome.is_retried_quickly())
+                retry::quick(number, clock.jitter()).filter(|_| may_repeat && failure.outcome.is_retried_quickly())
             {
                 debug!("repeating the request: {}", failure.message);
                 clock.sleep(wait).await;
