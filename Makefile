@@ -15,13 +15,14 @@ TOOLS := bsdtar:libarchive-tools c++:build-essential cc:build-essential chromedr
     promtool:prometheus python3:python3 strace:strace systemd-analyze:systemd time:time unzip:unzip zip:zip
 
 # Modules of the integration tests that take long: they start many processes, wait for daemons or write much.
-SLOW_TESTS := bucket contain daemon deploy disk emulator notify replicas store sync tables vendor web
+SLOW_TESTS := bucket contain daemon deploy disk emulator notify replicas simulation store sync tables vendor web
 
-.PHONY: help check test lint fuzz bench deb demo tools cargo-deb cargo-deny codespell engines
+.PHONY: help check test simulate lint fuzz bench deb demo tools cargo-deb cargo-deny codespell engines
 
 help:
 	@echo 'make check  before each commit, about two minutes: formatting, clippy, unit tests and the fast integration tests'
 	@echo 'make test   all tests; installs what they need and is missing (Debian)'
+	@echo 'make simulate  a thousand simulated weeks with faults'
 	@echo 'make lint   formatting, clippy, documentation, dependencies, spelling'
 	@echo 'make fuzz   looks for archives that the verifier judges wrongly, FUZZ_SECONDS for each target'
 	@echo 'make bench  speed and memory against the promises; takes an hour and a half, and a quiet machine'
@@ -37,6 +38,10 @@ check:
 
 test: tools engines
 	$(AS_ROOT) cargo test --locked --no-fail-fast
+
+# Each run has 10 weeks with faults and 9 days without: 23 runs in each of four tests are a thousand weeks.
+simulate:
+	MOESYNC_RUNS=23 cargo test --locked --test it -- simulation:: --nocapture
 
 lint: cargo-deny codespell
 	cargo fmt --check

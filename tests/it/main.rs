@@ -21,6 +21,7 @@ mod notify;
 mod recover;
 mod replicas;
 mod restart;
+mod simulation;
 mod snapshot;
 mod store;
 mod support;
