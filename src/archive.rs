@@ -17,6 +17,7 @@ mod input;
 mod meter;
 mod names;
 mod pass;
+mod tap;
 mod tar;
 mod verifier;
 mod zip;
@@ -25,7 +26,7 @@ use std::fmt;
 
 #[cfg(fuzzing)]
 pub use self::verifier::{Judgement, judge_on_two_threads, judge_pieces};
-pub use self::{entries::Entries, pass::Pass, verifier::is_unsupported};
+pub use self::{entries::Entries, pass::Pass, tap::Tap, verifier::is_unsupported};
 
 /// Limits of one archive.
 #[derive(Debug, Clone, Copy)]

@@ -19,6 +19,7 @@ use super::{
     ArchiveLimits,
     directory::{Located, locate},
     meter::Meter,
+    tap::Tap,
     tar::Tar,
 };
 use crate::magic::{self, HEAD_BYTES, Magic};
@@ -185,7 +186,7 @@ fn members(file: &Arc<File>) -> io::Result<Vec<StoredEntry>> {
 
 /// The entries of a tar, and where each one's data is in it.
 fn in_tar(mut archive: impl Read, data: impl Fn(u64, u64) -> Data) -> io::Result<Vec<StoredEntry>> {
-    let (mut tar, mut meter, mut buffer) = (Tar::new(), Meter::new(NO_LIMITS), vec![0; READ_BYTES]);
+    let (mut tar, mut meter, mut buffer) = (Tar::new(Tap::default()), Meter::new(NO_LIMITS), vec![0; READ_BYTES]);
     loop {
         match archive.read(&mut buffer)? {
             0 => break,

@@ -9,6 +9,7 @@ use super::{
     input::{Padding, gather, u16_at, u32_at},
     meter::Meter,
     names,
+    tap::Tap,
     tar::Tar,
 };
 use crate::magic::{self, HEAD_BYTES, Magic};
@@ -48,11 +49,20 @@ pub(super) struct Gzip {
 /// The data of all members together.
 enum Inside {
     /// Its first bytes, while they are too few to recognize a format.
-    Unknown(Vec<u8>),
+    Unknown(Beginning),
     /// Not a tar: only the members' checksums verify it.
-    Data,
+    Data(Tap),
     /// A tar, with a meter of its own.
     Tar(Box<(Tar, Meter)>),
+}
+
+/// The first bytes of the data, which are passed on once it is known that they are not those of a tar.
+#[derive(Default)]
+struct Beginning {
+    bytes: Vec<u8>,
+    /// Where in `bytes` each complete member ends.
+    ends: Vec<usize>,
+    tap: Tap,
 }
 
 /// The section that the next byte belongs to.
@@ -70,7 +80,7 @@ enum GzipSection {
 }
 
 impl Gzip {
-    pub(super) fn new() -> Gzip {
+    pub(super) fn new(tap: Tap) -> Gzip {
         Gzip {
             inflater: Inflater::new(),
             section: GzipSection::FixedHeader,
@@ -78,7 +88,7 @@ impl Gzip {
             field: 0,
             name: String::new(),
             entries: Vec::new(),
-            inside: Inside::Unknown(Vec::new()),
+            inside: Inside::Unknown(Beginning { tap, ..Beginning::default() }),
             padding: Padding::default(),
         }
     }
@@ -110,7 +120,10 @@ impl Gzip {
                 let contents = tar.finish(&meter).map_err(|rejection| rejection.within("the tar inside"))?;
                 Contents { format: ArchiveFormat::Gzip, ..contents }
             }
-            Inside::Unknown(_) | Inside::Data => {
+            inside @ (Inside::Unknown(_) | Inside::Data(_)) => {
+                if let Inside::Unknown(beginning) = inside {
+                    beginning.pass_on();
+                }
                 let warnings = names::warnings(&self.entries, |_| None);
                 Contents { format: ArchiveFormat::Gzip, entries: self.entries, warnings }
             }
@@ -167,9 +180,9 @@ impl Gzip {
                 }
             }
             GzipSection::Data => {
-                let inside = &mut self.inside;
+                let (inside, member) = (&mut self.inside, self.entries.len());
                 let within = meter.within();
-                if self.inflater.inflate(input, meter, |bytes| inside.write(bytes, &within))? {
+                if self.inflater.inflate(input, meter, |bytes| inside.write(member, bytes, &within))? {
                     self.section = GzipSection::Trailer;
                 }
             }
@@ -238,6 +251,9 @@ impl Gzip {
             )));
         }
         meter.remember(self.name.as_bytes())?;
+        if let Inside::Unknown(beginning) = &mut self.inside {
+            beginning.ends.push(beginning.bytes.len());
+        }
         self.entries.push(ArchiveEntry { name: std::mem::take(&mut self.name), size, crc32: Some(crc32) });
         self.gathered.clear();
         self.section = GzipSection::FixedHeader;
@@ -245,27 +261,48 @@ impl Gzip {
     }
 }
 
+impl Beginning {
+    /// Passes on the bytes, each to the member that it belongs to.
+    fn pass_on(self) -> Tap {
+        let Beginning { bytes, ends, mut tap } = self;
+        let mut start = 0;
+        for (member, end) in ends.into_iter().chain([bytes.len()]).enumerate() {
+            tap.pass_on(member, &bytes[start..end]);
+            start = end;
+        }
+        tap
+    }
+}
+
 impl Inside {
     /// Takes the next bytes of the members' data; `meter` is a new one with the archive's limits.
-    fn write(&mut self, bytes: &[u8], meter: &Meter) -> Result<(), Rejection> {
+    fn write(&mut self, member: usize, bytes: &[u8], meter: &Meter) -> Result<(), Rejection> {
         match self {
-            Inside::Unknown(head) => {
-                let seen_before = head.len();
-                head.extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES - seen_before)]);
-                let head = std::mem::take(head);
-                *self = match magic::recognise(&head) {
-                    None => Inside::Unknown(head),
+            Inside::Unknown(beginning) => {
+                let seen_before = beginning.bytes.len();
+                beginning.bytes.extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES - seen_before)]);
+                let mut beginning = std::mem::take(beginning);
+                *self = match magic::recognise(&beginning.bytes) {
+                    None => Inside::Unknown(beginning),
                     Some(Magic::Tar) => {
-                        let mut tar = Inside::Tar(Box::new((Tar::new(), meter.within())));
-                        tar.write(&head[..seen_before], meter)?;
-                        tar.write(bytes, meter)?;
+                        let mut tar = Inside::Tar(Box::new((Tar::new(beginning.tap), meter.within())));
+                        tar.write(member, &beginning.bytes[..seen_before], meter)?;
+                        tar.write(member, bytes, meter)?;
                         tar
                     }
-                    Some(_) => Inside::Data,
+                    Some(_) => {
+                        beginning.bytes.truncate(seen_before);
+                        let mut tap = beginning.pass_on();
+                        tap.pass_on(member, bytes);
+                        Inside::Data(tap)
+                    }
                 };
                 Ok(())
             }
-            Inside::Data => Ok(()),
+            Inside::Data(tap) => {
+                tap.pass_on(member, bytes);
+                Ok(())
+            }
             Inside::Tar(tar) => {
                 let (tar, meter) = &mut **tar;
                 tar.write(bytes, meter).map_err(|rejection| rejection.within("the tar inside"))

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{ArchiveLimits, Contents, Rejected, Rejection, TooLarge, Verdict, Verified, verifier::Verifier};
+use super::{ArchiveLimits, Contents, Rejected, Rejection, TooLarge, Verdict, Verified, tap::Tap, verifier::Verifier};
 
 /// Size of a block for the verifying thread. A smaller archive needs no such thread.
 const BLOCK_BYTES: usize = 96 * 1024;
@@ -27,6 +27,8 @@ pub struct Pass {
     /// Chunks copied together: a small chunk may keep a large buffer alive, so a limit on chunks would not bound memory.
     block: Vec<u8>,
     thread: Option<Thread>,
+    /// Until the verifier is started.
+    tap: Option<Tap>,
     too_large: Option<TooLarge>,
 }
 
@@ -41,7 +43,16 @@ struct Thread {
 impl Pass {
     /// Starts before the first byte of an archive. [`Pass::feed`] and [`Pass::finish`] need a tokio runtime.
     pub fn start(limits: ArchiveLimits) -> Pass {
-        Pass { limits, size: 0, hash: Sha256::new(), block: Vec::new(), thread: None, too_large: None }
+        Pass::new(limits, None)
+    }
+
+    /// As [`Pass::start`], and `tap` takes the contents of the entries. While it waits, the pass waits.
+    pub fn with_tap(limits: ArchiveLimits, tap: Tap) -> Pass {
+        Pass::new(limits, Some(tap))
+    }
+
+    fn new(limits: ArchiveLimits, tap: Option<Tap>) -> Pass {
+        Pass { limits, size: 0, hash: Sha256::new(), block: Vec::new(), thread: None, tap, too_large: None }
     }
 
     /// Takes the next bytes, and waits while the verifying thread is behind. [`Pass::finish`] reports errors in them; after
@@ -82,7 +93,8 @@ impl Pass {
                 thread.judgement
             }
             None => {
-                let (block, mut verifier) = (std::mem::take(&mut self.block), Verifier::new(self.limits));
+                let (block, tap) = (std::mem::take(&mut self.block), self.tap.take().unwrap_or_default());
+                let mut verifier = Verifier::with_tap(self.limits, tap);
                 tokio::task::spawn_blocking(move || {
                     verifier.write(&block)?;
                     verifier.finish()
@@ -105,12 +117,16 @@ impl Pass {
     }
 
     async fn hand_over(&mut self) {
-        let limits = self.limits;
+        let (limits, tap) = (self.limits, &mut self.tap);
         let thread = self.thread.get_or_insert_with(|| {
             let (blocks, mut receiver) = mpsc::channel::<Vec<u8>>(BLOCKS_WAITING);
             let (empty, emptied) = mpsc::channel(BLOCKS_WAITING);
+            let tap = tap.take();
             let judgement = tokio::task::spawn_blocking(move || {
-                let mut verifier = Verifier::on_two_threads(limits);
+                let mut verifier = match tap {
+                    Some(tap) => Verifier::with_tap(limits, tap),
+                    None => Verifier::on_two_threads(limits),
+                };
                 while let Some(mut block) = receiver.blocking_recv() {
                     verifier.write(&block)?;
                     block.clear();

@@ -11,6 +11,7 @@ use super::{
     input::{Padding, gather},
     meter::Meter,
     names,
+    tap::Tap,
 };
 use crate::magic;
 
@@ -47,6 +48,7 @@ pub(super) struct Tar {
     global_path: Option<Vec<u8>>,
     /// Zeros after the end: archives are filled up to a whole record.
     padding: Padding,
+    tap: Tap,
 }
 
 /// The section that the next byte belongs to.
@@ -96,7 +98,7 @@ struct Pax {
 }
 
 impl Tar {
-    pub(super) fn new() -> Tar {
+    pub(super) fn new(tap: Tap) -> Tar {
         Tar {
             section: TarSection::Header,
             gathered: Vec::new(),
@@ -106,6 +108,7 @@ impl Tar {
             extended: Extended::default(),
             global_path: None,
             padding: Padding::default(),
+            tap,
         }
     }
 
@@ -156,9 +159,12 @@ impl Tar {
             }
             TarSection::Data { left, zeros } => {
                 let taken = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
-                *input = &input[taken..];
+                let (now, later) = input.split_at(taken);
+                *input = later;
                 meter.consume(taken);
                 meter.inflate(taken)?;
+                // The header of the entry has been read.
+                self.tap.pass_on(self.entries.len().saturating_sub(1), now);
                 Ok(match left - taken as u64 {
                     0 => TarSection::after_data(zeros),
                     left => TarSection::Data { left, zeros },

@@ -9,6 +9,7 @@ use super::{
     ArchiveLimits, Contents, RejectedKind, Rejection,
     gzip::Gzip,
     meter::Meter,
+    tap::Tap,
     tar::Tar,
     zip::{Second, Zip},
 };
@@ -20,6 +21,8 @@ pub(super) struct Verifier {
     parser: Parser,
     /// How a zip gets a second thread.
     second: fn() -> Second,
+    /// Until the format is known.
+    tap: Tap,
 }
 
 enum Parser {
@@ -37,12 +40,17 @@ const SHOWN_CHARS: usize = 120;
 impl Verifier {
     /// A verifier that inflates on the caller's thread only.
     pub(super) fn new(limits: ArchiveLimits) -> Verifier {
-        Verifier { meter: Meter::new(limits), parser: Parser::Undecided(Vec::new()), second: Second::unused }
+        Verifier::with_tap(limits, Tap::default())
     }
 
     /// A verifier that may inflate large entries on a second thread.
     pub(super) fn on_two_threads(limits: ArchiveLimits) -> Verifier {
         Verifier { second: Second::of_large_entries, ..Verifier::new(limits) }
+    }
+
+    /// A verifier that passes on the contents of entries, in their order and so on one thread.
+    pub(super) fn with_tap(limits: ArchiveLimits, tap: Tap) -> Verifier {
+        Verifier { meter: Meter::new(limits), parser: Parser::Undecided(Vec::new()), second: Second::unused, tap }
     }
 
     /// Takes the next bytes.
@@ -83,10 +91,11 @@ impl Verifier {
         let seen_before = head.len();
         head.extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES - seen_before)]);
         let head = std::mem::take(head);
+        let mut tap = || std::mem::take(&mut self.tap);
         self.parser = match magic::recognise(&head) {
-            Some(Magic::Zip) => Parser::Zip(Zip::new((self.second)())),
-            Some(Magic::Gzip) => Parser::Gzip(Gzip::new()),
-            Some(Magic::Tar) => Parser::Tar(Tar::new()),
+            Some(Magic::Zip) => Parser::Zip(Zip::new((self.second)(), tap())),
+            Some(Magic::Gzip) => Parser::Gzip(Gzip::new(tap())),
+            Some(Magic::Tar) => Parser::Tar(Tar::new(tap())),
             Some(Magic::Unsupported(name)) => {
                 return Err(Rejection::unsupported(format!(
                     "{name} archive: moesync cannot verify this format; choose zip in the report's settings"
@@ -155,8 +164,14 @@ fn judged(mut verifier: Verifier, pieces: &[&[u8]]) -> Judgement {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::BTreeMap,
+        io::Write as _,
+        sync::{Arc, Mutex},
+    };
+
     use super::*;
-    use std::io::Write as _;
+    use crate::lock::lock;
 
     const LIMITS: ArchiveLimits =
         ArchiveLimits { archive_bytes: u64::MAX, inflated_bytes: 1 << 30, inflate_ratio: 500 };
@@ -256,6 +271,35 @@ mod tests {
                 // Damage of the thread that reads on may be found first.
                 damaged[(at + 60).min(archive.len() - 1)] ^= 0x10;
                 assert_eq!(judge_on_two_threads(damaged.chunks(7)), judge([&damaged[..]]), "byte {at} and a later one");
+            }
+        }
+    }
+
+    /// The contents of each entry, as passed on.
+    fn tapped<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> BTreeMap<usize, Vec<u8>> {
+        let contents: Arc<Mutex<BTreeMap<usize, Vec<u8>>>> = Arc::default();
+        let taken = Arc::clone(&contents);
+        let tap = Tap::new(move |entry, bytes| lock(&taken).entry(entry).or_default().extend(bytes));
+        let mut verifier = Verifier::with_tap(LIMITS, tap);
+        pieces.into_iter().try_for_each(|piece| verifier.write(piece)).unwrap();
+        verifier.finish().unwrap();
+        std::mem::take(&mut *lock(&contents))
+    }
+
+    #[test]
+    fn the_contents_of_entries_are_passed_on_the_same_however_the_archive_is_cut() {
+        for archive in archives() {
+            let entries = judge([&archive[..]]).unwrap().entries;
+            let contents = tapped([&archive[..]]);
+            for (index, entry) in entries.iter().enumerate() {
+                let bytes = contents.get(&index).map_or(&[][..], Vec::as_slice);
+                assert_eq!(bytes.len() as u64, entry.size);
+                assert!(entry.crc32.is_none_or(|crc32| crc32 == crc32fast::hash(bytes)));
+            }
+            assert!(contents.keys().all(|index| *index < entries.len()));
+            assert_eq!(tapped(archive.chunks(1)), contents);
+            for at in 0..=archive.len() {
+                assert_eq!(tapped([&archive[..at], &archive[at..]]), contents);
             }
         }
     }

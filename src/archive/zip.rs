@@ -29,6 +29,7 @@ use super::{
     input::{Padding, gather, u16_at, u32_at, u64_at},
     meter::Meter,
     names,
+    tap::Tap,
 };
 
 /// A zip archive being read.
@@ -45,6 +46,7 @@ pub(super) struct Zip {
     is_marked_split: bool,
     oddities: Oddities,
     padding: Padding,
+    tap: Tap,
 }
 
 /// Oddities of headers that do not bear on the data: for each, the first entry and the number of others.
@@ -106,7 +108,7 @@ struct CentralDirectory {
 }
 
 impl Zip {
-    pub(super) fn new(second: Second) -> Zip {
+    pub(super) fn new(second: Second, tap: Tap) -> Zip {
         Zip {
             section: ZipSection::Beginning,
             gathered: Vec::new(),
@@ -117,6 +119,7 @@ impl Zip {
             is_marked_split: false,
             oddities: Oddities::default(),
             padding: Padding::default(),
+            tap,
         }
     }
 
@@ -272,6 +275,7 @@ impl Zip {
         input: &mut &[u8],
         meter: &mut Meter,
     ) -> Result<ZipSection, Rejection> {
+        let entry = self.entries.len();
         match data {
             EntryData::Stored(left, mut checksum) => {
                 let (now, later) = input.split_at(at_most(left, input.len()));
@@ -279,27 +283,32 @@ impl Zip {
                 checksum.update(now);
                 meter.consume(now.len());
                 meter.inflate(now.len())?;
+                self.tap.pass_on(entry, now);
                 match left - now.len() as u64 {
                     0 => self.data_end(local, checksum.size, &checksum),
                     left => Ok(ZipSection::Data(local, EntryData::Stored(left, checksum))),
                 }
             }
-            EntryData::StoredToDescriptor(mut search) => match search.read(input, meter)? {
-                Some((checksum, next_signature)) => {
-                    self.gathered.extend_from_slice(&next_signature);
-                    let local = local.with_data(checksum.size, &checksum)?;
-                    self.entries.push(local);
-                    Ok(ZipSection::Entries)
+            EntryData::StoredToDescriptor(mut search) => {
+                match search.read(input, meter, |bytes| self.tap.pass_on(entry, bytes))? {
+                    Some((checksum, next_signature)) => {
+                        self.gathered.extend_from_slice(&next_signature);
+                        let local = local.with_data(checksum.size, &checksum)?;
+                        self.entries.push(local);
+                        Ok(ZipSection::Entries)
+                    }
+                    None => Ok(ZipSection::Data(local, EntryData::StoredToDescriptor(search))),
                 }
-                None => Ok(ZipSection::Data(local, EntryData::StoredToDescriptor(search))),
-            },
-            EntryData::Deflated(mut deflated) => match deflated.read(&mut self.inflater, input, meter)? {
-                true => {
-                    let checksum = self.inflater.checksum().clone();
-                    self.data_end(local, self.inflater.taken(), &checksum)
+            }
+            EntryData::Deflated(mut deflated) => {
+                match deflated.read(&mut self.inflater, input, meter, |bytes| self.tap.pass_on(entry, bytes))? {
+                    true => {
+                        let checksum = self.inflater.checksum().clone();
+                        self.data_end(local, self.inflater.taken(), &checksum)
+                    }
+                    false => Ok(ZipSection::Data(local, EntryData::Deflated(deflated))),
                 }
-                false => Ok(ZipSection::Data(local, EntryData::Deflated(deflated))),
-            },
+            }
             EntryData::Aside(left) => {
                 let (now, later) = input.split_at(at_most(left, input.len()));
                 *input = later;

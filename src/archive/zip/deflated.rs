@@ -20,16 +20,20 @@ impl Deflated {
         Deflated { left: None }
     }
 
-    /// Takes bytes from the front of `input`; returns whether the data has ended.
+    /// Takes bytes from the front of `input`, and passes the output to `see`; returns whether the data has ended.
     pub(super) fn read(
         &mut self,
         inflater: &mut Inflater,
         input: &mut &[u8],
         meter: &mut Meter,
+        mut see: impl FnMut(&[u8]),
     ) -> Result<bool, Rejection> {
         let available = self.left.map_or(input.len(), |left| at_most(left, input.len()));
         let mut rest = &input[..available];
-        let ended = inflater.inflate(&mut rest, meter, |_| Ok(()))?;
+        let ended = inflater.inflate(&mut rest, meter, |bytes| {
+            see(bytes);
+            Ok(())
+        })?;
         let taken = available - rest.len();
         *input = &input[taken..];
         self.left = self.left.map(|left| left - taken as u64);

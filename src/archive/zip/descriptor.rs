@@ -27,11 +27,12 @@ const SEARCH_BYTES: usize = 64 * 1024;
 
 impl DescriptorSearch {
     /// Takes bytes from the front of `input`. At the descriptor, takes the signature after it too, and returns the checksum
-    /// of the data and that signature.
+    /// of the data and that signature. Passes data to `see` once it is known to be data.
     pub(super) fn read(
         &mut self,
         input: &mut &[u8],
         meter: &mut Meter,
+        mut see: impl FnMut(&[u8]),
     ) -> Result<Option<(Checksum, [u8; SIGNATURE_BYTES])>, Rejection> {
         let searched = self.pending.len();
         let (now, later) = input.split_at(input.len().min(SEARCH_BYTES));
@@ -52,6 +53,7 @@ impl DescriptorSearch {
                     }
                     let settled = at.saturating_sub(DescriptorForm::LONGEST).max(covered);
                     self.checksum.update(&self.pending[covered..settled]);
+                    see(&self.pending[covered..settled]);
                     covered = settled;
                     let mut checksum = self.checksum.clone();
                     checksum.update(&self.pending[covered..end]);
@@ -60,6 +62,7 @@ impl DescriptorSearch {
                         let taken = at + SIGNATURE_BYTES - searched;
                         meter.consume(taken);
                         meter.inflate(end)?;
+                        see(&self.pending[covered..end]);
                         let next_signature = [next[0], next[1], next[2], next[3]];
                         *input = &input[taken..];
                         return Ok(Some((checksum, next_signature)));
@@ -73,6 +76,7 @@ impl DescriptorSearch {
         let kept = DescriptorForm::LONGEST + SIGNATURE_BYTES - 1;
         let settled = self.pending.len().saturating_sub(kept).max(covered);
         self.checksum.update(&self.pending[covered..settled]);
+        see(&self.pending[covered..settled]);
         self.pending.drain(..settled);
         meter.inflate(settled)?;
         Ok(None)

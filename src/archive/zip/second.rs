@@ -149,10 +149,11 @@ fn inflate(work: &mpsc::Receiver<Work>, waiting: &AtomicU64) -> Result<(), Rejec
             }
             Work::Bytes(bytes) => {
                 if let Some((deflated, local, meter)) = &mut current {
-                    let ended = deflated.read(&mut inflater, &mut &bytes[..], meter).and_then(|ended| match ended {
-                        true => LocalEntry::clone(local).with_data(inflater.taken(), inflater.checksum()).map(drop),
-                        false => Ok(()),
-                    });
+                    let ended =
+                        deflated.read(&mut inflater, &mut &bytes[..], meter, |_| ()).and_then(|ended| match ended {
+                            true => LocalEntry::clone(local).with_data(inflater.taken(), inflater.checksum()).map(drop),
+                            false => Ok(()),
+                        });
                     ended.map_err(|rejection| rejection.within(&local.entry()))?;
                 }
                 waiting.fetch_sub(bytes.len() as u64, Ordering::AcqRel);
