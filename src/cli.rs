@@ -11,16 +11,21 @@ use crate::{
     config,
     daemon::DaemonError,
     ledger::LedgerError,
+    reading::OpenError,
+    store::StoreError,
     sync::{StartError, SystemClock},
     telemetry::{Chain, LogFormat},
 };
 
 mod backfill;
+mod cat;
 mod check;
 mod demo;
 mod emulate;
 mod explain;
+mod get;
 mod health;
+mod ls;
 mod package;
 mod plan;
 mod progress;
@@ -78,6 +83,13 @@ enum Command {
     Status(status::Options),
     /// Reads stored objects again and compares them with their manifests.
     Verify(verify::Options),
+    /// Lists stored objects.
+    Ls(ls::Options),
+    /// Copies a stored archive, or one entry of it, to a file. Its hash is compared before the file gets its name.
+    Get(get::Options),
+    /// Copies a stored archive, or one entry of it, to standard output. Its hash is compared at the end: exit code 1 means
+    /// that the output must not be used.
+    Cat(cat::Options),
     /// Asks the daemon whether it is ready: exits with 0 if it is, otherwise with 1.
     Health,
     /// Checks the configuration.
@@ -141,6 +153,18 @@ impl From<StartError> for CommandError {
     }
 }
 
+impl From<OpenError> for CommandError {
+    fn from(error: OpenError) -> Self {
+        CommandError::Failed(error.to_string())
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        CommandError::Failed(error.to_string())
+    }
+}
+
 impl From<DaemonError> for CommandError {
     fn from(error: DaemonError) -> Self {
         match error {
@@ -186,6 +210,9 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
         Command::Explain(options) => explain::run(&shell, options).await,
         Command::Status(options) => status::run(&shell, options).await,
         Command::Verify(options) => verify::run(&shell, options).await,
+        Command::Ls(options) => ls::run(&shell, options).await,
+        Command::Get(options) => get::run(&shell, options).await,
+        Command::Cat(options) => cat::run(&shell, options).await,
         Command::Health => health::run(&shell).await,
         Command::Check(options) => check::run(&shell, options).await,
         Command::Sign(options) => sign::run(&shell, options).await,

@@ -22,6 +22,7 @@ pub mod notify;
 pub mod outcome;
 pub mod partition;
 pub mod plan;
+pub mod reading;
 pub mod report;
 pub mod retry;
 pub mod schedule;

@@ -48,6 +48,11 @@ pub(super) fn size(bytes: u64) -> String {
     words::size(bytes)
 }
 
+/// A text that others chose, without characters that a terminal would act on.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
 /// One line a partition.
 pub(super) fn partitions(partitions: &[PartitionStatus], now: Timestamp) -> String {
     let mut table = table(["WORKSPACE", "REPORT", "DATE", "STATE", "OUTCOME", "TRIES", "SIZE", "EXPIRES IN", "DETAIL"]);

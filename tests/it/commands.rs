@@ -5,6 +5,7 @@ mod demo;
 mod explain_and_plan;
 mod logging;
 mod status;
+mod stored;
 mod usage;
 mod verify;
 

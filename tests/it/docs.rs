@@ -7,7 +7,10 @@ use moesync::{
     alarm_kind::AlarmKind,
     cli::Arguments,
     event::Event,
-    words::{BackfillPreview, Checked, Explanation, Health, Partitions, PlannedPartitions, Signed, Verification},
+    words::{
+        BackfillPreview, Checked, CopiedObject, Explanation, Health, Partitions, PlannedPartitions, Signed,
+        StoredObjects, Verification,
+    },
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
@@ -41,7 +44,9 @@ fn the_published_schemas_are_those_of_the_printed_types() {
         ("demo", schema_of::<Partitions>()),
         ("event", schema_of::<Event>()),
         ("explain", schema_of::<Explanation>()),
+        ("get", schema_of::<CopiedObject>()),
         ("health", schema_of::<Health>()),
+        ("ls", schema_of::<StoredObjects>()),
         ("plan", schema_of::<PlannedPartitions>()),
         ("sign", schema_of::<Signed>()),
         ("status", schema_of::<Partitions>()),
@@ -99,6 +104,8 @@ fn the_output_of_commands_matches_its_schema() {
         ("sync", with(&["sync"])),
         ("verify", with(&["verify"])),
         ("check", with(&["check"])),
+        ("ls", with(&["ls"])),
+        ("get", with(&["get", "--report", "daily-campaigns", "--date", last])),
         ("sign", with(&["sign", "--workspace", "demo", "--filename", "Daily_campaigns_20261121.zip"])),
     ];
     for (command, result) in &results {
@@ -218,7 +225,7 @@ fn the_configuration_in_the_documents_is_accepted() {
 
 #[test]
 fn every_command_line_in_the_documents_parses() {
-    let documents = ["README.md", "docs/operations.md", "docs/troubleshooting.md"];
+    let documents = ["README.md", "docs/operations.md", "docs/reference.md", "docs/troubleshooting.md"];
     let lines: Vec<_> = documents
         .iter()
         .flat_map(|document| blocks(document, "sh"))

@@ -15,11 +15,14 @@ async fn an_unknown_or_ambiguous_report_is_refused_with_suggestions() {
         bench.config().split_once("\n[[destinations]]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     bench.write_config(&format!("{before}{workspace}\n[[destinations]]{reports}{report}"));
     let date = bench.newest.to_string();
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 9] = [
         &["sync"],
         &["status"],
         &["plan"],
         &["verify"],
+        &["ls"],
+        &["get", "--date", &date],
+        &["cat", "--date", &date],
         &["explain", "--date", &date],
         &["backfill", "--from", &date, "--to", &date],
     ];
@@ -63,11 +66,14 @@ async fn commands_that_do_not_contact_moengage_work_without_the_keys() {
     bench.sync(0).await;
     fs::remove_file(bench.path("secret-key")).unwrap();
     let date = bench.newest.to_string();
+    let entry = format!("Report_test_SMS_{}.csv", bench.newest.strftime("%Y%m%d"));
     for arguments in [
         &["status"] as &[&str],
         &["plan"],
         &["verify"],
         &["check"],
+        &["ls"],
+        &["cat", "--report", "report-test", "--date", &date, "--entry", &entry],
         &["explain", "--report", "report-test", "--date", &date],
     ] {
         bench.run(arguments).await.expect(0);
