@@ -4,7 +4,7 @@ CARGO_DEB_VERSION := 3.8.0
 CARGO_DENY_VERSION := 0.20.2
 CODESPELL_VERSION := 2.4.1
 ISAL_VERSION := 1.9.1
-ENGINES := duckdb==2.0.1 pyarrow==26.0.1
+ENGINES := duckdb==2.0.1 pyarrow==26.0.1 sqlglot==30.30.0
 
 # Some tests mount a small disk. Without root, the tests run as root of a namespace.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --map-root-user --mount)
@@ -121,7 +121,7 @@ codespell: tools
 	@target/codespell/bin/codespell --version > /dev/null 2>&1 || \
 	    { python3 -m venv target/codespell && target/codespell/bin/pip install -q codespell==$(CODESPELL_VERSION); }
 
-# The engines that read tables in the tests.
+# The engines that read tables in the tests, and the parser of the statements for all engines.
 engines: tools
 	@target/engines/bin/pip freeze 2> /dev/null | grep -cxF $(ENGINES:%=-e %) | grep -qx $(words $(ENGINES)) || \
 	    { python3 -m venv target/engines && target/engines/bin/pip install -q $(ENGINES); }

@@ -11,7 +11,7 @@ use crate::{
     config,
     daemon::DaemonError,
     ledger::LedgerError,
-    reading::OpenError,
+    reading::{OpenError, TableError},
     store::StoreError,
     sync::{StartError, SystemClock},
     telemetry::{Chain, LogFormat},
@@ -29,6 +29,7 @@ mod ls;
 mod package;
 mod plan;
 mod progress;
+mod reconcile;
 mod run;
 mod schema;
 mod scope;
@@ -37,6 +38,7 @@ mod sign;
 mod status;
 mod sync;
 mod table;
+mod tables;
 mod verify;
 
 pub use progress::Bars;
@@ -90,6 +92,10 @@ enum Command {
     /// Copies a stored archive, or one entry of it, to standard output. Its hash is compared at the end: exit code 1 means
     /// that the output must not be used.
     Cat(cat::Options),
+    /// Lists tables, and prints the statements that make a query engine read them.
+    Tables(tables::Options),
+    /// Compares the counts of stored archives with those of stored statistics, by campaign and day.
+    Reconcile(reconcile::Options),
     /// Asks the daemon whether it is ready: exits with 0 if it is, otherwise with 1.
     Health,
     /// Checks the configuration.
@@ -165,6 +171,12 @@ impl From<StoreError> for CommandError {
     }
 }
 
+impl From<TableError> for CommandError {
+    fn from(error: TableError) -> Self {
+        CommandError::Failed(error.to_string())
+    }
+}
+
 impl From<DaemonError> for CommandError {
     fn from(error: DaemonError) -> Self {
         match error {
@@ -213,6 +225,8 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
         Command::Ls(options) => ls::run(&shell, options).await,
         Command::Get(options) => get::run(&shell, options).await,
         Command::Cat(options) => cat::run(&shell, options).await,
+        Command::Tables(options) => tables::run(&shell, options).await,
+        Command::Reconcile(options) => reconcile::run(&shell, options).await,
         Command::Health => health::run(&shell).await,
         Command::Check(options) => check::run(&shell, options).await,
         Command::Sign(options) => sign::run(&shell, options).await,

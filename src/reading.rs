@@ -4,15 +4,23 @@
 //! results are printed.
 
 mod copy;
+mod dialect;
+mod reconcile;
+mod statements;
 mod stored;
+mod tables;
 
 use std::sync::Arc;
 
 use jiff::civil::Date;
 
 pub use self::{
-    copy::{Copied, CopyError, Part, copy},
+    copy::{Copied, CopyError, Part, copy, unpack},
+    dialect::Engine,
+    reconcile::{ReconcileError, ReconcileParties, reconcile},
+    statements::{Unreadable, engine_name, statements},
     stored::{Found, Stored, describe, find, find_key, keys},
+    tables::{Table, TableError, TablePart, tables, with_rows},
 };
 use crate::{
     config::{Config, Location},

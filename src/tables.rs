@@ -20,7 +20,7 @@ use jiff::civil::Date;
 
 use self::types::Value;
 pub use self::{
-    names::{ENTRY_COLUMN, RESCUED_COLUMN, SURPLUS, layout},
+    names::{ENTRY_COLUMN, RESCUED_COLUMN, SURPLUS, layout, words},
     part::{Input, Open},
     schema::{Change, Column, Extended, Schema},
     types::Observed,
@@ -171,6 +171,19 @@ pub struct Cell<'a> {
 impl Cell<'_> {
     /// The cell of a row that ends before its column.
     pub const MISSING: Cell<'static> = Cell { kind: CellKind::Text, text: "" };
+
+    /// The whole number in it, as a column of numbers would have it; `None` if it is none.
+    pub fn int64(self) -> Option<i64> {
+        match types::convert(self, ColumnType::Int64) {
+            Some(Value::Int64(number)) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The day of the date or time in it; `None` if it is none.
+    pub fn date(self) -> Option<Date> {
+        self.text.trim_ascii().get(..10)?.parse().ok()
+    }
 
     /// Whether it has no value.
     pub fn is_empty(self) -> bool {

@@ -14,7 +14,7 @@ use crate::{
     plan::{Decision, Item},
     report::{Partition, manifest_key},
     schedule,
-    table_words::TablesState,
+    table_words::{ColumnType, TableFormat, TablesState},
 };
 
 /// One partition and its state.
@@ -549,4 +549,129 @@ pub struct CopiedObject {
     pub path: String,
     /// Its size in bytes.
     pub size: u64,
+}
+
+/// A table made of a report's archives or snapshots.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct TableDescription {
+    /// Name of the workspace.
+    pub workspace: String,
+    /// Id of the report.
+    pub report: String,
+    /// Name of the table.
+    pub table: String,
+    /// Name of the destination.
+    pub destination: String,
+    /// The folder of all its objects, as a key at the destination.
+    pub key: String,
+    /// Formats of its objects. More than one while a changed format is not applied to all dates.
+    pub formats: Vec<TableFormat>,
+    /// Number of rows of the listed dates.
+    pub rows: u64,
+    /// Columns, in the order in which they were added. Objects also have `_entry` and `_rescued`.
+    pub columns: Vec<TableColumn>,
+    /// Dates of partitions that have objects.
+    pub dates: Vec<TableDate>,
+}
+
+/// One column of a table.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// The heading that it was named after.
+    pub heading: String,
+    /// Its type; null while it never had a value.
+    #[serde(rename = "type")]
+    pub column_type: Option<ColumnType>,
+    /// The first date of which a file has it.
+    #[schemars(with = "String", extend("format" = "date"))]
+    pub first_date: Date,
+    /// The last one.
+    #[schemars(with = "String", extend("format" = "date"))]
+    pub last_date: Date,
+}
+
+/// One date of a table.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct TableDate {
+    /// The partition's date.
+    #[schemars(with = "String", extend("format" = "date"))]
+    pub date: Date,
+    /// Number of objects.
+    pub parts: u64,
+    /// Number of rows; null if an object has no valid manifest.
+    pub rows: Option<u64>,
+}
+
+/// What `tables` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct TableDescriptions {
+    /// The tables, by report in the configuration's order, then by name.
+    pub tables: Vec<TableDescription>,
+}
+
+/// How the counts of a campaign on one day compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReconciliationResult {
+    /// All counts that both have are equal.
+    Equal,
+    /// Some count differs.
+    Different,
+    /// The statistics do not have the campaign on that day.
+    OnlyInReport,
+    /// The archive does not have it.
+    OnlyInStats,
+}
+
+/// One count of a campaign on one day.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ReconciledCount {
+    /// `sent`, `delivered`, `impression` or `click`, as in the statistics.
+    pub name: String,
+    /// The number in the archive.
+    pub in_report: Option<i64>,
+    /// The number in the statistics.
+    pub in_stats: Option<i64>,
+    /// By how much the statistics have more; null if only one has it.
+    pub difference: Option<i64>,
+}
+
+/// A campaign on one day.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ReconciledCampaign {
+    /// The day of the numbers, not the partition's date.
+    #[schemars(with = "String", extend("format" = "date"))]
+    pub date: Date,
+    /// Id of the campaign.
+    pub campaign_id: String,
+    /// How they compare.
+    pub result: ReconciliationResult,
+    /// The counts that both have; those of the only one.
+    pub counts: Vec<ReconciledCount>,
+}
+
+/// What `reconcile` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Reconciliation {
+    /// Name of the workspace.
+    pub workspace: String,
+    /// Id of the report of archives.
+    pub report: String,
+    /// Id of the report of statistics.
+    pub with: String,
+    /// Number of equal campaigns, each day by itself.
+    pub equal: u64,
+    /// Number of different ones.
+    pub different: u64,
+    /// Number of those that the archive alone has.
+    pub only_in_report: u64,
+    /// Number of those that the statistics alone have.
+    pub only_in_stats: u64,
+    /// Days in the archives whose statistics are not stored. They are not compared.
+    #[schemars(with = "Vec<String>")]
+    pub days_without_stats: Vec<Date>,
+    /// Every campaign, by day and id.
+    pub campaigns: Vec<ReconciledCampaign>,
 }

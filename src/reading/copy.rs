@@ -2,9 +2,15 @@
 //!
 //! This file owns when a copy is complete. It must not know where it goes: what it writes before the end is not checked yet.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fs::File,
+    io::{self, BufWriter, Write},
+};
 
-use futures::TryStreamExt;
+use bytes::Bytes;
+use futures::{TryStreamExt, stream::BoxStream};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
@@ -79,66 +85,117 @@ pub async fn copy(
     part: Part,
     to: &mut impl Write,
 ) -> Result<Copied, CopyError> {
-    let key = &stored.manifest.key;
-    let Some(bytes) = destination.read(key).await? else { return Err(CopyError::Missing { key: key.clone() }) };
-    let damaged = |problem: String| CopyError::Damaged { key: key.clone(), problem };
-    let (size, sha256, entry) = match part {
-        Part::Whole => {
-            let (mut bytes, mut hash, mut size) = (bytes, Sha256::new(), 0);
-            while let Some(chunk) = bytes.try_next().await? {
-                hash.update(&chunk);
-                size += chunk.len() as u64;
-                to.write_all(&chunk).map_err(CopyError::Write)?;
-            }
-            (size, hex::encode(hash.finalize()), None)
-        }
+    let size = match part {
+        Part::Whole => whole(destination, stored, to).await?,
         Part::Entry(position) => {
-            let (pieces, mut waiting) = mpsc::channel::<Vec<u8>>(PIECES_WAITING);
-            let tap = Tap::new(move |entry, bytes| {
-                if entry == position {
-                    // Fails if the copy cannot be written; then the pass is dropped.
-                    let _ = pieces.blocking_send(bytes.to_vec());
-                }
-            });
-            let feed = async {
-                let (mut bytes, mut pass) = (bytes, Pass::with_tap(NO_LIMITS, tap));
-                while let Some(chunk) = bytes.try_next().await? {
-                    // There is no limit to exceed.
-                    let _ = pass.feed(chunk).await;
-                }
-                Ok(pass.finish().await)
-            };
-            let write = async {
-                let mut size = 0;
-                while let Some(piece) = waiting.recv().await {
-                    size += piece.len() as u64;
-                    to.write_all(&piece).map_err(CopyError::Write)?;
-                }
-                Ok::<_, CopyError>(size)
-            };
-            match tokio::try_join!(feed, write)? {
-                (Verdict::Rejected(rejected), _) => return Err(damaged(rejected.message)),
-                (Verdict::Verified(verified), size) => {
-                    let entry = verified.entries().get(position).cloned();
-                    (size, verified.sha256().to_owned(), Some(entry))
-                }
-            }
+            let sizes = entries(destination, stored, vec![position], &mut |_, bytes| to.write_all(bytes)).await?;
+            sizes.get(&position).copied().unwrap_or(0)
         }
     };
-    // Statistics are replaced when they are fetched again, perhaps since their manifest was read.
-    let manifest = match sha256 == stored.manifest.sha256 {
-        true => None,
-        false => destination.manifest(key).await?.filter(|manifest| manifest.sha256 == sha256),
+    Ok(Copied { size })
+}
+
+/// The contents of the entries at these positions, checked as by [`copy`], in files without a name.
+///
+/// # Errors
+///
+/// As of [`copy`].
+pub async fn unpack(destination: &Destination, stored: &Stored, positions: Vec<usize>) -> Result<Vec<File>, CopyError> {
+    let files: io::Result<Vec<_>> = positions.iter().map(|_| tempfile::tempfile().map(BufWriter::new)).collect();
+    let mut files = files.map_err(CopyError::Write)?;
+    let order = positions.clone();
+    let mut take = |entry: usize, bytes: &[u8]| match order.iter().position(|wanted| *wanted == entry) {
+        Some(at) => files[at].write_all(bytes),
+        None => Ok(()),
     };
-    let manifest = manifest.as_ref().unwrap_or(&stored.manifest);
-    if sha256 != manifest.sha256 {
-        return Err(damaged(format!("its sha256 is {sha256}, and {} in its manifest", manifest.sha256)));
+    entries(destination, stored, positions, &mut take).await?;
+    let files = files.into_iter().map(|file| file.into_inner().map_err(io::IntoInnerError::into_error));
+    files.collect::<io::Result<_>>().map_err(CopyError::Write)
+}
+
+async fn whole(destination: &Destination, stored: &Stored, to: &mut impl Write) -> Result<u64, CopyError> {
+    let (mut bytes, mut hash, mut size) = (open(destination, stored).await?, Sha256::new(), 0);
+    while let Some(chunk) = bytes.try_next().await? {
+        hash.update(&chunk);
+        size += chunk.len() as u64;
+        to.write_all(&chunk).map_err(CopyError::Write)?;
     }
-    match (part, entry) {
-        (Part::Entry(position), Some(entry)) if !is_described(manifest, position, entry.as_ref(), size) => {
-            Err(damaged("the entry is not the one in its manifest".to_owned()))
+    described(destination, stored, &hex::encode(hash.finalize())).await?;
+    Ok(size)
+}
+
+/// Passes the contents of the entries at these positions to `take`, and returns their sizes.
+async fn entries(
+    destination: &Destination,
+    stored: &Stored,
+    positions: Vec<usize>,
+    take: &mut impl FnMut(usize, &[u8]) -> io::Result<()>,
+) -> Result<HashMap<usize, u64>, CopyError> {
+    let damaged = |problem: String| CopyError::Damaged { key: stored.manifest.key.clone(), problem };
+    let (pieces, mut waiting) = mpsc::channel::<(usize, Vec<u8>)>(PIECES_WAITING);
+    let wanted = positions.clone();
+    let tap = Tap::new(move |entry, bytes| {
+        if wanted.contains(&entry) {
+            // Fails if the copy cannot be written; then the pass is dropped.
+            let _ = pieces.blocking_send((entry, bytes.to_vec()));
         }
-        _ => Ok(Copied { size }),
+    });
+    let feed = async {
+        let (mut bytes, mut pass) = (open(destination, stored).await?, Pass::with_tap(NO_LIMITS, tap));
+        while let Some(chunk) = bytes.try_next().await? {
+            // There is no limit to exceed.
+            let _ = pass.feed(chunk).await;
+        }
+        Ok(pass.finish().await)
+    };
+    let write = async {
+        let mut sizes = HashMap::new();
+        while let Some((entry, piece)) = waiting.recv().await {
+            *sizes.entry(entry).or_default() += piece.len() as u64;
+            take(entry, &piece).map_err(CopyError::Write)?;
+        }
+        Ok::<_, CopyError>(sizes)
+    };
+    let (verdict, sizes) = tokio::try_join!(feed, write)?;
+    let verified = match verdict {
+        Verdict::Verified(verified) => verified,
+        Verdict::Rejected(rejected) => return Err(damaged(rejected.message)),
+    };
+    let manifest = described(destination, stored, verified.sha256()).await?;
+    for position in positions {
+        let size = sizes.get(&position).copied().unwrap_or(0);
+        if !is_described(&manifest, position, verified.entries().get(position), size) {
+            return Err(damaged("an entry is not the one in its manifest".to_owned()));
+        }
+    }
+    Ok(sizes)
+}
+
+async fn open(
+    destination: &Destination,
+    stored: &Stored,
+) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, CopyError> {
+    let key = &stored.manifest.key;
+    destination.read(key).await?.ok_or_else(|| CopyError::Missing { key: key.clone() })
+}
+
+/// The manifest of an object with this hash.
+async fn described<'a>(
+    destination: &Destination,
+    stored: &'a Stored,
+    sha256: &str,
+) -> Result<Cow<'a, Manifest>, CopyError> {
+    let manifest = &stored.manifest;
+    if sha256 == manifest.sha256 {
+        return Ok(Cow::Borrowed(manifest));
+    }
+    // Statistics are replaced when they are fetched again, perhaps since their manifest was read.
+    match destination.manifest(&manifest.key).await? {
+        Some(newer) if newer.sha256 == sha256 => Ok(Cow::Owned(newer)),
+        _ => Err(CopyError::Damaged {
+            key: manifest.key.clone(),
+            problem: format!("its sha256 is {sha256}, and {} in its manifest", manifest.sha256),
+        }),
     }
 }
 

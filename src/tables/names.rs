@@ -103,7 +103,7 @@ fn is_date(word: &str) -> bool {
 }
 
 /// The lower-case ASCII words of a text. Letters of other alphabets are transliterated.
-fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     let ascii = deunicode::deunicode(text).to_ascii_lowercase();
     ascii.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }

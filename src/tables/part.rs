@@ -34,7 +34,12 @@ pub struct Input<'a> {
 }
 
 impl Input<'_> {
-    fn read(&self, each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>) -> Result<Vec<String>, Error> {
+    /// Passes each row to `each`, and returns the headings.
+    ///
+    /// # Errors
+    ///
+    /// The entry cannot be read, is not what its name says, or `each` fails.
+    pub fn read(&self, each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>) -> Result<Vec<String>, Error> {
         let file = (self.open)().map_err(Error::Read)?;
         match self.part.content {
             Content::Csv => csv::read(file, each),

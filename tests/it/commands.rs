@@ -4,6 +4,7 @@ mod backfill;
 mod demo;
 mod explain_and_plan;
 mod logging;
+mod reconcile;
 mod status;
 mod stored;
 mod usage;

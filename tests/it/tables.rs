@@ -1,5 +1,7 @@
 //! Tables as query engines read them: DuckDB and pyarrow give the values that Python's csv module reads from the sources.
 
+mod statements;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,

@@ -15,12 +15,14 @@ async fn an_unknown_or_ambiguous_report_is_refused_with_suggestions() {
         bench.config().split_once("\n[[destinations]]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     bench.write_config(&format!("{before}{workspace}\n[[destinations]]{reports}{report}"));
     let date = bench.newest.to_string();
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 11] = [
         &["sync"],
         &["status"],
         &["plan"],
         &["verify"],
         &["ls"],
+        &["tables"],
+        &["reconcile", "--with", "report-test"],
         &["get", "--date", &date],
         &["cat", "--date", &date],
         &["explain", "--date", &date],
@@ -73,6 +75,7 @@ async fn commands_that_do_not_contact_moengage_work_without_the_keys() {
         &["verify"],
         &["check"],
         &["ls"],
+        &["tables"],
         &["cat", "--report", "report-test", "--date", &date, "--entry", &entry],
         &["explain", "--report", "report-test", "--date", &date],
     ] {

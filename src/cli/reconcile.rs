@@ -1,0 +1,111 @@
+//! `moesync reconcile`: compares the counts of stored archives with those of stored statistics.
+
+use clap::Args;
+use comfy_table::Cell;
+
+use super::{
+    CommandError, Completion, Result,
+    scope::{DateRange, Scope},
+    shell::Shell,
+    table,
+};
+use crate::{
+    config::{Config, Report},
+    reading::{self, ReconcileError, ReconcileParties},
+    sync::{OpenReport, Selection},
+    words::{Reconciliation, ReconciliationResult},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    scope: Scope,
+    /// The report of statistics (`campaign_stats`), in the same workspace.
+    #[arg(long, value_name = "ID")]
+    with: String,
+    #[command(flatten)]
+    dates: DateRange,
+    /// Exits with 1 unless everything is equal.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Lines of the table. `--json` has all.
+const LINES: usize = 200;
+
+pub(super) async fn run(shell: &Shell, options: Options) -> Result {
+    let config = shell.config()?;
+    let archive = options.scope.one(&config)?;
+    let workspace = Some(archive.id.workspace().to_owned());
+    let stats = Scope { workspace, report: Some(options.with) }.one(&config)?;
+    let (archive, stats) = (open(&config, &archive)?, open(&config, &stats)?);
+    let parties = ReconcileParties { archive: &archive, stats: &stats };
+    let reconciled = reading::reconcile(&parties, &options.dates.dates()?).await.map_err(|error| match error {
+        ReconcileError::Unfit(message) => CommandError::Usage(message),
+        other => CommandError::Failed(other.to_string()),
+    })?;
+    shell.print(&reconciled, show)?;
+    let is_equal = reconciled.different == 0
+        && reconciled.only_in_report == 0
+        && reconciled.only_in_stats == 0
+        && reconciled.days_without_stats.is_empty();
+    Ok(if is_equal || !options.strict { Completion::Done } else { Completion::Incomplete })
+}
+
+fn open(config: &Config, report: &Report) -> Result<OpenReport> {
+    let selection = Selection {
+        workspace: Some(report.id.workspace().to_owned()),
+        report: Some(report.id.name().to_owned()),
+        partitions: None,
+    };
+    let opened = reading::open(config, &selection)?.pop();
+    opened.ok_or_else(|| CommandError::Usage(format!("report {} is not configured", report.id)))
+}
+
+fn show(reconciled: &Reconciliation) -> String {
+    let mut rows = table::table(["DAY", "CAMPAIGN", "COUNT", "REPORT", "STATS", "DIFFERENCE"]);
+    let number = |number: Option<i64>| Cell::new(number.map(|number| number.to_string()).unwrap_or_default());
+    let (mut shown, mut left) = (0, 0);
+    for campaign in &reconciled.campaigns {
+        let is_in_both = match campaign.result {
+            ReconciliationResult::Equal => continue,
+            ReconciliationResult::Different => true,
+            ReconciliationResult::OnlyInReport | ReconciliationResult::OnlyInStats => false,
+        };
+        for count in campaign.counts.iter().filter(|count| count.difference != Some(0)) {
+            if shown == LINES {
+                left += 1;
+                continue;
+            }
+            shown += 1;
+            let difference = match count.difference {
+                Some(difference) => format!("{difference:+}"),
+                None if is_in_both => String::new(),
+                None if count.in_report.is_some() => "only report".to_owned(),
+                None => "only stats".to_owned(),
+            };
+            rows.add_row([
+                Cell::new(campaign.date),
+                Cell::new(table::printable(&campaign.campaign_id)),
+                Cell::new(&count.name),
+                number(count.in_report),
+                number(count.in_stats),
+                Cell::new(difference),
+            ]);
+        }
+    }
+    let mut text = if shown > 0 { format!("{}\n", table::text(&rows)) } else { String::new() };
+    if left > 0 {
+        text += &format!("{left} more lines; --json has all\n\n");
+    }
+    let Reconciliation { equal, different, only_in_report, only_in_stats, days_without_stats, .. } = reconciled;
+    text += &format!(
+        "campaigns by day: {equal} equal, {different} different, {only_in_report} only in the report, {only_in_stats} only in the \
+         statistics\n"
+    );
+    if !days_without_stats.is_empty() {
+        let days: Vec<_> = days_without_stats.iter().map(ToString::to_string).collect();
+        text += &format!("not compared, because no statistics are stored: {}\n", days.join(", "));
+    }
+    text
+}

@@ -1,0 +1,296 @@
+//! `moesync tables`: what it lists, and statements that the engines' parsers accept and that DuckDB runs.
+
+use std::{collections::BTreeMap, fs, io::Read, path::Path, process::Command};
+
+use jiff::civil::{Date, date};
+use moesync::{
+    reading::{self, Engine, Table, TablePart},
+    tables::{Column, ColumnType, Content, Format, Input, Origin, Part, Schema},
+};
+use serde_json::{Value, json};
+
+use crate::support::{Bench, Series, s3_server::Server};
+
+/// A report id that is a key part only after many changes.
+const ID: &str = "order \\\"x\\\" it's `y` 日本";
+const NAME: &str = "acme_order_x_it_s_y_ri_ben_push";
+
+/// Names of columns that need quotes in every dialect.
+const NAMES: [&str; 8] = ["select", "a\"b", "a`b", "it's", "日本", "with space", "back\\slash", "plain"];
+
+fn column(name: &str, column_type: ColumnType, day: i8) -> Column {
+    let (first_date, last_date) = (date(2026, 11, day), date(2026, 11, 3));
+    Column { name: name.into(), heading: name.into(), column_type: Some(column_type), first_date, last_date }
+}
+
+fn schema() -> Schema {
+    use ColumnType::{Boolean, Double, Int64, String, Timestamp};
+    let types = [Int64, Double, ColumnType::Date, Timestamp, Boolean, String, String, Int64];
+    // The last one was added on the third day.
+    let day = |name: &str| if name == "plain" { 3 } else { 1 };
+    Schema { columns: NAMES.into_iter().zip(types).map(|(name, it)| column(name, it, day(name))).collect() }
+}
+
+/// Writes a table of three dates: one row, two rows and none.
+fn write_table(folder: &Path, format: Format) -> BTreeMap<String, u64> {
+    let row = "7,8.4,2026-11-21,2026-11-21 09:30:00.5,true,\"a\r\nb\",\"say \"\"x\"\", y\"";
+    let sources = [format!("h\n{row}\n"), format!("h\n{row},12\n{row},\n"), "h\n".to_owned()];
+    let part = Part { table: "push".into(), number: 0, entry: 0, content: Content::Csv, sheet: None };
+    let mut rows = BTreeMap::new();
+    for ((day, columns), source) in [(1, 7), (3, 8), (2, 7)].into_iter().zip(sources) {
+        let at = date(2026, 11, day);
+        let headings: Vec<String> = (0..columns).map(|number| format!("h{number}")).collect();
+        let text = source.replacen('h', &headings.join(","), 1);
+        let open = || Ok(Box::new(text.as_bytes()) as Box<dyn Read>);
+        let input = Input { part: &part, open: &open };
+        let survey = input.survey().unwrap();
+        let mut schema = schema();
+        schema.columns.truncate(columns);
+        let origin = Origin { report: "r".into(), date: at, sha256: "00".repeat(32), entry: "x.csv".into() };
+        let mut object = Vec::new();
+        let positions: Vec<_> = (0..columns).collect();
+        let written = input.write(&survey, &schema, &positions, &origin, format, &mut object).unwrap();
+        let path = folder.join(format!("date={at}"));
+        fs::create_dir_all(&path).unwrap();
+        let name = format!("part-0.{}", format.extension());
+        fs::write(path.join(&name), object).unwrap();
+        fs::write(path.join(format!("_{name}.manifest.json")), json!({"rows": written.rows}).to_string()).unwrap();
+        if written.rows > 0 {
+            rows.insert(at.to_string(), written.rows);
+        }
+    }
+    fs::write(folder.join("_schema.json"), serde_json::to_string(&schema()).unwrap()).unwrap();
+    rows
+}
+
+/// The report with a name that needs care, in a destination whose path does.
+async fn bench() -> Bench {
+    let mut bench = Bench::new(&[Series { id: ID.to_owned(), ..Series::campaign("Report test", 1) }]).await;
+    let root = bench.path("it's [old] `y` 日本");
+    fs::create_dir_all(&root).unwrap();
+    bench.store_in(&root);
+    bench
+}
+
+fn folder(bench: &Bench) -> std::path::PathBuf {
+    bench.object("tables/acme/order__x__it_s__y__日本/push")
+}
+
+/// Parses, and for DuckDB runs, statements by Python.
+fn judge(cases: &[Value]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), serde_json::to_string(cases).unwrap()).unwrap();
+    let python = root.join("target/engines/bin/python");
+    assert!(python.exists(), "{} is missing; `make engines` installs it", python.display());
+    let judged =
+        Command::new(python).arg(root.join("tests/it/tables/statements.py")).arg(file.path()).output().unwrap();
+    let lines = String::from_utf8_lossy(&judged.stdout);
+    assert!(judged.status.success(), "{lines}{}", String::from_utf8_lossy(&judged.stderr));
+    assert_eq!(lines.lines().count(), cases.len(), "{lines}");
+}
+
+fn case(engine: &str, sql: &str, texts: &[&str]) -> Value {
+    let columns: Vec<_> = NAMES.into_iter().chain(["_entry", "_rescued", "date"]).collect();
+    json!({"engine": engine, "sql": sql, "name": NAME, "columns": columns, "texts": texts, "rows": null})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn duckdb_runs_its_statements_for_both_formats_and_counts_every_row() {
+    let types = ["BIGINT", "DOUBLE", "DATE", "TIMESTAMP", "BOOLEAN", "VARCHAR", "VARCHAR", "BIGINT"];
+    let mut types: BTreeMap<_, _> = NAMES.into_iter().zip(types).collect();
+    types.extend([("_entry", "VARCHAR"), ("_rescued", "VARCHAR")]);
+    for format in [Format::Parquet, Format::CsvGz] {
+        let bench = bench().await;
+        let rows = write_table(&folder(&bench), format);
+        let printed = bench.run(&["tables", "--for", "duckdb"]).await.expect(0).stdout;
+        let mut case = case("duckdb", &printed, &[]);
+        case["rows"] = json!(rows);
+        case["types"] = json!(types);
+        judge(&[case]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_listed_with_columns_types_rows_and_dates() {
+    let bench = bench().await;
+    assert!(bench.run(&["tables"]).await.expect(0).stdout.starts_with("no tables"));
+    write_table(&folder(&bench), Format::Parquet);
+    let listed = bench.run(&["tables", "--json"]).await.expect(0).json();
+    let [table] = listed["tables"].as_array().unwrap().as_slice() else { panic!("{listed}") };
+    assert_eq!((&table["table"], &table["rows"], &table["formats"]), (&"push".into(), &3.into(), &json!(["parquet"])));
+    assert_eq!(
+        table["columns"][0],
+        json!({
+            "name": "select", "heading": "select", "type": "int64", "first_date": "2026-11-01", "last_date": "2026-11-03"
+        })
+    );
+    assert_eq!(table["dates"][2], json!({"date": "2026-11-03", "parts": 1, "rows": 2}));
+    let one = bench.run(&["tables", "--json", "--table", "push", "--date", "2026-11-01"]).await.expect(0).json();
+    assert_eq!((&one["tables"][0]["rows"], one["tables"][0]["dates"].as_array().unwrap().len()), (&1.into(), 1));
+    let text = bench.run(&["tables"]).await.expect(0).stdout;
+    assert!(text.contains("push") && text.contains("2026-11-03"), "{text}");
+    let text = bench.run(&["tables", "--columns"]).await.expect(0).stdout;
+    assert!(text.contains("with space") && text.contains("timestamp"), "{text}");
+    bench.run(&["tables", "--table", "pusch"]).await.expect(2);
+    fs::write(folder(&bench).join("_schema.json"), "{]").unwrap();
+    let invalid = bench.run(&["tables"]).await.expect(1);
+    assert!(invalid.stderr.contains("_schema.json"), "{}", invalid.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_for_a_folder_name_it_or_say_why_the_engine_cannot_read_it() {
+    let bench = bench().await;
+    write_table(&folder(&bench), Format::Parquet);
+    let root = folder(&bench).display().to_string();
+    let spark = bench.run(&["tables", "--for", "spark"]).await.expect(0).stdout;
+    let clickhouse = bench.run(&["tables", "--for", "clickhouse"]).await.expect(0).stdout;
+    judge(&[
+        case("spark", &spark, &[&format!("file://{root}")]),
+        case("clickhouse", &clickhouse, &[&format!("{root}/date=*/*.parquet")]),
+    ]);
+    for engine in ["athena", "bigquery", "snowflake"] {
+        let refused = bench.run(&["tables", "--for", engine]).await.expect(2);
+        assert!(refused.stderr.contains("folder of this machine"), "{}", refused.stderr);
+        assert_eq!(refused.stdout, "");
+    }
+    write_table(&folder(&bench), Format::CsvGz);
+    let mixed = bench.run(&["tables", "--for", "duckdb"]).await.expect(2);
+    assert!(mixed.stderr.contains("tables rebuild"), "{}", mixed.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_in_a_bucket_are_listed_and_a_store_of_ones_own_is_not_that_of_a_cloud() {
+    let server = Server::start(false).await;
+    let bench = Bench::on_s3(&server, &[Series::campaign("Report test", 1)]).await;
+    write_table(&bench.object("tables/acme/report-test/push"), Format::Parquet);
+    let listed = bench.run(&["tables", "--json"]).await.expect(0).json();
+    assert_eq!(listed["tables"][0]["rows"], 3);
+    let duckdb = bench.run(&["tables", "--for", "duckdb"]).await.expect(0).stdout;
+    assert!(duckdb.contains("'s3://reports/tables/acme/report-test/push/date=*/*.parquet'"), "{duckdb}");
+    let clickhouse = bench.run(&["tables", "--for", "clickhouse"]).await.expect(0).stdout;
+    assert!(clickhouse.contains(&format!("'{}/reports/tables/", server.url)), "{clickhouse}");
+    let athena = bench.run(&["tables", "--for", "athena"]).await.expect(2);
+    assert!(athena.stderr.contains("endpoint of its own"), "{}", athena.stderr);
+    bench.check_secrets();
+}
+
+/// Statements of the library for a table of the report `id` in a destination at this URL.
+fn statements_of(id: &str, schema: Schema, url: &str, engine: Engine, format: &'static str) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("moesync.toml");
+    let text = format!(
+        "[[workspaces]]\nname = \"acme\"\napp_id = \"A\"\ndata_center = \"01\"\ntimezone = \"UTC\"\nsecret_key = \"k\"\n\
+         [[destinations]]\nname = \"lake\"\nurl = \"{url}\"\noptions = {{ azure_storage_account_name = \"shop\" }}\n\
+         [[reports]]\nsource = \"daily_dump\"\nid = \"{id}\"\ndestination = \"lake\"\nschedule = {{ every = \"day\", at = \"09:30\" }}\n"
+    );
+    fs::write(&path, text).unwrap();
+    let config = moesync::config::load(&path, []).unwrap();
+    let at = |day| -> (Date, _) { (date(2026, 11, day), vec![TablePart { key: String::new(), format }]) };
+    let folder = format!("tables/{}/push", config.reports[0].key_prefix());
+    let table = Table { name: "push".into(), folder, schema, dates: [at(1), at(3)].into() };
+    reading::statements(engine, &config.reports[0], &table).map_err(|error| error.to_string())
+}
+
+fn at(url: &str, engine: Engine, format: &'static str) -> Result<String, String> {
+    statements_of(ID, schema(), url, engine, format)
+}
+
+#[test]
+fn statements_for_the_clouds_are_parsed_with_names_and_locations_as_they_are() {
+    let path = "it's \"x\"/tables/acme/order__x__it_s__y__日本/push";
+    let s3 = "s3://bucket/it's%20%22x%22";
+    let of = |scheme: &str| format!("{scheme}://bucket/{path}");
+    let expected: [(Engine, &str, &str, Vec<String>); 13] = [
+        (Engine::Duckdb, "duckdb", s3, vec![of("s3") + "/date=*/*.parquet"]),
+        (Engine::Athena, "athena", s3, vec![of("s3") + "/", of("s3") + "/date=${date}/", "2026-11-01,NOW+1DAY".into()]),
+        (Engine::Bigquery, "bigquery", s3, vec![of("s3") + "/*.parquet", of("s3")]),
+        (Engine::Snowflake, "snowflake", s3, vec![of("s3") + "/"]),
+        (Engine::Spark, "spark", s3, vec![of("s3a")]),
+        (
+            Engine::Clickhouse,
+            "clickhouse",
+            s3,
+            vec![format!("https://bucket.s3.amazonaws.com/{path}/date=*/*.parquet")],
+        ),
+        (Engine::Duckdb, "duckdb", "gs://bucket/it's%20%22x%22", vec![of("gs") + "/date=*/*.parquet"]),
+        (Engine::Bigquery, "bigquery", "gs://bucket/it's%20%22x%22", vec![of("gs") + "/*.parquet", of("gs")]),
+        (Engine::Snowflake, "snowflake", "gs://bucket/it's%20%22x%22", vec![of("gcs") + "/"]),
+        (Engine::Spark, "spark", "gs://bucket/it's%20%22x%22", vec![of("gs")]),
+        (Engine::Duckdb, "duckdb", "az://bucket/it's%20%22x%22", vec![of("az") + "/date=*/*.parquet"]),
+        (
+            Engine::Snowflake,
+            "snowflake",
+            "az://bucket/it's%20%22x%22",
+            vec![format!("azure://shop.blob.core.windows.net/bucket/{path}/")],
+        ),
+        (
+            Engine::Spark,
+            "spark",
+            "az://bucket/it's%20%22x%22",
+            vec![format!("abfss://bucket@shop.dfs.core.windows.net/{path}")],
+        ),
+    ];
+    let cases = expected.map(|(engine, dialect, url, texts)| {
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        case(dialect, &at(url, engine, "parquet").unwrap(), &texts)
+    });
+    judge(&cases);
+}
+
+#[test]
+fn what_an_engine_cannot_read_is_refused_with_the_reason() {
+    let refused = |url: &str, engine, format, reason: &str| {
+        let error = at(url, engine, format).unwrap_err();
+        assert!(error.contains(reason) && error.contains("acme/") && error.contains("push"), "{error}");
+    };
+    for engine in [Engine::Athena, Engine::Bigquery, Engine::Snowflake, Engine::Spark] {
+        refused("s3://bucket", engine, "csv.gz", "by their position");
+    }
+    refused("gs://bucket", Engine::Athena, "parquet", "Amazon S3 alone");
+    refused("az://bucket", Engine::Bigquery, "parquet", "Azure");
+    refused("s3://bucket/a*b", Engine::Clickhouse, "parquet", "patterns");
+    for engine in [Engine::Duckdb, Engine::Clickhouse] {
+        assert!(at("s3://bucket", engine, "csv.gz").is_ok());
+    }
+}
+
+#[test]
+fn the_page_of_each_engine_shows_what_is_printed_and_sql_that_its_parser_accepts() {
+    use ColumnType::{Double, Int64, String, Timestamp};
+    let columns = [("campaign_id", String), ("campaign_sent_time", Timestamp), ("sent", Int64), ("ctr", Double)];
+    let schema = Schema { columns: columns.into_iter().map(|(name, it)| column(name, it, 1)).collect() };
+    let engines = [
+        (Engine::Duckdb, "duckdb"),
+        (Engine::Athena, "athena"),
+        (Engine::Bigquery, "bigquery"),
+        (Engine::Snowflake, "snowflake"),
+        (Engine::Spark, "spark"),
+        (Engine::Clickhouse, "clickhouse"),
+    ];
+    let mut cases = Vec::new();
+    for (engine, name) in engines {
+        let printed = statements_of("daily", schema.clone(), "s3://acme-lake", engine, "parquet").unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/tables/{name}.md"));
+        let page = fs::read_to_string(&path).unwrap();
+        let (before, rest) = page.split_once("```sql\n").unwrap();
+        let (shown, after) = rest.split_once("```").unwrap();
+        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+            fs::write(&path, format!("{before}```sql\n{printed}```{after}")).unwrap();
+        } else {
+            assert_eq!(
+                shown, printed,
+                "{name}; if the change is meant: UPDATE_SCHEMAS=1 cargo test --test it tables::"
+            );
+        }
+        let blocks = after.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        for sql in blocks {
+            let columns: [&str; 0] = [];
+            cases.push(json!({
+                "engine": name, "sql": sql, "name": null, "columns": columns, "texts": columns, "rows": null
+            }));
+        }
+    }
+    assert!(cases.len() >= 6);
+    judge(&cases);
+}
