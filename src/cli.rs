@@ -29,6 +29,7 @@ mod ls;
 mod package;
 mod plan;
 mod progress;
+mod rebuild;
 mod reconcile;
 mod run;
 mod schema;

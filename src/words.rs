@@ -675,3 +675,32 @@ pub struct Reconciliation {
     /// Every campaign, by day and id.
     pub campaigns: Vec<ReconciledCampaign>,
 }
+
+/// A partition whose tables could not be made.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct UnmadeTables {
+    /// Name of the workspace.
+    pub workspace: String,
+    /// Id of the report.
+    pub report: String,
+    /// The partition's date.
+    #[schemars(with = "String", extend("format" = "date"))]
+    pub date: Date,
+    /// The reason.
+    pub message: String,
+}
+
+/// What `tables rebuild` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct RebuiltTables {
+    /// Number of partitions whose tables were made.
+    pub partitions: u64,
+    /// Number of their objects.
+    pub objects: u64,
+    /// Number of their rows.
+    pub rows: u64,
+    /// Those whose tables could not be made.
+    pub failed: Vec<UnmadeTables>,
+    /// Whether all were tried; otherwise the command was stopped.
+    pub complete: bool,
+}

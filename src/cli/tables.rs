@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use comfy_table::Cell;
 
 use super::{
-    CommandError, Completion, Result,
+    CommandError, Completion, Result, rebuild,
     scope::{DateRange, Scope, known},
     shell::{Shell, print},
     table,
@@ -19,7 +19,10 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Options {
+    #[command(subcommand)]
+    action: Option<Action>,
     #[command(flatten)]
     scope: Scope,
     /// Only tables with this name.
@@ -35,7 +38,16 @@ pub(super) struct Options {
     columns: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Makes the tables of stored partitions again.
+    Rebuild(rebuild::Options),
+}
+
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
+    if let Some(Action::Rebuild(options)) = options.action {
+        return rebuild::run(shell, options).await;
+    }
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
     let dates = options.dates.dates()?;

@@ -67,8 +67,30 @@ pub async fn start(
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
 ) -> Result<Context, StartError> {
-    log_warnings(&config);
     let secrets = resolve(&config).await?;
+    open_all(config, clock, progress, secrets).await
+}
+
+/// As [`start`], for work that sends no request to MoEngage: no key is read.
+///
+/// # Errors
+///
+/// As [`start`].
+pub async fn start_offline(
+    config: Arc<Config>,
+    clock: Arc<dyn Clock>,
+    progress: Arc<dyn Progress>,
+) -> Result<Context, StartError> {
+    open_all(config, clock, progress, Secrets::default()).await
+}
+
+async fn open_all(
+    config: Arc<Config>,
+    clock: Arc<dyn Clock>,
+    progress: Arc<dyn Progress>,
+    secrets: Secrets,
+) -> Result<Context, StartError> {
+    log_warnings(&config);
     let vendor = client(&config)?;
     let budget = Budget::for_destinations(&config.destinations);
     let holder_at = |place: &str| format!("{place}-{}-{}", std::process::id(), random());

@@ -80,5 +80,5 @@ for case in json.load(open(sys.argv[1], encoding="utf-8")):
         assert {str(date): rows for date, rows in counted} == case["rows"], f"{counted}, not {case['rows']}"
         columns = {column[0]: column[1] for column in connection.execute(f"DESCRIBE {name}").fetchall()}
         assert columns.pop("date") == "DATE"
-        assert columns == case["types"], f"{columns}, not {case['types']}"
+        assert case["types"] in (None, columns), f"{columns}, not {case['types']}"
     print(f"{engine}: {len(trees)} statements")

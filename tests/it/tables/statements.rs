@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, fs, io::Read, path::Path, process::Command};
 
 use jiff::civil::{Date, date};
 use moesync::{
+    derivation::{TableManifest, TableObject},
     reading::{self, Engine, Table, TablePart},
-    tables::{Column, ColumnType, Content, Format, Input, Origin, Part, Schema},
+    table_words::{ColumnType, TableFormat},
+    tables::{Column, Content, Input, Origin, Part, Schema},
 };
 use serde_json::{Value, json};
 
@@ -32,7 +34,7 @@ fn schema() -> Schema {
 }
 
 /// Writes a table of three dates: one row, two rows and none.
-fn write_table(folder: &Path, format: Format) -> BTreeMap<String, u64> {
+fn write_table(folder: &Path, format: TableFormat) -> BTreeMap<String, u64> {
     let row = "7,8.4,2026-11-21,2026-11-21 09:30:00.5,true,\"a\r\nb\",\"say \"\"x\"\", y\"";
     let sources = [format!("h\n{row}\n"), format!("h\n{row},12\n{row},\n"), "h\n".to_owned()];
     let part = Part { table: "push".into(), number: 0, entry: 0, content: Content::Csv, sheet: None };
@@ -54,7 +56,30 @@ fn write_table(folder: &Path, format: Format) -> BTreeMap<String, u64> {
         fs::create_dir_all(&path).unwrap();
         let name = format!("part-0.{}", format.extension());
         fs::write(path.join(&name), object).unwrap();
-        fs::write(path.join(format!("_{name}.manifest.json")), json!({"rows": written.rows}).to_string()).unwrap();
+        let manifest = TableManifest {
+            format_version: TableManifest::FORMAT_VERSION,
+            workspace: "acme".into(),
+            report: ID.into(),
+            date: at,
+            objects: 1,
+            object: TableObject {
+                table: "push".into(),
+                key: String::new(),
+                rows: written.rows,
+                rescued_rows: written.rescued_rows,
+                size: 0,
+                sha256: String::new(),
+                schema_version: String::new(),
+            },
+            format,
+            entry: "x.csv".into(),
+            sheet: None,
+            source_key: String::new(),
+            source_sha256: String::new(),
+            moesync_version: String::new(),
+        };
+        let manifest = serde_json::to_string(&manifest).unwrap();
+        fs::write(path.join(format!("_{name}.manifest.json")), manifest).unwrap();
         if written.rows > 0 {
             rows.insert(at.to_string(), written.rows);
         }
@@ -100,7 +125,7 @@ async fn duckdb_runs_its_statements_for_both_formats_and_counts_every_row() {
     let types = ["BIGINT", "DOUBLE", "DATE", "TIMESTAMP", "BOOLEAN", "VARCHAR", "VARCHAR", "BIGINT"];
     let mut types: BTreeMap<_, _> = NAMES.into_iter().zip(types).collect();
     types.extend([("_entry", "VARCHAR"), ("_rescued", "VARCHAR")]);
-    for format in [Format::Parquet, Format::CsvGz] {
+    for format in [TableFormat::Parquet, TableFormat::CsvGz] {
         let bench = bench().await;
         let rows = write_table(&folder(&bench), format);
         let printed = bench.run(&["tables", "--for", "duckdb"]).await.expect(0).stdout;
@@ -111,11 +136,85 @@ async fn duckdb_runs_its_statements_for_both_formats_and_counts_every_row() {
     }
 }
 
+/// A bench whose report has tables, made by `sync`; then the key is deleted.
+async fn made(bench: Bench) -> Bench {
+    let with_tables = bench
+        .config()
+        .replace("\nsource = \"campaign_report\"", "\ntables = \"parquet\"\nsource = \"campaign_report\"");
+    bench.write_config(&with_tables);
+    bench.sync(0).await;
+    fs::remove_file(bench.path("secret-key")).unwrap();
+    bench
+}
+
+/// The objects, manifests and schemas of tables.
+fn made_files(bench: &Bench) -> BTreeMap<String, Vec<u8>> {
+    bench.kept_in("tables").into_iter().map(|key| (key.clone(), fs::read(bench.object(&key)).unwrap())).collect()
+}
+
+/// Each made table is listed with its rows, and made again with the same bytes.
+async fn is_listed_and_rebuilt(bench: &Bench) {
+    let listed = bench.run(&["tables", "--json"]).await.expect(0).json();
+    let tables = listed["tables"].as_array().unwrap();
+    let names: Vec<_> = tables.iter().map(|table| table["table"].as_str().unwrap()).collect();
+    assert_eq!(names, ["email", "flows_email", "flows_push", "push", "sms", "whatsapp"]);
+    for table in tables {
+        assert_eq!(table["dates"].as_array().unwrap().len(), 2);
+        assert!(table["rows"].as_u64().unwrap() > 0 && table["columns"].as_array().unwrap().len() > 15, "{table}");
+    }
+    let before = made_files(bench);
+    let newest = bench.newest.to_string();
+    fs::remove_dir_all(bench.object(&format!("tables/acme/report-test/push/date={newest}"))).unwrap();
+    let rebuilt =
+        bench.run(&["tables", "rebuild", "--json", "--report", "report-test", "--date", &newest]).await.expect(0);
+    let rebuilt = rebuilt.json();
+    assert_eq!((&rebuilt["partitions"], &rebuilt["objects"]), (&1.into(), &6.into()), "{rebuilt}");
+    assert!(made_files(bench) == before, "other bytes than at first");
+    let text = bench.run(&["tables", "rebuild"]).await.expect(0).stdout;
+    assert!(text.contains("tables of 2 partitions made again"), "{text}");
+    assert!(made_files(bench) == before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_sync_made_in_a_folder_are_listed_read_by_duckdb_and_rebuilt() {
+    let bench = made(Bench::new(&[Series::campaign("Report test", 2)]).await).await;
+    is_listed_and_rebuilt(&bench).await;
+    let listed = bench.run(&["tables", "--json", "--table", "push"]).await.expect(0).json();
+    let dates = listed["tables"][0]["dates"].as_array().unwrap().iter();
+    let rows: BTreeMap<_, _> =
+        dates.map(|date| (date["date"].as_str().unwrap().to_owned(), date["rows"].as_u64().unwrap())).collect();
+    for format in ["parquet", "csv.gz"] {
+        let printed = bench.run(&["tables", "--for", "duckdb", "--table", "push"]).await.expect(0).stdout;
+        let none: [&str; 0] = [];
+        judge(&[json!({
+            "engine": "duckdb", "sql": printed, "name": "acme_report_test_push", "columns": none, "texts": none, "rows": rows,
+            "types": null
+        })]);
+        if format == "parquet" {
+            let config = fs::read_to_string(bench.path("moesync.toml")).unwrap();
+            bench.write_config(&config.replace("tables = \"parquet\"", "tables = \"csv.gz\""));
+            bench.run(&["tables", "rebuild"]).await.expect(0);
+        }
+    }
+    bench.run(&["tables", "rebuild", "--report", "report-tset"]).await.expect(2);
+    let config = fs::read_to_string(bench.path("moesync.toml")).unwrap();
+    bench.write_config(&config.replace("tables = \"csv.gz\"\n", ""));
+    let refused = bench.run(&["tables", "rebuild"]).await.expect(2);
+    assert!(refused.stderr.contains("has the key `tables`"), "{}", refused.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_sync_made_in_a_bucket_are_listed_and_rebuilt() {
+    let server = Server::start(false).await;
+    let bench = made(Bench::on_s3(&server, &[Series::campaign("Report test", 2)]).await).await;
+    is_listed_and_rebuilt(&bench).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_listed_with_columns_types_rows_and_dates() {
     let bench = bench().await;
     assert!(bench.run(&["tables"]).await.expect(0).stdout.starts_with("no tables"));
-    write_table(&folder(&bench), Format::Parquet);
+    write_table(&folder(&bench), TableFormat::Parquet);
     let listed = bench.run(&["tables", "--json"]).await.expect(0).json();
     let [table] = listed["tables"].as_array().unwrap().as_slice() else { panic!("{listed}") };
     assert_eq!((&table["table"], &table["rows"], &table["formats"]), (&"push".into(), &3.into(), &json!(["parquet"])));
@@ -141,7 +240,7 @@ async fn tables_are_listed_with_columns_types_rows_and_dates() {
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_for_a_folder_name_it_or_say_why_the_engine_cannot_read_it() {
     let bench = bench().await;
-    write_table(&folder(&bench), Format::Parquet);
+    write_table(&folder(&bench), TableFormat::Parquet);
     let root = folder(&bench).display().to_string();
     let spark = bench.run(&["tables", "--for", "spark"]).await.expect(0).stdout;
     let clickhouse = bench.run(&["tables", "--for", "clickhouse"]).await.expect(0).stdout;
@@ -154,7 +253,7 @@ async fn statements_for_a_folder_name_it_or_say_why_the_engine_cannot_read_it() 
         assert!(refused.stderr.contains("folder of this machine"), "{}", refused.stderr);
         assert_eq!(refused.stdout, "");
     }
-    write_table(&folder(&bench), Format::CsvGz);
+    write_table(&folder(&bench), TableFormat::CsvGz);
     let mixed = bench.run(&["tables", "--for", "duckdb"]).await.expect(2);
     assert!(mixed.stderr.contains("tables rebuild"), "{}", mixed.stderr);
 }
@@ -163,7 +262,7 @@ async fn statements_for_a_folder_name_it_or_say_why_the_engine_cannot_read_it() 
 async fn tables_in_a_bucket_are_listed_and_a_store_of_ones_own_is_not_that_of_a_cloud() {
     let server = Server::start(false).await;
     let bench = Bench::on_s3(&server, &[Series::campaign("Report test", 1)]).await;
-    write_table(&bench.object("tables/acme/report-test/push"), Format::Parquet);
+    write_table(&bench.object("tables/acme/report-test/push"), TableFormat::Parquet);
     let listed = bench.run(&["tables", "--json"]).await.expect(0).json();
     assert_eq!(listed["tables"][0]["rows"], 3);
     let duckdb = bench.run(&["tables", "--for", "duckdb"]).await.expect(0).stdout;
@@ -176,7 +275,7 @@ async fn tables_in_a_bucket_are_listed_and_a_store_of_ones_own_is_not_that_of_a_
 }
 
 /// Statements of the library for a table of the report `id` in a destination at this URL.
-fn statements_of(id: &str, schema: Schema, url: &str, engine: Engine, format: &'static str) -> Result<String, String> {
+fn statements_of(id: &str, schema: Schema, url: &str, engine: Engine, format: TableFormat) -> Result<String, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("moesync.toml");
     let text = format!(
@@ -192,7 +291,7 @@ fn statements_of(id: &str, schema: Schema, url: &str, engine: Engine, format: &'
     reading::statements(engine, &config.reports[0], &table).map_err(|error| error.to_string())
 }
 
-fn at(url: &str, engine: Engine, format: &'static str) -> Result<String, String> {
+fn at(url: &str, engine: Engine, format: TableFormat) -> Result<String, String> {
     statements_of(ID, schema(), url, engine, format)
 }
 
@@ -233,7 +332,7 @@ fn statements_for_the_clouds_are_parsed_with_names_and_locations_as_they_are() {
     ];
     let cases = expected.map(|(engine, dialect, url, texts)| {
         let texts: Vec<_> = texts.iter().map(String::as_str).collect();
-        case(dialect, &at(url, engine, "parquet").unwrap(), &texts)
+        case(dialect, &at(url, engine, TableFormat::Parquet).unwrap(), &texts)
     });
     judge(&cases);
 }
@@ -245,13 +344,13 @@ fn what_an_engine_cannot_read_is_refused_with_the_reason() {
         assert!(error.contains(reason) && error.contains("acme/") && error.contains("push"), "{error}");
     };
     for engine in [Engine::Athena, Engine::Bigquery, Engine::Snowflake, Engine::Spark] {
-        refused("s3://bucket", engine, "csv.gz", "by their position");
+        refused("s3://bucket", engine, TableFormat::CsvGz, "by their position");
     }
-    refused("gs://bucket", Engine::Athena, "parquet", "Amazon S3 alone");
-    refused("az://bucket", Engine::Bigquery, "parquet", "Azure");
-    refused("s3://bucket/a*b", Engine::Clickhouse, "parquet", "patterns");
+    refused("gs://bucket", Engine::Athena, TableFormat::Parquet, "Amazon S3 alone");
+    refused("az://bucket", Engine::Bigquery, TableFormat::Parquet, "Azure");
+    refused("s3://bucket/a*b", Engine::Clickhouse, TableFormat::Parquet, "patterns");
     for engine in [Engine::Duckdb, Engine::Clickhouse] {
-        assert!(at("s3://bucket", engine, "csv.gz").is_ok());
+        assert!(at("s3://bucket", engine, TableFormat::CsvGz).is_ok());
     }
 }
 
@@ -270,7 +369,7 @@ fn the_page_of_each_engine_shows_what_is_printed_and_sql_that_its_parser_accepts
     ];
     let mut cases = Vec::new();
     for (engine, name) in engines {
-        let printed = statements_of("daily", schema.clone(), "s3://acme-lake", engine, "parquet").unwrap();
+        let printed = statements_of("daily", schema.clone(), "s3://acme-lake", engine, TableFormat::Parquet).unwrap();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/tables/{name}.md"));
         let page = fs::read_to_string(&path).unwrap();
         let (before, rest) = page.split_once("```sql\n").unwrap();
