@@ -31,6 +31,10 @@ use super::{
 /// The key of every workspace.
 pub const KEY: &str = "canary-key-of-the-simulation";
 
+/// Most requests for one partition within [`RATE_WINDOW`]: six quick tries and a few slow ones, twice.
+const MOST_REQUESTS: usize = 30;
+const RATE_WINDOW: Duration = Duration::from_secs(600);
+
 /// MoEngage keeps a campaign report for so long.
 const RETENTION: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -108,6 +112,7 @@ pub struct Vendor {
     trace: Trace,
     truths: Mutex<BTreeMap<(String, Date), Arc<Truth>>>,
     received: Mutex<Vec<Received>>,
+    violations: Mutex<Vec<String>>,
 }
 
 impl Vendor {
@@ -118,7 +123,16 @@ impl Vendor {
         reports: Vec<Arc<Report>>,
         trace: Trace,
     ) -> Self {
-        Self { clock, chance, weather, reports, trace, truths: Mutex::default(), received: Mutex::default() }
+        Self {
+            clock,
+            chance,
+            weather,
+            reports,
+            trace,
+            truths: Mutex::default(),
+            received: Mutex::default(),
+            violations: Mutex::default(),
+        }
     }
 
     /// What it has of the report's partition; `None` if none is scheduled on `date`.
@@ -136,6 +150,23 @@ impl Vendor {
     /// All requests so far.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
+    }
+
+    /// What the daemon asked too often.
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.lock().unwrap().clone()
+    }
+
+    /// Whether there were too many requests for a partition just now.
+    fn is_flooded(&self, report: &Report, date: Date) -> bool {
+        let since = self.clock.true_now() - RATE_WINDOW;
+        let received = self.received.lock().unwrap();
+        let recent = received.iter().rev().take_while(|request| request.at > since);
+        let alike = recent.filter(|request| request.date == date && request.report == report.id.name()).count();
+        if alike == MOST_REQUESTS {
+            self.violations.lock().unwrap().push(format!("{} {date} is requested too often", report.id.name()));
+        }
+        alike >= MOST_REQUESTS
     }
 
     /// The report and date of a URL.
@@ -162,6 +193,10 @@ impl Vendor {
         let Some((report, date)) = self.asked(&request) else {
             return Ok(response(401, self.clock.true_now(), &[], Body::from("bad signature")));
         };
+        if self.is_flooded(&report, date) {
+            // Without an answer the run ends in a bounded time.
+            std::future::pending::<()>().await;
+        }
         let truth = self.truth(&report, date);
         let number = self.received.lock().unwrap().len() as u64;
         let chance = self.chance.of(report.id.name()).of(&date.to_string()).of("request").nth(number);

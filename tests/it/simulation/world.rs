@@ -169,6 +169,7 @@ impl World {
             self.clock.reach(self.clock.true_now() + 2 * HOUR).await;
             oracle.check_restart(&self, requests, &objects).await;
         }
+        oracle.violations.extend(self.vendor.violations());
         for store in self.stores.values() {
             oracle.violations.extend(store.violations());
         }
