@@ -38,6 +38,11 @@ impl Padding {
     }
 }
 
+/// `wanted`, or what there is.
+pub(super) fn at_most(wanted: u64, available: usize) -> usize {
+    usize::try_from(wanted).map_or(available, |wanted| wanted.min(available))
+}
+
 /// Moves bytes from the front of `input` until `gathered` has `wanted`; returns whether it has.
 pub(super) fn gather(gathered: &mut Vec<u8>, wanted: usize, input: &mut &[u8], meter: &mut Meter) -> bool {
     let missing = wanted.saturating_sub(gathered.len());

@@ -26,7 +26,7 @@ use self::{
 use super::{
     ArchiveEntry, ArchiveFormat, Contents, Rejection,
     inflate::{Checksum, Inflater},
-    input::{Padding, gather, u16_at, u32_at, u64_at},
+    input::{Padding, at_most, gather, u16_at, u32_at, u64_at},
     meter::Meter,
     names,
     tap::Tap,
@@ -492,8 +492,4 @@ impl Zip {
         self.gathered.clear();
         Ok(Some(ZipSection::Nothing))
     }
-}
-
-fn at_most(wanted: u64, available: usize) -> usize {
-    usize::try_from(wanted).map_or(available, |wanted| wanted.min(available))
 }

@@ -2,8 +2,7 @@
 //!
 //! This file must not know the headers of an entry, nor threads.
 
-use super::at_most;
-use crate::archive::{Rejection, inflate::Inflater, meter::Meter};
+use crate::archive::{Rejection, inflate::Inflater, input::at_most, meter::Meter};
 
 /// Deflated data being read.
 pub(super) struct Deflated {
