@@ -26,6 +26,8 @@ pub enum AlarmKind {
     Unsupported,
     /// Writing to the destination failed repeatedly, or the destination does not answer.
     StoreFailed,
+    /// The tables of a stored report cannot be made.
+    TablesFailed,
     /// Different content was found at a report's key.
     OtherContent,
     /// The ledger was damaged or replaced.
@@ -40,7 +42,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind.
-    pub const ALL: [AlarmKind; 13] = [
+    pub const ALL: [AlarmKind; 14] = [
         AlarmKind::Lost,
         AlarmKind::Expiring,
         AlarmKind::Late,
@@ -49,6 +51,7 @@ impl AlarmKind {
         AlarmKind::Corrupt,
         AlarmKind::Unsupported,
         AlarmKind::StoreFailed,
+        AlarmKind::TablesFailed,
         AlarmKind::OtherContent,
         AlarmKind::Ledger,
         AlarmKind::Configuration,
@@ -79,6 +82,7 @@ impl AlarmKind {
             AlarmKind::Corrupt => "corrupt",
             AlarmKind::Unsupported => "unsupported",
             AlarmKind::StoreFailed => "store_failed",
+            AlarmKind::TablesFailed => "tables_failed",
             AlarmKind::OtherContent => "other_content",
             AlarmKind::Ledger => "ledger",
             AlarmKind::Configuration => "configuration",

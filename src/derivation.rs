@@ -209,6 +209,8 @@ pub struct TableFigures {
     pub pending: u64,
     /// Partitions whose tables cannot be made.
     pub failed: u64,
+    /// Columns that were added, vanished, or changed their type.
+    pub schema_changes: u64,
 }
 
 #[cfg(test)]

@@ -15,8 +15,10 @@ use crate::{
     alarm::{AlarmKey, Change, Phase},
     alarm_kind::AlarmKind,
     config::SourceKind,
+    derivation::{Derived, Difference, SchemaChange, TableObject},
     outcome::{Outcome, RecordedAttempt, Remark},
     partition::Entry,
+    report::ReportId,
 };
 
 /// One event.
@@ -48,6 +50,12 @@ pub enum Content {
     /// An object and its manifest were stored.
     #[serde(rename = "stored")]
     Stored(StoredData),
+    /// The tables of a partition were made, or made again: its date is ready to load.
+    #[serde(rename = "tables")]
+    Tables(TablesData),
+    /// The columns of a table changed.
+    #[serde(rename = "schema_changed")]
+    SchemaChanged(SchemaChangedData),
     /// The daily summary.
     #[serde(rename = "summary")]
     Summary(SummaryData),
@@ -137,6 +145,44 @@ pub struct StoredData {
     /// When it was fetched.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub stored_at: Timestamp,
+}
+
+/// Tables of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TablesData {
+    /// Name of the workspace.
+    pub workspace: String,
+    /// The report's id.
+    pub report: String,
+    /// Date of the partition.
+    #[schemars(with = "String", extend("format" = "date"))]
+    pub date: Date,
+    /// Name of the destination; null when the report is no longer configured.
+    pub destination: Option<String>,
+    /// Number of rows of all tables.
+    pub rows: u64,
+    /// All objects.
+    pub tables: Vec<TableObject>,
+    /// Entries of the archive that become no table.
+    pub left_alone: Vec<String>,
+    /// SHA-256 of the stored object that they were made of, lower-case hex.
+    pub source_sha256: Option<String>,
+}
+
+/// Columns of a table that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SchemaChangedData {
+    /// Name of the workspace.
+    pub workspace: String,
+    /// The report's id.
+    pub report: String,
+    /// Name of the table.
+    pub table: String,
+    /// The first date of which that is so.
+    #[schemars(with = "String", extend("format" = "date"))]
+    pub date: Date,
+    /// The columns.
+    pub changes: Vec<Difference>,
 }
 
 /// The objects stored since the last summary.
@@ -245,6 +291,33 @@ impl Content {
         }))
     }
 
+    /// The event for the tables of a partition.
+    pub fn of_tables(entry: &Entry, derived: &Derived, destination: Option<&str>) -> Self {
+        let id = &entry.partition.id;
+        Content::Tables(TablesData {
+            workspace: id.workspace().to_owned(),
+            report: id.report.name().to_owned(),
+            date: id.date,
+            destination: destination.map(str::to_owned),
+            rows: derived.rows(),
+            tables: derived.objects.clone(),
+            left_alone: derived.left_alone.clone(),
+            source_sha256: entry.object.as_ref().map(|object| object.sha256.clone()),
+        })
+    }
+
+    /// The event for `changes` of one table on one date; `None` if there are none.
+    pub fn of_schema_changes(report: &ReportId, changes: &[SchemaChange]) -> Option<Self> {
+        let first = changes.first()?;
+        Some(Content::SchemaChanged(SchemaChangedData {
+            workspace: report.workspace().to_owned(),
+            report: report.name().to_owned(),
+            table: first.table.clone(),
+            date: first.date,
+            changes: changes.iter().map(|change| change.difference.clone()).collect(),
+        }))
+    }
+
     /// The event for an attempt that found different content at the partition's key. It is sent once and has no end.
     pub fn of_other_content(entry: &Entry, attempt: &RecordedAttempt, destination: Option<&str>) -> Option<Self> {
         let key = entry.object.as_ref().map_or("", |object| &object.key);
@@ -282,6 +355,8 @@ impl Content {
                 data.message.clone()
             }
             Content::Stored(data) => wording::stored(data),
+            Content::Tables(data) => wording::tables(data),
+            Content::SchemaChanged(data) => wording::schema_changed(data),
             Content::Summary(data) => data.message.clone(),
             Content::Test(data) => data.message.clone(),
         }

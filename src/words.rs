@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     config::{Report, Schedule, SourceKind},
+    derivation::{PartitionTables, TableObject},
     outcome::{Outcome, RecordedAttempt},
     partition::{Entry, State},
     plan::{Decision, Item},
@@ -356,6 +357,41 @@ pub struct Explanation {
     pub scheduled: bool,
     /// Its attempts, oldest first.
     pub history: Vec<PastAttempt>,
+    /// The tables made of it; absent unless tables are made of the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub derived: Option<ExplainedTables>,
+}
+
+/// The tables of one partition.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ExplainedTables {
+    /// Number of rows of all tables.
+    pub rows: u64,
+    /// All objects.
+    pub objects: Vec<TableObject>,
+    /// Entries of the archive that become no table.
+    pub left_alone: Vec<String>,
+    /// When the last attempt to make them ended; null before the first.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub finished_at: Option<Timestamp>,
+    /// Earliest time of the next attempt, if the last one failed.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub next_attempt_at: Option<Timestamp>,
+    /// Why the last attempt failed.
+    pub message: Option<String>,
+}
+
+impl From<PartitionTables> for ExplainedTables {
+    fn from(tables: PartitionTables) -> Self {
+        Self {
+            rows: tables.derived.rows(),
+            objects: tables.derived.objects,
+            left_alone: tables.derived.left_alone,
+            finished_at: tables.finished_at,
+            next_attempt_at: tables.next_attempt_at,
+            message: tables.message,
+        }
+    }
 }
 
 impl Explanation {
@@ -366,6 +402,7 @@ impl Explanation {
         date: Date,
         entry: Option<Entry>,
         history: Vec<RecordedAttempt>,
+        tables: Option<PartitionTables>,
         source_url: String,
         now: Timestamp,
     ) -> Option<Self> {
@@ -389,6 +426,7 @@ impl Explanation {
             clock_change: clock_change(report, date),
             scheduled: scheduled.is_some(),
             history: history.into_iter().map(Into::into).collect(),
+            derived: tables.map(Into::into),
         })
     }
 }

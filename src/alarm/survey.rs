@@ -30,6 +30,8 @@ pub struct Facts<'a> {
     pub view: &'a LedgerView,
     /// The lost partitions.
     pub lost: &'a [Entry],
+    /// For each report with partitions whose tables cannot be made: the newest of them, their number, and the reason.
+    pub without_tables: &'a [(Entry, usize, String)],
     /// The alarms about the process, with messages; `None` where that is not known at present.
     pub incidents: &'a BTreeMap<AlarmKind, Option<String>>,
     /// The thresholds.
@@ -68,6 +70,19 @@ pub fn survey(facts: &Facts<'_>) -> BTreeMap<AlarmKey, AlarmStatus> {
     for entry in facts.lost {
         let date = Some(entry.partition.id.date);
         survey.add(AlarmKind::Lost, Subject { date, ..of_report(entry) }, entry, None);
+    }
+    for (entry, partitions, reason) in facts.without_tables {
+        let report = &entry.partition.id.report;
+        let dates = if *partitions == 1 { "1 date".to_owned() } else { format!("{partitions} dates") };
+        let newest = entry.partition.id.date;
+        let alarm = ActiveAlarm {
+            partitions: *partitions,
+            reports: BTreeMap::from([(report.clone(), *partitions)]),
+            nearest: Some(entry.clone()),
+            message: Some(format!("the tables of {dates} cannot be made; {newest}: {reason}")),
+            ..empty(AlarmKind::TablesFailed)
+        };
+        survey.found.insert((AlarmKind::TablesFailed, of_report(entry)), AlarmStatus::Active(Box::new(alarm)));
     }
     for (kind, message) in facts.incidents {
         let status = message.as_ref().map_or(AlarmStatus::Undetermined, |message| {
@@ -272,6 +287,7 @@ mod tests {
                     plan: &plan,
                     view: &view,
                     lost: &[],
+                    without_tables: &[],
                     incidents: &BTreeMap::new(),
                     alarms: &alarms(),
                     kinds: &BTreeSet::from(AlarmKind::ALL),

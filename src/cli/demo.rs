@@ -68,6 +68,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         summary = sync::once(&ctx, &Selection::default(), stop_signal()).await?;
     }
 
+    sync::derive_once(&ctx, &Selection::default(), stop_signal()).await?;
     let now = shell.clock.now();
     let entries = ctx.ledger.entries().await?;
     ctx.ledger.close().await;
@@ -78,7 +79,8 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
              Next:\n  \
              moesync --config {FOLDER}/moesync.toml status\n  \
              moesync --config {FOLDER}/moesync.toml verify\n  \
-             moesync --config {FOLDER}/moesync.toml explain --report weekly-summary --date {}\n",
+             moesync --config {FOLDER}/moesync.toml explain --report weekly-summary --date {}\n\n\
+             Two reports have tables in ./{FOLDER}/reports/tables. With DuckDB:\n  {QUERY}\n",
             table::partitions(&stored.partitions, now),
             table::count(&stored.partitions),
             stored.partitions.iter().filter(|p| p.report == "weekly-summary").map(|p| p.date).max().unwrap_or_default(),
@@ -93,6 +95,12 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     emulator.shutdown().await;
     Ok(if summary.is_complete() { Completion::Done } else { Completion::Incomplete })
 }
+
+/// The report of the account that has tables, besides the statistics.
+const WITH_TABLES: &str = "Daily campaigns";
+
+/// A query of its tables.
+const QUERY: &str = "duckdb -c \"SELECT date, count(*) AS campaigns, sum(sent) AS sent FROM read_parquet('moesync-demo/reports/tables/demo/daily-campaigns/sms/*/*.parquet', union_by_name = true) GROUP BY date ORDER BY date\"";
 
 /// The default address of the status page, or another one if that is in use.
 fn free_address() -> SocketAddr {
@@ -155,6 +163,9 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
             report.name.to_lowercase().replace(" - ", "-").replace(' ', "-"),
             schedule(&report.schedule)
         );
+        if report.name == WITH_TABLES {
+            text += "tables = \"parquet\"\n";
+        }
     }
     // Data that MoEngage serves only live: today's listings, and a week of statistics.
     for source in [SourceKind::Campaigns, SourceKind::CampaignMeta, SourceKind::Executions, SourceKind::CampaignStats] {
@@ -164,7 +175,7 @@ fn write(shell: &Shell, account: &Account, base_url: &Url, page: SocketAddr, pat
             if source.is_live_listing() { today } else { week_ago }
         );
     }
-    text += "shape = \"rows\"\nmetric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"\n";
+    text += "tables = \"parquet\"\nshape = \"rows\"\nmetric_type = \"TOTAL\"\nattribution_type = \"CLICK_THROUGH\"\n";
     fs::write(path, text)
 }
 

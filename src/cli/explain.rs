@@ -15,6 +15,7 @@ use crate::{
     config::Report,
     moengage,
     report::PartitionId,
+    table_words::TablesState,
     words::{ClockChange, Explanation},
 };
 
@@ -32,12 +33,12 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let report = options.scope.one(&config)?;
     let id = PartitionId { report: report.id.clone(), date: options.date };
     let ledger = shell.ledger(&config).await?;
-    let (entry, history) = match &ledger {
-        Some(ledger) => (ledger.entry_of(&id).await?, ledger.attempts(&id).await?),
-        None => (None, Vec::new()),
+    let (entry, history, tables) = match &ledger {
+        Some(ledger) => (ledger.entry_of(&id).await?, ledger.attempts(&id).await?, ledger.tables_of(&id).await?),
+        None => (None, Vec::new(), None),
     };
     let source_url = moengage::source_url(&report, id.date).to_string();
-    let explanation = Explanation::new(&report, id.date, entry, history, source_url, shell.clock.now())
+    let explanation = Explanation::new(&report, id.date, entry, history, tables, source_url, shell.clock.now())
         .ok_or_else(|| CommandError::Usage(format!("the report's time zone has no {}", id.date)))?;
     shell.print(&explanation, |explanation| show(explanation, &report))?;
     Ok(Completion::Done)
@@ -81,6 +82,26 @@ fn show(explanation: &Explanation, report: &Report) -> String {
     line("expires", &or_never(status.expires_at));
     if let Some(next) = status.next_attempt_at {
         line("next attempt", &next.to_string());
+    }
+    if let Some((state, tables)) = status.tables.zip(explanation.derived.as_ref()) {
+        let (objects, rows) = (tables.objects.len(), tables.rows);
+        line(
+            "tables",
+            &match (&tables.message, state) {
+                (Some(message), _) => format!("{state}: {message}"),
+                (None, TablesState::Made) => format!("{state}: {rows} rows in {objects} objects"),
+                (None, _) => state.to_string(),
+            },
+        );
+        if let Some(next) = tables.next_attempt_at {
+            line("next tables", &next.to_string());
+        }
+        for object in &tables.objects {
+            line("", &format!("{} ({} rows)", object.key, object.rows));
+        }
+        for entry in &tables.left_alone {
+            line("no table", entry);
+        }
     }
     if !explanation.history.is_empty() {
         let mut rows = table::table(["ENDED", "OUTCOME", "HTTP", "BYTES", "MESSAGE"]);

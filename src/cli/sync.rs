@@ -43,12 +43,14 @@ pub(super) async fn pass(
     dispatch::register_targets(ctx).await?;
     let started = dispatcher.announce_start(ctx);
     let pass = async {
+        sync::note_table_reports(ctx).await?;
         let mut summary = pass.await?;
         let tables = match summary.is_whole {
             true => sync::derive_once(ctx, selection, stop_signal()).await?,
             false => TablesSummary::default(),
         };
         for entry in summary.entries.iter_mut().filter(|entry| entry.tables.is_some()) {
+            // They were made since.
             entry.tables = ctx.ledger.tables_of(&entry.partition.id).await?.map(|tables| tables.state);
         }
         Ok::<_, LedgerError>((summary, tables))

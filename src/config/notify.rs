@@ -44,8 +44,9 @@ pub(super) struct Raw {
     secret_env: Option<String>,
     /// The secret itself that signs messages: `whsec_` and 24 to 64 bytes in base64. Only `webhook`.
     secret: Option<secret::Raw>,
-    /// Events that are sent: `alarms` (all) or single alarms by name, `stored` (every stored object), `summary` (a daily
-    /// summary). Default: all three (`webhook`), `alarms` (`slack`). Not for `ping`.
+    /// Events that are sent: `alarms` (all) or single alarms by name, `stored` (every stored object), `tables`
+    /// (every date whose tables are made), `schema_changed` (a table's columns change), `summary` (a daily summary). Default:
+    /// all of them (`webhook`), `alarms` (`slack`). Not for `ping`.
     events: Option<Vec<EventWord>>,
     /// Time between pings, from `1m` to `1d`. Only `ping`.
     #[schemars(extend("default" = PING_EVERY))]
@@ -69,7 +70,10 @@ written!(EventWord, "an event such as \"alarms\"", integer: false, schema: {
 
 /// The words of `events`.
 fn event_words() -> Vec<&'static str> {
-    ["alarms", "stored", "summary"].into_iter().chain(AlarmKind::ALL.map(AlarmKind::as_str)).collect()
+    ["alarms", "stored", "tables", "schema_changed", "summary"]
+        .into_iter()
+        .chain(AlarmKind::ALL.map(AlarmKind::as_str))
+        .collect()
 }
 
 /// A notification target.
@@ -114,6 +118,10 @@ pub struct Events {
     pub alarms: BTreeSet<AlarmKind>,
     /// Every stored object.
     pub stored: bool,
+    /// Every date whose tables are made.
+    pub tables: bool,
+    /// Every change of a table's columns.
+    pub schema_changed: bool,
     /// The daily summary, also of days on which no object was stored.
     pub summary: bool,
 }
@@ -121,7 +129,7 @@ pub struct Events {
 impl Events {
     /// All alarms and nothing else.
     pub fn alarms() -> Self {
-        Events { alarms: AlarmKind::ALL.into(), stored: false, summary: false }
+        Events { alarms: AlarmKind::ALL.into(), ..Events::default() }
     }
 }
 
@@ -221,7 +229,8 @@ impl Raw {
                 return useless(given.iter().find(|(_, given)| *given).map_or("secret", |(key, _)| key));
             }
             (TargetKind::Webhook, Some(secret)) => {
-                let all = Events { stored: true, summary: true, ..Events::alarms() };
+                let all =
+                    Events { stored: true, tables: true, schema_changed: true, summary: true, ..Events::alarms() };
                 Channel::Webhook { secret, events: self.check_events(at, all)? }
             }
             (TargetKind::Slack, None) => Channel::Slack { events: self.check_events(at, Events::alarms())? },
@@ -248,6 +257,8 @@ impl Raw {
             match (word.as_str(), AlarmKind::parse(word)) {
                 ("alarms", _) => events.alarms.extend(Events::alarms().alarms),
                 ("stored", _) => events.stored = true,
+                ("tables", _) => events.tables = true,
+                ("schema_changed", _) => events.schema_changed = true,
                 ("summary", _) => events.summary = true,
                 (_, Some(kind)) => events.alarms.extend([kind]),
                 (_, None) => {

@@ -8,7 +8,7 @@ use crate::{
     alarm_kind::AlarmKind,
     config::{Config, Events, Target},
     event::{Content, Event},
-    ledger::{Delivery, LedgerError},
+    ledger::{Delivery, LedgerError, SchemaNews, TablesNews},
     notify::{NotifyClient, Refusal},
     outcome::RecordedAttempt,
     partition::Entry,
@@ -57,6 +57,8 @@ pub(super) async fn deliver(client: &NotifyClient, ctx: &Context) -> Result<Opti
     let each = join_all(subscribers(&ctx.config).map(async |(target, events)| {
         let room = OUTBOX_LIMIT.saturating_sub(ctx.ledger.waiting(&target.name).await?);
         write_stored(ctx, target, events, room).await?;
+        let room = OUTBOX_LIMIT.saturating_sub(ctx.ledger.waiting(&target.name).await?);
+        write_tables(ctx, target, events, room).await?;
         send_waiting(client, ctx, target).await
     }));
     let next: Vec<_> = each.await.into_iter().collect::<Result<_, LedgerError>>()?;
@@ -74,6 +76,21 @@ async fn write_stored(ctx: &Context, target: &Target, events: &Events, limit: us
         stored.into_iter().chain(other).map(|content| event(content, now)).collect()
     };
     ctx.ledger.announce(&target.name, now, limit, write).await.map(drop)
+}
+
+/// Writes events for up to `limit` partitions whose tables were made, and for as many changed schemas, since the last time.
+async fn write_tables(ctx: &Context, target: &Target, events: &Events, limit: usize) -> Result<(), LedgerError> {
+    let now = ctx.clock.now();
+    let of_tables = |news: &TablesNews| {
+        let open = ctx.reports.get(&news.entry.partition.id.report);
+        let content = Content::of_tables(&news.entry, &news.derived, open.map(|open| open.destination.name()));
+        events.tables.then(|| event(content, now)).into_iter().collect()
+    };
+    let of_schemas = |news: &SchemaNews| {
+        let content = Content::of_schema_changes(&news.report, &news.changes).filter(|_| events.schema_changed);
+        content.map(|content| event(content, now)).into_iter().collect()
+    };
+    ctx.ledger.announce_tables(&target.name, now, limit, of_tables, of_schemas).await
 }
 
 /// Sends the events that wait for `target` until the target fails. An event that is refused for its content does not

@@ -10,7 +10,7 @@ use crate::{
     alarm_kind::AlarmKind,
     config::{Channel, Events, Target},
     event::{Content, Event},
-    ledger::LedgerError,
+    ledger::{FailedTables, LedgerError},
     plan::{LedgerView, Plan},
     sync::Context,
 };
@@ -46,6 +46,10 @@ pub(super) async fn evaluate(ctx: &Context, is_on_duty: bool) -> Result<Evaluati
     let (plan, view) = planned.as_deref().map_or((&nothing.0, &nothing.1), |planned| (&planned.plan, &planned.view));
     let mut lost = ctx.ledger.lost().await?;
     lost.retain(|entry| ctx.reports.contains_key(&entry.partition.id.report));
+    let failed = ctx.ledger.failed_tables().await?;
+    let failed = failed.into_iter().filter(|failed| ctx.reports.contains_key(&failed.newest.partition.id.report));
+    let without_tables: Vec<_> =
+        failed.map(|FailedTables { newest, partitions, message }| (newest, partitions, message)).collect();
     let mut incidents = ctx.incidents();
     if ctx.ledger.is_shared().await {
         // Another process may have begun these alarms, and only that process ends them.
@@ -70,6 +74,7 @@ pub(super) async fn evaluate(ctx: &Context, is_on_duty: bool) -> Result<Evaluati
             plan,
             view,
             lost: &lost,
+            without_tables: &without_tables,
             incidents: &incidents,
             alarms: &ctx.config.alarms,
             kinds,

@@ -42,7 +42,11 @@ fn log(content: &Content) {
         Content::AlarmBegan(data) => ("began", data),
         Content::AlarmWorsened(data) => ("worsened", data),
         Content::AlarmEnded(data) => ("ended", data),
-        Content::Stored(_) | Content::Summary(_) | Content::Test(_) => return,
+        Content::Stored(_)
+        | Content::Tables(_)
+        | Content::SchemaChanged(_)
+        | Content::Summary(_)
+        | Content::Test(_) => return,
     };
     let alarm = data.alarm.as_str();
     let destination = data.destination.as_deref();

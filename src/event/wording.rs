@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{AlarmData, StoredData};
-use crate::{alarm::Phase, alarm_kind::AlarmKind};
+use super::{AlarmData, SchemaChangedData, StoredData, TablesData};
+use crate::{alarm::Phase, alarm_kind::AlarmKind, derivation::DifferenceKind};
 
 /// The text of a test.
 pub(super) const TEST: &str = "this is a test of moesync's notifications; nothing is wrong";
@@ -74,6 +74,24 @@ pub(super) fn stored(data: &StoredData) -> String {
     format!("{}/{} {} is stored at {}", data.workspace, data.report, data.date, data.key)
 }
 
+pub(super) fn tables(data: &TablesData) -> String {
+    let TablesData { workspace, report, date, rows, tables, .. } = data;
+    format!("the tables of {workspace}/{report} {date} are ready: {rows} rows in {} objects", tables.len())
+}
+
+pub(super) fn schema_changed(data: &SchemaChangedData) -> String {
+    let each = data.changes.iter().map(|difference| {
+        let column = &difference.column;
+        match difference.change {
+            DifferenceKind::Added => format!("new column {column}"),
+            DifferenceKind::Vanished => format!("column {column} is gone"),
+            DifferenceKind::Retyped => format!("column {column} has another type"),
+        }
+    });
+    let each: Vec<_> = each.collect();
+    format!("table {} of {}/{} from {}: {}", data.table, data.workspace, data.report, data.date, each.join(", "))
+}
+
 pub(super) fn summary(since: Timestamp, (stored, bytes): (u64, u64), pending: usize, alarms: usize) -> String {
     let size = bytesize::ByteSize(bytes);
     format!("{stored} objects ({size}) stored since {since}; {pending} due and not stored; {alarms} alarms")
@@ -89,6 +107,7 @@ fn kind(alarm: AlarmKind) -> &'static str {
         AlarmKind::Corrupt => "corrupt download, repeatedly",
         AlarmKind::Unsupported => "a format that cannot be verified",
         AlarmKind::StoreFailed => "the destination fails",
+        AlarmKind::TablesFailed => "tables cannot be made",
         AlarmKind::OtherContent => "different content at its key",
         AlarmKind::Ledger => "the ledger was damaged or replaced",
         AlarmKind::Configuration => "the new configuration is not used",

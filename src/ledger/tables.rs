@@ -518,7 +518,9 @@ impl Ledger {
                         (SELECT count(*) FROM partitions p
                          WHERE p.workspace = r.workspace AND p.report = r.report AND p.tables IN ('pending', 'failed')) AS open,
                         (SELECT count(*) FROM partitions p
-                         WHERE p.workspace = r.workspace AND p.report = r.report AND p.tables = 'failed') AS failed
+                         WHERE p.workspace = r.workspace AND p.report = r.report AND p.tables = 'failed') AS failed,
+                        (SELECT count(*) FROM schema_changes s
+                         WHERE s.workspace = r.workspace AND s.report = r.report) AS schema_changes
                  FROM report_tables r",
             )
             .await?;
@@ -533,6 +535,7 @@ impl Ledger {
                 newest,
                 pending: open.saturating_sub(failed),
                 failed,
+                schema_changes: count("schema_changes")?,
             };
             Ok((self.report_of(row)?, figures))
         });

@@ -9,8 +9,8 @@ use crate::event::{Content, Event};
 pub(super) fn request(http: &reqwest::Client, url: &Url, event: &Event) -> RequestBuilder {
     let icon = match event.content {
         Content::AlarmBegan(_) | Content::AlarmWorsened(_) => ":rotating_light:",
-        Content::AlarmEnded(_) | Content::Stored(_) => ":white_check_mark:",
-        Content::Summary(_) | Content::Test(_) => ":information_source:",
+        Content::AlarmEnded(_) | Content::Stored(_) | Content::Tables(_) => ":white_check_mark:",
+        Content::SchemaChanged(_) | Content::Summary(_) | Content::Test(_) => ":information_source:",
     };
     let body = json!({ "text": format!("{icon} {}", escape(&event.content.message())) });
     http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body.to_string())

@@ -23,7 +23,7 @@ mod survey;
 mod threads;
 mod write;
 
-pub use run::{TablesSummary, derive_continuously, derive_once, tables_again};
+pub use run::{TablesSummary, derive_continuously, derive_once, note_table_reports, tables_again};
 
 use self::threads::Stop;
 use super::context::Context;

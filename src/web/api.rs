@@ -134,8 +134,9 @@ async fn partition(
     let id = PartitionId { report: ReportId::new(&workspace, &report), date };
     let ledger = read_ledger(&ctx).await?;
     let (entry, history) = (ledger.entry_of(&id).await?, ledger.attempts(&id).await?);
+    let tables = ledger.tables_of(&id).await?;
     let source_url = moengage::source_url(found, date).to_string();
-    let explanation = Explanation::new(found, date, entry, history, source_url, ctx.clock.now());
+    let explanation = Explanation::new(found, date, entry, history, tables, source_url, ctx.clock.now());
     let explanation = explanation.ok_or_else(|| ApiError::Unknown(format!("the report's time zone has no {date}")))?;
     Ok(json(StatusCode::OK, &explanation))
 }

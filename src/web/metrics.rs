@@ -21,7 +21,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::stream;
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{Shared, overview::Standing, reader::read_ledger};
@@ -95,6 +95,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Arc<[Bytes]>, Le
     let ledger = read_ledger(ctx).await?;
     let attempts = ledger.attempt_figures().await?;
     let waiting = ledger.all_waiting().await?;
+    let tables = ledger.table_figures().await?;
     let standing = Standing::gather(ctx, &ledger).await?;
     let Standing { now, figures: reports, planned, .. } = &standing;
     let now = *now;
@@ -200,6 +201,44 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Arc<[Bytes]>, Le
         |report| report.newest_stored.map(|newest| seconds_between(newest, now)),
     );
     text.each(("moesync_stored_bytes", "Size of all stored objects."), reports, |report| Some(report.stored_bytes));
+    let tables: Vec<_> =
+        reports.iter().filter_map(|report| Some((of(&report.id, report.source), tables.get(&report.id)?))).collect();
+    // Without tables there is no such family.
+    if !tables.is_empty() {
+        text.family(
+            "moesync_tables",
+            "gauge",
+            "Stored partitions whose tables are still to be made, or cannot be made.",
+        );
+        for (labels, figures) in &tables {
+            for (state, count) in [("pending", figures.pending), ("failed", figures.failed)] {
+                text.sample("moesync_tables", &and(*labels, ("state", state)), count);
+            }
+        }
+        text.family("moesync_table_rows", "gauge", "Rows of all tables.");
+        for (labels, figures) in &tables {
+            text.sample("moesync_table_rows", labels, figures.rows);
+        }
+        text.family(
+            "moesync_newest_table_timestamp_seconds",
+            "gauge",
+            "The newest date that has tables, at 00:00 UTC.",
+        );
+        for (labels, figures) in &tables {
+            let midnight = figures.newest.and_then(|date| date.to_zoned(TimeZone::UTC).ok());
+            if let Some(midnight) = midnight {
+                text.sample("moesync_newest_table_timestamp_seconds", labels, midnight.timestamp().as_second());
+            }
+        }
+        text.family(
+            "moesync_schema_changes_total",
+            "counter",
+            "Columns that were added to tables, vanished, or changed their type.",
+        );
+        for (labels, figures) in &tables {
+            text.sample("moesync_schema_changes_total", labels, figures.schema_changes);
+        }
+    }
     text.family("moesync_attempts_total", "counter", "Attempts by outcome.");
     for figures in &attempts {
         let labels = and(of(&figures.id, figures.source), ("outcome", figures.outcome.as_str()));

@@ -119,6 +119,15 @@ impl Round {
     }
 }
 
+/// Notes in the ledger of which reports tables are made: partitions that are stored from then on are marked for that.
+///
+/// # Errors
+///
+/// When the ledger cannot be read or written.
+pub async fn note_table_reports(ctx: &Context) -> Result<(), LedgerError> {
+    ctx.ledger.set_table_reports(&formats(ctx)).await.map(drop)
+}
+
 /// Makes the tables of all selected partitions that lack them, each once, and waits for those that another process makes.
 /// Ends early when `shutdown` does.
 ///
@@ -130,7 +139,7 @@ pub async fn derive_once(
     selection: &Selection,
     shutdown: impl Future<Output = ()>,
 ) -> Result<TablesSummary, LedgerError> {
-    ctx.ledger.set_table_reports(&formats(ctx)).await?;
+    note_table_reports(ctx).await?;
     let round = Arc::new(Round { command: Some((selection.clone(), Mutex::default())) });
     let mut is_whole = true;
     if !formats(ctx).is_empty() {
@@ -162,7 +171,7 @@ pub async fn tables_again(
     until: Option<Date>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<TablesSummary, LedgerError> {
-    ctx.ledger.set_table_reports(&formats(ctx)).await?;
+    note_table_reports(ctx).await?;
     ctx.ledger.make_tables_again(choice, until).await?;
     let Choice { workspace, report, .. } = choice.clone();
     derive_once(ctx, &Selection { workspace, report, partitions: None }, shutdown).await
@@ -194,7 +203,7 @@ async fn until_reopened(ctx: &Arc<Context>) -> Result<(), LedgerError> {
     let (formats, round) = (formats(ctx), Arc::new(Round { command: None }));
     loop {
         let worked = async {
-            ctx.ledger.set_table_reports(&formats).await?;
+            note_table_reports(ctx).await?;
             match formats.is_empty() {
                 true => Ok(false),
                 false => work(ctx, &round).await,

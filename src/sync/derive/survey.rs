@@ -19,6 +19,7 @@ use crate::{
     partition::Entry,
     store::Manifest,
     tables::{self, Content, Input, Listed, Part, Survey},
+    telemetry::Chain,
 };
 
 /// What an object becomes.
@@ -95,7 +96,9 @@ fn list(entries: &Entries, stop: &Arc<AtomicBool>) -> Result<Vec<Listed>, Derive
         let sheets = match Content::of(name) {
             Some(Content::Xlsx) => {
                 let file = open(entries, number, stop).map_err(unlisted)?;
-                tables::sheets(file).map_err(|error| DeriveError::of_table("", name, &error))?
+                tables::sheets(file).map_err(|error| {
+                    DeriveError::of_content(format!("the sheets of entry `{name}` cannot be read: {}", Chain(&error)))
+                })?
             }
             _ => Vec::new(),
         };

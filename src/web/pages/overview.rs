@@ -325,7 +325,8 @@ fn why(alarm: &str) -> &'static str {
         Some(AlarmKind::Unsupported) => "The format cannot be verified",
         Some(AlarmKind::StoreFailed) => "Storing fails, repeatedly",
         Some(
-            AlarmKind::OtherContent
+            AlarmKind::TablesFailed
+            | AlarmKind::OtherContent
             | AlarmKind::Ledger
             | AlarmKind::Configuration
             | AlarmKind::Clock

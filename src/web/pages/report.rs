@@ -164,6 +164,7 @@ fn partition(ctx: &Context, history: &History, entry: &Entry) -> Markup {
                         div.long { dt { "SHA-256" } dd { code { (object.sha256) } } }
                         div { dt { "Size" } dd { (object.size) " bytes" } }
                     }
+                    @if let Some(tables) = entry.tables { div { dt { "Tables" } dd { (tables) } } }
                     div { dt { "Generated" } dd { (moment(entry.partition.generated_at)) } }
                     div { dt { "Due" } dd { (moment(entry.partition.due_at)) } }
                     @if let Some(expiry) = entry.partition.expires_at { div { dt { "Expires" } dd { (moment(expiry)) } } }

@@ -21,4 +21,9 @@ async fn the_demo_stores_seven_dates_of_each_daily_report_at_any_hour() {
     for report in ["weekly-summary", "campaigns", "campaign_meta", "executions"] {
         assert_eq!(stored(report), 1, "{report}");
     }
+    let made = |report: &str| {
+        let partitions = printed["partitions"].as_array().unwrap().iter();
+        partitions.filter(|partition| partition["report"] == report && partition["tables"] == "made").count()
+    };
+    assert_eq!(["daily-campaigns", "campaign_stats", "daily-dump"].map(made), [7, 7, 0]);
 }

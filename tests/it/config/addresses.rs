@@ -126,10 +126,10 @@ fn the_default_events_of_a_target_depend_on_its_kind() {
     let secret = "secret = \"whsec_bW9lc3luYy1leGFtcGxlLW1vZXN5bmMtZXhhbXBsZQ==\"";
     let target = |lines: &str| load(&with_target(lines)).unwrap().notify.remove(0);
     let events = |lines: &str| target(lines).events().cloned().unwrap();
-    let all = Events { stored: true, summary: true, ..Events::alarms() };
+    let all = Events { stored: true, tables: true, schema_changed: true, summary: true, ..Events::alarms() };
     assert_eq!(events(&format!("kind = \"webhook\"\nurl = \"https://hooks.example/\"\n{secret}")), all);
     assert_eq!(events("kind = \"slack\"\nurl_env = \"SLACK\""), Events::alarms());
-    let some = Events { alarms: [AlarmKind::Late].into(), stored: true, summary: false };
+    let some = Events { alarms: [AlarmKind::Late].into(), stored: true, ..Events::default() };
     assert_eq!(events("kind = \"slack\"\nurl_env = \"SLACK\"\nevents = [\"late\", \"stored\"]"), some);
     let Channel::Ping { every } = target("kind = \"ping\"\nurl = \"http://127.0.0.1/x\"").channel else { panic!() };
     assert_eq!(every, SignedDuration::from_mins(5));
@@ -164,7 +164,7 @@ fn an_invalid_target_is_refused_and_its_address_not_shown() {
     moesync.toml:20: notify[0].url: only one of url_env, url may be given; remove the others
     moesync.toml:21: notify[0].secret_env: a target of kind "slack" does not have this key; remove it
     moesync.toml:21: notify[0].events: must not be empty; leave it out for the default
-    moesync.toml:21: notify[0].events[0]: expected "alarms", "stored", "summary", "lost", "expiring", "late", "unauthorized", "rejected", "corrupt", "unsupported", "store_failed", "other_content", "ledger", "configuration", "clock" or "panic", found "lots"; did you mean "lost"?
+    moesync.toml:21: notify[0].events[0]: expected "alarms", "stored", "tables", "schema_changed", "summary", "lost", "expiring", "late", "unauthorized", "rejected", "corrupt", "unsupported", "store_failed", "tables_failed", "other_content", "ledger", "configuration", "clock" or "panic", found "lots"; did you mean "lost"?
     moesync.toml:21: notify[0].every: a target of kind "slack" does not have this key; remove it
     moesync.toml:17: notify[0]: no secret; give exactly one of secret_file, secret_env and secret
     moesync.toml:21: notify[0].secret: expected "whsec_" and 24 to 64 bytes in base64; `echo whsec_$(openssl rand -base64 32)` makes one

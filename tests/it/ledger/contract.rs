@@ -1,15 +1,23 @@
 //! What every ledger holds to: in a file, in memory, on a server, and on a server behind PgBouncer.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use moesync::{
     config::SourceKind,
-    ledger::{self, Choice, Claim, Claimed, Duty, Ledger, LedgerError, Memory, Rate},
+    derivation::{Derivation, DerivationFailure, Derived, Difference, DifferenceKind, SchemaChange, TableObject},
+    ledger::{
+        self, Choice, Claim, Claimed, Duty, Ledger, LedgerError, Memory, Rate, SchemaNews, TablesClaimed, TablesNews,
+    },
     outcome::{Attempt, Evidence, Failure, Outcome, StoredObject, Success},
     partition::{Entry, Settled},
     plan::{Plan, Reach},
     report::{Partition, PartitionId, ReportId},
+    table_words::{TableFormat, TablesState},
 };
 use tempfile::TempDir;
 
@@ -92,6 +100,106 @@ contract! {
     the_requests_of_an_account_keep_their_distance_over_all_processes,
     a_pause_that_was_asked_for_applies_to_all_processes,
     pages_from_a_date_on_have_every_partition_once_and_in_order,
+    the_tables_of_a_report_have_one_maker_and_a_late_one_records_nothing,
+}
+
+async fn the_tables_of_a_report_have_one_maker_and_a_late_one_records_nothing(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let (one, other) = (place.open("one").await, place.open("other").await);
+    let of = |date: &str| {
+        let mut partition = partition(at);
+        partition.id.date = date.parse().unwrap();
+        let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: at };
+        adoption(&partition, &object)
+    };
+    let (id, sha256) = (of("2026-11-20").partition.id, "abc".to_owned());
+    one.adopt(&[of("2026-11-20"), of("2026-11-21")]).await.unwrap();
+    let reports = BTreeMap::from([(id.report.clone(), TableFormat::Parquet)]);
+    assert!(one.set_table_reports(&reports).await.unwrap() && !other.set_table_reports(&reports).await.unwrap());
+    one.add_targets(&["hook"], at).await.unwrap();
+    assert!(other.reports_with_tables_due(Some(at), 9).await.unwrap().iter().eq([&id.report]));
+    let TablesClaimed::Ours(claim) = one.claim_tables(&id.report).await.unwrap() else { panic!() };
+    assert!(matches!(other.claim_tables(&id.report).await.unwrap(), TablesClaimed::Theirs));
+    let due = one.begin_tables(&claim, Some(at), |_| true).await.unwrap().unwrap();
+    assert_eq!(
+        (due.entry.partition.id.date.to_string().as_str(), due.was_begun),
+        ("2026-11-21", false),
+        "newest first"
+    );
+    let due = one.begin_tables(&claim, None, |chosen| *chosen == id).await.unwrap().unwrap();
+    assert_eq!((&due.entry.partition.id, due.objects), (&id, None));
+
+    let object = TableObject {
+        table: "push".into(),
+        key: "tables/acme/daily/push/date=2026-11-20/part-0.parquet".into(),
+        rows: 7,
+        rescued_rows: 0,
+        size: 9,
+        sha256: sha256.clone(),
+        schema_version: "v".into(),
+    };
+    let derived = Derived { objects: vec![object], left_alone: vec!["notes.pdf".into()] };
+    let made = Derivation { finished_at: at, sha256: sha256.clone(), result: Ok(derived.clone()), is_news: true };
+    let difference = Difference {
+        change: DifferenceKind::Added,
+        column: "sent".into(),
+        heading: "Sent".into(),
+        former_type: None,
+        column_type: None,
+    };
+    let change = SchemaChange { table: "push".into(), date: id.date, difference };
+    for _ in 0..2 {
+        one.note_schema_changes(&claim, std::slice::from_ref(&change)).await.unwrap();
+    }
+
+    // The process stands still, another takes over, and the first goes on.
+    place.bury("one").await;
+    let TablesClaimed::Ours(second) = other.claim_tables(&id.report).await.unwrap() else { panic!() };
+    assert!(!one.has_tables_claim(&claim).await.unwrap() && other.has_tables_claim(&second).await.unwrap());
+    let late = one.record_tables(&claim, &id, &made, made.consequence(0, 0.5)).await;
+    assert!(matches!(late, Err(LedgerError::Fenced { .. })), "{late:?}");
+
+    let due = other.begin_tables(&second, Some(at), |chosen| *chosen == id).await.unwrap().unwrap();
+    assert!(due.was_begun);
+    let failure = DerivationFailure { message: "no workbook".into(), is_of_content: true };
+    let failed = Derivation { result: Err(failure), ..made.clone() };
+    other.record_tables(&second, &id, &failed, failed.consequence(0, 0.5)).await.unwrap();
+    let reported = other.failed_tables().await.unwrap();
+    assert_eq!((reported.len(), reported[0].partitions, reported[0].message.as_str()), (1, 1, "no workbook"));
+    assert!(
+        other.begin_tables(&second, Some(at), |chosen| *chosen == id).await.unwrap().is_none(),
+        "not before its time"
+    );
+
+    other.begin_tables(&second, None, |chosen| *chosen == id).await.unwrap().unwrap();
+    other.record_tables(&second, &id, &made, made.consequence(1, 0.5)).await.unwrap();
+    other.release_tables(&second).await.unwrap();
+    let tables = other.tables_of(&id).await.unwrap().unwrap();
+    assert_eq!((tables.state, tables.derived, tables.message), (TablesState::Made, derived, None));
+    let figures = other.table_figures().await.unwrap().remove(&id.report).unwrap();
+    assert_eq!((figures.rows, figures.newest, figures.pending, figures.failed), (7, Some(id.date), 1, 0));
+    assert_eq!(figures.schema_changes, 1);
+
+    let mut news = (0, 0);
+    for _ in 0..2 {
+        let counts = std::sync::Mutex::new(&mut news);
+        let tables = |_: &TablesNews| {
+            counts.lock().unwrap().0 += 1;
+            Vec::new()
+        };
+        let schemas = |news: &SchemaNews| {
+            counts.lock().unwrap().1 += news.changes.len();
+            Vec::new()
+        };
+        other.announce_tables("hook", at, 100, tables, schemas).await.unwrap();
+    }
+    assert_eq!(news, (1, 1), "each once");
+
+    assert_eq!(other.make_tables_again(&Choice::default(), Some(id.date)).await.unwrap(), 1);
+    let TablesClaimed::Ours(again) = other.claim_tables(&id.report).await.unwrap() else { panic!() };
+    assert!(other.begin_tables(&again, Some(at), |chosen| *chosen == id).await.unwrap().unwrap().remake);
+    assert!(other.set_table_reports(&BTreeMap::new()).await.unwrap());
+    assert_eq!(other.tables_of(&id).await.unwrap(), None);
 }
 
 /// How far a plan looks back that is of no report.
