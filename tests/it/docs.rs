@@ -93,10 +93,6 @@ fn the_output_of_commands_matches_its_schema() {
     let (first, last) = (*dates.first().unwrap(), *dates.last().unwrap());
     let config = ["--config", "moesync-demo/moesync.toml"];
     let with = |arguments: &[&str]| printed(&folder, &[&config[..], arguments].concat());
-    let path = folder.path().join("moesync-demo/moesync.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    fs::write(path, text.replace("id = \"daily-campaigns\"\n", "id = \"daily-campaigns\"\ntables = \"parquet\"\n"))
-        .unwrap();
 
     let results = [
         ("demo", demo.clone()),
