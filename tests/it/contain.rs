@@ -173,7 +173,8 @@ async fn six_hundred_concurrent_downloads_all_end() {
     let bench = Bench::new(&[Series::dump(600).bytes(200_000)]).await;
     let limits = "[limits]\nconcurrency = 600\nconcurrency_per_workspace = 600\nconcurrency_per_destination = 600\n\n";
     bench.write_config(&(limits.to_owned() + &bench.config()));
-    bench.fault("slow=4000");
+    // Half a minute for each, so that the first is not at its end when the last begins.
+    bench.fault("slow=2000");
     let daemon = Daemon::start(&bench).await;
     // Each archive occupies a thread, and writing one more: tokio's default limit is 512.
     let threads = || {
