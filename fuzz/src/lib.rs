@@ -13,7 +13,8 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// No ratio, because it is measured at the end of a block, and these blocks differ from those of a `Pass`. The other limits
 /// bound the time of an input.
-const LIMITS: ArchiveLimits = ArchiveLimits { archive_bytes: u64::MAX, inflated_bytes: 4 * 1024 * 1024, inflate_ratio: u64::MAX };
+const LIMITS: ArchiveLimits =
+    ArchiveLimits { archive_bytes: u64::MAX, inflated_bytes: 4 * 1024 * 1024, inflate_ratio: u64::MAX };
 
 /// Most memory of a verifier. It keeps only names: twice the bytes that it admits, for a buffer that grows.
 const MOST_MEMORY: usize = 48 * 1024 * 1024;
