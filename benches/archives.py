@@ -185,9 +185,8 @@ def seconds_of_shell(line, url, path):
     return time.monotonic() - started
 
 
-def seconds_and_peak_of_moesync(url, path, count, concurrency, expected):
-    folder = fresh_folder()
-    limits = "" if concurrency == 4 else f"[limits]\nconcurrency_per_workspace = {concurrency}\n"
+def configure(folder, url, limits="", schedule='every = "day", at = "00:00"', tables="none"):
+    """Writes a configuration of one report, which `url` serves."""
     (folder / "moesync.toml").write_text(
         f"""{limits}
 [ledger]
@@ -209,13 +208,15 @@ workspace = "bench"
 source = "campaign_report"
 name = "bench"
 destination = "here"
-schedule = {{ every = "day", at = "00:00" }}
+schedule = {{ {schedule} }}
+tables = "{tables}"
 """
     )
-    first = datetime.date(2024, 1, 1)
-    last = first + datetime.timedelta(days=count - 1)
-    command = ["time", "-q", "-f", "%M", "-o", "peak", MOESYNC, "--config", "moesync.toml", "backfill"]
-    command += ["--report", "bench", "--from", str(first), "--to", str(last), "--ask-anyway"]
+
+
+def moesync(folder, *arguments, expected=0):
+    """The seconds that a command takes, and its peak memory in bytes."""
+    command = ["time", "-q", "-f", "%M", "-o", "peak", MOESYNC, "--config", "moesync.toml", *arguments]
     started = time.monotonic()
     environment = os.environ | {"BENCH_SECRET": "s"}
     done = subprocess.run(
@@ -223,11 +224,24 @@ schedule = {{ every = "day", at = "00:00" }}
     )
     elapsed = time.monotonic() - started
     if done.returncode != expected:
-        sys.exit(f"moesync ended with {done.returncode}, not {expected}\n{done.stdout}{done.stderr}")
+        sys.exit(f"moesync {arguments[0]} ended with {done.returncode}, not {expected}\n{done.stdout}{done.stderr}")
+    return elapsed, int((folder / "peak").read_text()) * 1024
+
+
+def backfill(folder, count, *arguments, expected=0):
+    first = datetime.date(2024, 1, 1)
+    dates = ["--from", str(first), "--to", str(first + datetime.timedelta(days=count - 1))]
+    return moesync(folder, "backfill", "--report", "bench", *dates, "--ask-anyway", *arguments, expected=expected)
+
+
+def seconds_and_peak_of_moesync(url, path, count, concurrency, expected):
+    folder = fresh_folder()
+    configure(folder, url, "" if concurrency == 4 else f"[limits]\nconcurrency_per_workspace = {concurrency}\n")
+    elapsed, peak = backfill(folder, count, expected=expected)
     stored = list(folder.glob("reports/bench/bench/date=*/bench_*.zip"))
     if expected == 0 and [file.stat().st_size for file in stored] != [path.stat().st_size] * count:
         sys.exit(f"{count} objects should have been stored, there are {len(stored)}")
-    return elapsed, int((folder / "peak").read_text()) * 1024
+    return elapsed, peak
 
 
 def compete(name, rounds):

@@ -21,11 +21,14 @@ import sys
 import time
 import zipfile
 
-from archives import MIB, MOESYNC, PLACE, ROOT, ROUNDS, archive, fresh_folder, rows, serve
+from archives import MIB, PLACE, ROOT, ROUNDS, archive, backfill, configure, fresh_folder, moesync, rows, serve
 
 DATE = datetime.date(2024, 1, 1)
 CHANNELS = ["PUSH", "EMAIL", "SMS", "WEB_PUSH", "IN_APP", "CARDS", "WHATSAPP", "RCS"]
 HEADINGS = b"Campaign Id,Campaign Name,Channel,Sent Date,Variation,Sent,Delivered,Clicks,CTR,Status\n"
+
+# Nothing else is due.
+ONCE = f'once = "{DATE}", at = "00:00"'
 
 TIME_LIMIT = 1.5
 MEMORY_LIMIT = 256 * MIB
@@ -54,53 +57,6 @@ def make(channels, size):
     return write
 
 
-def configure(folder, url, tables):
-    (folder / "moesync.toml").write_text(
-        f"""
-[ledger]
-url = "sqlite://{folder}/moesync.db"
-
-[[workspaces]]
-name = "bench"
-app_id = "BENCH"
-base_url = "{url}"
-timezone = "UTC"
-secret_key_env = "BENCH_SECRET"
-
-[[destinations]]
-name = "here"
-url = "file://{folder}/reports"
-
-[[reports]]
-workspace = "bench"
-source = "campaign_report"
-name = "bench"
-destination = "here"
-schedule = {{ once = "{DATE}", at = "00:00" }}
-tables = "{tables}"
-"""
-    )
-
-
-def moesync(folder, *arguments):
-    """The seconds that a command takes, and its peak memory in bytes."""
-    command = ["time", "-q", "-f", "%M", "-o", "peak", MOESYNC, "--config", "moesync.toml", *arguments]
-    started = time.monotonic()
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | {"BENCH_SECRET": "s"}, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )  # fmt: skip
-    elapsed = time.monotonic() - started
-    if done.returncode != 0:
-        sys.exit(f"moesync {arguments[0]} ended with {done.returncode}\n{done.stdout}{done.stderr}")
-    return elapsed, int((folder / "peak").read_text()) * 1024
-
-
-def backfill(folder, count):
-    last = DATE + datetime.timedelta(days=count - 1)
-    dates = ["--from", str(DATE), "--to", str(last), "--every-day", "--ask-anyway"]
-    return moesync(folder, "backfill", "--report", "bench", *dates)
-
-
 def tables_of(folder):
     return len(list(folder.glob("reports/tables/bench/bench/*/date=*/part-*.parquet")))
 
@@ -109,9 +65,9 @@ def large():
     """The seconds of moesync and of DuckDB for one archive, and moesync's peak memory."""
     path = archive("tables.zip", make(CHANNELS, 1400 * MIB))
     folder = fresh_folder()
-    configure(folder, serve(path), "none")
-    backfill(folder, 1)
-    configure(folder, "http://127.0.0.1:9", "parquet")
+    configure(folder, serve(path), schedule=ONCE)
+    backfill(folder, 1, "--every-day")
+    configure(folder, "http://127.0.0.1:9", schedule=ONCE, tables="parquet")
     seconds, peak = moesync(folder, "sync")
     if tables_of(folder) != len(CHANNELS):
         sys.exit(f"{len(CHANNELS)} tables should have been made, there are {tables_of(folder)}")
@@ -131,11 +87,11 @@ def small():
     """The seconds of 500 small archives with and without tables, and the peak memory."""
     url = serve(archive("tables-small.zip", make(CHANNELS[:4], 225_000)))
     folder = fresh_folder()
-    configure(folder, url, "none")
-    without, _ = backfill(folder, SMALL)
+    configure(folder, url, schedule=ONCE)
+    without, _ = backfill(folder, SMALL, "--every-day")
     folder = fresh_folder()
-    configure(folder, url, "parquet")
-    seconds, peak = backfill(folder, SMALL)
+    configure(folder, url, schedule=ONCE, tables="parquet")
+    seconds, peak = backfill(folder, SMALL, "--every-day")
     if tables_of(folder) != SMALL * 4:
         sys.exit(f"{SMALL * 4} objects should have been made, there are {tables_of(folder)}")
     return seconds, without, peak
