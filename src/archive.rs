@@ -9,7 +9,6 @@
 //! checksum is computed. Tar has no checksum of its data, only structure; a gzip around it has one. A forward pass cannot detect a
 //! gzip archive cut exactly between two members: only the length announced by the sender shows that.
 
-mod directory;
 mod entries;
 mod gzip;
 mod inflate;
@@ -38,6 +37,12 @@ pub struct ArchiveLimits {
     /// Most inflated bytes for each byte of archive. Applies from 16 MiB inflated: smaller tables may compress better
     /// than this, and a bomb of that size is harmless.
     pub inflate_ratio: u64,
+}
+
+impl ArchiveLimits {
+    /// For an archive that was within its limits when it was verified.
+    pub const NONE: ArchiveLimits =
+        ArchiveLimits { archive_bytes: u64::MAX, inflated_bytes: u64::MAX, inflate_ratio: u64::MAX };
 }
 
 /// The formats that are verified.

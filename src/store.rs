@@ -19,6 +19,7 @@ mod upload;
 
 use std::fmt;
 
+pub(crate) use self::hash::of_reader as hash_of_reader;
 pub use self::{
     budget::Budget,
     destination::Destination,

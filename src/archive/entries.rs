@@ -17,19 +17,15 @@ use flate2::{
 
 use super::{
     ArchiveLimits,
-    directory::{Located, locate},
     meter::Meter,
     tap::Tap,
     tar::Tar,
+    zip::{Located, locate},
 };
 use crate::magic::{self, HEAD_BYTES, Magic};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
-
-/// The archive was within the limits when it was verified.
-const NO_LIMITS: ArchiveLimits =
-    ArchiveLimits { archive_bytes: u64::MAX, inflated_bytes: u64::MAX, inflate_ratio: u64::MAX };
 
 /// The entries of a verified archive.
 #[derive(Debug)]
@@ -119,7 +115,7 @@ impl Entries {
             }
             Data::Members { before: 0, count } if count == self.members() => Box::new(MultiGzDecoder::new(whole(file))),
             Data::Members { before, count } => {
-                let mut compressed = buffered(file);
+                let mut compressed = whole(file);
                 for _ in 0..before {
                     io::copy(&mut GzDecoder::new(&mut compressed), &mut io::sink())?;
                 }
@@ -162,7 +158,7 @@ impl Read for Members {
 /// The entries of a gzip archive without a tar.
 fn members(file: &Arc<File>) -> io::Result<Vec<StoredEntry>> {
     let mut entries: Vec<StoredEntry> = Vec::new();
-    let mut compressed = buffered(file);
+    let mut compressed = whole(file);
     // Zeros may fill up the file.
     for before in 0.. {
         if compressed.fill_buf()?.first().is_none_or(|byte| *byte == 0) {
@@ -186,7 +182,8 @@ fn members(file: &Arc<File>) -> io::Result<Vec<StoredEntry>> {
 
 /// The entries of a tar, and where each one's data is in it.
 fn in_tar(mut archive: impl Read, data: impl Fn(u64, u64) -> Data) -> io::Result<Vec<StoredEntry>> {
-    let (mut tar, mut meter, mut buffer) = (Tar::new(Tap::default()), Meter::new(NO_LIMITS), vec![0; READ_BYTES]);
+    let (mut tar, mut meter, mut buffer) =
+        (Tar::new(Tap::default()), Meter::new(ArchiveLimits::NONE), vec![0; READ_BYTES]);
     loop {
         match archive.read(&mut buffer)? {
             0 => break,
@@ -219,12 +216,8 @@ fn part(file: &Arc<File>, at: u64, to: u64) -> Extent {
     Extent { file: Arc::clone(file), at, to }
 }
 
-fn buffered(file: &Arc<File>) -> BufReader<Extent> {
-    BufReader::with_capacity(READ_BYTES, part(file, 0, u64::MAX))
-}
-
 fn whole(file: &Arc<File>) -> BufReader<Extent> {
-    buffered(file)
+    BufReader::with_capacity(READ_BYTES, part(file, 0, u64::MAX))
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@
 
 mod deflated;
 mod descriptor;
+mod directory;
 mod entry;
 mod format;
 mod second;
 
 use std::collections::BTreeMap;
 
-pub(super) use self::second::Second;
 use self::{
     deflated::Deflated,
     descriptor::{DescriptorForm, DescriptorSearch, is_header},
@@ -22,6 +22,10 @@ use self::{
         CENTRAL_HEADER_BYTES, END_BYTES, LOCAL_HEADER_BYTES, SIGNATURE_BYTES, ZIP64_END_BYTES, ZIP64_LOCATOR_BYTES,
         same, signature, split,
     },
+};
+pub(super) use self::{
+    directory::{Located, locate},
+    second::Second,
 };
 use super::{
     ArchiveEntry, ArchiveFormat, Contents, Rejection,

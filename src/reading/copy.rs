@@ -20,10 +20,6 @@ use crate::{
     store::{Destination, Manifest, ManifestEntry, StoreError},
 };
 
-/// The limits that the archive was stored with may be other ones than the present; its bytes are compared with the manifest.
-const NO_LIMITS: ArchiveLimits =
-    ArchiveLimits { archive_bytes: u64::MAX, inflated_bytes: u64::MAX, inflate_ratio: u64::MAX };
-
 /// Pieces of an entry that may wait to be written. A piece has at most 96 KiB.
 const PIECES_WAITING: usize = 8;
 
@@ -141,7 +137,8 @@ async fn entries(
         }
     });
     let feed = async {
-        let (mut bytes, mut pass) = (open(destination, stored).await?, Pass::with_tap(NO_LIMITS, tap));
+        // Its bytes are compared with the manifest.
+        let (mut bytes, mut pass) = (open(destination, stored).await?, Pass::with_tap(ArchiveLimits::NONE, tap));
         while let Some(chunk) = bytes.try_next().await? {
             // There is no limit to exceed.
             let _ = pass.feed(chunk).await;

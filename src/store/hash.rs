@@ -23,7 +23,7 @@ pub(super) async fn of_stream(mut bytes: BoxStream<'_, Result<Bytes, StoreError>
 }
 
 /// Size and hash of all that `reader` has left.
-pub(super) fn of_reader(mut reader: impl Read) -> io::Result<(u64, String)> {
+pub(crate) fn of_reader(mut reader: impl Read) -> io::Result<(u64, String)> {
     let (mut size, mut hash, mut buffer) = (0, Sha256::new(), vec![0; READ_BYTES]);
     loop {
         let read = match reader.read(&mut buffer) {

@@ -184,7 +184,7 @@ pub(super) fn list(
 }
 
 /// The contents of the zip64 extra field, if there is one.
-fn zip64_extra(extra: &[u8]) -> Result<Option<&[u8]>, Rejection> {
+pub(super) fn zip64_extra(extra: &[u8]) -> Result<Option<&[u8]>, Rejection> {
     let (mut rest, mut zip64) = (extra, None);
     while !rest.is_empty() {
         let damaged = || Rejection::corrupt("its extra fields are damaged");
@@ -204,7 +204,7 @@ fn zip64_extra(extra: &[u8]) -> Result<Option<&[u8]>, Rejection> {
 
 /// A size or offset, from the front of the zip64 extra field if its own field is all ones (4.5.3). Without a
 /// zip64 extra field, all ones are a plain number.
-fn widen(narrow: u32, wide: &mut Option<&[u8]>) -> Result<u64, Rejection> {
+pub(super) fn widen(narrow: u32, wide: &mut Option<&[u8]>) -> Result<u64, Rejection> {
     match wide {
         Some(fields) if narrow == u32::MAX => {
             let (field, rest) =

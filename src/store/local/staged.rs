@@ -102,20 +102,7 @@ impl Directory {
 
     /// Holders that have staged files here.
     pub(super) fn holders(&self) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(self.root.join(STAGING)) {
-            Err(error) if is_absent(&error) => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut holders = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir()
-                && let Ok(holder) = entry.file_name().into_string()
-            {
-                holders.push(holder);
-            }
-        }
-        Ok(holders)
+        Self::folders(&self.root.join(STAGING))
     }
 
     /// Removes all that `holder` has staged and returns the number of files.

@@ -6,9 +6,8 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::unix::fs::FileExt,
     path::Path,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
 };
 
 use futures::TryStreamExt;
@@ -16,12 +15,12 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Derive, DeriveError,
-    threads::{blocking, check},
+    threads::{Stoppable, blocking},
 };
-use crate::{outcome::StoredObject, store::Manifest};
-
-/// Bytes read at a time.
-const READ_BYTES: usize = 256 * 1024;
+use crate::{
+    outcome::StoredObject,
+    store::{Manifest, hash_of_reader},
+};
 
 /// The object and its manifest.
 pub(super) struct ObjectFile {
@@ -36,9 +35,11 @@ pub(super) async fn open(derive: &Derive<'_>, object: &StoredObject) -> Result<O
     let manifest = derive.destination.manifest(key).await?;
     let (file, sha256) = match derive.destination.file(key).await? {
         Some(file) => {
-            let (file, stop) = (Arc::new(file), derive.stop.flag());
-            let hashed = Arc::clone(&file);
-            (file, blocking(move || hash(&hashed, &stop).map_err(unreadable)).await?)
+            let file = Arc::new(file);
+            let (read, stop) = (Arc::clone(&file), derive.stop.flag());
+            let hashing = move || hash_of_reader(Stoppable { reader: &*read, stop }).map_err(unreadable);
+            let (_, sha256) = blocking(hashing).await?;
+            (file, sha256)
         }
         None => spool(derive, key).await?,
     };
@@ -49,20 +50,6 @@ pub(super) async fn open(derive: &Derive<'_>, object: &StoredObject) -> Result<O
         )));
     }
     Ok(ObjectFile { file, manifest: manifest.filter(|manifest| manifest.sha256 == object.sha256) })
-}
-
-fn hash(file: &File, stop: &AtomicBool) -> io::Result<String> {
-    let (mut hash, mut buffer, mut at) = (Sha256::new(), vec![0; READ_BYTES], 0);
-    loop {
-        check(stop)?;
-        match file.read_at(&mut buffer, at)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            read => {
-                hash.update(&buffer[..read]);
-                at += read as u64;
-            }
-        }
-    }
 }
 
 /// Copies the object to a file in the folder of the ledger, where there is room for data, or in the system's folder for

@@ -4,26 +4,14 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use super::input::{u16_at, u32_at, u64_at};
-
-/// The first four bytes of each structure (APPNOTE.TXT 4.3).
-const LOCAL_HEADER: u32 = 0x0403_4b50;
-const CENTRAL_HEADER: u32 = 0x0201_4b50;
-const ZIP64_END: u32 = 0x0606_4b50;
-const ZIP64_LOCATOR: u32 = 0x0706_4b50;
-const END: u32 = 0x0605_4b50;
-
-/// Lengths in bytes, without the fields of variable length.
-const LOCAL_HEADER_BYTES: usize = 30;
-const CENTRAL_HEADER_BYTES: usize = 46;
-const ZIP64_END_BYTES: usize = 56;
-const ZIP64_LOCATOR_BYTES: usize = 20;
-const END_BYTES: usize = 22;
-
-const METHOD_STORED: u16 = 0;
-
-/// The extra field that widens sizes and offsets to 64 bits (4.5.3).
-const EXTRA_ZIP64: u16 = 1;
+use super::{
+    entry::{METHOD_STORED, widen, zip64_extra},
+    format::{CENTRAL_HEADER_BYTES, END_BYTES, LOCAL_HEADER_BYTES, ZIP64_END_BYTES, ZIP64_LOCATOR_BYTES, signature},
+};
+use crate::archive::{
+    Rejection,
+    input::{u16_at, u32_at, u64_at},
+};
 
 /// Most bytes from the end record to the end of the file, without zeros that fill it up: the record and its comment.
 const SEARCHED_BYTES: u64 = END_BYTES as u64 + u16::MAX as u64;
@@ -32,19 +20,19 @@ const SEARCHED_BYTES: u64 = END_BYTES as u64 + u16::MAX as u64;
 const BLOCK_BYTES: u64 = 64 * 1024;
 
 /// Where the data of an entry is.
-pub(super) struct Located {
-    pub(super) name: String,
+pub(in crate::archive) struct Located {
+    pub(in crate::archive) name: String,
     /// Of the local header.
     offset: u64,
     compressed_size: u64,
-    pub(super) is_deflated: bool,
+    pub(in crate::archive) is_deflated: bool,
 }
 
 impl Located {
     /// From where to where its data is in the file.
-    pub(super) fn data(&self, file: &File) -> io::Result<(u64, u64)> {
+    pub(in crate::archive) fn data(&self, file: &File) -> io::Result<(u64, u64)> {
         let header = read(file, self.offset, LOCAL_HEADER_BYTES)?;
-        if u32_at(&header, 0) != LOCAL_HEADER {
+        if u32_at(&header, 0) != signature::LOCAL_HEADER {
             return Err(unreadable("an entry is not where the central directory lists it"));
         }
         let variable = u64::from(u16_at(&header, 26)) + u64::from(u16_at(&header, 28));
@@ -54,7 +42,7 @@ impl Located {
 }
 
 /// The entries of the archive in `file`, in the order of their data.
-pub(super) fn locate(file: &File) -> io::Result<Vec<Located>> {
+pub(in crate::archive) fn locate(file: &File) -> io::Result<Vec<Located>> {
     let end = without_zeros(file)?;
     let from = end.saturating_sub(SEARCHED_BYTES);
     // The record may end in zeros.
@@ -62,7 +50,7 @@ pub(super) fn locate(file: &File) -> io::Result<Vec<Located>> {
     let tail = read(file, from, usize::try_from(to - from).map_err(io::Error::other)?)?;
     // A comment may have the signature too: the record is the one that a whole directory ends before.
     let candidates = (0..=tail.len().saturating_sub(END_BYTES)).rev();
-    for at in candidates.filter(|at| tail.len() >= END_BYTES && u32_at(&tail, *at) == END) {
+    for at in candidates.filter(|at| tail.len() >= END_BYTES && u32_at(&tail, *at) == signature::END) {
         if let Ok(mut entries) = entries_before(file, from + at as u64, &tail[at..]) {
             entries.sort_by_key(|entry| entry.offset);
             return Ok(entries);
@@ -78,10 +66,10 @@ fn entries_before(file: &File, at: u64, end: &[u8]) -> io::Result<Vec<Located>> 
     let mut limit = at;
     if let Some(locator) = at.checked_sub(ZIP64_LOCATOR_BYTES as u64) {
         let locator = read(file, locator, ZIP64_LOCATOR_BYTES)?;
-        if u32_at(&locator, 0) == ZIP64_LOCATOR {
+        if u32_at(&locator, 0) == signature::ZIP64_LOCATOR {
             let wide = read(file, u64_at(&locator, 8), ZIP64_END_BYTES)?;
             limit = u64_at(&locator, 8);
-            if u32_at(&wide, 0) == ZIP64_END {
+            if u32_at(&wide, 0) == signature::ZIP64_END {
                 (count, size, offset) = (u64_at(&wide, 32), u64_at(&wide, 40), u64_at(&wide, 48));
             }
         }
@@ -95,49 +83,24 @@ fn entries_before(file: &File, at: u64, end: &[u8]) -> io::Result<Vec<Located>> 
     let mut rest = directory.as_slice();
     for _ in 0..count {
         let damaged = || unreadable("its central directory is damaged");
-        if rest.len() < CENTRAL_HEADER_BYTES || u32_at(rest, 0) != CENTRAL_HEADER {
+        if rest.len() < CENTRAL_HEADER_BYTES || u32_at(rest, 0) != signature::CENTRAL_HEADER {
             return Err(damaged());
         }
         let lengths = [u16_at(rest, 28), u16_at(rest, 30), u16_at(rest, 32)].map(usize::from);
         let whole = CENTRAL_HEADER_BYTES + lengths.iter().sum::<usize>();
         let (header, after) = rest.split_at_checked(whole).ok_or_else(damaged)?;
         let (name, extra) = header[CENTRAL_HEADER_BYTES..].split_at(lengths[0]);
-        let mut wide = zip64_extra(&extra[..lengths[1]]);
+        let mut wide = zip64_extra(&extra[..lengths[1]]).map_err(rejected)?;
         // The inflated size comes first.
-        widen(u32_at(header, 24), &mut wide);
-        let compressed_size = widen(u32_at(header, 20), &mut wide);
-        let offset = widen(u32_at(header, 42), &mut wide);
+        widen(u32_at(header, 24), &mut wide).map_err(rejected)?;
+        let compressed_size = widen(u32_at(header, 20), &mut wide).map_err(rejected)?;
+        let offset = widen(u32_at(header, 42), &mut wide).map_err(rejected)?;
         let is_deflated = u16_at(header, 10) != METHOD_STORED;
         let name = String::from_utf8_lossy(name).into_owned();
         entries.push(Located { name, offset, compressed_size, is_deflated });
         rest = after;
     }
     Ok(entries)
-}
-
-/// The contents of the zip64 extra field; empty if there is none.
-fn zip64_extra(mut extra: &[u8]) -> &[u8] {
-    while let Some((head, tail)) = extra.split_at_checked(4)
-        && let Some((field, after)) = tail.split_at_checked(usize::from(u16_at(head, 2)))
-    {
-        if u16_at(head, 0) == EXTRA_ZIP64 {
-            return field;
-        }
-        extra = after;
-    }
-    &[]
-}
-
-/// A size or offset, from the front of the zip64 extra field if its own field is all ones. Without a zip64 extra field,
-/// all ones are a plain number.
-fn widen(narrow: u32, wide: &mut &[u8]) -> u64 {
-    match wide.split_at_checked(8) {
-        Some((field, rest)) if narrow == u32::MAX => {
-            *wide = rest;
-            u64_at(field, 0)
-        }
-        _ => u64::from(narrow),
-    }
 }
 
 /// Where the last byte is that is not zero, and one more.
@@ -163,6 +126,10 @@ fn read(file: &File, at: u64, bytes: usize) -> io::Result<Vec<u8>> {
     let mut read = vec![0; bytes];
     file.read_exact_at(&mut read, at)?;
     Ok(read)
+}
+
+fn rejected(rejection: Rejection) -> io::Error {
+    unreadable(&rejection.message)
 }
 
 fn unreadable(reason: &str) -> io::Error {
