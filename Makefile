@@ -15,7 +15,7 @@ TOOLS := bsdtar:libarchive-tools c++:build-essential cc:build-essential chromedr
     promtool:prometheus python3:python3 strace:strace systemd-analyze:systemd time:time unzip:unzip zip:zip
 
 # Modules of the integration tests that take long: they start many processes, wait for daemons or write much.
-SLOW_TESTS := bucket contain daemon deploy disk emulator notify replicas simulation store sync tables vendor web
+SLOW_TESTS := bucket contain daemon deploy derive disk emulator notify replicas simulation store sync tables vendor web
 
 .PHONY: help check test simulate lint fuzz bench deb demo tools cargo-deb cargo-deny codespell engines
 

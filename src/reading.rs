@@ -19,7 +19,7 @@ pub use self::{
     dialect::Engine,
     reconcile::{ReconcileError, ReconcileParties, reconcile},
     statements::{Unreadable, engine_name, statements},
-    stored::{Found, Stored, describe, find, find_key, keys},
+    stored::{Lookup, Stored, describe, find, find_key, keys},
     tables::{Table, TableError, TablePart, tables, with_rows},
 };
 use crate::{

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::{Config, key_part},
-    reading::{self, CopyError, Found, Part, Stored},
+    reading::{self, CopyError, Lookup, Part, Stored},
     store::Destination,
     words::CopiedObject,
 };
@@ -149,13 +149,13 @@ pub(super) async fn chosen(shell: &Shell, choice: &Choice) -> Result<Chosen> {
         }
     };
     let stored = match found {
-        Found::One(stored) => *stored,
-        Found::Nothing => {
+        Lookup::One(stored) => *stored,
+        Lookup::Nothing => {
             return Err(CommandError::Failed(format!(
                 "nothing is stored for {what}; `moesync ls` lists what is stored"
             )));
         }
-        Found::Several(keys) => {
+        Lookup::Several(keys) => {
             return Err(CommandError::Usage(format!(
                 "several objects are stored for {what}; name one with --key: {}",
                 keys.join(", ")
@@ -169,7 +169,7 @@ pub(super) async fn chosen(shell: &Shell, choice: &Choice) -> Result<Chosen> {
     Ok(Chosen { destination, stored, part })
 }
 
-async fn by_key(config: &Config, choice: &Choice, key: &str) -> Result<(Found, Destination)> {
+async fn by_key(config: &Config, choice: &Choice, key: &str) -> Result<(Lookup, Destination)> {
     let mut selection = choice.scope.selection(config)?;
     let owner = config.reports.iter().filter(|report| selection.covers_report(&report.id));
     let mut owner = owner.filter(|report| key.starts_with(&format!("{}/", report.key_prefix())));

@@ -14,7 +14,7 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::{
-    Dates, Found,
+    Dates, Lookup,
     copy::{CopyError, Part as CopyPart, copy, unpack},
     stored::{Stored, describe, find, keys},
 };
@@ -287,9 +287,9 @@ fn add_rows(input: &Input<'_>, sums: &mut BTreeMap<(Date, String), Sum>) -> Resu
 async fn of_day(stats: &OpenReport, day: Date) -> Result<Option<ByCampaign>, ReconcileError> {
     let Ok(date) = day.tomorrow() else { return Ok(None) };
     let stored = match find(stats, date).await? {
-        Found::One(stored) => stored,
-        Found::Nothing => return Ok(None),
-        Found::Several(keys) => {
+        Lookup::One(stored) => stored,
+        Lookup::Nothing => return Ok(None),
+        Lookup::Several(keys) => {
             return Err(ReconcileError::Nothing(format!(
                 "several snapshots are stored for {date}, none of them with the report's own key: {}",
                 keys.join(", ")

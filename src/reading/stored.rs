@@ -68,7 +68,7 @@ impl Stored {
 
 /// The objects that a person may mean.
 #[derive(Debug)]
-pub enum Found {
+pub enum Lookup {
     /// Exactly one.
     One(Box<Stored>),
     /// None.
@@ -124,7 +124,7 @@ pub async fn describe(open: &OpenReport, listed: &Listed) -> Result<Option<Store
 /// # Errors
 ///
 /// The destination cannot be read.
-pub async fn find(open: &OpenReport, date: Date) -> Result<Found, StoreError> {
+pub async fn find(open: &OpenReport, date: Date) -> Result<Lookup, StoreError> {
     let mut found = Vec::new();
     for listed in keys(open, &Dates::only(date)).await? {
         found.extend(describe(open, &listed).await?);
@@ -137,10 +137,10 @@ pub async fn find(open: &OpenReport, date: Date) -> Result<Found, StoreError> {
     }
     let mut candidates = if own.is_empty() { versions } else { own };
     Ok(match (candidates.pop(), candidates.is_empty()) {
-        (None, _) => Found::Nothing,
-        (Some(stored), true) => Found::One(Box::new(stored)),
+        (None, _) => Lookup::Nothing,
+        (Some(stored), true) => Lookup::One(Box::new(stored)),
         (Some(last), false) => {
-            Found::Several(candidates.into_iter().chain([last]).map(|stored| stored.manifest.key).collect())
+            Lookup::Several(candidates.into_iter().chain([last]).map(|stored| stored.manifest.key).collect())
         }
     })
 }
@@ -150,12 +150,12 @@ pub async fn find(open: &OpenReport, date: Date) -> Result<Found, StoreError> {
 /// # Errors
 ///
 /// The destination cannot be read.
-pub async fn find_key(open: &OpenReport, key: &str) -> Result<Found, StoreError> {
+pub async fn find_key(open: &OpenReport, key: &str) -> Result<Lookup, StoreError> {
     if !key.starts_with(&format!("{}/", open.report.key_prefix())) || date_of(key).is_none() {
-        return Ok(Found::Nothing);
+        return Ok(Lookup::Nothing);
     }
     let listed = Listed { key: key.to_owned(), size: None };
-    Ok(describe(open, &listed).await?.map_or(Found::Nothing, |stored| Found::One(Box::new(stored))))
+    Ok(describe(open, &listed).await?.map_or(Lookup::Nothing, |stored| Lookup::One(Box::new(stored))))
 }
 
 fn date_of(key: &str) -> Option<Date> {

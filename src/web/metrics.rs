@@ -50,12 +50,12 @@ const INCIDENTS: [AlarmKind; 5] =
 const PIECE: usize = 64 * 1024;
 
 /// An answer, its context and its time.
-type Answer = (Arc<Context>, Instant, Arc<[Bytes]>);
+type CachedScrape = (Arc<Context>, Instant, Arc<[Bytes]>);
 
 /// The last answer.
 #[derive(Default)]
 pub(super) struct Scrape {
-    last: Mutex<Option<Answer>>,
+    last: Mutex<Option<CachedScrape>>,
 }
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
