@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::{
     calendar::{backfill, next, upcoming},
     horizon::{LONGEST_STEP, MARK_TOLERANCE},
-    planner::plan,
+    planner::{plan, unplanned},
     reach::Reach,
 };
 use crate::{config::Report, outcome::Outcome, partition::Entry, report::ReportId, retry::Hold};

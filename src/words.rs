@@ -98,31 +98,104 @@ impl PartitionStatus {
     }
 }
 
-/// What `status`, `sync` and `backfill` print.
+/// One report in numbers.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ReportStatus {
+    /// Name of the workspace.
+    pub workspace: String,
+    /// Id of the report.
+    pub report: String,
+    /// The API that serves it.
+    pub source: SourceKind,
+    /// Whether it is in the configuration.
+    pub configured: bool,
+    /// Date of the newest stored partition.
+    #[schemars(with = "Option<String>", extend("format" = "date"))]
+    pub newest_stored: Option<Date>,
+    /// Number of partitions that are generated and not due yet.
+    pub scheduled: u64,
+    /// Number of partitions that are due and not stored.
+    pub pending: u64,
+    /// Number of pending partitions with an alarm.
+    pub at_risk: u64,
+    /// Number of stored partitions.
+    pub stored: u64,
+    /// Number of partitions that were never published.
+    pub absent: u64,
+    /// Number of lost partitions.
+    pub lost: u64,
+    /// When the next partition is due; null if there is none.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub next_due_at: Option<Timestamp>,
+}
+
+impl ReportStatus {
+    /// The number of partitions in each state.
+    pub fn by_state(&self) -> [(State, u64); 5] {
+        [
+            (State::Scheduled, self.scheduled),
+            (State::Pending, self.pending),
+            (State::Stored, self.stored),
+            (State::Absent, self.absent),
+            (State::Lost, self.lost),
+        ]
+    }
+}
+
+/// What `status` prints first: everything but the partitions.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct StatusHead {
+    /// When `run` or `sync` last planned; null before the first time.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub planned_at: Option<Timestamp>,
+    /// The reports, by workspace and id.
+    pub reports: Vec<ReportStatus>,
+}
+
+/// What `status` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Status {
+    /// When it was planned, and the reports.
+    #[serde(flatten)]
+    pub head: StatusHead,
+    /// Partitions by workspace, report and date: those in the ledger, those that are due and not planned yet, and the next
+    /// one of each report.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// What `sync` and `backfill` print.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Partitions {
     /// The partitions, by workspace, report and date.
     pub partitions: Vec<PartitionStatus>,
 }
 
-/// Writes a JSON object with one list, item by item and as `to_string_pretty` writes the whole, so that memory is bounded
-/// for a list of any length.
+/// Writes a JSON object whose last field is a list, item by item and as `to_string_pretty` writes the whole, so that memory
+/// is bounded for a list of any length.
 #[derive(Debug)]
 pub struct ListText {
-    name: &'static str,
+    /// The object up to the list's bracket.
+    head: String,
     is_empty: bool,
 }
 
 impl ListText {
     /// The text of a list called `name`, of which nothing is written yet.
     pub fn new(name: &'static str) -> Self {
-        Self { name, is_empty: true }
+        Self { head: format!("{{\n  \"{name}\": ["), is_empty: true }
+    }
+
+    /// The same after the fields of `head`, which is an object with at least one.
+    pub fn after<T: Serialize>(head: &T, name: &'static str) -> Self {
+        let written = serde_json::to_string_pretty(head).unwrap_or_default();
+        let fields = written.strip_suffix("\n}").unwrap_or_default();
+        Self { head: format!("{fields},\n  \"{name}\": ["), is_empty: true }
     }
 
     /// Appends `item` to the text.
     pub fn push<T: Serialize>(&mut self, text: &mut String, item: &T) {
         if self.is_empty {
-            *text += &format!("{{\n  \"{}\": [", self.name);
+            *text += &self.head;
         }
         // Words, numbers and instants can always be written. JSON has no line breaks within texts.
         let written = serde_json::to_string_pretty(item).unwrap_or_default().replace('\n', "\n    ");
@@ -134,7 +207,7 @@ impl ListText {
     /// Appends the end of the object and a line break.
     pub fn end(self, text: &mut String) {
         match self.is_empty {
-            true => *text += &format!("{{\n  \"{}\": []\n}}\n", self.name),
+            true => *text += &format!("{}]\n}}\n", self.head),
             false => *text += "\n  ]\n}\n",
         }
     }

@@ -75,7 +75,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let partitions: Vec<_> = entries.iter().map(|entry| PartitionStatus::new(entry, true, now)).collect();
     shell.print(&Partitions { partitions }, |stored| {
         format!(
-            "\n{}\n{}in ./{FOLDER}/reports, each with its manifest beside it.\n\n\
+            "\n{}\n{} in ./{FOLDER}/reports, each with its manifest beside it.\n\n\
              Next:\n  \
              moesync --config {FOLDER}/moesync.toml status\n  \
              moesync --config {FOLDER}/moesync.toml verify\n  \

@@ -1,10 +1,10 @@
 //! `moesync status`: shows the reports, or their partitions, and their state.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use clap::Args;
 use comfy_table::Cell;
-use jiff::{Timestamp, civil::Date};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
 use super::{
     Completion, Result,
@@ -16,14 +16,20 @@ use crate::{
     alarm,
     config::Config,
     ledger::{Choice, Ledger, ReportFigures},
-    partition::{Entry, State},
+    partition::{Entry, Settled, State},
     plan::{self, LedgerView, Reach},
     report::{PartitionId, ReportId},
-    words::{self, ListText, PartitionStatus},
+    words::{self, ListText, PartitionStatus, ReportStatus, StatusHead},
 };
 
 /// Number of partitions that are read together.
 const READ_TOGETHER: u32 = 500;
+
+/// How long after the last plan something that is due and not planned shows that no daemon runs. A daemon plans each minute.
+const MISSED_AFTER: SignedDuration = SignedDuration::from_mins(5);
+
+/// How long after the last plan no daemon or timer runs, whatever is due.
+const LONG_AFTER: SignedDuration = SignedDuration::from_hours(2);
 
 /// Number of partitions in one table; more are in several.
 const MOST_IN_TABLE: usize = 5000;
@@ -32,7 +38,7 @@ const MOST_IN_TABLE: usize = 5000;
 pub(super) struct Options {
     #[command(flatten)]
     scope: Scope,
-    /// Prints a line for each partition, as --report, --state, --since and --json do.
+    /// Prints a line for each partition, as --report, --state and --since do.
     #[arg(long)]
     all: bool,
     /// Only partitions in this state.
@@ -57,44 +63,74 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let ledger = shell.ledger(&config).await?;
     let now = shell.clock.now();
-    let is_by_report = !shell.json
-        && !options.all
-        && options.scope.report.is_none()
-        && options.state.is_none()
-        && options.since.is_none();
-    let figures = match &ledger {
-        Some(ledger) if is_by_report => ledger.report_figures(now).await?,
-        _ => Vec::new(),
-    };
     let recorded = match &ledger {
         Some(ledger) => ledger.recorded_reports(name_to_look_up(&options.scope, &config)).await?,
         None => Vec::new(),
     };
     let workspace = check_names(&options.scope, &config, &recorded)?;
-    let (mut open, mut lost, mut unplanned) = (Vec::new(), Vec::new(), Vec::new());
-    if options.check || is_by_report {
-        let view = match &ledger {
-            Some(ledger) => ledger.view(&Reach::of(&config.reports, now, now)).await?,
-            None => LedgerView::default(),
-        };
-        // Partitions that a running daemon would have planned by now. If it is down, they are not in the ledger.
-        unplanned = plan::plan(&config.reports, &view, now).new;
-        open = view.entries;
-        if let Some(ledger) = &ledger {
-            lost = ledger.lost().await?;
-        }
-    }
+    let known = Known::read(&config, ledger.as_ref(), now).await?;
     let selected =
         Selected { options: &options, configured: config.reports.iter().map(|report| &report.id).collect(), now };
-    let is_alarming = open.iter().chain(&lost).chain(&unplanned).any(|entry| selected.is_alarming(entry));
-    if is_by_report {
-        print(&by_report(&config, &options.scope, figures, open.iter().chain(&unplanned), &unplanned, now))?;
+    let head = StatusHead { planned_at: known.planned_at, reports: selected.reports(&config, &known) };
+    let entries = known.open.iter().chain(&known.lost).chain(&known.unplanned);
+    let is_alarming = entries.map(|entry| selected.status(entry)).any(|partition| selected.is_alarming(&partition));
+    let planned = planned(&known, now);
+    let Options { scope, all, state, since, .. } = &options;
+    if !shell.json && !all && scope.report.is_none() && state.is_none() && since.is_none() {
+        print(&by_report(&head, &planned))?;
     } else {
-        let unplanned = if options.check { unplanned } else { Vec::new() };
-        let choice = Choice { workspace, report: options.scope.report.clone(), since: options.since };
-        selected.print(shell, &config, ledger.as_ref(), unplanned, &choice).await?;
+        let choice = Choice { workspace, report: scope.report.clone(), since: *since };
+        let output = StatusOutput::new(shell.json, &head, planned, now);
+        selected.print(output, &config, ledger.as_ref(), known.unplanned, &choice).await?;
     }
     Ok(if options.check && is_alarming { Completion::Incomplete } else { Completion::Done })
+}
+
+/// What the state of the reports follows from.
+struct Known {
+    /// When the ledger's processes last planned.
+    planned_at: Option<Timestamp>,
+    figures: Vec<ReportFigures>,
+    open: Vec<Entry>,
+    lost: Vec<Entry>,
+    /// Partitions that a running daemon would have planned by now. If it is down, they are not in the ledger.
+    unplanned: Vec<Entry>,
+}
+
+impl Known {
+    async fn read(config: &Config, ledger: Option<&Ledger>, now: Timestamp) -> Result<Self> {
+        let (view, figures, lost) = match ledger {
+            Some(ledger) => (
+                ledger.view(&Reach::of(&config.reports, now, now)).await?,
+                ledger.report_figures(now).await?,
+                ledger.lost().await?,
+            ),
+            None => (LedgerView::default(), Vec::new(), Vec::new()),
+        };
+        let marks = config.reports.iter().filter_map(|report| view.planned_through.get(&report.id));
+        Ok(Self {
+            // Every plan moves the marks of all reports to its own time.
+            planned_at: marks.max().copied(),
+            figures,
+            lost,
+            unplanned: plan::unplanned(&config.reports, &view, now),
+            open: view.entries.into_iter().filter(|entry| entry.settled == Settled::Open).collect(),
+        })
+    }
+}
+
+/// When it was last planned, and whether that was long ago.
+fn planned(known: &Known, now: Timestamp) -> String {
+    let Some(planned_at) = known.planned_at else {
+        return "never planned: `moesync run` or `moesync sync` does it".to_owned();
+    };
+    let ago = now.duration_since(planned_at);
+    let is_missed = !known.unplanned.is_empty() && ago > MISSED_AFTER;
+    let hint = if is_missed || ago > LONG_AFTER { "; does the daemon run?" } else { "" };
+    match ago.is_negative() {
+        true => format!("last planned {}, after the present of this machine", words::instant(planned_at)),
+        false => format!("last planned {} ago{hint}", words::duration(ago)),
+    }
 }
 
 /// The one report whose workspaces are looked up in the ledger; all reports if a name may be misspelt, and others are suggested.
@@ -149,22 +185,61 @@ impl Selected<'_> {
             && since.is_none_or(|since| since <= partition.date)
     }
 
-    fn is_alarming(&self, entry: &Entry) -> bool {
-        let partition = self.status(entry);
-        partition.configured && matches!(partition.state, State::Pending | State::Lost) && self.covers(&partition)
+    fn is_alarming(&self, partition: &PartitionStatus) -> bool {
+        partition.configured && matches!(partition.state, State::Pending | State::Lost) && self.covers(partition)
+    }
+
+    /// The reports in numbers.
+    fn reports(&self, config: &Config, known: &Known) -> Vec<ReportStatus> {
+        let now = self.now;
+        let mut at_risk: BTreeMap<&ReportId, u64> = BTreeMap::new();
+        let pending = known.open.iter().chain(&known.unplanned).filter(|entry| entry.state(now) == State::Pending);
+        for entry in pending.filter(|entry| alarm::of(entry, &config.alarms, now).is_some()) {
+            *at_risk.entry(&entry.partition.id.report).or_default() += 1;
+        }
+        let mut figures: BTreeMap<&ReportId, ReportFigures> =
+            known.figures.iter().map(|figures| (&figures.id, figures.clone())).collect();
+        for report in &config.reports {
+            let nothing = || ReportFigures::nothing(report.id.clone(), report.source.kind());
+            figures.entry(&report.id).or_insert_with(nothing);
+        }
+        for entry in &known.unplanned {
+            if let Some(figures) = figures.get_mut(&entry.partition.id.report) {
+                figures.add_unrecorded(&entry.partition, now);
+            }
+        }
+        let configured: HashMap<_, _> = config.reports.iter().map(|report| (&report.id, report)).collect();
+        let status = |(id, figures): (&ReportId, ReportFigures)| {
+            let report = configured.get(id);
+            let timezone = report.map_or(TimeZone::UTC, |report| report.timezone.clone());
+            ReportStatus {
+                workspace: id.workspace().to_owned(),
+                report: id.name().to_owned(),
+                source: figures.source,
+                configured: report.is_some(),
+                newest_stored: figures.newest_stored.map(|at| timezone.to_datetime(at).date()),
+                scheduled: figures.scheduled,
+                pending: figures.pending,
+                at_risk: at_risk.get(id).copied().unwrap_or(0),
+                stored: figures.stored,
+                absent: figures.absent,
+                lost: figures.lost,
+                next_due_at: report.and_then(|report| plan::next(report, now)).map(|partition| partition.due_at),
+            }
+        };
+        figures.into_iter().filter(|(id, _)| self.covers_report(id)).map(status).collect()
     }
 
     /// Prints the partitions of the ledger, the next one of each report, and `unplanned`, by workspace, report and date, as
     /// they are read.
     async fn print(
         &self,
-        shell: &Shell,
+        mut output: StatusOutput,
         config: &Config,
         ledger: Option<&Ledger>,
         unplanned: Vec<Entry>,
         choice: &Choice,
     ) -> Result<()> {
-        let mut output = StatusOutput::new(shell.json, self.now);
         let chosen = config.reports.iter().filter(|report| self.covers_report(&report.id));
         let next = chosen.filter_map(|report| plan::next(report, self.now)).map(Entry::new);
         let mut unrecorded: Vec<Entry> = unplanned.into_iter().chain(next).collect();
@@ -196,14 +271,15 @@ struct StatusOutput {
     list: Option<ListText>,
     table: Vec<PartitionStatus>,
     counts: BTreeMap<State, u64>,
+    planned: String,
     now: Timestamp,
     text: String,
 }
 
 impl StatusOutput {
-    fn new(is_json: bool, now: Timestamp) -> Self {
-        let list = is_json.then(|| ListText::new("partitions"));
-        Self { list, table: Vec::new(), counts: BTreeMap::new(), now, text: String::new() }
+    fn new(is_json: bool, head: &StatusHead, planned: String, now: Timestamp) -> Self {
+        let list = is_json.then(|| ListText::after(head, "partitions"));
+        Self { list, table: Vec::new(), counts: BTreeMap::new(), planned, now, text: String::new() }
     }
 
     fn push(&mut self, partition: PartitionStatus, is_selected: impl Fn(&PartitionStatus) -> bool) -> Result<()> {
@@ -232,64 +308,33 @@ impl StatusOutput {
                 if is_only_table || !self.table.is_empty() {
                     self.text += &format!("{}\n", table::partitions(&self.table, self.now));
                 }
-                self.text += &table::counts(&self.counts);
+                self.text += &format!("{}; {}\n", table::counts(&self.counts), self.planned);
             }
         }
         print(&self.text)
     }
 }
 
-/// A line for each report, and the number of partitions in each state. `open` contains `unplanned`.
-fn by_report<'a>(
-    config: &Config,
-    scope: &Scope,
-    figures: Vec<ReportFigures>,
-    open: impl Iterator<Item = &'a Entry>,
-    unplanned: &[Entry],
-    now: Timestamp,
-) -> String {
-    let mut at_risk: BTreeMap<&ReportId, u64> = BTreeMap::new();
-    let pending = open.filter(|entry| entry.state(now) == State::Pending);
-    for entry in pending.filter(|entry| alarm::of(entry, &config.alarms, now).is_some()) {
-        *at_risk.entry(&entry.partition.id.report).or_default() += 1;
-    }
-    let mut figures: BTreeMap<ReportId, ReportFigures> =
-        figures.into_iter().map(|figures| (figures.id.clone(), figures)).collect();
-    for report in &config.reports {
-        let nothing = || ReportFigures::nothing(report.id.clone(), report.source.kind());
-        figures.entry(report.id.clone()).or_insert_with(nothing);
-    }
-    for entry in unplanned {
-        if let Some(figures) = figures.get_mut(&entry.partition.id.report) {
-            figures.add_unrecorded(&entry.partition, now);
-        }
-    }
-    let configured: BTreeMap<_, _> = config.reports.iter().map(|report| (&report.id, report)).collect();
+/// A line for each report, the number of partitions in each state, and when it was `planned`.
+fn by_report(head: &StatusHead, planned: &str) -> String {
     let mut rows = table::table(["WORKSPACE", "REPORT", "NEWEST STORED", "PENDING", "AT RISK", "LOST", "NEXT DUE"]);
     let mut counts: BTreeMap<State, u64> = BTreeMap::new();
-    let is_selected = |id: &ReportId| scope.workspace.as_ref().is_none_or(|name| name == id.workspace());
-    for (id, figures) in figures.iter().filter(|(id, _)| is_selected(id)) {
-        let report = configured.get(id);
-        let next = report.and_then(|report| plan::next(report, now));
-        let newest = figures.newest_stored.map(|at| match report {
-            Some(report) => report.timezone.to_datetime(at).date().to_string(),
-            None => at.strftime("%Y-%m-%d").to_string(),
-        });
+    for report in &head.reports {
         rows.add_row([
-            Cell::new(id.workspace()),
-            Cell::new(match report {
-                Some(_) => id.name().to_owned(),
-                None => format!("{} (unconfigured)", id.name()),
+            Cell::new(&report.workspace),
+            Cell::new(match report.configured {
+                true => report.report.clone(),
+                false => format!("{} (unconfigured)", report.report),
             }),
-            Cell::new(newest.unwrap_or_default()),
-            Cell::new(figures.pending),
-            Cell::new(at_risk.get(id).unwrap_or(&0)),
-            Cell::new(figures.lost),
-            Cell::new(next.map(|partition| words::instant(partition.due_at)).unwrap_or_default()),
+            Cell::new(report.newest_stored.map(|date| date.to_string()).unwrap_or_default()),
+            Cell::new(report.pending),
+            Cell::new(report.at_risk),
+            Cell::new(report.lost),
+            Cell::new(report.next_due_at.map(words::instant).unwrap_or_default()),
         ]);
-        for (state, count) in figures.by_state() {
+        for (state, count) in report.by_state() {
             *counts.entry(state).or_default() += count;
         }
     }
-    format!("{}\n{}", table::text(&rows), table::counts(&counts))
+    format!("{}\n{}; {planned}\n", table::text(&rows), table::counts(&counts))
 }

@@ -93,7 +93,7 @@ fn show(shell: &Shell, config: &Config, summary: &Summary, tables: &TablesSummar
         if result.partitions.is_empty() {
             return format!("nothing was due\n{made}");
         }
-        format!("{}\n{}{made}", table::partitions(&result.partitions, now), table::count(&result.partitions))
+        format!("{}\n{}\n{made}", table::partitions(&result.partitions, now), table::count(&result.partitions))
     })
 }
 

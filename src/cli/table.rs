@@ -83,7 +83,7 @@ pub(super) fn partitions(partitions: &[PartitionStatus], now: Timestamp) -> Stri
     text(&table)
 }
 
-/// The number of `partitions` in each state, on one line.
+/// The number of `partitions` in each state, as text.
 pub(super) fn count(partitions: &[PartitionStatus]) -> String {
     let mut numbers = BTreeMap::new();
     for partition in partitions {
@@ -92,9 +92,9 @@ pub(super) fn count(partitions: &[PartitionStatus]) -> String {
     counts(&numbers)
 }
 
-/// The number of partitions in each state, on one line.
+/// The number of partitions in each state, as text.
 pub(super) fn counts(counts: &BTreeMap<State, u64>) -> String {
     let counts = counts.iter().filter(|(_, count)| **count > 0);
     let parts: Vec<_> = counts.map(|(state, count)| format!("{count} {state}")).collect();
-    if parts.is_empty() { "no partitions\n".into() } else { format!("{}\n", parts.join(", ")) }
+    if parts.is_empty() { "no partitions".into() } else { parts.join(", ") }
 }

@@ -33,6 +33,23 @@ pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Pla
     plan
 }
 
+/// Every partition that is generated and not in the ledger, by report and date, however many steps planning takes to find
+/// them.
+pub fn unplanned(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Vec<Entry> {
+    let mut view = LedgerView { awaits_answer: false, ..ledger.clone() };
+    let mut found = Vec::new();
+    loop {
+        let step = plan(reports, &view, now);
+        found.extend(step.new);
+        if !step.is_partial || step.planned_through.is_empty() {
+            break;
+        }
+        view.planned_through.extend(step.planned_through);
+    }
+    found.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
+    found
+}
+
 /// The open partitions of the ledger.
 fn open(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Vec<Item> {
     let by_id: HashMap<&ReportId, &Arc<Report>> = reports.iter().map(|report| (&report.id, report)).collect();
@@ -159,6 +176,21 @@ mod tests {
         let first = plan(&reports, &LedgerView::default(), now);
         let second = plan(&reports, &recorded(LedgerView::default(), &first), now);
         assert_eq!((second.new.len(), second.items.len()), (0, first.items.len()));
+    }
+
+    #[test]
+    fn what_is_not_planned_is_found_over_all_steps() {
+        let mut dump = report(SourceKind::DailyDump, daily(8, 0), "UTC");
+        dump.start = Some(date(2026, 1, 1));
+        let reports = [Arc::new(dump)];
+        let now = utc("2026-11-21T12:00:00Z");
+        let found = unplanned(&reports, &LedgerView::default(), now);
+        assert_eq!((found.len(), found[324].partition.id.date), (325, date(2026, 11, 21)));
+        let mut view = LedgerView::default();
+        for _ in 0..20 {
+            view = recorded(view.clone(), &plan(&reports, &view, now));
+        }
+        assert_eq!(unplanned(&reports, &view, now), []);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use moesync::{
     event::Event,
     words::{
         BackfillPreview, Checked, CopiedObject, Explanation, Health, Partitions, PlannedPartitions, RebuiltTables,
-        Reconciliation, Signed, StoredObjects, TableDescriptions, Verification,
+        Reconciliation, Signed, Status, StoredObjects, TableDescriptions, Verification,
     },
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
@@ -50,7 +50,7 @@ fn the_published_schemas_are_those_of_the_printed_types() {
         ("plan", schema_of::<PlannedPartitions>()),
         ("reconcile", schema_of::<Reconciliation>()),
         ("sign", schema_of::<Signed>()),
-        ("status", schema_of::<Partitions>()),
+        ("status", schema_of::<Status>()),
         ("sync", schema_of::<Partitions>()),
         ("tables-rebuild", schema_of::<RebuiltTables>()),
         ("tables", schema_of::<TableDescriptions>()),

@@ -101,7 +101,7 @@ async fn status_is_a_line_for_each_report_and_with_all_for_each_partition() {
     let bench = Bench::new(&[Series::campaign("Report test", 3), Series::dump(2)]).await;
     // Partitions that a daemon would have planned by now are pending.
     let before = bench.run(&["status"]).await.expect(0).stdout;
-    assert!(before.ends_with("5 pending\n"), "{before}");
+    assert!(before.contains("\n5 pending; never planned: "), "{before}");
     bench.fault("not-yet,path=dailyCampaignReportDump");
     bench.sync(1).await;
     let of = |text: &str, report: &str| -> Vec<Vec<String>> {
@@ -118,12 +118,41 @@ async fn status_is_a_line_for_each_report_and_with_all_for_each_partition() {
         (&["acme".to_owned(), "dump".to_owned(), "2".to_owned()][..], &"0".to_owned()),
         "{text}"
     );
-    assert!(text.ends_with("2 pending, 3 stored\n"), "{text}");
+    assert!(text.contains("\n2 pending, 3 stored; last planned "), "{text}");
     let all = bench.run(&["status", "--all"]).await.expect(0).stdout;
     assert_eq!((of(&all, "report-test").len(), of(&all, "dump").len()), (4, 3), "{all}");
-    assert!(all.ends_with("2 scheduled, 2 pending, 3 stored\n"), "{all}");
+    assert!(all.contains("\n2 scheduled, 2 pending, 3 stored; last planned "), "{all}");
     let of_workspace = bench.run(&["status", "--workspace", "acme"]).await.expect(0).stdout;
     assert_eq!(of_workspace, text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_and_not_planned_is_in_every_list_of_status() {
+    let bench = Bench::new(&[Series::campaign("Report test", 3)]).await;
+    let status = async |arguments: &[&str]| bench.run(&[&["status", "--json"], arguments].concat()).await.expect(0);
+    let before = status(&[]).await;
+    let states: Vec<_> = before.partitions().iter().map(|p| p["state"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(states, ["pending", "pending", "pending", "scheduled"]);
+    let before = before.json();
+    assert_eq!((&before["planned_at"], &before["reports"][0]["pending"]), (&Value::Null, &3.into()));
+    assert_eq!(status(&["--state", "pending"]).await.partitions().len(), 3);
+    bench.sync(0).await;
+    let after = status(&[]).await.json();
+    assert!(after["planned_at"].as_str().unwrap().parse::<Timestamp>().unwrap() > Timestamp::UNIX_EPOCH);
+    let report = &after["reports"][0];
+    assert_eq!((&report["stored"], &report["pending"]), (&3.into(), &0.into()), "{report}");
+    assert_eq!(report["newest_stored"], bench.newest.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_says_that_nothing_was_planned_for_long() {
+    let bench = Bench::at("2025-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
+    let ctx = bench.context().await;
+    sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    ctx.ledger.close().await;
+    let text = bench.run(&["status"]).await.expect(0).stdout;
+    assert!(text.contains("last planned ") && text.contains(" ago; does the daemon run?\n"), "{text}");
+    assert!(!text.contains("\n1 stored; "), "a year is due and not planned: {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
