@@ -26,7 +26,8 @@ use crate::{config::Report, outcome::Outcome, partition::Entry, report::ReportId
 /// The part of the ledger, and of what answers showed, that a plan depends on.
 #[derive(Debug, Clone, Default)]
 pub struct LedgerView {
-    /// The mark of each report: the generation time through which it is planned.
+    /// The mark of each report: the generation time through which it is planned. It may be some hours behind the last plan
+    /// if the report was not scheduled since; the newest one is at the time of that plan.
     pub planned_through: HashMap<ReportId, Timestamp>,
     /// Every open partition, and every other partition within the plan's [`Reach`].
     pub entries: Vec<Entry>,
@@ -55,7 +56,7 @@ pub struct Plan {
     pub items: Vec<Item>,
     /// Partitions that are not in the ledger yet; `items` contains them too.
     pub new: Vec<Entry>,
-    /// The marks that this plan moves, and where to.
+    /// The marks to write, and where to: of a report that is idle, only now and then.
     pub planned_through: Vec<(ReportId, Timestamp)>,
     /// Whether a report needs further steps to reach the present.
     pub is_partial: bool,

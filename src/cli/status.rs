@@ -109,7 +109,7 @@ impl Known {
         };
         let marks = config.reports.iter().filter_map(|report| view.planned_through.get(&report.id));
         Ok(Self {
-            // Every plan moves the marks of all reports to its own time.
+            // Every plan moves at least one mark to its own time.
             planned_at: marks.max().copied(),
             figures,
             lost,

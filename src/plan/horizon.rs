@@ -13,6 +13,10 @@ pub const LONGEST_STEP: SignedDuration = SignedDuration::from_hours(35 * 24);
 /// lead leaves no gap that matters.
 pub const MARK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 
+/// A mark that is no further than this behind the present may stay there while the report is not scheduled in between: a
+/// schedule that is changed meanwhile applies from the mark on.
+pub(super) const MARK_LAG: SignedDuration = SignedDuration::from_hours(1);
+
 /// What one plan covers of one report.
 #[derive(Debug)]
 pub(super) struct Horizon {
@@ -58,6 +62,12 @@ impl Horizon {
     pub fn new_mark(&self) -> Option<Timestamp> {
         let is_moved = self.mark.is_none_or(|mark| mark < self.through) && self.from < self.through;
         is_moved.then_some(self.through)
+    }
+
+    /// Whether the next plan needs the new mark, whatever the schedule: this one is a step of the first look, or does not
+    /// reach the present.
+    pub fn needs_mark(&self) -> bool {
+        self.mark.is_none() || self.look == Look::First || self.is_cut
     }
 
     /// The local clock's time when the server's clock shows `at`.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{
     Decision, Item, LedgerView, Plan,
     decide::decide,
-    horizon::{Horizon, Look},
+    horizon::{Horizon, Look, MARK_LAG},
     order::sort,
     refresh::refreshes,
 };
@@ -21,14 +21,29 @@ use crate::{
     schedule,
 };
 
+/// The number of marks that a plan moves only because they lag: with many idle reports, each plan writes some of them.
+const MOST_LAGGING: usize = 200;
+
 /// Decides about every partition of `reports` at `now`.
 pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Plan {
     let mut plan = Plan { items: open(reports, ledger, now), ..Plan::default() };
     let known = KnownPartitions::of(&ledger.entries);
+    let mut lagging = Vec::new();
     for report in reports {
         plan.items.extend(refreshes(report, ledger, now));
-        add_scheduled(&mut plan, report, ledger, &known, now);
+        let (horizon, is_scheduled) = add_scheduled(&mut plan, report, ledger, &known, now);
+        plan.is_partial |= horizon.is_cut;
+        let Some(through) = horizon.new_mark() else { continue };
+        match horizon.mark {
+            Some(mark) if !is_scheduled && !horizon.needs_mark() => lagging.push((mark, &report.id, through)),
+            _ => plan.planned_through.push((report.id.clone(), through)),
+        }
     }
+    lagging.sort_unstable();
+    let overdue = lagging.iter().take_while(|(mark, _, through)| through.duration_since(*mark) > MARK_LAG).count();
+    // One of them always: the newest mark says when the last plan was made.
+    let oldest = lagging.into_iter().take(overdue.clamp(1, MOST_LAGGING));
+    plan.planned_through.extend(oldest.map(|(_, id, through)| (id.clone(), through)));
     sort(&mut plan.items, ledger, now);
     plan
 }
@@ -82,20 +97,23 @@ impl<'a> KnownPartitions<'a> {
     }
 }
 
-/// Adds the unknown partitions of `report` up to its horizon, and the first one after the present.
+/// Adds the unknown partitions of `report` up to its horizon, and the first one after the present. Returns the horizon, and
+/// whether the report is scheduled within it.
 fn add_scheduled(
     plan: &mut Plan,
     report: &Arc<Report>,
     ledger: &LedgerView,
     known: &KnownPartitions<'_>,
     now: Timestamp,
-) {
+) -> (Horizon, bool) {
     let horizon = Horizon::of(report, ledger, now);
+    let mut is_scheduled = false;
     for occurrence in schedule::after(&report.schedule, &report.timezone, horizon.from) {
         let is_new = occurrence.generated_at <= horizon.through;
         if !is_new && occurrence.generated_at <= horizon.present {
             break;
         }
+        is_scheduled |= is_new;
         let partition = report.partition(occurrence);
         if !known.ids.contains(&partition.id) && !is_gone_at_first_look(report, &partition, &horizon) {
             let entry = entry(report, partition, &horizon, known);
@@ -113,8 +131,7 @@ fn add_scheduled(
             break;
         }
     }
-    plan.is_partial |= horizon.is_cut;
-    plan.planned_through.extend(horizon.new_mark().map(|mark| (report.id.clone(), mark)));
+    (horizon, is_scheduled)
 }
 
 /// Whether the partition had expired before the report was first planned: not lost, and not planned. A `start` requests
@@ -191,6 +208,30 @@ mod tests {
             view = recorded(view.clone(), &plan(&reports, &view, now));
         }
         assert_eq!(unplanned(&reports, &view, now), []);
+    }
+
+    #[test]
+    fn a_mark_moves_with_each_partition_and_otherwise_once_an_hour_a_few_at_a_time() {
+        let start = utc("2026-11-21T12:00:00Z");
+        let named = |number| Report {
+            id: ReportId::new("acme", &format!("daily-{number}")),
+            ..report(SourceKind::CampaignReport, daily(9, 30), "UTC")
+        };
+        let reports: Vec<_> = (0..500).map(|number| Arc::new(named(number))).collect();
+        let mut view = LedgerView::default();
+        let mut moved = |now: &str| {
+            let plan = plan(&reports, &view, utc(now));
+            let count = (plan.planned_through.len(), plan.new.len());
+            view = recorded(std::mem::take(&mut view), &plan);
+            count
+        };
+        assert_eq!(moved("2026-11-21T12:00:00Z"), (500, 3500));
+        assert_eq!(moved("2026-11-21T13:00:00Z"), (1, 0));
+        let hourly = ["13:01", "13:02", "13:03", "13:04"].map(|time| moved(&format!("2026-11-21T{time}:00Z")).0);
+        assert_eq!(hourly, [200, 200, 99, 1]);
+        assert_eq!(moved("2026-11-22T09:31:00Z"), (500, 500));
+        assert_eq!(moved("2026-11-22T09:32:00Z"), (1, 0));
+        assert!(view.planned_through.values().all(|mark| *mark > start));
     }
 
     #[test]
