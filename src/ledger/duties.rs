@@ -1,6 +1,6 @@
 //! Duties: work that one process of the ledger does at a time.
 //!
-//! A duty belongs to its holder until that process ends or dies; then the next one that asks takes it over. Between two
+//! A duty belongs to its holder until that process ends or dies; then the next one that asks gets it. Between two
 //! questions a process that was stopped for long may still believe that a duty is its own, so what it does must be
 //! harmless when another does it as well.
 
@@ -13,6 +13,8 @@ pub enum Duty {
     Recovery,
     /// Evaluates the plan's alarms and sends events.
     Notifying,
+    /// Decides of which reports tables are made, and in which format: by its configuration.
+    Tables,
 }
 
 impl Duty {
@@ -21,6 +23,7 @@ impl Duty {
         match self {
             Self::Recovery => "recovery",
             Self::Notifying => "notifying",
+            Self::Tables => "tables",
         }
     }
 }
@@ -48,5 +51,14 @@ impl Ledger {
         };
         let taken = query.change(&self.database).await.map_err(|error| self.error("write", error))?;
         Ok(taken == 1)
+    }
+
+    /// Takes `duty`, whichever process has it.
+    pub async fn take_over_duty(&self, duty: Duty) -> Result<(), LedgerError> {
+        let query = query(
+            "INSERT INTO duties (name, holder) VALUES ($1, $2)
+             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder",
+        );
+        self.change(query.bind(duty.as_str()).bind(self.holder_name())).await
     }
 }

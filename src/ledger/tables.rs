@@ -36,7 +36,7 @@ pub enum TablesClaimed {
     Ours(TablesClaim),
     /// A live process has it.
     Theirs,
-    /// No tables are made of the report.
+    /// No tables are made of the report, or in another format.
     Settled,
 }
 
@@ -86,7 +86,8 @@ pub struct SchemaNews {
 
 impl Ledger {
     /// Notes that tables are made of exactly `reports`, in these formats. All stored partitions of a report that is new
-    /// among them, or has another format, are to get tables. Returns whether that changed anything.
+    /// among them, or has another format, are to get tables; claims on those of another format are void. Returns whether
+    /// that changed anything.
     pub async fn set_table_reports(&self, reports: &BTreeMap<ReportId, TableFormat>) -> Result<bool, LedgerError> {
         let known = self.table_reports().await?;
         if known == *reports {
@@ -108,7 +109,8 @@ impl Ledger {
         for (id, format) in reports.iter().filter(|(id, format)| known.get(*id) != Some(*format)) {
             query(
                 "INSERT INTO report_tables (workspace, report, format) VALUES ($1, $2, $3)
-                 ON CONFLICT (workspace, report) DO UPDATE SET format = excluded.format, made_rows = 0, newest = NULL",
+                 ON CONFLICT (workspace, report) DO UPDATE
+                 SET format = excluded.format, holder = NULL, token = report_tables.token + 1, made_rows = 0, newest = NULL",
             )
             .bind(id.workspace())
             .bind(id.name())
@@ -232,11 +234,13 @@ impl Ledger {
         rows.iter().map(|row| self.report_of(row)).collect()
     }
 
-    /// Claims the tables of a report. A claim of this process is renewed: it makes the tables of a report in one task.
-    pub async fn claim_tables(&self, id: &ReportId) -> Result<TablesClaimed, LedgerError> {
-        let row = query("SELECT holder, token FROM report_tables WHERE workspace = $1 AND report = $2")
+    /// Claims the tables of a report, if they are made in this format. A claim of this process is renewed: it makes the
+    /// tables of a report in one task.
+    pub async fn claim_tables(&self, id: &ReportId, format: TableFormat) -> Result<TablesClaimed, LedgerError> {
+        let row = query("SELECT holder, token FROM report_tables WHERE workspace = $1 AND report = $2 AND format = $3")
             .bind(id.workspace())
             .bind(id.name())
+            .bind(format.extension())
             .read_one(&self.database)
             .await
             .map_err(|error| self.error("read", error))?;

@@ -1,6 +1,7 @@
 //! The tables of stored partitions, made by the binary and the library: when, where, and whatever happens meanwhile.
 
 mod kills;
+mod sharing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

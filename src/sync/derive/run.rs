@@ -20,7 +20,7 @@ use tracing::{debug, info};
 use super::{Derive, partition::derive_partition, threads::Stop};
 use crate::{
     derivation::Derivation,
-    ledger::{Choice, LedgerError, TablesClaimed},
+    ledger::{Choice, Duty, LedgerError, TablesClaimed},
     lock::lock,
     report::{PartitionId, ReportId},
     sync::{
@@ -119,13 +119,23 @@ impl Round {
     }
 }
 
-/// Notes in the ledger of which reports tables are made: partitions that are stored from then on are marked for that.
+/// Notes in the ledger of which reports tables are made: partitions that are stored from then on are marked for that. Of
+/// several processes whose configurations differ, the one that began with its own last decides, as long as it lives.
 ///
 /// # Errors
 ///
 /// When the ledger cannot be read or written.
 pub async fn note_table_reports(ctx: &Context) -> Result<(), LedgerError> {
+    ctx.ledger.take_over_duty(Duty::Tables).await?;
     ctx.ledger.set_table_reports(&formats(ctx)).await.map(drop)
+}
+
+/// Notes it again if this process decides, or the one that decided is gone.
+async fn keep_table_reports(ctx: &Context) -> Result<(), LedgerError> {
+    match ctx.ledger.take_duty(Duty::Tables).await? {
+        true => ctx.ledger.set_table_reports(&formats(ctx)).await.map(drop),
+        false => Ok(()),
+    }
 }
 
 /// Makes the tables of all selected partitions that lack them, each once, and waits for those that another process makes.
@@ -139,7 +149,7 @@ pub async fn derive_once(
     selection: &Selection,
     shutdown: impl Future<Output = ()>,
 ) -> Result<TablesSummary, LedgerError> {
-    note_table_reports(ctx).await?;
+    keep_table_reports(ctx).await?;
     let round = Arc::new(Round { command: Some((selection.clone(), Mutex::default())) });
     let mut is_whole = true;
     if !formats(ctx).is_empty() {
@@ -201,9 +211,14 @@ pub async fn derive_continuously(mut contexts: watch::Receiver<Arc<Context>>, lo
 /// Those for which the ledger has to be opened again.
 async fn until_reopened(ctx: &Arc<Context>) -> Result<(), LedgerError> {
     let (formats, round) = (formats(ctx), Arc::new(Round { command: None }));
+    let mut is_noted = false;
     loop {
         let worked = async {
-            note_table_reports(ctx).await?;
+            match is_noted {
+                true => keep_table_reports(ctx).await?,
+                false => note_table_reports(ctx).await?,
+            }
+            is_noted = true;
             match formats.is_empty() {
                 true => Ok(false),
                 false => work(ctx, &round).await,
@@ -279,7 +294,7 @@ async fn work(ctx: &Arc<Context>, round: &Arc<Round>) -> Result<bool, LedgerErro
 async fn turn(ctx: &Context, open: &OpenReport, round: &Round) -> Result<Turn, LedgerError> {
     let OpenReport { report, destination } = open;
     let Some(format) = report.tables.filter(|_| round_covers(round, &report.id)) else { return Ok(Turn::Nothing) };
-    let claim = match ctx.ledger.claim_tables(&report.id).await? {
+    let claim = match ctx.ledger.claim_tables(&report.id, format).await? {
         TablesClaimed::Ours(claim) => claim,
         TablesClaimed::Theirs => return Ok(Turn::Theirs),
         TablesClaimed::Settled => return Ok(Turn::Nothing),

@@ -118,8 +118,10 @@ async fn the_tables_of_a_report_have_one_maker_and_a_late_one_records_nothing(pl
     assert!(one.set_table_reports(&reports).await.unwrap() && !other.set_table_reports(&reports).await.unwrap());
     one.add_targets(&["hook"], at).await.unwrap();
     assert!(other.reports_with_tables_due(Some(at), 9).await.unwrap().iter().eq([&id.report]));
-    let TablesClaimed::Ours(claim) = one.claim_tables(&id.report).await.unwrap() else { panic!() };
-    assert!(matches!(other.claim_tables(&id.report).await.unwrap(), TablesClaimed::Theirs));
+    let TablesClaimed::Ours(claim) = one.claim_tables(&id.report, TableFormat::Parquet).await.unwrap() else {
+        panic!()
+    };
+    assert!(matches!(other.claim_tables(&id.report, TableFormat::Parquet).await.unwrap(), TablesClaimed::Theirs));
     let due = one.begin_tables(&claim, Some(at), |_| true).await.unwrap().unwrap();
     assert_eq!(
         (due.entry.partition.id.date.to_string().as_str(), due.was_begun),
@@ -154,7 +156,9 @@ async fn the_tables_of_a_report_have_one_maker_and_a_late_one_records_nothing(pl
 
     // The process stands still, another takes over, and the first goes on.
     place.bury("one").await;
-    let TablesClaimed::Ours(second) = other.claim_tables(&id.report).await.unwrap() else { panic!() };
+    let TablesClaimed::Ours(second) = other.claim_tables(&id.report, TableFormat::Parquet).await.unwrap() else {
+        panic!()
+    };
     assert!(!one.has_tables_claim(&claim).await.unwrap() && other.has_tables_claim(&second).await.unwrap());
     let late = one.record_tables(&claim, &id, &made, made.consequence(0, 0.5)).await;
     assert!(matches!(late, Err(LedgerError::Fenced { .. })), "{late:?}");
@@ -196,10 +200,24 @@ async fn the_tables_of_a_report_have_one_maker_and_a_late_one_records_nothing(pl
     assert_eq!(news, (1, 1), "each once");
 
     assert_eq!(other.make_tables_again(&Choice::default(), Some(id.date)).await.unwrap(), 1);
-    let TablesClaimed::Ours(again) = other.claim_tables(&id.report).await.unwrap() else { panic!() };
+    let TablesClaimed::Ours(again) = other.claim_tables(&id.report, TableFormat::Parquet).await.unwrap() else {
+        panic!()
+    };
     assert!(other.begin_tables(&again, Some(at), |chosen| *chosen == id).await.unwrap().unwrap().remake);
     assert!(other.set_table_reports(&BTreeMap::new()).await.unwrap());
     assert_eq!(other.tables_of(&id).await.unwrap(), None);
+
+    // Made in another format from now on: what is under way in the former one is not recorded.
+    assert!(other.set_table_reports(&reports).await.unwrap());
+    let TablesClaimed::Ours(former) = other.claim_tables(&id.report, TableFormat::Parquet).await.unwrap() else {
+        panic!()
+    };
+    let reports = BTreeMap::from([(id.report.clone(), TableFormat::CsvGz)]);
+    assert!(other.set_table_reports(&reports).await.unwrap());
+    let late = other.record_tables(&former, &id, &made, made.consequence(0, 0.5)).await;
+    assert!(matches!(late, Err(LedgerError::Fenced { .. })), "{late:?}");
+    assert!(matches!(other.claim_tables(&id.report, TableFormat::Parquet).await.unwrap(), TablesClaimed::Settled));
+    assert!(matches!(other.claim_tables(&id.report, TableFormat::CsvGz).await.unwrap(), TablesClaimed::Ours(_)));
 }
 
 /// How far a plan looks back that is of no report.
@@ -409,6 +427,8 @@ async fn a_duty_has_one_holder_and_passes_to_one_other_when_that_one_dies(place:
     place.bury("first").await;
     assert!(second.take_duty(Duty::Recovery).await.unwrap());
     assert!(!third.take_duty(Duty::Recovery).await.unwrap() && !first.take_duty(Duty::Recovery).await.unwrap());
+    third.take_over_duty(Duty::Recovery).await.unwrap();
+    assert!(third.take_duty(Duty::Recovery).await.unwrap() && !second.take_duty(Duty::Recovery).await.unwrap());
 }
 
 const RATE: Rate = Rate { distance: Duration::from_secs(60), longest_wait: Duration::from_secs(3600) };
