@@ -56,8 +56,8 @@ pub struct Arguments {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// The configuration [default: ./moesync.toml, then /etc/moesync/moesync.toml].
-    #[arg(long, global = true, value_name = "FILE")]
+    /// The configuration: a file, or a folder of *.toml files [default: ./moesync.toml, then /etc/moesync/moesync.toml].
+    #[arg(long, global = true, value_name = "FILE|FOLDER", env = "MOESYNC_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Increases log verbosity: -v debug, -vv trace [default: the filter in RUST_LOG].
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

@@ -5,6 +5,7 @@
 //! without access to the keys.
 
 mod load;
+mod read;
 mod tables;
 
 mod alarms;
@@ -20,6 +21,7 @@ mod web;
 mod workspace;
 
 mod address;
+mod command;
 mod document;
 mod files;
 mod form;
@@ -28,6 +30,7 @@ mod mistakes;
 mod oddities;
 mod secret;
 mod values;
+mod variables;
 mod zones;
 
 use std::sync::Arc;
@@ -43,10 +46,11 @@ pub use self::{
     key::key_part,
     ledger::Ledger,
     limits::Limits,
-    load::{load, locate},
+    load::load,
     mistakes::Mistakes,
     network::Network,
     notify::{Channel, Events, Target},
+    read::locate,
     report::{Report, ReportId},
     schedule::{MonthDay, Schedule},
     secret::SecretSource,

@@ -163,7 +163,7 @@ fn missing_secrets(config: &Config) -> impl Iterator<Item = Problem> {
     let of_targets = config.notify.iter().flat_map(Target::secrets);
     let files = keys.chain(of_targets).filter_map(|secret| match secret {
         SecretSource::File { file, .. } => Some(file),
-        SecretSource::Unset(_) | SecretSource::Env { .. } | SecretSource::Value(_) => None,
+        _ => None,
     });
     let mut missing: Vec<_> = files.chain(&config.web.token_file).filter_map(NamedFile::missing).collect();
     // The API key is the secret key where it is not given.

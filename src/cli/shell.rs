@@ -13,7 +13,7 @@ use crate::{
 
 /// The global options and resources of a command.
 pub(super) struct Shell {
-    /// The file that `--config` names.
+    /// The file or folder that `--config` or `MOESYNC_CONFIG` names.
     pub(super) config: Option<PathBuf>,
     /// Whether results are printed as JSON.
     pub(super) json: bool,

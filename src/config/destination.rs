@@ -8,13 +8,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
-use super::{
-    Mistakes, Problem,
-    document::KeyPath,
-    files::{Env, NamedFile, expand},
-    secret,
-    values::name,
-};
+use super::{Mistakes, Problem, document::KeyPath, files::NamedFile, secret, values::name};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -144,15 +138,10 @@ impl DestinationSettings {
 }
 
 impl Raw {
-    pub(super) fn check(
-        &self,
-        at: &KeyPath<'_>,
-        ca_file: Option<&NamedFile>,
-        env: &Env,
-    ) -> Result<DestinationSettings, Mistakes> {
+    pub(super) fn check(&self, at: &KeyPath<'_>, ca_file: Option<&NamedFile>) -> Result<DestinationSettings, Mistakes> {
         let mut mistakes = Mistakes::default();
         let name = mistakes.keep(name(&self.name, &at.key("name")));
-        let location = mistakes.keep(location(&self.url, &at.key("url"), env));
+        let location = mistakes.keep(location(&self.url, &at.key("url")));
         if let (Some(Location::Bucket(location)), Some(_)) = (&location, self.fsync) {
             let only = format!("only for file:// destinations, not {}://", location.provider.scheme());
             mistakes.add(at.key("fsync").problem(only));
@@ -171,14 +160,13 @@ impl Raw {
 }
 
 /// The location at `url`, in which a relative path starts at the working directory.
-fn location(url: &str, at: &KeyPath<'_>, env: &Env) -> Result<Location, Problem> {
+fn location(url: &str, at: &KeyPath<'_>) -> Result<Location, Problem> {
     let url = match url.strip_prefix("file://") {
         Some(path) => {
-            let path = expand(path, at, env)?;
             if path.starts_with("./") || path.starts_with("../") {
                 let here = std::path::absolute(".")
                     .map_err(|error| at.problem(format_args!("the working directory cannot be found: {error}")))?;
-                let url = Url::from_directory_path(here).ok().and_then(|here| here.join(&path).ok());
+                let url = Url::from_directory_path(here).ok().and_then(|here| here.join(path).ok());
                 url.ok_or_else(|| at.problem(EXPECTED))?.into()
             } else if path.starts_with('/') {
                 format!("file://{path}")

@@ -1,6 +1,6 @@
-//! The parsed file: the line of each key, and the form of an error. Knows no key's meaning.
+//! The parsed files: the place of each key, and the form of an error. Knows no key's meaning.
 
-use std::fmt;
+use std::{cmp::Reverse, fmt};
 
 use toml::{
     Spanned,
@@ -12,53 +12,173 @@ use toml::{
 #[error("{message}")]
 pub struct Problem {
     message: String,
-    /// Where in the file, in bytes; `None` if it concerns nothing in the file.
-    pub(super) offset: Option<usize>,
+    /// Where it is; `None` if it concerns nothing in a file.
+    pub(super) position: Option<Position>,
 }
 
 impl Problem {
     pub(super) fn new(message: String) -> Self {
-        Problem { message, offset: None }
+        Problem { message, position: None }
     }
 }
 
 /// Prefix of the environment variables that override a setting.
 pub(super) const ENV_PREFIX: &str = "MOESYNC__";
 
-/// A configuration file, parsed so far that the lines of keys are known.
-pub(super) struct Document<'a> {
-    /// The file as the user named it.
-    pub(super) file: &'a str,
-    /// Its text.
-    pub(super) text: &'a str,
-    /// Its tree, with positions.
-    pub(super) table: DeTable<'a>,
-    /// Upper-case names of the environment variables that override one of its keys.
-    pub(super) overrides: Vec<String>,
+/// A place in a configuration. In the order of its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    /// The file's index.
+    file: usize,
+    /// Bytes before it.
+    offset: usize,
 }
 
-impl<'a> Document<'a> {
+/// A configuration of one file or several, parsed so far that the places of keys are known.
+pub(super) struct Document<'a> {
+    /// The file or folder as the user named it.
+    name: &'a str,
+    files: Vec<ParsedFile<'a>>,
+    /// Upper-case names of the environment variables that override one of its keys.
+    overrides: Vec<String>,
+}
+
+/// One file.
+pub(super) struct ParsedFile<'a> {
+    /// The file as the user named it, or its path in the folder.
+    name: &'a str,
+    text: &'a str,
+    /// Its tree, with positions. Numbers in it are text.
+    positions: DeTable<'a>,
+    values: toml::Table,
+}
+
+impl<'a> ParsedFile<'a> {
     /// Parses TOML. The parser's own message quotes the line, which may contain a secret, so only its reason is kept.
-    pub(super) fn parse(file: &'a str, text: &'a str, overrides: Vec<String>) -> Result<Self, Problem> {
+    pub(super) fn parse(name: &'a str, text: &'a str) -> Result<Self, Problem> {
         let problem = |error: &toml::de::Error, reason: &str| {
             let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(text);
             let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            Problem::new(format!("{file}:{}:{column}: not valid TOML: {reason}", line(before)))
+            Problem::new(format!("{name}:{}:{column}: not valid TOML: {reason}", line(before)))
         };
-        let table = DeTable::parse(text).map_err(|error| problem(&error, error.message()))?.into_inner();
-        // The tree with positions keeps numbers as text. This finds those that are too large; its own reason quotes them.
-        toml::from_str::<toml::Table>(text).map_err(|error| problem(&error, "a number is out of range"))?;
-        Ok(Document { file, text, table, overrides })
+        let positions = DeTable::parse(text).map_err(|error| problem(&error, error.message()))?.into_inner();
+        // This finds numbers that are too large; its own reason quotes them.
+        let values = toml::from_str(text).map_err(|error| problem(&error, "a number is out of range"))?;
+        Ok(ParsedFile { name, text, positions, values })
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        line(self.text.get(..offset).unwrap_or(""))
+    }
+
+    /// The number of items in the list `key` at the root.
+    fn items(&self, key: &str) -> usize {
+        self.values.get(key).and_then(toml::Value::as_array).map_or(0, Vec::len)
+    }
+
+    /// The position of the deepest part of `path` that exists, and its depth.
+    fn offset(&self, path: &[Segment]) -> Option<(usize, usize)> {
+        let mut deepest = None;
+        let mut table = Some(&self.positions);
+        let mut list: Option<&[Spanned<DeValue<'_>>]> = None;
+        for (depth, segment) in path.iter().enumerate() {
+            let (start, value) = match (segment, table, list) {
+                (Segment::Key(key), Some(table), _) => {
+                    let Some((key, value)) = table.iter().find(|(k, _)| k.get_ref() == key) else { break };
+                    (key.span().start, value)
+                }
+                (Segment::Index(index), _, Some(list)) => {
+                    let Some(value) = list.get(*index) else { break };
+                    (value.span().start, value)
+                }
+                _ => break,
+            };
+            deepest = Some((depth, start));
+            table = value.get_ref().as_table();
+            list = value.get_ref().as_array().map(|array| &array[..]);
+        }
+        deepest
+    }
+}
+
+impl<'a> Document<'a> {
+    /// The configuration of `files`. `name` is that of the file or of the folder.
+    pub(super) fn new(name: &'a str, files: Vec<ParsedFile<'a>>, overrides: Vec<String>) -> Self {
+        Document { name, files, overrides }
+    }
+
+    /// The keys that are in several files and do not add up: all but the lists at the root.
+    pub(super) fn repeated(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (index, later) in self.files.iter().enumerate() {
+            for earlier in self.files.get(..index).unwrap_or_default() {
+                for path in repeated(&earlier.values, &later.values) {
+                    let [(first, _), (line, offset)] = [earlier, later].map(|file| {
+                        let (_, offset) = file.offset(&path).unwrap_or_default();
+                        (format!("{}:{}", file.name, file.line(offset)), offset)
+                    });
+                    let message = format!("{line}: {}: already given, at {first}; remove one of the two", Path(&path));
+                    problems.push(Problem { message, position: Some(Position { file: index, offset }) });
+                }
+            }
+        }
+        problems
     }
 
     pub(super) fn root(&self) -> KeyPath<'_> {
         KeyPath { document: self, path: Vec::new() }
+    }
+
+    /// The values of all files as one tree.
+    pub(super) fn values(&self) -> toml::Table {
+        let mut tree = toml::Table::new();
+        for (key, value) in self.files.iter().flat_map(|file| file.values.clone()) {
+            match (tree.get_mut(&key), value) {
+                (Some(toml::Value::Array(list)), toml::Value::Array(more)) => list.extend(more),
+                (Some(toml::Value::Table(table)), toml::Value::Table(more)) => table.extend(more),
+                (_, value) => drop(tree.insert(key, value)),
+            }
+        }
+        tree
+    }
+
+    /// The position of the deepest part of `path` that exists. The index of an item in a list at the root counts those
+    /// of all files.
+    fn position(&self, path: &[Segment]) -> Option<Position> {
+        let mut items_before = 0;
+        let found = self.files.iter().enumerate().filter_map(|(number, file)| {
+            let mut path = path.to_vec();
+            if let [Segment::Key(list), Segment::Index(index), ..] = path.as_mut_slice() {
+                let first = items_before;
+                items_before += file.items(list);
+                *index = index.checked_sub(first).unwrap_or(usize::MAX);
+            }
+            let (depth, offset) = file.offset(&path)?;
+            Some((depth, Position { file: number, offset }))
+        });
+        found.max_by_key(|(depth, position)| (*depth, Reverse(*position))).map(|(_, position)| position)
     }
 }
 
 /// The number of the line that follows `before`.
 fn line(before: &str) -> usize {
     before.matches('\n').count() + 1
+}
+
+/// The keys that two files have in common and that cannot add up: of the roots, and of tables there.
+fn repeated(earlier: &toml::Table, later: &toml::Table) -> Vec<Vec<Segment>> {
+    use toml::Value;
+    let key = |key: &String| Segment::Key(key.clone());
+    let both = later.iter().filter_map(|(name, value)| Some((name, earlier.get(name)?, value)));
+    both.flat_map(|(name, earlier, later)| match (earlier, later) {
+        (Value::Array(_), Value::Array(_)) => Vec::new(),
+        (Value::Table(earlier), Value::Table(later)) => {
+            let common = later.keys().filter(|inner| earlier.contains_key(*inner));
+            common.map(|inner| vec![key(name), key(inner)]).collect()
+        }
+        _ => vec![vec![key(name)]],
+    })
+    .collect()
 }
 
 /// The path of a key or a list item, whether or not the file has it.
@@ -123,7 +243,7 @@ impl<'a> KeyPath<'a> {
             [] => format!("{}: {message}", self.locus()),
             _ => format!("{}: {self}: {message}", self.locus()),
         };
-        Problem { message, offset: self.offset() }
+        Problem { message, position: self.position() }
     }
 
     /// File, line and key: the beginning of errors that are found after the configuration is loaded.
@@ -133,47 +253,40 @@ impl<'a> KeyPath<'a> {
 
     /// File and line, or the environment variable that overrides the key. A missing key has the line of its table.
     pub(super) fn locus(&self) -> String {
-        if let [Segment::Key(table), Segment::Key(key), ..] = self.path.as_slice() {
-            let name = format!("{}{table}__{key}", ENV_PREFIX).to_uppercase();
-            if self.document.overrides.contains(&name) {
-                return format!("environment variable {name}");
-            }
+        if let Some(name) = self.overriding() {
+            return format!("environment variable {name}");
         }
-        match self.offset() {
-            Some(offset) => format!("{}:{}", self.document.file, line(self.document.text.get(..offset).unwrap_or(""))),
-            None => self.document.file.to_owned(),
+        let file = self.position().and_then(|at| Some((self.document.files.get(at.file)?, at.offset)));
+        match file {
+            Some((file, offset)) => format!("{}:{}", file.name, file.line(offset)),
+            None => self.document.name.to_owned(),
         }
     }
 
-    /// The position of the deepest part of the path that exists.
-    fn offset(&self) -> Option<usize> {
-        let mut offset = None;
-        let mut table = Some(&self.document.table);
-        let mut list: Option<&[Spanned<DeValue<'_>>]> = None;
-        for segment in &self.path {
-            let (start, value) = match (segment, table, list) {
-                (Segment::Key(key), Some(table), _) => {
-                    let Some((key, value)) = table.iter().find(|(k, _)| k.get_ref() == key) else { break };
-                    (key.span().start, value)
-                }
-                (Segment::Index(index), _, Some(list)) => {
-                    let Some(value) = list.get(*index) else { break };
-                    (value.span().start, value)
-                }
-                _ => break,
-            };
-            offset = Some(start);
-            table = value.get_ref().as_table();
-            list = value.get_ref().as_array().map(|array| &array[..]);
-        }
-        offset
+    fn position(&self) -> Option<Position> {
+        self.document.position(&self.path)
+    }
+
+    /// The environment variable that overrides the key.
+    fn overriding(&self) -> Option<String> {
+        let [Segment::Key(table), Segment::Key(key), ..] = self.path.as_slice() else { return None };
+        let name = format!("{ENV_PREFIX}{table}__{key}").to_uppercase();
+        self.document.overrides.contains(&name).then_some(name)
+    }
+}
+
+impl fmt::Display for KeyPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Path(&self.path).fmt(f)
     }
 }
 
 /// As in `reports[2].schedule.at`.
-impl fmt::Display for KeyPath<'_> {
+struct Path<'a>(&'a [Segment]);
+
+impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, segment) in self.path.iter().enumerate() {
+        for (at, segment) in self.0.iter().enumerate() {
             match segment {
                 Segment::Key(key) if at == 0 => write!(f, "{}", key.escape_debug())?,
                 Segment::Key(key) => write!(f, ".{}", key.escape_debug())?,

@@ -1,4 +1,4 @@
-//! From the tree of the file and the environment to the raw types.
+//! From the tree of the files and the environment to the raw types.
 //!
 //! serde stops at the first mistake. To find all, each mistake is recorded and removed from the tree, which is then read
 //! again. A mistyped or missing value becomes empty (`ValueKind::Nil`, which TOML does not have), and an empty value is
@@ -55,13 +55,13 @@ impl<T> Form<'_, T> {
     }
 }
 
-/// Reads `tree` as a `T`. Adds to `mistakes`.
+/// Reads `tree` as a `T`. Adds to `mistakes`. The values at `broken` are empty because of earlier ones.
 pub(super) fn read<'a, T: DeserializeOwned>(
     mut tree: Value,
     root: &KeyPath<'a>,
     mut mistakes: Mistakes,
+    mut broken: Vec<KeyPath<'a>>,
 ) -> Form<'a, T> {
-    let mut broken: Vec<KeyPath<'a>> = Vec::new();
     // Ends, because each round removes a key, makes a value empty, or adds an empty key that the raw type has.
     loop {
         let error = match serde_path_to_error::deserialize(Node(tree.clone())) {

@@ -10,7 +10,6 @@ use url::Url;
 use super::{
     Mistakes, Problem,
     document::KeyPath,
-    files::{Env, expand},
     values::{DAY, Duration, YEAR},
 };
 
@@ -50,18 +49,18 @@ impl fmt::Debug for Ledger {
 
 impl Raw {
     /// The database, and how long attempts are kept.
-    pub(super) fn check(&self, at: &KeyPath<'_>, env: &Env) -> Result<(Ledger, SignedDuration), Mistakes> {
+    pub(super) fn check(&self, at: &KeyPath<'_>) -> Result<(Ledger, SignedDuration), Mistakes> {
         let mut mistakes = Mistakes::default();
-        let database = mistakes.keep(database(&self.url, &at.key("url"), env));
+        let database = mistakes.keep(database(&self.url, &at.key("url")));
         let keep_attempts = mistakes.keep(self.keep_attempts.check(DAY..=100 * YEAR, &at.key("keep_attempts")));
         mistakes.finish(|| Some((database?, keep_attempts?)))
     }
 }
 
 /// No message shows the URL: it may contain a password.
-fn database(url: &str, at: &KeyPath<'_>, env: &Env) -> Result<Ledger, Problem> {
+fn database(url: &str, at: &KeyPath<'_>) -> Result<Ledger, Problem> {
     if let Some(path) = url.strip_prefix("sqlite:") {
-        let path = expand(path.strip_prefix("//").unwrap_or(path), at, env)?;
+        let path = path.strip_prefix("//").unwrap_or(path);
         if path.is_empty() || path.starts_with(":memory:") || path.contains('?') {
             return Err(at.problem("expected the path of a file after sqlite://, and nothing else"));
         }

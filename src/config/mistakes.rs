@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use super::{Problem, document::KeyPath};
 
-/// Why a configuration is not valid: at least one mistake, in the file's order. Displays one a line.
+/// Why a configuration is not valid: at least one mistake, in the order of the files. Displays one a line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mistakes(Vec<Problem>);
 
@@ -58,8 +58,8 @@ impl Mistakes {
         if self.0.is_empty() {
             return build().ok_or(self);
         }
-        // Mistakes outside the file come last.
-        self.0.sort_by_key(|problem| problem.offset.unwrap_or(usize::MAX));
+        // Mistakes outside the files come last.
+        self.0.sort_by_key(|problem| (problem.position.is_none(), problem.position));
         Err(self)
     }
 }

@@ -6,11 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{
-    Mistakes, address,
-    document::KeyPath,
-    files::{Env, NamedFile},
-};
+use super::{Mistakes, address, document::KeyPath, files::NamedFile};
 
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
@@ -47,7 +43,7 @@ impl fmt::Debug for Network {
 }
 
 impl Raw {
-    pub(super) fn check(&self, at: &KeyPath<'_>, env: &Env) -> Result<Network, Mistakes> {
+    pub(super) fn check(&self, at: &KeyPath<'_>) -> Result<Network, Mistakes> {
         let mut mistakes = Mistakes::default();
         // The message does not show the URL: it may contain a password.
         let proxy = self.proxy.as_deref().map(|text| {
@@ -55,7 +51,7 @@ impl Raw {
                 .ok_or_else(|| at.key("proxy").problem("expected an address such as \"http://proxy.example:3128\""))
         });
         let proxy = mistakes.keep(proxy.transpose());
-        let ca_file = mistakes.keep(NamedFile::check(self.ca_file.as_deref(), &at.key("ca_file"), env));
+        let ca_file = mistakes.keep(NamedFile::check(self.ca_file.as_deref(), &at.key("ca_file")));
         mistakes.finish(|| Some(Network { proxy: proxy?, ca_file: ca_file?, allow_http: self.allow_http }))
     }
 }

@@ -14,9 +14,9 @@ use url::Url;
 use super::{
     Mistakes, Problem, address,
     document::{KeyPath, alternatives, did_you_mean},
-    files::Env,
     secret::{self, Given, SecretSource},
     values::{DAY, Duration, name, written},
+    variables::Env,
 };
 use crate::alarm_kind::AlarmKind;
 
@@ -199,13 +199,13 @@ impl Raw {
             address.ok_or_else(|| at.problem("no address; give exactly one of url_file, url_env and url"))
         });
         let address = mistakes.keep(address);
-        if let (Some(url), true) = (&self.url, address.is_some()) {
-            mistakes.keep(parse_address(&url.0, allow_http).map_err(|reason| at.key("url").problem(reason)));
+        if let Some(SecretSource::Value(url)) = &address {
+            mistakes.keep(parse_address(url, allow_http).map_err(|reason| at.key("url").problem(reason)));
         }
         let secret = Given::new("secret", &self.secret_file, &self.secret_env, &self.secret);
         let secret = mistakes.keep(secret.check(self.allow_world_readable, at, env));
-        if let (Some(text), Some(Some(_))) = (&self.secret, &secret) {
-            mistakes.keep(signing_key(&text.0).map_err(|reason| at.key("secret").problem(reason)));
+        if let Some(Some(SecretSource::Value(text))) = &secret {
+            mistakes.keep(signing_key(text).map_err(|reason| at.key("secret").problem(reason)));
         }
         let channel = secret.and_then(|secret| mistakes.keep(self.check_channel(secret, at)));
         mistakes.finish(|| Some(Target { name: name?, address: address?, allow_http, channel: channel? }))

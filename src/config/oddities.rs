@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{Problem, document::KeyPath, files::Env, secret::PLACEHOLDER};
+use super::{Problem, document::KeyPath, secret::PLACEHOLDER, variables::Env};
 
 /// The variables that name a proxy.
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];

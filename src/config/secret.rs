@@ -1,4 +1,4 @@
-//! Secrets: the three keys that give one, and reading it. A secret is read at each use, so a corrected key file takes
+//! Secrets: the keys that give one, and reading it. A secret is read at each use, so a corrected key file takes
 //! effect without a restart. No message contains one.
 
 use std::{
@@ -14,9 +14,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Problem,
+    Problem, command,
     document::KeyPath,
-    files::{Env, NamedFile, Unexpanded, expand},
+    files::NamedFile,
+    variables::{Env, Unexpanded, expand},
 };
 
 /// No key is longer; a path given by mistake may lead to a file of any size.
@@ -42,11 +43,12 @@ impl JsonSchema for Raw {
     }
 }
 
-/// The three keys by which a table can give one secret: `NAME_file`, `NAME_env`, `NAME`.
+/// The keys by which a table can give one secret: `NAME_file`, `NAME_env`, `NAME_command`, `NAME`.
 pub(super) struct Given<'a> {
     name: &'static str,
     file: Option<&'a str>,
     env: Option<&'a str>,
+    command: Option<&'a [String]>,
     value: Option<&'a SecretString>,
 }
 
@@ -57,7 +59,18 @@ impl<'a> Given<'a> {
         env: &'a Option<String>,
         value: &'a Option<Raw>,
     ) -> Self {
-        Given { name, file: file.as_deref(), env: env.as_deref(), value: value.as_ref().map(|raw| &raw.0) }
+        Given {
+            name,
+            file: file.as_deref(),
+            env: env.as_deref(),
+            command: None,
+            value: value.as_ref().map(|raw| &raw.0),
+        }
+    }
+
+    /// Where the secret can also be printed by a command.
+    pub(super) fn or_command(self, command: &'a Option<Vec<String>>) -> Self {
+        Given { command: command.as_deref(), ..self }
     }
 
     /// Where the secret is read from; `None` if no key is given.
@@ -68,10 +81,10 @@ impl<'a> Given<'a> {
         env: &Env,
     ) -> Result<Option<SecretSource>, Problem> {
         let name = self.name;
-        let (file_key, env_key) = (format!("{name}_file"), format!("{name}_env"));
-        let source = match (self.file, self.env, self.value) {
-            (None, None, None) => return Ok(None),
-            (Some(path), None, None) => {
+        let [file_key, env_key, command_key] = ["file", "env", "command"].map(|end| format!("{name}_{end}"));
+        let source = match (self.file, self.env, self.command, self.value) {
+            (None, None, None, None) => return Ok(None),
+            (Some(path), None, None, None) => {
                 let at = at.key(&file_key);
                 match expand(path, &at, env) {
                     // Under systemd only the service has ${CREDENTIALS_DIRECTORY}; commands that need no key work
@@ -80,7 +93,7 @@ impl<'a> Given<'a> {
                     path => SecretSource::File { file: NamedFile::at(path?, &at)?, allow_world_readable },
                 }
             }
-            (None, Some(variable), None) => {
+            (None, Some(variable), None, None) => {
                 let at = at.key(&env_key);
                 let is_name = !variable.is_empty()
                     && !variable.starts_with(|c: char| c.is_ascii_digit())
@@ -92,12 +105,29 @@ impl<'a> Given<'a> {
                 }
                 SecretSource::Env { name: variable.to_owned(), place: at.shown() }
             }
-            (None, None, Some(secret)) if secret.expose_secret().trim().is_empty() => {
-                return Err(at.key(name).problem("must not be empty"));
+            (None, None, Some(words), None) => {
+                let at = at.key(&command_key);
+                let words = words.iter().enumerate().map(|(index, word)| expand(word, &at.index(index), env));
+                match words.collect::<Result<Vec<_>, _>>() {
+                    Err(Unexpanded::Unset(problem)) => SecretSource::Unset(problem),
+                    words => command_of(words?, &at)?,
+                }
             }
-            (None, None, Some(secret)) => SecretSource::Value(secret.clone()),
-            (file, env, value) => {
-                let given = [(file_key.as_str(), file.is_some()), (&env_key, env.is_some()), (name, value.is_some())];
+            (None, None, None, Some(secret)) => {
+                let at = at.key(name);
+                match expand(secret.expose_secret(), &at, env) {
+                    Err(Unexpanded::Unset(problem)) => SecretSource::Unset(problem),
+                    Ok(secret) if secret.trim().is_empty() => return Err(at.problem("must not be empty")),
+                    secret => SecretSource::Value(secret?.into()),
+                }
+            }
+            (file, env, command, value) => {
+                let given = [
+                    (file_key.as_str(), file.is_some()),
+                    (&env_key, env.is_some()),
+                    (&command_key, command.is_some()),
+                    (name, value.is_some()),
+                ];
                 let given: Vec<_> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
                 let last = given.last().copied().unwrap_or(name);
                 let rule = format!("only one of {} may be given; remove the others", given.join(", "));
@@ -105,6 +135,16 @@ impl<'a> Given<'a> {
             }
         };
         Ok(Some(source))
+    }
+}
+
+fn command_of(words: Vec<String>, at: &KeyPath<'_>) -> Result<SecretSource, Problem> {
+    let mut words = words.into_iter();
+    match words.next().filter(|program| !program.is_empty()) {
+        Some(program) => {
+            Ok(SecretSource::Command { program, arguments: words.map(SecretString::from).collect(), place: at.shown() })
+        }
+        None => Err(at.problem("expected a program and its arguments, such as [\"pass\", \"show\", \"moengage\"]")),
     }
 }
 
@@ -118,7 +158,7 @@ pub enum SecretSource {
         /// Whether a file that every user may read is accepted.
         allow_world_readable: bool,
     },
-    /// A file whose path contains an environment variable that is not set here.
+    /// A path, command or text with an environment variable that is not set here.
     Unset(Problem),
     /// An environment variable's value.
     Env {
@@ -127,16 +167,26 @@ pub enum SecretSource {
         /// Its key and line in the configuration, for error messages.
         place: String,
     },
+    /// What a command writes to its standard output, under the rules of a file.
+    Command {
+        /// The program; without a slash it is searched in `PATH`.
+        program: String,
+        /// Its arguments, which may contain a secret.
+        arguments: Vec<SecretString>,
+        /// Its key and line in the configuration, for error messages.
+        place: String,
+    },
     /// Written in the configuration itself.
     Value(SecretString),
 }
 
 impl SecretSource {
-    /// The present secret, without a byte order mark and trailing line ends.
+    /// The present secret, without a byte order mark and trailing line ends. It blocks: a command may take ten seconds.
     ///
     /// # Errors
-    /// If it is missing, empty, of several lines, not UTF-8, longer than 64 KiB, or in a file that every user may read
-    /// although that is not allowed. The error shows the file or variable, never its content.
+    /// If it is missing, empty, of several lines, not UTF-8, longer than 64 KiB, in a file that every user may read
+    /// although that is not allowed, or if its command fails. The error shows the file, variable or program, never the
+    /// secret.
     pub fn resolve(&self) -> Result<SecretString, Problem> {
         match self {
             SecretSource::File { file, allow_world_readable } => {
@@ -152,6 +202,10 @@ impl SecretSource {
                     VarError::NotUnicode(_) => Problem::new(format!("{place}: the secret in {what} is not UTF-8 text")),
                 })?;
                 trimmed(&value, &what).map_err(|problem| Problem::new(format!("{place}: {problem}")))
+            }
+            SecretSource::Command { program, arguments, place } => {
+                let arguments: Vec<_> = arguments.iter().map(|argument| argument.expose_secret()).collect();
+                from_command(program, &arguments).map_err(|problem| Problem::new(format!("{place}: {problem}")))
             }
             SecretSource::Value(secret) => trimmed(secret.expose_secret(), "the configuration"),
         }
@@ -176,7 +230,9 @@ impl SecretSource {
         };
         Some(match self {
             SecretSource::File { file, .. } => file.problem(what),
-            SecretSource::Env { place, .. } => Problem::new(format!("{place}: {what}")),
+            SecretSource::Env { place, .. } | SecretSource::Command { place, .. } => {
+                Problem::new(format!("{place}: {what}"))
+            }
             SecretSource::Unset(_) | SecretSource::Value(_) => Problem::new(what),
         })
     }
@@ -236,6 +292,16 @@ fn from_file(path: &Path, allow_world_readable: bool) -> Result<SecretString, Pr
     let text =
         String::from_utf8(bytes).map_err(|_| Problem::new(format!("the secret file {shown} is not UTF-8 text")))?;
     trimmed(&text, &format!("the file {shown}"))
+}
+
+fn from_command(program: &str, arguments: &[&str]) -> Result<SecretString, Problem> {
+    let bytes = command::output(program, arguments, LONGEST + 1, command::LONGEST).map_err(Problem::new)?;
+    let what = format!("the output of the command {program:?}");
+    if bytes.len() as u64 > LONGEST {
+        return Err(Problem::new(format!("{what} is larger than 64 KiB, so it is not a key")));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Problem::new(format!("{what} is not UTF-8 text")))?;
+    trimmed(&text, &what)
 }
 
 fn trimmed(text: &str, what: &str) -> Result<SecretString, Problem> {

@@ -8,22 +8,24 @@ use serde::Deserialize;
 use super::{
     Config, Mistakes, Problem, alarms, destination,
     document::{ENV_PREFIX, KeyPath},
-    files::Env,
     form::Form,
     ledger, limits,
     mistakes::{each, unique},
     network, notify, oddities,
     report::{self, Known},
+    variables::Env,
     web, workspace,
     zones::Zones,
 };
 
-/// The configuration of moesync: one TOML file. Any key of the tables `ledger`, `web`, `limits`, `network` and `alarms`
-/// can be overridden by an environment variable named `MOESYNC__TABLE__KEY`, for example `MOESYNC__LEDGER__URL`; there,
-/// items of a list are separated by commas.
+/// The configuration of moesync: a TOML file, or a folder whose `*.toml` files are read in the order of their names. The
+/// workspaces, destinations, reports and notify targets of these files add up; any other key may be in one file alone.
 ///
-/// `${VAR}` in a file path, including the paths of `sqlite:` and `file://` URLs, stands for that environment variable's
-/// value. Relative paths start at the working directory.
+/// Any key of the tables `ledger`, `web`, `limits`, `network` and `alarms` can be overridden by an environment variable
+/// named `MOESYNC__TABLE__KEY`, for example `MOESYNC__LEDGER__URL`; there, items of a list are separated by commas.
+///
+/// `${VAR}` in any string stands for that environment variable's value, and `$${` for a literal `${`. Relative paths start
+/// at the working directory.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 #[schemars(title = "moesync configuration")]
@@ -64,7 +66,7 @@ pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &
     let [workspaces_at, destinations_at, reports_at, notify_at, network_at, ledger_at, web_at, limits_at, alarms_at] =
         ["workspaces", "destinations", "reports", "notify", "network", "ledger", "web", "limits", "alarms"]
             .map(|key| root.key(key));
-    let network = mistakes.keep(form.check(&network_at, |at| raw.network.check(at, env)));
+    let network = mistakes.keep(form.check(&network_at, |at| raw.network.check(at)));
     // Unknown if the table has mistakes; then no address is rejected for it.
     let allow_http = raw.network.allow_http || !form.is_sound(&network_at);
     let ca_file = network.as_ref().and_then(|network| network.ca_file.as_ref());
@@ -73,9 +75,8 @@ pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &
     });
     let names = unique(raw.workspaces.iter().map(|raw| raw.name.as_str()), &workspaces_at);
     let workspaces = complete(&mut mistakes, workspaces, names).filter(|_| !form.may_lack("workspaces"));
-    let destinations = each(&raw.destinations, &destinations_at, |raw, at| {
-        form.check(at, |at| raw.check(at, ca_file, env).map(Arc::new))
-    });
+    let destinations =
+        each(&raw.destinations, &destinations_at, |raw, at| form.check(at, |at| raw.check(at, ca_file).map(Arc::new)));
     let names = unique(raw.destinations.iter().map(|raw| raw.name.as_str()), &destinations_at);
     let destinations = complete(&mut mistakes, destinations, names).filter(|_| !form.may_lack("destinations"));
     if raw.reports.is_empty() && !form.may_lack("reports") {
@@ -90,8 +91,8 @@ pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &
     let notify = each(&raw.notify, &notify_at, |raw, at| form.check(at, |at| raw.check(at, allow_http, env)));
     let names = unique(raw.notify.iter().map(|raw| raw.name.as_str()), &notify_at);
     let notify = complete(&mut mistakes, notify, names);
-    let ledger = mistakes.keep(form.check(&ledger_at, |at| raw.ledger.check(at, env)));
-    let web = mistakes.keep(form.check(&web_at, |at| raw.web.check(at, env)));
+    let ledger = mistakes.keep(form.check(&ledger_at, |at| raw.ledger.check(at)));
+    let web = mistakes.keep(form.check(&web_at, |at| raw.web.check(at)));
     let limits = mistakes.keep(form.check(&limits_at, |at| raw.limits.check(at)));
     let alarms = mistakes.keep(form.check(&alarms_at, |at| raw.alarms.check(at)));
     mistakes.finish(|| {
@@ -173,15 +174,27 @@ fn without_null(schema: &mut schemars::Schema) {
     }
 }
 
-/// The names of all environment variables that override a key.
-pub(super) fn overridable() -> Vec<String> {
+/// What the schema says about keys.
+pub(super) struct Keys {
+    /// The names of all environment variables that override a key.
+    pub(super) overridable: Vec<String>,
+    /// The keys of lists that hold a secret, with the list before each.
+    pub(super) secrets: Vec<(String, String)>,
+}
+
+pub(super) fn keys() -> Keys {
     let schema = schema();
     let properties = |schema: &serde_json::Value| schema.get("properties").and_then(|p| p.as_object().cloned());
-    let mut names = Vec::new();
+    let (mut overridable, mut secrets) = (Vec::new(), Vec::new());
     for (table, schema) in properties(&schema).unwrap_or_default() {
         for (key, _) in properties(&schema).unwrap_or_default() {
-            names.push(format!("{}{table}__{key}", ENV_PREFIX).to_uppercase());
+            overridable.push(format!("{}{table}__{key}", ENV_PREFIX).to_uppercase());
+        }
+        for (key, schema) in schema.get("items").and_then(properties).unwrap_or_default() {
+            if schema.get("writeOnly").is_some() {
+                secrets.push((table.clone(), key));
+            }
         }
     }
-    names
+    Keys { overridable, secrets }
 }

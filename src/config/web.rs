@@ -7,13 +7,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Host;
 
-use super::{
-    Mistakes, Problem,
-    document::KeyPath,
-    files::{Env, NamedFile},
-    mistakes::each,
-    secret,
-};
+use super::{Mistakes, Problem, document::KeyPath, files::NamedFile, mistakes::each, secret};
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
@@ -71,10 +65,10 @@ impl Web {
 }
 
 impl Raw {
-    pub(super) fn check(&self, at: &KeyPath<'_>, env: &Env) -> Result<Web, Mistakes> {
+    pub(super) fn check(&self, at: &KeyPath<'_>) -> Result<Web, Mistakes> {
         let mut mistakes = Mistakes::default();
         let listen = mistakes.keep(listen(&self.listen, &at.key("listen")));
-        let token_file = mistakes.keep(NamedFile::check(self.token_file.as_deref(), &at.key("token_file"), env));
+        let token_file = mistakes.keep(NamedFile::check(self.token_file.as_deref(), &at.key("token_file")));
         if let Some(address) = listen.flatten()
             && !address.ip().is_loopback()
             && self.token_file.is_none()

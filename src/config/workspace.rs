@@ -8,10 +8,10 @@ use url::Url;
 use super::{
     Mistakes, Problem, address,
     document::{KeyPath, alternatives},
-    files::Env,
     key::key_part,
     secret::{self, Given, SecretSource},
     values::{name, written},
+    variables::Env,
     zones::Zones,
 };
 
@@ -40,18 +40,24 @@ pub(super) struct Raw {
     /// IANA time zone of schedules and of the dates in file names, such as `Europe/Berlin`. It is taken from the
     /// system's database (`TZDIR`, else `/usr/share/zoneinfo`) if that is newer than the one in moesync.
     timezone: String,
-    /// File with the key that signs archive requests. Exactly one of `secret_key_file`, `secret_key_env` and
-    /// `secret_key` is required.
+    /// File with the key that signs archive requests. Exactly one of `secret_key_file`, `secret_key_env`,
+    /// `secret_key_command` and `secret_key` is required.
     secret_key_file: Option<String>,
     /// Environment variable with the key that signs archive requests.
     secret_key_env: Option<String>,
+    /// Program and arguments that print the key that signs archive requests, such as
+    /// `["vault", "kv", "get", "-field=key", "secret/moengage"]`. It is run without a shell, has ten seconds, and is run
+    /// again when MoEngage refuses the key.
+    secret_key_command: Option<Vec<String>>,
     /// The key itself that signs archive requests.
     secret_key: Option<secret::Raw>,
-    /// File with the password of the JSON APIs. At most one of `api_key_file`, `api_key_env` and `api_key`; default:
-    /// the secret key.
+    /// File with the password of the JSON APIs. At most one of `api_key_file`, `api_key_env`, `api_key_command` and
+    /// `api_key`; default: the secret key.
     api_key_file: Option<String>,
     /// Environment variable with the password of the JSON APIs.
     api_key_env: Option<String>,
+    /// Program and arguments that print the password of the JSON APIs.
+    api_key_command: Option<Vec<String>>,
     /// The password itself of the JSON APIs.
     api_key: Option<secret::Raw>,
     /// Whether secret files that every user of the machine may read are accepted.
@@ -103,14 +109,18 @@ impl Raw {
                 Err(at.key("base_url").problem("data_center is given too; exactly one of the two is required"))
             }
         });
-        let secret_key = Given::new("secret_key", &self.secret_key_file, &self.secret_key_env, &self.secret_key);
+        let secret_key = Given::new("secret_key", &self.secret_key_file, &self.secret_key_env, &self.secret_key)
+            .or_command(&self.secret_key_command);
         let secret_key = secret_key.check(self.allow_world_readable, at, env).and_then(|secret| {
             secret.ok_or_else(|| {
-                at.problem("no secret key; give exactly one of secret_key_file, secret_key_env and secret_key")
+                at.problem(
+                    "no secret key; give exactly one of secret_key_file, secret_key_env, secret_key_command and secret_key",
+                )
             })
         });
         let secret_key = mistakes.keep(secret_key);
-        let api_key = Given::new("api_key", &self.api_key_file, &self.api_key_env, &self.api_key);
+        let api_key = Given::new("api_key", &self.api_key_file, &self.api_key_env, &self.api_key)
+            .or_command(&self.api_key_command);
         let api_key = mistakes.keep(api_key.check(self.allow_world_readable, at, env));
         let timezone = mistakes.keep(zones.check(&self.timezone, &at.key("timezone")));
         mistakes.finish(|| {

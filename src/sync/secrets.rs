@@ -17,8 +17,9 @@ use crate::{
     outcome::{Failure, Outcome},
 };
 
-/// How long reading a key may take. An attempt that waits for it takes a slot of its workspace.
-const LONGEST_READING: Duration = Duration::from_secs(10);
+/// How long reading a key may take: longer than a command that prints it. An attempt that waits for it takes a slot of its
+/// workspace.
+const LONGEST_READING: Duration = Duration::from_secs(12);
 
 /// The keys of all workspaces.
 #[derive(Default)]

@@ -263,6 +263,27 @@ async fn a_key_file_that_is_briefly_missing_is_not_a_refusal() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_prints_the_key_is_run_again_after_a_refusal() {
+    let bench = Bench::at(NOW, &series(5)).await;
+    let key_file = format!("secret_key_file = \"{}\"", bench.path("secret-key").display());
+    let command = format!("secret_key_command = [\"cat\", \"{}\"]", bench.path("secret-key").display());
+    assert!(bench.config().contains(&key_file));
+    bench.write_config(&bench.config().replace(&key_file, &command));
+    write_key(&bench, "the-key-of-before");
+    let ctx = bench.context().await;
+    fs::remove_file(bench.path("secret-key")).unwrap();
+    pass(&ctx).await;
+    for entry in &ctx.ledger.entries().await.unwrap() {
+        assert_eq!(entry.outcome, Some(Outcome::Unavailable), "{entry:?}");
+        let message = entry.message.as_deref().unwrap();
+        assert!(message.contains("secret_key_command: the command \"cat\" failed: exit status: 1"), "{message}");
+    }
+    restore_key(&bench.path("secret-key"));
+    pass(&ctx).await;
+    assert_healed(&bench, &ctx).await;
+}
+
 fn restore_key(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::write(path, CANARY).unwrap();

@@ -95,6 +95,25 @@ async fn a_wrong_new_configuration_leaves_the_old_one_in_force_and_a_good_one_ap
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reads_the_folder_again_with_new_files_in_it() {
+    let both = [Series::campaign("Report test", 2), Series::dump(2)];
+    let bench = Bench::new(&both).await;
+    let dump = bench.report(&both[1]);
+    let main = bench.config().replace(&dump, "");
+    let folder = bench.path("moesync.toml");
+    fs::remove_file(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("10-main.toml"), main).unwrap();
+    let daemon = Daemon::start(&bench).await;
+    assert!(wait_until(async || bench.requests() >= 2).await);
+    fs::write(folder.join("20-dump.toml"), dump).unwrap();
+    daemon.signal("HUP").await;
+    assert!(wait_until(async || all_stored(&bench).await).await, "{}", daemon.log().join("\n"));
+    daemon.stop(&bench).await;
+    bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removed_report_stays_unconfigured_and_the_reload_logs_the_number() {
     let both = [Series::campaign("Report test", 2), Series::dump(3)];
     let bench = Bench::new(&both).await;

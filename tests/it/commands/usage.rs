@@ -55,6 +55,21 @@ async fn check_refuses_a_ledger_that_run_cannot_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_environment_names_the_configuration_and_the_option_takes_precedence() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    fs::create_dir(bench.path("conf.d")).unwrap();
+    fs::rename(bench.path("moesync.toml"), bench.path("conf.d/moesync.toml")).unwrap();
+    let run = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_moesync"));
+        command.args(arguments).env("MOESYNC_CONFIG", "conf.d").current_dir(bench.folder.path());
+        bench.finish(command).await
+    };
+    assert!(run(&["check"]).await.expect(0).stdout.contains("1 reports"));
+    let refused = run(&["check", "--config", "elsewhere"]).await.expect(2);
+    assert!(refused.stderr.contains("cannot read the configuration elsewhere"), "{}", refused.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_command_is_refused() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     for arguments in [&["synch"] as &[&str], &["sync", "--all"], &["backfill", "--report", "report-test"], &[]] {

@@ -92,7 +92,7 @@ fn a_destination_is_a_folder_or_a_bucket() {
     moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     moesync.toml:10: destinations[0].url: only a bucket and a prefix are expected here; credentials and endpoints are options
     moesync.toml:10: destinations[0].url: a destination's URL ends before "?" and "#"; write them as %3F and %23 within a path
-    moesync.toml:10: destinations[0].url: the environment variable "UNSET" in this path is not set
+    moesync.toml:10: destinations[0].url: the environment variable "UNSET" is not set
     moesync.toml:11: destinations[0].fsync: only for file:// destinations, not s3://
     "##);
 }

@@ -21,7 +21,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     moesync.toml:2: ledger.urll: unknown key; did you mean "url"?
     moesync.toml:2: legder: unknown key; did you mean "ledger"?
     moesync.toml:1: ledger.url: unknown key
-    moesync.toml:3: workspaces[0].xyz: unknown key; known here: name, app_id, data_center, base_url, timezone, secret_key_file, secret_key_env, secret_key, api_key_file, api_key_env, api_key, allow_world_readable
+    moesync.toml:3: workspaces[0].xyz: unknown key; known here: name, app_id, data_center, base_url, timezone, secret_key_file, secret_key_env, secret_key_command, secret_key, api_key_file, api_key_env, api_key_command, api_key, allow_world_readable
     "#);
 }
 

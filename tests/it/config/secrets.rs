@@ -18,13 +18,13 @@ fn a_secret_has_exactly_one_source() {
         ("secret_key =", "secret_key_env ="),
         ("secret_key = \"canary-5d41402a\"", "secret_key_file = \"${UNSET\""),
     ]), @r#"
-    moesync.toml:1: workspaces[0]: no secret key; give exactly one of secret_key_file, secret_key_env and secret_key
+    moesync.toml:1: workspaces[0]: no secret key; give exactly one of secret_key_file, secret_key_env, secret_key_command and secret_key
     moesync.toml:7: workspaces[0].secret_key: only one of secret_key_file, secret_key may be given; remove the others
     moesync.toml:8: workspaces[0].secret_key: only one of secret_key_file, secret_key_env, secret_key may be given; remove the others
     moesync.toml:7: workspaces[0].api_key_env: only one of api_key_file, api_key_env may be given; remove the others
     moesync.toml:6: workspaces[0].secret_key: must not be empty
     moesync.toml:6: workspaces[0].secret_key_env: expected the name of an environment variable: letters, digits and "_"
-    moesync.toml:6: workspaces[0].secret_key_file: a "${" has no closing "}"
+    moesync.toml:6: workspaces[0].secret_key_file: a "${" has no closing "}"; write a literal "${" as "$${"
     "#);
 }
 
@@ -98,7 +98,7 @@ fn an_unset_variable_in_the_path_of_a_secret_is_reported_when_it_is_needed() {
     let config = load(&file).unwrap();
     let problem = config.workspaces[0].secret_key.resolve().unwrap_err().to_string();
     let (_, problem) = problem.rsplit_once('/').unwrap();
-    insta::assert_snapshot!(problem, @r#"moesync.toml:6: workspaces[0].secret_key_file: the environment variable "UNSET" in this path is not set"#);
+    insta::assert_snapshot!(problem, @r#"moesync.toml:6: workspaces[0].secret_key_file: the environment variable "UNSET" is not set"#);
 }
 
 #[test]
@@ -163,4 +163,58 @@ fn a_key_file_may_begin_with_a_byte_order_mark_and_odd_keys_are_named() {
         let (text, _) = secret(utf_16);
         assert!(text.clone().unwrap_err().contains("UTF-"), "{text:?}");
     }
+}
+
+#[test]
+fn a_command_prints_a_secret_and_is_run_without_a_shell_at_each_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = |command: &str| {
+        let text = changed("secret_key = \"canary-5d41402a\"", &format!("secret_key_command = {command}"));
+        let env = [("PART", CANARY), ("FOLDER", folder.path().to_str().unwrap())];
+        load_bytes(text.as_bytes(), &env).unwrap().workspaces[0].secret_key.clone()
+    };
+    let secret = |command: &str| source(command).resolve().map(|secret| secret.expose_secret().to_owned());
+    assert_eq!(secret(r#"["printf", "%s \n", "${PART}"]"#).unwrap(), format!("{CANARY} "));
+    assert_eq!(secret(r#"["echo", "$HOME; ls"]"#).unwrap(), "$HOME; ls");
+    let counted = source(r#"["sh", "-c", "echo >> ${FOLDER}/count; wc -l < ${FOLDER}/count"]"#);
+    let run = || counted.resolve().unwrap().expose_secret().trim().to_owned();
+    assert_eq!([run(), run()], ["1", "2"]);
+
+    let errors = [
+        r#"["sh", "-c", "echo canary-5d41402a; echo denied: canary-5d41402a >&2; exit 3"]"#,
+        r#"["sh", "-c", "echo ${PART} >&2; kill -9 $$", "${PART}"]"#,
+        r#"["sh", "-c", "for i in $(seq 999); do echo line $i >&2; done; false"]"#,
+        r#"["no-such-program", "${PART}"]"#,
+        r#"["true"]"#,
+        r#"["printf", "one\\ntwo"]"#,
+        r#"["printf", "\\377"]"#,
+        r#"["head", "-c", "70000", "/dev/zero"]"#,
+        r#"["${UNSET}"]"#,
+    ]
+    .map(|command| {
+        let error = secret(command).unwrap_err().to_string();
+        assert!(!error.contains(CANARY), "{error}");
+        error.rsplit_once("moesync.toml").unwrap().1.to_owned()
+    });
+    insta::assert_snapshot!(errors.join("\n"), @r#"
+    :6: workspaces[0].secret_key_command: the command "sh" failed: exit status: 3; its standard error: denied: …
+    :6: workspaces[0].secret_key_command: the command "sh" failed: signal: 9 (SIGKILL); its standard error: …
+    :6: workspaces[0].secret_key_command: the command "sh" failed: exit status: 1; its standard error ends with: …966 line 967 line 968 line 969 line 970 line 971 line 972 line 973 line 974 line 975 line 976 line 977 line 978 line 979 line 980 line 981 line 982 line 983 line 984 line 985 line 986 line 987 line 988 line 989 line 990 line 991 line 992 line 993 line 994 line 995 line 996 line 997 line 998 line 999
+    :6: workspaces[0].secret_key_command: the command "no-such-program" could not be run: No such file or directory (os error 2)
+    :6: workspaces[0].secret_key_command: the secret in the output of the command "true" is empty
+    :6: workspaces[0].secret_key_command: the secret in the output of the command "printf" has several lines; a key has one
+    :6: workspaces[0].secret_key_command: the output of the command "printf" is not UTF-8 text
+    :6: workspaces[0].secret_key_command: the output of the command "head" is larger than 64 KiB, so it is not a key
+    :6: workspaces[0].secret_key_command[0]: the environment variable "UNSET" is not set
+    "#);
+    assert!(!format!("{:?}", source(r#"["echo", "${PART}"]"#)).contains(CANARY));
+    insta::assert_snapshot!(errors_of(&[
+        ("secret_key = \"canary-5d41402a\"", "secret_key_command = []"),
+        ("secret_key = \"canary-5d41402a\"", "secret_key_command = \"pass show key\""),
+        ("secret_key =", "secret_key_command = [\"pass\"]\nsecret_key ="),
+    ]), @r#"
+    moesync.toml:6: workspaces[0].secret_key_command: expected a program and its arguments, such as ["pass", "show", "moengage"]
+    moesync.toml:6: workspaces[0].secret_key_command: expected a list, found a string
+    moesync.toml:7: workspaces[0].secret_key: only one of secret_key_command, secret_key may be given; remove the others
+    "#);
 }

@@ -1,10 +1,14 @@
-//! Where settings come from: the file and the environment.
+//! Where settings come from: files, the environment, and variables in texts.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use jiff::SignedDuration;
-use moesync::config::{self, Ledger, Open};
+use moesync::config::{self, Config, Ledger, Location, Open};
 use proptest::prelude::*;
+use secrecy::ExposeSecret as _;
 
 use super::{
     CANARY, EXAMPLE, GOOD, changed, env_error, errors_of, load, load_bytes, uncommented, warnings, with_table,
@@ -47,7 +51,7 @@ fn a_mistake_in_the_environment_names_the_variable() {
     insta::assert_snapshot!(errors.join("\n"), @r#"
     environment variable MOESYNC__LEDGR__URL: unknown setting; did you mean "MOESYNC__LEDGER__URL"?
     environment variable MOESYNC__LEDGER: unknown setting; did you mean "MOESYNC__LEDGER__URL"?
-    environment variable MOESYNC__WORKSPACES__0__SECRET_KEY: workspaces, destinations, reports and notify targets are set in the file alone
+    environment variable MOESYNC__WORKSPACES__0__SECRET_KEY: workspaces, destinations, reports and notify targets are set in the file alone; there, ${VAR} stands for a variable
     environment variable MOESYNC__LIMITS__CONCURRENCY: limits.concurrency: expected an integer, found a string
     environment variable MOESYNC__LIMITS__CONCURRENCY: limits.concurrency: must be from 1 to 1024, found 0
     environment variable MOESYNC__ALARMS__EXPIRY: alarms.expiry[1]: expected a duration such as "30m", "1h30m" or "7d" (w, d, h, m, s), found "soon"
@@ -83,7 +87,7 @@ fn a_file_that_is_missing_or_not_text_is_named() {
     let missing = missing.replace(&folder.path().display().to_string(), "/folder");
     let not_text = load_bytes(b"# a\n# \xff\n", &[]).unwrap_err();
     insta::assert_snapshot!(format!("{missing}\n{not_text}"), @r#"
-    cannot read the configuration /folder/moesync.toml: No such file or directory (os error 2); name another file with --config FILE
+    cannot read the configuration /folder/moesync.toml: No such file or directory (os error 2); name another one with --config or MOESYNC_CONFIG
     moesync.toml:2: not UTF-8 text; save the file in that encoding
     "#);
 }
@@ -151,4 +155,94 @@ fn every_variable_that_names_no_setting_is_reported_with_the_mistakes_of_the_fil
     environment variable MOESYNC__LIMITS__CONCURENCY: unknown setting; did you mean "MOESYNC__LIMITS__CONCURRENCY"?
     environment variable MOESYNC__WEB__OPEN: web.open[1]: expected "health" or "metrics", found "meters"; did you mean "metrics"?
     "#);
+}
+
+/// Writes these files into a folder and loads it; messages name the files without their folder.
+fn load_folder(files: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    config::load(folder.path(), env)
+        .map_err(|mistakes| mistakes.to_string().replace(&folder.path().display().to_string(), "conf.d"))
+}
+
+#[test]
+fn the_files_of_a_folder_add_up_in_the_order_of_their_names() {
+    let report = |name: &str| {
+        format!(
+            "[[reports]]\nsource = \"campaign_report\"\nname = \"{name}\"\nschedule = {{ every = \"day\", at = \"09:30\" }}\n"
+        )
+    };
+    let files = [
+        ("20-more.toml", format!("[limits]\nconcurrency = 3\n{}", report("Third"))),
+        ("10-main.toml", format!("[limits]\ninflate_ratio = 9\n{GOOD}{}", report("Second"))),
+        (".hidden.toml", "not TOML".to_owned()),
+        ("notes.txt", "not TOML".to_owned()),
+    ];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let config = load_folder(&files, &[("MOESYNC__LIMITS__MIN_RATE", "2 KiB/s")]).unwrap();
+    let names: Vec<_> = config.reports.iter().map(|report| report.name.as_str()).collect();
+    assert_eq!(names, ["Report test", "Second", "Third"]);
+    assert_eq!((config.limits.concurrency, config.limits.inflate_ratio, config.limits.min_rate), (3, 9, 2048));
+}
+
+#[test]
+fn a_mistake_in_a_folder_names_its_file_and_a_key_given_twice_both() {
+    let main = format!("[limits]\nconcurrency = 8\n{GOOD}");
+    let mistakes = [
+        ("10-main.toml", main.as_str()),
+        ("20-limits.toml", "[limits]\nmin_rate = \"fast\"\nconcurrency = 9\n"),
+        ("30-reports.toml", "[[reports]]\nsource = \"campaign_report\"\nnmae = \"Second\"\nworkspace = \"acmee\"\n"),
+    ];
+    let broken = [("10-main.toml", main.as_str()), ("20-a.toml", "[["), ("30-b.toml", "x")];
+    let of_two = [("10-main.toml", GOOD), ("20-more.toml", GOOD)];
+    let shown = [&mistakes, &broken].map(|files| load_folder(files, &[]).unwrap_err()).join("\n\n");
+    let shown = [shown, load_folder(&of_two, &[]).unwrap_err(), load_folder(&[], &[]).unwrap_err()].join("\n\n");
+    insta::assert_snapshot!(shown, @r#"
+    conf.d/20-limits.toml:2: limits.min_rate: expected a rate such as "1 KiB/s", found "fast"
+    conf.d/20-limits.toml:3: limits.concurrency: already given, at conf.d/10-main.toml:2; remove one of the two
+    conf.d/30-reports.toml:1: reports[1].schedule: missing, but required
+    conf.d/30-reports.toml:3: reports[1].nmae: unknown key; did you mean "name"?
+
+    conf.d/20-a.toml:1:3: not valid TOML: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
+    conf.d/30-b.toml:1:2: not valid TOML: key with no value, expected `=`
+
+    conf.d/20-more.toml:2: workspaces[1].name: "acme" is already used, at conf.d/10-main.toml:2
+    conf.d/20-more.toml:9: destinations[1].name: "archive" is already used, at conf.d/10-main.toml:9
+
+    the folder conf.d has no *.toml file; name another one with --config or MOESYNC_CONFIG
+    "#);
+}
+
+#[test]
+fn variables_stand_for_their_values_in_every_text() {
+    let text = changed("\"APP-1\"", "\"${APP}\"")
+        .replace("\"canary-5d41402a\"", "\"${KEY}\"")
+        .replace("file:///archive", "s3://${BUCKET}/${PREFIX}${PREFIX}")
+        .replace("Report test", "$${APP} costs $5 and $$${APP}")
+        .replace("every = \"day\"", "every = \"${EVERY}\"");
+    let env = [("APP", "APP-2"), ("KEY", CANARY), ("BUCKET", "lake"), ("PREFIX", "${KEY}x"), ("EVERY", "day")];
+    let config = load_bytes(text.as_bytes(), &env).unwrap();
+    assert_eq!(config.workspaces[0].app_id, "APP-2");
+    assert_eq!(config.workspaces[0].secret_key.resolve().unwrap().expose_secret(), CANARY);
+    assert_eq!(config.reports[0].name, "${APP} costs $5 and $${APP}");
+    let Location::Bucket(bucket) = &config.destinations[0].location else { panic!("{config:?}") };
+    assert_eq!((bucket.bucket.as_str(), bucket.prefix.as_str()), ("lake", "${KEY}x${KEY}x"), "values are not expanded");
+}
+
+#[test]
+fn an_unset_variable_is_reported_with_its_key_and_no_further_mistake() {
+    let text = changed("\"APP-1\"", "\"${APP}\"")
+        .replace("file:///archive", "s3://${BUCKET}")
+        .replace("09:30", "${AT")
+        .replace("\"canary-5d41402a\"", "\"${KEY}\"");
+    insta::assert_snapshot!(load(&text).unwrap_err(), @r#"
+    moesync.toml:3: workspaces[0].app_id: the environment variable "APP" is not set
+    moesync.toml:10: destinations[0].url: the environment variable "BUCKET" is not set
+    moesync.toml:15: reports[0].schedule.at: a "${" has no closing "}"; write a literal "${" as "$${"
+    "#);
+    let late = load(&changed("\"canary-5d41402a\"", "\"${KEY}\"")).expect("commands work without the key");
+    assert!(late.workspaces[0].secret_key.resolve().unwrap_err().to_string().contains("\"KEY\" is not set"));
 }

@@ -1,0 +1,86 @@
+//! Environment variables in the texts of the configuration: `${VAR}`.
+
+use std::collections::BTreeMap;
+
+use config::{Value, ValueKind};
+
+use super::{Mistakes, Problem, document::KeyPath};
+
+/// The environment that the configuration is read in.
+pub(super) type Env = BTreeMap<String, String>;
+
+/// Why the variables in a text could not be replaced.
+pub(super) enum Unexpanded {
+    /// The variable is not set in this environment.
+    Unset(Problem),
+    /// The text is malformed in every environment.
+    Malformed(Problem),
+}
+
+impl From<Unexpanded> for Problem {
+    fn from(unexpanded: Unexpanded) -> Self {
+        match unexpanded {
+            Unexpanded::Unset(problem) | Unexpanded::Malformed(problem) => problem,
+        }
+    }
+}
+
+/// Replaces each `${VAR}` in `text` with the variable's value, and each `$${` with `${`.
+pub(super) fn expand(text: &str, at: &KeyPath<'_>, env: &Env) -> Result<String, Unexpanded> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        if let Some(literal) = before.strip_suffix('$') {
+            expanded.push_str(literal);
+            expanded.push_str("${");
+            rest = after;
+            continue;
+        }
+        let Some((name, after)) = after.split_once('}') else {
+            return Err(Unexpanded::Malformed(
+                at.problem("a \"${\" has no closing \"}\"; write a literal \"${\" as \"$${\""),
+            ));
+        };
+        let Some(value) = env.get(name) else {
+            return Err(Unexpanded::Unset(at.problem(format_args!("the environment variable {name:?} is not set"))));
+        };
+        expanded.push_str(before);
+        expanded.push_str(value);
+        rest = after;
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+/// Replaces the variables in every text of `tree` but those that `is_later` selects. A text with a mistake becomes empty;
+/// returns where.
+pub(super) fn expand_all<'a>(
+    tree: &mut Value,
+    at: &KeyPath<'a>,
+    env: &Env,
+    is_later: &impl Fn(&KeyPath<'_>) -> bool,
+    mistakes: &mut Mistakes,
+) -> Vec<KeyPath<'a>> {
+    match &mut tree.kind {
+        ValueKind::String(text) if !is_later(at) => match expand(text, at, env) {
+            Ok(expanded) => {
+                *text = expanded;
+                Vec::new()
+            }
+            Err(unexpanded) => {
+                mistakes.add(unexpanded.into());
+                tree.kind = ValueKind::Nil;
+                vec![at.clone()]
+            }
+        },
+        ValueKind::Array(items) => {
+            let items = items.iter_mut().enumerate();
+            items.flat_map(|(index, item)| expand_all(item, &at.index(index), env, is_later, mistakes)).collect()
+        }
+        ValueKind::Table(table) => {
+            let values = table.iter_mut();
+            values.flat_map(|(key, value)| expand_all(value, &at.key(key), env, is_later, mistakes)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
