@@ -17,12 +17,14 @@ use crate::{
     telemetry::{Chain, LogFormat},
 };
 
+mod acknowledge;
 mod backfill;
 mod cat;
 mod check;
 mod demo;
 mod emulate;
 mod explain;
+mod forget;
 mod get;
 mod health;
 mod ls;
@@ -84,6 +86,10 @@ enum Command {
     Explain(explain::Options),
     /// Shows the partitions and their state.
     Status(status::Options),
+    /// Notes that lost partitions were seen: no alarm any more, and `status --check` passes.
+    Acknowledge(acknowledge::Options),
+    /// Deletes rows of the ledger: reports that are no longer configured, or dates. Stored objects stay.
+    Forget(forget::Options),
     /// Reads stored objects again and compares them with their manifests.
     Verify(verify::Options),
     /// Lists stored objects.
@@ -222,6 +228,8 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
         Command::Plan(options) => plan::run(&shell, options).await,
         Command::Explain(options) => explain::run(&shell, options).await,
         Command::Status(options) => status::run(&shell, options).await,
+        Command::Acknowledge(options) => acknowledge::run(&shell, options).await,
+        Command::Forget(options) => forget::run(&shell, options).await,
         Command::Verify(options) => verify::run(&shell, options).await,
         Command::Ls(options) => ls::run(&shell, options).await,
         Command::Get(options) => get::run(&shell, options).await,

@@ -27,6 +27,7 @@ mod record;
 mod rows;
 mod sqlite;
 mod tables;
+mod undo;
 mod view;
 
 pub use duties::Duty;

@@ -102,6 +102,8 @@ pub struct Entry {
     pub object: Option<StoredObject>,
     /// The state of its tables; `None` if none are made of its report.
     pub tables: Option<TablesState>,
+    /// Whether a person has seen that it is lost.
+    pub acknowledged: bool,
 }
 
 impl Entry {
@@ -123,6 +125,7 @@ impl Entry {
             message: None,
             object: None,
             tables: None,
+            acknowledged: false,
         }
     }
 

@@ -71,5 +71,7 @@ pub use process_status::ProcessStatus;
 pub use pulse::Pulse;
 pub use recover::{recover, recover_and_pass, recover_continuously};
 pub use secrets::Secrets;
-pub use start::{Edges, StartError, assemble, open_ledger_read_only, open_reports, reload, start, start_offline};
+pub use start::{
+    Edges, StartError, assemble, open_ledger, open_ledger_read_only, open_reports, reload, start, start_offline,
+};
 pub use supervise::{report as report_panic, supervised};

@@ -61,6 +61,8 @@ pub struct PartitionStatus {
     pub message: Option<String>,
     /// Whether the report is in the configuration.
     pub configured: bool,
+    /// Whether a person has seen that it is lost: no alarm.
+    pub acknowledged: bool,
     /// State of its tables; absent unless tables are made of the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tables: Option<TablesState>,
@@ -88,6 +90,7 @@ impl PartitionStatus {
             sha256: object.as_ref().map(|object| object.sha256.clone()),
             message: entry.message.clone(),
             configured: is_configured,
+            acknowledged: entry.acknowledged,
             tables: entry.tables,
         }
     }
@@ -124,6 +127,8 @@ pub struct ReportStatus {
     pub absent: u64,
     /// Number of lost partitions.
     pub lost: u64,
+    /// Number of lost partitions that are acknowledged.
+    pub acknowledged: u64,
     /// When the next partition is due; null if there is none.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub next_due_at: Option<Timestamp>,
@@ -160,6 +165,24 @@ pub struct Status {
     pub head: StatusHead,
     /// Partitions by workspace, report and date: those in the ledger, those that are due and not planned yet, and the next
     /// one of each report.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// What `acknowledge` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Acknowledged {
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// The lost partitions that were not acknowledged before, by workspace, report and date.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// What `forget` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Forgotten {
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// The partitions whose rows go, by workspace, report and date. Their objects stay.
     pub partitions: Vec<PartitionStatus>,
 }
 

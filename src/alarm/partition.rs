@@ -13,7 +13,7 @@ use crate::{
 /// The most severe alarm of a partition at `now`.
 pub fn of(entry: &Entry, alarms: &Alarms, now: Timestamp) -> Option<AlarmKind> {
     match entry.state(now) {
-        State::Lost => Some(AlarmKind::Lost),
+        State::Lost => (!entry.acknowledged).then_some(AlarmKind::Lost),
         State::Pending if threshold(entry, alarms, now).is_some() => Some(AlarmKind::Expiring),
         State::Pending => failure(entry).or_else(|| is_late(entry, alarms, now).then_some(AlarmKind::Late)),
         State::Stored | State::Scheduled | State::Absent => None,
@@ -89,6 +89,14 @@ mod tests {
         assert_eq!(at(entry(Outcome::Corrupt, 1)), None);
         assert_eq!(at(entry(Outcome::Corrupt, 2)), Some(AlarmKind::Corrupt));
         assert_eq!(at(entry(Outcome::Unsupported, 1)), Some(AlarmKind::Unsupported));
+    }
+
+    #[test]
+    fn a_lost_partition_is_an_alarm_until_it_is_acknowledged() {
+        let lost = Entry { settled: Settled::Lost, ..entry(Outcome::NotPublished, 1) };
+        let at = |entry: &Entry| of(entry, &alarms(), utc("2026-11-20T00:00:00Z"));
+        assert_eq!(at(&lost), Some(AlarmKind::Lost));
+        assert_eq!(at(&Entry { acknowledged: true, ..lost }), None);
     }
 
     #[test]

@@ -37,6 +37,39 @@ impl Scope {
         Ok(Selection { workspace: self.workspace.clone(), report: self.report.clone(), partitions: None })
     }
 
+    /// Whether a report is meant.
+    pub(super) fn covers(&self, id: &ReportId) -> bool {
+        self.workspace.as_ref().is_none_or(|name| name == id.workspace())
+            && self.report.as_ref().is_none_or(|name| name == id.name())
+    }
+
+    /// The one report whose workspaces are looked up in the ledger; all reports if a name may be misspelt, and others are
+    /// suggested.
+    pub(super) fn name_to_look_up<'a>(&'a self, config: &Config) -> Option<&'a str> {
+        let name = self.report.as_deref()?;
+        config.reports.iter().any(|report| self.covers(&report.id)).then_some(name)
+    }
+
+    /// Refuses a report or workspace that is neither configured nor recorded, and a report that is in several workspaces.
+    /// Returns the workspace of the report, or the one that is named.
+    pub(super) fn check_recorded(&self, config: &Config, recorded: &[ReportId]) -> Result<Option<String>> {
+        let ids: BTreeSet<&ReportId> = config.reports.iter().map(|report| &report.id).chain(recorded).collect();
+        if let Some(workspace) = &self.workspace {
+            let configured = config.workspaces.iter().map(|workspace| workspace.name.as_str());
+            known("workspace", workspace, configured.chain(ids.iter().map(|id| id.workspace())))?;
+        }
+        let Some(report) = &self.report else { return Ok(self.workspace.clone()) };
+        let in_workspace: Vec<_> =
+            ids.iter().filter(|id| self.workspace.as_ref().is_none_or(|name| *name == id.workspace())).collect();
+        known("report", report, in_workspace.iter().map(|id| id.name()))?;
+        let workspaces: Vec<_> =
+            in_workspace.iter().filter(|id| id.name() == *report).map(|id| id.workspace()).collect();
+        if workspaces.len() > 1 {
+            return Err(ambiguous(report, &workspaces));
+        }
+        Ok(workspaces.first().map(|&workspace| workspace.to_owned()))
+    }
+
     fn known_workspace(&self, config: &Config) -> Result<()> {
         let names = config.workspaces.iter().map(|known| known.name.as_str());
         self.workspace.as_ref().map_or(Ok(()), |workspace| known("workspace", workspace, names))
@@ -66,7 +99,7 @@ impl Scope {
     }
 }
 
-pub(super) fn ambiguous(report: &str, workspaces: &[&str]) -> CommandError {
+fn ambiguous(report: &str, workspaces: &[&str]) -> CommandError {
     CommandError::Usage(format!(
         "report `{report}` is in several workspaces ({}); name one with --workspace",
         workspaces.join(", ")
@@ -111,6 +144,11 @@ pub(super) struct DateRange {
 }
 
 impl DateRange {
+    /// Whether all dates are meant.
+    pub(super) fn is_all(&self) -> bool {
+        self.date.is_none() && self.from.is_none() && self.to.is_none()
+    }
+
     /// The dates. Fails if the first one is after the last one.
     pub(super) fn dates(&self) -> Result<Dates> {
         match (self.date, self.from, self.to) {

@@ -1,6 +1,6 @@
 //! `moesync status`: shows the reports, or their partitions, and their state.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use clap::Args;
 use comfy_table::Cell;
@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
 use super::{
     Completion, Result,
-    scope::{Scope, ambiguous, date, known},
+    scope::{Scope, date},
     shell::{Shell, print},
     table,
 };
@@ -47,7 +47,7 @@ pub(super) struct Options {
     /// Only partitions of this date and later.
     #[arg(long, value_name = "DATE", value_parser = date)]
     since: Option<Date>,
-    /// Exits with 1 if anything is pending past due, or lost.
+    /// Exits with 1 if anything is pending past due, or lost and not acknowledged.
     #[arg(long)]
     check: bool,
 }
@@ -64,10 +64,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let ledger = shell.ledger(&config).await?;
     let now = shell.clock.now();
     let recorded = match &ledger {
-        Some(ledger) => ledger.recorded_reports(name_to_look_up(&options.scope, &config)).await?,
+        Some(ledger) => ledger.recorded_reports(options.scope.name_to_look_up(&config)).await?,
         None => Vec::new(),
     };
-    let workspace = check_names(&options.scope, &config, &recorded)?;
+    let workspace = options.scope.check_recorded(&config, &recorded)?;
     let known = Known::read(&config, ledger.as_ref(), now).await?;
     let selected =
         Selected { options: &options, configured: config.reports.iter().map(|report| &report.id).collect(), now };
@@ -92,6 +92,7 @@ struct Known {
     planned_at: Option<Timestamp>,
     figures: Vec<ReportFigures>,
     open: Vec<Entry>,
+    /// What is lost and not acknowledged.
     lost: Vec<Entry>,
     /// Partitions that a running daemon would have planned by now. If it is down, they are not in the ledger.
     unplanned: Vec<Entry>,
@@ -133,32 +134,6 @@ fn planned(known: &Known, now: Timestamp) -> String {
     }
 }
 
-/// The one report whose workspaces are looked up in the ledger; all reports if a name may be misspelt, and others are suggested.
-fn name_to_look_up<'a>(scope: &'a Scope, config: &Config) -> Option<&'a str> {
-    let name = scope.report.as_deref()?;
-    let mut configured = config.reports.iter().map(|report| &report.id).filter(|id| id.name() == name);
-    configured.any(|id| scope.workspace.as_ref().is_none_or(|workspace| *workspace == id.workspace())).then_some(name)
-}
-
-/// Refuses a report or workspace that is neither configured nor recorded, and a report that is in several workspaces.
-/// Returns the workspace of the report, or the one that is named.
-fn check_names(scope: &Scope, config: &Config, recorded: &[ReportId]) -> Result<Option<String>> {
-    let ids: BTreeSet<&ReportId> = config.reports.iter().map(|report| &report.id).chain(recorded).collect();
-    if let Some(workspace) = &scope.workspace {
-        let configured = config.workspaces.iter().map(|workspace| workspace.name.as_str());
-        known("workspace", workspace, configured.chain(ids.iter().map(|id| id.workspace())))?;
-    }
-    let Some(report) = &scope.report else { return Ok(scope.workspace.clone()) };
-    let in_workspace: Vec<_> =
-        ids.iter().filter(|id| scope.workspace.as_ref().is_none_or(|name| *name == id.workspace())).collect();
-    known("report", report, in_workspace.iter().map(|id| id.name()))?;
-    let workspaces: Vec<_> = in_workspace.iter().filter(|id| id.name() == *report).map(|id| id.workspace()).collect();
-    if workspaces.len() > 1 {
-        return Err(ambiguous(report, &workspaces));
-    }
-    Ok(workspaces.first().map(|&workspace| workspace.to_owned()))
-}
-
 /// The partitions that the command is about.
 struct Selected<'a> {
     options: &'a Options,
@@ -169,12 +144,6 @@ struct Selected<'a> {
 impl Selected<'_> {
     fn status(&self, entry: &Entry) -> PartitionStatus {
         PartitionStatus::new(entry, self.configured.contains(&entry.partition.id.report), self.now)
-    }
-
-    fn covers_report(&self, id: &ReportId) -> bool {
-        let Scope { workspace, report, .. } = &self.options.scope;
-        workspace.as_ref().is_none_or(|name| name == id.workspace())
-            && report.as_ref().is_none_or(|name| name == id.name())
     }
 
     fn covers(&self, partition: &PartitionStatus) -> bool {
@@ -196,6 +165,10 @@ impl Selected<'_> {
         let pending = known.open.iter().chain(&known.unplanned).filter(|entry| entry.state(now) == State::Pending);
         for entry in pending.filter(|entry| alarm::of(entry, &config.alarms, now).is_some()) {
             *at_risk.entry(&entry.partition.id.report).or_default() += 1;
+        }
+        let mut unseen: BTreeMap<&ReportId, u64> = BTreeMap::new();
+        for entry in &known.lost {
+            *unseen.entry(&entry.partition.id.report).or_default() += 1;
         }
         let mut figures: BTreeMap<&ReportId, ReportFigures> =
             known.figures.iter().map(|figures| (&figures.id, figures.clone())).collect();
@@ -224,10 +197,11 @@ impl Selected<'_> {
                 stored: figures.stored,
                 absent: figures.absent,
                 lost: figures.lost,
+                acknowledged: figures.lost.saturating_sub(unseen.get(id).copied().unwrap_or(0)),
                 next_due_at: report.and_then(|report| plan::next(report, now)).map(|partition| partition.due_at),
             }
         };
-        figures.into_iter().filter(|(id, _)| self.covers_report(id)).map(status).collect()
+        figures.into_iter().filter(|(id, _)| self.options.scope.covers(id)).map(status).collect()
     }
 
     /// Prints the partitions of the ledger, the next one of each report, and `unplanned`, by workspace, report and date, as
@@ -240,7 +214,7 @@ impl Selected<'_> {
         unplanned: Vec<Entry>,
         choice: &Choice,
     ) -> Result<()> {
-        let chosen = config.reports.iter().filter(|report| self.covers_report(&report.id));
+        let chosen = config.reports.iter().filter(|report| self.options.scope.covers(&report.id));
         let next = chosen.filter_map(|report| plan::next(report, self.now)).map(Entry::new);
         let mut unrecorded: Vec<Entry> = unplanned.into_iter().chain(next).collect();
         unrecorded.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
@@ -318,8 +292,9 @@ impl StatusOutput {
 /// A line for each report, the number of partitions in each state, and when it was `planned`.
 fn by_report(head: &StatusHead, planned: &str) -> String {
     let mut rows = table::table(["WORKSPACE", "REPORT", "NEWEST STORED", "PENDING", "AT RISK", "LOST", "NEXT DUE"]);
-    let mut counts: BTreeMap<State, u64> = BTreeMap::new();
+    let (mut counts, mut acknowledged) = (BTreeMap::new(), 0);
     for report in &head.reports {
+        acknowledged += report.acknowledged;
         rows.add_row([
             Cell::new(&report.workspace),
             Cell::new(match report.configured {
@@ -329,12 +304,13 @@ fn by_report(head: &StatusHead, planned: &str) -> String {
             Cell::new(report.newest_stored.map(|date| date.to_string()).unwrap_or_default()),
             Cell::new(report.pending),
             Cell::new(report.at_risk),
-            Cell::new(report.lost),
+            Cell::new(report.lost - report.acknowledged),
             Cell::new(report.next_due_at.map(words::instant).unwrap_or_default()),
         ]);
         for (state, count) in report.by_state() {
             *counts.entry(state).or_default() += count;
         }
     }
-    format!("{}\n{}; {planned}\n", table::text(&rows), table::counts(&counts))
+    let acknowledged = if acknowledged > 0 { format!(" ({acknowledged} acknowledged)") } else { String::new() };
+    format!("{}\n{}{acknowledged}; {planned}\n", table::text(&rows), table::counts(&counts))
 }

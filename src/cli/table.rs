@@ -59,6 +59,9 @@ pub(super) fn partitions(partitions: &[PartitionStatus], now: Timestamp) -> Stri
     for partition in partitions {
         let open = matches!(partition.state, State::Pending | State::Scheduled);
         let detail = match (&partition.message, &partition.key, partition.state) {
+            (message, ..) if partition.acknowledged => {
+                format!("acknowledged{}", message.as_ref().map(|it| format!(": {it}")).unwrap_or_default())
+            }
             (Some(message), ..) => message.clone(),
             (None, Some(key), _) => key.clone(),
             (None, None, State::Scheduled) => format!("due {}", words::instant(partition.due_at)),

@@ -78,7 +78,7 @@ impl Ledger {
                     count(*) FILTER (WHERE settled = 'lost'),
                     CAST(coalesce(sum(size) FILTER (WHERE settled = 'stored'), 0) AS BIGINT),
                     max(generated_at) FILTER (WHERE settled = 'stored'),
-                    max(last_attempt_at) FILTER (WHERE settled = 'lost')
+                    max(last_attempt_at) FILTER (WHERE settled = 'lost' AND acknowledged = 0)
              FROM partitions WHERE workspace = $1 AND report = $2 GROUP BY workspace, report, source
              ON CONFLICT (workspace, report, source) DO UPDATE
              SET stored = excluded.stored, absent = excluded.absent, lost = excluded.lost,

@@ -40,7 +40,7 @@ pub struct ReportFigures {
     pub nearest_expiry: Option<Timestamp>,
     /// When the oldest of what is due and not stored became due.
     pub oldest_pending_due: Option<Timestamp>,
-    /// When the last attempt at the newest lost one ended.
+    /// When the last attempt at the newest lost one ended that is not acknowledged.
     pub newest_lost: Option<Timestamp>,
 }
 

@@ -109,9 +109,9 @@ impl Ledger {
         self.read("SELECT name FROM targets").await?.iter().map(|row| self.text(row, "name")).collect()
     }
 
-    /// Every partition that is lost.
+    /// Every partition that is lost and not acknowledged.
     pub async fn lost(&self) -> Result<Vec<Entry>, LedgerError> {
-        let rows = self.read("SELECT * FROM partitions WHERE settled = 'lost'").await?;
+        let rows = self.read("SELECT * FROM partitions WHERE settled = 'lost' AND acknowledged = 0").await?;
         rows.iter().map(|row| self.entry(row)).collect()
     }
 

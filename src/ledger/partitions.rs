@@ -131,7 +131,7 @@ impl Ledger {
         for Entry { partition, requested_late, .. } in asked {
             self.insert(&mut transaction, partition, *requested_late).await?;
             let opened = query(
-                "UPDATE partitions SET settled = 'open', next_attempt_at = NULL
+                "UPDATE partitions SET settled = 'open', next_attempt_at = NULL, acknowledged = 0
                  WHERE workspace = $1 AND report = $2 AND date = $3 AND settled IN ('absent', 'lost')",
             )
             .bind_id(&partition.id)
@@ -222,7 +222,8 @@ impl Ledger {
         self.count_change(transaction, &after).await?;
         query(
             "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = CASE WHEN attempts < $1 THEN $1 ELSE attempts END, seen = 1,
-                    next_attempt_at = NULL, remark = NULL, message = NULL, object_key = $2, size = $3, sha256 = $4, stored_at = $5
+                    next_attempt_at = NULL, remark = NULL, message = NULL, object_key = $2, size = $3, sha256 = $4, stored_at = $5,
+                    acknowledged = 0
              WHERE workspace = $6 AND report = $7 AND date = $8",
         )
         .bind(*attempts)

@@ -98,6 +98,7 @@ impl Ledger {
             message: self.get(row, "message")?,
             object,
             tables: self.tables_state(row)?,
+            acknowledged: self.get(row, "acknowledged")?,
         })
     }
 

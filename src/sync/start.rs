@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::{
@@ -93,7 +94,6 @@ async fn open_all(
     log_warnings(&config);
     let vendor = client(&config)?;
     let budget = Budget::for_destinations(&config.destinations);
-    let holder_at = |place: &str| format!("{place}-{}-{}", std::process::id(), random());
     let (place, holder, destinations, ledger, found) = match &config.ledger {
         Ledger::Sqlite(path) => {
             refuse_folder(path)?;
@@ -195,6 +195,28 @@ pub async fn open_ledger_read_only(config: &Config) -> Result<Option<ledger::Led
         }
         Ledger::Postgres(url) => Ok(ledger::open_server_read_only(url).await?),
     }
+}
+
+/// The ledger that `config` names, opened for writing without anything else; `None` if there is none yet.
+///
+/// # Errors
+///
+/// As [`start`]. A ledger of an older version, or a damaged one, is refused and left as it is.
+pub async fn open_ledger(config: &Config, now: Timestamp) -> Result<Option<ledger::Ledger>, StartError> {
+    let Some(existing) = open_ledger_read_only(config).await? else { return Ok(None) };
+    existing.close().await;
+    Ok(Some(match &config.ledger {
+        Ledger::Sqlite(path) => {
+            let holder = holder_at(&ledger::place(path, &random())?);
+            ledger::open(path, &holder, now).await?.0
+        }
+        Ledger::Postgres(url) => ledger::open_server(url, &random(), holder_at).await?.0,
+    }))
+}
+
+/// A name of this process that no other process of the ledger called `place` has.
+fn holder_at(place: &str) -> String {
+    format!("{place}-{}-{}", std::process::id(), random())
 }
 
 fn refuse_folder(path: &Path) -> Result<(), StartError> {

@@ -8,8 +8,9 @@ use moesync::{
     cli::Arguments,
     event::Event,
     words::{
-        BackfillPreview, Checked, CopiedObject, Explanation, Health, Partitions, PlannedPartitions, RebuiltTables,
-        Reconciliation, Signed, Status, StoredObjects, TableDescriptions, Verification,
+        Acknowledged, BackfillPreview, Checked, CopiedObject, Explanation, Forgotten, Health, Partitions,
+        PlannedPartitions, RebuiltTables, Reconciliation, Signed, Status, StoredObjects, TableDescriptions,
+        Verification,
     },
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
@@ -38,12 +39,14 @@ fn published(command: &str) -> Value {
 #[test]
 fn the_published_schemas_are_those_of_the_printed_types() {
     let schemas = [
+        ("acknowledge", schema_of::<Acknowledged>()),
         ("backfill", schema_of::<Partitions>()),
         ("backfill-dry-run", schema_of::<BackfillPreview>()),
         ("check", schema_of::<Checked>()),
         ("demo", schema_of::<Partitions>()),
         ("event", schema_of::<Event>()),
         ("explain", schema_of::<Explanation>()),
+        ("forget", schema_of::<Forgotten>()),
         ("get", schema_of::<CopiedObject>()),
         ("health", schema_of::<Health>()),
         ("ls", schema_of::<StoredObjects>()),
@@ -105,6 +108,8 @@ fn the_output_of_commands_matches_its_schema() {
             with(&["backfill", "--dry-run", "--report", "daily-campaigns", "--from", first, "--to", last]),
         ),
         ("sync", with(&["sync"])),
+        ("acknowledge", with(&["acknowledge", "--all"])),
+        ("forget", with(&["forget", "--report", "daily-campaigns", "--date", last, "--dry-run"])),
         ("verify", with(&["verify"])),
         ("check", with(&["check"])),
         ("ls", with(&["ls"])),
@@ -123,7 +128,7 @@ fn the_output_of_commands_matches_its_schema() {
         // After the demo nothing is due; otherwise the first two print what the demo does. The other two
         // have empty lists of failures.
         assert!(
-            !is_empty || ["backfill", "sync", "reconcile", "tables-rebuild"].contains(command),
+            !is_empty || ["acknowledge", "backfill", "sync", "reconcile", "tables-rebuild"].contains(command),
             "{command} printed nothing to judge: {result}"
         );
     }

@@ -139,6 +139,7 @@ fn partition(ctx: &Context, history: &History, entry: &Entry) -> Markup {
                 time.date datetime=(date) { (date) }
                 span.state {
                     (state)
+                    @if entry.acknowledged { span.quiet { " acknowledged" } }
                     @if let Some(outcome) = entry.outcome.filter(|_| state == PartitionState::Pending) {
                         span.quiet { " " (outcome) }
                     }

@@ -16,7 +16,7 @@ use tokio::process::Command;
 use crate::support::{Bench, Daemon, Series, oracle::hash};
 
 /// The fields of a partition, in their order.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "workspace",
     "report",
     "source",
@@ -34,6 +34,7 @@ const FIELDS: [&str; 17] = [
     "sha256",
     "message",
     "configured",
+    "acknowledged",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,11 +15,12 @@ async fn an_unknown_or_ambiguous_report_is_refused_with_suggestions() {
         bench.config().split_once("\n[[destinations]]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     bench.write_config(&format!("{before}{workspace}\n[[destinations]]{reports}{report}"));
     let date = bench.newest.to_string();
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &["sync"],
         &["status"],
         &["plan"],
         &["verify"],
+        &["acknowledge"],
         &["ls"],
         &["tables"],
         &["reconcile", "--with", "report-test"],

@@ -96,6 +96,8 @@ contract! {
     what_a_live_process_works_on_is_not_adopted_and_the_claim_of_a_dead_one_ends,
     a_plan_made_before_recovery_set_a_report_back_does_not_hide_its_dates,
     each_way_that_a_partition_can_go_is_counted,
+    a_loss_is_acknowledged_until_it_is_asked_for_again,
+    a_forgotten_partition_is_discarded_by_who_works_on_it_and_its_number_hides_no_news,
     a_duty_has_one_holder_and_passes_to_one_other_when_that_one_dies,
     the_requests_of_an_account_keep_their_distance_over_all_processes,
     a_pause_that_was_asked_for_applies_to_all_processes,
@@ -408,12 +410,56 @@ async fn each_way_that_a_partition_can_go_is_counted(place: Place) {
         (Step::Adopt, 3),
         (Step::Damage, 2),
         (Step::Adopt, 2),
+        (Step::Ask, 1),
+        (Step::Deny, 1),
+        (Step::Acknowledge, 0),
+        (Step::Acknowledge, 1),
+        (Step::Forget, 0),
     ]) {
         take(&ledger, step, &one_of_four(which), number).await;
         assert_counted(&ledger, now).await;
         seen.extend(ledger.entries().await.unwrap().iter().map(|entry| entry.state(now).as_str()));
     }
     assert_eq!(Vec::from_iter(seen), ["absent", "lost", "pending", "scheduled", "stored"]);
+}
+
+async fn a_loss_is_acknowledged_until_it_is_asked_for_again(place: Place) {
+    let ledger = place.open("me").await;
+    let lost = one_of_four(0);
+    take(&ledger, Step::Ask, &lost, 0).await;
+    take(&ledger, Step::Deny, &lost, 1).await;
+    let unseen = async || ledger.lost().await.unwrap().len();
+    assert_eq!(unseen().await, 1);
+    assert_eq!(ledger.acknowledge(std::slice::from_ref(&lost.id)).await.unwrap(), 1);
+    assert_eq!((unseen().await, ledger.acknowledge(std::slice::from_ref(&lost.id)).await.unwrap()), (0, 0));
+    assert!(ledger.entry_of(&lost.id).await.unwrap().unwrap().acknowledged);
+    take(&ledger, Step::Ask, &lost, 2).await;
+    take(&ledger, Step::Deny, &lost, 3).await;
+    assert_eq!(unseen().await, 1);
+}
+
+async fn a_forgotten_partition_is_discarded_by_who_works_on_it_and_its_number_hides_no_news(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let ledger = place.open("me").await;
+    let (kept, gone) = (one_of_four(0), one_of_four(1));
+    take(&ledger, Step::Ask, &kept, 0).await;
+    take(&ledger, Step::Ask, &gone, 0).await;
+    let entry = Entry::new(gone.clone());
+    let Claimed::Ours(claim) = ledger.claim(&entry).await.unwrap() else { panic!("it was free") };
+    assert_eq!(ledger.forget(std::slice::from_ref(&gone.id)).await.unwrap(), 1);
+    assert!(matches!(record(&ledger, &claim, at).await, Err(LedgerError::Fenced { .. })));
+    assert_eq!(ledger.entries().await.unwrap().len(), 1);
+    assert_counted(&ledger, at).await;
+
+    ledger.add_targets(&["hook"], at - SignedDuration::from_hours(1)).await.unwrap();
+    take(&ledger, Step::Store, &kept, 1).await;
+    let news = ledger.stored_since_ping("hook").await.unwrap();
+    ledger.pinged("hook", news.through).await.unwrap();
+    ledger.forget_report(&kept.id.report).await.unwrap();
+    assert_eq!((ledger.entries().await.unwrap(), ledger.report_figures(at).await.unwrap()), (vec![], vec![]));
+    take(&ledger, Step::Ask, &kept, 2).await;
+    take(&ledger, Step::Store, &kept, 3).await;
+    assert_eq!(ledger.stored_since_ping("hook").await.unwrap().stored, 1);
 }
 
 async fn a_duty_has_one_holder_and_passes_to_one_other_when_that_one_dies(place: Place) {

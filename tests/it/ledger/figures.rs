@@ -27,9 +27,11 @@ pub(super) enum Step {
     Adopt,
     Damage,
     Recover,
+    Acknowledge,
+    Forget,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 11] = [
     Step::Ask,
     Step::AskLate,
     Step::Store,
@@ -39,6 +41,8 @@ const STEPS: [Step; 9] = [
     Step::Adopt,
     Step::Damage,
     Step::Recover,
+    Step::Acknowledge,
+    Step::Forget,
 ];
 
 /// Partition `number` of two reports, of two dates each.
@@ -73,6 +77,8 @@ pub(super) async fn take(ledger: &Ledger, step: Step, partition: &Partition, num
         Step::Adopt => drop(ledger.adopt(&[adoption(partition, &object())]).await.unwrap()),
         Step::Damage => ledger.reopen_damaged(&partition.id, "altered").await.unwrap(),
         Step::Recover => drop(ledger.note_recovered(&partition.id.report, None).await.unwrap()),
+        Step::Acknowledge => drop(ledger.acknowledge(std::slice::from_ref(&partition.id)).await.unwrap()),
+        Step::Forget => drop(ledger.forget_report(&partition.id.report).await.unwrap()),
     }
 }
 
@@ -103,7 +109,8 @@ pub(super) async fn assert_counted(ledger: &Ledger, now: Timestamp) {
             State::Absent => figures.absent += 1,
             State::Lost => {
                 figures.lost += 1;
-                figures.newest_lost = figures.newest_lost.max(entry.last_attempt_at);
+                let unseen = entry.last_attempt_at.filter(|_| !entry.acknowledged);
+                figures.newest_lost = figures.newest_lost.max(unseen);
             }
         }
         for attempt in ledger.attempts(&id).await.unwrap() {

@@ -14,7 +14,7 @@ async fn the_api_answers_with_the_output_of_the_commands() {
     let served = Served::start(&bench).await;
     assert!(wait_until(async || all_stored(&bench).await).await);
     let status = bench.run(&["status", "--json"]).await.expect(0).json();
-    assert_eq!(served.json("/api/v1/partitions").await, status);
+    assert_eq!(served.json("/api/v1/partitions").await["partitions"], status["partitions"]);
     let dump = served.json("/api/v1/partitions?report=dump&state=stored").await;
     assert_eq!(dump["partitions"].as_array().unwrap().len(), 3);
     let plan = bench.run(&["plan", "--json"]).await.expect(0).json();
@@ -52,7 +52,8 @@ async fn all_partitions_of_a_long_ledger_are_streamed_as_status_prints_them() {
     let before = peak();
     let answered = served.text("/api/v1/partitions").await;
     let grown = (peak() - before) / 1024;
-    assert!(answered == status.stdout, "{} bytes for {}", answered.len(), status.stdout.len());
+    let list = |text: &str| text.split_once("\"partitions\": [").unwrap().1.to_owned();
+    assert!(list(&answered) == list(&status.stdout), "{} bytes for {}", answered.len(), status.stdout.len());
     assert!(grown < 24, "{grown} MiB for an answer of {} MiB", answered.len() >> 20);
 
     let all = status.json()["partitions"].as_array().unwrap().clone();
