@@ -18,6 +18,7 @@ mod counters;
 mod database;
 mod duties;
 mod figures;
+mod incidents;
 mod notices;
 mod outbox;
 mod partitions;
@@ -206,15 +207,6 @@ impl Ledger {
             Home::File(home) => home.path().display().to_string(),
             Home::Memory(_) => sqlite::memory::SHOWN.to_owned(),
             Home::Server(home) => home.shown().to_owned(),
-        }
-    }
-
-    /// Whether another process works with this ledger. In doubt, none.
-    pub async fn is_shared(&self) -> bool {
-        match &self.home {
-            Home::File(home) => home.is_shared(),
-            Home::Memory(home) => home.is_shared(),
-            Home::Server(home) => home.is_shared(&self.database).await,
         }
     }
 

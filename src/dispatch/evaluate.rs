@@ -50,15 +50,9 @@ pub(super) async fn evaluate(ctx: &Context, is_on_duty: bool) -> Result<Evaluati
     let failed = failed.into_iter().filter(|failed| ctx.reports.contains_key(&failed.newest.partition.id.report));
     let without_tables: Vec<_> =
         failed.map(|FailedTables { newest, partitions, message }| (newest, partitions, message)).collect();
-    let mut incidents = ctx.incidents();
-    if ctx.ledger.is_shared().await {
-        // Another process may have begun these alarms, and only that process ends them.
-        for kind in [AlarmKind::StoreFailed, AlarmKind::Ledger, AlarmKind::Configuration, AlarmKind::Panic] {
-            incidents.entry(kind).or_insert(None);
-        }
-    }
     let mut fetching_since = BTreeMap::new();
-    // Without a plan it is unknown whether a reported alarm has ended.
+    // Without a plan it is unknown whether a reported alarm has ended. An alarm about a process has ended if no live process
+    // has it; which they are, the process on duty finds last.
     let mut unplanned: BTreeSet<AlarmKey> = BTreeSet::new();
     if planned.is_some() {
         let fetched = alarm::reports_being_fetched(plan, &ctx.config.alarms, now);
@@ -66,9 +60,10 @@ pub(super) async fn evaluate(ctx: &Context, is_on_duty: bool) -> Result<Evaluati
     } else {
         for target in ctx.config.notify.iter().map(|target| target.name.as_str()).chain([LOG]) {
             let notified = ctx.ledger.notified(target).await?.into_keys();
-            unplanned.extend(notified.filter(|(_, subject)| *subject != Subject::default()));
+            unplanned.extend(notified.filter(|(_, subject)| !is_on_duty || *subject != Subject::default()));
         }
     }
+    let incidents = shared_incidents(ctx).await?;
     let survey = |kinds: &BTreeSet<AlarmKind>| {
         let mut all = alarm::survey(&Facts {
             plan,
@@ -99,6 +94,20 @@ pub(super) async fn evaluate(ctx: &Context, is_on_duty: bool) -> Result<Evaluati
         evaluation.unresolved.insert(target.name.clone(), unresolved);
     }
     Ok(evaluation)
+}
+
+/// The alarms about all processes of the ledger, as [`Context::incidents`] has those about this one.
+async fn shared_incidents(ctx: &Context) -> Result<BTreeMap<AlarmKind, Option<String>>, LedgerError> {
+    let mut incidents = ctx.incidents();
+    let own = incidents.iter().filter_map(|(kind, message)| Some((*kind, message.clone()?))).collect();
+    for (kind, message) in ctx.ledger.share_incidents(&own).await? {
+        let known = incidents.entry(kind).or_insert(None);
+        *known = Some(match known.take() {
+            Some(own) => format!("{own}; {message}"),
+            None => message,
+        });
+    }
+    Ok(incidents)
 }
 
 /// Records the alarms of a dead man's switch, as [`write_alarms`] does for targets that receive events. An undetermined

@@ -317,15 +317,6 @@ impl Home {
         }
     }
 
-    pub(super) async fn is_shared(&self, database: &Database) -> bool {
-        let others = query(concat!(
-            "SELECT name FROM holders WHERE name <> $1 AND renewed_at >= ",
-            server_now!(),
-            " - $2 LIMIT 1"
-        ));
-        others.bind(&*self.holder).bind(LIFETIME).read_one(database).await.is_ok_and(|other| other.is_some())
-    }
-
     pub(super) async fn is_alive(&self, database: &Database, name: &str) -> bool {
         let alive =
             query(concat!("SELECT name FROM holders WHERE name = $1 AND renewed_at >= ", server_now!(), " - $2"));

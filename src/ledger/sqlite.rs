@@ -45,10 +45,6 @@ impl Home {
         &self.path
     }
 
-    pub(super) fn is_shared(&self) -> bool {
-        holder::others_live(&self.path, self.holder_name())
-    }
-
     pub(super) fn is_alive(&self, name: &str) -> bool {
         holder::is_alive(&self.path, name)
     }

@@ -61,13 +61,6 @@ pub(super) fn is_alive(ledger: &Path, holder: &str) -> bool {
     }
 }
 
-/// Whether another process than `holder` works with the ledger at `ledger`. In doubt, none.
-pub(super) fn others_live(ledger: &Path, holder: &str) -> bool {
-    let names = fs::read_dir(folder(ledger)).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let mut others = names.filter_map(|name| name.into_string().ok()).filter(|name| name != holder);
-    others.any(|name| !name.starts_with('.') && is_alive(ledger, &name))
-}
-
 /// Waits until no other process opens the ledger at `ledger`; the lock goes with the result.
 pub(super) async fn alone(ledger: &Path) -> io::Result<File> {
     let folder = folder(ledger);

@@ -73,10 +73,6 @@ impl Home {
         &self.holder
     }
 
-    pub(in crate::ledger) fn is_shared(&self) -> bool {
-        lock(&self.living).iter().any(|name| **name != *self.holder)
-    }
-
     pub(in crate::ledger) fn is_alive(&self, name: &str) -> bool {
         lock(&self.living).contains(name)
     }

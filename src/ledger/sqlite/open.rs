@@ -295,9 +295,10 @@ type IsKnown = fn(&str) -> bool;
 
 /// Every column that holds one of a fixed set of words: table, column, and which words it may hold. The first ones are in
 /// tables that do not grow with the history.
-const VOCABULARY: [(&str, &str, IsKnown); 13] = [
+const VOCABULARY: [(&str, &str, IsKnown); 14] = [
     ("holds", "outcome", |word| Outcome::parse(word).is_some()),
     ("told", "alarm", |word| AlarmKind::parse(word).is_some()),
+    ("incidents", "alarm", |word| AlarmKind::parse(word).is_some()),
     ("told", "told_as", |word| AlarmKind::parse(word).is_some()),
     ("report_figures", "source", |word| SourceKind::parse(word).is_some()),
     ("attempt_figures", "outcome", |word| Outcome::parse(word).is_some()),

@@ -8,6 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use moesync::{
+    alarm_kind::AlarmKind,
     config::SourceKind,
     derivation::{Derivation, DerivationFailure, Derived, Difference, DifferenceKind, SchemaChange, TableObject},
     ledger::{
@@ -99,6 +100,7 @@ contract! {
     a_loss_is_acknowledged_until_it_is_asked_for_again,
     a_forgotten_partition_is_discarded_by_who_works_on_it_and_its_number_hides_no_news,
     a_duty_has_one_holder_and_passes_to_one_other_when_that_one_dies,
+    an_alarm_about_a_process_is_known_to_the_others_while_that_process_lives,
     the_requests_of_an_account_keep_their_distance_over_all_processes,
     a_pause_that_was_asked_for_applies_to_all_processes,
     pages_from_a_date_on_have_every_partition_once_and_in_order,
@@ -475,6 +477,29 @@ async fn a_duty_has_one_holder_and_passes_to_one_other_when_that_one_dies(place:
     assert!(!third.take_duty(Duty::Recovery).await.unwrap() && !first.take_duty(Duty::Recovery).await.unwrap());
     third.take_over_duty(Duty::Recovery).await.unwrap();
     assert!(third.take_duty(Duty::Recovery).await.unwrap() && !second.take_duty(Duty::Recovery).await.unwrap());
+}
+
+async fn an_alarm_about_a_process_is_known_to_the_others_while_that_process_lives(place: Place) {
+    let (first, second, third) = (place.open("first").await, place.open("second").await, place.open("third").await);
+    let alarms = |pairs: &[(AlarmKind, &str)]| -> BTreeMap<AlarmKind, String> {
+        pairs.iter().map(|(kind, message)| (*kind, (*message).to_owned())).collect()
+    };
+    let none = alarms(&[]);
+    let own = alarms(&[(AlarmKind::Panic, "the loop"), (AlarmKind::StoreFailed, "disk hangs")]);
+    assert_eq!(first.share_incidents(&own).await.unwrap(), none, "its own are not those of others");
+    let of_second = alarms(&[(AlarmKind::StoreFailed, "no answer")]);
+    assert_eq!(second.share_incidents(&of_second).await.unwrap(), own);
+    let both = alarms(&[(AlarmKind::Panic, "the loop"), (AlarmKind::StoreFailed, "disk hangs; no answer")]);
+    assert_eq!(third.share_incidents(&none).await.unwrap(), both);
+    assert_eq!(first.share_incidents(&alarms(&[(AlarmKind::Panic, "the loop")])).await.unwrap(), of_second);
+    assert_eq!(
+        third.share_incidents(&none).await.unwrap(),
+        alarms(&[(AlarmKind::Panic, "the loop"), (AlarmKind::StoreFailed, "no answer")])
+    );
+    place.bury("first").await;
+    assert_eq!(third.share_incidents(&none).await.unwrap(), of_second, "a dead process has no alarm");
+    assert_eq!(second.share_incidents(&none).await.unwrap(), none);
+    assert_eq!(third.share_incidents(&none).await.unwrap(), none);
 }
 
 const RATE: Rate = Rate { distance: Duration::from_secs(60), longest_wait: Duration::from_secs(3600) };

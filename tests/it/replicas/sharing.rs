@@ -14,6 +14,7 @@ on_each_route! {
     the_partitions_of_a_killed_replica_pass_to_another_when_its_row_is_old,
     a_replica_whose_claim_was_taken_over_while_it_stood_still_records_nothing,
     the_replicas_share_the_rate_of_requests,
+    an_alarm_about_a_replica_reaches_the_target_and_ends_after_it_was_killed,
     each_duty_is_done_by_one_replica_and_passes_on_when_it_is_killed,
 }
 
@@ -130,5 +131,41 @@ async fn each_duty_is_done_by_one_replica_and_passes_on_when_it_is_killed(route:
     let third = Daemon::start(&bench).await;
     assert!(wait_until(async || postgres::number(&url, of_second).await == 2).await);
     third.stop(&bench).await;
+    bench.oracle().await;
+}
+
+async fn an_alarm_about_a_replica_reaches_the_target_and_ends_after_it_was_killed(route: Route) {
+    let (bench, url) = bench(route, &[Series::dump(1)]).await;
+    let receiver = Receiver::start().await;
+    let config = on_server(&bench, &url) + &receiver.webhook();
+    bench.write_config(&config);
+    let on_duty = Daemon::start(&bench).await;
+    let holders = async || postgres::number(&url, "SELECT count(*) FROM duties WHERE name = 'notifying'").await;
+    assert!(wait_until(async || holders().await == 1).await);
+    let other = Daemon::start(&bench).await;
+    // A third one lives, and has no alarm.
+    postgres::execute(&url, "INSERT INTO holders (name, renewed_at) VALUES ('third', 9000000000000)").await;
+    let phases = || {
+        let of_configuration = |event: &serde_json::Value| event["data"]["alarm"] == "configuration";
+        let events = receiver.events().into_iter().filter(of_configuration);
+        events.map(|event| event["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // Only this one reads it.
+    bench.write_config("nonsense");
+    other.signal("HUP").await;
+    assert!(wait_until(async || phases() == ["alarm.began"]).await, "{:?}", receiver.events());
+    bench.write_config(&config);
+    other.kill(&bench).await;
+    let rows = async || postgres::number(&url, "SELECT count(*) FROM incidents").await;
+    assert_eq!(rows().await, 1, "it could not clear up");
+    // Half a minute later.
+    postgres::execute(
+        &url,
+        "UPDATE holders SET renewed_at = renewed_at - 60000 WHERE name IN (SELECT holder FROM incidents)",
+    )
+    .await;
+    assert!(wait_until(async || phases() == ["alarm.began", "alarm.ended"]).await, "{:?}", receiver.events());
+    assert_eq!(rows().await, 0);
+    on_duty.stop(&bench).await;
     bench.oracle().await;
 }
