@@ -27,6 +27,8 @@ mod rates;
 mod record;
 mod rows;
 mod sqlite;
+mod table_claims;
+mod table_news;
 mod tables;
 mod undo;
 mod view;
@@ -38,7 +40,9 @@ pub use outbox::{Delivery, Waiting};
 pub use postgres::{ServerFacts, facts as server_facts, open as open_server, open_read_only as open_server_read_only};
 pub use rates::Rate;
 pub use sqlite::{memory::Memory, open, open_read_only, place};
-pub use tables::{DuePartition, FailedTables, SchemaNews, TablesClaim, TablesClaimed, TablesNews};
+pub use table_claims::{TablesClaim, TablesClaimed};
+pub use table_news::{SchemaNews, TablesNews};
+pub use tables::{DuePartition, FailedTables};
 
 /// Why the ledger could not be read or written, by what the caller does about it.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! The tables of stored partitions: which reports have them, which process makes them, what was made.
 //!
 //! One process makes the tables of a report at a time, partition by partition, so that its schemas have one writer: the claim
-//! is on the report. A claim has a holder and a token that grows each time it changes hands, as that on a partition.
+//! is on the report.
 
 use std::collections::BTreeMap;
 
@@ -11,34 +11,14 @@ use super::{
     Choice, Ledger, LedgerError,
     database::{Row, Transaction, query},
     rows::to_integer,
+    table_claims::TablesClaim,
 };
 use crate::{
-    derivation::{
-        Consequence, Derivation, Derived, Difference, PartitionTables, SchemaChange, TableFigures, TableObject,
-    },
-    event::Event,
+    derivation::{Consequence, Derivation, Derived, PartitionTables, SchemaChange, TableFigures, TableObject},
     partition::Entry,
     report::{PartitionId, ReportId},
     table_words::{TableFormat, TablesState},
 };
-
-/// The right to make the tables of one report.
-#[derive(Debug, Clone)]
-pub struct TablesClaim {
-    report: ReportId,
-    token: i64,
-}
-
-/// What came of asking for the claim on a report's tables.
-#[derive(Debug)]
-pub enum TablesClaimed {
-    /// It is ours.
-    Ours(TablesClaim),
-    /// A live process has it.
-    Theirs,
-    /// No tables are made of the report, or in another format.
-    Settled,
-}
 
 /// A partition whose tables are to be made.
 #[derive(Debug)]
@@ -64,24 +44,6 @@ pub struct FailedTables {
     pub newest: Entry,
     /// Why its last attempt failed.
     pub message: String,
-}
-
-/// Tables that are news to a target.
-#[derive(Debug)]
-pub struct TablesNews {
-    /// The partition.
-    pub entry: Entry,
-    /// Its tables.
-    pub derived: Derived,
-}
-
-/// Changes of a schema that are news to a target.
-#[derive(Debug)]
-pub struct SchemaNews {
-    /// The report.
-    pub report: ReportId,
-    /// The table and its differences on one date.
-    pub changes: Vec<SchemaChange>,
 }
 
 impl Ledger {
@@ -232,63 +194,6 @@ impl Ledger {
         .await
         .map_err(|error| self.error("read", error))?;
         rows.iter().map(|row| self.report_of(row)).collect()
-    }
-
-    /// Claims the tables of a report, if they are made in this format. A claim of this process is renewed: it makes the
-    /// tables of a report in one task.
-    pub async fn claim_tables(&self, id: &ReportId, format: TableFormat) -> Result<TablesClaimed, LedgerError> {
-        let row = query("SELECT holder, token FROM report_tables WHERE workspace = $1 AND report = $2 AND format = $3")
-            .bind(id.workspace())
-            .bind(id.name())
-            .bind(format.extension())
-            .read_one(&self.database)
-            .await
-            .map_err(|error| self.error("read", error))?;
-        let Some(row) = row else { return Ok(TablesClaimed::Settled) };
-        let (holder, token): (Option<String>, i64) = (self.get(&row, "holder")?, self.get(&row, "token")?);
-        if let Some(holder) = &holder
-            && holder != self.holder_name()
-            && self.is_alive(holder).await
-        {
-            return Ok(TablesClaimed::Theirs);
-        }
-        let taken = query(
-            "UPDATE report_tables SET holder = $3, token = $4 + 1 WHERE workspace = $1 AND report = $2 AND token = $4",
-        )
-        .bind(id.workspace())
-        .bind(id.name())
-        .bind(self.holder_name())
-        .bind(token)
-        .change(&self.database)
-        .await
-        .map_err(|error| self.error("write", error))?;
-        // Otherwise another process was quicker.
-        Ok(match taken {
-            1 => TablesClaimed::Ours(TablesClaim { report: id.clone(), token: token + 1 }),
-            _ => TablesClaimed::Theirs,
-        })
-    }
-
-    /// Whether the claim is still ours: asked before an object is replaced.
-    pub async fn has_tables_claim(&self, claim: &TablesClaim) -> Result<bool, LedgerError> {
-        let row = query("SELECT holder FROM report_tables WHERE workspace = $1 AND report = $2 AND token = $3")
-            .bind(claim.report.workspace())
-            .bind(claim.report.name())
-            .bind(claim.token)
-            .read_one(&self.database)
-            .await
-            .map_err(|error| self.error("read", error))?;
-        let holder = row.map(|row| self.get::<Option<String>>(&row, "holder")).transpose()?.flatten();
-        Ok(holder.as_deref() == Some(self.holder_name()))
-    }
-
-    /// Gives the claim back.
-    pub async fn release_tables(&self, claim: &TablesClaim) -> Result<(), LedgerError> {
-        let query = query(
-            "UPDATE report_tables SET holder = NULL WHERE workspace = $1 AND report = $2 AND holder = $3 AND token = $4",
-        );
-        let query = query.bind(claim.report.workspace()).bind(claim.report.name());
-        self.change(query.bind(self.holder_name()).bind(claim.token)).await
     }
 
     /// The newest partition whose tables may be made at `now`, as far as `is_chosen` has it; notes that an attempt at it
@@ -479,22 +384,6 @@ impl Ledger {
         transaction.commit().await.map_err(failed)
     }
 
-    async fn check_tables_claim(&self, transaction: &mut Transaction, claim: &TablesClaim) -> Result<(), LedgerError> {
-        let row =
-            query("SELECT 1 FROM report_tables WHERE workspace = $1 AND report = $2 AND holder = $3 AND token = $4")
-                .bind(claim.report.workspace())
-                .bind(claim.report.name())
-                .bind(self.holder_name())
-                .bind(claim.token)
-                .row(transaction)
-                .await
-                .map_err(|error| self.error("read", error))?;
-        match row {
-            Some(_) => Ok(()),
-            None => Err(LedgerError::Fenced { partition: format!("the tables of {}", claim.report) }),
-        }
-    }
-
     /// The tables of a partition; `None` if none are made of its report.
     pub async fn tables_of(&self, id: &PartitionId) -> Result<Option<PartitionTables>, LedgerError> {
         let row = query(
@@ -568,83 +457,7 @@ impl Ledger {
         rows.iter().map(of).collect()
     }
 
-    /// Lets `of_tables` and `of_schemas` make events of up to `most` tables and changes of schemas each that `target` was not
-    /// notified of, and keeps them. Changes of a schema come before the tables that have them.
-    pub async fn announce_tables(
-        &self,
-        target: &str,
-        now: Timestamp,
-        most: usize,
-        of_tables: impl Fn(&TablesNews) -> Vec<Event> + Send,
-        of_schemas: impl Fn(&SchemaNews) -> Vec<Event> + Send,
-    ) -> Result<(), LedgerError> {
-        let failed = |error| self.error("write", error);
-        let news = query(
-            "SELECT 1 FROM targets WHERE name = $1
-               AND (tables_read < (SELECT coalesce(max(number), 0) FROM partition_tables)
-                    OR changes_read < (SELECT coalesce(max(id), 0) FROM schema_changes))",
-        );
-        let news = news.bind(target).read_one(&self.database).await.map_err(|error| self.error("read", error))?;
-        if news.is_none() || most == 0 {
-            return Ok(());
-        }
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let mut transaction = self.begin().await?;
-        let changes = query(
-            "SELECT * FROM schema_changes WHERE id > (SELECT changes_read FROM targets WHERE name = $1) ORDER BY id LIMIT $2",
-        );
-        let changes = changes.bind(target).bind(most).rows(&mut transaction).await.map_err(failed)?;
-        let mut grouped: Vec<SchemaNews> = Vec::new();
-        for row in &changes {
-            let (report, change) = (self.report_of(row)?, self.schema_change(row)?);
-            let is_same = |news: &SchemaNews| {
-                news.report == report
-                    && news.changes.first().is_some_and(|it| (&it.table, it.date) == (&change.table, change.date))
-            };
-            match grouped.last_mut().filter(|last| is_same(last)) {
-                Some(last) => last.changes.push(change),
-                None => grouped.push(SchemaNews { report, changes: vec![change] }),
-            }
-        }
-        for event in grouped.iter().flat_map(of_schemas) {
-            self.post(&mut transaction, target, &event, &[], now).await?;
-        }
-        let tables = query(
-            "SELECT p.*, t.objects, t.left_alone, t.number FROM partition_tables t JOIN partitions p ON p.id = t.partition_id
-             WHERE t.number > (SELECT tables_read FROM targets WHERE name = $1) ORDER BY t.number LIMIT $2",
-        );
-        let tables = tables.bind(target).bind(most).rows(&mut transaction).await.map_err(failed)?;
-        for row in &tables {
-            // Without its objects, they are being made again, and are news after that.
-            if self.get::<Option<String>>(row, "objects")?.is_some() {
-                let news = TablesNews { entry: self.entry(row)?, derived: self.derived(row)? };
-                for event in of_tables(&news) {
-                    self.post(&mut transaction, target, &event, &[], now).await?;
-                }
-            }
-        }
-        let last = |rows: &[Row], column| rows.last().map(|row| self.get::<i64>(row, column)).transpose();
-        query(
-            "UPDATE targets SET tables_read = coalesce($2, tables_read), changes_read = coalesce($3, changes_read)
-             WHERE name = $1",
-        )
-        .bind(target)
-        .bind(last(&tables, "number")?)
-        .bind(last(&changes, "id")?)
-        .execute(&mut transaction)
-        .await
-        .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
-    }
-
-    fn schema_change(&self, row: &Row) -> Result<SchemaChange, LedgerError> {
-        let date = self.text(row, "date")?;
-        let date = date.parse().map_err(|_| self.nonsense("schema_changes.date", &date))?;
-        let difference: Difference = self.read_json("difference", &self.text(row, "difference")?)?;
-        Ok(SchemaChange { table: self.text(row, "name")?, date, difference })
-    }
-
-    fn derived(&self, row: &Row) -> Result<Derived, LedgerError> {
+    pub(super) fn derived(&self, row: &Row) -> Result<Derived, LedgerError> {
         let list = |column: &'static str| self.get::<Option<String>>(row, column);
         Ok(Derived {
             objects: list("objects")?.map_or(Ok(Vec::new()), |json| self.read_json("objects", &json))?,
@@ -658,7 +471,7 @@ impl Ledger {
         word.map(|word| self.known("partitions.tables", &word, TablesState::parse)).transpose()
     }
 
-    fn report_of(&self, row: &Row) -> Result<ReportId, LedgerError> {
+    pub(super) fn report_of(&self, row: &Row) -> Result<ReportId, LedgerError> {
         Ok(ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?))
     }
 
@@ -667,7 +480,7 @@ impl Ledger {
         TableFormat::parse(&word).ok_or_else(|| self.nonsense("report_tables.format", &word))
     }
 
-    fn read_json<T: serde::de::DeserializeOwned>(&self, column: &str, json: &str) -> Result<T, LedgerError> {
+    pub(super) fn read_json<T: serde::de::DeserializeOwned>(&self, column: &str, json: &str) -> Result<T, LedgerError> {
         serde_json::from_str(json).map_err(|_| self.nonsense(column, json))
     }
 }
