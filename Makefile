@@ -4,6 +4,7 @@ CARGO_DEB_VERSION := 3.8.0
 CARGO_DENY_VERSION := 0.20.2
 CODESPELL_VERSION := 2.4.1
 ISAL_VERSION := 1.9.1
+MAIL_SERVER := aiosmtpd==1.4.6
 ENGINES := duckdb==2.0.1 pyarrow==26.0.1 sqlglot==30.30.0
 
 # Some tests mount a small disk. Without root, the tests run as root of a namespace.
@@ -17,7 +18,7 @@ TOOLS := bsdtar:libarchive-tools c++:build-essential cc:build-essential chromedr
 # Modules of the integration tests that take long: they start many processes, wait for daemons or write much.
 SLOW_TESTS := bucket contain daemon deploy derive disk emulator notify replicas simulation store sync tables vendor web
 
-.PHONY: help check test simulate lint fuzz bench deb demo tools cargo-deb cargo-deny codespell engines
+.PHONY: help check test simulate lint fuzz bench deb demo tools cargo-deb cargo-deny codespell engines mail-server
 
 help:
 	@echo 'make check  before each commit, about two minutes: formatting, clippy, unit tests and the fast integration tests'
@@ -37,7 +38,7 @@ check:
 	cargo test --locked --test it -- --test-threads=4 $(SLOW_TESTS:%=--skip %::)
 
 # The drill of the replicas has 2,000 partitions when it runs alone.
-test: tools engines
+test: tools engines mail-server
 	MOESYNC_DRILL_PARTITIONS=600 $(AS_ROOT) cargo test --locked --no-fail-fast
 
 # Each run has 10 weeks with faults and 9 days without: 23 runs in each of four tests are a thousand weeks.
@@ -126,3 +127,8 @@ codespell: tools
 engines: tools
 	@target/engines/bin/pip freeze 2> /dev/null | grep -cxF $(ENGINES:%=-e %) | grep -qx $(words $(ENGINES)) || \
 	    { python3 -m venv target/engines && target/engines/bin/pip install -q $(ENGINES); }
+
+# The SMTP server of the tests.
+mail-server: tools
+	@target/mail-server/bin/pip freeze 2> /dev/null | grep -qxF $(MAIL_SERVER) || \
+	    { python3 -m venv target/mail-server && target/mail-server/bin/pip install -q $(MAIL_SERVER); }

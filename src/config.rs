@@ -10,8 +10,10 @@ mod tables;
 
 mod alarms;
 mod destination;
+mod instance;
 mod ledger;
 mod limits;
+mod mail;
 mod network;
 mod notify;
 mod report;
@@ -43,10 +45,12 @@ pub use self::{
     destination::{BucketLocation, DestinationSettings, Location, Provider},
     document::Problem,
     files::NamedFile,
+    instance::Instance,
     key::key_part,
     ledger::Ledger,
     limits::Limits,
     load::load,
+    mail::{Email, Encryption, Login, MailServer},
     mistakes::Mistakes,
     network::Network,
     notify::{Channel, Events, Target},
@@ -75,6 +79,8 @@ pub struct Config {
     pub limits: Limits,
     /// How MoEngage and other servers are reached.
     pub network: Network,
+    /// How notifications name this process, and where they link to.
+    pub instance: Instance,
     /// When alarms are raised.
     pub alarms: Alarms,
     /// The MoEngage accounts, in the file's order.

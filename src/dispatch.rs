@@ -63,7 +63,7 @@ pub fn check(config: &Config) -> Result<(), String> {
 
 fn connect(config: &Config) -> Result<NotifyClient, String> {
     for target in &config.notify {
-        target.url().and_then(|_| target.key()).map_err(|problem: Problem| problem.to_string())?;
+        target.check_secrets().map_err(|problem: Problem| problem.to_string())?;
     }
     NotifyClient::new(&config.network).map_err(|refusal| refusal.to_string())
 }

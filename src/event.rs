@@ -1,8 +1,9 @@
 //! Events, as the JSON that other programs receive.
 //!
 //! This file owns the JSON that receivers rely on; docs/schemas/event.json is generated from it. It must not know who receives an
-//! event, or how. The sentences for people are in `wording.rs`.
+//! event, or how. What people read is in `notice.rs` and `wording.rs`.
 
+mod notice;
 mod wording;
 
 use std::collections::BTreeMap;
@@ -11,10 +12,14 @@ use jiff::{Timestamp, civil::Date};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    notice::{Mood, Notice},
+    wording::counted,
+};
 use crate::{
     alarm::{AlarmKey, Change, Phase},
     alarm_kind::AlarmKind,
-    config::SourceKind,
+    config::{Instance, SourceKind},
     derivation::{Derived, Difference, SchemaChange, TableObject},
     outcome::{Outcome, RecordedAttempt, Remark},
     partition::Entry,
@@ -29,6 +34,12 @@ pub struct Event {
     /// When it was detected.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub timestamp: Timestamp,
+    /// Name of the moesync that detected it.
+    #[serde(default)]
+    pub instance: String,
+    /// Address of the status page, or of the report's own page if the event is about one report; null if none is configured.
+    #[serde(default)]
+    pub page: Option<String>,
     /// Its type and data.
     #[serde(flatten)]
     pub content: Content,
@@ -85,6 +96,15 @@ pub struct AlarmData {
     pub reports: Vec<ReportData>,
     /// The partition that expires first.
     pub nearest: Option<NearestData>,
+    /// Whether it is about reports, and not about a workspace as a whole. Only until the event is made.
+    #[serde(skip)]
+    is_of_reports: bool,
+    /// What is wrong, in a few words.
+    #[serde(default)]
+    pub title: String,
+    /// The reason, of an alarm for which the last attempt of a partition does not give it.
+    #[serde(default)]
+    pub cause: Option<String>,
     /// The same as one line of text.
     pub message: String,
 }
@@ -212,8 +232,9 @@ pub struct TestData {
 
 impl Event {
     /// An event with an id made from `number`, which the shell draws at random.
-    pub fn new(number: u128, timestamp: Timestamp, content: Content) -> Self {
-        Event { id: format!("evt_{number:032x}"), timestamp, content }
+    pub fn new(number: u128, timestamp: Timestamp, content: Content, instance: &Instance) -> Self {
+        let page = instance.page(content.report());
+        Event { id: format!("evt_{number:032x}"), timestamp, instance: instance.name.clone(), page, content }
     }
 }
 
@@ -221,6 +242,20 @@ impl Content {
     /// Whether it is about an alarm. Alarms are sent before other events.
     pub fn is_alarm(&self) -> bool {
         matches!(self, Content::AlarmBegan(_) | Content::AlarmWorsened(_) | Content::AlarmEnded(_))
+    }
+
+    /// The report that it is about, by workspace and id; `None` if it is about several or none.
+    fn report(&self) -> Option<(&str, &str)> {
+        match self {
+            Content::AlarmBegan(data) | Content::AlarmWorsened(data) | Content::AlarmEnded(data) => {
+                let [report] = data.reports.as_slice() else { return None };
+                data.is_of_reports.then_some((&report.workspace, &report.report))
+            }
+            Content::Stored(StoredData { workspace, report, .. })
+            | Content::Tables(TablesData { workspace, report, .. })
+            | Content::SchemaChanged(SchemaChangedData { workspace, report, .. }) => Some((workspace, report)),
+            Content::Summary(_) | Content::Test(_) => None,
+        }
     }
 
     /// A test.
@@ -260,10 +295,13 @@ impl Content {
                     partitions: changes.iter().filter_map(|c| Some(c.alarm.as_ref()?.partitions)).sum(),
                     reports: reports(&changes),
                     nearest: nearest(&changes).map(NearestData::new),
+                    is_of_reports,
+                    title: String::new(),
+                    cause: changes.iter().find_map(|change| change.alarm.as_ref()?.message.clone()),
                     message: String::new(),
                 };
-                let cause = changes.iter().find_map(|change| change.alarm.as_ref()?.message.as_deref());
-                data.message = wording::alarm(phase, &data, is_of_reports, within, cause);
+                data.title = wording::title(&data);
+                data.message = wording::alarm(phase, &data, within);
                 let keys = changes.iter().map(|change| change.key.clone()).collect();
                 match phase {
                     Phase::Began => (Content::AlarmBegan(data), keys),
@@ -338,6 +376,9 @@ impl Content {
                 partitions: 1,
             }],
             nearest: Some(NearestData::new(entry)),
+            is_of_reports: true,
+            title: wording::other_content(id.workspace(), id.report.name()),
+            cause: Some(format!("{id} is stored at {key}: {}", attempt.message)),
             message: format!("{id} is stored at {key}: {}", attempt.message),
         }))
     }

@@ -1,15 +1,18 @@
-//! Sends one event or ping to one target over HTTP: signed JSON, a line of text for Slack, a ping.
+//! Sends one event or ping to one target: by HTTP signed JSON, blocks for Slack, a card for Teams, a ping; by SMTP an e-mail.
 //!
 //! This folder owns the format of each request and what counts as arrived. It must not know when an event is sent, or
 //! retried. A target's address is a secret: errors show its scheme, host and port only.
 
+mod email;
 mod ping;
 mod slack;
+mod teams;
 mod webhook;
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use lettre::transport::smtp::client::Certificate;
 use reqwest::{ClientBuilder, RequestBuilder, Response, header::RETRY_AFTER};
 use url::Url;
 
@@ -35,6 +38,8 @@ pub struct NotifyClient {
     http: reqwest::Client,
     /// For loopback addresses: a proxy would connect to its own machine.
     direct: reqwest::Client,
+    /// Of `ca_file`, for e-mail.
+    authority: Option<Certificate>,
 }
 
 /// The kinds of ping that a dead man's switch understands.
@@ -63,7 +68,14 @@ pub struct Refusal {
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        refusal(problem.to_string())
+        Refusal::new(problem.to_string())
+    }
+}
+
+impl Refusal {
+    /// A refusal of any message, without a requested wait.
+    fn new(message: String) -> Self {
+        Refusal { message, retry_after: None, is_of_message: false }
     }
 }
 
@@ -74,28 +86,31 @@ impl NotifyClient {
     ///
     /// If these cannot be used.
     pub fn new(network: &Network) -> Result<Self, Refusal> {
-        let unusable = |error: ClientError| refusal(Chain(&error).to_string());
+        let unusable = |error: ClientError| Refusal::new(Chain(&error).to_string());
         // Only the status counts, so any other header line is accepted.
         let adjust = |builder: ClientBuilder| builder.timeout(TIMEOUT).http1_ignore_invalid_headers_in_responses(true);
         let connector = Connector::new(network).map_err(unusable)?;
         let http = connector.client(adjust).map_err(unusable)?;
-        Ok(NotifyClient { http, direct: connector.direct_client(adjust).map_err(unusable)? })
+        let direct = connector.direct_client(adjust).map_err(unusable)?;
+        Ok(NotifyClient { http, direct, authority: email::authorities(network)? })
     }
 
     /// Sends `event` to `target`, signed with the time `now`. A dead man's switch receives it as [`Ping::Log`].
     ///
     /// # Errors
     ///
-    /// If the response is not 2xx, or there is none.
+    /// If the response is not 2xx, or there is none; if no recipient of an e-mail is accepted.
     pub async fn send(&self, target: &Target, event: &Event, now: Timestamp) -> Result<(), Refusal> {
-        let url = target.url()?;
-        let http = self.for_address(&url);
-        let request = match &target.channel {
-            Channel::Webhook { .. } => webhook::request(http, &url, event, target.key()?.as_ref(), now),
-            Channel::Slack { .. } => slack::request(http, &url, event),
-            Channel::Ping { .. } => ping::request(http, &url, Ping::Log, event.content.message()),
-        };
-        deliver(request, &url).await
+        match &target.channel {
+            Channel::Webhook { .. } => {
+                let key = target.key()?;
+                self.post(target, |http, url| webhook::request(http, url, event, key.as_ref(), now)).await
+            }
+            Channel::Slack { .. } => self.post(target, |http, url| slack::request(http, url, event)).await,
+            Channel::Teams { .. } => self.post(target, |http, url| teams::request(http, url, event)).await,
+            Channel::Email { email, .. } => email::send(target, email, self.authority.as_ref(), event).await,
+            Channel::Ping { .. } => self.ping(target, Ping::Log, event.content.message()).await,
+        }
     }
 
     /// Pings `target`, a dead man's switch.
@@ -104,8 +119,16 @@ impl NotifyClient {
     ///
     /// As [`NotifyClient::send`].
     pub async fn ping(&self, target: &Target, ping: Ping, text: String) -> Result<(), Refusal> {
+        self.post(target, |http, url| ping::request(http, url, ping, text)).await
+    }
+
+    async fn post(
+        &self,
+        target: &Target,
+        request: impl FnOnce(&reqwest::Client, &Url) -> RequestBuilder,
+    ) -> Result<(), Refusal> {
         let url = target.url()?;
-        deliver(ping::request(self.for_address(&url), &url, ping, text), &url).await
+        deliver(request(self.for_address(&url), &url), &url).await
     }
 
     fn for_address(&self, url: &Url) -> &reqwest::Client {
@@ -118,7 +141,7 @@ async fn deliver(request: RequestBuilder, url: &Url) -> Result<(), Refusal> {
     let response = request
         .send()
         .await
-        .map_err(|error| refusal(format!("could not reach {origin}: {}", Chain(&error.without_url()))))?;
+        .map_err(|error| Refusal::new(format!("could not reach {origin}: {}", Chain(&error.without_url()))))?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -153,8 +176,4 @@ async fn reason(mut response: Response, url: &Url) -> String {
         line = line.replace(&part, "…");
     }
     line
-}
-
-fn refusal(message: String) -> Refusal {
-    Refusal { message, retry_after: None, is_of_message: false }
 }

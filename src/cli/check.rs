@@ -200,7 +200,7 @@ async fn targets(shell: &Shell, config: &Config, checks: &mut Vec<Check>) -> Res
     let client =
         notify::NotifyClient::new(&config.network).map_err(|refusal| CommandError::Usage(refusal.to_string()))?;
     for target in &config.notify {
-        let event = dispatch::event(Content::test(), shell.clock.now());
+        let event = dispatch::event(Content::test(), shell.clock.now(), &config.instance);
         let (ok, message) = match client.send(target, &event, event.timestamp).await {
             Ok(()) => (true, format!("a test event arrived, {}", event.id)),
             Err(refusal) => (false, refusal.to_string()),

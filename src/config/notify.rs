@@ -14,6 +14,7 @@ use url::Url;
 use super::{
     Mistakes, Problem, address,
     document::{KeyPath, alternatives, did_you_mean},
+    mail::{Email, MailServer, Written},
     secret::{self, Given, SecretSource},
     values::{DAY, Duration, name, written},
     variables::Env,
@@ -29,9 +30,9 @@ pub(super) struct Raw {
     /// Name in every message about it. The ledger records under this name which notifications were sent.
     pub(super) name: String,
     /// `webhook`: signed JSON. `slack`: text for incoming webhooks of Slack and compatible services, such as Mattermost.
-    /// `ping`: a dead man's switch such as healthchecks.io.
+    /// `teams`: a card for a Workflow of Microsoft Teams. `email`: a message by SMTP. `ping`: a dead man's switch such as healthchecks.io.
     kind: TargetKind,
-    /// File with the address. Exactly one of `url_file`, `url_env` and `url` is required.
+    /// File with the address: of `email`, `smtps://HOST:465` (TLS) or `smtp://HOST:587` (STARTTLS). Exactly one of `url_file`, `url_env` and `url` is required.
     url_file: Option<String>,
     /// Environment variable with the address.
     url_env: Option<String>,
@@ -44,9 +45,26 @@ pub(super) struct Raw {
     secret_env: Option<String>,
     /// The secret itself that signs messages: `whsec_` and 24 to 64 bytes in base64. Only `webhook`.
     secret: Option<secret::Raw>,
+    /// Sender, such as `moesync@example.com` or `moesync <moesync@example.com>`. Only `email`, where it is required.
+    from: Option<String>,
+    /// Recipients. Only `email`, where at least one is required.
+    to: Option<Vec<String>>,
+    /// User of the mail server, if it asks for one. Only `email`.
+    username: Option<String>,
+    /// File with the password of `username`. Only `email`, where exactly one of `password_file`, `password_env` and `password`
+    /// is required with `username`.
+    password_file: Option<String>,
+    /// Environment variable with the password. Only `email`.
+    password_env: Option<String>,
+    /// The password itself. Only `email`.
+    password: Option<secret::Raw>,
+    /// Whether a connection to an `smtp://` address is encrypted, by STARTTLS. `false` is only for loopback addresses. Only
+    /// `email`.
+    #[schemars(extend("default" = true))]
+    starttls: Option<bool>,
     /// Events that are sent: `alarms` (all) or single alarms by name, `stored` (every stored object), `tables`
     /// (every date whose tables are made), `schema_changed` (a table's columns change), `summary` (a daily summary). Default:
-    /// all of them (`webhook`), `alarms` (`slack`). Not for `ping`.
+    /// all of them (`webhook`), `alarms` (`slack`, `teams`, `email`). Not for `ping`.
     events: Option<Vec<EventWord>>,
     /// Time between pings, from `1m` to `1d`. Only `ping`.
     #[schemars(extend("default" = PING_EVERY))]
@@ -57,10 +75,12 @@ pub(super) struct Raw {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", expecting = "\"webhook\", \"slack\" or \"ping\"")]
+#[serde(rename_all = "snake_case", expecting = "\"webhook\", \"slack\", \"teams\", \"email\" or \"ping\"")]
 enum TargetKind {
     Webhook,
     Slack,
+    Teams,
+    Email,
     Ping,
 }
 
@@ -104,6 +124,18 @@ pub enum Channel {
         /// The events that are sent.
         events: Events,
     },
+    /// A card, to the webhook of a Workflow of Microsoft Teams.
+    Teams {
+        /// The events that are sent.
+        events: Events,
+    },
+    /// A message by SMTP.
+    Email {
+        /// Server, sender and recipients.
+        email: Box<Email>,
+        /// The events that are sent.
+        events: Events,
+    },
     /// A dead man's switch: at regular intervals a ping that reports success or failure.
     Ping {
         /// Time between pings.
@@ -137,19 +169,60 @@ impl Target {
     /// The events it receives; `None` if it is only pinged.
     pub fn events(&self) -> Option<&Events> {
         match &self.channel {
-            Channel::Webhook { events, .. } | Channel::Slack { events } => Some(events),
+            Channel::Webhook { events, .. }
+            | Channel::Slack { events }
+            | Channel::Teams { events }
+            | Channel::Email { events, .. } => Some(events),
             Channel::Ping { .. } => None,
         }
     }
 
-    /// The present address.
+    /// Checks that its secrets can be read and have the right form.
+    ///
+    /// # Errors
+    /// The first that cannot, or has not. The error does not show it.
+    pub fn check_secrets(&self) -> Result<(), Problem> {
+        match &self.channel {
+            Channel::Email { email, .. } => {
+                self.mail_server(email)?;
+                self.password(email).map(drop)
+            }
+            _ => {
+                self.url()?;
+                self.key().map(drop)
+            }
+        }
+    }
+
+    /// The present address, of every kind but e-mail.
     ///
     /// # Errors
     /// If it cannot be read or is not an address. The error does not show it.
     pub fn url(&self) -> Result<Url, Problem> {
+        self.parsed(|text| parse_address(text, self.allow_http))
+    }
+
+    /// The present mail server of an e-mail target.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not the address of a mail server. The error does not show it.
+    pub fn mail_server(&self, email: &Email) -> Result<MailServer, Problem> {
+        self.parsed(|text| MailServer::parse(text, email.starttls))
+    }
+
+    fn parsed<T>(&self, parse: impl FnOnce(&SecretString) -> Result<T, &'static str>) -> Result<T, Problem> {
         let of = |problem| Problem::new(format!("the address of notify target `{}`: {problem}", self.name));
         let text = self.address.resolve().map_err(|problem| of(problem.to_string()))?;
-        parse_address(&text, self.allow_http).map_err(|reason| of(reason.to_owned()))
+        parse(&text).map_err(|reason| of(reason.to_owned()))
+    }
+
+    /// The present password of an e-mail target; `None` if it has no user.
+    ///
+    /// # Errors
+    /// If it cannot be read. The error does not show it.
+    pub fn password(&self, email: &Email) -> Result<Option<SecretString>, Problem> {
+        let of = |problem| Problem::new(format!("the password of notify target `{}`: {problem}", self.name));
+        email.login.as_ref().map(|login| login.password.resolve().map_err(of)).transpose()
     }
 
     /// The present key that signs messages; `None` for kinds that sign nothing.
@@ -167,7 +240,8 @@ impl Target {
     pub fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
         let secret = match &self.channel {
             Channel::Webhook { secret, .. } => Some(secret),
-            Channel::Slack { .. } | Channel::Ping { .. } => None,
+            Channel::Email { email, .. } => email.login.as_ref().map(|login| &login.password),
+            Channel::Slack { .. } | Channel::Teams { .. } | Channel::Ping { .. } => None,
         };
         [&self.address].into_iter().chain(secret)
     }
@@ -200,50 +274,89 @@ impl Raw {
         });
         let address = mistakes.keep(address);
         if let Some(SecretSource::Value(url)) = &address {
-            mistakes.keep(parse_address(url, allow_http).map_err(|reason| at.key("url").problem(reason)));
+            let parsed = match self.kind {
+                TargetKind::Email => MailServer::parse(url, self.starttls.unwrap_or(true)).map(drop),
+                _ => parse_address(url, allow_http).map(drop),
+            };
+            mistakes.keep(parsed.map_err(|reason| at.key("url").problem(reason)));
         }
         let secret = Given::new("secret", &self.secret_file, &self.secret_env, &self.secret);
         let secret = mistakes.keep(secret.check(self.allow_world_readable, at, env));
         if let Some(Some(SecretSource::Value(text))) = &secret {
             mistakes.keep(signing_key(text).map_err(|reason| at.key("secret").problem(reason)));
         }
-        let channel = secret.and_then(|secret| mistakes.keep(self.check_channel(secret, at)));
+        let password = Given::new("password", &self.password_file, &self.password_env, &self.password);
+        let password = mistakes.keep(password.check(self.allow_world_readable, at, env));
+        mistakes.keep(self.check_keys(at));
+        let channel = secret.zip(password);
+        let channel = channel.and_then(|(secret, password)| mistakes.keep(self.check_channel(secret, password, at)));
         mistakes.finish(|| Some(Target { name: name?, address: address?, allow_http, channel: channel? }))
     }
 
-    fn check_channel(&self, secret: Option<SecretSource>, at: &KeyPath<'_>) -> Result<Channel, Problem> {
-        let kind = match self.kind {
-            TargetKind::Webhook => "webhook",
-            TargetKind::Slack => "slack",
-            TargetKind::Ping => "ping",
+    /// A mistake if there is a key that targets of this kind do not have.
+    fn check_keys(&self, at: &KeyPath<'_>) -> Result<(), Problem> {
+        let (kind, secret, mail, events, every) = match self.kind {
+            TargetKind::Webhook => ("webhook", true, false, true, false),
+            TargetKind::Slack => ("slack", false, false, true, false),
+            TargetKind::Teams => ("teams", false, false, true, false),
+            TargetKind::Email => ("email", false, true, true, false),
+            TargetKind::Ping => ("ping", false, false, false, true),
         };
-        let useless = |key: &str| {
-            Err(at.key(key).problem(format_args!("a target of kind {kind:?} does not have this key; remove it")))
-        };
-        let channel = match (self.kind, secret) {
-            (TargetKind::Webhook, None) => {
-                return Err(at.problem("no secret; give exactly one of secret_file, secret_env and secret"));
+        let keys = [
+            ("secret_file", secret, self.secret_file.is_some()),
+            ("secret_env", secret, self.secret_env.is_some()),
+            ("secret", secret, self.secret.is_some()),
+            ("from", mail, self.from.is_some()),
+            ("to", mail, self.to.is_some()),
+            ("username", mail, self.username.is_some()),
+            ("password_file", mail, self.password_file.is_some()),
+            ("password_env", mail, self.password_env.is_some()),
+            ("password", mail, self.password.is_some()),
+            ("starttls", mail, self.starttls.is_some()),
+            ("events", events, self.events.is_some()),
+            ("every", every, self.every.is_some()),
+        ];
+        match keys.iter().find(|(_, is_known, is_given)| *is_given && !is_known) {
+            Some((key, ..)) => {
+                let rule = format_args!("a target of kind {kind:?} does not have this key; remove it");
+                Err(at.key(key).problem(rule))
             }
-            (TargetKind::Slack | TargetKind::Ping, Some(_)) => {
-                let given = [("secret_file", self.secret_file.is_some()), ("secret_env", self.secret_env.is_some())];
-                return useless(given.iter().find(|(_, given)| *given).map_or("secret", |(key, _)| key));
-            }
-            (TargetKind::Webhook, Some(secret)) => {
+            None => Ok(()),
+        }
+    }
+
+    fn check_channel(
+        &self,
+        secret: Option<SecretSource>,
+        password: Option<SecretSource>,
+        at: &KeyPath<'_>,
+    ) -> Result<Channel, Mistakes> {
+        Ok(match self.kind {
+            TargetKind::Webhook => {
+                let secret = secret
+                    .ok_or_else(|| at.problem("no secret; give exactly one of secret_file, secret_env and secret"))?;
                 let all =
                     Events { stored: true, tables: true, schema_changed: true, summary: true, ..Events::alarms() };
                 Channel::Webhook { secret, events: self.check_events(at, all)? }
             }
-            (TargetKind::Slack, None) => Channel::Slack { events: self.check_events(at, Events::alarms())? },
-            (TargetKind::Ping, None) => {
+            TargetKind::Slack => Channel::Slack { events: self.check_events(at, Events::alarms())? },
+            TargetKind::Teams => Channel::Teams { events: self.check_events(at, Events::alarms())? },
+            TargetKind::Email => {
+                let written = Written {
+                    from: self.from.as_deref(),
+                    to: self.to.as_deref(),
+                    username: self.username.as_deref(),
+                    password,
+                    starttls: self.starttls,
+                };
+                let email = Box::new(written.check(at)?);
+                Channel::Email { email, events: self.check_events(at, Events::alarms())? }
+            }
+            TargetKind::Ping => {
                 let every = self.every.clone().unwrap_or_else(|| Duration::new(PING_EVERY));
                 Channel::Ping { every: every.check(SignedDuration::from_mins(1)..=DAY, &at.key("every"))? }
             }
-        };
-        match channel {
-            Channel::Ping { .. } if self.events.is_some() => useless("events"),
-            Channel::Webhook { .. } | Channel::Slack { .. } if self.every.is_some() => useless("every"),
-            _ => Ok(channel),
-        }
+        })
     }
 
     /// The events; which ones are the default depends on the kind.

@@ -9,7 +9,7 @@ use super::{
     Config, Mistakes, Problem, alarms, destination,
     document::{ENV_PREFIX, KeyPath},
     form::Form,
-    ledger, limits,
+    instance, ledger, limits,
     mistakes::{each, unique},
     network, notify, oddities,
     report::{self, Known},
@@ -21,8 +21,9 @@ use super::{
 /// The configuration of moesync: a TOML file, or a folder whose `*.toml` files are read in the order of their names. The
 /// workspaces, destinations, reports and notify targets of these files add up; any other key may be in one file alone.
 ///
-/// Any key of the tables `ledger`, `web`, `limits`, `network` and `alarms` can be overridden by an environment variable
-/// named `MOESYNC__TABLE__KEY`, for example `MOESYNC__LEDGER__URL`; there, items of a list are separated by commas.
+/// Any key of the tables `instance`, `ledger`, `web`, `limits`, `network` and `alarms` can be overridden by an
+/// environment variable named `MOESYNC__TABLE__KEY`, for example `MOESYNC__LEDGER__URL`; there, items of a list are
+/// separated by commas.
 ///
 /// `${VAR}` in any string stands for that environment variable's value, and `$${` for a literal `${`. Relative paths start
 /// at the working directory.
@@ -30,6 +31,9 @@ use super::{
 #[serde(deny_unknown_fields, expecting = "a table")]
 #[schemars(title = "moesync configuration")]
 pub(super) struct Raw {
+    /// How notifications name this moesync, and where they link to.
+    #[serde(default)]
+    instance: instance::Raw,
     /// Where partitions and attempts are recorded.
     #[serde(default)]
     ledger: ledger::Raw,
@@ -63,9 +67,10 @@ pub(super) struct Raw {
 pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &Zones) -> Result<Config, Mistakes> {
     let Some(raw) = &form.raw else { return form.mistakes.finish(|| None) };
     let mut mistakes = form.mistakes.clone();
-    let [workspaces_at, destinations_at, reports_at, notify_at, network_at, ledger_at, web_at, limits_at, alarms_at] =
-        ["workspaces", "destinations", "reports", "notify", "network", "ledger", "web", "limits", "alarms"]
-            .map(|key| root.key(key));
+    let [workspaces_at, destinations_at, reports_at, notify_at] =
+        ["workspaces", "destinations", "reports", "notify"].map(|key| root.key(key));
+    let [instance_at, network_at, ledger_at, web_at, limits_at, alarms_at] =
+        ["instance", "network", "ledger", "web", "limits", "alarms"].map(|key| root.key(key));
     let network = mistakes.keep(form.check(&network_at, |at| raw.network.check(at)));
     // Unknown if the table has mistakes; then no address is rejected for it.
     let allow_http = raw.network.allow_http || !form.is_sound(&network_at);
@@ -91,6 +96,7 @@ pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &
     let notify = each(&raw.notify, &notify_at, |raw, at| form.check(at, |at| raw.check(at, allow_http, env)));
     let names = unique(raw.notify.iter().map(|raw| raw.name.as_str()), &notify_at);
     let notify = complete(&mut mistakes, notify, names);
+    let instance = mistakes.keep(form.check(&instance_at, |at| raw.instance.check(at)));
     let ledger = mistakes.keep(form.check(&ledger_at, |at| raw.ledger.check(at)));
     let web = mistakes.keep(form.check(&web_at, |at| raw.web.check(at)));
     let limits = mistakes.keep(form.check(&limits_at, |at| raw.limits.check(at)));
@@ -98,6 +104,7 @@ pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &
     mistakes.finish(|| {
         let (ledger, keep_attempts) = ledger?;
         Some(Config {
+            instance: instance?,
             ledger,
             keep_attempts,
             web: web?,

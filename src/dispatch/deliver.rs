@@ -6,7 +6,7 @@ use tracing::{debug, error, warn};
 
 use crate::{
     alarm_kind::AlarmKind,
-    config::{Config, Events, Target},
+    config::{Config, Events, Instance, Target},
     event::{Content, Event},
     ledger::{Delivery, LedgerError, SchemaNews, TablesNews},
     notify::{NotifyClient, Refusal},
@@ -43,8 +43,8 @@ const TARGET_FAILS_AFTER: u32 = 3;
 
 /// An event with a random id.
 #[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]
-pub fn event(content: Content, now: Timestamp) -> Event {
-    Event::new(rand::random(), now, content)
+pub fn event(content: Content, now: Timestamp, instance: &Instance) -> Event {
+    Event::new(rand::random(), now, content, instance)
 }
 
 /// The targets that receive events, and which.
@@ -73,7 +73,7 @@ async fn write_stored(ctx: &Context, target: &Target, events: &Events, limit: us
         let stored = Content::of_stored(entry, destination(entry)).filter(|_| events.stored);
         let other = Content::of_other_content(entry, attempt, destination(entry));
         let other = other.filter(|_| events.alarms.contains(&AlarmKind::OtherContent));
-        stored.into_iter().chain(other).map(|content| event(content, now)).collect()
+        stored.into_iter().chain(other).map(|content| event(content, now, &ctx.config.instance)).collect()
     };
     ctx.ledger.announce(&target.name, now, limit, write).await.map(drop)
 }
@@ -84,11 +84,11 @@ async fn write_tables(ctx: &Context, target: &Target, events: &Events, limit: us
     let of_tables = |news: &TablesNews| {
         let open = ctx.reports.get(&news.entry.partition.id.report);
         let content = Content::of_tables(&news.entry, &news.derived, open.map(|open| open.destination.name()));
-        events.tables.then(|| event(content, now)).into_iter().collect()
+        events.tables.then(|| event(content, now, &ctx.config.instance)).into_iter().collect()
     };
     let of_schemas = |news: &SchemaNews| {
         let content = Content::of_schema_changes(&news.report, &news.changes).filter(|_| events.schema_changed);
-        content.map(|content| event(content, now)).into_iter().collect()
+        content.map(|content| event(content, now, &ctx.config.instance)).into_iter().collect()
     };
     ctx.ledger.announce_tables(&target.name, now, limit, of_tables, of_schemas).await
 }

@@ -146,7 +146,7 @@ pub(super) async fn write_alarms(
         };
         let changes: Vec<_> = changes.into_iter().filter(is_received).collect();
         let contents = Content::of_changes(&changes, now).into_iter();
-        contents.map(|(content, keys)| (event(content, now), keys)).collect()
+        contents.map(|(content, keys)| (event(content, now, &ctx.config.instance), keys)).collect()
     })
     .await
 }

@@ -15,6 +15,7 @@ use crate::{
     alarm::{AlarmKey, AlarmStatus, Notified},
     alarm_kind::AlarmKind,
     config::{Channel, Target},
+    event::counted,
     ledger::LedgerError,
     lock::lock,
     notify::{NotifyClient, Ping},
@@ -142,7 +143,9 @@ async fn send(
     // If the ledger cannot be read, the ping goes without the number.
     let news = ctx.ledger.stored_since_ping(&target.name).await.ok();
     let stored = news.map_or(String::new(), |news| format!("{} stored since the last ping; ", news.stored));
-    let arrived = client.ping(target, ping, format!("{stored}{text}")).await;
+    let instance = &ctx.config.instance;
+    let page = instance.page(None).map_or(String::new(), |page| format!("\n{page}"));
+    let arrived = client.ping(target, ping, format!("{}: {stored}{text}{page}", instance.name)).await;
     if let Err(refusal) = &arrived
         && last.is_none_or(|last| last.has_arrived)
     {
@@ -166,13 +169,13 @@ fn describe(evaluation: &Evaluation, unresolved: Option<&BTreeMap<AlarmKey, Noti
         // The clocks are compared with each answer, and the next answer may be a month away.
         .filter(|(key, alarm)| !is_reported_once(alarm.kind) && (alarm.kind != AlarmKind::Clock || is_active(key)))
         .collect();
-    let mut text = format!("{} due and not stored; {} alarms", evaluation.pending, alarms.len());
+    let mut text = format!("{} due and not stored; {}", evaluation.pending, counted(alarms.len(), "alarm"));
     for (key, alarm) in alarms.iter().take(LISTED_ALARMS) {
         let subject = &key.1;
         let name = subject.report.as_ref().or(subject.destination.as_ref()).or(subject.workspace.as_ref());
         let name = name.map_or("moesync", String::as_str);
         let extent = match evaluation.all.get(key) {
-            Some(AlarmStatus::Active(active)) => format!("{} partitions", active.partitions),
+            Some(AlarmStatus::Active(active)) => counted(active.partitions, "partition"),
             _ => "not known to have ended".to_owned(),
         };
         text += &format!("\n{}: {name}, {extent}", alarm.kind);

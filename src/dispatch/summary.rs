@@ -35,5 +35,5 @@ pub(super) async fn write(
     let notified = ctx.ledger.notified(&target.name).await?;
     let alarms = evaluation.active().chain(notified.keys()).collect::<BTreeSet<_>>().len();
     let content = Content::of_summary(last.at, (news.stored, news.bytes), evaluation.pending, alarms);
-    ctx.ledger.summarize(&target.name, last, next, &event(content, evaluation.now)).await
+    ctx.ledger.summarize(&target.name, last, next, &event(content, evaluation.now, &ctx.config.instance)).await
 }

@@ -3,7 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{AlarmData, SchemaChangedData, StoredData, TablesData};
-use crate::{alarm::Phase, alarm_kind::AlarmKind, derivation::DifferenceKind};
+use crate::{
+    alarm::Phase,
+    alarm_kind::AlarmKind,
+    derivation::{Difference, DifferenceKind},
+};
 
 /// The text of a test.
 pub(super) const TEST: &str = "this is a test of moesync's notifications; nothing is wrong";
@@ -11,26 +15,27 @@ pub(super) const TEST: &str = "this is a test of moesync's notifications; nothin
 /// Number of reports that a text names.
 const NAMED_REPORTS: usize = 5;
 
-/// The text of an alarm. `cause` is the message of an alarm without partitions.
-pub(super) fn alarm(
-    phase: Phase,
-    data: &AlarmData,
-    is_of_reports: bool,
-    within: Option<SignedDuration>,
-    cause: Option<&str>,
-) -> String {
-    let subject = subject(data, is_of_reports);
+/// What is wrong, in a few words.
+pub(super) fn title(data: &AlarmData) -> String {
+    format!("{}: {}", subject(data), kind(data.alarm))
+}
+
+/// The title of an alarm about other content.
+pub(super) fn other_content(workspace: &str, report: &str) -> String {
+    format!("{workspace}/{report}: {}", kind(AlarmKind::OtherContent))
+}
+
+/// The text of an alarm.
+pub(super) fn alarm(phase: Phase, data: &AlarmData, within: Option<SignedDuration>) -> String {
+    let subject = subject(data);
     let kind = kind(data.alarm);
     if phase == Phase::Ended {
         return format!("{subject}: resolved: {kind}");
     }
-    if let Some(cause) = cause {
+    if let Some(cause) = &data.cause {
         return format!("{subject}: {cause}");
     }
-    let count = match data.partitions {
-        1 => "1 partition".to_owned(),
-        several => format!("{several} partitions"),
-    };
+    let count = counted(data.partitions, "partition");
     // The other partitions may have more time.
     let nearest = if data.partitions == 1 { "" } else { "the nearest " };
     let time = match within {
@@ -41,10 +46,15 @@ pub(super) fn alarm(
     format!("{subject}: {kind}: {count}{time}{}", example(data, within))
 }
 
-fn subject(data: &AlarmData, is_of_reports: bool) -> String {
+/// A number and its noun: `1 alarm`, `2 alarms`.
+pub fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn subject(data: &AlarmData) -> String {
     match (&data.workspace, &data.destination) {
         (_, Some(destination)) => format!("destination {destination}"),
-        (Some(workspace), None) if data.reports.is_empty() || !is_of_reports => format!("workspace {workspace}"),
+        (Some(workspace), None) if data.reports.is_empty() || !data.is_of_reports => format!("workspace {workspace}"),
         (Some(workspace), None) => {
             let mut names: Vec<_> =
                 data.reports.iter().take(NAMED_REPORTS).map(|report| report.report.as_str()).collect();
@@ -76,25 +86,27 @@ pub(super) fn stored(data: &StoredData) -> String {
 
 pub(super) fn tables(data: &TablesData) -> String {
     let TablesData { workspace, report, date, rows, tables, .. } = data;
-    format!("the tables of {workspace}/{report} {date} are ready: {rows} rows in {} objects", tables.len())
+    format!("the tables of {workspace}/{report} {date} are ready: {rows} rows in {}", counted(tables.len(), "object"))
 }
 
 pub(super) fn schema_changed(data: &SchemaChangedData) -> String {
-    let each = data.changes.iter().map(|difference| {
-        let column = &difference.column;
-        match difference.change {
-            DifferenceKind::Added => format!("new column {column}"),
-            DifferenceKind::Vanished => format!("column {column} is gone"),
-            DifferenceKind::Retyped => format!("column {column} has another type"),
-        }
-    });
-    let each: Vec<_> = each.collect();
+    let each: Vec<_> = data.changes.iter().map(difference).collect();
     format!("table {} of {}/{} from {}: {}", data.table, data.workspace, data.report, data.date, each.join(", "))
 }
 
+pub(super) fn difference(difference: &Difference) -> String {
+    let column = &difference.column;
+    match difference.change {
+        DifferenceKind::Added => format!("new column {column}"),
+        DifferenceKind::Vanished => format!("column {column} is gone"),
+        DifferenceKind::Retyped => format!("column {column} has another type"),
+    }
+}
+
 pub(super) fn summary(since: Timestamp, (stored, bytes): (u64, u64), pending: usize, alarms: usize) -> String {
-    let size = bytesize::ByteSize(bytes);
-    format!("{stored} objects ({size}) stored since {since}; {pending} due and not stored; {alarms} alarms")
+    let (size, objects) = (bytesize::ByteSize(bytes), if stored == 1 { "object" } else { "objects" });
+    let alarms = counted(alarms, "alarm");
+    format!("{stored} {objects} ({size}) stored since {since}; {pending} due and not stored; {alarms}")
 }
 
 fn kind(alarm: AlarmKind) -> &'static str {

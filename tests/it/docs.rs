@@ -142,8 +142,8 @@ pub fn blocks(document: &str, language: &str) -> Vec<String> {
 }
 
 /// The tables of the configuration, in the order in which one is written.
-const TABLES: [&str; 9] =
-    ["workspaces", "destinations", "reports", "notify", "alarms", "limits", "network", "ledger", "web"];
+const TABLES: [&str; 10] =
+    ["workspaces", "destinations", "reports", "notify", "instance", "alarms", "limits", "network", "ledger", "web"];
 
 /// docs/configuration.md, made from the schema that `moesync schema` prints.
 fn configuration_reference() -> String {

@@ -2,6 +2,8 @@
 
 mod alarms;
 mod delivery;
+mod mail;
+mod messages;
 mod pings;
 mod targets;
 

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use moesync::{
     alarm_kind::AlarmKind,
-    config::{BucketLocation, Channel, Events, Ledger, Location, Provider},
+    config::{BucketLocation, Channel, Encryption, Events, Ledger, Location, Provider},
 };
 use secrecy::ExposeSecret as _;
 
@@ -138,9 +138,17 @@ fn the_default_events_of_a_target_depend_on_its_kind() {
 #[test]
 fn an_invalid_target_is_refused_and_its_address_not_shown() {
     let slack = "kind = \"slack\"\n";
+    let mail = "kind = \"email\"\nfrom = \"moesync@acme.example\"\nto = [\"you@acme.example\"]\n";
     let hook = "kind = \"webhook\"\nurl = \"https://hooks.example/\"\n";
     let texts = [
-        with_target("kind = \"email\""),
+        with_target("kind = \"pigeon\""),
+        with_target("kind = \"email\"\nurl = \"smtps://mail.example\"\nfrom = \"moesync@acme.example\""),
+        with_target(&format!("{mail}url = \"https://mail.example/\"")),
+        with_target(&format!("{mail}url = \"smtp://moesync:canary-5d41402a@mail.example\"")),
+        with_target(&format!("{mail}url = \"smtp://mail.example\"\nstarttls = false")),
+        with_target(&format!("{mail}url = \"smtp://mail.example\"\nusername = \"moesync\"")),
+        with_target(&format!("{mail}url = \"smtp://mail.example\"\npassword = \"canary-5d41402a\"")),
+        with_target(&format!("{}url_env = \"MAIL\"", mail.replace("you@", "you"))),
         with_target("kind = \"slack\""),
         with_target(&format!("{slack}url = \"hooks.example/canary-5d41402a\"")),
         with_target(&format!("{slack}url = \"http://hooks.example/canary-5d41402a\"")),
@@ -157,7 +165,14 @@ fn an_invalid_target_is_refused_and_its_address_not_shown() {
         with_target(&format!("{slack}url_env = \"A\"\n[[notify]]\nname = \"hook\"\n{slack}url_env = \"B\"")),
     ];
     insta::assert_snapshot!(errors_in(&texts), @r#"
-    moesync.toml:19: notify[0].kind: expected "webhook", "slack" or "ping", found "email"
+    moesync.toml:19: notify[0].kind: expected "webhook", "slack", "teams", "email" or "ping", found "pigeon"
+    moesync.toml:17: notify[0]: no recipient; give to = ["you@example.com"]
+    moesync.toml:22: notify[0].url: expected the address of a mail server: smtps://HOST:465 (TLS) or smtp://HOST:587 (STARTTLS)
+    moesync.toml:22: notify[0].url: expected nothing but host and port; user and password have keys of their own
+    moesync.toml:22: notify[0].url: starttls = false sends unencrypted, and is only allowed for loopback addresses
+    moesync.toml:17: notify[0]: no password for the username; give exactly one of password_file, password_env and password
+    moesync.toml:17: notify[0]: no username for the password
+    moesync.toml:21: notify[0].to[0]: expected an address such as "you@example.com" or "You <you@example.com>", found "youacme.example"
     moesync.toml:17: notify[0]: no address; give exactly one of url_file, url_env and url
     moesync.toml:20: notify[0].url: expected an address that begins with https://
     moesync.toml:20: notify[0].url: http:// is not encrypted and only allowed for loopback addresses; use https://, or set allow_http = true in [network]
@@ -170,7 +185,7 @@ fn an_invalid_target_is_refused_and_its_address_not_shown() {
     moesync.toml:21: notify[0].secret: expected "whsec_" and 24 to 64 bytes in base64; `echo whsec_$(openssl rand -base64 32)` makes one
     moesync.toml:21: notify[0].every: must be from 1m to 1d, found "5s"
     moesync.toml:21: notify[0].events: a target of kind "ping" does not have this key; remove it
-    moesync.toml:21: notify[0].channel: unknown key; known here: name, kind, url_file, url_env, url, secret_file, secret_env, secret, events, every, allow_world_readable
+    moesync.toml:21: notify[0].channel: unknown key; known here: name, kind, url_file, url_env, url, secret_file, secret_env, secret, from, to, username, password_file, password_env, password, starttls, events, every, allow_world_readable
     moesync.toml:22: notify[1].name: "hook" is already used, at moesync.toml:18
     "#);
 }
@@ -189,4 +204,47 @@ fn a_base_url_with_the_path_of_an_endpoint_is_refused() {
     moesync.toml:4: workspaces[0].base_url: the address ends before "/core-services": moesync adds the path of each API itself
     "#);
     assert!(base_url("moengage").is_ok(), "a proxy may have a path of its own");
+}
+
+#[test]
+fn a_mail_server_has_a_port_and_an_encryption_by_its_address() {
+    let mail = "kind = \"email\"\nfrom = \"moesync@acme.example\"\nto = [\"You <you@acme.example>\"]\n";
+    let server = |lines: &str| {
+        let target = load(&with_target(&format!("{mail}{lines}"))).unwrap().notify.remove(0);
+        let Channel::Email { email, .. } = &target.channel else { panic!("{target:?}") };
+        let server = target.mail_server(email).unwrap();
+        (server.to_string(), server.encryption)
+    };
+    for (lines, shown, encryption) in [
+        ("url = \"smtps://mail.example\"", "smtps://mail.example:465", Encryption::Tls),
+        ("url = \"smtps://mail.example:4650/\"", "smtps://mail.example:4650", Encryption::Tls),
+        ("url = \"smtp://mail.example\"", "smtp://mail.example:587", Encryption::StartTls),
+        ("url = \"smtp://127.0.0.1:25\"", "smtp://127.0.0.1:25", Encryption::StartTls),
+        ("url = \"smtp://[::1]\"\nstarttls = false", "smtp://[::1]:25", Encryption::None),
+    ] {
+        assert_eq!(server(lines), (shown.to_owned(), encryption));
+    }
+}
+
+#[test]
+fn the_page_of_an_instance_is_linked_to_and_its_address_holds_no_secret() {
+    let instance = |lines: &str| with_table(&format!("[instance]\n{lines}"));
+    let loaded =
+        load(&instance("name = \"production\"\npage_url = \"https://proxy.example/moesync\"")).unwrap().instance;
+    assert_eq!(loaded.page(None).unwrap(), "https://proxy.example/moesync/");
+    let page = loaded.page(Some(("acme", "Report & test"))).unwrap();
+    assert_eq!(page, "https://proxy.example/moesync/report?workspace=acme&report=Report+%26+test");
+    assert_eq!(load(GOOD).unwrap().instance.page(None), None);
+    let mistakes = [
+        "name = \"\"",
+        "page_url = \"moesync.example.com\"",
+        "page_url = \"https://user:canary-5d41402a@moesync.example.com\"",
+        "page_url = \"https://moesync.example.com/?token=canary-5d41402a\"",
+    ];
+    insta::assert_snapshot!(errors_in(&mistakes.map(instance)), @r##"
+    moesync.toml:2: instance.name: must not be empty
+    moesync.toml:2: instance.page_url: expected an address such as "https://moesync.example.com", without user, password, "?" and "#"
+    moesync.toml:2: instance.page_url: expected an address such as "https://moesync.example.com", without user, password, "?" and "#"
+    moesync.toml:2: instance.page_url: expected an address such as "https://moesync.example.com", without user, password, "?" and "#"
+    "##);
 }

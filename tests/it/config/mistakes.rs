@@ -250,7 +250,7 @@ name = "Another"
 schedule = { every = "day", at = "9.30" }
 "#;
     insta::assert_snapshot!(load(text).unwrap_err(), @r#"
-    moesync.toml:1: colour: unknown key; known here: ledger, web, limits, network, alarms, workspaces, destinations, reports, notify
+    moesync.toml:1: colour: unknown key; known here: instance, ledger, web, limits, network, alarms, workspaces, destinations, reports, notify
     moesync.toml:4: web.listen: expected a string, found an integer
     moesync.toml:5: web.open[1]: expected "health" or "metrics", found "metric"; did you mean "metrics"?
     moesync.toml:5: web.open[2]: expected "health" or "metrics", found an integer

@@ -85,7 +85,7 @@ fn the_example_shows_the_defaults() {
     let tables: String = tables
         .lines()
         .take_while(|line| !line.starts_with("[[workspaces]]"))
-        .filter(|line| !["token_file", "proxy", "ca_file"].iter().any(|key| line.starts_with(key)))
+        .filter(|line| !["page_url", "token_file", "proxy", "ca_file"].iter().any(|key| line.starts_with(key)))
         .map(|line| format!("{line}\n"))
         .collect();
     let shown = load_bytes(format!("{tables}{GOOD}").as_bytes(), &env).unwrap();
@@ -216,7 +216,7 @@ fn the_defaults_of_the_schema_are_the_real_ones() {
         });
         given.collect()
     };
-    let tables: String = ["ledger", "web", "limits", "network", "alarms"]
+    let tables: String = ["instance", "ledger", "web", "limits", "network", "alarms"]
         .map(|table| format!("[{table}]\n{}", defaults(&schema["properties"][table]["properties"], &[])))
         .concat();
     let report = &schema["properties"]["reports"]["items"]["properties"];

@@ -40,9 +40,9 @@ async fn a_ping_counts_stored_objects_and_lists_alarms() {
     let [first, second, refused, slept, .., hanging] = pings.as_slice() else { panic!("{pings:#?}") };
     assert_eq!(slept.1, refused.1);
     assert_eq!((first.0.as_str(), second.0.as_str()), ("/ping/uuid", "/ping/uuid"));
-    assert_eq!(second.1, "0 stored since the last ping; 0 due and not stored; 0 alarms");
+    assert_eq!(second.1, "moesync: 0 stored since the last ping; 0 due and not stored; 0 alarms");
     assert_eq!(refused.0, "/ping/uuid/fail");
-    assert!(refused.1.contains("unauthorized: acme, 1 partitions"), "{}", refused.1);
+    assert!(refused.1.contains("unauthorized: acme, 1 partition"), "{}", refused.1);
     assert_eq!(hanging.0, "/ping/uuid/fail");
     assert!(hanging.1.contains("the loop has not planned"), "{}", hanging.1);
 }
@@ -60,14 +60,14 @@ async fn pings_fail_until_an_alarm_has_ended_across_restarts_and_other_failures(
     bench.fault("truncate=50%");
     pass(&bench).await;
     assert_eq!(last().path, "/ping/uuid/fail");
-    assert!(last().body.contains("corrupt: report-test, 1 partitions"), "{}", last().body);
+    assert!(last().body.contains("corrupt: report-test, 1 partition"), "{}", last().body);
     // Another failure does not end the alarm, and the partition is not late yet.
     bench.vendor.clear_faults();
     bench.fault("status=503");
     bench.clock.advance(SignedDuration::from_mins(5));
     pass(&bench).await;
     assert_eq!(last().path, "/ping/uuid/fail", "{}", last().body);
-    assert!(last().body.contains("1 alarms\ncorrupt: report-test, not known to have ended"), "{}", last().body);
+    assert!(last().body.contains("1 alarm\ncorrupt: report-test, not known to have ended"), "{}", last().body);
     bench.vendor.clear_faults();
     bench.clock.advance(hours(1));
     pass(&bench).await;
@@ -146,7 +146,7 @@ async fn a_sync_pings_its_start_and_its_result() {
     let paths: Vec<_> = pings.iter().map(|(path, _)| path.strip_prefix("/ping/uuid").unwrap()).collect();
     assert_eq!(paths, ["/start", "/fail", "/start", "", "/start", ""]);
     let stored: Vec<_> = [1, 3, 5].map(|number: usize| pings[number].1.split(';').next().unwrap()).to_vec();
-    let count = |count: u32| format!("{count} stored since the last ping");
+    let count = |count: u32| format!("moesync: {count} stored since the last ping");
     assert_eq!(stored, [count(1), count(1), count(0)]);
     assert!(pings[1].1.contains("the pass did not store every due partition"), "{}", pings[1].1);
 }

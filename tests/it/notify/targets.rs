@@ -4,32 +4,10 @@ use std::fs;
 
 use tokio::process::Command;
 
-use super::{NOW, hours, pass};
 use crate::{
     docs::blocks,
-    support::{Bench, CANARY, Daemon, Receiver, Series, ledger_file, receiver::KEY, wait_until},
+    support::{Bench, Daemon, Receiver, Series, ledger_file, receiver::KEY, wait_until},
 };
-
-#[tokio::test(flavor = "multi_thread")]
-async fn slack_gets_alarms_as_text_that_mentions_no_one() {
-    let (bench, receiver) = (Bench::at(NOW, &[Series::campaign("Report test", 2)]).await, Receiver::start().await);
-    let target =
-        format!("\n[[notify]]\nname = \"chat\"\nkind = \"slack\"\nurl = \"{}/services/{CANARY}\"\n", receiver.url);
-    bench.write_config(&(bench.config() + &target));
-    bench.fault("status=401,body=<!channel> & co,times=1");
-    pass(&bench).await;
-    bench.clock.advance(hours(2));
-    pass(&bench).await;
-    let texts: Vec<_> = receiver.received().iter().map(|received| received.json()["text"].clone()).collect();
-    assert_eq!(texts.len(), 2, "{texts:?}");
-    let (began, ended) = (texts[0].as_str().unwrap(), texts[1].as_str().unwrap());
-    assert!(
-        began.starts_with(":rotating_light: workspace acme: MoEngage refuses the credentials: 2 partitions"),
-        "{began}"
-    );
-    assert!(!began.contains('<'), "{began}");
-    assert_eq!(ended, ":white_check_mark: workspace acme: resolved: MoEngage refuses the credentials");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_and_keys_of_targets_are_in_no_log_error_ledger_or_output() {
@@ -40,6 +18,7 @@ async fn addresses_and_keys_of_targets_are_in_no_log_error_ledger_or_output() {
         format!("\n[[notify]]\nname = \"{name}\"\nurl = \"{address}\"\n{rest}\n")
     };
     let targets = target("slack", "kind = \"slack\"")
+        + &target("teams", "kind = \"teams\"")
         + &target("ping", "kind = \"ping\"")
         + &target("hook", &format!("kind = \"webhook\"\nsecret = \"{}\"", secrets[2]))
         + &target("gone", "kind = \"slack\"").replace("127.0.0.1", "127.0.0.2");

@@ -5,6 +5,7 @@
 mod browser;
 mod daemon;
 pub mod ledger_file;
+mod mail_server;
 pub mod oracle;
 pub mod postgres;
 pub mod receiver;
@@ -36,6 +37,7 @@ use tokio::{net::TcpListener, process::Command, task::JoinHandle};
 pub use self::{
     browser::Browser,
     daemon::{Daemon, wait_until},
+    mail_server::MailServer,
     receiver::Receiver,
     time::TestClock,
 };
