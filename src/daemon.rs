@@ -3,6 +3,8 @@
 //! This file owns the lifetime of the process. It must not know what the loop does when it wakes: that follows from the
 //! plan alone, so a missed, late or repeated wake-up changes nothing.
 
+mod changes;
+
 use std::{collections::HashSet, convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
@@ -76,6 +78,7 @@ pub async fn run(
         started = sync::start(config, Arc::clone(&clock), Arc::clone(&progress)) => Arc::new(started?),
         () = signals.stop.received() => return Ok(()),
     };
+    ctx.status.note_configuration(clock.now());
     dispatch::register_targets(&ctx).await.map_err(StartError::from)?;
 
     let (commands, mut inbox) = mpsc::channel(8);
@@ -347,6 +350,7 @@ async fn reload(load: impl Fn() -> Result<Config, Mistakes>, old: &Context) -> O
     match loaded {
         Ok(new) => {
             new.status.clear(AlarmKind::Configuration, "reload");
+            new.status.note_configuration(new.clock.now());
             describe(&new, old).await;
             Some(new)
         }
@@ -358,6 +362,7 @@ async fn reload(load: impl Fn() -> Result<Config, Mistakes>, old: &Context) -> O
             let message = format!("the new configuration is not used, the old one stays in force: {reason}");
             error!(alarm = "configuration", "{message}");
             old.status.raise(AlarmKind::Configuration, "reload", message);
+            old.status.note_refused_configuration();
             None
         }
     }
@@ -381,11 +386,14 @@ async fn describe(new: &Context, old: &Context) {
             0
         }
     };
-    info!(
-        reports = new.config.reports.len(),
-        unconfigured,
-        "configuration reloaded; {unconfigured} open partitions belong to reports that are no longer in it"
-    );
+    let changes = changes::changes(&old.config, &new.config);
+    let changes = if changes.is_empty() { "nothing that is compared has changed" } else { &changes };
+    let left = match unconfigured {
+        0 => String::new(),
+        1 => "; 1 open partition belongs to a report that is no longer in it".to_owned(),
+        several => format!("; {several} open partitions belong to reports that are no longer in it"),
+    };
+    info!(reports = new.config.reports.len(), unconfigured, "configuration reloaded: {changes}{left}");
 }
 
 /// Notifies the service manager while the loop runs. If the loop hangs, the service manager restarts the process.

@@ -67,7 +67,7 @@ pub use inspect::{Damage, Inspected, ObjectRepair, inspect, repair};
 pub use manifest::archive_limits;
 pub use pass::{Selection, Summary, once};
 pub use planned::{Planned, Publication};
-pub use process_status::ProcessStatus;
+pub use process_status::{LoadedConfiguration, ProcessStatus};
 pub use pulse::Pulse;
 pub use recover::{recover, recover_and_pass, recover_continuously};
 pub use secrets::Secrets;

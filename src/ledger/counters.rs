@@ -93,23 +93,26 @@ impl Ledger {
         .map_err(|error| self.error("write", error))
     }
 
-    /// Counts an attempt at a partition of the report `id` that ended with `outcome`.
+    /// Counts an attempt at a partition of the report `id` that ended with `outcome`, received `bytes` completely, and found
+    /// other content at the partition's key or not.
     pub(super) async fn count_attempt(
         &self,
         transaction: &mut Transaction,
         id: &ReportId,
         outcome: Outcome,
         (started_at, finished_at): (Timestamp, Timestamp),
+        (bytes, found_other_content): (u64, bool),
     ) -> Result<(), LedgerError> {
         // A clock that was set back during an attempt makes it end before it began.
         let took = (finished_at.as_millisecond() - started_at.as_millisecond()).max(0);
         let query = query(
             "INSERT INTO attempt_figures AS f
-                 (workspace, report, outcome, attempts, milliseconds, within_1, within_5, within_15, within_60, within_300,
-                  within_900, within_1800, within_3600)
-             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                 (workspace, report, outcome, attempts, milliseconds, bytes, other_content, within_1, within_5, within_15,
+                  within_60, within_300, within_900, within_1800, within_3600)
+             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
              ON CONFLICT (workspace, report, outcome) DO UPDATE
              SET attempts = f.attempts + 1, milliseconds = f.milliseconds + excluded.milliseconds,
+                 bytes = f.bytes + excluded.bytes, other_content = f.other_content + excluded.other_content,
                  within_1 = f.within_1 + excluded.within_1, within_5 = f.within_5 + excluded.within_5,
                  within_15 = f.within_15 + excluded.within_15, within_60 = f.within_60 + excluded.within_60,
                  within_300 = f.within_300 + excluded.within_300, within_900 = f.within_900 + excluded.within_900,
@@ -117,6 +120,8 @@ impl Ledger {
                  within_3600 = f.within_3600 + excluded.within_3600",
         );
         let query = query.bind(id.workspace()).bind(id.name()).bind(outcome.as_str()).bind(took);
+        let query = query.bind(to_integer(bytes));
+        let query = query.bind(i64::from(found_other_content));
         DURATION_BOUNDS
             .iter()
             .fold(query, |query, bound| query.bind(i64::from(took <= i64::from(*bound) * 1000)))

@@ -100,6 +100,10 @@ pub struct AttemptFigures {
     pub count: u64,
     /// How long they took in all, in seconds.
     pub seconds: f64,
+    /// Bytes of all that was received completely, stored or not.
+    pub bytes: u64,
+    /// How many found other content at the partition's key.
+    pub other_content: u64,
     /// How many took no longer than each of [`DURATION_BOUNDS`].
     pub within: [u64; DURATION_BOUNDS.len()],
 }
@@ -304,6 +308,8 @@ impl Ledger {
                 outcome: self.outcome(row, "outcome")?.ok_or_else(|| self.nonsense("attempts.outcome", "null"))?,
                 count: self.natural(row, "attempts")?.unwrap_or(0),
                 seconds: milliseconds as f64 / 1000.0,
+                bytes: self.natural(row, "bytes")?.unwrap_or(0),
+                other_content: self.natural(row, "other_content")?.unwrap_or(0),
                 within,
             })
         });

@@ -336,7 +336,7 @@ impl Ledger {
             0 => Ok(()),
             _ => {
                 let at = object.stored_at;
-                self.count_attempt(transaction, &partition.id.report, Outcome::Stored, (at, at)).await
+                self.count_attempt(transaction, &partition.id.report, Outcome::Stored, (at, at), (0, false)).await
             }
         }
     }

@@ -35,7 +35,8 @@ impl Ledger {
         self.end_claim(&mut transaction, claim).await?;
         self.insert_attempt(&mut transaction, claim.row, attempt, after).await?;
         let took = (attempt.started_at, attempt.finished_at);
-        self.count_attempt(&mut transaction, &id.report, attempt.outcome(), took).await?;
+        let found = (attempt.received_bytes().unwrap_or(0), after.remark == Some(Remark::OtherContent));
+        self.count_attempt(&mut transaction, &id.report, attempt.outcome(), took, found).await?;
         self.count_change(&mut transaction, after).await?;
         self.update_partition(&mut transaction, claim.row, after).await?;
         if let Some(object) = after.object.as_ref().filter(|_| after.settled == Settled::Stored) {

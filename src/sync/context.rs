@@ -101,6 +101,11 @@ impl Context {
         raised.chain(clock).collect()
     }
 
+    /// Number of attempts that run.
+    pub fn attempts_in_flight(&self) -> usize {
+        self.load.running()
+    }
+
     /// Whether both work with the ledger as it was opened once: each opening has its own holder.
     pub(super) fn has_ledger_of(&self, other: &Context) -> bool {
         self.holder == other.holder

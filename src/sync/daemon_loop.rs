@@ -21,7 +21,7 @@ use tracing::debug;
 use super::{
     attempt::{AttemptError, Attempted},
     context::Context,
-    log::HeldWorkspaces,
+    log::{HeldWorkspaces, NextStep},
     replan::{PUBLISHING_DELAY, publish_plan, replan},
     supervise::{self, Pauses},
     workers::{Finished, OTHERS_INTERVAL, SLOTS_INTERVAL, Workers},
@@ -118,6 +118,7 @@ async fn turn(
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), LedgerError> {
     let mut held = HeldWorkspaces::default();
+    let mut next_step = NextStep::default();
     let mut wake_at: Option<Timestamp> = None;
     let mut is_first = true;
     let mut is_partial = false;
@@ -145,6 +146,9 @@ async fn turn(
                         .filter(|item| !workers.has(&item.entry.partition.id))
                         .cloned()
                         .collect();
+                    if workers.queue.is_empty() && !workers.is_busy() {
+                        next_step.log(plan);
+                    }
                 }
                 Err(error) if error.needs_reopening() => {
                     workers.drain().await;

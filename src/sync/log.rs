@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use crate::{
     outcome::{Attempt, Outcome, Remark, StoredObject},
     partition::{Entry, Settled},
-    plan::{Decision, Item},
+    plan::{Decision, Item, Plan},
+    report::PartitionId,
 };
 
 /// Logs the end of an attempt after which the partition is `entry`.
@@ -54,6 +56,31 @@ pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt) {
                 "{message}; {id} {consequence}"
             );
         }
+    }
+}
+
+/// What comes next, as it was last logged.
+#[derive(Debug, Default)]
+pub(super) struct NextStep {
+    logged: Option<(PartitionId, Timestamp)>,
+}
+
+impl NextStep {
+    /// Logs what the loop waits for while nothing is attempted, once.
+    pub(super) fn log(&mut self, plan: &Plan) {
+        let waits = plan.items.iter().filter_map(|item| Some((item.decision.until()?, item)));
+        let Some((until, item)) = waits.min_by_key(|(until, item)| (*until, &item.entry.partition.id)) else { return };
+        let id = &item.entry.partition.id;
+        if self.logged.as_ref().is_some_and(|(logged, at)| logged == id && *at == until) {
+            return;
+        }
+        self.logged = Some((id.clone(), until));
+        let what = match item.decision {
+            Decision::NotDue { .. } => "due",
+            Decision::Held { .. } => "requested again, as a probe of its workspace",
+            _ => "requested again",
+        };
+        info!(next_at = %until, "nothing to do until {until}: then {id} is {what}");
     }
 }
 

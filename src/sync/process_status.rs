@@ -17,9 +17,19 @@ pub struct ProcessStatus {
     incidents: Mutex<BTreeMap<(AlarmKind, String), ProcessAlarm>>,
     planned_at: Mutex<Option<Timestamp>>,
     ledger_failure: Mutex<Option<String>>,
+    configuration: Mutex<LoadedConfiguration>,
     attempt_recorded: Notify,
     tables_due: Notify,
     alarm_raised: Notify,
+}
+
+/// How the configuration was last loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadedConfiguration {
+    /// Whether the last one was refused, so that an older one is in force.
+    pub is_refused: bool,
+    /// When the one in force was loaded; `None` for a process that is no daemon.
+    pub in_force_since: Option<Timestamp>,
 }
 
 /// An alarm about the process.
@@ -99,6 +109,21 @@ impl ProcessStatus {
             info!(alarm = AlarmKind::Ledger.as_str(), phase = "ended", "the ledger is written again");
         }
         lock(&self.planned_at).replace(now);
+    }
+
+    /// A configuration was loaded at `now`.
+    pub fn note_configuration(&self, now: Timestamp) {
+        *lock(&self.configuration) = LoadedConfiguration { is_refused: false, in_force_since: Some(now) };
+    }
+
+    /// A new configuration was refused.
+    pub fn note_refused_configuration(&self) {
+        lock(&self.configuration).is_refused = true;
+    }
+
+    /// How the configuration was last loaded.
+    pub fn configuration(&self) -> LoadedConfiguration {
+        *lock(&self.configuration)
     }
 
     /// When the loop last planned.

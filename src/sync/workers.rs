@@ -206,7 +206,7 @@ impl Workers {
     }
 
     fn note_load(&self) {
-        self.ctx.load.set(self.running.len() + self.queue.len());
+        self.ctx.load.set(self.running.len(), self.queue.len());
     }
 
     fn has_slot(&self, open: &OpenReport, is_suspect: bool, slots: &TakenSlots) -> bool {
@@ -354,6 +354,6 @@ impl Workers {
 /// Nothing runs or waits any more.
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.ctx.load.set(0);
+        self.ctx.load.set(0, 0);
     }
 }

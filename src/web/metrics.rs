@@ -123,6 +123,25 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Arc<[Bytes]>, Le
         let is_active = matches!(incidents.get(&kind), Some(Some(_)));
         text.sample("moesync_incident", &[("alarm", kind.as_str())], u8::from(is_active));
     }
+    let loaded = ctx.status.configuration();
+    text.family(
+        "moesync_config_last_reload_successful",
+        "gauge",
+        "0 while the last configuration that was loaded is refused.",
+    );
+    text.sample("moesync_config_last_reload_successful", &[], u8::from(!loaded.is_refused));
+    if let Some(since) = loaded.in_force_since {
+        let name = "moesync_config_last_reload_success_timestamp_seconds";
+        text.family(name, "gauge", "When the configuration in force was loaded.");
+        text.sample(name, &[], since.as_second());
+    }
+    text.family(
+        "moesync_attempts_in_flight",
+        "gauge",
+        "Attempts that run: downloads, with what precedes and follows each.",
+    );
+    text.sample("moesync_attempts_in_flight", &[], ctx.attempts_in_flight());
+    process(&mut text);
     text.family("moesync_workspace_held", "gauge", "1 while a workspace is on hold, by MoEngage's answer.");
     for workspace in &ctx.config.workspaces {
         let hold = planned.as_ref().and_then(|planned| planned.view.holds.get(&workspace.name));
@@ -244,8 +263,69 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Arc<[Bytes]>, Le
         let labels = and(of(&figures.id, figures.source), ("outcome", figures.outcome.as_str()));
         text.sample("moesync_attempts_total", &labels, figures.count);
     }
+    text.family("moesync_fetched_bytes_total", "counter", "Bytes of complete downloads, stored or not.");
+    let sums = by_report(reports, &attempts);
+    for (labels, sums) in &sums {
+        text.sample("moesync_fetched_bytes_total", labels, sums.bytes);
+    }
+    text.family(
+        "moesync_other_content_total",
+        "counter",
+        "Attempts that found other content at the key of a partition, which was left there (alarm other_content).",
+    );
+    for (labels, sums) in &sums {
+        text.sample("moesync_other_content_total", labels, sums.other_content);
+    }
     durations(&mut text, &attempts);
     Ok(text.into_pieces())
+}
+
+/// Sums of the attempts at one report, of all outcomes.
+#[derive(Default)]
+struct Sums {
+    bytes: u64,
+    other_content: u64,
+}
+
+/// The sums of each report; zero for one without attempts, so that a first increase is seen.
+fn by_report<'a>(reports: &'a [ReportFigures], attempts: &[AttemptFigures]) -> Vec<([Label<'a>; 3], Sums)> {
+    let mut all: HashMap<&ReportId, Sums> = HashMap::new();
+    for figures in attempts {
+        let sums = all.entry(&figures.id).or_default();
+        sums.bytes += figures.bytes;
+        sums.other_content += figures.other_content;
+    }
+    let of_report =
+        |report: &'a ReportFigures| (of(&report.id, report.source), all.remove(&report.id).unwrap_or_default());
+    reports.iter().map(of_report).collect()
+}
+
+/// The process itself, under the names that Prometheus' client libraries use.
+fn process(text: &mut Exposition) {
+    let metrics_process::collector::Metrics {
+        cpu_seconds_total,
+        open_fds,
+        max_fds,
+        virtual_memory_bytes,
+        resident_memory_bytes,
+        start_time_seconds,
+        threads,
+        ..
+    } = metrics_process::collector::collect();
+    let mut value = |name, kind, help, value: Option<f64>| {
+        if let Some(value) = value {
+            text.family(name, kind, help);
+            text.sample(name, &[], value);
+        }
+    };
+    let whole = |number: Option<u64>| number.map(|number| number as f64);
+    value("process_cpu_seconds_total", "counter", "CPU time, of user and system.", cpu_seconds_total);
+    value("process_resident_memory_bytes", "gauge", "Resident memory.", whole(resident_memory_bytes));
+    value("process_virtual_memory_bytes", "gauge", "Virtual memory.", whole(virtual_memory_bytes));
+    value("process_open_fds", "gauge", "Open file descriptors.", whole(open_fds));
+    value("process_max_fds", "gauge", "Maximum number of open file descriptors.", whole(max_fds));
+    value("process_threads", "gauge", "Threads.", whole(threads));
+    value("process_start_time_seconds", "gauge", "When the process started.", whole(start_time_seconds));
 }
 
 /// How long attempts took, of all outcomes.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use moesync::{
     config::SourceKind,
     ledger::{self, AttemptFigures, DURATION_BOUNDS, Ledger, ReportFigures},
-    outcome::{Attempt, Evidence, Failure, Outcome, StoredObject, Success},
+    outcome::{Attempt, Evidence, Failure, Outcome, Remark, StoredObject, Success},
     partition::{Entry, Settled, State},
     report::{Partition, PartitionId, ReportId},
 };
@@ -121,12 +121,16 @@ pub(super) async fn assert_counted(ledger: &Ledger, now: Timestamp) {
                 outcome,
                 count: 0,
                 seconds: 0.0,
+                bytes: 0,
+                other_content: 0,
                 within: [0; DURATION_BOUNDS.len()],
             };
             let figures = attempts.entry((id.report.clone(), outcome.as_str())).or_insert(nothing);
             let took = attempt.finished_at.duration_since(attempt.started_at).max(SignedDuration::ZERO);
             figures.count += 1;
             figures.seconds += took.as_secs_f64();
+            figures.bytes += attempt.size.unwrap_or(0);
+            figures.other_content += u64::from(attempt.remark == Some(Remark::OtherContent));
             for (within, bound) in figures.within.iter_mut().zip(DURATION_BOUNDS) {
                 *within += u64::from(took <= SignedDuration::from_secs(i64::from(bound)));
             }

@@ -186,6 +186,10 @@ async fn metrics_show_the_state_of_reports_and_survive_a_restart() {
     let bytes: u64 =
         bench.status().await.iter().filter(|p| p["report"] == "report-test").map(|p| p["size"].as_u64().unwrap()).sum();
     assert_eq!(of("moesync_stored_bytes", ""), Some(bytes as f64));
+    assert_eq!(of("moesync_fetched_bytes_total", ""), Some(bytes as f64));
+    assert_eq!(of("moesync_other_content_total", ""), Some(0.0));
+    assert_eq!(values["moesync_config_last_reload_successful"], 1.0);
+    assert!(values["process_resident_memory_bytes"] > 1e6 && values["process_open_fds"] > 3.0);
     let total = of("moesync_attempt_duration_seconds_count", "").unwrap();
     assert_eq!(of("moesync_attempt_duration_seconds_bucket", ",le=\"+Inf\""), Some(total));
     assert_eq!(values["moesync_workspace_held{workspace=\"acme\",outcome=\"unauthorized\"}"], 0.0);
@@ -194,11 +198,33 @@ async fn metrics_show_the_state_of_reports_and_survive_a_restart() {
     served.daemon.stop(&bench).await;
     let again = Served::start(&bench).await;
     let restarted = samples(&again.text("/metrics").await);
-    let passes = |name: &str| name.contains("age_seconds") || name == "moesync_last_plan_timestamp_seconds";
+    let of_process = ["process_", "moesync_last_plan_", "moesync_config_last_reload_success_"];
+    let passes = |name: &str| name.contains("age_seconds") || of_process.iter().any(|start| name.starts_with(start));
     for (name, value) in values.iter().filter(|(name, _)| !passes(name)) {
         assert_eq!(restarted.get(name), Some(value), "{name}");
     }
     again.daemon.stop(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_show_a_download_in_flight_and_a_refused_configuration() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("stall");
+    let served = Served::start(&bench).await;
+    let of = async |name: &str| samples(&served.text("/metrics").await)[name];
+    assert!(wait_until(async || of("moesync_attempts_in_flight").await == 1.0).await);
+    let loaded_at = of("moesync_config_last_reload_success_timestamp_seconds").await;
+    let good = fs::read_to_string(bench.path("moesync.toml")).unwrap();
+    bench.write_config(&good.replace("campaign_report", "campaign_retort"));
+    served.daemon.signal("HUP").await;
+    assert!(wait_until(async || of("moesync_config_last_reload_successful").await == 0.0).await);
+    assert_eq!(of("moesync_config_last_reload_success_timestamp_seconds").await, loaded_at);
+    assert_eq!(of("moesync_incident{alarm=\"configuration\"}").await, 1.0);
+    bench.write_config(&good);
+    served.daemon.signal("HUP").await;
+    assert!(wait_until(async || of("moesync_config_last_reload_successful").await == 1.0).await);
+    assert!(of("moesync_config_last_reload_success_timestamp_seconds").await >= loaded_at);
+    served.daemon.kill(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,10 +313,10 @@ async fn partitions_due_and_not_in_the_ledger_are_pending_and_in_danger() {
     working.abort();
 }
 
-/// The names of moesync's metrics in a text.
+/// The names of metrics in a text.
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.filter(|word| word.starts_with("moesync_")).map(str::to_owned).collect()
+    words.filter(|word| word.starts_with("moesync_") || word.starts_with("process_")).map(str::to_owned).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
