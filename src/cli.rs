@@ -5,6 +5,7 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Args, Parser, Subcommand};
+use tokio::sync::Notify;
 
 use self::shell::Shell;
 use crate::{
@@ -70,6 +71,9 @@ struct Global {
     /// Prints results as JSON.
     #[arg(long, global = true)]
     json: bool,
+    /// Prints whole lines on a terminal, however wide they are.
+    #[arg(long, global = true)]
+    wide: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,6 +124,9 @@ enum Command {
     /// Prints the manual page, or writes one for each command.
     Man(package::Man),
 }
+
+/// The exit code of a command that was stopped twice, as shells have it for Ctrl-C.
+const STOPPED: u8 = 130;
 
 /// How much of a command is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,31 +227,49 @@ impl Arguments {
 /// Runs the command that `arguments` name and returns its exit code.
 pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
     let Arguments { global, command } = arguments;
-    let shell = Shell { config: global.config, json: global.json, bars, clock: Arc::new(SystemClock) };
-    let ended = match command {
-        Command::Run => run::run(&shell).await,
-        Command::Sync(options) => sync::run(&shell, options).await,
-        Command::Backfill(options) => backfill::run(&shell, options).await,
-        Command::Plan(options) => plan::run(&shell, options).await,
-        Command::Explain(options) => explain::run(&shell, options).await,
-        Command::Status(options) => status::run(&shell, options).await,
-        Command::Acknowledge(options) => acknowledge::run(&shell, options).await,
-        Command::Forget(options) => forget::run(&shell, options).await,
-        Command::Verify(options) => verify::run(&shell, options).await,
-        Command::Ls(options) => ls::run(&shell, options).await,
-        Command::Get(options) => get::run(&shell, options).await,
-        Command::Cat(options) => cat::run(&shell, options).await,
-        Command::Tables(options) => tables::run(&shell, options).await,
-        Command::Reconcile(options) => reconcile::run(&shell, options).await,
-        Command::Health => health::run(&shell).await,
-        Command::Check(options) => check::run(&shell, options).await,
-        Command::Sign(options) => sign::run(&shell, options).await,
-        Command::Demo(options) => demo::run(&shell, options).await,
-        Command::Emulate(options) => emulate::run(&shell, options).await,
-        Command::Schema => schema::run(),
-        Command::Completions(options) => package::completions(options),
-        Command::Man(options) => package::man(options),
+    let shell = Shell {
+        config: global.config,
+        json: global.json,
+        wide: global.wide,
+        bars,
+        stopping: Notify::new(),
+        clock: Arc::new(SystemClock),
     };
+    let command = async {
+        match command {
+            Command::Run => run::run(&shell).await,
+            Command::Sync(options) => sync::run(&shell, options).await,
+            Command::Backfill(options) => backfill::run(&shell, options).await,
+            Command::Plan(options) => plan::run(&shell, options).await,
+            Command::Explain(options) => explain::run(&shell, options).await,
+            Command::Status(options) => status::run(&shell, options).await,
+            Command::Acknowledge(options) => acknowledge::run(&shell, options).await,
+            Command::Forget(options) => forget::run(&shell, options).await,
+            Command::Verify(options) => verify::run(&shell, options).await,
+            Command::Ls(options) => ls::run(&shell, options).await,
+            Command::Get(options) => get::run(&shell, options).await,
+            Command::Cat(options) => cat::run(&shell, options).await,
+            Command::Tables(options) => tables::run(&shell, options).await,
+            Command::Reconcile(options) => reconcile::run(&shell, options).await,
+            Command::Health => health::run(&shell).await,
+            Command::Check(options) => check::run(&shell, options).await,
+            Command::Sign(options) => sign::run(&shell, options).await,
+            Command::Demo(options) => demo::run(&shell, options).await,
+            Command::Emulate(options) => emulate::run(&shell, options).await,
+            Command::Schema => schema::run(),
+            Command::Completions(options) => package::completions(options),
+            Command::Man(options) => package::man(options),
+        }
+    };
+    // It is large, as it is every command.
+    let ended = tokio::select! {
+        ended = Box::pin(command) => ended,
+        () = shell.stopped_again() => {
+            shell.bars.say("stopped");
+            return ExitCode::from(STOPPED);
+        }
+    };
+    shell.bars.clear();
     match ended {
         Ok(Completion::Done) => ExitCode::SUCCESS,
         Ok(Completion::Incomplete) => ExitCode::from(1),

@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use self::{
     calendar::{backfill, next, upcoming},
+    decide::decide,
     horizon::{LONGEST_STEP, MARK_TOLERANCE},
     planner::{plan, unplanned},
     reach::Reach,

@@ -75,3 +75,4 @@ pub use start::{
     Edges, StartError, assemble, open_ledger, open_ledger_read_only, open_reports, reload, start, start_offline,
 };
 pub use supervise::{report as report_panic, supervised};
+pub use workers::DRAINING;

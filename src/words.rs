@@ -11,9 +11,10 @@ use crate::{
     config::{Report, Schedule, SourceKind},
     derivation::{PartitionTables, TableObject},
     outcome::{Outcome, RecordedAttempt},
-    partition::{Entry, State},
-    plan::{Decision, Item},
+    partition::{Entry, Settled, State},
+    plan::{self, Decision, Item},
     report::{Partition, manifest_key},
+    retry::Hold,
     schedule,
     table_words::{ColumnType, TableFormat, TablesState},
 };
@@ -433,6 +434,8 @@ pub struct Explanation {
     /// The partition.
     #[serde(flatten)]
     pub status: PartitionStatus,
+    /// Why it is not requested now; null if it has ended, or is requested next.
+    pub waits: Option<String>,
     /// Name of MoEngage's file, unescaped, as it is signed.
     pub file_name: String,
     /// URL of the request, without secrets.
@@ -491,17 +494,11 @@ impl From<PartitionTables> for ExplainedTables {
 }
 
 impl Explanation {
-    /// The partition of `date`, with its `entry` and `history` in the ledger and the URL of its request. `None` if the date
-    /// does not exist in the report's time zone.
-    pub fn new(
-        report: &Report,
-        date: Date,
-        entry: Option<Entry>,
-        history: Vec<RecordedAttempt>,
-        tables: Option<PartitionTables>,
-        source_url: String,
-        now: Timestamp,
-    ) -> Option<Self> {
+    /// The partition of `date`, as it is `recorded` in the ledger, and the URL of its request. `None` if the date does not
+    /// exist in the report's time zone.
+    pub fn new(report: &Report, date: Date, recorded: Recorded, source_url: String, now: Timestamp) -> Option<Self> {
+        let Recorded { entry, history, tables, hold } = recorded;
+        let is_planned = entry.is_some();
         let scheduled = schedule::on(&report.schedule, &report.timezone, date);
         let generated = || scheduled.or_else(|| schedule::on_any_day(&report.schedule, &report.timezone, date));
         let entry = match entry {
@@ -510,8 +507,13 @@ impl Explanation {
         };
         let object_key = report.keys(date).object();
         let generated_local = entry.partition.generated_at.to_zoned(report.timezone.clone());
+        let waits = match is_planned {
+            true => waiting(&entry, hold.as_ref(), now),
+            false => Some(unplanned(report, &entry.partition, scheduled.is_some(), now)),
+        };
         Some(Self {
             status: PartitionStatus::new(&entry, true, now),
+            waits,
             file_name: report.file_name(date),
             source_url,
             destination: report.destination.name.clone(),
@@ -527,6 +529,59 @@ impl Explanation {
     }
 }
 
+/// What the ledger has of one partition.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The partition.
+    pub entry: Option<Entry>,
+    /// Its attempts, oldest first.
+    pub history: Vec<RecordedAttempt>,
+    /// Its tables.
+    pub tables: Option<PartitionTables>,
+    /// The hold of its workspace.
+    pub hold: Option<Hold>,
+}
+
+/// Why a partition of the ledger is not requested now.
+fn waiting(entry: &Entry, hold: Option<&Hold>, now: Timestamp) -> Option<String> {
+    if entry.settled != Settled::Open {
+        return None;
+    }
+    let expired = entry.partition.expires_at.is_some_and(|expiry| expiry <= now);
+    let waits = match plan::decide(entry, hold, now) {
+        Decision::NotDue { until } => format!("due {}, in {}", instant(until), left(until, now)),
+        Decision::Held { outcome, until } => {
+            format!("the whole workspace waits until {}, for {} ({outcome})", instant(until), left(until, now))
+        }
+        Decision::Backoff { until } => format!("the next attempt is {}, in {}", instant(until), left(until, now)),
+        Decision::Fetch | Decision::Refresh | Decision::Unconfigured if expired => {
+            return Some("it has expired; the next attempt decides whether it is absent or lost".to_owned());
+        }
+        Decision::Fetch | Decision::Refresh | Decision::Unconfigured => return None,
+    };
+    Some(waits)
+}
+
+/// Why a partition that is not in the ledger is not requested.
+fn unplanned(report: &Report, partition: &Partition, is_scheduled: bool, now: Timestamp) -> String {
+    let past = match partition.expires_at.filter(|expiry| *expiry <= now) {
+        Some(expiry) if partition.source.is_live_listing() => {
+            format!("; a later listing replaced it {} ago", duration(now.duration_since(expiry)))
+        }
+        Some(expiry) => format!("; MoEngage deleted it {} ago", duration(now.duration_since(expiry))),
+        None if partition.due_at <= now => "; `moesync backfill` requests it".to_owned(),
+        None => String::new(),
+    };
+    match report.start.filter(|start| partition.id.date < *start) {
+        Some(start) => format!("not planned: before the report's start, {start}{past}"),
+        None if !is_scheduled => format!("not planned: no date of the schedule{past}"),
+        None if partition.generated_at > now => {
+            format!("due {}, in {}", instant(partition.due_at), left(partition.due_at, now))
+        }
+        None => format!("not planned yet; `moesync run` plans each minute{past}"),
+    }
+}
+
 fn clock_change(report: &Report, date: Date) -> Option<ClockChange> {
     let at = match report.schedule {
         Schedule::Daily { at } | Schedule::Weekly { at, .. } | Schedule::Monthly { at, .. } => at,
@@ -539,13 +594,29 @@ fn clock_change(report: &Report, date: Date) -> Option<ClockChange> {
     }
 }
 
+/// What is wrong with a stored object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DamageCode {
+    /// There is no object.
+    Missing,
+    /// Its bytes are not those that were stored.
+    Altered,
+    /// Its manifest is missing or does not describe it.
+    Manifest,
+    /// It could not be read.
+    Unreadable,
+}
+
 /// A stored partition and the result of reading it again.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct VerifiedPartition {
     /// The partition after the command.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// The damage of its object or manifest; null without damage.
+    /// The kind of damage; null without damage.
+    pub damage_code: Option<DamageCode>,
+    /// The damage of its object or manifest as text; null without damage.
     pub damage: Option<String>,
     /// Whether it was repaired.
     pub repaired: bool,

@@ -6,7 +6,7 @@ use super::{
     CommandError, Completion, Result,
     scope::{DateRange, Scope},
     shell::Shell,
-    table,
+    table::Look,
 };
 use crate::{
     report::PartitionId,
@@ -63,15 +63,15 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         }));
         ledger.close().await;
     }
-    shell.print(&Acknowledged { dry_run, partitions }, |result| show(result, now))?;
+    shell.print(&Acknowledged { dry_run, partitions }, |result| show(result, shell.look(&config), now))?;
     Ok(Completion::Done)
 }
 
-fn show(result: &Acknowledged, now: jiff::Timestamp) -> String {
+fn show(result: &Acknowledged, look: Look, now: jiff::Timestamp) -> String {
     let Acknowledged { dry_run, partitions } = result;
     match (partitions.len(), dry_run) {
         (0, _) => "no lost partition that is not acknowledged\n".to_owned(),
-        (count, true) => format!("{}\n{count} would be acknowledged\n", table::partitions(partitions, now)),
-        (count, false) => format!("{}\n{count} acknowledged\n", table::partitions(partitions, now)),
+        (count, true) => format!("{}\n{count} would be acknowledged\n", look.partitions(partitions, now)),
+        (count, false) => format!("{}\n{count} acknowledged\n", look.partitions(partitions, now)),
     }
 }

@@ -7,9 +7,9 @@ use jiff::{Timestamp, civil::Date};
 use super::{
     CommandError, Completion, Result,
     scope::{Scope, date},
-    shell::{Shell, stop_signal},
+    shell::Shell,
     sync::pass,
-    table,
+    table::{self, Look},
 };
 use crate::{
     config::Config,
@@ -73,7 +73,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     ctx.ledger.reopen(&requested).await?;
     let partitions = requested.into_iter().map(|entry| entry.partition.id).collect();
     let selection = Selection { partitions: Some(partitions), ..Selection::default() };
-    pass(shell, &ctx, &selection, sync::once(&ctx, &selection, stop_signal())).await
+    pass(shell, &ctx, &selection, sync::once(&ctx, &selection, shell.stopped())).await
 }
 
 /// Fails if MoEngage has deleted any of the dates by now, and names them.
@@ -102,12 +102,12 @@ async fn preview(shell: &Shell, config: &Config, requested: Vec<Entry>, now: Tim
         };
         partitions.push(BackfillPartition::new(entry, known, now));
     }
-    shell.print(&BackfillPreview { partitions }, |preview| show(preview, now))?;
+    shell.print(&BackfillPreview { partitions }, |preview| show(preview, shell.look(config), now))?;
     Ok(Completion::Done)
 }
 
-fn show(preview: &BackfillPreview, now: Timestamp) -> String {
-    let mut rows = table::table(["WORKSPACE", "REPORT", "DATE", "STATE", "EXPIRES IN", "WHY"]);
+fn show(preview: &BackfillPreview, look: Look, now: Timestamp) -> String {
+    let mut rows = look.table(["WORKSPACE", "REPORT", "DATE", "STATE", "EXPIRES IN", "WHY"]);
     for BackfillPartition { status, reason, .. } in &preview.partitions {
         rows.add_row([
             Cell::new(&status.workspace),
@@ -119,5 +119,5 @@ fn show(preview: &BackfillPreview, now: Timestamp) -> String {
         ]);
     }
     let requested = preview.partitions.iter().filter(|partition| partition.asked).count();
-    format!("{}\n{requested} would be requested\n", table::text(&rows))
+    format!("{}\n{requested} would be requested\n", rows.text())
 }

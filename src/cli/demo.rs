@@ -1,7 +1,9 @@
 //! `moesync demo`: a complete example against the MoEngage emulator, without an account.
 
 use std::{
-    fs, io,
+    collections::BTreeMap,
+    fs::{self, File, TryLockError},
+    io,
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -15,14 +17,14 @@ use url::Url;
 
 use super::{
     CommandError, Completion, Result, emulate,
-    shell::{Shell, print, stop_signal},
-    table,
+    shell::{Shell, print},
+    table::{self, Look},
 };
 use crate::{
     config::{self, MonthDay, Schedule, SourceKind},
     daemon,
     emulator::{self, Account, Campaigns},
-    partition::Settled,
+    partition::{Settled, State},
     sync::{self, Progress, Selection},
     words::{PartitionStatus, Partitions},
 };
@@ -44,6 +46,7 @@ const CAMPAIGNS: u32 = 12;
 const PASSES: usize = 5;
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
+    let _lock = lock_folder()?;
     let today = shell.clock.now().to_zoned(TimeZone::UTC).date();
     let campaigns = Campaigns { count: CAMPAIGNS, created_before: today, ..Campaigns::default() };
     let account = Account { campaigns, ..emulator::demo_account(TimeZone::UTC) };
@@ -55,35 +58,38 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     write(shell, &account, &emulator.url(), page, &path)
         .map_err(|error| CommandError::Failed(format!("could not write to ./{FOLDER}: {error}")))?;
 
-    eprintln!("A MoEngage emulator listens on {}. It serves a week of reports, one of them late.", emulator.url());
+    eprintln!(
+        "A MoEngage emulator listens on {}.\nIt serves a week of reports, one of which is published late.",
+        emulator.url()
+    );
     delete_ledger().map_err(|error| CommandError::Failed(format!("could not clear ./{FOLDER}: {error}")))?;
     let ctx = shell.context(Arc::new(config::load(&path, std::iter::empty())?)).await?;
-    let mut summary = sync::once(&ctx, &Selection::default(), stop_signal()).await?;
+    let mut summary = sync::once(&ctx, &Selection::default(), shell.stopped()).await?;
     for _ in 1..PASSES {
         let pending = summary.entries.iter().filter(|entry| entry.settled == Settled::Open).count();
         if pending == 0 || !summary.is_whole {
             break;
         }
-        eprintln!("{pending} not published yet; trying again.");
-        summary = sync::once(&ctx, &Selection::default(), stop_signal()).await?;
+        eprintln!("{pending} dates are not published yet; requesting them again.");
+        summary = sync::once(&ctx, &Selection::default(), shell.stopped()).await?;
     }
 
-    sync::derive_once(&ctx, &Selection::default(), stop_signal()).await?;
+    sync::derive_once(&ctx, &Selection::default(), shell.stopped()).await?;
     let now = shell.clock.now();
     let entries = ctx.ledger.entries().await?;
     ctx.ledger.close().await;
     let partitions: Vec<_> = entries.iter().map(|entry| PartitionStatus::new(entry, true, now)).collect();
     shell.print(&Partitions { partitions }, |stored| {
         format!(
-            "\n{}\n{} in ./{FOLDER}/reports, each with its manifest beside it.\n\n\
+            "\n{}\n{} in ./{FOLDER}/reports,\neach with its manifest beside it.\n\n\
              Next:\n  \
              moesync --config {FOLDER}/moesync.toml status\n  \
              moesync --config {FOLDER}/moesync.toml verify\n  \
-             moesync --config {FOLDER}/moesync.toml explain --report weekly-summary --date {}\n\n\
-             Two reports have tables in ./{FOLDER}/reports/tables. With DuckDB:\n  {QUERY}\n",
-            table::partitions(&stored.partitions, now),
+             moesync --config {FOLDER}/moesync.toml ls\n  \
+             moesync --config {FOLDER}/moesync.toml tables\n\n\
+             Two reports have tables in ./{FOLDER}/reports/tables. With DuckDB:\n\n{QUERY}\n",
+            by_report(&stored.partitions, shell.look(&ctx.config)),
             table::count(&stored.partitions),
-            stored.partitions.iter().filter(|p| p.report == "weekly-summary").map(|p| p.date).max().unwrap_or_default(),
         )
     })?;
     if options.keep_running {
@@ -99,8 +105,48 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 /// The report of the account that has tables, besides the statistics.
 const WITH_TABLES: &str = "Daily campaigns";
 
-/// A query of its tables.
-const QUERY: &str = "duckdb -c \"SELECT date, count(*) AS campaigns, sum(sent) AS sent FROM read_parquet('moesync-demo/reports/tables/demo/daily-campaigns/sms/*/*.parquet', union_by_name = true) GROUP BY date ORDER BY date\"";
+/// A query of its tables, for a shell.
+const QUERY: &str = "\
+duckdb -c \"SELECT date, count(*) AS campaigns, sum(sent) AS sent
+  FROM read_parquet(
+    'moesync-demo/reports/tables/demo/daily-campaigns/sms/*/*.parquet',
+    union_by_name = true)
+  GROUP BY date ORDER BY date\"";
+
+/// A line for each report: what is stored of it.
+fn by_report(partitions: &[PartitionStatus], look: Look) -> String {
+    let mut reports: BTreeMap<&str, Vec<&PartitionStatus>> = BTreeMap::new();
+    for partition in partitions.iter().filter(|partition| partition.state == State::Stored) {
+        reports.entry(&partition.report).or_default().push(partition);
+    }
+    let mut rows = look.table(["REPORT", "SOURCE", "STORED", "FIRST", "LAST", "SIZE"]);
+    for (report, stored) in reports {
+        let dates = || stored.iter().map(|partition| partition.date);
+        rows.add_row([
+            report.to_owned(),
+            stored[0].source.to_string(),
+            stored.len().to_string(),
+            dates().min().unwrap_or_default().to_string(),
+            dates().max().unwrap_or_default().to_string(),
+            table::size(stored.iter().filter_map(|partition| partition.size).sum()),
+        ]);
+    }
+    rows.text()
+}
+
+/// Keeps a second demo from deleting the ledger of one that runs.
+fn lock_folder() -> Result<File> {
+    let failed = |error: io::Error| CommandError::Failed(format!("could not write to ./{FOLDER}: {error}"));
+    fs::create_dir_all(FOLDER).map_err(failed)?;
+    let lock = File::options().create(true).append(true).open(Path::new(FOLDER).join("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(CommandError::Failed(format!(
+            "another `moesync demo` runs in ./{FOLDER}; stop it first, or start this one in another folder"
+        ))),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
 
 /// The default address of the status page, or another one if that is in use.
 fn free_address() -> SocketAddr {

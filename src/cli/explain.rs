@@ -9,14 +9,14 @@ use super::{
     CommandError, Completion, Result,
     scope::{Scope, date},
     shell::Shell,
-    table,
+    table::{self, Look},
 };
 use crate::{
     config::Report,
     moengage,
     report::PartitionId,
     table_words::TablesState,
-    words::{ClockChange, Explanation},
+    words::{ClockChange, Explanation, Recorded},
 };
 
 #[derive(Debug, Args)]
@@ -33,18 +33,23 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let report = options.scope.one(&config)?;
     let id = PartitionId { report: report.id.clone(), date: options.date };
     let ledger = shell.ledger(&config).await?;
-    let (entry, history, tables) = match &ledger {
-        Some(ledger) => (ledger.entry_of(&id).await?, ledger.attempts(&id).await?, ledger.tables_of(&id).await?),
-        None => (None, Vec::new(), None),
+    let recorded = match &ledger {
+        Some(ledger) => Recorded {
+            entry: ledger.entry_of(&id).await?,
+            history: ledger.attempts(&id).await?,
+            tables: ledger.tables_of(&id).await?,
+            hold: ledger.hold_of(id.report.workspace()).await?,
+        },
+        None => Recorded { entry: None, history: Vec::new(), tables: None, hold: None },
     };
     let source_url = moengage::source_url(&report, id.date).to_string();
-    let explanation = Explanation::new(&report, id.date, entry, history, tables, source_url, shell.clock.now())
+    let explanation = Explanation::new(&report, id.date, recorded, source_url, shell.clock.now())
         .ok_or_else(|| CommandError::Usage(format!("the report's time zone has no {}", id.date)))?;
-    shell.print(&explanation, |explanation| show(explanation, &report))?;
+    shell.print(&explanation, |explanation| show(explanation, &report, shell.look(&config)))?;
     Ok(Completion::Done)
 }
 
-fn show(explanation: &Explanation, report: &Report) -> String {
+fn show(explanation: &Explanation, report: &Report, look: Look) -> String {
     let status = &explanation.status;
     let mut text = format!("{}/{} {}\n\n", status.workspace, status.report, status.date);
     let mut line = |name: &str, value: &str| {
@@ -55,6 +60,9 @@ fn show(explanation: &Explanation, report: &Report) -> String {
     line("outcome", status.outcome.map_or("no attempt yet", |outcome| outcome.as_str()));
     if let Some(message) = &status.message {
         line("message", message);
+    }
+    if let Some(waits) = &explanation.waits {
+        line("waits", waits);
     }
     line("source", report.source.kind().as_str());
     line("file name", &explanation.file_name);
@@ -103,8 +111,12 @@ fn show(explanation: &Explanation, report: &Report) -> String {
             line("no table", entry);
         }
     }
+    let known = u32::try_from(explanation.history.len()).unwrap_or(u32::MAX);
+    if let Some(earlier) = status.attempts.checked_sub(known).filter(|earlier| *earlier > 0) {
+        line("attempts", &format!("{}, of which {earlier} are no longer in the ledger", status.attempts));
+    }
     if !explanation.history.is_empty() {
-        let mut rows = table::table(["ENDED", "OUTCOME", "HTTP", "BYTES", "MESSAGE"]);
+        let mut rows = look.table(["ENDED", "OUTCOME", "HTTP", "BYTES", "MESSAGE"]);
         for attempt in &explanation.history {
             rows.add_row([
                 attempt.finished_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
@@ -114,7 +126,7 @@ fn show(explanation: &Explanation, report: &Report) -> String {
                 attempt.message.clone().unwrap_or_default(),
             ]);
         }
-        let _ = write!(text, "\n{}", table::text(&rows));
+        let _ = write!(text, "\n{}", rows.text());
     }
     text
 }

@@ -9,7 +9,7 @@ use super::{
     CommandError, Completion, Result,
     scope::{DateRange, Scope},
     shell::Shell,
-    table,
+    table::Look,
 };
 use crate::{
     config::Config,
@@ -76,7 +76,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         }
         ledger.close().await;
     }
-    shell.print(&Forgotten { dry_run, partitions }, |result| show(result, now))?;
+    shell.print(&Forgotten { dry_run, partitions }, |result| show(result, shell.look(&config), now))?;
     Ok(Completion::Done)
 }
 
@@ -119,15 +119,15 @@ fn ids(partitions: &[PartitionStatus]) -> Vec<PartitionId> {
     partitions.iter().map(of).collect()
 }
 
-fn show(result: &Forgotten, now: Timestamp) -> String {
+fn show(result: &Forgotten, look: Look, now: Timestamp) -> String {
     let Forgotten { dry_run, partitions } = result;
     let reports: BTreeSet<_> = partitions.iter().map(|status| (&status.workspace, &status.report)).collect();
     let count = format!("{} partitions of {} reports", partitions.len(), reports.len());
     match (partitions.is_empty(), dry_run) {
         (true, _) => "nothing to forget\n".to_owned(),
         (false, true) => {
-            format!("{}\nthe rows of {count} would go; objects stay\n", table::partitions(partitions, now))
+            format!("{}\nthe rows of {count} would go; objects stay\n", look.partitions(partitions, now))
         }
-        (false, false) => format!("{}\nforgot the rows of {count}; objects stay\n", table::partitions(partitions, now)),
+        (false, false) => format!("{}\nforgot the rows of {count}; objects stay\n", look.partitions(partitions, now)),
     }
 }

@@ -8,7 +8,7 @@ use super::{
     Completion, Result,
     scope::{DateRange, Scope},
     shell::{Shell, print},
-    table,
+    table::{self, Look},
 };
 use crate::{
     reading,
@@ -52,20 +52,20 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     }
     match list {
         Some(list) => list.end(&mut text),
-        None if options.entries => text = entries(&objects),
-        None => text = show(&objects),
+        None if options.entries => text = entries(&objects, shell.look(&config)),
+        None => text = show(&objects, shell.look(&config)),
     }
     print(&text)?;
     Ok(Completion::Done)
 }
 
-fn show(objects: &[StoredObject]) -> String {
+fn show(objects: &[StoredObject], look: Look) -> String {
     let bytes = objects.iter().map(|object| object.size).sum();
     let summary = format!("{} objects, {}\n", objects.len(), table::size(bytes));
     if objects.is_empty() {
         return summary;
     }
-    let mut rows = table::table(["STORED", "SIZE", "ENTRIES", "KEY"]);
+    let mut rows = look.table(["STORED", "SIZE", "ENTRIES", "KEY"]);
     for object in objects {
         let damage = object.damage.as_ref().map(|damage| format!(": {damage}")).unwrap_or_default();
         rows.add_row([
@@ -75,11 +75,11 @@ fn show(objects: &[StoredObject]) -> String {
             Cell::new(format!("{}{damage}", object.key)),
         ]);
     }
-    format!("{}\n{summary}", table::text(&rows))
+    format!("{}\n{summary}", rows.text())
 }
 
-fn entries(objects: &[StoredObject]) -> String {
-    let mut rows = table::table(["REPORT", "DATE", "SIZE", "CRC-32", "ENTRY"]);
+fn entries(objects: &[StoredObject], look: Look) -> String {
+    let mut rows = look.table(["REPORT", "DATE", "SIZE", "CRC-32", "ENTRY"]);
     for object in objects {
         for entry in &object.entries {
             rows.add_row([
@@ -91,5 +91,5 @@ fn entries(objects: &[StoredObject]) -> String {
             ]);
         }
     }
-    table::text(&rows)
+    rows.text()
 }

@@ -1,30 +1,83 @@
 //! Progress bars on a terminal, and a log writer that keeps them intact.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, IsTerminal, Write},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{lock::lock, report::PartitionId, sync::Progress};
+use crate::{lock::lock, report::PartitionId, sync::Progress, words};
 
-/// The bars of all downloads in progress. Nothing is drawn unless standard error is a terminal.
+/// The bars of all downloads in progress, below one of how many are done. Nothing is drawn unless standard error is a
+/// terminal that can move its cursor.
 #[derive(Clone)]
 pub struct Bars {
     all: MultiProgress,
-    each: Arc<Mutex<HashMap<PartitionId, ProgressBar>>>,
+    drawn: Arc<Mutex<Drawn>>,
+}
+
+#[derive(Default)]
+struct Drawn {
+    each: HashMap<PartitionId, ProgressBar>,
+    attempted: HashSet<PartitionId>,
+    total: Option<ProgressBar>,
+}
+
+/// A bar that counts objects and their bytes.
+pub struct Counter {
+    bar: ProgressBar,
+    bytes: AtomicU64,
+}
+
+impl Counter {
+    /// Counts one more object, of so many bytes.
+    pub fn count(&self, bytes: u64) {
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.bar.set_message(words::size(bytes));
+        self.bar.inc(1);
+    }
 }
 
 impl Bars {
     /// No bars yet.
     #[expect(clippy::new_without_default, reason = "a process has one set of bars, made where it begins")]
     pub fn new() -> Self {
-        let target =
-            if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { all: MultiProgress::with_draw_target(target), each: Arc::default() }
+        let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+        let target = match io::stderr().is_terminal() && !is_dumb {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        Self { all: MultiProgress::with_draw_target(target), drawn: Arc::default() }
+    }
+
+    /// Writes a line to standard error, above the bars.
+    pub fn say(&self, line: &str) {
+        self.all.suspend(|| eprintln!("{line}"));
+    }
+
+    /// Removes every bar, also those of downloads that were broken off: what is printed next stays.
+    pub fn clear(&self) {
+        let Drawn { each, total, .. } = std::mem::take(&mut *lock(&self.drawn));
+        for bar in each.into_values().chain(total) {
+            bar.finish_and_clear();
+        }
+        // Nothing is left to draw; an error would be that of a closed terminal.
+        let _ = self.all.clear();
+    }
+
+    /// Counts objects, of `total` if that is known.
+    pub fn counter(&self, total: Option<u64>) -> Counter {
+        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+        let template = if total.is_some() { "{pos} of {len} objects, {msg}" } else { "{pos} objects, {msg}" };
+        let bar = with_style(self.all.add(bar), template);
+        lock(&self.drawn).total = Some(bar.clone());
+        Counter { bar, bytes: AtomicU64::new(0) }
     }
 
     /// A log writer that hides the bars while it writes.
@@ -33,27 +86,42 @@ impl Bars {
     }
 
     fn with(&self, partition: &PartitionId, act: impl FnOnce(&ProgressBar)) {
-        if let Some(bar) = lock(&self.each).get(partition) {
+        if let Some(bar) = lock(&self.drawn).each.get(partition) {
             act(bar);
         }
     }
 }
 
+fn with_style(bar: ProgressBar, template: &str) -> ProgressBar {
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 impl Progress for Bars {
+    fn expect(&self, partitions: usize) {
+        if self.all.is_hidden() || partitions == 0 {
+            return;
+        }
+        let mut drawn = lock(&self.drawn);
+        let total = drawn.total.get_or_insert_with(|| with_style(self.all.add(ProgressBar::new(0)), "{pos} of {len}"));
+        total.set_length(partitions as u64);
+    }
+
     fn begin(&self, partition: &PartitionId, total: Option<u64>) {
         if self.all.is_hidden() {
             return;
         }
         let template = match total {
-            Some(_) => "{msg:40!} {bar:24} {bytes:>10} of {total_bytes:<10} {bytes_per_sec:>12}  {eta}",
-            None => "{msg:40!} {spinner} {bytes:>10} {bytes_per_sec:>12}",
+            Some(_) => "{wide_msg} {bar:10} {percent:>3}% {bytes:>10} {bytes_per_sec:>12} {eta:>4}",
+            None => "{wide_msg} {spinner} {bytes:>10} {bytes_per_sec:>12}",
         };
-        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new).with_message(partition.to_string());
-        let bar = self.all.add(bar);
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        lock(&self.each).insert(partition.clone(), bar);
+        // The date comes first: what does not fit is cut at the end.
+        let message = format!("{} {}", partition.date, partition.report);
+        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new).with_message(message);
+        let bar = with_style(self.all.add(bar), template);
+        lock(&self.drawn).each.insert(partition.clone(), bar);
     }
 
     fn advance(&self, partition: &PartitionId, bytes: u64) {
@@ -63,8 +131,14 @@ impl Progress for Bars {
     }
 
     fn end(&self, partition: &PartitionId) {
-        if let Some(bar) = lock(&self.each).remove(partition) {
+        let mut drawn = lock(&self.drawn);
+        if let Some(bar) = drawn.each.remove(partition) {
             bar.finish_and_clear();
+        }
+        if drawn.attempted.insert(partition.clone())
+            && let Some(total) = &drawn.total
+        {
+            total.inc(1);
         }
     }
 }

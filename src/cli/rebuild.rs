@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     CommandError, Completion, Result,
     scope::{DateRange, Scope},
-    shell::{Shell, stop_signal},
+    shell::Shell,
 };
 use crate::{
     ledger::Choice,
@@ -38,7 +38,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     // The ledger may be new.
     sync::recover(&ctx, &selection).await?;
     let choice = Choice { workspace: selection.workspace, report: selection.report, since: dates.from };
-    let made = sync::tables_again(&ctx, &choice, dates.to, stop_signal()).await;
+    let made = sync::tables_again(&ctx, &choice, dates.to, shell.stopped()).await;
     ctx.ledger.close().await;
     let TablesSummary { partitions, objects, rows, failed, is_whole } = made?;
     let failed = failed.into_iter().map(|(id, message)| UnmadeTables {

@@ -7,7 +7,7 @@ use super::{
     CommandError, Completion, Result,
     scope::{DateRange, Scope},
     shell::Shell,
-    table,
+    table::{self, Look},
 };
 use crate::{
     config::{Config, Report},
@@ -44,7 +44,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         ReconcileError::Unfit(message) => CommandError::Usage(message),
         other => CommandError::Failed(other.to_string()),
     })?;
-    shell.print(&reconciled, show)?;
+    shell.print(&reconciled, |reconciled| show(reconciled, shell.look(&config)))?;
     let is_equal = reconciled.different == 0
         && reconciled.only_in_report == 0
         && reconciled.only_in_stats == 0
@@ -62,8 +62,8 @@ fn open(config: &Config, report: &Report) -> Result<OpenReport> {
     opened.ok_or_else(|| CommandError::Usage(format!("report {} is not configured", report.id)))
 }
 
-fn show(reconciled: &Reconciliation) -> String {
-    let mut rows = table::table(["DAY", "CAMPAIGN", "COUNT", "REPORT", "STATS", "DIFFERENCE"]);
+fn show(reconciled: &Reconciliation, look: Look) -> String {
+    let mut rows = look.table(["DAY", "CAMPAIGN", "COUNT", "REPORT", "STATS", "DIFFERENCE"]);
     let number = |number: Option<i64>| Cell::new(number.map(|number| number.to_string()).unwrap_or_default());
     let (mut shown, mut left) = (0, 0);
     for campaign in &reconciled.campaigns {
@@ -94,7 +94,7 @@ fn show(reconciled: &Reconciliation) -> String {
             ]);
         }
     }
-    let mut text = if shown > 0 { format!("{}\n", table::text(&rows)) } else { String::new() };
+    let mut text = if shown > 0 { format!("{}\n", rows.text()) } else { String::new() };
     if left > 0 {
         text += &format!("{left} more lines; --json has all\n\n");
     }

@@ -2,9 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
 
-use super::{CommandError, Result, progress::Bars};
+use super::{CommandError, Result, progress::Bars, table::Look};
 use crate::{
     config::{self, Config},
     dispatch, ledger,
@@ -17,7 +20,11 @@ pub(super) struct Shell {
     pub(super) config: Option<PathBuf>,
     /// Whether results are printed as JSON.
     pub(super) json: bool,
+    /// Whether lines are longer than the terminal is wide.
+    pub(super) wide: bool,
     pub(super) bars: Bars,
+    /// Whether the process was asked to stop.
+    pub(super) stopping: Notify,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -48,8 +55,28 @@ impl Shell {
         Ok(open_ledger_read_only(config).await?)
     }
 
+    /// Returns when the process is asked to stop, and says what happens then.
+    pub(super) async fn stopped(&self) {
+        stop_signal().await;
+        let limit = sync::DRAINING.as_secs();
+        self.bars.say(&format!("stopping: running downloads have {limit} s to finish; Ctrl-C again stops at once"));
+        self.stopping.notify_one();
+    }
+
+    /// Returns when the process is asked to stop once more.
+    pub(super) async fn stopped_again(&self) {
+        self.stopping.notified().await;
+        stop_signal().await;
+    }
+
+    /// How lines look on standard output.
+    pub(super) fn look(&self, config: &Config) -> Look {
+        Look::new(self.wide, config)
+    }
+
     /// Prints `value` as JSON, or as the text that `table` returns.
     pub(super) fn print<T: serde::Serialize>(&self, value: &T, table: impl FnOnce(&T) -> String) -> Result<()> {
+        self.bars.clear();
         let text = if self.json {
             let mut text = serde_json::to_string_pretty(value)
                 .map_err(|error| CommandError::Failed(format!("could not write JSON: {error}")))?;

@@ -10,7 +10,7 @@ use super::{
     Completion, Result,
     scope::{Scope, date},
     shell::{Shell, print},
-    table,
+    table::{self, Look},
 };
 use crate::{
     alarm,
@@ -77,10 +77,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let planned = planned(&known, now);
     let Options { scope, all, state, since, .. } = &options;
     if !shell.json && !all && scope.report.is_none() && state.is_none() && since.is_none() {
-        print(&by_report(&head, &planned))?;
+        print(&by_report(&head, shell.look(&config), &planned))?;
     } else {
         let choice = Choice { workspace, report: scope.report.clone(), since: *since };
-        let output = StatusOutput::new(shell.json, &head, planned, now);
+        let output = StatusOutput::new(shell.json, shell.look(&config), &head, planned, now);
         selected.print(output, &config, ledger.as_ref(), known.unplanned, &choice).await?;
     }
     Ok(if options.check && is_alarming { Completion::Incomplete } else { Completion::Done })
@@ -246,14 +246,15 @@ struct StatusOutput {
     table: Vec<PartitionStatus>,
     counts: BTreeMap<State, u64>,
     planned: String,
+    look: Look,
     now: Timestamp,
     text: String,
 }
 
 impl StatusOutput {
-    fn new(is_json: bool, head: &StatusHead, planned: String, now: Timestamp) -> Self {
+    fn new(is_json: bool, look: Look, head: &StatusHead, planned: String, now: Timestamp) -> Self {
         let list = is_json.then(|| ListText::after(head, "partitions"));
-        Self { list, table: Vec::new(), counts: BTreeMap::new(), planned, now, text: String::new() }
+        Self { list, table: Vec::new(), counts: BTreeMap::new(), planned, look, now, text: String::new() }
     }
 
     fn push(&mut self, partition: PartitionStatus, is_selected: impl Fn(&PartitionStatus) -> bool) -> Result<()> {
@@ -266,7 +267,7 @@ impl StatusOutput {
             None => self.table.push(partition),
         }
         if self.table.len() == MOST_IN_TABLE {
-            self.text += &format!("{}\n", table::partitions(&std::mem::take(&mut self.table), self.now));
+            self.text += &format!("{}\n", self.look.partitions(&std::mem::take(&mut self.table), self.now));
         }
         match self.text.len() < 1 << 16 {
             true => Ok(()),
@@ -280,7 +281,7 @@ impl StatusOutput {
             None => {
                 let is_only_table = self.counts.values().sum::<u64>() <= MOST_IN_TABLE as u64;
                 if is_only_table || !self.table.is_empty() {
-                    self.text += &format!("{}\n", table::partitions(&self.table, self.now));
+                    self.text += &format!("{}\n", self.look.partitions(&self.table, self.now));
                 }
                 self.text += &format!("{}; {}\n", table::counts(&self.counts), self.planned);
             }
@@ -290,17 +291,14 @@ impl StatusOutput {
 }
 
 /// A line for each report, the number of partitions in each state, and when it was `planned`.
-fn by_report(head: &StatusHead, planned: &str) -> String {
-    let mut rows = table::table(["WORKSPACE", "REPORT", "NEWEST STORED", "PENDING", "AT RISK", "LOST", "NEXT DUE"]);
+fn by_report(head: &StatusHead, look: Look, planned: &str) -> String {
+    let mut rows = look.table(["WORKSPACE", "REPORT", "NEWEST", "PENDING", "AT RISK", "LOST", "NEXT DUE"]);
     let (mut counts, mut acknowledged) = (BTreeMap::new(), 0);
     for report in &head.reports {
         acknowledged += report.acknowledged;
         rows.add_row([
             Cell::new(&report.workspace),
-            Cell::new(match report.configured {
-                true => report.report.clone(),
-                false => format!("{} (unconfigured)", report.report),
-            }),
+            Cell::new(table::report(&report.report, report.configured)),
             Cell::new(report.newest_stored.map(|date| date.to_string()).unwrap_or_default()),
             Cell::new(report.pending),
             Cell::new(report.at_risk),
@@ -312,5 +310,5 @@ fn by_report(head: &StatusHead, planned: &str) -> String {
         }
     }
     let acknowledged = if acknowledged > 0 { format!(" ({acknowledged} acknowledged)") } else { String::new() };
-    format!("{}\n{}{acknowledged}; {planned}\n", table::text(&rows), table::counts(&counts))
+    format!("{}\n{}{acknowledged}; {planned}\n", rows.text(), table::counts(&counts))
 }

@@ -29,7 +29,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
     let ctx = shell.start(config).await?;
-    pass(shell, &ctx, &selection, sync::recover_and_pass(&ctx, &selection, stop_signal())).await
+    pass(shell, &ctx, &selection, sync::recover_and_pass(&ctx, &selection, shell.stopped())).await
 }
 
 /// Makes a pass, then the tables of the selected partitions, and prints the state of the pass's partitions.
@@ -46,7 +46,7 @@ pub(super) async fn pass(
         sync::note_table_reports(ctx).await?;
         let mut summary = pass.await?;
         let tables = match summary.is_whole {
-            true => sync::derive_once(ctx, selection, stop_signal()).await?,
+            true => sync::derive_once(ctx, selection, shell.stopped()).await?,
             false => TablesSummary::default(),
         };
         for entry in summary.entries.iter_mut().filter(|entry| entry.tables.is_some()) {
@@ -93,7 +93,11 @@ fn show(shell: &Shell, config: &Config, summary: &Summary, tables: &TablesSummar
         if result.partitions.is_empty() {
             return format!("nothing was due\n{made}");
         }
-        format!("{}\n{}\n{made}", table::partitions(&result.partitions, now), table::count(&result.partitions))
+        format!(
+            "{}\n{}\n{made}",
+            shell.look(config).partitions(&result.partitions, now),
+            table::count(&result.partitions)
+        )
     })
 }
 

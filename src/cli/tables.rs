@@ -9,7 +9,7 @@ use super::{
     CommandError, Completion, Result, rebuild,
     scope::{DateRange, Scope, known},
     shell::{Shell, print},
-    table,
+    table::{self, Look},
 };
 use crate::{
     reading::{self, Engine, Table},
@@ -68,9 +68,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     for (open, table) in &found {
         tables.push(reading::with_rows(open, table).await?);
     }
+    let look = shell.look(&config);
     shell.print(&TableDescriptions { tables }, |described| match options.columns {
-        true => columns(&described.tables),
-        false => show(&described.tables),
+        true => columns(&described.tables, look),
+        false => show(&described.tables, look),
     })?;
     Ok(Completion::Done)
 }
@@ -102,8 +103,8 @@ fn statements(engine: Engine, found: &[(OpenReport, Table)]) -> Result {
     Ok(Completion::Done)
 }
 
-fn show(tables: &[TableDescription]) -> String {
-    let mut rows = table::table(["REPORT", "TABLE", "FORMAT", "COLUMNS", "ROWS", "DATES", "FIRST", "LAST"]);
+fn show(tables: &[TableDescription], look: Look) -> String {
+    let mut rows = look.table(["REPORT", "TABLE", "FORMAT", "COLUMNS", "ROWS", "DATES", "FIRST", "LAST"]);
     let date = |date: Option<jiff::civil::Date>| Cell::new(date.map(|date| date.to_string()).unwrap_or_default());
     for table in tables {
         rows.add_row([
@@ -119,12 +120,12 @@ fn show(tables: &[TableDescription]) -> String {
     }
     match tables {
         [] => "no tables; the key `tables` of a report makes them\n".to_owned(),
-        _ => table::text(&rows),
+        _ => rows.text(),
     }
 }
 
-fn columns(tables: &[TableDescription]) -> String {
-    let mut rows = table::table(["REPORT", "TABLE", "COLUMN", "TYPE", "FIRST", "LAST", "HEADING"]);
+fn columns(tables: &[TableDescription], look: Look) -> String {
+    let mut rows = look.table(["REPORT", "TABLE", "COLUMN", "TYPE", "FIRST", "LAST", "HEADING"]);
     for table in tables {
         for column in &table.columns {
             rows.add_row([
@@ -138,5 +139,5 @@ fn columns(tables: &[TableDescription]) -> String {
             ]);
         }
     }
-    table::text(&rows)
+    rows.text()
 }

@@ -8,13 +8,13 @@ use std::{
 use clap::Args;
 use comfy_table::Cell;
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 
 use super::{
     Completion, Result,
-    scope::Scope,
-    shell::{Shell, print, stop_signal},
-    table,
+    scope::{Scope, date},
+    shell::{Shell, print},
+    table::{self, Look},
 };
 use crate::{
     ledger::Choice,
@@ -28,9 +28,44 @@ use crate::{
 pub(super) struct Options {
     #[command(flatten)]
     scope: Scope,
+    /// Only partitions of this date and later.
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    since: Option<Date>,
+    /// Only a part of the objects, drawn anew each time, such as 5%.
+    #[arg(long, value_name = "PERCENT", value_parser = share)]
+    sample: Option<f64>,
     /// Fetches damaged objects again, where MoEngage still has them. The damaged bytes are kept under _quarantine/.
     #[arg(long)]
     repair: bool,
+}
+
+/// A percentage as a share of one.
+fn share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
+    percent
+        .filter(|percent| *percent > 0.0 && *percent <= 100.0)
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| "expected a percentage greater than 0 and up to 100, such as 5%".to_owned())
+}
+
+/// Draws a share of the objects: of many, exactly that share.
+struct Sample {
+    share: f64,
+    carry: f64,
+}
+
+impl Sample {
+    #[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]
+    fn new(share: Option<f64>) -> Self {
+        Self { share: share.unwrap_or(1.0), carry: rand::random() }
+    }
+
+    fn draws(&mut self) -> bool {
+        self.carry += self.share;
+        let is_drawn = self.carry >= 1.0;
+        self.carry -= if is_drawn { 1.0 } else { 0.0 };
+        is_drawn
+    }
 }
 
 /// Number of partitions that are read from the ledger together.
@@ -43,7 +78,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
     let choice =
-        Choice { workspace: selection.workspace.clone(), report: selection.report.clone(), ..Choice::default() };
+        Choice { workspace: selection.workspace.clone(), report: selection.report.clone(), since: options.since };
 
     // Only a repair contacts MoEngage and writes.
     let ctx = match options.repair {
@@ -62,7 +97,16 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             (ledger, reports)
         }
     };
-    let mut output = VerifyOutput::new(shell.json);
+    let mut output = VerifyOutput::new(shell.json, shell.look(&config));
+    let figures = ledger.report_figures(shell.clock.now()).await?;
+    let selected = figures.iter().filter(|figures| selection.covers_report(&figures.id));
+    let stored = selected.map(|figures| figures.stored).sum::<u64>();
+    // How many there are since a date is not counted.
+    let total = options.since.is_none().then_some((stored as f64 * options.sample.unwrap_or(1.0)).ceil() as u64);
+    // JSON is printed as it comes.
+    let counter = (!shell.json).then(|| shell.bars.counter(total));
+    let counter = counter.as_ref();
+    let mut sample = Sample::new(options.sample);
     let mut last: Option<PartitionId> = None;
     loop {
         let entries = ledger.page(&choice, last.as_ref(), READ_TOGETHER).await?;
@@ -70,15 +114,21 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         last = Some(entry.partition.id.clone());
         let stored = entries.into_iter().filter(|entry| entry.settled == Settled::Stored).filter_map(|entry| {
             let destination = reports.get(&entry.partition.id.report)?.destination.clone();
-            Some((entry, destination))
+            sample.draws().then_some((entry, destination))
         });
         let inspected: Vec<Inspected> = stream::iter(stored)
-            .map(|(entry, destination)| async move { sync::inspect(&destination, entry).await })
+            .map(|(entry, destination)| async move {
+                let inspected = sync::inspect(&destination, entry).await;
+                if let (Some(counter), Some(object)) = (counter, &inspected.entry.object) {
+                    counter.count(object.size);
+                }
+                inspected
+            })
             .buffered(CONCURRENCY)
             .collect()
             .await;
         let repaired = match &ctx {
-            Some(ctx) => repair(ctx, &reports, &inspected).await?,
+            Some(ctx) => repair(shell, ctx, &reports, &inspected).await?,
             None => RepairResults::default(),
         };
         for inspected in inspected {
@@ -88,6 +138,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     if let Some(ctx) = &ctx {
         ctx.ledger.close().await;
     }
+    shell.bars.clear();
     output.end()
 }
 
@@ -101,6 +152,7 @@ struct RepairResults {
 }
 
 async fn repair(
+    shell: &Shell,
     ctx: &Arc<Context>,
     reports: &HashMap<ReportId, OpenReport>,
     inspected: &[Inspected],
@@ -119,7 +171,7 @@ async fn repair(
     }
     if !opened.is_empty() {
         let selection = Selection { partitions: Some(opened), ..Selection::default() };
-        let summary = sync::once(ctx, &selection, stop_signal()).await?;
+        let summary = sync::once(ctx, &selection, shell.stopped()).await?;
         repaired.after.extend(summary.entries.into_iter().map(|entry| (entry.partition.id.clone(), entry)));
     }
     Ok(repaired)
@@ -133,6 +185,7 @@ impl RepairResults {
         let is_stored_again = after.is_some_and(|after| after.settled == Settled::Stored);
         VerifiedPartition {
             status: PartitionStatus::new(after.unwrap_or(&entry), true, now),
+            damage_code: damage.as_ref().map(sync::Damage::code),
             damage: damage.map(|damage| damage.to_string()),
             repaired: self.done.contains(id) || is_stored_again,
         }
@@ -146,13 +199,14 @@ struct VerifyOutput {
     whole: u64,
     bytes: u64,
     is_sound: bool,
+    look: Look,
     text: String,
 }
 
 impl VerifyOutput {
-    fn new(is_json: bool) -> Self {
+    fn new(is_json: bool, look: Look) -> Self {
         let list = is_json.then(|| ListText::new("partitions"));
-        Self { list, damaged: Vec::new(), whole: 0, bytes: 0, is_sound: true, text: String::new() }
+        Self { list, damaged: Vec::new(), whole: 0, bytes: 0, is_sound: true, look, text: String::new() }
     }
 
     fn push(&mut self, partition: VerifiedPartition) -> Result<()> {
@@ -180,12 +234,12 @@ impl VerifyOutput {
     }
 }
 
-fn show(VerifyOutput { damaged, whole, bytes, .. }: &VerifyOutput) -> String {
+fn show(VerifyOutput { damaged, whole, bytes, look, .. }: &VerifyOutput) -> String {
     let summary = format!("{whole} whole, {} damaged ({} read)\n", damaged.len(), table::size(*bytes));
     if damaged.is_empty() {
         return summary;
     }
-    let mut rows = table::table(["WORKSPACE", "REPORT", "DATE", "DAMAGE", "NOW"]);
+    let mut rows = look.table(["WORKSPACE", "REPORT", "DATE", "DAMAGE", "NOW"]);
     for partition in damaged {
         let status = &partition.status;
         let now = match (partition.repaired, &status.message) {
@@ -201,5 +255,5 @@ fn show(VerifyOutput { damaged, whole, bytes, .. }: &VerifyOutput) -> String {
             Cell::new(now),
         ]);
     }
-    format!("{}\n{summary}", table::text(&rows))
+    format!("{}\n{summary}", rows.text())
 }

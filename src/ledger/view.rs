@@ -46,6 +46,16 @@ impl Ledger {
         rows.iter().map(|row| Ok((self.report_id(row)?, self.instant(row, "planned_through")?))).collect()
     }
 
+    /// The hold of a workspace, past or present.
+    pub async fn hold_of(&self, workspace: &str) -> Result<Option<Hold>, LedgerError> {
+        let row = query("SELECT workspace, outcome, since, until, is_asked FROM holds WHERE workspace = $1")
+            .bind(workspace)
+            .read_one(&self.database)
+            .await
+            .map_err(|error| self.error("read", error))?;
+        row.map(|row| self.hold(&row)).transpose()
+    }
+
     async fn holds(&self, transaction: &mut Transaction) -> Result<HashMap<String, Hold>, LedgerError> {
         let query = query("SELECT workspace, outcome, since, until, is_asked FROM holds");
         let rows = self.rows(transaction, query).await?;

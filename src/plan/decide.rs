@@ -7,7 +7,7 @@ use crate::{outcome::CLOCK_TOLERANCE, partition::Entry, retry::Hold};
 
 /// Decides about `entry` at `now`, where `hold` is that of its workspace. A wait that began after `now` was written by a
 /// clock that has since been set back, and is void.
-pub(super) fn decide(entry: &Entry, hold: Option<&Hold>, now: Timestamp) -> Decision {
+pub fn decide(entry: &Entry, hold: Option<&Hold>, now: Timestamp) -> Decision {
     let is_believable = |written: Timestamp| written <= now + CLOCK_TOLERANCE;
     if now < entry.partition.due_at {
         return Decision::NotDue { until: entry.partition.due_at };

@@ -30,6 +30,8 @@ use crate::{
 
 /// Receives download progress.
 pub trait Progress: Send + Sync {
+    /// So many partitions are to be attempted in all.
+    fn expect(&self, _partitions: usize) {}
     /// A download of `total` bytes, where known, has begun.
     fn begin(&self, partition: &PartitionId, total: Option<u64>);
     /// `bytes` more have arrived.

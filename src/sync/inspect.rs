@@ -15,6 +15,7 @@ use crate::{
     outcome::StoredObject,
     partition::{Entry, Settled},
     store::{Destination, Manifest, StoreError},
+    words::DamageCode,
 };
 
 /// What is wrong with a stored object.
@@ -31,6 +32,18 @@ pub enum Damage {
     Manifest,
     /// The destination could not be read.
     Unreadable(String),
+}
+
+impl Damage {
+    /// The kind of damage, for programs.
+    pub fn code(&self) -> DamageCode {
+        match self {
+            Damage::Missing => DamageCode::Missing,
+            Damage::Altered { .. } => DamageCode::Altered,
+            Damage::Manifest => DamageCode::Manifest,
+            Damage::Unreadable(_) => DamageCode::Unreadable,
+        }
+    }
 }
 
 impl std::fmt::Display for Damage {

@@ -141,6 +141,7 @@ pub async fn once(
         }
         refused.sort_by_key(|item| item.entry.last_attempt_at);
         workers.queue.extend(refused);
+        ctx.progress.expect(selected.len());
         loop {
             let now = ctx.clock.now();
             // An alarm is published before the next attempt can end it. Several that begin together cause one plan; those of

@@ -30,7 +30,7 @@ pub(super) const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const OTHERS_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
 /// How long running attempts may take to end when the process stops.
-const GRACE: Duration = Duration::from_secs(20);
+pub const DRAINING: Duration = Duration::from_secs(20);
 
 /// Upper bound of the pauses after panics.
 const LONGEST_PANIC_PAUSE: SignedDuration = SignedDuration::from_mins(75);
@@ -342,9 +342,9 @@ impl Workers {
         if self.tasks.is_empty() {
             return;
         }
-        info!(downloads = self.tasks.len(), "stopping; running downloads may finish within {GRACE:?}");
+        info!(downloads = self.tasks.len(), "stopping; running downloads may finish within {DRAINING:?}");
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(GRACE, all).await.is_err() {
+        if tokio::time::timeout(DRAINING, all).await.is_err() {
             warn!(downloads = self.tasks.len(), "aborting downloads that did not finish; the next start repeats them");
             self.tasks.shutdown().await;
         }

@@ -27,7 +27,7 @@ use crate::{
     report::{PartitionId, ReportId},
     sync::Context,
     telemetry::Chain,
-    words::{Explanation, PlannedPartition, PlannedPartitions},
+    words::{Explanation, PlannedPartition, PlannedPartitions, Recorded},
 };
 
 /// Every path of the API, health and metrics included.
@@ -133,10 +133,14 @@ async fn partition(
     };
     let id = PartitionId { report: ReportId::new(&workspace, &report), date };
     let ledger = read_ledger(&ctx).await?;
-    let (entry, history) = (ledger.entry_of(&id).await?, ledger.attempts(&id).await?);
-    let tables = ledger.tables_of(&id).await?;
+    let recorded = Recorded {
+        entry: ledger.entry_of(&id).await?,
+        history: ledger.attempts(&id).await?,
+        tables: ledger.tables_of(&id).await?,
+        hold: ledger.hold_of(&workspace).await?,
+    };
     let source_url = moengage::source_url(found, date).to_string();
-    let explanation = Explanation::new(found, date, entry, history, tables, source_url, ctx.clock.now());
+    let explanation = Explanation::new(found, date, recorded, source_url, ctx.clock.now());
     let explanation = explanation.ok_or_else(|| ApiError::Unknown(format!("the report's time zone has no {date}")))?;
     Ok(json(StatusCode::OK, &explanation))
 }

@@ -7,6 +7,7 @@ mod logging;
 mod reconcile;
 mod status;
 mod stored;
+mod terminal;
 mod undo;
 mod usage;
 mod verify;
