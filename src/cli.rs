@@ -16,6 +16,7 @@ use crate::{
     store::StoreError,
     sync::{StartError, SystemClock},
     telemetry::{Chain, LogFormat},
+    web::WebError,
 };
 
 mod acknowledge;
@@ -29,11 +30,13 @@ mod forget;
 mod get;
 mod health;
 mod ls;
+mod online;
 mod package;
 mod plan;
 mod progress;
 mod rebuild;
 mod reconcile;
+mod results;
 mod run;
 mod schema;
 mod scope;
@@ -196,6 +199,8 @@ impl From<DaemonError> for CommandError {
         match error {
             DaemonError::Configuration(mistakes) => mistakes.into(),
             DaemonError::Start(error) => error.into(),
+            // Another program may be gone soon: a service manager tries again.
+            DaemonError::Web(error @ WebError::Listen { .. }) => CommandError::Failed(error.to_string()),
             DaemonError::Web(error) => CommandError::Usage(error.to_string()),
             DaemonError::System { .. } => CommandError::Failed(error.to_string()),
         }

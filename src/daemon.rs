@@ -189,8 +189,10 @@ impl<Load: Fn() -> Result<Config, Mistakes>> Daemon<Load> {
         signals: &mut Signals,
     ) -> Result<(), LedgerError> {
         let Signals { hangup, stop } = signals;
+        let status = Arc::clone(&self.ctx.status);
         let shutdown = async {
             stop.received().await;
+            status.note_stopping();
             notify(&[NotifyState::Stopping]);
         };
         let working = sync::continuously(Arc::clone(&self.ctx), inbox, shutdown);

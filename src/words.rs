@@ -649,11 +649,47 @@ pub struct Health {
     pub checks: Vec<Check>,
 }
 
+/// The result of one check of `check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckResult {
+    /// It is as it should be.
+    Ok,
+    /// It works, or may work for the service; worth a look.
+    Note,
+    /// `run` refuses it, or it fails.
+    Error,
+}
+
+impl CheckResult {
+    /// The word that is printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CheckResult::Ok => "ok",
+            CheckResult::Note => "note",
+            CheckResult::Error => "error",
+        }
+    }
+}
+
+/// One check of `check`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct CheckedSubject {
+    /// The subject of the check.
+    pub subject: String,
+    /// The result.
+    pub result: CheckResult,
+    /// The result as text.
+    pub message: String,
+}
+
 /// What `check` prints.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Checked {
+    /// Whether there is no error.
+    pub ok: bool,
     /// The checks, in order.
-    pub checks: Vec<Check>,
+    pub checks: Vec<CheckedSubject>,
 }
 
 /// What `sign` prints.

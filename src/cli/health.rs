@@ -44,7 +44,9 @@ pub(super) async fn run(shell: &Shell) -> Result {
     };
     let health = match ask(local_address(address), token.as_ref().map(ExposeSecret::expose_secret)).await {
         Ok(health) => health,
-        Err(message) => Health { ok: false, checks: vec![Check { subject: "daemon".into(), ok: false, message }] },
+        Err(Unanswered::Refused(message) | Unanswered::Other(message)) => {
+            Health { ok: false, checks: vec![Check { subject: "daemon".into(), ok: false, message }] }
+        }
     };
     let ok = health.ok;
     shell.print(&health, |health| {
@@ -67,21 +69,40 @@ fn local_address(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn ask(address: SocketAddr, token: Option<&str>) -> Result<Health, String> {
+/// Whether a moesync answers at `address`, for whatever token.
+pub(super) async fn is_moesync(address: SocketAddr) -> bool {
+    match ask(local_address(address), None).await {
+        Ok(_) | Err(Unanswered::Refused(_)) => true,
+        Err(Unanswered::Other(_)) => false,
+    }
+}
+
+/// Why there is no health.
+enum Unanswered {
+    /// A moesync wants another token.
+    Refused(String),
+    /// There is no answer, or that of another program.
+    Other(String),
+}
+
+async fn ask(address: SocketAddr, token: Option<&str>) -> Result<Health, Unanswered> {
     let url = format!("http://{address}/readyz");
-    let client = http::local_client(TIMEOUT).map_err(|error| Chain(&error).to_string())?;
+    let client = http::local_client(TIMEOUT).map_err(|error| Unanswered::Other(Chain(&error).to_string()))?;
     let request = client.get(&url);
     let request = match token {
         Some(token) => request.bearer_auth(token),
         None => request,
     };
     let failed = |error: reqwest::Error| {
-        format!("no answer from {url}: {}; is the daemon running?", Chain(&error.without_url()))
+        let cause = Chain(&error.without_url()).to_string();
+        Unanswered::Other(format!("no answer from {url}: {cause}; is the daemon running?"))
     };
     let response = request.send().await.map_err(failed)?;
     let status = response.status();
     let body = response.bytes().await.map_err(failed)?;
-    let unexpected = || format!("{url} answered {status}, not as moesync does; does another program listen there?");
+    let unexpected = || {
+        Unanswered::Other(format!("{url} answered {status}, not as moesync does; does another program listen there?"))
+    };
     match status {
         StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE => {
             let answer: HealthAnswer = serde_json::from_slice(&body).map_err(|_| unexpected())?;
@@ -89,9 +110,9 @@ async fn ask(address: SocketAddr, token: Option<&str>) -> Result<Health, String>
             let checks = checks.map(|CheckAnswer { subject, ok, message }| Check { subject, ok, message }).collect();
             Ok(Health { ok: answer.ok && status == StatusCode::OK, checks })
         }
-        StatusCode::UNAUTHORIZED => Err(format!(
+        StatusCode::UNAUTHORIZED => Err(Unanswered::Refused(format!(
             "{url} refuses the token in web.token_file; the daemon read it when it started, restart it after a change"
-        )),
+        ))),
         _ => Err(unexpected()),
     }
 }

@@ -53,6 +53,11 @@ impl Look {
         Rows { look: self, head: head.map(str::to_owned).into(), rows: Vec::new() }
     }
 
+    /// Whether a line does not fit.
+    pub(super) fn cuts(self, text: &str) -> bool {
+        self.width.is_some_and(|width| measure_text_width(text) > width)
+    }
+
     /// A line that fits.
     pub(super) fn line(self, text: &str) -> String {
         match self.width {

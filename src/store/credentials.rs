@@ -38,7 +38,8 @@ pub(super) static AWS: Cloud = Cloud {
         "aws_skip_signature",
     ],
     file: None,
-    places: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what points to a web identity or a container's role",
+    places: "aws_access_key_id and aws_secret_access_key in its `options`, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the \
+             environment, or what points to a web identity or a container's role",
     not_read: "; profiles (AWS_PROFILE) and ~/.aws are not read",
 };
 
@@ -51,7 +52,8 @@ pub(super) static GOOGLE: Cloud = Cloud {
         "google_skip_signature",
     ],
     file: Some(".config/gcloud/application_default_credentials.json"),
-    places: "GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS",
+    places: "google_service_account in its `options`, or GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS in the \
+             environment",
     not_read: "",
 };
 
@@ -71,7 +73,8 @@ pub(super) static AZURE: Cloud = Cloud {
         "azure_skip_signature",
     ],
     file: None,
-    places: "AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_KEY or AZURE_CLIENT_SECRET",
+    places: "azure_storage_account_key or azure_storage_sas_key in its `options`, or AZURE_STORAGE_ACCOUNT_KEY, \
+             AZURE_STORAGE_SAS_KEY or AZURE_CLIENT_SECRET in the environment",
     not_read: "; the login of `az` is read only with the option `use_azure_cli`",
 };
 
@@ -101,10 +104,7 @@ pub(super) fn metadata_retry() -> RetryConfig {
 
 /// Neither the configuration nor the machine has credentials.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "no credentials: neither its `options` nor the environment has any ({places}), and this machine's metadata address \
-     gave none ({cause}){not_read}"
-)]
+#[error("no credentials: set {places}; this machine's metadata address gave none either ({cause}){not_read}")]
 pub(super) struct NoCredentials {
     places: &'static str,
     cause: String,

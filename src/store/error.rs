@@ -147,13 +147,21 @@ fn causes(error: &object_store::Error) -> String {
 
 /// What to do about an error that only the message of the store or of TLS identifies.
 fn hint_of_code(cause: &str) -> Option<&'static str> {
-    const HINTS: [(&str, &str); 4] = [
+    const HINTS: [(&str, &str); 6] = [
         ("<Code>RequestTimeTooSkewed</Code>", "set this machine's clock (`timedatectl`): the store's clock differs"),
         ("<Code>ExpiredToken</Code>", "its credentials have expired: renew them"),
         (
             "x-amz-checksum-",
             "a bucket with Object Lock wants a checksum with each object: set options = { checksum_algorithm = \"sha256\" } \
              on this destination",
+        ),
+        (
+            "URL scheme is not allowed",
+            "for an endpoint with http:// set options = { allow_http = \"true\" } on this destination",
+        ),
+        (
+            "redirect without LOCATION",
+            "the bucket is in another region: set options = { aws_region = \"…\" } on this destination",
         ),
         ("UnknownIssuer", "if its certificate authority is a private one, name it in network.ca_file"),
     ];

@@ -2,7 +2,14 @@
 //!
 //! This file owns when an alarm about the process ends. It must not know who waits for the signals.
 
-use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::{sync::Notify, time::Instant};
@@ -21,6 +28,7 @@ pub struct ProcessStatus {
     attempt_recorded: Notify,
     tables_due: Notify,
     alarm_raised: Notify,
+    is_stopping: AtomicBool,
 }
 
 /// How the configuration was last loaded.
@@ -62,6 +70,21 @@ impl ProcessStatus {
             log_end(kind, subject);
         }
         self.attempt_recorded.notify_one();
+    }
+
+    /// The message of one alarm about the process, if it is on.
+    pub fn incident(&self, kind: AlarmKind) -> Option<String> {
+        self.incidents().remove(&kind)
+    }
+
+    /// The process is stopping: it begins nothing new.
+    pub fn note_stopping(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is stopping.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
     }
 
     /// The alarms about the process: for each kind the messages of all its subjects.

@@ -96,6 +96,13 @@ fn error(status: StatusCode, message: &str) -> Response {
     json(status, &serde_json::json!({"error": message}))
 }
 
+/// The parameter that is wrong, and what it may be.
+fn bad_query(rejection: &extract::rejection::QueryRejection) -> Response {
+    let text = rejection.body_text();
+    let reason = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, reason)| reason);
+    error(StatusCode::BAD_REQUEST, &format!("query parameters: {reason}"))
+}
+
 /// `value` as an answer.
 pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_string_pretty(value) {
@@ -114,7 +121,7 @@ async fn all_partitions(
 ) -> Result<Response, ApiError> {
     let Query(filter) = match filter {
         Ok(filter) => filter,
-        Err(rejection) => return Ok(error(StatusCode::BAD_REQUEST, &rejection.body_text())),
+        Err(rejection) => return Ok(bad_query(&rejection)),
     };
     Ok(partitions::answer(shared, filter).await?)
 }
@@ -125,7 +132,7 @@ async fn partition(
 ) -> Result<Response, ApiError> {
     let Query(PartitionQuery { workspace, report, date }) = match query {
         Ok(query) => query,
-        Err(rejection) => return Ok(error(StatusCode::BAD_REQUEST, &rejection.body_text())),
+        Err(rejection) => return Ok(bad_query(&rejection)),
     };
     let ctx = shared.context();
     let Some(found) = find(&ctx, &workspace, &report) else {

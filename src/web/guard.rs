@@ -84,17 +84,17 @@ impl Guard {
 
     fn refusal(&self, request: &Request) -> Option<Response> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let allow = [(header::ALLOW, "GET, HEAD")];
-            return Some((StatusCode::METHOD_NOT_ALLOWED, allow, "read-only: use GET or HEAD\n").into_response());
+            let reason = reason_for(request, "read-only: use GET or HEAD");
+            return Some((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], reason).into_response());
         }
         if !self.is_for_us(request) {
-            let reason = "this request is for another host; add the host to [web] hosts if it is correct\n";
-            return Some((StatusCode::MISDIRECTED_REQUEST, reason).into_response());
+            let reason = "this request is for another host; add the host to [web] hosts if it is correct";
+            return Some((StatusCode::MISDIRECTED_REQUEST, reason_for(request, reason)).into_response());
         }
         if !self.is_open(request.uri().path()) && !self.has_token(request.headers()) {
             let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"moesync\", charset=\"UTF-8\"")];
-            let reason = "a token is required: as a Bearer token, or as the password of any user\n";
-            return Some((StatusCode::UNAUTHORIZED, challenge, reason).into_response());
+            let reason = "a token is required: as a Bearer token, or as the password of any user";
+            return Some((StatusCode::UNAUTHORIZED, challenge, reason_for(request, reason)).into_response());
         }
         None
     }
@@ -167,4 +167,14 @@ fn hash_secret(token: &SecretString) -> [u8; 32] {
 
 fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text).into()
+}
+/// The reason of a refusal: as the API writes its errors, or as text.
+fn reason_for(request: &Request, reason: &str) -> Response {
+    match request.uri().path().starts_with("/api/") {
+        true => {
+            let text = format!("{:#}\n", serde_json::json!({"error": reason}));
+            ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+        }
+        false => format!("{reason}\n").into_response(),
+    }
 }

@@ -15,6 +15,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{Shared, api, reader::read_ledger};
 use crate::{
+    alarm_kind::AlarmKind,
     ledger::Choice,
     lock::lock,
     store::Capabilities,
@@ -43,7 +44,10 @@ async fn live(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
 async fn ready(extract::State(shared): extract::State<Arc<Shared>>) -> Response {
     let ctx = shared.context();
     let (ledger, destinations) = tokio::join!(ledger(&ctx), shared.probes.destinations(&ctx));
-    answer([vec![loop_runs(&ctx), ledger, plans(&shared, &ctx)], destinations].concat())
+    answer(
+        [vec![loop_runs(&ctx), ledger, plans(&shared, &ctx)], destinations, vec![configuration(&ctx)], stopping(&ctx)]
+            .concat(),
+    )
 }
 
 fn answer(checks: Vec<Check>) -> Response {
@@ -73,6 +77,17 @@ fn plans(shared: &Shared, ctx: &Context) -> Check {
         (None, None) => "starting".to_owned(),
     };
     Check { subject: "plan".into(), ok, message }
+}
+
+/// A reload that was refused does not make the daemon unready: it works with the configuration before.
+fn configuration(ctx: &Context) -> Check {
+    let refused = ctx.status.incident(AlarmKind::Configuration);
+    Check { subject: "configuration".into(), ok: true, message: refused.unwrap_or_else(|| "in force".into()) }
+}
+
+fn stopping(ctx: &Context) -> Vec<Check> {
+    let check = || Check { subject: "process".into(), ok: false, message: "stopping".into() };
+    ctx.status.is_stopping().then(check).into_iter().collect()
 }
 
 async fn ledger(ctx: &Context) -> Check {

@@ -43,7 +43,7 @@ async fn valid_values_that_look_like_mistakes_are_warnings() {
     let said = check_online(&bench, &[("HTTP_PROXY", "no address")]).await.expect(1).stdout;
     for warning in ["U+00A0", "environment variable HTTP_PROXY: not an address", "the secret has quotes around it"] {
         let line = said.lines().find(|line| line.contains(warning)).unwrap_or_else(|| panic!("{warning}: {said}"));
-        assert!(line.starts_with("ok ") && line.contains(": warning: "), "{line}");
+        assert!(line.starts_with("note "), "{line}");
     }
     assert!(said.contains("time zones: tzdata 2"), "{said}");
 }

@@ -179,7 +179,7 @@ async fn a_newer_schema_or_an_unknown_word_is_refused_by_name_and_nothing_is_cha
     }
     // It is the last one that is in place: `check` names what `run` would refuse.
     let ran = bench.run(&["check"]).await.expect(1);
-    assert!(ran.stdout.contains("FAILED ledger") && ran.stdout.contains("migration 9000"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("error  ledger") && ran.stdout.contains("migration 9000"), "{}", ran.stdout);
     // Where only readers would meet it, they name it too.
     fs::write(bench.ledger(), &whole).unwrap();
     edit(&bench.ledger(), &["UPDATE partitions SET outcome = 'evaporated'"]).await;

@@ -187,7 +187,7 @@ async fn an_address_in_use_is_reported_before_anything_is_started() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     bench.write_config(&with_web(&bench, &format!("listen = \"{address}\"")));
-    let ran = bench.run(&["run"]).await.expect(2);
+    let ran = bench.run(&["run"]).await.expect(1);
     assert!(ran.stderr.contains(&format!("could not listen on {address}")), "{}", ran.stderr);
     assert!(!bench.ledger().exists());
     // Only the daemon needs it.
@@ -244,7 +244,7 @@ async fn health_asks_the_daemon_and_prints_failed_checks() {
     let served = Served::with(&bench, &lines).await;
     let alive = bench.run(&["health", "--json"]).await.expect(0).json();
     let subjects: Vec<_> = alive["checks"].as_array().unwrap().iter().map(|check| check["subject"].clone()).collect();
-    assert_eq!(subjects, ["loop", "ledger", "plan", "destination disk"]);
+    assert_eq!(subjects, ["loop", "ledger", "plan", "destination disk", "configuration"]);
     let schema = fs::read_to_string(root().join("docs/schemas/health.json")).unwrap();
     let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
     assert!([&dead, &alive].into_iter().all(|health| validator.is_valid(health)), "{alive}");

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::listing;
-use crate::support::{Bench, Series};
+use crate::support::{Bench, Daemon, Series};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_or_ambiguous_report_is_refused_with_suggestions() {
@@ -56,6 +56,52 @@ async fn check_refuses_a_ledger_that_run_cannot_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_finds_what_run_cannot_open_and_names_all_of_it() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let sqlite = format!("sqlite://{}", bench.ledger().display());
+    // A file where the ledger's folder should be.
+    fs::write(bench.path("occupied"), "").unwrap();
+    let ledger = format!("sqlite://{}", bench.path("occupied/moesync.db").display());
+    let good = bench.config();
+    let app_id = good.lines().find_map(|line| line.strip_prefix("app_id = ")).unwrap();
+    let bucket = "\n[[destinations]]\nname = \"lake\"\nurl = \"s3://lake\"\noptions = { aws_regoin = \"x\" }\n";
+    let bad = good
+        .replace("listen = \"\"", &format!("listen = \"{address}\""))
+        .replace(&sqlite, &ledger)
+        .replace(app_id, "\"YOUR-APP-ID\"");
+    bench.write_config(&format!("{bad}{bucket}"));
+    fs::write(bench.path("secret-key"), "").unwrap();
+    let checked = bench.run(&["check", "--json"]).await.expect(1).json();
+    assert_eq!(checked["ok"], false);
+    let errors = checked["checks"].as_array().unwrap().iter().filter(|check| check["result"] == "error");
+    let subjects: Vec<_> = errors.map(|check| check["subject"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(subjects, ["workspace acme", "secret key of acme", "destination lake", "ledger", "web"], "{checked:#}");
+    let text = bench.run(&["check"]).await.expect(1).stdout;
+    for part in ["aws_regoin", "placeholder", "cannot listen on", "1 note, 5 errors"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let refused = bench.run(&["run"]).await;
+    assert!(matches!(refused.code, Some(1 | 2)), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_of_the_daemon_that_runs_is_a_note_and_a_taken_one_is_tried_again() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    bench.write_config(&bench.config().replace("listen = \"\"", &format!("listen = \"{free}\"")));
+    let daemon = Daemon::start(&bench).await;
+    let checked = bench.run(&["check", "--json"]).await.expect(0).json();
+    let web = checked["checks"].as_array().unwrap().iter().find(|check| check["subject"] == "web").unwrap();
+    assert_eq!(web["result"], "note", "{web}");
+    // Exit code 2 would keep systemd from trying again.
+    let refused = bench.run(&["run"]).await.expect(1);
+    assert!(refused.stderr.contains("Address already in use"), "{}", refused.stderr);
+    daemon.stop(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_environment_names_the_configuration_and_the_option_takes_precedence() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     fs::create_dir(bench.path("conf.d")).unwrap();
@@ -65,7 +111,7 @@ async fn the_environment_names_the_configuration_and_the_option_takes_precedence
         command.args(arguments).env("MOESYNC_CONFIG", "conf.d").current_dir(bench.folder.path());
         bench.finish(command).await
     };
-    assert!(run(&["check"]).await.expect(0).stdout.contains("1 reports"));
+    assert!(run(&["check"]).await.expect(0).stdout.contains("1 report"));
     let refused = run(&["check", "--config", "elsewhere"]).await.expect(2);
     assert!(refused.stderr.contains("cannot read the configuration elsewhere"), "{}", refused.stderr);
 }
@@ -89,7 +135,6 @@ async fn commands_that_do_not_contact_moengage_work_without_the_keys() {
         &["status"] as &[&str],
         &["plan"],
         &["verify"],
-        &["check"],
         &["ls"],
         &["tables"],
         &["cat", "--report", "report-test", "--date", &date, "--entry", &entry],
@@ -97,8 +142,9 @@ async fn commands_that_do_not_contact_moengage_work_without_the_keys() {
     ] {
         bench.run(arguments).await.expect(0);
     }
-    let checked = bench.run(&["check"]).await.expect(0).stdout;
-    assert!(checked.contains("secret_key_file: there is no file"), "{checked}");
+    let checked = bench.run(&["check"]).await.expect(1).stdout;
+    let line = checked.lines().find(|line| line.contains("secret_key_file: cannot read the secret file"));
+    assert!(line.is_some_and(|line| line.starts_with("error ")), "{checked}");
     let refused = bench.run(&["sync"]).await.expect(2);
     assert!(refused.stderr.contains("secret-key"), "{}", refused.stderr);
 }

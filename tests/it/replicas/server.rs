@@ -46,7 +46,7 @@ async fn every_command_works_with_a_ledger_on_a_server_and_none_shows_its_passwo
     let ran = bench.run(&["-vv", "sync"]).await;
     assert_ne!(ran.code, Some(0));
     let checked = bench.run(&["check"]).await.expect(1);
-    assert!(checked.stdout.contains("FAILED ledger: could not open the ledger postgres://"), "{}", checked.stdout);
+    assert!(checked.stdout.contains("error  ledger: could not open the ledger postgres://"), "{}", checked.stdout);
     assert!(ran.stderr.contains("could not open the ledger postgres://") && !ran.stderr.contains("wrong-password"));
     bench.write_config(&on_server(&bench, &url));
 }
@@ -95,7 +95,7 @@ async fn a_server_that_is_stopped_for_a_while_pauses_the_daemon_and_raises_an_al
     assert!(wait_until(async || daemon.alarms().contains(&"ledger".to_owned())).await, "{:?}", daemon.log());
     assert_eq!(readiness().await, 503);
     let checked = bench.run(&["check"]).await.expect(1);
-    assert!(checked.stdout.contains("FAILED ledger"), "{}", checked.stdout);
+    assert!(checked.stdout.contains("error  ledger"), "{}", checked.stdout);
     if matches!(route, Route::Direct) {
         assert!(checked.stdout.contains("Connection refused"), "{}", checked.stdout);
     }

@@ -49,6 +49,10 @@ async fn only_get_and_head_are_answered() {
             let response = client().request(method.clone(), format!("{}{path}", served.url)).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
             assert_eq!(response.headers()["allow"], "GET, HEAD");
+            let text = response.text().await.unwrap();
+            let is_json =
+                serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|answer| answer["error"].is_string());
+            assert_eq!(is_json, path.starts_with("/api/"), "{method} {path}: {text}");
         }
         let head = client().head(format!("{}{path}", served.url)).send().await.unwrap();
         let get = served.get(&path).await;
