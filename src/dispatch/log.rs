@@ -66,6 +66,7 @@ fn log(content: &Content) {
             date,
             partitions,
             within_seconds = data.within_seconds,
+            advice = data.advice(),
             "{message}"
         ),
     }

@@ -99,7 +99,7 @@ fn alarm(data: &AlarmData, prefix: &str) -> Notice {
         facts.extend(attempt.map(|attempt| ("Last attempt", attempt)));
     }
     let text = data.cause.clone();
-    Notice { mood: Mood::Bad, title: format!("{prefix}{}", title(data)), text, facts, advice: Some(advice(data)) }
+    Notice { mood: Mood::Bad, title: format!("{prefix}{}", title(data)), text, facts, advice: Some(data.advice()) }
 }
 
 /// Events of earlier versions have no title.
@@ -123,22 +123,23 @@ fn time(at: Timestamp) -> String {
     format!("{} UTC", at.strftime("%Y-%m-%d %H:%M"))
 }
 
-/// What to do; docs/operations.md has more.
-fn advice(data: &AlarmData) -> String {
-    let explain = data.nearest.as_ref().map_or(String::new(), |nearest| {
-        format!(
-            " `moesync explain --workspace {} --report {} --date {}` shows the attempts.",
-            word(&nearest.workspace),
-            word(&nearest.report),
-            nearest.date
-        )
-    });
-    let workspace = data.workspace.as_ref().map_or(String::new(), |name| format!(" --workspace {}", word(name)));
-    let report = match data.reports.as_slice() {
-        [report] => format!(" --report {}", word(&report.report)),
-        _ => String::new(),
-    };
-    match data.alarm {
+impl AlarmData {
+    /// What to do; docs/operations.md has more.
+    pub fn advice(&self) -> String {
+        let explain = self.nearest.as_ref().map_or(String::new(), |nearest| {
+            format!(
+                " `moesync explain --workspace {} --report {} --date {}` shows the attempts.",
+                word(&nearest.workspace),
+                word(&nearest.report),
+                nearest.date
+            )
+        });
+        let workspace = self.workspace.as_ref().map_or(String::new(), |name| format!(" --workspace {}", word(name)));
+        let report = match self.reports.as_slice() {
+            [report] => format!(" --report {}", word(&report.report)),
+            _ => String::new(),
+        };
+        match self.alarm {
         AlarmKind::Lost => "Ask MoEngage's support to generate the report again, then fetch it with \
                             `moesync backfill --ask-anyway`."
             .to_owned(),
@@ -176,6 +177,7 @@ fn advice(data: &AlarmData) -> String {
         }
         AlarmKind::Clock => "Correct the time synchronisation of the machine.".to_owned(),
         AlarmKind::Panic => "It is tried again. Please report the bug, with the log.".to_owned(),
+    }
     }
 }
 

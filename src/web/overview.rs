@@ -3,7 +3,7 @@
 //! This file owns the content of the overview. It must not know how it is shown.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -16,6 +16,7 @@ use crate::{
     alarm,
     alarm_kind::AlarmKind,
     config::{MonthDay, Report, Schedule, SourceKind},
+    event::counted,
     ledger::{Ledger, LedgerError, ReportFigures},
     outcome::Outcome,
     partition::{Entry, Settled, State},
@@ -46,6 +47,8 @@ pub struct Overview {
     pub incidents: Vec<Incident>,
     /// Partitions in danger, the nearest to its expiry first; then those lost recently.
     pub dangers: Vec<Danger>,
+    /// Alarms about what is stored, by report.
+    pub stored_alarms: Vec<StoredAlarm>,
     /// The next partitions of the plan, in order.
     pub next: Vec<PlannedPartition>,
     /// Number of recorded partitions of reports that are no longer configured. They are not fetched.
@@ -78,6 +81,19 @@ pub struct HeldWorkspace {
 pub struct Incident {
     /// The alarm: ledger, configuration, clock, panic, or store_failed if a destination has not answered for minutes.
     pub alarm: String,
+    /// The cause, as one line of text.
+    pub message: String,
+}
+
+/// An alarm about stored partitions of a report.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct StoredAlarm {
+    /// The alarm: tables_failed or other_content.
+    pub alarm: String,
+    /// Name of the workspace.
+    pub workspace: String,
+    /// Id of the report.
+    pub report: String,
     /// The cause, as one line of text.
     pub message: String,
 }
@@ -190,6 +206,7 @@ impl Overview {
             stored_bytes: figures.iter().map(|figures| figures.stored_bytes).sum(),
             incidents: incidents(ctx),
             dangers: standing.dangers(ctx).map(|(entry, alarm)| Danger::new(entry, alarm, *now)).collect(),
+            stored_alarms: stored_alarms(&ledger, &by_id).await?,
             next: standing.next(),
             unconfigured: standing.unconfigured,
             planned_at: standing.planned.as_ref().map(|planned| planned.at),
@@ -198,6 +215,36 @@ impl Overview {
         };
         Ok((overview, second))
     }
+}
+
+/// The alarms about what is stored of `configured` reports.
+async fn stored_alarms(
+    ledger: &Ledger,
+    configured: &HashMap<&ReportId, &ReportFigures>,
+) -> Result<Vec<StoredAlarm>, LedgerError> {
+    let alarm = |kind: AlarmKind, id: &ReportId, message| StoredAlarm {
+        alarm: kind.as_str().to_owned(),
+        workspace: id.workspace().to_owned(),
+        report: id.name().to_owned(),
+        message,
+    };
+    let mut found: BTreeMap<ReportId, u64> = BTreeMap::new();
+    for figures in ledger.attempt_figures().await?.into_iter().filter(|figures| figures.other_content > 0) {
+        *found.entry(figures.id).or_default() += figures.other_content;
+    }
+    let found = found.into_iter().map(|(id, attempts)| {
+        let times = if attempts == 1 { "once".to_owned() } else { format!("{attempts} times") };
+        let message = format!("other content was found at a key, {times}; nothing was overwritten");
+        (id.clone(), alarm(AlarmKind::OtherContent, &id, message))
+    });
+    let failed = ledger.failed_tables().await?.into_iter().map(|failed| {
+        let id = failed.newest.partition.id;
+        let dates = counted(failed.partitions, "date");
+        let message = format!("the tables of {dates} cannot be made; {}: {}", id.date, failed.message);
+        (id.report.clone(), alarm(AlarmKind::TablesFailed, &id.report, message))
+    });
+    let all = failed.chain(found).filter(|(id, _)| configured.contains_key(id));
+    Ok(all.map(|(_, alarm)| alarm).collect())
 }
 
 fn incidents(ctx: &Context) -> Vec<Incident> {

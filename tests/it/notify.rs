@@ -2,6 +2,7 @@
 
 mod alarms;
 mod delivery;
+mod every_alarm;
 mod mail;
 mod messages;
 mod pings;

@@ -161,6 +161,8 @@ async fn a_reload_shows_the_new_reports_and_a_change_of_the_address_needs_a_rest
     assert!(wait_until(async || !served.text("/").await.contains(">dump</a>")).await);
     assert!(served.text("/").await.contains("1 recorded partitions belong to reports that are no longer configured"));
     served.daemon.wait_for_log("[web] has changed; restart moesync to apply it").await;
+    served.daemon.wait_for_log("configuration reloaded: reports: - acme/dump").await;
+    served.daemon.wait_for_log("nothing to do until").await;
     served.daemon.stop(&bench).await;
 }
 

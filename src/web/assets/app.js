@@ -1,4 +1,4 @@
-// Updates the page without closing open details, and shows local times in tooltips.
+// Updates the page without closing open details, and shows local times.
 (() => {
   "use strict";
   const EVERY = 10000;
@@ -13,10 +13,20 @@
     }
   };
 
-  // Times are shown in UTC; the tooltip of each has the browser's time zone.
+  // The server writes times in UTC. An instant is shown in the browser's time zone, with UTC in its tooltip; a duration has
+  // the instant in its tooltip.
   const localize = () => {
     for (const time of document.querySelectorAll("time[datetime*=T]")) {
-      time.title = new Date(time.dateTime).toLocaleString();
+      const text = time.textContent.trim();
+      const local = new Date(time.dateTime).toLocaleString([], {
+        dateStyle: "medium", timeStyle: text.match(/:/g)?.length > 1 ? "medium" : "short",
+      });
+      if (/(Z|UTC)$/.test(text)) {
+        time.title = text;
+        time.textContent = local;
+      } else {
+        time.title = local;
+      }
     }
   };
 

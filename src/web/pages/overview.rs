@@ -110,9 +110,11 @@ pub(super) async fn page(
 fn show(overview: &Overview, listed: &Listed) -> Html {
     let now = overview.now;
     let held: HashSet<&str> = overview.held.iter().map(|held| held.name.as_str()).collect();
-    // One cause is one line.
-    let is_own = |danger: &&Danger| danger.alarm != "unauthorized" || !held.contains(danger.status.workspace.as_str());
-    let dangers = by_report(overview.dangers.iter().filter(is_own));
+    // One cause is one line: what waits for a workspace on hold is not requested.
+    let is_held = |danger: &&Danger| {
+        danger.status.state == PartitionState::Pending && held.contains(danger.status.workspace.as_str())
+    };
+    let dangers = by_report(overview.dangers.iter().filter(|danger| !is_held(danger)));
     let more = dangers.len().saturating_sub(MAX_IN_DANGER);
     let content = html! {
         (verdict(overview))
@@ -128,7 +130,9 @@ fn show(overview: &Overview, listed: &Listed) -> Html {
             section aria-labelledby="danger" {
                 h2 #danger { "In danger" }
                 ul.dangers {
-                    @for held in &overview.held { li { (on_hold(held)) } }
+                    @for held in &overview.held {
+                        li { (on_hold(held, overview.dangers.iter().find(|danger| is_held(danger) && danger.status.workspace == held.name))) }
+                    }
                     @for (danger, dates) in dangers.iter().take(MAX_IN_DANGER) { li { (in_danger(danger, *dates)) } }
                 }
                 @if more > 0 {
@@ -136,6 +140,20 @@ fn show(overview: &Overview, listed: &Listed) -> Html {
                         "And " (count(more, "more report", "more reports")) ": "
                         a href="/api/v1/overview" { "all of them as JSON" }
                         ", or with " code { "moesync status" } "."
+                    }
+                }
+            }
+        }
+        @if !overview.stored_alarms.is_empty() {
+            section aria-labelledby="stored" {
+                h2 #stored { "Problems of stored reports" }
+                ul.incidents {
+                    @for alarm in &overview.stored_alarms {
+                        li {
+                            strong { (alarm.alarm) } " "
+                            a href=(report_link(&alarm.workspace, &alarm.report)) { (alarm.workspace) "/" (alarm.report) }
+                            ": " (alarm.message)
+                        }
                     }
                 }
             }
@@ -169,17 +187,26 @@ fn show(overview: &Overview, listed: &Listed) -> Html {
             }
         }
     };
-    let title = match overview.dangers.len() {
-        0 => "No danger".to_owned(),
-        number => format!("{number} in danger"),
-    };
-    layout(&title, Some(now), content)
+    layout(sentence(overview).1.trim_end_matches('.'), Some(now), content)
 }
 
-/// The summary in one sentence, and its figures.
-fn verdict(overview: &Overview) -> Markup {
+/// The state in one sentence, and whether it is well.
+fn sentence(overview: &Overview) -> (&'static str, String) {
     let lost = overview.dangers.iter().filter(|danger| danger.alarm == "lost").count();
     let endangered = overview.dangers.len() - lost;
+    match (endangered, lost) {
+        (0, 0) if overview.partitions.pending == 0 => ("well", "Every report that is due is stored.".to_owned()),
+        (0, 0) => ("well", "Nothing is in danger.".to_owned()),
+        (0, lost) => ("bad", format!("{} lost in the last 30 days.", count(lost, "partition was", "partitions were"))),
+        (_, 0) => ("bad", format!("{} in danger.", count(endangered, "partition is", "partitions are"))),
+        (_, lost) => {
+            ("bad", format!("{} in danger, {lost} lost.", count(endangered, "partition is", "partitions are")))
+        }
+    }
+}
+
+/// The state in one sentence, and its figures.
+fn verdict(overview: &Overview) -> Markup {
     let counts = &overview.partitions;
     let figures = [
         ("stored", counts.stored, words::size(overview.stored_bytes)),
@@ -187,15 +214,7 @@ fn verdict(overview: &Overview) -> Markup {
         ("absent", counts.absent, "never published".to_owned()),
         ("lost", counts.lost, "expired before stored".to_owned()),
     ];
-    let (class, sentence) = match (endangered, lost) {
-        (0, 0) if counts.pending == 0 => ("well", "Every report that is due is stored.".to_owned()),
-        (0, 0) => ("well", "Nothing is in danger.".to_owned()),
-        (0, lost) => ("bad", format!("{} lost in the last 30 days.", count(lost, "partition was", "partitions were"))),
-        (_, 0) => ("bad", format!("{} in danger.", count(endangered, "partition is", "partitions are"))),
-        (_, lost) => {
-            ("bad", format!("{} in danger, {lost} lost.", count(endangered, "partition is", "partitions are")))
-        }
-    };
+    let (class, sentence) = sentence(overview);
     html! {
         section.verdict.(class) {
             h1 { (sentence) }
@@ -227,8 +246,8 @@ fn by_report<'a>(dangers: impl Iterator<Item = &'a Danger>) -> Vec<(&'a Danger, 
     grouped
 }
 
-/// One row for all reports of a workspace on hold.
-fn on_hold(held: &HeldWorkspace) -> Markup {
+/// One row for all reports of a workspace on hold; `nearest` is what expires first of it.
+fn on_hold(held: &HeldWorkspace, nearest: Option<&Danger>) -> Markup {
     let why = match held.outcome {
         Outcome::RateLimited => "MoEngage limits the rate of requests",
         _ => "MoEngage refuses the key",
@@ -238,7 +257,17 @@ fn on_hold(held: &HeldWorkspace) -> Markup {
             span.mark aria-hidden="true" { (glyph(PartitionState::Pending, true)) }
             span.what { strong { (held.name) } span.quiet { "workspace" } }
             span.left { strong { (count(held.reports, "report waits", "reports wait")) } }
-            span.why { (why) "; requested again " time datetime=(held.until) { (words::instant(held.until)) } }
+            span.why {
+                (why) "; next probe " time datetime=(held.until) { (words::instant(held.until)) }
+                @if let Some(nearest) = nearest {
+                    "; first to expire: " (nearest.status.report) " " (nearest.status.date)
+                    @match nearest.seconds_left.map(SignedDuration::from_secs) {
+                        Some(left) if left.is_positive() => { ", " (words::duration(left)) " left" }
+                        Some(_) => { ", expired" }
+                        None => {}
+                    }
+                }
+            }
         }
     }
 }
@@ -305,7 +334,8 @@ fn in_danger(danger: &Danger, dates: usize) -> Markup {
                 }
             }
             span.why {
-                (why(&danger.alarm))
+                @if left.is_some_and(|left| !left.is_positive()) { "Not stored yet, and its expiry has passed" }
+                @else { (why(&danger.alarm)) }
                 @if let Some(message) = &status.message { ": " (message) }
                 @else if let Some(outcome) = status.outcome { ": " (outcome) }
             }

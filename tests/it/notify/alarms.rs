@@ -96,7 +96,7 @@ async fn a_wrong_key_for_500_partitions_is_one_alarm() {
 }
 
 /// Panics in each download.
-struct Broken;
+pub(super) struct Broken;
 
 impl Progress for Broken {
     fn begin(&self, _: &PartitionId, _: Option<u64>) {
