@@ -42,7 +42,7 @@ pub use rates::Rate;
 pub use sqlite::{memory::Memory, open, open_read_only, place};
 pub use table_claims::{TablesClaim, TablesClaimed};
 pub use table_news::{SchemaNews, TablesNews};
-pub use tables::{DuePartition, FailedTables};
+pub use tables::{DuePartition, FailedTables, MadeTables, MostDue};
 
 /// Why the ledger could not be read or written, by what the caller does about it.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 //! or what is recorded about them: the verifier supplies the proof that an upload may be stored, and the ledger is
 //! unknown here. Names of objects are made in [`crate::report`]; here they are keys.
 
+mod batch;
 mod budget;
 mod credentials;
 mod derived;
@@ -21,11 +22,12 @@ use std::fmt;
 
 pub(crate) use self::hash::of_reader as hash_of_reader;
 pub use self::{
+    batch::{Batch, BatchObject, Named},
     budget::Budget,
     destination::Destination,
     error::StoreError,
     manifest::{Manifest, ManifestEntry, ObjectFormat, Window},
-    upload::{Placed, Upload},
+    upload::{Sealed, Upload},
 };
 
 /// Folder of unfinished uploads, at the destination's root.

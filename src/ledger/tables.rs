@@ -35,6 +35,26 @@ pub struct DuePartition {
     pub remake: bool,
 }
 
+/// How many partitions are begun together.
+#[derive(Debug, Clone, Copy)]
+pub struct MostDue {
+    /// Most partitions; at least 1.
+    pub partitions: u32,
+    /// Most bytes of their objects, unless the first alone has more.
+    pub bytes: u64,
+}
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub struct MadeTables<'a> {
+    /// The partition.
+    pub id: &'a PartitionId,
+    /// What was made.
+    pub derivation: &'a Derivation,
+    /// What follows from that.
+    pub after: Consequence,
+}
+
 /// Partitions of one report whose tables cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedTables {
@@ -196,8 +216,8 @@ impl Ledger {
         rows.iter().map(|row| self.report_of(row)).collect()
     }
 
-    /// The newest partition whose tables may be made at `now`, as far as `is_chosen` has it; notes that an attempt at it
-    /// begins. Without `now`, also one that waits for a retry.
+    /// The newest partitions whose tables may be made at `now`, as far as `is_chosen` has them; notes that an attempt at each
+    /// begins. Without `now`, also those that wait for a retry.
     ///
     /// # Errors
     ///
@@ -207,84 +227,100 @@ impl Ledger {
         claim: &TablesClaim,
         now: Option<Timestamp>,
         is_chosen: impl Fn(&PartitionId) -> bool + Send,
-    ) -> Result<Option<DuePartition>, LedgerError> {
+        most: MostDue,
+    ) -> Result<Vec<DuePartition>, LedgerError> {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
         self.check_tables_claim(&mut transaction, claim).await?;
+        let (mut begun, mut bytes) = (Vec::new(), 0_u64);
         // After every date.
         let mut before = "9999-99-99".to_owned();
         loop {
-            let row = query(
+            let rows = query(
                 "SELECT p.*, t.partition_id, t.objects, t.failures, t.remake
                  FROM partitions p LEFT JOIN partition_tables t ON t.partition_id = p.id
                  WHERE p.workspace = $1 AND p.report = $2 AND p.tables IN ('pending', 'failed') AND p.settled = 'stored'
                    AND p.date < $4 AND ($3 IS NULL OR t.next_attempt_at IS NULL OR t.next_attempt_at <= $3)
-                 ORDER BY p.date DESC LIMIT 1",
+                 ORDER BY p.date DESC LIMIT $5",
             )
             .bind(claim.report.workspace())
             .bind(claim.report.name())
             .bind(now.map(Timestamp::as_millisecond))
             .bind(&before)
-            .row(&mut transaction)
+            .bind(most.partitions)
+            .rows(&mut transaction)
             .await
             .map_err(failed)?;
-            let Some(row) = row else { return Ok(None) };
-            let entry = self.entry(&row)?;
-            if !is_chosen(&entry.partition.id) {
+            let is_last = rows.len() < most.partitions as usize;
+            let mut is_full = false;
+            for row in &rows {
+                let entry = self.entry(row)?;
                 before = entry.partition.id.date.to_string();
-                continue;
+                if !is_chosen(&entry.partition.id) {
+                    continue;
+                }
+                bytes += entry.object.as_ref().map_or(0, |object| object.size);
+                is_full = begun.len() >= most.partitions as usize || (!begun.is_empty() && bytes > most.bytes);
+                if is_full {
+                    break;
+                }
+                let objects = self.get::<Option<String>>(row, "objects")?;
+                begun.push(DuePartition {
+                    failures: self.natural(row, "failures")?.unwrap_or(0),
+                    objects: objects.map(|json| self.read_json("objects", &json)).transpose()?,
+                    was_begun: self.get::<Option<i64>>(row, "partition_id")?.is_some(),
+                    remake: self.natural::<i64>(row, "remake")?.is_some_and(|remake| remake != 0),
+                    entry,
+                });
+                query(
+                    "INSERT INTO partition_tables (partition_id) VALUES ($1)
+                     ON CONFLICT (partition_id) DO UPDATE SET objects = NULL",
+                )
+                .bind(self.get::<i64>(row, "id")?)
+                .execute(&mut transaction)
+                .await
+                .map_err(failed)?;
             }
-            let objects = self.get::<Option<String>>(&row, "objects")?;
-            let due = DuePartition {
-                failures: self.natural(&row, "failures")?.unwrap_or(0),
-                objects: objects.map(|json| self.read_json("objects", &json)).transpose()?,
-                was_begun: self.get::<Option<i64>>(&row, "partition_id")?.is_some(),
-                remake: self.natural::<i64>(&row, "remake")?.is_some_and(|remake| remake != 0),
-                entry,
-            };
-            query(
-                "INSERT INTO partition_tables (partition_id) VALUES ($1)
-                 ON CONFLICT (partition_id) DO UPDATE SET objects = NULL",
-            )
-            .bind(self.get::<i64>(&row, "id")?)
-            .execute(&mut transaction)
-            .await
-            .map_err(failed)?;
-            transaction.commit().await.map_err(failed)?;
-            return Ok(Some(due));
+            if is_full || is_last {
+                break;
+            }
         }
+        transaction.commit().await.map_err(failed)?;
+        Ok(begun)
     }
 
-    /// Records what became of an attempt, with its consequence. The tables stay to be made if the partition has other
-    /// content by now.
+    /// Records what became of attempts, with their consequences, all or none. The tables of a partition stay to be made if it
+    /// has other content by now.
     ///
     /// # Errors
     ///
     /// [`LedgerError::Fenced`] when the claim has passed to another process; nothing is recorded then.
-    pub async fn record_tables(
-        &self,
-        claim: &TablesClaim,
-        id: &PartitionId,
-        derivation: &Derivation,
-        after: Consequence,
-    ) -> Result<(), LedgerError> {
-        let failed = |error| self.error("write", error);
+    pub async fn record_tables(&self, claim: &TablesClaim, made: &[MadeTables<'_>]) -> Result<(), LedgerError> {
         let mut transaction = self.begin().await?;
         self.check_tables_claim(&mut transaction, claim).await?;
+        for made in made {
+            self.record_made(&mut transaction, made).await?;
+        }
+        transaction.commit().await.map_err(|error| self.error("write", error))
+    }
+
+    async fn record_made(&self, transaction: &mut Transaction, made: &MadeTables<'_>) -> Result<(), LedgerError> {
+        let failed = |error| self.error("write", error);
+        let MadeTables { id, derivation, after } = *made;
         let before = query(
             "SELECT p.id, p.sha256, p.settled, coalesce(t.made_rows, 0) AS made_rows, t.number,
                     (SELECT coalesce(max(number), 0) + 1 FROM partition_tables) AS next_number
              FROM partitions p LEFT JOIN partition_tables t ON t.partition_id = p.id
              WHERE p.workspace = $1 AND p.report = $2 AND p.date = $3",
         );
-        let Some(before) = before.bind_id(id).row(&mut transaction).await.map_err(failed)? else { return Ok(()) };
+        let Some(before) = before.bind_id(id).row(transaction).await.map_err(failed)? else { return Ok(()) };
         let row: i64 = self.get(&before, "id")?;
         let is_present = self.get::<Option<String>>(&before, "sha256")?.as_deref() == Some(&derivation.sha256);
         let state = if is_present { after.state } else { TablesState::Pending };
         query("UPDATE partitions SET tables = $2 WHERE id = $1 AND tables IS NOT NULL")
             .bind(row)
             .bind(state.as_str())
-            .execute(&mut transaction)
+            .execute(transaction)
             .await
             .map_err(failed)?;
         let finished_at = derivation.finished_at.as_millisecond();
@@ -307,15 +343,11 @@ impl Ledger {
                 .bind(to_integer(derived.rows()))
                 .bind(finished_at)
                 .bind(number)
-                .execute(&mut transaction)
+                .execute(transaction)
                 .await
                 .map_err(failed)?;
-                self.count_tables(
-                    &mut transaction,
-                    id,
-                    to_integer(derived.rows()) - self.get::<i64>(&before, "made_rows")?,
-                )
-                .await?;
+                self.count_tables(transaction, id, to_integer(derived.rows()) - self.get::<i64>(&before, "made_rows")?)
+                    .await?;
             }
             Err(failure) => {
                 query(
@@ -329,12 +361,12 @@ impl Ledger {
                 .bind(&failure.message)
                 .bind(finished_at)
                 .bind(after.next_attempt_at.filter(|_| is_present).map(Timestamp::as_millisecond))
-                .execute(&mut transaction)
+                .execute(transaction)
                 .await
                 .map_err(failed)?;
             }
         }
-        transaction.commit().await.map_err(failed)
+        Ok(())
     }
 
     /// Counts the tables of a report, after those of one partition were made.

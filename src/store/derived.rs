@@ -11,7 +11,6 @@ use super::{
     Replaces, StoreError, Versioned,
     destination::Destination,
     kind::{Kind, for_kind},
-    upload::{Placed, Upload},
 };
 use crate::report;
 
@@ -93,22 +92,10 @@ impl Destination {
         for_kind!(self.backend(), backend => backend.folders(&prefix).await)
     }
 
-    fn derived_key(&self, operation: &'static str, key: &str) -> Result<Key, StoreError> {
+    pub(super) fn derived_key(&self, operation: &'static str, key: &str) -> Result<Key, StoreError> {
         match report::is_derived(key) {
             true => self.key(operation, key),
             false => Err(self.reporter().text(operation, key, "it is not the key of a derived object".to_owned())),
         }
-    }
-}
-
-impl Upload {
-    /// Gives the bytes the name `key`, which must be that of a derived object, in one step. An object there is replaced.
-    ///
-    /// # Errors
-    ///
-    /// The destination refused. The upload is over; the old object or the new one is at the key.
-    pub async fn place_derived(self, key: &str) -> Result<Placed, StoreError> {
-        let key = self.destination().derived_key("write", key)?;
-        self.place(&key).await
     }
 }

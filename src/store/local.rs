@@ -4,6 +4,7 @@
 //! leaves `name#1` beside the final name.
 
 mod backend;
+mod batch;
 mod directory;
 mod durability;
 mod naming;
@@ -11,4 +12,8 @@ mod probe;
 mod staged;
 mod upload;
 
-pub(super) use self::{backend::Local, upload::FileUpload};
+pub(super) use self::{
+    backend::Local,
+    batch::{BatchFile, BatchWriter, Content, FileBatch},
+    upload::FileUpload,
+};

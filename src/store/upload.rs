@@ -46,9 +46,9 @@ pub struct Upload {
     waits_for_memory: Arc<AtomicBool>,
 }
 
-/// What an upload has placed.
+/// All bytes of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub struct Sealed {
     /// Size in bytes.
     pub size: u64,
     /// SHA-256, in lower-case hex.
@@ -194,18 +194,18 @@ impl Upload {
 
     /// Gives the bytes the name `key` in one step, replacing an object there. They need no proof, so the caller decides
     /// which keys may be replaced.
-    pub(super) async fn place(mut self, key: &Key) -> Result<Placed, StoreError> {
-        let sha256 = self.whole_hash().await?;
+    pub(super) async fn place(mut self, key: &Key) -> Result<(), StoreError> {
+        self.seal().await?;
         let (size, part) = (self.written, self.part.take());
         match &mut self.collector {
-            Kind::Local(file) => file.replace(part, key).await?,
-            Kind::Remote(object) => object.replace(part, key, size).await?,
+            Kind::Local(file) => file.replace(part, key).await,
+            Kind::Remote(object) => object.replace(part, key, size).await,
         }
-        Ok(Placed { size, sha256 })
     }
 
-    pub(super) fn destination(&self) -> &Destination {
-        &self.destination
+    /// Ends the bytes; no more can be written.
+    pub(super) async fn seal(&mut self) -> Result<Sealed, StoreError> {
+        Ok(Sealed { sha256: self.whole_hash().await?, size: self.written })
     }
 
     /// Stores bytes that cannot be verified and have this hash under `_quarantine/`. Overwrites nothing, as

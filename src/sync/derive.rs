@@ -3,12 +3,12 @@
 //! | file | subject |
 //! |---|---|
 //! | `run` | which reports' tables are made when |
-//! | `partition` | one partition from claim to record: the order of the steps |
+//! | `partition` | partitions from claim to record: the order of the steps |
 //! | `present` | tables that are at the destination already, and those that no longer belong there |
 //! | `source` | the object, verified, as a file |
 //! | `survey` | which tables the object becomes, and what is in their columns |
 //! | `schema` | the schema of a table, extended and stored before any of its objects |
-//! | `write` | one object of a table |
+//! | `write` | the objects of a partition's tables |
 //! | `threads` | threads that may block, and their end |
 //!
 //! Nothing here changes the stored object or its partition. Each step can be repeated: what an earlier attempt left is
@@ -25,7 +25,7 @@ mod write;
 
 pub use run::{TablesSummary, derive_continuously, derive_once, note_table_reports, tables_again};
 
-use self::threads::Stop;
+use self::threads::Threads;
 use super::context::Context;
 use crate::{
     config::Report,
@@ -36,6 +36,9 @@ use crate::{
     tables,
     telemetry::Chain,
 };
+
+/// How many partitions, and parts of each, are read or written ahead of the one that is next.
+const AHEAD: usize = 4;
 
 /// Why an attempt ends at a step.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ struct Derive<'a> {
     destination: &'a Destination,
     format: TableFormat,
     claim: &'a TablesClaim,
-    stop: Stop,
+    threads: Threads,
 }
 
 impl Derive<'_> {

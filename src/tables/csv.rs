@@ -156,10 +156,11 @@ fn separator(sample: &[u8]) -> u8 {
     best.0
 }
 
-/// Cells in each record of `sample`. The last record may be cut off, so it counts only if it is the only one.
+/// Cells in each record of `sample`; only of the first if it has one cell. The last record may be cut off, so it counts only
+/// if it is the only one.
 fn counts(sample: &[u8], separator: u8) -> Vec<usize> {
     let mut parser = ReaderBuilder::new().delimiter(separator).build();
-    let (mut text, mut ends) = (vec![0; SAMPLE_BYTES], vec![0; SAMPLE_BYTES + 1]);
+    let (mut text, mut ends) = (vec![0; sample.len()], vec![0; sample.len() + 1]);
     let (mut at, mut cells, mut counts) = (0, 0, Vec::new());
     loop {
         let (result, read, _, ended) = parser.read_record(&sample[at..], &mut text, &mut ends);
@@ -168,7 +169,12 @@ fn counts(sample: &[u8], separator: u8) -> Vec<usize> {
         cells += ended;
         match result {
             ReadRecordResult::Record if is_end && sample.len() == SAMPLE_BYTES && !counts.is_empty() => return counts,
-            ReadRecordResult::Record => counts.push(std::mem::take(&mut cells)),
+            ReadRecordResult::Record => {
+                counts.push(std::mem::take(&mut cells));
+                if counts == [1] {
+                    return counts;
+                }
+            }
             ReadRecordResult::InputEmpty => {}
             // Both buffers hold the whole sample.
             ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull | ReadRecordResult::End => return counts,

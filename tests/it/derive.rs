@@ -267,6 +267,23 @@ async fn an_object_that_makes_no_table_is_stored_all_the_same_and_an_alarm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_damaged_does_not_keep_those_beside_it_from_their_tables() {
+    let bench = Bench::new(&[Series::campaign("Report test", 4)]).await;
+    bench.sync(0).await;
+    let damaged = bench.object(bench.status().await[1]["key"].as_str().unwrap());
+    let whole = fs::read(&damaged).unwrap();
+    fs::write(&damaged, b"PK").unwrap();
+    bench.write_config(&with_tables(&bench.config(), "parquet"));
+    assert_eq!(made_in_order(&sync(&bench).await).len(), 3);
+    check_tables(&bench);
+    let states: Vec<_> = bench.status().await.iter().map(|partition| partition["tables"].clone()).collect();
+    assert_eq!(states, ["made", "pending", "made", "made"]);
+    fs::write(&damaged, whole).unwrap();
+    assert_eq!(made_in_order(&sync(&bench).await).len(), 1);
+    check_all_made(&bench, &bench.status().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_of_tables_that_cannot_be_written_is_an_alarm_from_the_second_time_on() {
     let bench = bench(&[Series::campaign("Report test", 1)]).await;
     fs::create_dir_all(bench.path("reports")).unwrap();

@@ -14,7 +14,11 @@ use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use object_store::path::Path as Key;
 
-use super::{directory::Directory, probe::Abilities};
+use super::{
+    batch::{Content, FileBatch},
+    directory::Directory,
+    probe::Abilities,
+};
 use crate::{
     config,
     store::{Capabilities, STAGING, StoreError, error::Reporter, threads::Threads},
@@ -117,6 +121,25 @@ impl Local {
         bytes: Vec<u8>,
     ) -> Result<(), StoreError> {
         self.at(operation, key, move |directory, path| directory.put(path, &bytes)).await
+    }
+
+    /// Begins files that get their names together.
+    pub(in crate::store) async fn batch(&self) -> Result<FileBatch, StoreError> {
+        let directory = Arc::clone(&self.directory);
+        self.in_staging("stage", move |_| FileBatch::begin(&directory)).await
+    }
+
+    /// As [`FileBatch::name_all`]; `keys` says what a failure was about.
+    pub(in crate::store) async fn name_all(
+        &self,
+        batch: &Arc<FileBatch>,
+        contents: Vec<(Content, Key)>,
+    ) -> Result<(), StoreError> {
+        let about = contents.last().map(|(_, key)| key.to_string()).unwrap_or_default();
+        let of = |(content, key): (Content, Key)| (content, self.directory.path(&key));
+        let contents: Vec<_> = contents.into_iter().map(of).collect();
+        let batch = Arc::clone(batch);
+        self.step("write", &about, move |_| batch.name_all(contents)).await
     }
 
     pub(in crate::store) async fn move_if_absent(&self, from: &Key, to: &Key) -> Result<(), StoreError> {

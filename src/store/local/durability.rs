@@ -4,8 +4,9 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
+    fs::{self, File},
     io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard,
@@ -68,6 +69,13 @@ impl Durability {
         Ok(())
     }
 
+    /// The disk below the root, for what is written to it from now on, beginning under `staging`. `None` if files must be
+    /// forced to disk one by one.
+    pub(super) fn disk(&self, staging: &Path) -> io::Result<Option<Disk>> {
+        let disk = if self.fsync { Disk::of(&self.root)? } else { None };
+        Ok(disk.filter(|disk| disk.has(staging)))
+    }
+
     /// Notes that `directory` is new, so its name has to be forced to disk.
     pub(super) fn forget(&self, directory: &Path) {
         self.durable().remove(directory);
@@ -87,6 +95,60 @@ impl Durability {
     fn durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
         // Each call leaves the set whole, so a panic elsewhere leaves it usable.
         lock(&self.durable)
+    }
+}
+
+/// A file system that forces all that was written to it to disk in one step, with the promise of an fsync of each file and
+/// folder, and in which a name survives a power cut only with the names given before it.
+pub(super) struct Disk {
+    /// Opened before the first byte is written: it reports all errors of writing since.
+    root: File,
+    device: u64,
+}
+
+#[cfg(target_os = "linux")]
+impl Disk {
+    fn of(root: &Path) -> io::Result<Option<Self>> {
+        let root = File::open(root)?;
+        let kind = rustix::fs::fstatfs(&root)?.f_type as u64;
+        // Those with a journal of their own on a block device. FUSE and network file systems answer at once, and have done
+        // nothing.
+        let has_journal = [0xef53, 0x5846_5342, 0x9123_683e].contains(&(kind & 0xffff_ffff));
+        let device = root.metadata()?.dev();
+        Ok((has_journal && reports_failures()).then_some(Disk { root, device }))
+    }
+
+    /// Forces all that was written to disk.
+    pub(super) fn force(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+}
+
+/// Before Linux 5.17, syncfs kept failures of the journal to itself.
+#[cfg(target_os = "linux")]
+fn reports_failures() -> bool {
+    let system = rustix::system::uname();
+    let mut numbers = system.release().to_str().unwrap_or_default().split(|it: char| !it.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);
+    (number(), number()) >= (5, 17)
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Disk {
+    fn of(_: &Path) -> io::Result<Option<Self>> {
+        Ok(None)
+    }
+
+    pub(super) fn force(&self) -> io::Result<()> {
+        self.root.sync_all()
+    }
+}
+
+impl Disk {
+    /// Whether `folder`, or the nearest one above it that exists, is on this disk.
+    pub(super) fn has(&self, folder: &Path) -> bool {
+        let existing = folder.ancestors().find_map(|folder| fs::metadata(folder).ok());
+        existing.is_some_and(|metadata| metadata.dev() == self.device)
     }
 }
 

@@ -68,6 +68,11 @@ impl Directory {
         self.with_directory(target, || self.rename(&staged.path, target))
     }
 
+    /// Gives the file at `from` its name in one step, replacing a file there, and makes its folder.
+    pub(super) fn name(&self, from: &Path, target: &Path) -> io::Result<()> {
+        self.with_directory(target, || self.rename(from, target))
+    }
+
     /// Gives the file at `from` the name `to` as well, which must be free or hold the same bytes.
     pub(super) fn copy_if_absent(&self, from: &Path, to: &Path) -> io::Result<()> {
         let linked = self.with_directory(to, || match fs::hard_link(from, to) {

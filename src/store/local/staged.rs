@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
+    ops::Deref,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -24,16 +25,33 @@ const HIDDEN: &str = ".moesync-";
 /// Suffix of the note under `_staging/` that holds the key of a hidden file in use.
 const NOTE: &str = ".hidden";
 
-/// A file under `_staging/`. Its staged name is removed when this is dropped; a name that it has been given stays.
+/// A file under `_staging/`.
 pub(super) struct Staged {
     pub(super) file: File,
-    pub(super) path: PathBuf,
+    pub(super) path: StagedPath,
 }
 
-impl Drop for Staged {
+/// The staged name of a file, which is removed when this is dropped; a name that the file has been given stays.
+pub(super) struct StagedPath(PathBuf);
+
+impl AsRef<Path> for StagedPath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Deref for StagedPath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for StagedPath {
     fn drop(&mut self) {
         // Fails after a rename. A file that cannot be removed now is swept at the next start.
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -69,7 +87,7 @@ impl Directory {
         loop {
             let path = self.staging.join(format!("{}{suffix}", NEXT_STAGED.fetch_add(1, Ordering::Relaxed)));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(Staged { file, path }),
+                Ok(file) => return Ok(Staged { file, path: StagedPath(path) }),
                 // Left by an earlier process with our holder's name.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == ErrorKind::NotFound && self.root.is_dir() => {

@@ -1,38 +1,87 @@
-//! The tables of one partition from claim to record.
+//! The tables of some partitions of one report, from claim to record.
 //!
-//! This is the only file that knows the order of the steps: present, source, survey, schemas, objects, removal, record. The
-//! schemas of all tables are stored before the first object: a column that is in an object is in the schema.
+//! This is the only file that knows the order of the steps: present, source, survey, schemas, objects, names, removal,
+//! record. The partitions are read and written side by side, and their schemas extended one after the other. Then all
+//! objects get their names together, because one wait for the disk serves all of them: each after the schema that has its
+//! columns. All are recorded together, once they survive a power cut.
 
+use std::mem;
+
+use futures::{
+    FutureExt as _, StreamExt as _,
+    stream::{self, FuturesOrdered},
+};
 use tracing::{info, warn};
 
-use super::{Derive, DeriveError, present::Present, schema, source, survey, write};
+use super::{
+    AHEAD, Derive, DeriveError,
+    present::Present,
+    schema::{self, PartSchema, Schemas},
+    source,
+    survey::{self, Surveyed},
+    threads::Stop,
+    write::{self, WrittenObjects},
+};
 use crate::{
-    derivation::{Derivation, DerivationFailure, Derived},
-    ledger::{DuePartition, LedgerError},
+    derivation::{Consequence, Derivation, DerivationFailure, Derived},
+    ledger::{DuePartition, LedgerError, MadeTables},
     outcome::StoredObject,
-    partition::Entry,
+    store::{Batch, Named},
 };
 
-/// Makes the tables of a partition, and records that.
-pub(super) async fn derive_partition(derive: &Derive<'_>, due: &DuePartition) -> Result<Derivation, LedgerError> {
-    let id = &due.entry.partition.id;
-    let limit = derive.ctx.config.limits.attempt_timeout;
-    let ended = match tokio::time::timeout(limit, steps(derive, due)).await {
-        Ok(ended) => ended,
-        Err(_) => Err(DeriveError::passing(format!(
-            "the tables were not made within {limit:?}, the time for an attempt; see limits.attempt_timeout"
-        ))),
+/// What is to be done about a partition.
+enum Prepared<'a> {
+    /// Nothing: the tables are there.
+    Present(Derived),
+    Surveyed {
+        object: &'a StoredObject,
+        surveyed: Surveyed,
+        present: Present,
+        stop: Stop,
+    },
+}
+
+/// A partition after its objects were written.
+struct Ready {
+    derived: Derived,
+    /// Its objects and manifests, as far as they wait for their names.
+    unnamed: Vec<Named>,
+    /// What was there before; `None` if nothing is new.
+    present: Option<Present>,
+}
+
+/// Makes the tables of partitions, and records that.
+pub(super) async fn derive_partitions(
+    derive: &Derive<'_>,
+    due: &[DuePartition],
+) -> Result<Vec<Derivation>, LedgerError> {
+    let made = Box::pin(make(derive, due)).await?;
+    let of = |(due, result): (&DuePartition, Result<(Derived, bool), DerivationFailure>)| {
+        let (result, is_news) = match result {
+            Ok((derived, is_news)) => (Ok(derived), is_news),
+            Err(failure) => (Err(failure), false),
+        };
+        let sha256 = due.entry.object.as_ref().map(|object| object.sha256.clone()).unwrap_or_default();
+        let derivation = Derivation { finished_at: derive.ctx.clock.now(), sha256, result, is_news };
+        let after = derivation.consequence(due.failures, derive.ctx.clock.jitter());
+        (derivation, after)
     };
-    let (result, is_news) = match ended {
-        Ok((derived, is_news)) => (Ok(derived), is_news),
-        Err(DeriveError::Failed(failure)) => (Err(failure), false),
-        Err(DeriveError::Ledger(error)) => return Err(error),
-    };
-    let sha256 = due.entry.object.as_ref().map(|object| object.sha256.clone()).unwrap_or_default();
-    let derivation = Derivation { finished_at: derive.ctx.clock.now(), sha256, result, is_news };
-    let after = derivation.consequence(due.failures, derive.ctx.clock.jitter());
-    derive.ctx.ledger.record_tables(derive.claim, id, &derivation, after).await?;
+    let derivations: Vec<(Derivation, Consequence)> = due.iter().zip(made).map(of).collect();
+    let records = due.iter().zip(&derivations).map(|(due, (derivation, after))| MadeTables {
+        id: &due.entry.partition.id,
+        derivation,
+        after: *after,
+    });
+    derive.ctx.ledger.record_tables(derive.claim, &records.collect::<Vec<_>>()).await?;
     derive.ctx.status.note_attempt();
+    for (due, (derivation, after)) in due.iter().zip(&derivations) {
+        log(due, derivation, *after);
+    }
+    Ok(derivations.into_iter().map(|(derivation, _)| derivation).collect())
+}
+
+fn log(due: &DuePartition, derivation: &Derivation, after: Consequence) {
+    let id = &due.entry.partition.id;
     let (workspace, report, date) = (id.workspace(), id.report.name(), id.date);
     match &derivation.result {
         Ok(derived) => {
@@ -47,11 +96,76 @@ pub(super) async fn derive_partition(derive: &Derive<'_>, due: &DuePartition) ->
             );
         }
     }
-    Ok(derivation)
 }
 
-/// The steps between claim and record. Returns the tables, and whether they are news.
-async fn steps(derive: &Derive<'_>, due: &DuePartition) -> Result<(Derived, bool), DeriveError> {
+/// The steps between claim and record. Returns the tables of each partition, and whether they are news.
+async fn make(
+    derive: &Derive<'_>,
+    due: &[DuePartition],
+) -> Result<Vec<Result<(Derived, bool), DerivationFailure>>, LedgerError> {
+    let batch = match derive.destination.batch().await {
+        Ok(batch) => batch,
+        Err(error) => {
+            let failure = DerivationFailure { message: error.to_string(), is_of_content: false };
+            return Ok(due.iter().map(|_| Err(failure.clone())).collect());
+        }
+    };
+    let mut schemas = Schemas::default();
+    let preparing: Vec<_> = due.iter().map(|due| in_time(derive, prepare(derive, due)).boxed()).collect();
+    let mut preparing = stream::iter(preparing).buffered(AHEAD).enumerate();
+    let mut writing = FuturesOrdered::new();
+    let mut ready = Vec::new();
+    loop {
+        tokio::select! {
+            Some((number, prepared)) = preparing.next(), if writing.len() < AHEAD => {
+                let extended = match prepared {
+                    Ok(prepared) => extend(derive, &batch, &mut schemas, &due[number], number, prepared).await,
+                    Err(error) => Err(error),
+                };
+                let (derive, batch) = (&*derive, &batch);
+                let write = async move {
+                    let (prepared, schemas) = extended?;
+                    in_time(derive, write(derive, batch, &due[number], prepared, schemas)).await
+                };
+                writing.push_back(write.boxed());
+            }
+            Some(written) = writing.next() => ready.push(written),
+            else => break,
+        }
+    }
+    let named = in_time(derive, name_all(derive, &batch, schemas, &mut ready)).await;
+    let mut made = Vec::new();
+    for (due, ready) in due.iter().zip(ready) {
+        let ended = match (&named, ready) {
+            (Err(DeriveError::Failed(failure)), Ok(Ready { present: Some(_), .. })) => {
+                Err(DeriveError::Failed(failure.clone()))
+            }
+            (_, Ok(Ready { derived, present, .. })) => finish(derive, due, derived, present).await,
+            (_, Err(error)) => Err(error),
+        };
+        made.push(match ended {
+            Ok(made) => Ok(made),
+            Err(DeriveError::Failed(failure)) => Err(failure),
+            Err(DeriveError::Ledger(error)) => return Err(error),
+        });
+    }
+    match named {
+        Err(DeriveError::Ledger(error)) => Err(error),
+        _ => Ok(made),
+    }
+}
+
+/// Ends a step after the time for an attempt.
+async fn in_time<T>(derive: &Derive<'_>, step: impl Future<Output = Result<T, DeriveError>>) -> Result<T, DeriveError> {
+    let limit = derive.ctx.config.limits.attempt_timeout;
+    tokio::time::timeout(limit, step).await.unwrap_or_else(|_| {
+        Err(DeriveError::passing(format!(
+            "the tables were not made within {limit:?}, the time for an attempt; see limits.attempt_timeout"
+        )))
+    })
+}
+
+async fn prepare<'a>(derive: &Derive<'_>, due: &'a DuePartition) -> Result<Prepared<'a>, DeriveError> {
     let DuePartition { entry, .. } = due;
     let id = &entry.partition.id;
     let missing = || DeriveError::passing("the partition has no object".to_owned());
@@ -63,29 +177,90 @@ async fn steps(derive: &Derive<'_>, due: &DuePartition) -> Result<(Derived, bool
             if !due.remake
                 && let Some(derived) = present.complete(derive, id, object).await?
             {
-                return Ok((derived, due.was_begun));
+                return Ok(Prepared::Present(derived));
             }
             present
         }
     };
-    let derived = make(derive, entry, object).await?;
-    present.remove_others(derive, &derived.objects).await?;
-    Ok((derived, true))
+    let stop = Stop::default();
+    let file = source::open(derive, object).await?;
+    let surveyed = survey::survey(derive, entry, file, &stop).await?;
+    Ok(Prepared::Surveyed { object, surveyed, present, stop })
 }
 
-async fn make(derive: &Derive<'_>, entry: &Entry, object: &StoredObject) -> Result<Derived, DeriveError> {
-    let file = source::open(derive, object).await?;
-    let surveyed = survey::survey(derive, entry, file).await?;
+/// Extends the schemas of a partition's tables, which come in the order of their names.
+async fn extend<'a>(
+    derive: &Derive<'_>,
+    batch: &Batch,
+    schemas: &mut Schemas,
+    due: &DuePartition,
+    number: usize,
+    prepared: Prepared<'a>,
+) -> Result<(Prepared<'a>, Vec<PartSchema>), DeriveError> {
     let mut extended = Vec::new();
-    for (table, parts) in &surveyed.tables {
-        extended.push((parts, schema::extend(derive, table, entry.partition.id.date, parts).await?));
-    }
-    let count = surveyed.tables.values().map(Vec::len).sum();
-    let mut objects = Vec::new();
-    for (parts, schema) in &extended {
-        for part in *parts {
-            objects.push(write::write(derive, (entry, object), &surveyed.entries, part, schema, count).await?);
+    if let Prepared::Surveyed { surveyed, .. } = &prepared {
+        for (table, parts) in &surveyed.tables {
+            let when = (number, due.entry.partition.id.date);
+            extended.push(schema::extend(derive, batch, schemas, table, when, parts).await?);
         }
     }
-    Ok(Derived { objects, left_alone: surveyed.left_alone })
+    Ok((prepared, extended))
+}
+
+async fn write(
+    derive: &Derive<'_>,
+    batch: &Batch,
+    due: &DuePartition,
+    prepared: Prepared<'_>,
+    schemas: Vec<PartSchema>,
+) -> Result<Ready, DeriveError> {
+    let (object, surveyed, present, stop) = match prepared {
+        Prepared::Present(derived) => return Ok(Ready { derived, unnamed: Vec::new(), present: None }),
+        Prepared::Surveyed { object, surveyed, present, stop } => (object, surveyed, present, stop),
+    };
+    let written = write::write(derive, batch, (&due.entry, object), &surveyed, schemas, &stop).await?;
+    let WrittenObjects { objects, unnamed } = written;
+    let derived = Derived { objects, left_alone: surveyed.left_alone };
+    Ok(Ready { derived, unnamed, present: Some(present) })
+}
+
+/// Stores the schemas, and gives all objects their names: those of each partition after the schemas that have its columns.
+async fn name_all(
+    derive: &Derive<'_>,
+    batch: &Batch,
+    mut schemas: Schemas,
+    ready: &mut [Result<Ready, DeriveError>],
+) -> Result<(), DeriveError> {
+    schema::note(derive, &mem::take(&mut schemas.changes)).await?;
+    let mut unstored = schemas.into_unstored().into_iter().peekable();
+    let mut named = Vec::new();
+    for (number, ready) in ready.iter_mut().enumerate() {
+        while let Some(schema) = unstored.next_if(|schema| schema.before <= number) {
+            named.push(Named::Small(schema.key, schema.bytes));
+        }
+        if let Ok(ready) = ready {
+            named.append(&mut ready.unnamed);
+        }
+    }
+    if !named.is_empty() {
+        derive.check_claim().await?;
+        batch.name_all(named).await?;
+    }
+    Ok(())
+}
+
+/// Removes what no longer belongs to the tables.
+async fn finish(
+    derive: &Derive<'_>,
+    due: &DuePartition,
+    derived: Derived,
+    present: Option<Present>,
+) -> Result<(Derived, bool), DeriveError> {
+    match present {
+        None => Ok((derived, due.was_begun)),
+        Some(present) => {
+            in_time(derive, present.remove_others(derive, &derived.objects)).await?;
+            Ok((derived, true))
+        }
+    }
 }

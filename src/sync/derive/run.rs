@@ -17,10 +17,10 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{Derive, partition::derive_partition, threads::Stop};
+use super::{Derive, partition::derive_partitions, threads::Threads};
 use crate::{
     derivation::Derivation,
-    ledger::{Choice, Duty, LedgerError, TablesClaimed},
+    ledger::{Choice, Duty, LedgerError, MostDue, TablesClaimed},
     lock::lock,
     report::{PartitionId, ReportId},
     sync::{
@@ -32,16 +32,17 @@ use crate::{
     telemetry::Chain,
 };
 
-/// Number of reports whose tables are made concurrently. Each takes up to two processors, and memory for a group of rows.
+/// Number of reports whose tables are made concurrently.
 const CONCURRENCY: usize = 2;
 
 /// Number of reports that are looked up at a time.
 const LISTED: u32 = 64;
 
-/// Number of partitions after which a report gives way to one with a newer partition.
-const PARTITIONS_PER_TURN: usize = 16;
+/// Partitions whose tables are made together, unless there are fewer or they are large. Then a report gives way to one
+/// with a newer partition.
+const TOGETHER: MostDue = MostDue { partitions: 64, bytes: 16 * 1024 * 1024 };
 
-/// How long one partition waits for the downloads that run or wait. After that, its tables are made beside them.
+/// How long they wait for the downloads that run or wait. After that, its tables are made beside them.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often the daemon looks for retries that are due, and for partitions that other processes have stored.
@@ -98,6 +99,7 @@ type Tried = (HashSet<PartitionId>, TablesSummary);
 struct Round {
     /// Of a command: each chosen partition is tried once, whenever its retry is due.
     command: Option<(Selection, Mutex<Tried>)>,
+    threads: Threads,
 }
 
 impl Round {
@@ -150,7 +152,7 @@ pub async fn derive_once(
     shutdown: impl Future<Output = ()>,
 ) -> Result<TablesSummary, LedgerError> {
     keep_table_reports(ctx).await?;
-    let round = Arc::new(Round { command: Some((selection.clone(), Mutex::default())) });
+    let round = Arc::new(Round { command: Some((selection.clone(), Mutex::default())), threads: Threads::default() });
     let mut is_whole = true;
     if !formats(ctx).is_empty() {
         let working = async {
@@ -210,7 +212,7 @@ pub async fn derive_continuously(mut contexts: watch::Receiver<Arc<Context>>, lo
 ///
 /// Those for which the ledger has to be opened again.
 async fn until_reopened(ctx: &Arc<Context>) -> Result<(), LedgerError> {
-    let (formats, round) = (formats(ctx), Arc::new(Round { command: None }));
+    let (formats, round) = (formats(ctx), Arc::new(Round { command: None, threads: Threads::default() }));
     let mut is_noted = false;
     loop {
         let worked = async {
@@ -300,17 +302,18 @@ async fn turn(ctx: &Context, open: &OpenReport, round: &Round) -> Result<Turn, L
         TablesClaimed::Settled => return Ok(Turn::Nothing),
     };
     let working = async {
-        for number in 0..PARTITIONS_PER_TURN {
-            tokio::select! {
-                () = ctx.load.is_idle() => {}
-                () = ctx.clock.sleep(PATIENCE) => {}
-            }
-            let is_chosen = |id: &PartitionId| round.is_chosen(id);
-            let Some(due) = ctx.ledger.begin_tables(&claim, round.now(ctx), is_chosen).await? else {
-                return Ok(if number == 0 { Turn::Nothing } else { Turn::Worked });
-            };
-            let derive = Derive { ctx, report, destination, format, claim: &claim, stop: Stop::default() };
-            let derivation = derive_partition(&derive, &due).await?;
+        tokio::select! {
+            () = ctx.load.is_idle() => {}
+            () = ctx.clock.sleep(PATIENCE) => {}
+        }
+        let is_chosen = |id: &PartitionId| round.is_chosen(id);
+        let due = ctx.ledger.begin_tables(&claim, round.now(ctx), is_chosen, TOGETHER).await?;
+        if due.is_empty() {
+            return Ok(Turn::Nothing);
+        }
+        let threads = round.threads.clone();
+        let derive = Derive { ctx, report, destination, format, claim: &claim, threads };
+        for (due, derivation) in due.iter().zip(derive_partitions(&derive, &due).await?) {
             round.note(&due.entry.partition.id, &derivation);
         }
         Ok(Turn::Worked)

@@ -2,6 +2,8 @@
 //!
 //! This file owns the order: differences are noted, then the schema is stored. It must not know how columns are compared.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use jiff::civil::Date;
 use sha2::{Digest, Sha256};
 use tracing::warn;
@@ -9,7 +11,8 @@ use tracing::warn;
 use super::{Derive, DeriveError, survey::SurveyedPart};
 use crate::{
     derivation::{Difference, DifferenceKind, SchemaChange},
-    store::Replaces,
+    ledger::LedgerError,
+    store::{Batch, Replaces},
     tables::{Change, Extended, Schema, Survey},
 };
 
@@ -19,50 +22,110 @@ const SCHEMA_BYTES: u64 = 16 * 1024 * 1024;
 /// How often another writer of the same schema is given way.
 const TRIES: usize = 5;
 
-/// A schema that has been stored, and where each part's columns are in it.
-pub(super) struct StoredSchema {
-    pub(super) extended: Extended,
+/// The schemas of the partitions whose objects get their names together.
+#[derive(Default)]
+pub(super) struct Schemas {
+    newest: BTreeMap<String, Schema>,
+    /// Those to be stored, in this order: each before any object that has its columns.
+    unstored: Vec<Unstored>,
+    /// What differs in them.
+    pub(super) changes: Vec<SchemaChange>,
+}
+
+/// A schema to be stored.
+pub(super) struct Unstored {
+    /// Counts the partitions: it is stored before the objects of this one.
+    pub(super) before: usize,
+    pub(super) key: String,
+    version: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A schema that is stored before the objects that have its columns, and where each part's columns are in it.
+pub(super) struct PartSchema {
+    pub(super) schema: Arc<Schema>,
+    /// By the number of the part.
+    pub(super) columns: Vec<Vec<usize>>,
     pub(super) version: String,
 }
 
-/// Extends the schema of `table` by the columns of its parts on `date`.
+impl Schemas {
+    /// Keeps a schema until it is stored. One that differs in its dates alone takes the place of the one before.
+    fn keep(&mut self, number: usize, key: &str, version: &str, schema: &Schema) {
+        let bytes = text(schema);
+        self.newest.insert(key.to_owned(), schema.clone());
+        match self.unstored.iter_mut().rfind(|unstored| unstored.key == key) {
+            Some(unstored) if unstored.version == version => unstored.bytes = bytes,
+            _ => {
+                let (key, version) = (key.to_owned(), version.to_owned());
+                self.unstored.push(Unstored { before: number, key, version, bytes });
+            }
+        }
+    }
+
+    pub(super) fn into_unstored(self) -> Vec<Unstored> {
+        self.unstored
+    }
+}
+
+/// Extends the schema of `table` by the columns of its parts in the partition `number` of the batch, of `date`. Stores it
+/// if the batch names its objects at once, and otherwise leaves that to the end of the batch.
 pub(super) async fn extend(
     derive: &Derive<'_>,
+    batch: &Batch,
+    schemas: &mut Schemas,
     table: &str,
-    date: Date,
+    (number, date): (usize, Date),
     parts: &[SurveyedPart],
-) -> Result<StoredSchema, DeriveError> {
+) -> Result<PartSchema, DeriveError> {
     let key = derive.report.schema_key(table);
     let surveys: Vec<Survey> = parts.iter().map(|part| part.survey.clone()).collect();
     for _ in 0..TRIES {
-        let stored = derive.destination.read_derived(&key, SCHEMA_BYTES + 1).await?;
-        let before = match &stored {
-            None => Schema::default(),
-            Some(stored) => serde_json::from_slice(&stored.bytes).map_err(|error| {
-                DeriveError::of_content(format!(
-                    "`{key}` is not the schema of a table: {error}; restore it from a copy, or \
-                    remove the table's folder and run `moesync tables rebuild`"
-                ))
-            })?,
+        let (stored, before) = match schemas.newest.get(&key) {
+            Some(newest) => (None, Some(newest.clone())),
+            None => {
+                let stored = derive.destination.read_derived(&key, SCHEMA_BYTES + 1).await?;
+                let before = stored.as_ref().map(|stored| parse(&key, &stored.bytes)).transpose()?;
+                (stored, before)
+            }
         };
-        let extended = before.extend(&surveys, date, &derive.report.column_types);
-        let version = version(&extended.schema);
-        if stored.is_some() && extended.schema == before {
-            return Ok(StoredSchema { extended, version });
+        let (is_there, before) = (before.is_some(), before.unwrap_or_default());
+        let Extended { schema, changes, columns } = before.extend(&surveys, date, &derive.report.column_types);
+        let version = version(&schema);
+        let changes: Vec<_> = changes.iter().map(|change| of_change(table, date, change, &schema)).collect();
+        let is_stored = is_there && schema == before;
+        if !is_stored && !batch.names_at_once() {
+            schemas.changes.extend(changes);
+            schemas.keep(number, &key, &version, &schema);
+        } else if !is_stored {
+            note(derive, &changes).await?;
+            derive.check_claim().await?;
+            let replaces = stored.as_ref().map_or(Replaces::Nothing, Replaces::Only);
+            if !derive.destination.put_derived(&key, text(&schema), replaces).await? {
+                continue;
+            }
         }
-        let changes: Vec<_> =
-            extended.changes.iter().map(|change| of_change(table, date, change, &extended.schema)).collect();
-        if !changes.is_empty() {
-            derive.ctx.ledger.note_schema_changes(derive.claim, &changes).await?;
-            log(derive, &changes);
-        }
-        derive.check_claim().await?;
-        let replaces = stored.as_ref().map_or(Replaces::Nothing, Replaces::Only);
-        if derive.destination.put_derived(&key, text(&extended.schema), replaces).await? {
-            return Ok(StoredSchema { extended, version });
-        }
+        return Ok(PartSchema { schema: Arc::new(schema), columns, version });
     }
     Err(DeriveError::passing(format!("another writer changes `{key}` each time it is read")))
+}
+
+fn parse(key: &str, bytes: &[u8]) -> Result<Schema, DeriveError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        DeriveError::of_content(format!(
+            "`{key}` is not the schema of a table: {error}; restore it from a copy, or remove the table's folder and run \
+            `moesync tables rebuild`"
+        ))
+    })
+}
+
+/// Notes and logs changes, before the schema that has them is stored.
+pub(super) async fn note(derive: &Derive<'_>, changes: &[SchemaChange]) -> Result<(), LedgerError> {
+    if !changes.is_empty() {
+        derive.ctx.ledger.note_schema_changes(derive.claim, changes).await?;
+        log(derive, changes);
+    }
+    Ok(())
 }
 
 /// As written: a line for each column, so that two versions can be compared by eye.

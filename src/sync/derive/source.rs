@@ -7,16 +7,13 @@ use std::{
     fs::File,
     io::{self, Write},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use futures::TryStreamExt;
 use sha2::{Digest, Sha256};
 
-use super::{
-    Derive, DeriveError,
-    threads::{Stoppable, blocking},
-};
+use super::{Derive, DeriveError, threads::Stoppable};
 use crate::{
     outcome::StoredObject,
     store::{Manifest, hash_of_reader},
@@ -29,27 +26,44 @@ pub(super) struct ObjectFile {
     pub(super) manifest: Option<Manifest>,
 }
 
+/// The file of an object, of which nothing may be read but its hash.
+pub(super) struct Unproven {
+    file: Arc<File>,
+    manifest: Option<Manifest>,
+    /// Computed while the object was copied; `None` if it was not.
+    sha256: Option<String>,
+    object: StoredObject,
+}
+
 /// Opens the object in a directory; reads it from an object store into a file without a name.
-pub(super) async fn open(derive: &Derive<'_>, object: &StoredObject) -> Result<ObjectFile, DeriveError> {
+pub(super) async fn open(derive: &Derive<'_>, object: &StoredObject) -> Result<Unproven, DeriveError> {
     let key = object.key.as_str();
     let manifest = derive.destination.manifest(key).await?;
     let (file, sha256) = match derive.destination.file(key).await? {
-        Some(file) => {
-            let file = Arc::new(file);
-            let (read, stop) = (Arc::clone(&file), derive.stop.flag());
-            let hashing = move || hash_of_reader(Stoppable { reader: &*read, stop }).map_err(unreadable);
-            let (_, sha256) = blocking(hashing).await?;
-            (file, sha256)
-        }
-        None => spool(derive, key).await?,
+        Some(file) => (Arc::new(file), None),
+        None => spool(derive, key).await.map(|(file, sha256)| (file, Some(sha256)))?,
     };
-    if sha256 != object.sha256 {
-        return Err(DeriveError::passing(format!(
-            "the object `{key}` is not the recorded one: its sha256 is {sha256}, recorded is {}; `moesync verify` shows what is damaged",
-            object.sha256
-        )));
+    Ok(Unproven { file, manifest, sha256, object: object.clone() })
+}
+
+impl Unproven {
+    /// The file, if it is that of the recorded object. Blocks.
+    pub(super) fn prove(self, stop: &Arc<AtomicBool>) -> Result<ObjectFile, DeriveError> {
+        let Unproven { file, manifest, sha256, object: StoredObject { key, sha256: recorded, .. } } = self;
+        let sha256 = match sha256 {
+            Some(sha256) => sha256,
+            None => {
+                let reader = Stoppable { reader: &*file, stop: Arc::clone(stop) };
+                hash_of_reader(reader).map_err(unreadable)?.1
+            }
+        };
+        if sha256 != recorded {
+            return Err(DeriveError::passing(format!(
+                "the object `{key}` is not the recorded one: its sha256 is {sha256}, recorded is {recorded}; `moesync verify` shows what is damaged"
+            )));
+        }
+        Ok(ObjectFile { file, manifest: manifest.filter(|manifest| manifest.sha256 == recorded) })
     }
-    Ok(ObjectFile { file, manifest: manifest.filter(|manifest| manifest.sha256 == object.sha256) })
 }
 
 /// Copies the object to a file in the folder of the ledger, where there is room for data, or in the system's folder for
@@ -63,14 +77,15 @@ async fn spool(derive: &Derive<'_>, key: &str) -> Result<(Arc<File>, String), De
         None => std::env::temp_dir(),
     };
     let (mut file, mut hash) =
-        blocking(move || Ok((tempfile::tempfile_in(folder).map_err(unspooled)?, Sha256::new()))).await?;
+        derive.blocking(move || Ok((tempfile::tempfile_in(folder).map_err(unspooled)?, Sha256::new()))).await?;
     while let Some(chunk) = chunks.try_next().await? {
-        (file, hash) = blocking(move || {
-            hash.update(&chunk);
-            file.write_all(&chunk).map_err(unspooled)?;
-            Ok((file, hash))
-        })
-        .await?;
+        (file, hash) = derive
+            .blocking(move || {
+                hash.update(&chunk);
+                file.write_all(&chunk).map_err(unspooled)?;
+                Ok((file, hash))
+            })
+            .await?;
     }
     Ok((Arc::new(file), hex::encode(hash.finalize())))
 }

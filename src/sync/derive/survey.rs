@@ -8,10 +8,12 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
 use super::{
-    Derive, DeriveError,
-    source::ObjectFile,
-    threads::{Stoppable, blocking},
+    AHEAD, Derive, DeriveError,
+    source::Unproven,
+    threads::{Stop, Stoppable},
 };
 use crate::{
     archive::Entries,
@@ -22,12 +24,17 @@ use crate::{
     telemetry::Chain,
 };
 
+/// Size of an object, in bytes, up to which all of its parts together take less time than handing them to other threads.
+const SMALL_BYTES: u64 = 1024 * 1024;
+
 /// What an object becomes.
 pub(super) struct Surveyed {
     pub(super) entries: Arc<Entries>,
     /// By table; in each, by number.
     pub(super) tables: BTreeMap<String, Vec<SurveyedPart>>,
     pub(super) left_alone: Vec<String>,
+    /// Whether one thread reads and writes all parts, one after another.
+    pub(super) is_small: bool,
 }
 
 /// One part of a table before it is written.
@@ -45,13 +52,20 @@ pub(super) fn open<'a>(entries: &'a Entries, number: usize, stop: &Arc<AtomicBoo
 }
 
 /// Finds the parts of all tables, and reads each once.
-pub(super) async fn survey(derive: &Derive<'_>, entry: &Entry, object: ObjectFile) -> Result<Surveyed, DeriveError> {
-    let (name, date, stop) = (derive.report.name.clone(), entry.partition.id.date, derive.stop.flag());
+pub(super) async fn survey(
+    derive: &Derive<'_>,
+    entry: &Entry,
+    object: Unproven,
+    stop: &Stop,
+) -> Result<Surveyed, DeriveError> {
+    let (name, date, flag) = (derive.report.name.clone(), entry.partition.id.date, stop.flag());
     let snapshot = match &derive.report.source {
         Source::Archive(_) => None,
         Source::Snapshot(source) => Some((table_of(source, derive), derive.report.file_name(date))),
     };
-    blocking(move || {
+    let is_small = entry.object.as_ref().is_some_and(|object| object.size <= SMALL_BYTES);
+    let listing = move || {
+        let object = object.prove(&flag)?;
         let entries = Arc::new(Entries::find(object.file).map_err(unlisted)?);
         check_entries(&entries, object.manifest.as_ref().filter(|_| snapshot.is_none()))?;
         let names: Vec<String> = match &snapshot {
@@ -63,21 +77,37 @@ pub(super) async fn survey(derive: &Derive<'_>, entry: &Entry, object: ObjectFil
                 (vec![Part { table, number: 0, entry: 0, content: Content::Ndjson, sheet: None }], Vec::new())
             }
             None => {
-                let listed = list(&entries, &stop)?;
+                let listed = list(&entries, &flag)?;
                 let layout = tables::layout(&listed, &name, date);
                 (layout.parts, layout.left_alone)
             }
         };
-        let mut tables: BTreeMap<String, Vec<SurveyedPart>> = BTreeMap::new();
-        for part in parts {
-            let entry = names[part.entry].clone();
-            let input = Input { part: &part, open: &|| open(&entries, part.entry, &stop) };
-            let survey = input.survey().map_err(|error| DeriveError::of_table(&part.table, &entry, &error))?;
-            tables.entry(part.table.clone()).or_default().push(SurveyedPart { part, entry, survey });
-        }
-        Ok(Surveyed { entries, tables, left_alone })
-    })
-    .await
+        let mut parts: Vec<_> = parts.into_iter().map(|part| (names[part.entry].clone(), part)).collect();
+        // A thread of its own for each part takes longer than reading a small one.
+        let read = match is_small {
+            true => parts.drain(..).map(|(name, part)| read(&entries, name, part, &flag)).collect::<Result<_, _>>()?,
+            false => Vec::new(),
+        };
+        Ok((entries, parts, read, left_alone))
+    };
+    let (entries, parts, mut read_parts, left_alone) = derive.blocking(listing).await?;
+    let reading = parts.into_iter().map(|(name, part)| {
+        let (entries, flag) = (Arc::clone(&entries), stop.flag());
+        derive.blocking(move || read(&entries, name, part, &flag))
+    });
+    read_parts.extend(stream::iter(reading).buffered(AHEAD).try_collect::<Vec<_>>().await?);
+    let mut tables: BTreeMap<String, Vec<SurveyedPart>> = BTreeMap::new();
+    for part in read_parts {
+        tables.entry(part.part.table.clone()).or_default().push(part);
+    }
+    Ok(Surveyed { entries, tables, left_alone, is_small })
+}
+
+/// Reads one part. Blocks.
+fn read(entries: &Entries, entry: String, part: Part, stop: &Arc<AtomicBool>) -> Result<SurveyedPart, DeriveError> {
+    let input = Input { part: &part, open: &|| open(entries, part.entry, stop) };
+    let survey = input.survey().map_err(|error| DeriveError::of_table(&part.table, &entry, &error))?;
+    Ok(SurveyedPart { part, entry, survey })
 }
 
 /// The table of a snapshot.

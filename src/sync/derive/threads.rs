@@ -8,7 +8,23 @@ use std::{
     },
 };
 
-use super::DeriveError;
+use tokio::sync::Semaphore;
+
+use super::{Derive, DeriveError};
+
+/// Threads that read or write objects at a time, in the whole process. Each takes a processor, and memory for a group of
+/// rows; where an object is large, a second thread encodes what one writes.
+const THREADS: usize = 2;
+
+/// The threads that may run. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Threads(Arc<Semaphore>);
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(THREADS)))
+    }
+}
 
 /// Ends the threads of an attempt once this is dropped: they cannot be aborted.
 #[derive(Default)]
@@ -26,12 +42,26 @@ impl Drop for Stop {
     }
 }
 
-/// Does `step` on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
-    step: impl FnOnce() -> Result<T, DeriveError> + Send + 'static,
-) -> Result<T, DeriveError> {
-    let done = tokio::task::spawn_blocking(step).await;
-    done.unwrap_or_else(|failure| Err(DeriveError::of_content(format!("a bug in moesync: {failure}"))))
+impl Derive<'_> {
+    /// Does `step` on a thread that may block, once one is free.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        step: impl FnOnce() -> Result<T, DeriveError> + Send + 'static,
+    ) -> Result<T, DeriveError> {
+        let threads = Arc::clone(&self.threads.0);
+        // A task of its own: it gets a free thread to work even while nobody waits for this future.
+        let done = tokio::spawn(async move {
+            let thread = threads.acquire_owned().await;
+            tokio::task::spawn_blocking(move || {
+                let done = step();
+                drop(thread);
+                done
+            })
+            .await
+        });
+        let bug = |failure| Err(DeriveError::of_content(format!("a bug in moesync: {failure}")));
+        done.await.flatten().unwrap_or_else(bug)
+    }
 }
 
 /// # Errors

@@ -1,137 +1,148 @@
-//! One object of a table: the second pass over an entry, into a staged upload, and the manifest beside the object.
+//! The objects of a partition's tables: the second pass over its entries, and the manifest beside each object.
 //!
-//! This file owns the way of the bytes from the writing thread to the destination. It must not know formats.
+//! This file owns the way of the bytes from the writing threads to the destination. It must not know formats.
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
+use futures::{StreamExt as _, TryStreamExt as _, future, stream};
 
 use super::{
-    Derive, DeriveError,
-    schema::StoredSchema,
-    survey::{SurveyedPart, open},
-    threads::blocking,
+    AHEAD, Derive, DeriveError,
+    schema::PartSchema,
+    survey::{Surveyed, SurveyedPart, open},
+    threads::Stop,
 };
 use crate::{
-    archive::Entries,
     derivation::{TableManifest, TableObject},
     outcome::StoredObject,
     partition::Entry,
     report::manifest_key,
-    store::{Replaces, Route},
-    tables::{Error, Input, Origin},
+    store::{Batch, BatchObject, Named},
+    tables::{Input, Origin},
 };
 
-/// Bytes that are passed on at a time.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// Objects of a partition that are complete. Unless the batch has named them at once, they wait for their names.
+pub(super) struct WrittenObjects {
+    pub(super) objects: Vec<TableObject>,
+    pub(super) unnamed: Vec<Named>,
+}
 
-/// Chunks that may wait for the destination.
-const CHUNKS_WAITING: usize = 4;
+/// A part and the schema to write it with.
+type Task = (SurveyedPart, Arc<PartSchema>);
 
-/// Writes one object and its manifest, replacing those of an earlier attempt. `objects` is the number that all tables of
-/// the partition have together.
+/// Writes all objects and their manifests, which replace those of an earlier attempt once they get their names.
 pub(super) async fn write(
     derive: &Derive<'_>,
+    batch: &Batch,
     (entry, source): (&Entry, &StoredObject),
-    entries: &Arc<Entries>,
-    part: &SurveyedPart,
-    schema: &StoredSchema,
-    objects: usize,
-) -> Result<TableObject, DeriveError> {
+    surveyed: &Surveyed,
+    schemas: Vec<PartSchema>,
+    stop: &Stop,
+) -> Result<WrittenObjects, DeriveError> {
+    let with_schema = |(parts, schema): (&Vec<SurveyedPart>, PartSchema)| {
+        let schema = Arc::new(schema);
+        parts.iter().map(move |part| (part.clone(), Arc::clone(&schema))).collect::<Vec<_>>()
+    };
+    let tasks: Vec<Task> = surveyed.tables.values().zip(schemas).flat_map(with_schema).collect();
+    let count = tasks.len();
+    // An object that gets its name at once is complete before the next begins.
+    let (at_a_time, ahead) = match (batch.names_at_once(), surveyed.is_small) {
+        (true, _) => (1, 1),
+        (false, true) => (count.max(1), 1),
+        (false, false) => (1, AHEAD),
+    };
+    let mut lots = Vec::new();
+    let mut tasks = tasks.into_iter().peekable();
+    while tasks.peek().is_some() {
+        lots.push(tasks.by_ref().take(at_a_time).collect::<Vec<_>>());
+    }
+    let writing = lots.into_iter().map(|lot| write_lot(derive, batch, (entry, source), surveyed, lot, count, stop));
+    let lots: Vec<_> = stream::iter(writing).buffered(ahead).try_collect().await?;
+    let mut written = WrittenObjects { objects: Vec::new(), unnamed: Vec::new() };
+    for lot in lots {
+        written.objects.extend(lot.objects);
+        written.unnamed.extend(lot.unnamed);
+    }
+    Ok(written)
+}
+
+/// Writes some parts, one after another, on one thread. `count` is the number of objects that all tables of the partition
+/// have together.
+async fn write_lot(
+    derive: &Derive<'_>,
+    batch: &Batch,
+    (entry, source): (&Entry, &StoredObject),
+    surveyed: &Surveyed,
+    lot: Vec<Task>,
+    count: usize,
+    stop: &Stop,
+) -> Result<WrittenObjects, DeriveError> {
     let id = &entry.partition.id;
-    let (number, table) = (part.part.number, part.part.table.as_str());
-    let folder = derive.report.table_folder(table, id.date);
-    let key = format!("{folder}/part-{number}.{}", derive.format.extension());
-    let mut upload = derive.destination.stage(Route::Direct(&key), None)?;
-    let (chunks, mut received) = mpsc::channel(CHUNKS_WAITING);
-    let writing = {
-        let (entries, part, stop, format) = (Arc::clone(entries), part.clone(), derive.stop.flag(), derive.format);
-        let columns = schema.extended.columns[number].clone();
-        let schema = schema.extended.schema.clone();
-        let origin = Origin {
-            report: id.report.name().to_owned(),
-            date: id.date,
-            sha256: source.sha256.clone(),
-            entry: part.entry.clone(),
-        };
-        blocking(move || {
-            let mut to = Chunks { chunks, gathered: Vec::with_capacity(CHUNK_BYTES) };
-            let input = Input { part: &part.part, open: &|| open(&entries, part.part.entry, &stop) };
-            let written = input.write(&part.survey, &schema, &columns, &origin, format, &mut to);
-            written
-                .and_then(|written| to.flush().map(|()| written).map_err(Error::Write))
-                .map_err(|error| DeriveError::of_table(&part.part.table, &part.entry, &error))
-        })
-    };
-    // The destination's failure comes first: the writer then fails because nothing takes its bytes.
-    let sending = async {
-        while let Some(chunk) = received.recv().await {
-            if let Err(error) = upload.write(chunk).await {
-                received.close();
-                return Err(DeriveError::from(error));
-            }
-        }
-        Ok(())
-    };
-    let (sent, written) = tokio::join!(sending, writing);
-    sent?;
-    let written = written?;
-    derive.check_claim().await?;
-    let placed = upload.place_derived(&key).await?;
-    let object = TableObject {
-        table: table.to_owned(),
-        key: key.clone(),
-        rows: written.rows,
-        rescued_rows: written.rescued_rows,
-        size: placed.size,
-        sha256: placed.sha256,
-        schema_version: schema.version.clone(),
-    };
-    let manifest = TableManifest {
-        format_version: TableManifest::FORMAT_VERSION,
-        workspace: id.workspace().to_owned(),
+    let (mut begun, mut incoming) = (Vec::new(), Vec::new());
+    for (part, schema) in lot {
+        let folder = derive.report.table_folder(&part.part.table, id.date);
+        let key = format!("{folder}/part-{}.{}", part.part.number, derive.format.extension());
+        let (object, receiver) = batch.object(&key)?;
+        incoming.push(receiver.receive());
+        begun.push((part, schema, key, object));
+    }
+    let (entries, flag, format) = (Arc::clone(&surveyed.entries), stop.flag(), derive.format);
+    let origin = Origin {
         report: id.report.name().to_owned(),
         date: id.date,
-        objects,
-        object: object.clone(),
-        format: derive.format,
-        entry: part.entry.clone(),
-        sheet: part.part.sheet.clone(),
-        source_key: source.key.clone(),
-        source_sha256: source.sha256.clone(),
-        moesync_version: env!("CARGO_PKG_VERSION").to_owned(),
+        sha256: source.sha256.clone(),
+        entry: String::new(),
     };
-    // Texts, numbers and dates: they can always be written.
-    let mut json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
-    json.push(b'\n');
-    derive.destination.put_derived(&manifest_key(&key), json, Replaces::Any).await?;
-    Ok(object)
-}
-
-/// Passes bytes on in chunks.
-struct Chunks {
-    chunks: mpsc::Sender<Bytes>,
-    gathered: Vec<u8>,
-}
-
-impl Write for Chunks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() >= CHUNK_BYTES {
-            self.flush()?;
-        }
-        Ok(bytes.len())
+    let writing = derive.blocking(move || {
+        let write = |(part, schema, key, mut object): (SurveyedPart, Arc<PartSchema>, _, BatchObject)| {
+            let input = Input { part: &part.part, open: &|| open(&entries, part.part.entry, &flag) };
+            let origin = Origin { entry: part.entry.clone(), ..origin.clone() };
+            let columns = &schema.columns[part.part.number];
+            let rows = input.write(&part.survey, &schema.schema, columns, &origin, format, &mut object);
+            let rows = rows.map_err(|error| DeriveError::of_table(&part.part.table, &part.entry, &error));
+            (part, schema, key, rows, object.end())
+        };
+        Ok(begun.into_iter().map(write).collect::<Vec<_>>())
+    });
+    let (received, written) = tokio::join!(future::try_join_all(incoming), writing);
+    // The destination's failure comes first: the writer then fails because nothing takes its bytes.
+    let received = received?;
+    let (mut objects, mut unnamed) = (Vec::new(), Vec::new());
+    for (incoming, (part, schema, key, rows, ended)) in received.into_iter().zip(written?) {
+        let (object, sealed) = incoming.complete(ended).await?;
+        let rows = rows?;
+        let table = TableObject {
+            table: part.part.table.clone(),
+            key: key.clone(),
+            rows: rows.rows,
+            rescued_rows: rows.rescued_rows,
+            size: sealed.size,
+            sha256: sealed.sha256,
+            schema_version: schema.version.clone(),
+        };
+        let manifest = TableManifest {
+            format_version: TableManifest::FORMAT_VERSION,
+            workspace: id.workspace().to_owned(),
+            report: id.report.name().to_owned(),
+            date: id.date,
+            objects: count,
+            object: table.clone(),
+            format: derive.format,
+            entry: part.entry.clone(),
+            sheet: part.part.sheet.clone(),
+            source_key: source.key.clone(),
+            source_sha256: source.sha256.clone(),
+            moesync_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        // Texts, numbers and dates: they can always be written.
+        let mut json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
+        json.push(b'\n');
+        unnamed.extend([Named::Object(object), Named::Small(manifest_key(&key), json)]);
+        objects.push(table);
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::replace(&mut self.gathered, Vec::with_capacity(CHUNK_BYTES));
-        self.chunks.blocking_send(chunk.into()).map_err(|_| io::Error::other("the destination takes no more bytes"))
+    if batch.names_at_once() {
+        derive.check_claim().await?;
+        batch.name_all(std::mem::take(&mut unnamed)).await?;
     }
+    Ok(WrittenObjects { objects, unnamed })
 }

@@ -12,7 +12,8 @@ use moesync::{
     config::SourceKind,
     derivation::{Derivation, DerivationFailure, Derived, Difference, DifferenceKind, SchemaChange, TableObject},
     ledger::{
-        self, Choice, Claim, Claimed, Duty, Ledger, LedgerError, Memory, Rate, SchemaNews, TablesClaimed, TablesNews,
+        self, Choice, Claim, Claimed, Duty, Ledger, LedgerError, MadeTables, Memory, MostDue, Rate, SchemaNews,
+        TablesClaimed, TablesNews,
     },
     outcome::{Attempt, Evidence, Failure, Outcome, StoredObject, Success},
     partition::{Entry, Settled},
@@ -126,14 +127,18 @@ async fn the_tables_of_a_report_have_one_maker_and_a_late_one_records_nothing(pl
         panic!()
     };
     assert!(matches!(other.claim_tables(&id.report, TableFormat::Parquet).await.unwrap(), TablesClaimed::Theirs));
-    let due = one.begin_tables(&claim, Some(at), |_| true).await.unwrap().unwrap();
-    assert_eq!(
-        (due.entry.partition.id.date.to_string().as_str(), due.was_begun),
-        ("2026-11-21", false),
-        "newest first"
-    );
-    let due = one.begin_tables(&claim, None, |chosen| *chosen == id).await.unwrap().unwrap();
-    assert_eq!((&due.entry.partition.id, due.objects), (&id, None));
+    for most in [MostDue { partitions: 1, bytes: 9 }, MostDue { partitions: 9, bytes: 5 }] {
+        let due = one.begin_tables(&claim, None, |_| true, most).await.unwrap();
+        let dates: Vec<_> = due.iter().map(|due| due.entry.partition.id.date.to_string()).collect();
+        assert_eq!(dates, ["2026-11-21"], "newest first, {most:?}");
+    }
+    let most = MostDue { partitions: 1, bytes: 1 };
+    let due = one.begin_tables(&claim, None, |chosen| *chosen == id, most).await.unwrap();
+    assert_eq!((&due[0].entry.partition.id, &due[0].objects, due[0].was_begun), (&id, &None, false));
+    let most = MostDue { partitions: 9, bytes: 6 };
+    let due = one.begin_tables(&claim, Some(at), |_| true, most).await.unwrap();
+    assert_eq!(due.len(), 2);
+    let newer = due[0].entry.partition.id.clone();
 
     let object = TableObject {
         table: "push".into(),
@@ -164,28 +169,31 @@ async fn the_tables_of_a_report_have_one_maker_and_a_late_one_records_nothing(pl
         panic!()
     };
     assert!(!one.has_tables_claim(&claim).await.unwrap() && other.has_tables_claim(&second).await.unwrap());
-    let late = one.record_tables(&claim, &id, &made, made.consequence(0, 0.5)).await;
+    let late = one.record_tables(&claim, &[after(&id, &made, 0)]).await;
     assert!(matches!(late, Err(LedgerError::Fenced { .. })), "{late:?}");
+    assert_eq!(other.tables_of(&id).await.unwrap().unwrap().state, TablesState::Pending);
 
-    let due = other.begin_tables(&second, Some(at), |chosen| *chosen == id).await.unwrap().unwrap();
-    assert!(due.was_begun);
+    let due = other.begin_tables(&second, Some(at), |_| true, most).await.unwrap();
+    assert!(due.iter().all(|due| due.was_begun));
     let failure = DerivationFailure { message: "no workbook".into(), is_of_content: true };
     let failed = Derivation { result: Err(failure), ..made.clone() };
-    other.record_tables(&second, &id, &failed, failed.consequence(0, 0.5)).await.unwrap();
+    other.record_tables(&second, &[after(&newer, &made, 0), after(&id, &failed, 0)]).await.unwrap();
+    assert_eq!(
+        other.tables_of(&newer).await.unwrap().unwrap().state,
+        TablesState::Made,
+        "one fails, the other does not"
+    );
     let reported = other.failed_tables().await.unwrap();
     assert_eq!((reported.len(), reported[0].partitions, reported[0].message.as_str()), (1, 1, "no workbook"));
-    assert!(
-        other.begin_tables(&second, Some(at), |chosen| *chosen == id).await.unwrap().is_none(),
-        "not before its time"
-    );
+    assert!(other.begin_tables(&second, Some(at), |_| true, most).await.unwrap().is_empty(), "not before its time");
 
-    other.begin_tables(&second, None, |chosen| *chosen == id).await.unwrap().unwrap();
-    other.record_tables(&second, &id, &made, made.consequence(1, 0.5)).await.unwrap();
+    assert_eq!(other.begin_tables(&second, None, |_| true, most).await.unwrap().len(), 1);
+    other.record_tables(&second, &[after(&id, &made, 1)]).await.unwrap();
     other.release_tables(&second).await.unwrap();
     let tables = other.tables_of(&id).await.unwrap().unwrap();
     assert_eq!((tables.state, tables.derived, tables.message), (TablesState::Made, derived, None));
     let figures = other.table_figures().await.unwrap().remove(&id.report).unwrap();
-    assert_eq!((figures.rows, figures.newest, figures.pending, figures.failed), (7, Some(id.date), 1, 0));
+    assert_eq!((figures.rows, figures.newest, figures.pending, figures.failed), (14, Some(newer.date), 0, 0));
     assert_eq!(figures.schema_changes, 1);
 
     let mut news = (0, 0);
@@ -201,13 +209,13 @@ async fn the_tables_of_a_report_have_one_maker_and_a_late_one_records_nothing(pl
         };
         other.announce_tables("hook", at, 100, tables, schemas).await.unwrap();
     }
-    assert_eq!(news, (1, 1), "each once");
+    assert_eq!(news, (2, 1), "each once");
 
     assert_eq!(other.make_tables_again(&Choice::default(), Some(id.date)).await.unwrap(), 1);
     let TablesClaimed::Ours(again) = other.claim_tables(&id.report, TableFormat::Parquet).await.unwrap() else {
         panic!()
     };
-    assert!(other.begin_tables(&again, Some(at), |chosen| *chosen == id).await.unwrap().unwrap().remake);
+    assert!(other.begin_tables(&again, Some(at), |_| true, most).await.unwrap()[0].remake);
     assert!(other.set_table_reports(&BTreeMap::new()).await.unwrap());
     assert_eq!(other.tables_of(&id).await.unwrap(), None);
 
@@ -218,10 +226,14 @@ async fn the_tables_of_a_report_have_one_maker_and_a_late_one_records_nothing(pl
     };
     let reports = BTreeMap::from([(id.report.clone(), TableFormat::CsvGz)]);
     assert!(other.set_table_reports(&reports).await.unwrap());
-    let late = other.record_tables(&former, &id, &made, made.consequence(0, 0.5)).await;
+    let late = other.record_tables(&former, &[after(&id, &made, 0)]).await;
     assert!(matches!(late, Err(LedgerError::Fenced { .. })), "{late:?}");
     assert!(matches!(other.claim_tables(&id.report, TableFormat::Parquet).await.unwrap(), TablesClaimed::Settled));
     assert!(matches!(other.claim_tables(&id.report, TableFormat::CsvGz).await.unwrap(), TablesClaimed::Ours(_)));
+}
+
+fn after<'a>(id: &'a PartitionId, derivation: &'a Derivation, failures: u32) -> MadeTables<'a> {
+    MadeTables { id, derivation, after: derivation.consequence(failures, 0.5) }
 }
 
 /// How far a plan looks back that is of no report.
