@@ -73,7 +73,8 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     ctx.ledger.reopen(&requested).await?;
     let partitions = requested.into_iter().map(|entry| entry.partition.id).collect();
     let selection = Selection { partitions: Some(partitions), ..Selection::default() };
-    pass(shell, &ctx, &selection, sync::once(&ctx, &selection, shell.stopped())).await
+    let nothing = "every date that was named is stored already";
+    pass(shell, &ctx, &selection, nothing, sync::once(&ctx, &selection, shell.stopped())).await
 }
 
 /// Fails if MoEngage has deleted any of the dates by now, and names them.

@@ -6,16 +6,19 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use jiff::{SignedDuration, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
+use url::Url;
 
 use super::{
     CommandError, Completion, Result,
     shell::{Shell, print, stop_signal},
 };
 use crate::{
-    config::Config,
+    config::{self, Config, SourceKind},
     emulator::{self, Account, Campaigns, Container, Csv, EmulatedReport, Emulator, Rule},
+    moengage, schedule,
 };
 
 #[derive(Debug, Args)]
@@ -111,8 +114,7 @@ serving  campaign_report  GET  campaign_reports/rest_api/APP_ID/FILE
          executions       POST core-services/v1/campaigns/ID/executions
 ";
 
-/// Emulates the workspaces, keys and reports of the configuration that `--config` names; without one, the demo's
-/// account.
+/// Emulates the workspaces, keys and reports of the configuration; without one, the demo's account.
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let Options {
         listen,
@@ -126,8 +128,12 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         container,
         faults,
     } = options;
-    let mut accounts = match &shell.config {
-        Some(_) => accounts(&*shell.config()?)?,
+    let config = match &shell.config {
+        None if config::locate(None).is_err() => None,
+        _ => Some(shell.config()?),
+    };
+    let mut accounts = match &config {
+        Some(config) => accounts(config)?,
         None => vec![emulator::demo_account(TimeZone::UTC)],
     };
     // Changes once a month, so that most runs have the same listing.
@@ -146,11 +152,54 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             (report.bytes, report.container) = (bytes, container);
         }
     }
-    let emulator = start(listen, emulator_options(shell, accounts, seed, faults)).await?;
-    print(&format!("MoEngage emulator listens on {}; stop it with Ctrl-C\n{SERVED}", emulator.url()))?;
+    let emulator = start(listen, emulator_options(shell, accounts.clone(), seed, faults)).await?;
+    let url = emulator.url();
+    let mut text = format!("MoEngage emulator listens on {url}; stop it with Ctrl-C\n");
+    for account in &accounts {
+        text += &introduction(account, config.as_deref(), &url, shell.clock.now());
+    }
+    print(&format!("{text}{SERVED}"))?;
     stop_signal().await;
     emulator.shutdown().await;
     Ok(Completion::Done)
+}
+
+/// What a client needs to know of an account. The keys of a configuration are not shown.
+fn introduction(account: &Account, config: Option<&Config>, url: &Url, now: Timestamp) -> String {
+    let Account { app_id, secret_key, api_key, reports, .. } = account;
+    let names: Vec<_> = reports.iter().map(|report| report.name.as_str()).collect();
+    let newest = reports.iter().find_map(|report| Some((report, newest_file(report, now)?)));
+    let workspace = config.and_then(|config| config.workspaces.iter().find(|known| known.app_id == *app_id));
+    let (keys, line) = match (workspace, newest) {
+        (Some(workspace), Some((_, file_name))) => (
+            format!("keys        those of workspace `{}`", workspace.name),
+            format!("moesync sign --workspace '{}' --filename '{file_name}'", workspace.name),
+        ),
+        (Some(workspace), None) => (format!("keys        those of workspace `{}`", workspace.name), String::new()),
+        (None, newest) => {
+            let curl = newest.and_then(|(report, file_name)| {
+                moengage::curl_line(report.source, url, app_id, &file_name, secret_key)
+            });
+            (
+                format!("secret key  {}\n         API key     {}", secret_key.expose_secret(), api_key.expose_secret()),
+                curl.map(|curl| curl.expose_secret().to_owned()).unwrap_or_default(),
+            )
+        }
+    };
+    let reports = if names.is_empty() { String::new() } else { format!("         archives    {}\n", names.join(", ")) };
+    let line = if line.is_empty() { line } else { format!("         try         {line}\n") };
+    format!("account  app id      {app_id}\n         {keys}\n{reports}{line}")
+}
+
+/// The name of the newest archive of a report that is there, by MoEngage's rules.
+fn newest_file(report: &EmulatedReport, now: Timestamp) -> Option<String> {
+    let week_ago = now.checked_sub(SignedDuration::from_hours(7 * 24)).ok()?;
+    let generated = schedule::after(&report.schedule, &report.timezone, week_ago);
+    let day = generated.take_while(|occurrence| occurrence.generated_at <= now).last()?.date.strftime("%Y%m%d");
+    Some(match report.source {
+        SourceKind::CampaignReport => format!("{}_{day}{}", report.name.replace(' ', "_"), report.suffix),
+        _ => format!("{day}{}", report.suffix),
+    })
 }
 
 pub(super) fn emulator_options(

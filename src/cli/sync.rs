@@ -29,14 +29,16 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
     let ctx = shell.start(config).await?;
-    pass(shell, &ctx, &selection, sync::recover_and_pass(&ctx, &selection, shell.stopped())).await
+    pass(shell, &ctx, &selection, "nothing was due", sync::recover_and_pass(&ctx, &selection, shell.stopped())).await
 }
 
-/// Makes a pass, then the tables of the selected partitions, and prints the state of the pass's partitions.
+/// Makes a pass, then the tables of the selected partitions, and prints the state of the pass's partitions, or `nothing`
+/// if there are none.
 pub(super) async fn pass(
     shell: &Shell,
     ctx: &Arc<Context>,
     selection: &Selection,
+    nothing: &str,
     pass: impl Future<Output = Result<Summary, LedgerError>>,
 ) -> Result {
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(CommandError::Usage)?;
@@ -60,7 +62,7 @@ pub(super) async fn pass(
         Err(error) => (Err(error), TablesSummary::default()),
     };
     // Print before notifying.
-    let shown = summary.as_ref().map_or(Ok(()), |summary| show(shell, &ctx.config, summary, &tables));
+    let shown = summary.as_ref().map_or(Ok(()), |summary| show(shell, &ctx.config, summary, &tables, nothing));
     let fault = match &summary {
         Ok(summary) if summary.is_complete() => None,
         Ok(_) => Some("the pass did not store every due partition".to_owned()),
@@ -79,7 +81,7 @@ pub(super) async fn pass(
     Ok(if summary.is_complete() { Completion::Done } else { Completion::Incomplete })
 }
 
-fn show(shell: &Shell, config: &Config, summary: &Summary, tables: &TablesSummary) -> Result<()> {
+fn show(shell: &Shell, config: &Config, summary: &Summary, tables: &TablesSummary, nothing: &str) -> Result<()> {
     let now = shell.clock.now();
     let configured = configured(config);
     let is_configured = |id: &crate::report::PartitionId| configured.contains_key(&id.report);
@@ -91,7 +93,7 @@ fn show(shell: &Shell, config: &Config, summary: &Summary, tables: &TablesSummar
     shell.print(&Partitions { partitions }, |result| {
         let made = made(tables);
         if result.partitions.is_empty() {
-            return format!("nothing was due\n{made}");
+            return format!("{nothing}\n{made}");
         }
         format!(
             "{}\n{}\n{made}",

@@ -264,8 +264,11 @@ pub(super) fn token(path: &Path) -> Result<SecretString, Problem> {
     }
 }
 
-/// A problem if every user may read the file.
+/// A problem if every user may read the file, or if it is a folder.
 fn too_open(path: &Path, metadata: &Metadata, allow_world_readable: bool) -> Option<Problem> {
+    if metadata.is_dir() {
+        return Some(Problem::new(format!("{} is a folder; name the file with the secret in it", path.display())));
+    }
     let mode = metadata.permissions().mode();
     (mode & 0o004 != 0 && !allow_world_readable).then(|| {
         Problem::new(format!(

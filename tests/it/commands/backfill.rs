@@ -22,7 +22,8 @@ async fn backfill_of_a_live_listing_is_refused_and_of_an_archive_ignores_start()
     assert_eq!(stored.len(), 3);
     assert!(stored.iter().all(|partition| partition["state"] == "stored"));
     // A second run changes nothing.
-    bench.run(&["backfill", "--report", "dump", "--from", &from, "--to", &to]).await.expect(0);
+    let again = bench.run(&["backfill", "--report", "dump", "--from", &from, "--to", &to]).await.expect(0).stdout;
+    assert_eq!(again, "every date that was named is stored already\n");
     assert_eq!(bench.requests(), 3);
 }
 

@@ -1,7 +1,27 @@
 //! `moesync demo`.
 
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
+
+#[tokio::test]
+async fn a_second_demo_leaves_the_first_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moesync"));
+        command.args(arguments).current_dir(folder.path()).kill_on_drop(true);
+        command
+    };
+    let mut first = demo(&["demo", "--keep-running"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    while !lines.next_line().await.unwrap().expect("it ended").starts_with("Running as a daemon") {}
+    let second = demo(&["demo"]).output().await.unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(second.status.code() == Some(1) && said.contains("another `moesync demo` runs"), "{said}");
+    first.kill().await.unwrap();
+}
 
 #[tokio::test]
 async fn the_demo_stores_seven_dates_of_each_daily_report_at_any_hour() {

@@ -17,7 +17,9 @@ use super::{
 #[tokio::test]
 async fn the_command_names_what_it_serves() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_moesync"));
+    let elsewhere = tempfile::tempdir().unwrap();
     command.args(["emulate", "--listen", "127.0.0.1:0", "--campaigns", "3"]).kill_on_drop(true);
+    command.current_dir(elsewhere.path());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut banner = String::new();
     let mut stdout = child.stdout.take().unwrap();
@@ -29,6 +31,14 @@ async fn the_command_names_what_it_serves() {
     }
     for api in ["campaign_report ", "daily_dump ", "campaign_stats ", "campaigns ", "campaign_meta ", "executions "] {
         assert!(banner.contains(api), "{api} in {banner}");
+    }
+    // The line works as it is.
+    let curl = banner.lines().find_map(|line| line.trim().strip_prefix("try ")).unwrap().trim();
+    let folder = tempfile::tempdir().unwrap();
+    let fetched = Command::new("sh").args(["-c", curl]).current_dir(folder.path()).output().await.unwrap();
+    assert!(fetched.status.success(), "{curl}: {fetched:?}");
+    for part in ["DEMO-APP-ID", "demo-api-key-of-no-account", "Daily - conversions"] {
+        assert!(banner.contains(part), "{part}: {banner}");
     }
     child.kill().await.unwrap();
 }
