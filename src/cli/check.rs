@@ -139,7 +139,12 @@ fn clients(config: &Config, results: &mut Results) {
 }
 
 async fn ledger(config: &Config, results: &mut Results) {
-    match open_ledger_read_only(config).await {
+    let opened = open_ledger_read_only(config).await;
+    if let Ok(Some(ledger)) = &opened {
+        // Before its file is opened again: closing that would end SQLite's locks of this process.
+        ledger.close().await;
+    }
+    match opened {
         Ok(ledger) => match &config.ledger {
             Ledger::Postgres(url) => match server_facts(url).await {
                 Ok(facts) => {
