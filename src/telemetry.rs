@@ -33,6 +33,12 @@ const NOISY: [(&str, LevelFilter); 8] = [
 /// This library logs signed URLs, so its log is off for any filter. Its errors are reported without them.
 const LOGS_CREDENTIALS: &str = "object_store";
 
+/// Whether the environment asks for texts without colours, bold and movements of the cursor.
+pub fn is_plain() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb")
+}
+
 /// Starts logging to `writer`, or to the journal, with a filter in the syntax of `RUST_LOG`.
 ///
 /// # Errors
@@ -51,7 +57,7 @@ where
             let is_terminal = io::stderr().is_terminal();
             let layer = tracing_subscriber::fmt::layer()
                 .with_target(false)
-                .with_ansi(is_terminal && std::env::var_os("NO_COLOR").is_none())
+                .with_ansi(is_terminal && !is_plain())
                 .with_writer(writer);
             registry.with(layer).try_init()
         }

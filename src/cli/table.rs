@@ -9,6 +9,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use crate::{
     config::Config,
     partition::State,
+    telemetry::is_plain,
     words::{self, PartitionStatus},
 };
 
@@ -115,12 +116,6 @@ impl Look {
         }
         table.text()
     }
-}
-
-/// Whether the environment asks for texts without colours and bold.
-fn is_plain() -> bool {
-    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-        || std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
 /// A table that is being filled.

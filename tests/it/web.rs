@@ -184,6 +184,24 @@ async fn the_page_survives_a_ledger_deleted_under_the_daemon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn readyz_names_a_reload_that_was_refused_and_stays_ready_until_a_stop() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    bench.fault("slow=100");
+    let served = Served::start(&bench).await;
+    assert!(wait_until(async || bench.requests() > 0).await);
+    let path = bench.path("moesync.toml");
+    let good = fs::read_to_string(&path).unwrap();
+    fs::write(&path, good.replace("app_id", "ap_id")).unwrap();
+    served.daemon.signal("HUP").await;
+    let refused = async || served.json("/readyz").await.to_string().contains("the new configuration is not used");
+    assert!(wait_until(refused).await);
+    assert_eq!(served.get("/readyz").await.status(), StatusCode::OK);
+    served.daemon.signal("TERM").await;
+    let is_stopping = async || served.get("/readyz").await.status() == StatusCode::SERVICE_UNAVAILABLE;
+    assert!(wait_until(is_stopping).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_in_use_is_reported_before_anything_is_started() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -49,6 +49,38 @@ async fn explain_shows_the_history_of_a_partition() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn explain_says_why_a_partition_waits() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
+    let waits = async |date: &str| {
+        let explain = ["explain", "--report", "report-test", "--date", date];
+        let text = bench.run(&explain).await.expect(0).stdout;
+        let waits = bench.run(&[&explain[..], &["--json"]].concat()).await.expect(0).json()["waits"].clone();
+        assert!(waits.as_str().is_none_or(|waits| text.contains(waits)), "{text}");
+        waits.as_str().unwrap_or_default().to_owned()
+    };
+    let newest = bench.newest.to_string();
+    assert!(waits(&newest).await.starts_with("not planned yet"));
+    let long_ago = waits("2025-01-01").await;
+    assert!(long_ago.contains("before the report's start") && long_ago.contains("MoEngage deleted it"), "{long_ago}");
+    bench.fault("unauthorized,times=9");
+    bench.sync(1).await;
+    assert!(waits(&newest).await.contains("the whole workspace waits until"), "{}", waits(&newest).await);
+    assert!(waits("2126-01-01").await.starts_with("due 2126-01-0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_says_how_much_more_there_is_and_shows_local_times() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    let config = bench.config().replace("timezone = \"UTC\"", "timezone = \"Asia/Kolkata\"");
+    let start = config.lines().find(|line| line.starts_with("start = ")).unwrap().to_owned();
+    bench.write_config(&config.replace(&start, "start = \"2023-01-01\""));
+    let plan = bench.run(&["plan"]).await.expect(0).stdout;
+    assert!(plan.contains("35 to fetch now, and 1,") && plan.contains(" more after MoEngage has answered"), "{plan}");
+    let next = bench.run(&["plan", "--days", "2"]).await.expect(0).stdout;
+    assert!(next.contains("not due") && next.contains(" IST"), "{next}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plan_shows_what_and_why_and_changes_nothing() {
     let bench = Bench::new(&[Series::campaign("Report test", 3)]).await;
     let before = listing(&bench);

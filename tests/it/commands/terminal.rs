@@ -57,6 +57,8 @@ async fn fifty_reports_are_a_line_each_that_fits_a_terminal() {
     for command in [&["plan"][..], &["status"]] {
         assert_fits(&at_terminal(&bench, 80, &[], command).await.expect(0), 54);
     }
+    // The configuration, the ledger and the destination have lines too.
+    assert_fits(&at_terminal(&bench, 80, &[], &["check", "--online"]).await.expect(0), 58);
     let all = at_terminal(&bench, 80, &[], &["status", "--all"]).await.expect(0);
     assert_fits(&all, 160);
     assert!(lines(&all).iter().any(|line| line.ends_with('…')), "{}", all.stdout);

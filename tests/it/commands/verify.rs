@@ -21,6 +21,8 @@ async fn is_found_and_repaired(bench: &Bench, says: &str, downloads: usize) {
     let found = bench.run(&["verify", "--json"]).await.expect(1).partitions();
     let damages: Vec<_> = found.iter().filter_map(|partition| partition["damage"].as_str()).collect();
     assert!(damages.len() == 1 && damages[0].contains(says), "{damages:?}");
+    let codes: Vec<_> = found.iter().filter_map(|partition| partition["damage_code"].as_str()).collect();
+    assert_eq!(codes, [says]);
     assert_eq!(bench.requests(), asked, "only a repair contacts the vendor");
 
     let repaired = bench.run(&["verify", "--repair", "--json"]).await.expect(0).partitions();
@@ -28,6 +30,20 @@ async fn is_found_and_repaired(bench: &Bench, says: &str, downloads: usize) {
     assert_eq!(bench.requests(), asked + downloads);
     bench.run(&["verify"]).await.expect(0);
     bench.oracle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_objects_can_be_verified() {
+    let bench = Bench::new(&[Series::campaign("Report test", 6)]).await;
+    bench.sync(0).await;
+    let verified = async |arguments: &[&str]| {
+        bench.run(&[&["verify", "--json"], arguments].concat()).await.expect(0).partitions().len()
+    };
+    assert_eq!(verified(&["--since", &bench.newest.to_string()]).await, 1);
+    assert_eq!((verified(&["--sample", "50%"]).await, verified(&["--sample", "100"]).await), (3, 6));
+    for wrong in ["0%", "101%", "half"] {
+        bench.run(&["verify", "--sample", wrong]).await.expect(2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
