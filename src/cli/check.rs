@@ -153,42 +153,47 @@ async fn ledger(config: &Config, results: &mut Results) {
                 }
                 Err(error) => results.add_error("ledger", Chain(&error).to_string()),
             },
-            Ledger::Sqlite(path) => file(path, ledger.is_some(), results),
+            Ledger::Sqlite(path) => drop(file(path, ledger.is_some(), results)),
         },
         Err(StartError::Configuration(message)) => results.add_error("ledger", message),
         Err(StartError::Ledger(error)) => {
             let is_final = matches!(error, LedgerError::TooNew { .. }) || matches!(config.ledger, Ledger::Postgres(_));
-            // `run` brings an older ledger up to date, and rebuilds a damaged one.
-            results.add(
-                "ledger",
-                if is_final { CheckResult::Error } else { CheckResult::Note },
-                Chain(&error).to_string(),
-            );
-            if let (Ledger::Sqlite(path), false) = (&config.ledger, is_final) {
-                file(path, true, results);
+            match &config.ledger {
+                // `run` brings an older ledger up to date, and rebuilds a damaged one.
+                Ledger::Sqlite(path) if !is_final => {
+                    if file(path, path.exists(), results) {
+                        results.add("ledger", CheckResult::Note, Chain(&error).to_string());
+                    }
+                }
+                _ => results.add_error("ledger", Chain(&error).to_string()),
             }
         }
     }
 }
 
 /// Whether the ledger's file and its folder can be written. A folder that is missing is created by `run`.
-fn file(path: &Path, exists: bool, results: &mut Results) {
+fn file(path: &Path, exists: bool, results: &mut Results) -> bool {
     let folder = path.ancestors().skip(1).map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
     let folder = folder.into_iter().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let opened = match exists {
         true => File::options().append(true).open(path).map(drop),
         false => Ok(()),
     };
-    match opened.and_then(|()| try_writing(folder)) {
+    let written = opened.and_then(|()| try_writing(folder));
+    match &written {
         Ok(()) => {
             let state = if exists { "" } else { "; it is created by the first `run` or `sync`" };
             results.add("ledger", CheckResult::Ok, format!("{}{state}", path.display()));
         }
         Err(error) => {
-            let message = format!("{} cannot be written by this user: {error}", path.display());
-            results.add_error("ledger", format!("{message}; check as the user that `run` is"));
+            let hint = match error.kind() {
+                ErrorKind::PermissionDenied => "; check as the user that `run` is",
+                _ => "",
+            };
+            results.add_error("ledger", format!("{} cannot be written: {error}{hint}", path.display()));
         }
     }
+    written.is_ok()
 }
 
 fn try_writing(folder: &Path) -> io::Result<()> {
