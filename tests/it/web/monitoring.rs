@@ -323,7 +323,12 @@ fn names(text: &str) -> BTreeSet<String> {
 async fn the_alert_rules_and_the_dashboard_use_existing_metrics() {
     let bench = Bench::new(&[Series::campaign("Report test", 7)]).await;
     bench.fault("unauthorized,times=1");
-    let served = Served::start(&bench).await;
+    let config = with_web(&bench, "listen = \"127.0.0.1:0\"");
+    // Without tables there are no metrics of them.
+    bench.write_config(
+        &config.replace("\ndestination = \"disk\"\n", "\ndestination = \"disk\"\ntables = \"parquet\"\n"),
+    );
+    let served = Served::over(Daemon::start(&bench).await);
     let nearest = async || {
         let there = names(&served.text("/metrics").await);
         there.contains("moesync_nearest_expiry_seconds")
@@ -332,9 +337,12 @@ async fn the_alert_rules_and_the_dashboard_use_existing_metrics() {
     let expiring = served.text("/metrics").await;
     bench.sync(0).await;
     // An answer is reused for some seconds.
-    assert!(
-        wait_until(async || names(&served.text("/metrics").await).contains("moesync_newest_stored_age_seconds")).await
-    );
+    let last = ["moesync_newest_stored_age_seconds", "moesync_newest_table_timestamp_seconds"];
+    let are_there = async || {
+        let there = names(&served.text("/metrics").await);
+        last.iter().all(|name| there.contains(*name))
+    };
+    assert!(wait_until(are_there).await);
     let there: BTreeSet<_> = names(&expiring).union(&names(&served.text("/metrics").await)).cloned().collect();
     served.daemon.stop(&bench).await;
     let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
