@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    report::PartitionId,
     retry::{self, QUICK_TRIES},
     table_words::{ColumnType, TableFormat, TablesState},
 };
@@ -87,6 +88,11 @@ pub struct TableManifest {
 impl TableManifest {
     /// Format written by this version of moesync.
     pub const FORMAT_VERSION: u32 = 1;
+
+    /// Whether it describes an object of this partition.
+    pub fn is_of(&self, id: &PartitionId) -> bool {
+        (self.workspace.as_str(), self.report.as_str(), self.date) == (id.workspace(), id.report.name(), id.date)
+    }
 }
 
 /// What changed in the schema of a table.

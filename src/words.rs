@@ -606,6 +606,8 @@ pub enum DamageCode {
     Manifest,
     /// It could not be read.
     Unreadable,
+    /// It is whole, but an object of its tables, or the manifest of one, is not.
+    Tables,
 }
 
 /// A stored partition and the result of reading it again.
@@ -616,7 +618,7 @@ pub struct VerifiedPartition {
     pub status: PartitionStatus,
     /// The kind of damage; null without damage.
     pub damage_code: Option<DamageCode>,
-    /// The damage of its object or manifest as text; null without damage.
+    /// The damage of its object, of its tables, or of their manifests as text; null without damage.
     pub damage: Option<String>,
     /// Whether it was repaired.
     pub repaired: bool,

@@ -1,4 +1,4 @@
-//! `moesync verify`: reads stored objects again and compares them with their manifests.
+//! `moesync verify`: reads stored objects and tables again and compares them with their manifests.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,21 +7,23 @@ use std::{
 
 use clap::Args;
 use comfy_table::Cell;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{Timestamp, civil::Date};
 
 use super::{
-    Completion, Result,
+    CommandError, Completion, Result,
     scope::{Scope, date},
     shell::{Shell, print},
     table::{self, Look},
 };
 use crate::{
-    ledger::Choice,
+    ledger::{Choice, Ledger},
     partition::{Entry, Settled},
     report::{PartitionId, ReportId},
+    store::Destination,
     sync::{self, Context, Inspected, ObjectRepair, OpenReport, Selection},
-    words::{ListText, PartitionStatus, VerifiedPartition},
+    table_words::TablesState,
+    words::{DamageCode, ListText, PartitionStatus, VerifiedPartition},
 };
 
 #[derive(Debug, Args)]
@@ -34,7 +36,8 @@ pub(super) struct Options {
     /// Only a part of the objects, drawn anew each time, such as 5%.
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     sample: Option<f64>,
-    /// Fetches damaged objects again, where MoEngage still has them. The damaged bytes are kept under _quarantine/.
+    /// Fetches damaged objects again, where MoEngage still has them, and makes damaged tables again. The damaged bytes of
+    /// objects are kept under _quarantine/.
     #[arg(long)]
     repair: bool,
 }
@@ -90,7 +93,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         None => {
             let reports = sync::open_reports(&config)?;
             let Some(ledger) = shell.ledger(&config).await? else {
-                return Err(super::CommandError::Usage(
+                return Err(CommandError::Usage(
                     "there is no ledger yet; `moesync sync` creates one from the manifests".into(),
                 ));
             };
@@ -116,23 +119,24 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             let destination = reports.get(&entry.partition.id.report)?.destination.clone();
             sample.draws().then_some((entry, destination))
         });
-        let inspected: Vec<Inspected> = stream::iter(stored)
+        let ledger = &ledger;
+        let read: Vec<Read> = stream::iter(stored)
             .map(|(entry, destination)| async move {
-                let inspected = sync::inspect(&destination, entry).await;
-                if let (Some(counter), Some(object)) = (counter, &inspected.entry.object) {
+                let read = Read::new(ledger, destination, entry).await?;
+                if let (Some(counter), Some(object)) = (counter, &read.object.entry.object) {
                     counter.count(object.size);
                 }
-                inspected
+                Ok::<_, CommandError>(read)
             })
             .buffered(CONCURRENCY)
-            .collect()
-            .await;
+            .try_collect()
+            .await?;
         let repaired = match &ctx {
-            Some(ctx) => repair(shell, ctx, &reports, &inspected).await?,
+            Some(ctx) => repair(shell, ctx, &reports, &read).await?,
             None => RepairResults::default(),
         };
-        for inspected in inspected {
-            output.push(repaired.status(inspected, shell.clock.now()))?;
+        for read in read {
+            output.push(repaired.status(read, shell.clock.now()))?;
         }
     }
     if let Some(ctx) = &ctx {
@@ -142,11 +146,32 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     output.end()
 }
 
+/// A stored partition that was read again.
+struct Read {
+    object: Inspected,
+    destination: Destination,
+    /// What is wrong with its tables.
+    tables: Option<String>,
+}
+
+impl Read {
+    async fn new(ledger: &Ledger, destination: Destination, entry: Entry) -> Result<Self> {
+        let tables = sync::inspect_tables(ledger, &destination, &entry).await?;
+        Ok(Self { object: sync::inspect(&destination, entry).await, destination, tables })
+    }
+
+    fn id(&self) -> &PartitionId {
+        &self.object.entry.partition.id
+    }
+}
+
 /// The results of the repairs of some partitions.
 #[derive(Default)]
 struct RepairResults {
-    /// Those that are whole again.
+    /// Those whose objects are whole again.
     done: HashSet<PartitionId>,
+    /// Those whose tables are whole again.
+    tables: HashSet<PartitionId>,
     /// Those that were opened and fetched again.
     after: HashMap<PartitionId, Entry>,
 }
@@ -155,14 +180,14 @@ async fn repair(
     shell: &Shell,
     ctx: &Arc<Context>,
     reports: &HashMap<ReportId, OpenReport>,
-    inspected: &[Inspected],
+    read: &[Read],
 ) -> Result<RepairResults> {
     let mut repaired = RepairResults::default();
     let mut opened = HashSet::new();
-    for inspected in inspected.iter().filter(|inspected| inspected.damage.is_some()) {
-        let id = &inspected.entry.partition.id;
+    for Read { object, .. } in read.iter().filter(|read| read.object.damage.is_some()) {
+        let id = &object.entry.partition.id;
         if let Some(report) = reports.get(&id.report) {
-            match sync::repair(ctx, report, inspected).await? {
+            match sync::repair(ctx, report, object).await? {
                 ObjectRepair::Done => drop(repaired.done.insert(id.clone())),
                 ObjectRepair::Opened => drop(opened.insert(id.clone())),
                 ObjectRepair::Impossible => {}
@@ -174,20 +199,38 @@ async fn repair(
         let summary = sync::once(ctx, &selection, shell.stopped()).await?;
         repaired.after.extend(summary.entries.into_iter().map(|entry| (entry.partition.id.clone(), entry)));
     }
+    // Of what is stored by now.
+    for read in read.iter().filter(|read| read.tables.is_some()) {
+        let PartitionId { report, date } = read.id();
+        let (workspace, report) = (Some(report.workspace().to_owned()), Some(report.name().to_owned()));
+        let choice = Choice { workspace, report, since: Some(*date) };
+        sync::tables_again(ctx, &choice, Some(*date), shell.stopped()).await?;
+        let stored = ctx.ledger.entry_of(read.id()).await?.filter(|entry| entry.tables == Some(TablesState::Made));
+        if let Some(entry) = stored
+            && sync::inspect_tables(&ctx.ledger, &read.destination, &entry).await?.is_none()
+        {
+            repaired.tables.insert(read.id().clone());
+        }
+    }
     Ok(repaired)
 }
 
 impl RepairResults {
-    fn status(&self, inspected: Inspected, now: Timestamp) -> VerifiedPartition {
-        let Inspected { entry, damage } = inspected;
+    fn status(&self, read: Read, now: Timestamp) -> VerifiedPartition {
+        let Read { object: Inspected { entry, damage }, tables, .. } = read;
         let id = &entry.partition.id;
         let after = self.after.get(id);
         let is_stored_again = after.is_some_and(|after| after.settled == Settled::Stored);
+        let is_object_repaired = damage.is_none() || self.done.contains(id) || is_stored_again;
+        let are_tables_repaired = tables.is_none() || self.tables.contains(id);
+        let code = damage.as_ref().map(sync::Damage::code);
+        let damage_code = code.or(tables.is_some().then_some(DamageCode::Tables));
+        let damages: Vec<String> = damage.map(|damage| damage.to_string()).into_iter().chain(tables).collect();
         VerifiedPartition {
             status: PartitionStatus::new(after.unwrap_or(&entry), true, now),
-            damage_code: damage.as_ref().map(sync::Damage::code),
-            damage: damage.map(|damage| damage.to_string()),
-            repaired: self.done.contains(id) || is_stored_again,
+            damage_code,
+            repaired: damage_code.is_some() && is_object_repaired && are_tables_repaired,
+            damage: damage_code.map(|_| damages.join("; ")),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run` | which reports' tables are made when |
 //! | `partition` | partitions from claim to record: the order of the steps |
+//! | `inspect` | tables, re-read against their manifests |
 //! | `present` | tables that are at the destination already, and those that no longer belong there |
 //! | `source` | the object, verified, as a file |
 //! | `survey` | which tables the object becomes, and what is in their columns |
@@ -14,6 +15,7 @@
 //! Nothing here changes the stored object or its partition. Each step can be repeated: what an earlier attempt left is
 //! replaced, and the same object and schema give the same bytes.
 
+mod inspect;
 mod partition;
 mod present;
 mod run;
@@ -23,6 +25,7 @@ mod survey;
 mod threads;
 mod write;
 
+pub use inspect::inspect_tables;
 pub use run::{TablesSummary, derive_continuously, derive_once, note_table_reports, tables_again};
 
 use self::threads::Threads;

@@ -10,7 +10,7 @@ use crate::{
     derivation::{Derived, TableManifest, TableObject},
     outcome::StoredObject,
     report::{PartitionId, manifest_key, manifest_subject},
-    store::Manifest,
+    store::{Destination, Manifest, StoreError},
     tables::Content,
 };
 
@@ -49,12 +49,8 @@ impl Present {
         let mut objects = Vec::new();
         let mut announced = None;
         for key in self.keys.iter().filter_map(|(key, _)| manifest_subject(key)) {
-            let read = derive.destination.read_derived(&manifest_key(&key), MANIFEST_BYTES).await?;
-            let Some(read) = read else { return Ok(None) };
-            let Ok(manifest) = serde_json::from_slice::<TableManifest>(&read.bytes) else { return Ok(None) };
-            let is_of = (manifest.workspace.as_str(), manifest.report.as_str(), manifest.date)
-                == (id.workspace(), id.report.name(), id.date);
-            let is_ours = is_of
+            let Some(manifest) = read_manifest(derive.destination, &key).await? else { return Ok(None) };
+            let is_ours = manifest.is_of(id)
                 && manifest.source_sha256 == source.sha256
                 && manifest.format == derive.format
                 && manifest.object.key == key
@@ -91,6 +87,12 @@ impl Present {
         }
         Ok(())
     }
+}
+
+/// The manifest of the object at `key`; `None` if it is missing or is none.
+pub(super) async fn read_manifest(destination: &Destination, key: &str) -> Result<Option<TableManifest>, StoreError> {
+    let read = destination.read_derived(&manifest_key(key), MANIFEST_BYTES).await?;
+    Ok(read.and_then(|read| serde_json::from_slice(&read.bytes).ok()))
 }
 
 fn left_alone(described: Manifest) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! `moesync verify`, with and without `--repair`.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use moesync::sync::{self, Selection};
 
@@ -65,6 +65,42 @@ async fn a_deleted_object_is_found_and_fetched_again() {
 async fn a_deleted_manifest_is_found_and_written_again_without_a_download() {
     let bench = harmed(|bench, key| fs::remove_file(bench.object(&manifest_key(key))).unwrap()).await;
     is_found_and_repaired(&bench, "manifest", 0).await;
+}
+
+/// The keys of all objects of tables and their manifests, with their bytes.
+fn tables(bench: &Bench) -> BTreeMap<String, Vec<u8>> {
+    let keys = bench.kept_in("tables").into_iter();
+    keys.map(|key| (key.clone(), fs::read(bench.object(&key)).unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_tables_are_found_and_made_again_from_what_is_stored() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
+    let config =
+        bench.config().replace("\ndestination = \"disk\"\n", "\ndestination = \"disk\"\ntables = \"parquet\"\n");
+    bench.write_config(&config);
+    bench.sync(0).await;
+    let whole = tables(&bench);
+    let object = whole.keys().find(|key| key.ends_with(".parquet")).unwrap();
+    let harms: [(&str, &dyn Fn()); 4] = [
+        ("was altered", &|| fs::write(bench.object(object), "PAR1").unwrap()),
+        ("is missing", &|| fs::remove_file(bench.object(object)).unwrap()),
+        ("does not describe it", &|| fs::remove_file(bench.object(&manifest_key(object))).unwrap()),
+        ("does not describe it", &|| fs::write(bench.object(&manifest_key(object)), "{]").unwrap()),
+    ];
+    for (says, harm) in harms {
+        harm();
+        is_found_and_repaired(&bench, says, 0).await;
+        assert!(tables(&bench) == whole, "{says}");
+    }
+    // With its archive altered, too: the tables are made of what is fetched again.
+    let (series, date) = bench.due()[0];
+    fs::write(bench.object(&series.key(date)), "altered").unwrap();
+    for key in whole.keys().filter(|key| key.contains(&format!("date={date}"))) {
+        fs::remove_file(bench.object(key)).unwrap();
+    }
+    is_found_and_repaired(&bench, "is missing", 1).await;
+    assert!(tables(&bench) == whole);
 }
 
 #[tokio::test(flavor = "multi_thread")]

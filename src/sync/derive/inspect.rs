@@ -1,0 +1,63 @@
+//! Tables, re-read against their manifests.
+//!
+//! This file owns what counts as damage of tables that the ledger has as made. It must not make them.
+
+use super::present::read_manifest;
+use crate::{
+    derivation::{PartitionTables, TableObject},
+    ledger::{Ledger, LedgerError},
+    partition::Entry,
+    report::PartitionId,
+    store::{Destination, StoreError},
+    table_words::TablesState,
+};
+
+/// Re-reads the tables of a stored partition at its destination. Returns what is wrong with them, if anything is; nothing is
+/// where they are not made, or were made again meanwhile.
+///
+/// # Errors
+///
+/// When the ledger cannot be read.
+pub async fn inspect_tables(
+    ledger: &Ledger,
+    destination: &Destination,
+    entry: &Entry,
+) -> Result<Option<String>, LedgerError> {
+    let id = &entry.partition.id;
+    let Some(before) = made(ledger, id).await? else { return Ok(None) };
+    let mut damages = Vec::new();
+    for object in &before.derived.objects {
+        match damage(destination, entry, object).await {
+            Ok(damage) => damages.extend(damage),
+            Err(error) => damages.push(error.to_string()),
+        }
+    }
+    let Some(first) = damages.first() else { return Ok(None) };
+    let others = match damages.len() - 1 {
+        0 => String::new(),
+        others => format!("; {others} more objects of its tables are damaged"),
+    };
+    Ok((made(ledger, id).await?.as_ref() == Some(&before)).then(|| format!("{first}{others}")))
+}
+
+async fn made(ledger: &Ledger, id: &PartitionId) -> Result<Option<PartitionTables>, LedgerError> {
+    Ok(ledger.tables_of(id).await?.filter(|tables| tables.state == TablesState::Made))
+}
+
+async fn damage(destination: &Destination, entry: &Entry, object: &TableObject) -> Result<Option<String>, StoreError> {
+    let (id, key) = (&entry.partition.id, &object.key);
+    let Some(sha256) = destination.sha256_of(key).await? else {
+        return Ok(Some(format!("the table object `{key}` is missing")));
+    };
+    let source = entry.object.as_ref().map(|object| object.sha256.as_str());
+    let manifest = read_manifest(destination, key).await?.filter(|manifest| {
+        manifest.is_of(id) && manifest.object.key == *key && Some(manifest.source_sha256.as_str()) == source
+    });
+    Ok(match manifest {
+        None => Some(format!("the manifest of the table object `{key}` is missing or does not describe it")),
+        Some(manifest) if manifest.object.sha256 != sha256 => {
+            Some(format!("the table object `{key}` was altered: its sha256 is now {sha256}"))
+        }
+        Some(_) => None,
+    })
+}
