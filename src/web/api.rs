@@ -15,10 +15,12 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Shared, openapi,
-    overview::Overview,
-    partitions::{self, PartitionFilter},
+    Shared,
+    all_reports::ReportPages,
+    openapi,
+    partitions::{PartitionFilter, PartitionPages},
     reader::read_ledger,
+    stream,
 };
 use crate::{
     config::Report,
@@ -112,7 +114,7 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
 }
 
 async fn overview(extract::State(shared): extract::State<Arc<Shared>>) -> Result<Response, ApiError> {
-    Ok(json(StatusCode::OK, &Overview::gather(&shared.context()).await?))
+    Ok(stream::answer(ReportPages::new(shared).await?).await?)
 }
 
 async fn all_partitions(
@@ -123,7 +125,7 @@ async fn all_partitions(
         Ok(filter) => filter,
         Err(rejection) => return Ok(bad_query(&rejection)),
     };
-    Ok(partitions::answer(shared, filter).await?)
+    Ok(stream::answer(PartitionPages::new(shared, filter)).await?)
 }
 
 async fn partition(

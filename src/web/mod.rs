@@ -1,6 +1,7 @@
 //! The status page, its API, health and metrics over HTTP. All of it is read-only and has its own connections to the ledger,
 //! so that requests do not slow the loop down.
 
+mod all_reports;
 mod api;
 mod assets;
 mod guard;
@@ -12,6 +13,7 @@ mod pages;
 mod partitions;
 mod reader;
 mod server;
+mod stream;
 
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ pub use self::{
     overview::Overview,
     server::{Listener, WebError},
 };
-use self::{health::Probes, metrics::Scrape, partitions::PageSlots};
+use self::{health::Probes, metrics::Scrape, stream::PageSlots};
 use crate::sync::Context;
 
 /// Shared by all requests.

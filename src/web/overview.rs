@@ -34,6 +34,16 @@ const NEXT: usize = 12;
 /// The state of all reports.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Overview {
+    /// All but the reports.
+    #[serde(flatten)]
+    pub head: OverviewHead,
+    /// The configured reports, in the order of the configuration.
+    pub reports: Vec<ReportOverview>,
+}
+
+/// The state of all reports together.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct OverviewHead {
     /// The version of moesync that runs.
     pub version: String,
     /// The time of this overview.
@@ -53,8 +63,6 @@ pub struct Overview {
     pub next: Vec<PlannedPartition>,
     /// Number of recorded partitions of reports that are no longer configured. They are not fetched.
     pub unconfigured: u64,
-    /// The configured reports, in the order of the configuration.
-    pub reports: Vec<ReportOverview>,
     /// When the last plan was made; the API does not show it.
     #[serde(skip)]
     pub planned_at: Option<Timestamp>,
@@ -186,8 +194,7 @@ impl Overview {
         let ledger = read_ledger(ctx).await?;
         let standing = Standing::gather(ctx, &ledger).await?;
         let (chosen, second) = choose(&standing);
-        let Standing { now, figures, .. } = &standing;
-        let by_id: HashMap<_, _> = figures.iter().map(|figures| (&figures.id, figures)).collect();
+        let by_id: HashMap<_, _> = standing.figures.iter().map(|figures| (&figures.id, figures)).collect();
         let mut reports = Vec::with_capacity(chosen.len());
         for report in chosen {
             if let Some(figures) = by_id.get(&report.id) {
@@ -195,33 +202,35 @@ impl Overview {
                 reports.push(ReportOverview::new(ctx, report, figures, &standing, &dates));
             }
         }
+        Ok((Self { head: OverviewHead::read(ctx, &ledger, &standing).await?, reports }, second))
+    }
+}
+
+impl OverviewHead {
+    pub(super) async fn read(ctx: &Context, ledger: &Ledger, standing: &Standing) -> Result<Self, LedgerError> {
+        let Standing { now, figures, .. } = standing;
         let mut partitions = Counts::default();
         for figures in figures {
             partitions.add(&Counts::of(figures));
         }
-        let overview = Self {
+        Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: *now,
             partitions,
             stored_bytes: figures.iter().map(|figures| figures.stored_bytes).sum(),
             incidents: incidents(ctx),
             dangers: standing.dangers(ctx).map(|(entry, alarm)| Danger::new(entry, alarm, *now)).collect(),
-            stored_alarms: stored_alarms(&ledger, &by_id).await?,
+            stored_alarms: stored_alarms(ledger, standing).await?,
             next: standing.next(),
             unconfigured: standing.unconfigured,
             planned_at: standing.planned.as_ref().map(|planned| planned.at),
             held: standing.held(),
-            reports,
-        };
-        Ok((overview, second))
+        })
     }
 }
 
-/// The alarms about what is stored of `configured` reports.
-async fn stored_alarms(
-    ledger: &Ledger,
-    configured: &HashMap<&ReportId, &ReportFigures>,
-) -> Result<Vec<StoredAlarm>, LedgerError> {
+/// The alarms about what is stored of the configured reports.
+async fn stored_alarms(ledger: &Ledger, standing: &Standing) -> Result<Vec<StoredAlarm>, LedgerError> {
     let alarm = |kind: AlarmKind, id: &ReportId, message| StoredAlarm {
         alarm: kind.as_str().to_owned(),
         workspace: id.workspace().to_owned(),
@@ -243,7 +252,7 @@ async fn stored_alarms(
         let message = format!("the tables of {dates} cannot be made; {}: {}", id.date, failed.message);
         (id.report.clone(), alarm(AlarmKind::TablesFailed, &id.report, message))
     });
-    let all = failed.chain(found).filter(|(id, _)| configured.contains_key(id));
+    let all = failed.chain(found).filter(|(id, _)| standing.recent.contains_key(id));
     Ok(all.map(|(_, alarm)| alarm).collect())
 }
 

@@ -1,24 +1,17 @@
 //! `/api/v1/partitions`: the output of `moesync status --json`, written page by page, so that memory is bounded for a ledger
 //! of any length.
 //!
-//! This file owns how that answer is made. While a client reads, neither the ledger nor a slot is held.
+//! This file owns how that answer is made.
 
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
 };
 
-use axum::{
-    body::Body,
-    http::header,
-    response::{IntoResponse, Response},
-};
-use futures::stream::try_unfold;
 use jiff::{Timestamp, civil::Date};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 
-use super::{Shared, reader::read_ledger};
+use super::{Shared, reader::read_ledger, stream::Pages};
 use crate::{
     ledger::{Choice, LedgerError},
     partition::State as PartitionState,
@@ -30,8 +23,6 @@ use crate::{
 
 /// Number of partitions that are read and written together.
 const PAGE_LENGTH: u32 = 500;
-/// Number of pages that are made concurrently; others wait.
-const MAX_PAGES: usize = 2;
 
 /// The partitions that are requested; all by default.
 #[derive(Debug, Deserialize)]
@@ -43,33 +34,8 @@ pub(super) struct PartitionFilter {
     since: Option<Date>,
 }
 
-/// Bounds the pages that are made concurrently.
-pub(super) struct PageSlots(Semaphore);
-
-impl Default for PageSlots {
-    fn default() -> Self {
-        PageSlots(Semaphore::new(MAX_PAGES))
-    }
-}
-
-/// The partitions that `filter` chooses. An error later than in the first page breaks the answer off.
-pub(super) async fn answer(shared: Arc<Shared>, filter: PartitionFilter) -> Result<Response, LedgerError> {
-    let mut stream = PartitionStream::new(shared, filter);
-    let first = stream.page().await?;
-    // The first page is read before the answer begins, so that an unreadable ledger is an error status.
-    let rest = try_unfold((Some(first), stream), async |(ready, mut stream)| {
-        let page = match ready {
-            Some(page) => page,
-            None if stream.list.is_none() => return Ok(None),
-            None => stream.page().await?,
-        };
-        Ok::<_, LedgerError>(Some((page, (None, stream))))
-    });
-    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(rest)).into_response())
-}
-
 /// An answer that is being written.
-struct PartitionStream {
+pub(super) struct PartitionPages {
     shared: Arc<Shared>,
     ctx: Arc<Context>,
     filter: PartitionFilter,
@@ -84,8 +50,8 @@ struct PartitionStream {
     list: Option<ListText>,
 }
 
-impl PartitionStream {
-    fn new(shared: Arc<Shared>, filter: PartitionFilter) -> Self {
+impl PartitionPages {
+    pub(super) fn new(shared: Arc<Shared>, filter: PartitionFilter) -> Self {
         let ctx = shared.context();
         let now = ctx.clock.now();
         let mut upcoming: Vec<_> = ctx.config.reports.iter().filter_map(|report| plan::next(report, now)).collect();
@@ -103,8 +69,26 @@ impl PartitionStream {
         }
     }
 
-    /// The next part of the answer.
-    async fn page(&mut self) -> Result<String, LedgerError> {
+    fn write(&mut self, text: &mut String, partition: &PartitionStatus) {
+        let PartitionFilter { workspace, report, state, since } = &self.filter;
+        let is_chosen = workspace.as_ref().is_none_or(|name| *name == partition.workspace)
+            && report.as_ref().is_none_or(|id| *id == partition.report)
+            && state.is_none_or(|state| state == partition.state)
+            && since.is_none_or(|date| date <= partition.date);
+        if !is_chosen {
+            return;
+        }
+        if let Some(list) = &mut self.list {
+            list.push(text, partition);
+        }
+    }
+}
+
+impl Pages for PartitionPages {
+    async fn page(&mut self) -> Result<Option<String>, LedgerError> {
+        if self.list.is_none() {
+            return Ok(None);
+        }
         let shared = Arc::clone(&self.shared);
         // The semaphore is never closed.
         let _slot = shared.page_slots.0.acquire().await;
@@ -129,20 +113,6 @@ impl PartitionStream {
                 list.end(&mut text);
             }
         }
-        Ok(text)
-    }
-
-    fn write(&mut self, text: &mut String, partition: &PartitionStatus) {
-        let PartitionFilter { workspace, report, state, since } = &self.filter;
-        let is_chosen = workspace.as_ref().is_none_or(|name| *name == partition.workspace)
-            && report.as_ref().is_none_or(|id| *id == partition.report)
-            && state.is_none_or(|state| state == partition.state)
-            && since.is_none_or(|date| date <= partition.date);
-        if !is_chosen {
-            return;
-        }
-        if let Some(list) = &mut self.list {
-            list.push(text, partition);
-        }
+        Ok(Some(text))
     }
 }

@@ -45,7 +45,7 @@ use super::{
     health::{self, Probes},
     metrics::{self, Scrape},
     pages,
-    partitions::PageSlots,
+    stream::PageSlots,
 };
 use crate::{
     config,

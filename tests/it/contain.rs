@@ -105,7 +105,7 @@ async fn eight_reports_of_a_destination_that_never_answers_do_not_delay_two_of_a
     assert_eq!(receiver.alarms(), ["store_failed began"]);
     assert_eq!(receiver.events()[0]["data"]["destination"], "hung");
     let overview = Overview::gather(&ctx).await.unwrap();
-    let danger = &overview.dangers[0];
+    let danger = &overview.head.dangers[0];
     assert_eq!((danger.alarm.as_str(), danger.status.report.as_str()), ("store_failed", "report-0"));
 }
 

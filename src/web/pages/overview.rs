@@ -108,30 +108,30 @@ pub(super) async fn page(
 }
 
 fn show(overview: &Overview, listed: &Listed) -> Html {
-    let now = overview.now;
-    let held: HashSet<&str> = overview.held.iter().map(|held| held.name.as_str()).collect();
+    let now = overview.head.now;
+    let held: HashSet<&str> = overview.head.held.iter().map(|held| held.name.as_str()).collect();
     // One cause is one line: what waits for a workspace on hold is not requested.
     let is_held = |danger: &&Danger| {
         danger.status.state == PartitionState::Pending && held.contains(danger.status.workspace.as_str())
     };
-    let dangers = by_report(overview.dangers.iter().filter(|danger| !is_held(danger)));
+    let dangers = by_report(overview.head.dangers.iter().filter(|danger| !is_held(danger)));
     let more = dangers.len().saturating_sub(MAX_IN_DANGER);
     let content = html! {
         (verdict(overview))
-        @if !overview.incidents.is_empty() {
+        @if !overview.head.incidents.is_empty() {
             section aria-labelledby="incidents" {
                 h2 #incidents { "Problems of moesync itself" }
                 ul.incidents {
-                    @for incident in &overview.incidents { li { strong { (incident.alarm) } " " (incident.message) } }
+                    @for incident in &overview.head.incidents { li { strong { (incident.alarm) } " " (incident.message) } }
                 }
             }
         }
-        @if !dangers.is_empty() || !overview.held.is_empty() {
+        @if !dangers.is_empty() || !overview.head.held.is_empty() {
             section aria-labelledby="danger" {
                 h2 #danger { "In danger" }
                 ul.dangers {
-                    @for held in &overview.held {
-                        li { (on_hold(held, overview.dangers.iter().find(|danger| is_held(danger) && danger.status.workspace == held.name))) }
+                    @for held in &overview.head.held {
+                        li { (on_hold(held, overview.head.dangers.iter().find(|danger| is_held(danger) && danger.status.workspace == held.name))) }
                     }
                     @for (danger, dates) in dangers.iter().take(MAX_IN_DANGER) { li { (in_danger(danger, *dates)) } }
                 }
@@ -144,11 +144,11 @@ fn show(overview: &Overview, listed: &Listed) -> Html {
                 }
             }
         }
-        @if !overview.stored_alarms.is_empty() {
+        @if !overview.head.stored_alarms.is_empty() {
             section aria-labelledby="stored" {
                 h2 #stored { "Problems of stored reports" }
                 ul.incidents {
-                    @for alarm in &overview.stored_alarms {
+                    @for alarm in &overview.head.stored_alarms {
                         li {
                             strong { (alarm.alarm) } " "
                             a href=(report_link(&alarm.workspace, &alarm.report)) { (alarm.workspace) "/" (alarm.report) }
@@ -166,24 +166,24 @@ fn show(overview: &Overview, listed: &Listed) -> Html {
             (search(listed))
             ul.reports { @for report in &overview.reports { li.report { (row(report, now)) } } }
             (pager(listed))
-            @if overview.unconfigured > 0 {
+            @if overview.head.unconfigured > 0 {
                 p.note {
-                    (overview.unconfigured) " recorded partitions belong to reports that are no longer configured. "
+                    (overview.head.unconfigured) " recorded partitions belong to reports that are no longer configured. "
                     "They are not fetched."
                 }
             }
         }
         section aria-labelledby="next" {
             h2 #next { "Next" }
-            @if let Some(age) = overview.planned_at.map(|at| now.duration_since(at)).filter(|age| *age > MAX_PLAN_AGE) {
+            @if let Some(age) = overview.head.planned_at.map(|at| now.duration_since(at)).filter(|age| *age > MAX_PLAN_AGE) {
                 p.note { "Last planned " (words::duration(age)) " ago; see the log for the reason." }
             }
-            @if overview.planned_at.is_none() {
+            @if overview.head.planned_at.is_none() {
                 p.quiet { "Not planned yet." }
-            } @else if overview.next.is_empty() {
+            } @else if overview.head.next.is_empty() {
                 p.quiet { "Nothing is scheduled." }
             } @else {
-                ol.next { @for planned in &overview.next { li { (next_fetch(planned, now)) } } }
+                ol.next { @for planned in &overview.head.next { li { (next_fetch(planned, now)) } } }
             }
         }
     };
@@ -192,10 +192,10 @@ fn show(overview: &Overview, listed: &Listed) -> Html {
 
 /// The state in one sentence, and whether it is well.
 fn sentence(overview: &Overview) -> (&'static str, String) {
-    let lost = overview.dangers.iter().filter(|danger| danger.alarm == "lost").count();
-    let endangered = overview.dangers.len() - lost;
+    let lost = overview.head.dangers.iter().filter(|danger| danger.alarm == "lost").count();
+    let endangered = overview.head.dangers.len() - lost;
     match (endangered, lost) {
-        (0, 0) if overview.partitions.pending == 0 => ("well", "Every report that is due is stored.".to_owned()),
+        (0, 0) if overview.head.partitions.pending == 0 => ("well", "Every report that is due is stored.".to_owned()),
         (0, 0) => ("well", "Nothing is in danger.".to_owned()),
         (0, lost) => ("bad", format!("{} lost in the last 30 days.", count(lost, "partition was", "partitions were"))),
         (_, 0) => ("bad", format!("{} in danger.", count(endangered, "partition is", "partitions are"))),
@@ -207,9 +207,9 @@ fn sentence(overview: &Overview) -> (&'static str, String) {
 
 /// The state in one sentence, and its figures.
 fn verdict(overview: &Overview) -> Markup {
-    let counts = &overview.partitions;
+    let counts = &overview.head.partitions;
     let figures = [
-        ("stored", counts.stored, words::size(overview.stored_bytes)),
+        ("stored", counts.stored, words::size(overview.head.stored_bytes)),
         ("pending", counts.pending, "due, not stored yet".to_owned()),
         ("absent", counts.absent, "never published".to_owned()),
         ("lost", counts.lost, "expired before stored".to_owned()),

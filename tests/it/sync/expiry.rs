@@ -163,6 +163,6 @@ async fn a_partition_never_requested_before_expiry_stays_pending_with_an_alarm()
     sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
     let entry = only_entry(&bench, &ctx).await;
     assert_eq!((entry.settled, entry.outcome), (Settled::Open, Some(Outcome::Unavailable)));
-    let dangers = Overview::gather(&ctx).await.unwrap().dangers;
+    let dangers = Overview::gather(&ctx).await.unwrap().head.dangers;
     assert!(dangers.iter().any(|danger| danger.alarm == "expiring"), "{dangers:?}");
 }
