@@ -45,15 +45,71 @@ fn replace(bench: &Bench, key: &str, bytes: &[u8], entries: &[(&str, &[u8])]) {
 }
 
 fn replace_archive(bench: &Bench, files: &[(&str, &str)]) {
+    let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
+    replace_archive_of(bench, &files);
+}
+
+fn replace_archive_of(bench: &Bench, files: &[(&str, &[u8])]) {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    let key = bench.series[0].key(bench.newest);
+    replace(bench, &key, &archive.finish().unwrap().into_inner(), files);
+}
+
+/// A workbook of two sheets, the first of them a cover page, the second with the rows of `csv`: numbers as numbers, all
+/// else as text.
+fn workbook(csv: &str) -> Vec<u8> {
+    let cell = |text: &str| match text.replace(',', "").parse::<f64>() {
+        Ok(number) => format!("<c><v>{number}</v></c>"),
+        Err(_) => format!("<c t=\"inlineStr\"><is><t>{text}</t></is></c>"),
+    };
+    // The only commas within quotes are those of numbers.
+    let cells = |line: &str| line.replace("\"12,345\"", "12345").split(',').map(cell).collect::<String>();
+    let sheet = |lines: &str| {
+        let rows: String = lines.lines().map(|line| format!("<row>{}</row>", cells(line))).collect();
+        format!("<worksheet xmlns=\"{SPREADSHEET}/main\"><sheetData>{rows}</sheetData></worksheet>")
+    };
+    let relation = |number: u32| {
+        format!(
+            "<Relationship Id=\"r{number}\" Type=\"{RELATIONS}/worksheet\" Target=\"worksheets/sheet{number}.xml\"/>"
+        )
+    };
+    let files = [
+        (
+            "_rels/.rels".to_owned(),
+            format!(
+                "<Relationships xmlns=\"{PACKAGE}/relationships\">\
+             <Relationship Id=\"r1\" Type=\"{RELATIONS}/officeDocument\" Target=\"xl/workbook.xml\"/></Relationships>"
+            ),
+        ),
+        (
+            "xl/workbook.xml".to_owned(),
+            format!(
+                "<workbook xmlns=\"{SPREADSHEET}/main\" xmlns:r=\"{RELATIONS}\"><sheets>\
+             <sheet name=\"Cover\" sheetId=\"1\" r:id=\"r1\"/><sheet name=\"Data\" sheetId=\"2\" r:id=\"r2\"/></sheets></workbook>"
+            ),
+        ),
+        (
+            "xl/_rels/workbook.xml.rels".to_owned(),
+            format!("<Relationships xmlns=\"{PACKAGE}/relationships\">{}{}</Relationships>", relation(1), relation(2)),
+        ),
+        ("xl/worksheets/sheet1.xml".to_owned(), sheet("Report of MoEngage\n")),
+        ("xl/worksheets/sheet2.xml".to_owned(), sheet(csv)),
+    ];
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (name, text) in files {
-        archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
         archive.write_all(text.as_bytes()).unwrap();
     }
-    let entries: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
-    let key = bench.series[0].key(bench.newest);
-    replace(bench, &key, &archive.finish().unwrap().into_inner(), &entries);
+    archive.finish().unwrap().into_inner()
 }
+
+const SPREADSHEET: &str = "http://schemas.openxmlformats.org/spreadsheetml/2006";
+const RELATIONS: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+const PACKAGE: &str = "http://schemas.openxmlformats.org/package/2006";
 
 fn replace_stats(bench: &Bench, lines: &[Value]) {
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -188,6 +244,16 @@ async fn counts_are_compared_by_campaign_and_day_in_both_shapes() {
     replace_archive(&bench, &[("r.csv", &whole)]);
     replace_stats(&bench, &lines(true)[4..]);
     bench.run(&[&RECONCILE[..], &["--strict"]].concat()).await.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_in_workbooks_are_compared_as_those_in_csv() {
+    let bench = stored(Bench::new(&[Series::campaign("Report test", 1)]).await, TOTAL).await;
+    let day = yesterday(&bench);
+    let (push, email) = (workbook(&push(day)), email(day));
+    replace_archive_of(&bench, &[("r_PUSH.xlsx", &push), ("flows/r_EMAIL.csv", email.as_bytes())]);
+    replace_stats(&bench, &lines(true));
+    assert_eq!(by_campaign(&reconciled(&bench).await), expected());
 }
 
 #[tokio::test(flavor = "multi_thread")]

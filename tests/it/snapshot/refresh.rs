@@ -1,6 +1,13 @@
 //! Statistics that are fetched again after they were stored, also across kills and lost ledgers.
 
-use std::fs;
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use jiff::SignedDuration;
 use moesync::{
@@ -76,6 +83,42 @@ async fn restated_numbers_replace_the_old_which_are_kept_and_equal_ones_do_not()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn restated_numbers_replace_their_tables_and_a_reader_sees_old_or_new() {
+    let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 2\ntables = \"parquet\""]).await;
+    let derived = async || {
+        let ctx = bench.context().await;
+        sync::note_table_reports(&ctx).await.unwrap();
+        assert!(sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap().is_complete());
+        let made = sync::derive_once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+        ctx.ledger.close().await;
+        made.partitions
+    };
+    assert_eq!(derived().await, 1);
+    let key = "tables/acme/campaign_stats/stats/date=2026-11-21/part-0.parquet";
+    let old = bytes(&bench, key);
+    let (path, is_over) = (bench.object(key), Arc::new(AtomicBool::new(false)));
+    let is_read_for = Arc::clone(&is_over);
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut seen = BTreeSet::new();
+        while !is_read_for.load(Ordering::Relaxed) {
+            seen.insert(fs::read(&path).expect("an object at any moment"));
+        }
+        seen
+    });
+    bench.vendor.restate();
+    bench.clock.advance(SignedDuration::from_hours(24));
+    assert_eq!(derived().await, 2, "the new date's, and those of the restated one again");
+    is_over.store(true, Ordering::Relaxed);
+    let new = bytes(&bench, key);
+    assert!(new != old);
+    let seen = reading.await.unwrap();
+    assert!(seen.iter().all(|bytes| *bytes == old || *bytes == new), "neither old nor new");
+    let table: Value = serde_json::from_slice(&bytes(&bench, &manifest_key(key))).unwrap();
+    assert_eq!(table["source_sha256"], manifest(&bench, STATS)["sha256"]);
+    assert_eq!(derived().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_that_fails_loses_nothing_and_is_retried() {
     let bench = bench(evergreen(5), &["\"campaign_stats\"\nrefresh_days = 1"]).await;
     store(&bench).await;
@@ -103,7 +146,12 @@ async fn a_refused_refresh_is_an_alarm_until_its_date_is_no_longer_refreshed() {
         sync::once(&ctx, &nothing, std::future::pending()).await.unwrap();
         let overview = Overview::gather(&ctx).await.unwrap();
         ctx.ledger.close().await;
-        overview.dangers.iter().map(|danger| format!("{} {}", danger.status.date, danger.alarm)).collect::<Vec<_>>()
+        overview
+            .head
+            .dangers
+            .iter()
+            .map(|danger| format!("{} {}", danger.status.date, danger.alarm))
+            .collect::<Vec<_>>()
     };
     store(&bench).await;
     assert_eq!(dangers().await, [""; 0]);
