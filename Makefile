@@ -82,6 +82,7 @@ bench: tools engines
 	    { python3 -m venv target/isal && target/isal/bin/pip install -q isal==$(ISAL_VERSION); }
 	cargo build --locked --release
 	benches/history.py
+	benches/idle.py
 	benches/archives.py
 	benches/tables.py
 	benches/object_store.py
