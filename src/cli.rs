@@ -20,15 +20,19 @@ use crate::{
 };
 
 mod acknowledge;
+mod answers;
+mod ask;
 mod backfill;
 mod cat;
 mod check;
+mod dates;
 mod demo;
 mod emulate;
 mod explain;
 mod forget;
 mod get;
 mod health;
+mod init;
 mod ls;
 mod online;
 mod package;
@@ -41,6 +45,7 @@ mod run;
 mod schema;
 mod scope;
 mod shell;
+mod show;
 mod sign;
 mod status;
 mod sync;
@@ -81,6 +86,8 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Asks for what is needed, tries it against MoEngage, and writes the configuration and the key file.
+    Init(init::Options),
     /// Runs the daemon: fetches every partition when it is due, until it is stopped.
     Run,
     /// Makes one pass: fetches every partition that is due and not stored, then exits.
@@ -114,6 +121,9 @@ enum Command {
     Health,
     /// Checks the configuration.
     Check(check::Options),
+    /// Shows the configuration.
+    #[command(subcommand)]
+    Config(show::Action),
     /// Prints the signature of a file name, and a curl command that fetches the file.
     Sign(sign::Options),
     /// Runs a complete example against a MoEngage emulator, in ./moesync-demo/.
@@ -242,6 +252,7 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
     };
     let command = async {
         match command {
+            Command::Init(options) => init::run(&shell, options).await,
             Command::Run => run::run(&shell).await,
             Command::Sync(options) => sync::run(&shell, options).await,
             Command::Backfill(options) => backfill::run(&shell, options).await,
@@ -258,6 +269,7 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
             Command::Reconcile(options) => reconcile::run(&shell, options).await,
             Command::Health => health::run(&shell).await,
             Command::Check(options) => check::run(&shell, options).await,
+            Command::Config(action) => show::run(&shell, &action),
             Command::Sign(options) => sign::run(&shell, options).await,
             Command::Demo(options) => demo::run(&shell, options).await,
             Command::Emulate(options) => emulate::run(&shell, options).await,

@@ -4,6 +4,7 @@
 //! from one to the other. Secrets are read when they are needed, so commands that send no request to MoEngage run
 //! without access to the keys.
 
+mod effective;
 mod load;
 mod read;
 mod tables;
@@ -43,13 +44,14 @@ pub use self::{
     address::{is_loopback, is_loopback_host, is_permitted},
     alarms::Alarms,
     destination::{BucketLocation, DestinationSettings, Location, Provider},
-    document::Problem,
+    document::{Origin, Problem},
+    effective::{Setting, effective},
     files::NamedFile,
     instance::Instance,
     key::key_part,
     ledger::Ledger,
     limits::Limits,
-    load::load,
+    load::{load, load_text},
     mail::{Email, Encryption, Login, MailServer},
     mistakes::Mistakes,
     network::Network,

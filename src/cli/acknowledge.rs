@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::{
     CommandError, Completion, Result,
-    scope::{DateRange, Scope},
+    dates::{DateRange, today},
+    scope::Scope,
     shell::Shell,
     table::Look,
 };
@@ -36,7 +37,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             "name the lost partitions: --report and --workspace, --date or --from and --to, or --all".into(),
         ));
     }
-    let dates = dates.dates()?;
+    let dates = dates.dates(today(&scope, &config, shell.clock.now()))?;
     let ledger = match dry_run {
         true => shell.ledger(&config).await?,
         false => sync::open_ledger(&config, shell.clock.now()).await?,

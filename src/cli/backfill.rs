@@ -2,11 +2,12 @@
 
 use clap::Args;
 use comfy_table::Cell;
-use jiff::{Timestamp, civil::Date};
+use jiff::Timestamp;
 
 use super::{
     CommandError, Completion, Result,
-    scope::{Scope, date},
+    dates::{WrittenDate, date, today},
+    scope::Scope,
     shell::Shell,
     sync::pass,
     table::{self, Look},
@@ -24,11 +25,11 @@ pub(super) struct Options {
     #[command(flatten)]
     scope: Scope,
     /// First date.
-    #[arg(long, value_name = "DATE", value_parser = date)]
-    from: Date,
+    #[arg(long, value_name = "DATE", value_parser = date, allow_hyphen_values = true)]
+    from: WrittenDate,
     /// Last date.
-    #[arg(long, value_name = "DATE", value_parser = date)]
-    to: Date,
+    #[arg(long, value_name = "DATE", value_parser = date, allow_hyphen_values = true)]
+    to: WrittenDate,
     /// Every date, not only those of the schedule.
     #[arg(long)]
     every_day: bool,
@@ -43,7 +44,9 @@ pub(super) struct Options {
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let report = options.scope.one(&config)?;
-    let Options { from, to, every_day, dry_run, ask_anyway, .. } = options;
+    let today = today(&options.scope, &config, shell.clock.now());
+    let (from, to) = (options.from.on(today), options.to.on(today));
+    let Options { every_day, dry_run, ask_anyway, .. } = options;
     if report.source.kind().is_live_listing() {
         return Err(CommandError::Usage(format!(
             "report `{}` is a live listing ({}): MoEngage serves only its present state, so past dates cannot be fetched",

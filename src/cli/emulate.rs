@@ -13,6 +13,7 @@ use url::Url;
 
 use super::{
     CommandError, Completion, Result,
+    answers::written,
     shell::{Shell, print, stop_signal},
 };
 use crate::{
@@ -167,7 +168,8 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 /// What a client needs to know of an account. The keys of a configuration are not shown.
 fn introduction(account: &Account, config: Option<&Config>, url: &Url, now: Timestamp) -> String {
     let Account { app_id, secret_key, api_key, reports, .. } = account;
-    let names: Vec<_> = reports.iter().map(|report| report.name.as_str()).collect();
+    let names: Vec<_> =
+        reports.iter().map(|report| format!("{} ({})", report.name, written(&report.schedule))).collect();
     let newest = reports.iter().find_map(|report| Some((report, newest_file(report, now)?)));
     let workspace = config.and_then(|config| config.workspaces.iter().find(|known| known.app_id == *app_id));
     let (keys, line) = match (workspace, newest) {
@@ -188,7 +190,11 @@ fn introduction(account: &Account, config: Option<&Config>, url: &Url, now: Time
     };
     let reports = if names.is_empty() { String::new() } else { format!("         archives    {}\n", names.join(", ")) };
     let line = if line.is_empty() { line } else { format!("         try         {line}\n") };
-    format!("account  app id      {app_id}\n         {keys}\n{reports}{line}")
+    let set_up = match config {
+        Some(_) => String::new(),
+        None => format!("         set up      moesync init --base-url {url}\n"),
+    };
+    format!("account  app id      {app_id}\n         {keys}\n{reports}{line}{set_up}")
 }
 
 /// The name of the newest archive of a report that is there, by MoEngage's rules.

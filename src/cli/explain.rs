@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use clap::Args;
-use jiff::civil::Date;
 
 use super::{
     CommandError, Completion, Result,
-    scope::{Scope, date},
+    dates::{WrittenDate, date, today},
+    scope::Scope,
     shell::Shell,
     table::{self, Look},
 };
@@ -24,14 +24,15 @@ pub(super) struct Options {
     #[command(flatten)]
     scope: Scope,
     /// The partition's date.
-    #[arg(long, value_name = "DATE", value_parser = date)]
-    date: Date,
+    #[arg(long, value_name = "DATE", value_parser = date, allow_hyphen_values = true)]
+    date: WrittenDate,
 }
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let report = options.scope.one(&config)?;
-    let id = PartitionId { report: report.id.clone(), date: options.date };
+    let date = options.date.on(today(&options.scope, &config, shell.clock.now()));
+    let id = PartitionId { report: report.id.clone(), date };
     let ledger = shell.ledger(&config).await?;
     let recorded = match &ledger {
         Some(ledger) => Recorded {

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::{
     CommandError, Completion, Result,
-    scope::{DateRange, Scope},
+    dates::{DateRange, today},
+    scope::Scope,
     shell::Shell,
     table::Look,
 };
@@ -46,7 +47,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         ));
     }
     let whole_reports = dates.is_all();
-    let dates = dates.dates()?;
+    let dates = dates.dates(today(&scope, &config, shell.clock.now()))?;
     let now = shell.clock.now();
     let ledger = match dry_run {
         true => shell.ledger(&config).await?,

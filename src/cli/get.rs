@@ -10,12 +10,12 @@ use std::{
 };
 
 use clap::Args;
-use jiff::civil::Date;
 use tempfile::NamedTempFile;
 
 use super::{
     CommandError, Completion, Result,
-    scope::{Scope, date},
+    dates::{WrittenDate, date, today},
+    scope::Scope,
     shell::{Shell, stop_signal},
     table,
 };
@@ -44,8 +44,8 @@ pub(super) struct Choice {
     #[command(flatten)]
     scope: Scope,
     /// The partition's date.
-    #[arg(long, value_name = "DATE", value_parser = date, requires = "report", required_unless_present = "key")]
-    date: Option<Date>,
+    #[arg(long, value_name = "DATE", value_parser = date, allow_hyphen_values = true, requires = "report", required_unless_present = "key")]
+    date: Option<WrittenDate>,
     /// The object with this key, as `moesync ls` prints it; for other content of a date, under _versions/.
     #[arg(long, value_name = "KEY", conflicts_with = "date")]
     key: Option<String>,
@@ -137,6 +137,7 @@ pub(super) async fn chosen(shell: &Shell, choice: &Choice) -> Result<Chosen> {
         }
         (None, Some(date)) => {
             let report = choice.scope.one(&config)?;
+            let date = date.on(today(&choice.scope, &config, shell.clock.now()));
             let selection = choice.scope.selection(&config)?;
             let what = format!("report {} of {date}", report.id);
             match reading::open(&config, &selection)?.as_slice() {

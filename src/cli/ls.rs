@@ -6,7 +6,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
     Completion, Result,
-    scope::{DateRange, Scope},
+    dates::{DateRange, today},
+    scope::Scope,
     shell::{Shell, print},
     table::{self, Look},
 };
@@ -32,7 +33,7 @@ const CONCURRENCY: usize = 32;
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
-    let dates = options.dates.dates()?;
+    let dates = options.dates.dates(today(&options.scope, &config, shell.clock.now()))?;
     let mut list = shell.json.then(|| ListText::new("objects"));
     let (mut text, mut objects) = (String::new(), Vec::new());
     for open in reading::open(&config, &selection)? {

@@ -197,7 +197,7 @@ fn request_id() -> RequestId {
 }
 
 /// Requests the last seven dates of a report.
-async fn answers(
+pub(super) async fn answers(
     shell: &Shell,
     client: &moengage::Client,
     limits: archive::ArchiveLimits,

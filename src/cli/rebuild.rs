@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::{
     CommandError, Completion, Result,
-    scope::{DateRange, Scope},
+    dates::{DateRange, today},
+    scope::Scope,
     shell::Shell,
 };
 use crate::{
@@ -26,7 +27,7 @@ pub(super) struct Options {
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
-    let dates = options.dates.dates()?;
+    let dates = options.dates.dates(today(&options.scope, &config, shell.clock.now()))?;
     let mut covered = config.reports.iter().filter(|report| selection.covers_report(&report.id));
     if covered.all(|report| report.tables.is_none()) {
         return Err(CommandError::Usage(

@@ -5,7 +5,8 @@ use comfy_table::Cell;
 
 use super::{
     CommandError, Completion, Result,
-    scope::{DateRange, Scope},
+    dates::{DateRange, today},
+    scope::Scope,
     shell::Shell,
     table::{self, Look},
 };
@@ -38,9 +39,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let archive = options.scope.one(&config)?;
     let workspace = Some(archive.id.workspace().to_owned());
     let stats = Scope { workspace, report: Some(options.with) }.one(&config)?;
+    let dates = options.dates.dates(today(&options.scope, &config, shell.clock.now()))?;
     let (archive, stats) = (open(&config, &archive)?, open(&config, &stats)?);
     let parties = ReconcileParties { archive: &archive, stats: &stats };
-    let reconciled = reading::reconcile(&parties, &options.dates.dates()?).await.map_err(|error| match error {
+    let reconciled = reading::reconcile(&parties, &dates).await.map_err(|error| match error {
         ReconcileError::Unfit(message) => CommandError::Usage(message),
         other => CommandError::Failed(other.to_string()),
     })?;

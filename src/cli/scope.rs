@@ -1,4 +1,4 @@
-//! The options that limit a command to a workspace or report, and dates on the command line.
+//! The options that limit a command to a workspace or report.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -6,12 +6,10 @@ use std::{
 };
 
 use clap::Args;
-use jiff::civil::Date;
 
 use super::{CommandError, Result};
 use crate::{
     config::{Config, Report},
-    reading::Dates,
     report::ReportId,
     sync::Selection,
 };
@@ -127,41 +125,4 @@ pub(super) fn known<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a 
 /// The reports of `config` by their id.
 pub(super) fn configured(config: &Config) -> HashMap<ReportId, Arc<Report>> {
     config.reports.iter().map(|report| (report.id.clone(), Arc::clone(report))).collect()
-}
-
-/// The partitions' dates that a command is limited to; all by default.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct DateRange {
-    /// Only this date.
-    #[arg(long, value_name = "DATE", value_parser = date, conflicts_with_all = ["from", "to"])]
-    date: Option<Date>,
-    /// The first date.
-    #[arg(long, value_name = "DATE", value_parser = date)]
-    from: Option<Date>,
-    /// The last date.
-    #[arg(long, value_name = "DATE", value_parser = date)]
-    to: Option<Date>,
-}
-
-impl DateRange {
-    /// Whether all dates are meant.
-    pub(super) fn is_all(&self) -> bool {
-        self.date.is_none() && self.from.is_none() && self.to.is_none()
-    }
-
-    /// The dates. Fails if the first one is after the last one.
-    pub(super) fn dates(&self) -> Result<Dates> {
-        match (self.date, self.from, self.to) {
-            (Some(date), ..) => Ok(Dates::only(date)),
-            (None, Some(from), Some(to)) if from > to => {
-                Err(CommandError::Usage(format!("--from {from} is after --to {to}")))
-            }
-            (None, from, to) => Ok(Dates { from, to }),
-        }
-    }
-}
-
-/// A date on the command line.
-pub(super) fn date(text: &str) -> Result<Date, String> {
-    text.parse().map_err(|_| "expected a date such as 2026-11-21".to_owned())
 }

@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
 use super::{
     Completion, Result,
-    scope::{Scope, date},
+    dates::{WrittenDate, date, today},
+    scope::Scope,
     shell::{Shell, print},
     table::{self, Look},
 };
@@ -45,8 +46,8 @@ pub(super) struct Options {
     #[arg(long, value_parser = state, value_name = "STATE")]
     state: Option<State>,
     /// Only partitions of this date and later.
-    #[arg(long, value_name = "DATE", value_parser = date)]
-    since: Option<Date>,
+    #[arg(long, value_name = "DATE", value_parser = date, allow_hyphen_values = true)]
+    since: Option<WrittenDate>,
     /// Exits with 1 if anything is pending past due, or lost and not acknowledged.
     #[arg(long)]
     check: bool,
@@ -69,17 +70,18 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     };
     let workspace = options.scope.check_recorded(&config, &recorded)?;
     let known = Known::read(&config, ledger.as_ref(), now).await?;
-    let selected =
-        Selected { options: &options, configured: config.reports.iter().map(|report| &report.id).collect(), now };
+    let since = options.since.map(|since| since.on(today(&options.scope, &config, now)));
+    let configured = config.reports.iter().map(|report| &report.id).collect();
+    let selected = Selected { options: &options, since, configured, now };
     let head = StatusHead { planned_at: known.planned_at, reports: selected.reports(&config, &known) };
     let entries = known.open.iter().chain(&known.lost).chain(&known.unplanned);
     let is_alarming = entries.map(|entry| selected.status(entry)).any(|partition| selected.is_alarming(&partition));
     let planned = planned(&known, now);
-    let Options { scope, all, state, since, .. } = &options;
+    let Options { scope, all, state, .. } = &options;
     if !shell.json && !all && scope.report.is_none() && state.is_none() && since.is_none() {
         print(&by_report(&head, shell.look(&config), &planned))?;
     } else {
-        let choice = Choice { workspace, report: scope.report.clone(), since: *since };
+        let choice = Choice { workspace, report: scope.report.clone(), since };
         let output = StatusOutput::new(shell.json, shell.look(&config), &head, planned, now);
         selected.print(output, &config, ledger.as_ref(), known.unplanned, &choice).await?;
     }
@@ -137,6 +139,8 @@ fn planned(known: &Known, now: Timestamp) -> String {
 /// The partitions that the command is about.
 struct Selected<'a> {
     options: &'a Options,
+    /// The first date, of `--since`.
+    since: Option<Date>,
     configured: HashSet<&'a ReportId>,
     now: Timestamp,
 }
@@ -147,11 +151,11 @@ impl Selected<'_> {
     }
 
     fn covers(&self, partition: &PartitionStatus) -> bool {
-        let Options { scope, state, since, .. } = self.options;
+        let Options { scope, state, .. } = self.options;
         scope.workspace.as_ref().is_none_or(|name| *name == partition.workspace)
             && scope.report.as_ref().is_none_or(|id| *id == partition.report)
             && state.is_none_or(|state| state == partition.state)
-            && since.is_none_or(|since| since <= partition.date)
+            && self.since.is_none_or(|since| since <= partition.date)
     }
 
     fn is_alarming(&self, partition: &PartitionStatus) -> bool {

@@ -6,8 +6,10 @@ use clap::{Args, Subcommand};
 use comfy_table::Cell;
 
 use super::{
-    CommandError, Completion, Result, rebuild,
-    scope::{DateRange, Scope, known},
+    CommandError, Completion, Result,
+    dates::{DateRange, today},
+    rebuild,
+    scope::{Scope, known},
     shell::{Shell, print},
     table::{self, Look},
 };
@@ -50,7 +52,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     }
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
-    let dates = options.dates.dates()?;
+    let dates = options.dates.dates(today(&options.scope, &config, shell.clock.now()))?;
     let mut found = Vec::new();
     for open in reading::open(&config, &selection)? {
         let tables = reading::tables(&open, &dates).await?;

@@ -20,6 +20,14 @@ impl Problem {
     pub(super) fn new(message: String) -> Self {
         Problem { message, position: None }
     }
+
+    /// What is wrong with which key, without the file and line.
+    pub fn reason(&self) -> &str {
+        match (self.position, self.message.split_once(": ")) {
+            (Some(_), Some((_, reason))) => reason,
+            _ => &self.message,
+        }
+    }
 }
 
 /// Prefix of the environment variables that override a setting.
@@ -160,6 +168,36 @@ impl<'a> Document<'a> {
     }
 }
 
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File {
+        /// The file as the user named it, or its path in the folder.
+        file: String,
+        /// The line of the key; `None` for the file as a whole.
+        line: Option<usize>,
+    },
+    /// An environment variable that overrides the files.
+    Environment {
+        /// Its name.
+        variable: String,
+    },
+    /// The key is not given.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File { file, line: Some(line) } => write!(f, "{file}:{line}"),
+            Origin::File { file, line: None } => f.write_str(file),
+            Origin::Environment { variable } => write!(f, "environment variable {variable}"),
+            Origin::Default => f.write_str("default"),
+        }
+    }
+}
+
 /// The number of the line that follows `before`.
 fn line(before: &str) -> usize {
     before.matches('\n').count() + 1
@@ -253,13 +291,18 @@ impl<'a> KeyPath<'a> {
 
     /// File and line, or the environment variable that overrides the key. A missing key has the line of its table.
     pub(super) fn locus(&self) -> String {
-        if let Some(name) = self.overriding() {
-            return format!("environment variable {name}");
+        self.origin().to_string()
+    }
+
+    /// Where its value comes from. A missing key has the line of its table.
+    pub(super) fn origin(&self) -> Origin {
+        if let Some(variable) = self.overriding() {
+            return Origin::Environment { variable };
         }
-        let file = self.position().and_then(|at| Some((self.document.files.get(at.file)?, at.offset)));
-        match file {
-            Some((file, offset)) => format!("{}:{}", file.name, file.line(offset)),
-            None => self.document.name.to_owned(),
+        let place = self.position().and_then(|at| Some((self.document.files.get(at.file)?, at.offset)));
+        match place {
+            Some((file, offset)) => Origin::File { file: file.name.to_owned(), line: Some(file.line(offset)) },
+            None => Origin::File { file: self.document.name.to_owned(), line: None },
         }
     }
 

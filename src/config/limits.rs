@@ -39,6 +39,9 @@ pub(super) struct Raw {
     connect_timeout: Duration,
     /// Slowest download accepted. Only the time spent waiting for MoEngage counts.
     min_rate: Rate,
+    /// Most bytes a second of all downloads together, such as `10 MiB/s`; default: no limit. It includes the pages of the
+    /// JSON sources.
+    bandwidth: Option<Rate>,
 }
 
 impl Default for Raw {
@@ -53,6 +56,7 @@ impl Default for Raw {
             attempt_timeout: Duration::new("1h"),
             connect_timeout: Duration::new("10s"),
             min_rate: Rate::new("1 KiB/s"),
+            bandwidth: None,
         }
     }
 }
@@ -79,6 +83,8 @@ pub struct Limits {
     pub connect_timeout: time::Duration,
     /// Slowest download accepted, in bytes for each second spent waiting for MoEngage.
     pub min_rate: u64,
+    /// Most bytes a second of all downloads together; `None` is no limit.
+    pub bandwidth: Option<u64>,
 }
 
 impl Raw {
@@ -95,6 +101,8 @@ impl Raw {
         let range = SignedDuration::from_millis(1)..=SignedDuration::from_mins(10);
         let connect_timeout = mistakes.keep(self.connect_timeout.check(range, &at.key("connect_timeout")));
         let min_rate = mistakes.keep(self.min_rate.check(&at.key("min_rate")));
+        let bandwidth = self.bandwidth.as_ref().map(|rate| rate.check(&at.key("bandwidth")));
+        let bandwidth = mistakes.keep(bandwidth.transpose());
         mistakes.finish(|| {
             Some(Limits {
                 concurrency: concurrency?,
@@ -106,6 +114,7 @@ impl Raw {
                 attempt_timeout: attempt_timeout?.unsigned_abs(),
                 connect_timeout: connect_timeout?.unsigned_abs(),
                 min_rate: min_rate?,
+                bandwidth: bandwidth?,
             })
         })
     }

@@ -7,7 +7,7 @@ use config::{ConfigError, Environment, Map, Source, Value, ValueKind};
 use super::{
     Config, Mistakes, Problem,
     document::{Document, ENV_PREFIX, KeyPath, ParsedFile, Segment, did_you_mean},
-    form::{self, Form},
+    form,
     read::read,
     tables::{self, Keys},
     variables::{Env, expand_all},
@@ -26,32 +26,62 @@ use super::{
 /// missing or mistyped key is not checked further.
 pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, Mistakes> {
     let env: Env = env.into_iter().collect();
-    let zones = Zones::find(env.get("TZDIR").map(String::as_str));
-    with_form(path, &env, |form, root| tables::check(form, root, &env, &zones))?
+    with_tree(path, &env, |tree, root, mistakes, broken| check(tree, root, mistakes, broken, &env))?
 }
 
-/// Applies `act` to the raw types and the root of the document.
-fn with_form<T>(
+/// As [`load`], of one text without overrides. `name` stands for the file in messages.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_text(name: &str, text: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, Mistakes> {
+    let env: Env = env.into_iter().collect();
+    let files = vec![(name.to_owned(), text.to_owned())];
+    with_files(name, &files, &env, |tree, root, mistakes, broken| check(tree, root, mistakes, broken, &env))?
+}
+
+/// Checks the tree of the files and the environment. It has these mistakes already, and is empty where it is `broken`.
+pub(super) fn check<'a>(
+    tree: Value,
+    root: &KeyPath<'a>,
+    mistakes: Mistakes,
+    broken: Vec<KeyPath<'a>>,
+    env: &Env,
+) -> Result<Config, Mistakes> {
+    let zones = Zones::find(env.get("TZDIR").map(String::as_str));
+    tables::check(form::read(tree, root, mistakes, broken), root, env, &zones)
+}
+
+/// Applies `act` to the tree of the files and the environment, the root of its keys, its mistakes, and where it is empty
+/// because of them.
+pub(super) fn with_tree<T>(
     path: &Path,
     env: &Env,
-    act: impl FnOnce(Form<'_, tables::Raw>, &KeyPath<'_>) -> T,
+    act: impl for<'a> FnOnce(Value, &KeyPath<'a>, Mistakes, Vec<KeyPath<'a>>) -> T,
+) -> Result<T, Mistakes> {
+    with_files(&path.display().to_string(), &read(path)?, env, act)
+}
+
+/// The same, of files that are read already: names and texts. `name` is that of the file or folder.
+fn with_files<T>(
+    name: &str,
+    files: &[(String, String)],
+    env: &Env,
+    act: impl for<'a> FnOnce(Value, &KeyPath<'a>, Mistakes, Vec<KeyPath<'a>>) -> T,
 ) -> Result<T, Mistakes> {
     let keys = tables::keys();
-    let files = read(path)?;
     let mut mistakes = Mistakes::default();
     let overrides = overrides(env, &keys, &mut mistakes);
     let names = overrides.keys().map(|name| name.to_uppercase()).collect();
     let parsed: Vec<_> =
         files.iter().map(|(name, text)| mistakes.keep(ParsedFile::parse(name, text).map_err(Mistakes::from))).collect();
     let Some(parsed) = parsed.into_iter().collect() else { return mistakes.finish(|| None) };
-    let name = path.display().to_string();
-    let document = Document::new(&name, parsed, names);
+    let document = Document::new(name, parsed, names);
     document.repeated().into_iter().for_each(|repeated| mistakes.add(repeated));
     let root = document.root();
     let Some(mut tree) = mistakes.keep(merge(&document, overrides)) else { return mistakes.finish(|| None) };
     let is_later = |at: &KeyPath<'_>| is_part_of_secret(at, &keys);
     let broken = expand_all(&mut tree, &root, env, &is_later, &mut mistakes);
-    Ok(act(form::read(tree, &root, mistakes, broken), &root))
+    Ok(act(tree, &root, mistakes, broken))
 }
 
 /// Whether `at` says where a secret is, or is one. Commands that need no secret work without the variables in it.

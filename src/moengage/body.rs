@@ -5,9 +5,9 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::causes;
+use super::{bandwidth::Bandwidth, causes};
 use crate::outcome::{Evidence, Failure, Outcome};
 
 /// The minimum rate is an average over this much time of waiting for the vendor.
@@ -21,6 +21,7 @@ pub(super) struct Body {
     expected: Option<u64>,
     received: u64,
     limits: BodyLimits,
+    bandwidth: Bandwidth,
     /// Time spent waiting in the current window. The consumer's own time does not count.
     waited: Duration,
     received_in_window: u64,
@@ -40,13 +41,20 @@ pub(super) struct BodyLimits {
 
 impl Body {
     /// The body of `response`, which `origin` sent and `evidence` describes.
-    pub(super) fn new(response: reqwest::Response, origin: String, limits: BodyLimits, evidence: Evidence) -> Self {
+    pub(super) fn new(
+        response: reqwest::Response,
+        origin: String,
+        limits: BodyLimits,
+        bandwidth: Bandwidth,
+        evidence: Evidence,
+    ) -> Self {
         Body {
             expected: response.content_length(),
             response,
             origin,
             received: 0,
             limits,
+            bandwidth,
             waited: Duration::ZERO,
             received_in_window: 0,
             evidence,
@@ -93,8 +101,23 @@ impl Body {
                 self.received_in_window = 0;
             }
             if chunk.is_some() {
+                self.keep_to_bandwidth(length).await?;
                 return Ok(chunk);
             }
+        }
+    }
+
+    /// Waits until the limit of all downloads has room for `bytes`. The minimum rate does not count this time, but the
+    /// deadline does.
+    async fn keep_to_bandwidth(&self, bytes: u64) -> Result<(), Failure> {
+        let now = Instant::now();
+        let admitted_at = self.bandwidth.admit(bytes, now);
+        if admitted_at > now {
+            sleep_until(admitted_at.min(self.limits.deadline)).await;
+        }
+        match admitted_at > self.limits.deadline {
+            true => Err(self.overdue()),
+            false => Ok(()),
         }
     }
 
@@ -170,7 +193,8 @@ mod tests {
         let pieces = reqwest::Body::wrap_stream(pieces.map(Ok::<_, Infallible>));
         let limits = BodyLimits { deadline: Instant::now() + attempt_timeout, attempt_timeout, min_rate };
         let response = hyper::Response::new(pieces).into();
-        let body = Body::new(response, "https://vendor.example".to_owned(), limits, Evidence::default());
+        let origin = "https://vendor.example".to_owned();
+        let body = Body::new(response, origin, limits, Bandwidth::default(), Evidence::default());
         Body { expected: Some(9), ..body }
     }
 
@@ -228,6 +252,23 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
         assert_eq!(total, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limited_bandwidth_does_not_count_against_the_minimum_rate_and_ends_at_the_deadline() {
+        let limited = |attempt_timeout, pieces: usize| {
+            let pieces = stream::repeat(Bytes::from_static(&[0; 1000])).take(pieces);
+            let body = body(attempt_timeout, 1024, pieces);
+            body.bandwidth.set(Some(100));
+            body
+        };
+        let started = Instant::now();
+        let mut whole = limited(2 * HOUR, 361);
+        while whole.chunk().await.unwrap().is_some() {}
+        assert_eq!(started.elapsed(), HOUR);
+        let (message, after) = end(limited(HOUR, 1000)).await;
+        assert!(message.contains("limits.attempt_timeout"), "{message}");
+        assert_eq!(after, HOUR);
     }
 
     #[tokio::test(start_paused = true)]

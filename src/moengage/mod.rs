@@ -17,6 +17,7 @@
 //! | `transport` | one request, redirects included |
 //! | `sender` | one request, without redirects: connections, and why there is no response |
 //! | `body` | the body of a response: deadline, minimum rate, damage |
+//! | `bandwidth` | the limit on the bytes a second of all downloads |
 //! | `head` | status, headers and dates of a response |
 //! | `endpoint` | URLs below a base URL |
 //! | `causes` | the causes of an HTTP error |
@@ -24,6 +25,7 @@
 //! | `redact` | secrets in texts |
 
 mod address;
+mod bandwidth;
 mod body;
 mod campaign_report;
 mod campaign_stats;
@@ -81,8 +83,18 @@ impl Client {
         Ok(Self::over(Arc::new(HttpSender::new(network, limits)?), network, limits))
     }
 
-    /// A client whose requests are sent by `sender`. Redirects, deadlines and the minimum rate are the same.
+    /// A client whose requests are sent by `sender`. Redirects, deadlines, bandwidth and the minimum rate are the same.
     pub fn over(sender: Arc<dyn Sender>, network: &Network, limits: &Limits) -> Self {
-        Client { transport: Transport::new(sender, network.allow_http, limits) }
+        let transport = Transport::new(sender, network.allow_http, limits);
+        transport.bandwidth().set(limits.bandwidth);
+        Client { transport }
+    }
+
+    /// This client in place of `old`: downloads of both together keep to this client's bandwidth.
+    #[must_use]
+    pub fn replacing(self, old: &Client, limits: &Limits) -> Self {
+        let bandwidth = old.transport.bandwidth().clone();
+        bandwidth.set(limits.bandwidth);
+        Client { transport: self.transport.limited_by(bandwidth) }
     }
 }

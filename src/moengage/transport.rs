@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{
+    bandwidth::Bandwidth,
     body::{Body, BodyLimits},
     endpoint::clear_userinfo,
     head::{self, status_text},
@@ -62,6 +63,7 @@ pub(super) struct Transport {
     response_timeout: Duration,
     attempt_timeout: Duration,
     min_rate: u64,
+    bandwidth: Bandwidth,
 }
 
 impl Transport {
@@ -73,7 +75,18 @@ impl Transport {
             response_timeout: response_timeout(limits),
             attempt_timeout: limits.attempt_timeout,
             min_rate: limits.min_rate,
+            bandwidth: Bandwidth::default(),
         }
+    }
+
+    /// The same, with this limit on the bandwidth.
+    pub(super) fn limited_by(self, bandwidth: Bandwidth) -> Self {
+        Transport { bandwidth, ..self }
+    }
+
+    /// The limit on the bytes a second of all downloads.
+    pub(super) fn bandwidth(&self) -> &Bandwidth {
+        &self.bandwidth
     }
 
     /// Sends a request and follows the redirects of a download itself: the HTTP library would send the credentials to
@@ -123,7 +136,7 @@ impl Transport {
                     attempt_timeout: self.attempt_timeout,
                     min_rate: self.min_rate,
                 };
-                let body = Body::new(response, origin, limits, evidence.clone());
+                let body = Body::new(response, origin, limits, self.bandwidth.clone(), evidence.clone());
                 let presigned = url.query().filter(|_| redirected_to.is_some()).map(SecretString::from);
                 return Ok(Response { status, headers, redirected_to, presigned, evidence, body });
             }
@@ -210,6 +223,7 @@ mod tests {
                 attempt_timeout: Duration::from_secs(attempt_timeout),
                 connect_timeout: Duration::from_secs(1),
                 min_rate: 1,
+                bandwidth: None,
             };
             assert_eq!(super::response_timeout(&limits), Duration::from_secs(response_timeout));
         }

@@ -165,7 +165,7 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
     Ok(Context {
         reports: pair(&config, &destinations),
         ledger: old.ledger.clone(),
-        vendor: client(&config)?,
+        vendor: client(&config)?.replacing(&old.vendor, &config.limits),
         destinations,
         secrets: resolve(&config).await?,
         clock: Arc::clone(&old.clock),

@@ -1,8 +1,10 @@
 //! The output and the exit code of each command.
 
 mod backfill;
+mod dates;
 mod demo;
 mod explain_and_plan;
+mod init;
 mod logging;
 mod reconcile;
 mod status;

@@ -1,6 +1,7 @@
 //! What the configuration promises: every key and default, one clear error for each mistake, and no secret shown.
 
 mod addresses;
+mod effective;
 mod mistakes;
 mod reference;
 mod secrets;

@@ -9,7 +9,7 @@ use moesync::{
     event::Event,
     words::{
         Acknowledged, BackfillPreview, Checked, CopiedObject, Explanation, Forgotten, Health, Partitions,
-        PlannedPartitions, RebuiltTables, Reconciliation, Signed, Status, StoredObjects, TableDescriptions,
+        PlannedPartitions, RebuiltTables, Reconciliation, Settings, Signed, Status, StoredObjects, TableDescriptions,
         Verification,
     },
 };
@@ -43,6 +43,7 @@ fn the_published_schemas_are_those_of_the_printed_types() {
         ("backfill", schema_of::<Partitions>()),
         ("backfill-dry-run", schema_of::<BackfillPreview>()),
         ("check", schema_of::<Checked>()),
+        ("config-show", schema_of::<Settings>()),
         ("demo", schema_of::<Partitions>()),
         ("event", schema_of::<Event>()),
         ("explain", schema_of::<Explanation>()),
@@ -112,6 +113,7 @@ fn the_output_of_commands_matches_its_schema() {
         ("forget", with(&["forget", "--report", "daily-campaigns", "--date", last, "--dry-run"])),
         ("verify", with(&["verify"])),
         ("check", with(&["check"])),
+        ("config-show", with(&["config", "show"])),
         ("ls", with(&["ls"])),
         ("tables-rebuild", with(&["tables", "rebuild", "--report", "daily-campaigns"])),
         ("tables", with(&["tables"])),

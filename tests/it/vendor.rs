@@ -44,6 +44,7 @@ fn limits() -> Limits {
         attempt_timeout: Duration::from_secs(3600),
         connect_timeout: Duration::from_secs(10),
         min_rate: 1024,
+        bandwidth: None,
     }
 }
 

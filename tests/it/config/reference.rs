@@ -23,6 +23,7 @@ fn missing_keys_have_the_documented_defaults() {
     assert_eq!((limits.archive_bytes, limits.inflated_bytes, limits.inflate_ratio), (20 << 30, 200 << 30, 500));
     assert_eq!(limits.attempt_timeout, Duration::from_secs(3600));
     assert_eq!((limits.connect_timeout, limits.min_rate), (Duration::from_secs(10), 1024));
+    assert_eq!(limits.bandwidth, None);
     assert!(config.network.proxy.is_none() && config.network.ca_file.is_none() && !config.network.allow_http);
     assert_eq!(config.alarms.late_after, SignedDuration::from_hours(6));
     assert_eq!(config.alarms.expiry, [72, 24, 6].map(SignedDuration::from_hours));
@@ -85,7 +86,9 @@ fn the_example_shows_the_defaults() {
     let tables: String = tables
         .lines()
         .take_while(|line| !line.starts_with("[[workspaces]]"))
-        .filter(|line| !["page_url", "token_file", "proxy", "ca_file"].iter().any(|key| line.starts_with(key)))
+        .filter(|line| {
+            !["page_url", "token_file", "proxy", "ca_file", "bandwidth"].iter().any(|key| line.starts_with(key))
+        })
         .map(|line| format!("{line}\n"))
         .collect();
     let shown = load_bytes(format!("{tables}{GOOD}").as_bytes(), &env).unwrap();
