@@ -12,7 +12,8 @@ use jiff::{Timestamp, civil::Date};
 
 use super::{
     CommandError, Completion, Result,
-    scope::{Scope, date},
+    dates::{WrittenDate, date, today},
+    scope::Scope,
     shell::{Shell, print},
     table::{self, Look},
 };
@@ -31,8 +32,8 @@ pub(super) struct Options {
     #[command(flatten)]
     scope: Scope,
     /// Only partitions of this date and later.
-    #[arg(long, value_name = "DATE", value_parser = date)]
-    since: Option<Date>,
+    #[arg(long, value_name = "DATE", value_parser = date, allow_hyphen_values = true)]
+    since: Option<WrittenDate>,
     /// Only a part of the objects, drawn anew each time, such as 5%.
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     sample: Option<f64>,
@@ -80,8 +81,8 @@ const CONCURRENCY: usize = 4;
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
-    let choice =
-        Choice { workspace: selection.workspace.clone(), report: selection.report.clone(), since: options.since };
+    let since = options.since.map(|since| since.on(today(&options.scope, &config, shell.clock.now())));
+    let choice = Choice { workspace: selection.workspace.clone(), report: selection.report.clone(), since };
 
     // Only a repair contacts MoEngage and writes.
     let ctx = match options.repair {
