@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use comfy_table::Cell;
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::{Timestamp, civil::Date};
+use jiff::Timestamp;
 
 use super::{
     CommandError, Completion, Result,
