@@ -147,7 +147,7 @@ async fn turn(
                         .cloned()
                         .collect();
                     if workers.queue.is_empty() && !workers.is_busy() {
-                        next_step.log(plan);
+                        next_step.log(plan, now);
                     }
                 }
                 Err(error) if error.needs_reopening() => {
@@ -160,11 +160,18 @@ async fn turn(
                 }
             }
         }
-        if publish_at.take_if(|at| *at <= Instant::now()).is_some()
-            && let Err(error) = publish_plan(workers).await
-        {
-            // The next plan fails as well, and raises the alarm.
-            debug!("could not publish the plan: {}", Chain(&error));
+        if publish_at.take_if(|at| *at <= Instant::now()).is_some() {
+            match publish_plan(workers).await {
+                Ok(()) => {
+                    let planned = workers.ctx.planned.latest();
+                    let planned = planned.filter(|_| workers.queue.is_empty() && !workers.is_busy());
+                    if let Some(planned) = planned {
+                        next_step.log(&planned.plan, now);
+                    }
+                }
+                // The next plan fails as well, and raises the alarm.
+                Err(error) => debug!("could not publish the plan: {}", Chain(&error)),
+            }
         }
         workers.start_ready();
         let wake = wake_at.unwrap_or(Timestamp::MAX).clamp(now + SHORTEST_SLEEP, now + LONGEST_SLEEP);

@@ -15,6 +15,7 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep};
+use tracing::trace;
 
 use crate::{
     lock::lock,
@@ -169,6 +170,10 @@ impl Frame {
                 std::mem::replace(&mut state.waits_for, waits_for)
             })
         };
+        // Once for each chunk of a download.
+        if step != Step::Write {
+            trace!("{step}");
+        }
         let before = enter(WaitsFor::Destination(step));
         let done = work.await;
         enter(before);

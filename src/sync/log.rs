@@ -1,12 +1,12 @@
 //! The log lines of attempts and of held workspaces.
 //!
-//! A failed attempt is a WARN, or an INFO if that is expected. Alarms are logged by `dispatch`, except `other_content`: it is
+//! A failed attempt is a WARN, or an INFO if that is expected; if the same is tried again within seconds, only the first time. Alarms are logged by `dispatch`, except `other_content`: it is
 //! an event without an end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
-use tracing::{error, info, warn};
+use jiff::{SignedDuration, Timestamp};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     outcome::{Attempt, Outcome, Remark, StoredObject},
@@ -14,6 +14,9 @@ use crate::{
     plan::{Decision, Item, Plan},
     report::PartitionId,
 };
+
+/// What happens within this time is not announced: it is logged when it happens. Longer than the quick tries are apart.
+const SOON: SignedDuration = SignedDuration::from_secs(20);
 
 /// Logs the end of an attempt after which the partition is `entry`.
 pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt) {
@@ -51,10 +54,18 @@ pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt) {
                 Settled::Stored => "was not refreshed",
                 Settled::Open | Settled::Absent => "is not stored",
             };
-            warn!(
-                workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
-                "{message}; {id} {consequence}"
-            );
+            let next = entry.next_attempt_at.map(|at| at.duration_since(attempt.finished_at));
+            if entry.repeats > 1 && next.is_some_and(|next| next < SOON) {
+                debug!(
+                    workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
+                    "{message}; {id} {consequence}"
+                );
+            } else {
+                warn!(
+                    workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
+                    "{message}; {id} {consequence}"
+                );
+            }
         }
     }
 }
@@ -66,11 +77,14 @@ pub(super) struct NextStep {
 }
 
 impl NextStep {
-    /// Logs what the loop waits for while nothing is attempted, once.
-    pub(super) fn log(&mut self, plan: &Plan) {
+    /// Logs what the loop waits for while nothing is attempted, once, unless it waits for seconds.
+    pub(super) fn log(&mut self, plan: &Plan, now: Timestamp) {
         let waits = plan.items.iter().filter_map(|item| Some((item.decision.until()?, item)));
         let Some((until, item)) = waits.min_by_key(|(until, item)| (*until, &item.entry.partition.id)) else { return };
         let id = &item.entry.partition.id;
+        if until.duration_since(now) < SOON {
+            return;
+        }
         if self.logged.as_ref().is_some_and(|(logged, at)| logged == id && *at == until) {
             return;
         }

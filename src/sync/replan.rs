@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tracing::info;
+use tracing::{info, trace};
 
 use super::{planned::Planned, workers::Workers};
 use crate::{
@@ -29,6 +29,9 @@ pub(super) async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Plan
     let planned = ctx.planned.publish(planned);
     recorded?;
     ctx.status.note_plan(planned.at);
+    for item in &planned.plan.items {
+        trace!("planned {}: {:?}", item.entry.partition.id, item.decision);
+    }
     let unconfigured = planned.plan.items.iter().filter(|item| item.decision == Decision::Unconfigured).count();
     if is_first && unconfigured > 0 {
         info!(partitions = unconfigured, "{unconfigured} open partitions belong to reports that are not configured");

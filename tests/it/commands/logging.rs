@@ -46,3 +46,24 @@ async fn the_environment_sets_format_and_filter_of_the_log_and_flags_win() {
     let refused = logged(&[], &[("MOESYNC_LOG", "xml")], 2).await;
     assert!(refused.contains("xml") && refused.contains("journald"), "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_is_tried_again_within_seconds_is_a_warning_once_and_more_is_said_at_each_level() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.fault("status=500");
+    let mut lines = Vec::new();
+    for (arguments, filter) in [(&["sync"][..], "info"), (&["-v", "sync"], ""), (&["-vv", "sync"], "")] {
+        let _ = fs::remove_dir_all(bench.path("ledger"));
+        let mut command = bench.command(arguments);
+        command.envs([("RUST_LOG", filter), ("MOESYNC_LOG", "json")]);
+        let log = bench.finish(command).await.expect(1).stderr;
+        let of_attempts = |level: &str| {
+            let is_one = |line: &&str| line.contains("is not stored") && line.contains(&format!("\"{level}\""));
+            log.lines().filter(is_one).count()
+        };
+        // The last of the quick tries is followed by a longer wait.
+        assert_eq!((of_attempts("WARN"), of_attempts("ERROR")), (2, 0), "{log}");
+        lines.push(log.lines().count());
+    }
+    assert!(lines.is_sorted_by(|fewer, more| fewer < more), "{lines:?}");
+}
