@@ -48,7 +48,9 @@ def make(channels, size):
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
             for seed, channel in enumerate(channels):
                 block, left = rows(seed), size // len(channels)
-                with file.open(zipfile.ZipInfo(f"bench_{channel}_{DATE:%Y%m%d}.csv", (2024, 1, 1, 0, 0, 0)), "w") as entry:
+                info = zipfile.ZipInfo(f"bench_{channel}_{DATE:%Y%m%d}.csv", (2024, 1, 1, 0, 0, 0))
+                info.compress_type = zipfile.ZIP_DEFLATED
+                with file.open(info, "w") as entry:
                     entry.write(HEADINGS)
                     while left > len(block):
                         left -= entry.write(block)

@@ -131,6 +131,8 @@ pub struct Survey {
     pub columns: Vec<Observed>,
     /// Number of its rows.
     pub rows: u64,
+    /// What separates its cells; `None` where nothing does.
+    pub separator: Option<u8>,
 }
 
 /// What the second pass wrote.
@@ -194,12 +196,14 @@ impl Cell<'_> {
 /// One row of a file. Its cells are in the order of the headings.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
-    /// The text of all cells, one after the other.
+    /// The text of all cells, in their order.
     text: &'a str,
     /// Where each cell ends in `text`.
     ends: &'a [usize],
     /// The kind of each cell; empty if all are [`CellKind::Text`].
     kinds: &'a [CellKind],
+    /// Bytes between a cell and the next.
+    between: usize,
 }
 
 impl<'a> Row<'a> {
@@ -216,7 +220,7 @@ impl<'a> Row<'a> {
     /// The cell at a position that counts from 0; [`Cell::MISSING`] beyond the last.
     pub fn cell(&self, position: usize) -> Cell<'a> {
         let Some(end) = self.ends.get(position) else { return Cell::MISSING };
-        let start = position.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let start = position.checked_sub(1).map_or(0, |before| self.ends[before] + self.between);
         let kind = self.kinds.get(position).copied().unwrap_or(CellKind::Text);
         Cell { kind, text: &self.text[start..*end] }
     }

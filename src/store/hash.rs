@@ -37,3 +37,8 @@ pub(crate) fn of_reader(mut reader: impl Read) -> io::Result<(u64, String)> {
         hash.update(&buffer[..read]);
     }
 }
+
+/// What is wrong where the bytes with the hash `expected` should have been written.
+pub(super) fn other_bytes(expected: &str, written: &str) -> String {
+    format!("the verified bytes have the sha256 {expected}, the written bytes {written}")
+}

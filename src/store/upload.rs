@@ -20,6 +20,7 @@ use super::{
     Commit, Route, STAGING, StoreError,
     budget::Part,
     destination::Destination,
+    hash,
     kind::{Kind, for_kind},
     local::FileUpload,
     remote::ObjectUpload,
@@ -166,7 +167,10 @@ impl Upload {
             let (verified, written) = (verified.size(), self.written);
             return Err(self.fail(format!("{verified} bytes were verified, but {written} were written")));
         }
-        self.check_hash(verified.sha256()).await?;
+        // A file is hashed and named in one step.
+        if !matches!(self.collector, Kind::Local(_)) {
+            self.check_hash(verified.sha256()).await?;
+        }
         self.name_if_free(verified.sha256(), key, still_ours).await
     }
 
@@ -236,7 +240,7 @@ impl Upload {
             return Ok(());
         }
         self.end();
-        Err(self.fail(format!("the verified bytes have the sha256 {expected}, the written bytes {sha256}")))
+        Err(self.fail(hash::other_bytes(expected, &sha256)))
     }
 
     /// The hash of all bytes.
@@ -280,7 +284,12 @@ impl Upload {
         let key = self.destination.key("store", key)?;
         let (size, part) = (self.written, self.part.take());
         match &mut self.collector {
-            Kind::Local(file) => file.commit(part, &key, size, sha256).await,
+            Kind::Local(file) => {
+                let unfinished = self.sha256.is_none().then(|| mem::take(&mut self.hash));
+                let commit = file.commit(part, unfinished, &key, size, sha256).await?;
+                self.sha256 = Some(sha256.to_owned());
+                Ok(commit)
+            }
             Kind::Remote(object) => object.commit(part, &key, size, sha256, still_ours).await,
         }
     }

@@ -7,11 +7,16 @@ use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
 use csv_core::{ReadRecordResult, ReaderBuilder};
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use super::{CellKind, Error, MOST_COLUMNS, MOST_ROW_BYTES, Row};
 
 /// Bytes of a file from which its separator is found.
 const SAMPLE_BYTES: usize = 64 * 1024;
+
+/// Most bytes of a record that is read without the parser: without a bound, each record of a file whose lines end otherwise
+/// would take a search through the buffer.
+const PLAIN_BYTES: usize = 16 * 1024;
 
 /// Separators, the usual ones first.
 const SEPARATORS: [u8; 5] = [b',', b';', b'\t', b'|', b':'];
@@ -19,23 +24,30 @@ const SEPARATORS: [u8; 5] = [b',', b';', b'\t', b'|', b':'];
 /// The decoded text of a file: the sample, then the rest.
 type Text<R> = Chain<Cursor<Vec<u8>>, DecodeReaderBytes<R, Vec<u8>>>;
 
-/// Passes each row to `each`, and returns the headings. The text is UTF-8 with or without byte order mark, or UTF-16 with
-/// one. A file without headings has no rows.
-pub(super) fn read(file: impl Read, each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>) -> Result<Vec<String>, Error> {
-    let mut records = Records::new(file)?;
+/// Passes each row to `each`, and returns the headings and the separator, which is found unless it is known. The text is UTF-8
+/// with or without byte order mark, or UTF-16 with one. A file without headings has no rows.
+pub(super) fn read(
+    file: impl Read,
+    known: Option<u8>,
+    each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>,
+) -> Result<(Vec<String>, u8), Error> {
+    let (mut records, separator) = Records::new(file, known)?;
     if !records.advance()? {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), separator));
     }
     let record = &records.record;
     let headings = (0..record.cells).map(|cell| String::from_utf8_lossy(record.bytes(cell)).into_owned()).collect();
     let mut escaped = Record::default();
-    while records.advance()? {
+    loop {
+        records.plain(separator, each)?;
+        if !records.advance()? {
+            return Ok((headings, separator));
+        }
         match records.record.row() {
             Some(row) => each(row)?,
             None => escaped.escape(&records.record).map_or(Ok(()), &mut *each)?,
         }
     }
-    Ok(headings)
 }
 
 /// The records of one file.
@@ -43,6 +55,8 @@ struct Records<R: Read> {
     input: BufReader<Text<R>>,
     parser: csv_core::Reader,
     record: Record,
+    /// Of a record that needs no parser.
+    plain_ends: Vec<usize>,
     /// Number of records read: rows and the headings.
     count: u64,
 }
@@ -57,18 +71,56 @@ struct Record {
 }
 
 impl<R: Read> Records<R> {
-    fn new(file: R) -> Result<Self, Error> {
+    fn new(file: R, known: Option<u8>) -> Result<(Self, u8), Error> {
         let mut decoded =
             DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).bom_override(true).build(file);
         let mut sample = Vec::with_capacity(SAMPLE_BYTES);
         decoded.by_ref().take(SAMPLE_BYTES as u64).read_to_end(&mut sample).map_err(Error::Read)?;
-        let separator = separator(&sample);
-        Ok(Self {
+        let separator = known.unwrap_or_else(|| separator(&sample));
+        let records = Self {
             input: BufReader::with_capacity(SAMPLE_BYTES, Cursor::new(sample).chain(decoded)),
             parser: ReaderBuilder::new().delimiter(separator).build(),
             record: Record { text: vec![0; 8192], ends: vec![0; 256], ..Record::default() },
+            plain_ends: Vec::new(),
             count: 0,
-        })
+        };
+        Ok((records, separator))
+    }
+
+    /// Passes on the records that lie in the buffer as they are, until one that takes the parser: it has a quote or other
+    /// bytes than UTF-8, or ends outside of the buffer. The parser is several times slower.
+    fn plain(&mut self, separator: u8, each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        loop {
+            let input = match self.input.fill_buf() {
+                Ok(input) => input,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::Read(error)),
+            };
+            let mut read = 0;
+            while let Some(length) = memchr(b'\n', &input[read..input.len().min(read + PLAIN_BYTES)]) {
+                let line = &input[read..read + length];
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                if memchr2(b'"', b'\r', line).is_some() {
+                    break;
+                }
+                let Ok(text) = str::from_utf8(line) else { break };
+                self.plain_ends.clear();
+                self.plain_ends.extend(memchr_iter(separator, line));
+                self.plain_ends.push(line.len());
+                if self.plain_ends.len() > MOST_COLUMNS {
+                    break;
+                }
+                read += length + 1;
+                if !line.is_empty() {
+                    self.count += 1;
+                    each(Row { text, ends: &self.plain_ends, kinds: &[], between: 1 })?;
+                }
+            }
+            self.input.consume(read);
+            if read == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Reads the next record; false at the end of the file.
@@ -118,7 +170,7 @@ impl Record {
         let ends = &self.ends[..self.cells];
         let text = str::from_utf8(&self.text[..ends.last().copied().unwrap_or(0)]).ok()?;
         // Halves of a character in two cells make a whole one.
-        ends.iter().all(|end| text.is_char_boundary(*end)).then_some(Row { text, ends, kinds: &self.kinds })
+        ends.iter().all(|end| text.is_char_boundary(*end)).then_some(Row { text, ends, kinds: &self.kinds, between: 0 })
     }
 
     /// The row of a record that is not UTF-8: a copy, with those cells escaped.
@@ -184,18 +236,20 @@ fn counts(sample: &[u8], separator: u8) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     type Cells = Vec<(CellKind, String)>;
 
     fn read_file(file: impl Read) -> (Result<Vec<String>, Error>, Vec<Cells>) {
         let mut rows = Vec::new();
-        let headings = super::read(file, &mut |row| {
+        let read = super::read(file, None, &mut |row| {
             let cells = (0..row.len()).map(|cell| (row.cell(cell).kind, row.cell(cell).text.to_owned()));
             rows.push(cells.collect());
             Ok(())
         });
-        (headings, rows)
+        (read.map(|(headings, _)| headings), rows)
     }
 
     fn read(bytes: &[u8]) -> (Vec<String>, Vec<Vec<String>>) {
@@ -287,5 +341,36 @@ mod tests {
         let (end, rows) = read_file(io::Cursor::new("a\n".repeat(SAMPLE_BYTES / 2)).chain(Broken));
         assert!(matches!(end, Err(Error::Read(_))));
         assert_eq!(rows.len(), SAMPLE_BYTES / 2 - 1);
+    }
+
+    /// The rows as the parser alone reads them.
+    fn parsed(text: &[u8]) -> Vec<Vec<String>> {
+        let mut parser = ReaderBuilder::new().delimiter(b',').build();
+        let (mut rows, mut cells, mut cell) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut at, mut buffer) = (0, [0; 1]);
+        loop {
+            let (result, read, written) = parser.read_field(&text[at..], &mut buffer);
+            at += read;
+            cell.extend_from_slice(&buffer[..written]);
+            match result {
+                csv_core::ReadFieldResult::Field { record_end } => {
+                    cells.push(String::from_utf8(std::mem::take(&mut cell)).unwrap());
+                    if record_end {
+                        rows.push(std::mem::take(&mut cells));
+                    }
+                }
+                csv_core::ReadFieldResult::End => return rows,
+                csv_core::ReadFieldResult::InputEmpty | csv_core::ReadFieldResult::OutputFull => {}
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_those_of_the_parser(lines in proptest::collection::vec("[ab,\"é]{0,6}(\n|\r\n|\r|\n\n)", 0..8), end in "[a,\"]{0,3}") {
+            let text = format!("a,b\n{}{end}", lines.concat());
+            let (_, rows) = read(text.as_bytes());
+            prop_assert_eq!(&rows, &parsed(text.as_bytes())[1..]);
+        }
     }
 }

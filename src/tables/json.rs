@@ -39,7 +39,7 @@ pub(super) fn read(file: impl Read, each: &mut dyn FnMut(Row<'_>) -> Result<(), 
         let values = columns.place(fields).ok_or(Error::WideRow { row })?;
         let mut cells = Cells::default();
         values.into_iter().for_each(|value| cells.push(value));
-        each(Row { text: &cells.text, ends: &cells.ends, kinds: &cells.kinds })?;
+        each(Row { text: &cells.text, ends: &cells.ends, kinds: &cells.kinds, between: 0 })?;
     }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! This file owns the layout of a Parquet file: types, row groups, pages, metadata. The bytes follow from the rows alone:
 //! no clock, no version of a library. Rows are encoded on a second thread, because that takes about as long as reading
-//! them. It must not know where values come from.
+//! them; not those of a small file, because a thread takes longer. It must not know where values come from.
 
 use std::{
     collections::HashMap,
     io::{self, Write},
-    panic,
+    mem, panic,
     sync::{
         Arc,
         mpsc::{self, Receiver, SyncSender},
@@ -64,17 +64,24 @@ const STATISTICS_BYTES: usize = 64;
 const ZSTD_LEVEL: i32 = 3;
 
 /// Writes one Parquet file.
-pub(super) struct ParquetWriter<'scope> {
-    /// Batches for the thread that encodes them. `None` completes the file; without it, the file gets no end.
-    batches: SyncSender<Option<RecordBatch>>,
-    /// The thread, until it has ended.
-    encoder: Option<ScopedJoinHandle<'scope, Result<u64, Error>>>,
+pub(super) struct ParquetWriter<'scope, 'env, W: Write + Send> {
+    encoder: Encoder<'scope, W>,
+    scope: &'scope Scope<'scope, 'env>,
     schema: Arc<ArrowSchema>,
     columns: Vec<Builder>,
     entries: StringBuilder,
     rescued: StringBuilder,
     rows: usize,
     bytes: usize,
+}
+
+/// What encodes the rows.
+enum Encoder<'scope, W: Write + Send> {
+    /// This thread, unless there are more rows than one batch has.
+    Here(Box<ArrowWriter<W>>),
+    /// Another thread. `None` in place of a batch completes the file; without it, the file gets no end.
+    Thread(SyncSender<Option<RecordBatch>>, ScopedJoinHandle<'scope, Result<u64, Error>>),
+    Ended,
 }
 
 enum Builder {
@@ -86,12 +93,12 @@ enum Builder {
     Boolean(BooleanBuilder),
 }
 
-impl<'scope> ParquetWriter<'scope> {
+impl<'scope, 'env, W: Write + Send + 'scope> ParquetWriter<'scope, 'env, W> {
     pub(super) fn new(
         fields: &[Field],
         origin: &Origin,
-        to: impl Write + Send + 'scope,
-        scope: &'scope Scope<'scope, '_>,
+        to: W,
+        scope: &'scope Scope<'scope, 'env>,
     ) -> Result<Self, Error> {
         let field = |it: &Field| {
             let heading = HashMap::from([(HEADING_KEY.to_owned(), it.heading.clone())]);
@@ -125,40 +132,47 @@ impl<'scope> ParquetWriter<'scope> {
         let writer = ArrowWriter::try_new(to, schema.clone(), Some(properties.build())).map_err(failed)?;
         let columns = fields.iter().map(|field| Builder::new(field.column_type)).collect();
         let (entries, rescued) = (StringBuilder::new(), StringBuilder::new());
-        let (batches, received) = mpsc::sync_channel(1);
-        let encoder = thread::Builder::new().name("parquet".to_owned());
-        let encoder = encoder.spawn_scoped(scope, || encode(writer, received)).map_err(Error::Write)?;
-        Ok(Self { batches, encoder: Some(encoder), schema, columns, entries, rescued, rows: 0, bytes: 0 })
+        let encoder = Encoder::Here(Box::new(writer));
+        Ok(Self { encoder, scope, schema, columns, entries, rescued, rows: 0, bytes: 0 })
+    }
+
+    fn batch(&mut self) -> Result<RecordBatch, Error> {
+        let columns = self.columns.iter_mut().map(Builder::finish);
+        let own = [&mut self.entries, &mut self.rescued].map(|builder| Arc::new(builder.finish()) as ArrayRef);
+        (self.rows, self.bytes) = (0, 0);
+        RecordBatch::try_new(self.schema.clone(), columns.chain(own).collect()).map_err(|error| failed(error.into()))
     }
 
     fn write_batch(&mut self) -> Result<(), Error> {
-        let columns = self.columns.iter_mut().map(Builder::finish);
-        let own = [&mut self.entries, &mut self.rescued].map(|builder| Arc::new(builder.finish()) as ArrayRef);
-        let batch = RecordBatch::try_new(self.schema.clone(), columns.chain(own).collect());
-        (self.rows, self.bytes) = (0, 0);
-        match self.batches.send(Some(batch.map_err(|error| failed(error.into()))?)) {
-            Ok(()) => Ok(()),
+        let batch = self.batch()?;
+        if let Encoder::Here(_) = &self.encoder
+            && let Encoder::Here(writer) = mem::replace(&mut self.encoder, Encoder::Ended)
+        {
+            let (batches, received) = mpsc::sync_channel(1);
+            let thread = thread::Builder::new().name("parquet".to_owned());
+            let thread = thread.spawn_scoped(self.scope, || encode(*writer, received)).map_err(Error::Write)?;
+            self.encoder = Encoder::Thread(batches, thread);
+        }
+        match &self.encoder {
+            Encoder::Thread(batches, _) if batches.send(Some(batch)).is_ok() => Ok(()),
             // The thread ends before the file is complete only with an error.
-            Err(_) => self.end().map(|_| ()),
+            _ => self.end().map(|_| ()),
         }
     }
 
     /// Waits for the thread. The number of rows in the file.
     fn end(&mut self) -> Result<u64, Error> {
-        let Some(encoder) = self.encoder.take() else {
-            return Err(Error::Write(io::Error::other("the file has failed before")));
-        };
-        encoder.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+        match mem::replace(&mut self.encoder, Encoder::Ended) {
+            Encoder::Thread(_, thread) => thread.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
+            _ => Err(Error::Write(io::Error::other("the file has failed before"))),
+        }
     }
 }
 
 /// Encodes and writes batches until the file is complete. The number of rows in it, or 0 if it was given up.
 fn encode<W: Write + Send>(mut writer: ArrowWriter<W>, batches: Receiver<Option<RecordBatch>>) -> Result<u64, Error> {
     for batch in batches {
-        let Some(batch) = batch else {
-            let metadata = writer.finish().map_err(failed)?;
-            return Ok(u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0));
-        };
+        let Some(batch) = batch else { return complete(&mut writer) };
         writer.write(&batch).map_err(failed)?;
         if writer.memory_size() >= ROW_GROUP_BYTES {
             writer.flush().map_err(failed)?;
@@ -167,7 +181,13 @@ fn encode<W: Write + Send>(mut writer: ArrowWriter<W>, batches: Receiver<Option<
     Ok(0)
 }
 
-impl Writer for ParquetWriter<'_> {
+/// Ends the file. The number of rows in it.
+fn complete<W: Write + Send>(writer: &mut ArrowWriter<W>) -> Result<u64, Error> {
+    let metadata = writer.finish().map_err(failed)?;
+    Ok(u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0))
+}
+
+impl<'scope, W: Write + Send + 'scope> Writer for ParquetWriter<'scope, '_, W> {
     fn value(&mut self, column: usize, value: Value<'_>) -> Result<(), Error> {
         self.bytes += size_of::<i64>();
         match (&mut self.columns[column], value) {
@@ -202,10 +222,19 @@ impl Writer for ParquetWriter<'_> {
     }
 
     fn finish(mut self) -> Result<u64, Error> {
-        self.write_batch()?;
-        // If the thread has ended with an error, nothing receives it.
-        let _ = self.batches.send(None);
-        self.end()
+        let batch = self.batch()?;
+        match &mut self.encoder {
+            Encoder::Here(writer) => {
+                writer.write(&batch).map_err(failed)?;
+                complete(writer)
+            }
+            Encoder::Thread(batches, _) => {
+                // If the thread has ended with an error, nothing receives them.
+                let _ = batches.send(Some(batch)).and_then(|()| batches.send(None));
+                self.end()
+            }
+            Encoder::Ended => self.end(),
+        }
     }
 }
 

@@ -40,11 +40,23 @@ impl Input<'_> {
     ///
     /// The entry cannot be read, is not what its name says, or `each` fails.
     pub fn read(&self, each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>) -> Result<Vec<String>, Error> {
+        self.read_as(None, each).map(|(headings, _)| headings)
+    }
+
+    /// As [`Input::read`], with the separator of an earlier pass. Returns the separator too, where there is one.
+    fn read_as(
+        &self,
+        separator: Option<u8>,
+        each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>,
+    ) -> Result<(Vec<String>, Option<u8>), Error> {
         let file = (self.open)().map_err(Error::Read)?;
         match self.part.content {
-            Content::Csv => csv::read(file, each),
-            Content::Ndjson => json::read(file, each),
-            Content::Xlsx => xlsx::read(file, self.part.sheet.as_deref().unwrap_or_default(), each),
+            Content::Csv => csv::read(file, separator, each).map(|(headings, separator)| (headings, Some(separator))),
+            Content::Ndjson => json::read(file, each).map(|headings| (headings, None)),
+            Content::Xlsx => {
+                let sheet = self.part.sheet.as_deref().unwrap_or_default();
+                xlsx::read(file, sheet, each).map(|headings| (headings, None))
+            }
         }
     }
 
@@ -56,7 +68,7 @@ impl Input<'_> {
     pub fn survey(&self) -> Result<Survey, Error> {
         let mut columns: Vec<Observed> = Vec::new();
         let mut rows = 0;
-        let headings = self.read(&mut |row| {
+        let (headings, separator) = self.read_as(None, &mut |row| {
             if columns.len() < row.len() {
                 columns.resize_with(row.len(), Observed::default);
             }
@@ -68,7 +80,7 @@ impl Input<'_> {
         })?;
         // Cells beyond the headings are in no column.
         columns.resize_with(headings.len(), Observed::default);
-        Ok(Survey { headings, columns, rows })
+        Ok(Survey { headings, columns, rows, separator })
     }
 
     /// The second pass: writes the part. `survey` is that of the first pass, `schema` has been extended by it, and
@@ -120,7 +132,7 @@ impl Input<'_> {
             schema.typed().map(|(position, column, of_type)| (cell_of(position), column, of_type)).collect();
         let untyped = columns.iter().enumerate().map(|(cell, column)| (cell, &schema.columns[*column]));
         let untyped: Vec<_> = untyped.filter(|(_, column)| column.column_type.is_none()).collect();
-        self.read(&mut |row| {
+        self.read_as(survey.separator, &mut |row| {
             for (index, (cell, column, of_type)) in slots.iter().enumerate() {
                 let cell = cell.map_or(Cell::MISSING, |cell| row.cell(cell));
                 let value = convert(cell, *of_type).unwrap_or_else(|| {

@@ -167,6 +167,7 @@ mod tests {
             headings: headings.split(',').map(str::to_owned).collect(),
             columns: values.split(',').map(observe).collect(),
             rows: 1,
+            separator: Some(b','),
         }
     }
 

@@ -137,7 +137,7 @@ impl Cells {
     }
 
     fn row(&self) -> Row<'_> {
-        Row { text: &self.text, ends: &self.ends, kinds: &self.kinds }
+        Row { text: &self.text, ends: &self.ends, kinds: &self.kinds, between: 0 }
     }
 
     /// Adds the cell of a column, after empty ones for those that the row skips. A cell of an earlier column, which no

@@ -12,6 +12,7 @@ use super::{backend::Local, directory::Directory, staged::Staged};
 use crate::store::{
     Commit, StoreError,
     budget::{BLOCK_BYTES, Part},
+    hash::other_bytes,
 };
 
 /// An upload to a directory.
@@ -71,16 +72,25 @@ impl FileUpload {
         Ok(())
     }
 
-    /// Gives the file, with `part` at its end, its final name if that is free.
+    /// Gives the file, with `part` at its end, its final name if that is free. Refuses bytes that do not have this hash:
+    /// `unfinished` is that of those before `part`, unless the hash was checked before.
     pub(in crate::store) async fn commit(
         &mut self,
         part: Option<Part>,
+        unfinished: Option<Sha256>,
         key: &Key,
         size: u64,
         sha256: &str,
     ) -> Result<Commit, StoreError> {
         let (staged, sha256) = (self.take()?, sha256.to_owned());
         let step = move |directory: &Directory, target: &_| {
+            if let Some(mut hash) = unfinished {
+                hash.update(last_bytes(part.as_ref()));
+                let written = hex::encode(hash.finalize());
+                if written != sha256 {
+                    return Err(io::Error::other(other_bytes(&sha256, &written)));
+                }
+            }
             directory.commit(staged, last_bytes(part.as_ref()), target, size, &sha256)
         };
         let (commit, staged) = self.local.at("store", key, step).await?;
