@@ -55,7 +55,7 @@ pub struct Unnamed {
 /// What a batch gives a name.
 pub enum Named {
     /// An object.
-    Object(Unnamed),
+    Object(Box<Unnamed>),
     /// A small object: its key and its bytes.
     Small(String, Vec<u8>),
 }
@@ -107,10 +107,15 @@ impl Batch {
         let mut contents = Vec::new();
         for named in named {
             let (key, content) = match named {
-                Named::Object(Unnamed { key, bytes: Kind::Local(file) }) => (key, Content::File(file)),
-                Named::Object(Unnamed { key, bytes: Kind::Remote(upload) }) => {
-                    upload.place(&key).await?;
-                    continue;
+                Named::Object(object) => {
+                    let Unnamed { key, bytes } = *object;
+                    match bytes {
+                        Kind::Local(file) => (key, Content::File(file)),
+                        Kind::Remote(upload) => {
+                            upload.place(&key).await?;
+                            continue;
+                        }
+                    }
                 }
                 Named::Small(key, bytes) => (self.destination.derived_key("write", &key)?, Content::Bytes(bytes)),
             };

@@ -122,7 +122,7 @@ async fn make(
                     Ok(prepared) => extend(derive, &batch, &mut schemas, &due[number], number, prepared).await,
                     Err(error) => Err(error),
                 };
-                let (derive, batch) = (&*derive, &batch);
+                let (derive, batch) = (derive, &batch);
                 let write = async move {
                     let (prepared, schemas) = extended?;
                     in_time(derive, write(derive, batch, &due[number], prepared, schemas)).await

@@ -137,7 +137,7 @@ async fn write_lot(
         // Texts, numbers and dates: they can always be written.
         let mut json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
         json.push(b'\n');
-        unnamed.extend([Named::Object(object), Named::Small(manifest_key(&key), json)]);
+        unnamed.extend([Named::Object(Box::new(object)), Named::Small(manifest_key(&key), json)]);
         objects.push(table);
     }
     if batch.names_at_once() {
