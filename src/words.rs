@@ -130,6 +130,8 @@ pub struct ReportStatus {
     pub lost: u64,
     /// Number of lost partitions that are acknowledged.
     pub acknowledged: u64,
+    /// Number of stored partitions whose tables cannot be made.
+    pub tables_failed: u64,
     /// When the next partition is due; null if there is none.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub next_due_at: Option<Timestamp>,

@@ -96,6 +96,8 @@ struct Known {
     open: Vec<Entry>,
     /// What is lost and not acknowledged.
     lost: Vec<Entry>,
+    /// Number of partitions whose tables cannot be made.
+    tables_failed: HashMap<ReportId, u64>,
     /// Partitions that a running daemon would have planned by now. If it is down, they are not in the ledger.
     unplanned: Vec<Entry>,
 }
@@ -110,12 +112,20 @@ impl Known {
             ),
             None => (LedgerView::default(), Vec::new(), Vec::new()),
         };
+        let failed = match ledger {
+            Some(ledger) => ledger.failed_tables().await?,
+            None => Vec::new(),
+        };
         let marks = config.reports.iter().filter_map(|report| view.planned_through.get(&report.id));
         Ok(Self {
             // Every plan moves at least one mark to its own time.
             planned_at: marks.max().copied(),
             figures,
             lost,
+            tables_failed: failed
+                .into_iter()
+                .map(|failed| (failed.newest.partition.id.report, failed.partitions as u64))
+                .collect(),
             unplanned: plan::unplanned(&config.reports, &view, now),
             open: view.entries.into_iter().filter(|entry| entry.settled == Settled::Open).collect(),
         })
@@ -202,6 +212,7 @@ impl Selected<'_> {
                 absent: figures.absent,
                 lost: figures.lost,
                 acknowledged: figures.lost.saturating_sub(unseen.get(id).copied().unwrap_or(0)),
+                tables_failed: known.tables_failed.get(id).copied().unwrap_or(0),
                 next_due_at: report.and_then(|report| plan::next(report, now)).map(|partition| partition.due_at),
             }
         };
@@ -296,7 +307,7 @@ impl StatusOutput {
 
 /// A line for each report, the number of partitions in each state, and when it was `planned`.
 fn by_report(head: &StatusHead, look: Look, planned: &str) -> String {
-    let mut rows = look.table(["WORKSPACE", "REPORT", "NEWEST", "PENDING", "AT RISK", "LOST", "NEXT DUE"]);
+    let mut rows = look.table(["WORKSPACE", "REPORT", "NEWEST", "PENDING", "AT RISK", "LOST", "NO TABLES", "NEXT DUE"]);
     let (mut counts, mut acknowledged) = (BTreeMap::new(), 0);
     for report in &head.reports {
         acknowledged += report.acknowledged;
@@ -307,6 +318,10 @@ fn by_report(head: &StatusHead, look: Look, planned: &str) -> String {
             Cell::new(report.pending),
             Cell::new(report.at_risk),
             Cell::new(report.lost - report.acknowledged),
+            Cell::new(match report.tables_failed {
+                0 => String::new(),
+                failed => failed.to_string(),
+            }),
             Cell::new(report.next_due_at.map(words::instant).unwrap_or_default()),
         ]);
         for (state, count) in report.by_state() {

@@ -256,6 +256,10 @@ async fn an_object_that_makes_no_table_is_stored_all_the_same_and_an_alarm() {
     let [partition] = &bench.status().await[..] else { panic!() };
     assert_eq!((&partition["state"], &partition["tables"]), (&"stored".into(), &"failed".into()));
     assert_eq!(receiver.alarms(), ["tables_failed began"], "{:?}", receiver.events());
+    let status = bench.run(&["status", "--json"]).await.expect(0).json();
+    assert_eq!(status["reports"][0]["tables_failed"], 1);
+    let text = bench.run(&["status"]).await.expect(0).stdout;
+    assert!(text.contains("NO TABLES"), "{text}");
     let event = receiver.events().into_iter().find(|event| event["type"] == "alarm.began").unwrap();
     let message = event["data"]["message"].as_str().unwrap();
     assert!(message.contains("the tables of 1 date cannot be made") && message.contains("b.xlsx"), "{message}");
