@@ -16,7 +16,7 @@ async fn a_date_is_written_in_five_forms_and_counts_from_today_where_the_report_
             let ran = bench.run(&["explain", "--report", "report-test", "--date", date, "--json"]).await.expect(0);
             serde_json::from_str::<Value>(&ran.stdout).unwrap()["date"].clone()
         };
-        let today = || (jiff::Timestamp::now() + offset.hours()).to_zoned(jiff::tz::TimeZone::UTC).date();
+        let today = || (bench.clock.read() + offset.hours()).to_zoned(jiff::tz::TimeZone::UTC).date();
         let (before, shown, after) = (today(), explained("-7d").await, today());
         let week_ago = [before, after].map(|day| Value::from(day.saturating_sub(7.days()).to_string()));
         assert!(week_ago.contains(&shown), "{zone}: {shown}");
