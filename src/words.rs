@@ -564,6 +564,9 @@ fn waiting(entry: &Entry, hold: Option<&Hold>, now: Timestamp) -> Option<String>
     Some(waits)
 }
 
+/// A partition that is due for longer is not waiting for the next plan.
+const ONE_DAY: SignedDuration = SignedDuration::from_hours(24);
+
 /// Why a partition that is not in the ledger is not requested.
 fn unplanned(report: &Report, partition: &Partition, is_scheduled: bool, now: Timestamp) -> String {
     let past = match partition.expires_at.filter(|expiry| *expiry <= now) {
@@ -580,7 +583,10 @@ fn unplanned(report: &Report, partition: &Partition, is_scheduled: bool, now: Ti
         None if partition.generated_at > now => {
             format!("due {}, in {}", instant(partition.due_at), left(partition.due_at, now))
         }
-        None => format!("not planned yet; `moesync run` plans each minute{past}"),
+        None if now.duration_since(partition.due_at) < ONE_DAY => {
+            "not planned yet; `moesync run` plans each minute".to_owned()
+        }
+        None => format!("not planned: before the report's first plan, or while nothing planned{past}"),
     }
 }
 

@@ -106,7 +106,8 @@ impl Progress for Bars {
         }
         let mut drawn = lock(&self.drawn);
         let total = drawn.total.get_or_insert_with(|| with_style(self.all.add(ProgressBar::new(0)), "{pos} of {len}"));
-        total.set_length(partitions as u64);
+        // A later pass repeats partitions of an earlier one.
+        total.set_length(total.length().unwrap_or(0).max(partitions as u64));
     }
 
     fn begin(&self, partition: &PartitionId, total: Option<u64>) {
