@@ -217,6 +217,22 @@ async fn a_bucket_gets_the_same_tables_as_a_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_files_get_their_names_one_by_one_the_tables_are_the_same() {
+    let bench = bench(&[Series::campaign("Report test", 3)]).await;
+    bench.sync(0).await;
+    fs::remove_dir_all(bench.object("tables")).unwrap();
+    bench.run(&["tables", "rebuild"]).await.expect(0);
+    let together = check_all_made(&bench, &bench.status().await);
+    fs::remove_dir_all(bench.object("tables")).unwrap();
+    let config = fs::read_to_string(bench.path("moesync.toml")).unwrap();
+    let one_by_one = config.replace("\n[[destinations]]\n", "\n[[destinations]]\nfsync = false\n");
+    assert_ne!(one_by_one, config);
+    bench.write_config(&one_by_one);
+    bench.run(&["tables", "rebuild"]).await.expect(0);
+    assert!(check_all_made(&bench, &bench.status().await) == together);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_processes_at_once_lose_no_column_and_make_each_table_once() {
     let bench = Bench::new(&[Series::campaign("Report test", 5), Series::dump(5)]).await;
     bench.sync(0).await;
