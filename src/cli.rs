@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 use tokio::sync::Notify;
 
 use self::shell::Shell;
@@ -25,6 +25,7 @@ mod ask;
 mod backfill;
 mod cat;
 mod check;
+mod completion;
 mod dates;
 mod demo;
 mod emulate;
@@ -32,8 +33,10 @@ mod explain;
 mod forget;
 mod get;
 mod health;
+mod help;
 mod init;
 mod ls;
+mod manual;
 mod online;
 mod package;
 mod plan;
@@ -57,7 +60,7 @@ pub use progress::Bars;
 
 /// Downloads MoEngage reports before they expire, verifies and stores them, and alerts you when one is at risk.
 #[derive(Debug, Parser)]
-#[command(name = "moesync", version, max_term_width = 100)]
+#[command(name = "moesync", version, max_term_width = 80)]
 pub struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -66,6 +69,7 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// The configuration: a file, or a folder of *.toml files [default: ./moesync.toml, then /etc/moesync/moesync.toml].
     #[arg(long, global = true, value_name = "FILE|FOLDER", env = "MOESYNC_CONFIG", hide_env_values = true)]
@@ -220,6 +224,14 @@ impl From<DaemonError> for CommandError {
 type Result<T = Completion, E = CommandError> = std::result::Result<T, E>;
 
 impl Arguments {
+    /// The arguments of this process. Ends it if they are wrong, ask for help, or come from a shell that asks for
+    /// completions.
+    pub fn of_process() -> Self {
+        completion::answer();
+        let matches = help::command().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// The log format and the filter, in the syntax of `RUST_LOG`. By default the daemon logs its work, and other
     /// commands log failures only.
     pub fn logging(&self) -> (LogFormat, String) {
@@ -274,7 +286,7 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
             Command::Demo(options) => demo::run(&shell, options).await,
             Command::Emulate(options) => emulate::run(&shell, options).await,
             Command::Schema => schema::run(),
-            Command::Completions(options) => package::completions(options),
+            Command::Completions(options) => package::completions(&options),
             Command::Man(options) => package::man(options),
         }
     };

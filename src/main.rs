@@ -2,7 +2,6 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::Parser;
 use moesync::{cli, telemetry};
 
 /// Limit of threads for blocking work: two for each of 1,024 downloads, the maximum of limits.concurrency, and 16 for
@@ -10,7 +9,7 @@ use moesync::{cli, telemetry};
 const BLOCKING_THREADS: usize = 4096;
 
 fn main() -> ExitCode {
-    let arguments = cli::Arguments::parse();
+    let arguments = cli::Arguments::of_process();
     let bars = cli::Bars::new();
     let (format, filter) = arguments.logging();
     if let Err(error) = telemetry::start(format, &filter, bars.log_writer()) {

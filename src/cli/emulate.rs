@@ -51,8 +51,8 @@ pub(super) struct Options {
     /// Format of the archives, independent of their names.
     #[arg(long, value_name = "FORMAT", default_value = "zip", value_parser = container_parser())]
     container: Container,
-    /// Adds a fault, such as `status=503,times=2`; may be repeated.
-    #[arg(long = "fault", value_name = "RULE", long_help = FAULTS)]
+    /// Adds a fault, such as `status=503,times=2`; may be repeated. The rules are listed below.
+    #[arg(long = "fault", value_name = "RULE")]
     faults: Vec<Rule>,
 }
 
@@ -69,41 +69,6 @@ fn container_parser() -> impl TypedValueParser<Value = Container> {
     words
         .map(|given| CONTAINERS.into_iter().find(|(word, _)| *word == given).map_or(Container::Zip, |(_, known)| known))
 }
-
-const FAULTS: &str = "\
-Adds a fault; may be repeated. A rule is a fault and its details, separated by commas:
-`status=503,times=2,path=Report_test`.
-
-Faults:
-  status=CODE                       this status (403: the feature is off); body=TEXT
-  unauthorized, not-yet             401; 400, as for a report that is not generated yet
-  firewall[=400], =401, =403        403 or this status, as for a blocked address
-  rate-limited[=RETRY-AFTER]        429; until=SPAN or TEXT for x-ratelimit-reset
-  html, json-error, empty           200, but no archive and no page
-  truncate=50%, truncate=BYTES      a body that ends early;
-                                    framing=content-length, chunked or close
-  bit-flip[=BYTE]                   one wrong bit
-  content-encoding=gzip, label      compressed in transfer, or only labelled so
-  slow=RATE                         speed in bytes per second
-  stall, reset                      no body after the headers; no answer
-  reset-mid-body=50%, =BYTES        a connection reset within the body
-  redirect=storage, redirect=URL    code=302 or 307
-  wrong-date=-8d                    a wrong Date header
-  repeat                            repeats the last campaign of the previous page
-  shrink                            removes the first campaign of the listing
-  hide[=N]                          omits the last N rows of a page, or all
-  extra-total=N                     a total that is N too large
-  odd-json=KIND                     an odd field: nan, bom, utf8, duplicate, number or
-                                    surrogate
-
-`status=404,api=executions,path=ID` refuses the executions of one campaign.
-
-Conditions:
-  path=TEXT                         only where the path contains TEXT
-  api=SOURCE                        only campaign_report, daily_dump, campaign_stats,
-                                    campaigns, campaign_meta or executions
-  page=N                            only this page of JSON, from 1
-  times=N, skip=N                   only N times; only after N requests";
 
 /// The APIs of the emulator, by source.
 const SERVED: &str = "\

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use comfy_table::Cell;
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
@@ -43,7 +46,7 @@ pub(super) struct Options {
     #[arg(long)]
     all: bool,
     /// Only partitions in this state.
-    #[arg(long, value_parser = state, value_name = "STATE")]
+    #[arg(long, value_parser = state_parser(), ignore_case = true, value_name = "STATE")]
     state: Option<State>,
     /// Only partitions of this date and later.
     #[arg(long, value_name = "DATE", value_parser = date, allow_hyphen_values = true)]
@@ -53,10 +56,9 @@ pub(super) struct Options {
     check: bool,
 }
 
-fn state(word: &str) -> std::result::Result<State, String> {
-    State::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
-        let words: Vec<_> = State::ALL.iter().map(|state| state.as_str()).collect();
-        format!("expected one of {}", words.join(", "))
+fn state_parser() -> impl TypedValueParser<Value = State> {
+    PossibleValuesParser::new(State::ALL.map(State::as_str)).map(|word| {
+        State::ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(&word)).unwrap_or(State::Pending)
     })
 }
 

@@ -4,6 +4,7 @@ mod backfill;
 mod dates;
 mod demo;
 mod explain_and_plan;
+mod help;
 mod init;
 mod logging;
 mod reconcile;

@@ -89,7 +89,7 @@ fn env_error(name: &str, value: &str) -> String {
 /// The example with every setting in it switched on.
 fn uncommented(example: &str) -> String {
     let line = |line: &str| match line.strip_prefix('#') {
-        Some(setting) if !setting.is_empty() && !setting.starts_with(' ') => setting.to_owned(),
+        Some(setting) if !setting.is_empty() && !setting.starts_with([' ', ':']) => setting.to_owned(),
         _ => line.to_owned(),
     };
     example.lines().map(|text| line(text) + "\n").collect()

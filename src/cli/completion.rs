@@ -1,0 +1,72 @@
+//! Completion of values in a shell: reports and workspaces of the configuration, dates.
+
+use std::{ffi::OsStr, path::PathBuf};
+
+use clap::{Arg, Command};
+use clap_complete::{
+    CompleteEnv,
+    engine::{ArgValueCompleter, CompletionCandidate},
+};
+
+use super::{help, shell::environment};
+use crate::config::{self, Config};
+
+/// The variable by which the shell's script asks for completions.
+pub(super) const VARIABLE: &str = "COMPLETE";
+
+/// Answers a shell that asks for completions, and then ends the process.
+pub(super) fn answer() {
+    CompleteEnv::with_factory(|| with_values(help::command())).var(VARIABLE).bin("moesync").complete();
+}
+
+/// The command line with completers of values.
+fn with_values(command: Command) -> Command {
+    // The names that `init` takes are not in a configuration yet.
+    match command.get_name() {
+        "init" => command,
+        _ => command.mut_args(with_value).mut_subcommands(with_values),
+    }
+}
+
+fn with_value(arg: Arg) -> Arg {
+    match arg.get_id().as_str() {
+        "report" | "with" => arg.add(ArgValueCompleter::new(|start: &OsStr| {
+            configured(start, |config| config.reports.iter().map(|report| report.id.name().to_owned()).collect())
+        })),
+        "workspace" => arg.add(ArgValueCompleter::new(|start: &OsStr| {
+            configured(start, |config| config.workspaces.iter().map(|workspace| workspace.name.clone()).collect())
+        })),
+        "date" | "from" | "to" | "since" => arg.add(ArgValueCompleter::new(dates)),
+        _ => arg,
+    }
+}
+
+/// The names in the configuration that begin with `start`. None if there is no valid configuration.
+fn configured(start: &OsStr, names: fn(&Config) -> Vec<String>) -> Vec<CompletionCandidate> {
+    let Some(config) = config() else { return Vec::new() };
+    beginning_with(start, names(&config))
+}
+
+fn dates(start: &OsStr) -> Vec<CompletionCandidate> {
+    let ago = (2..=7).map(|days| format!("-{days}d"));
+    beginning_with(start, ["today", "yesterday"].map(str::to_owned).into_iter().chain(ago).collect())
+}
+
+fn beginning_with(start: &OsStr, mut names: Vec<String>) -> Vec<CompletionCandidate> {
+    let start = start.to_string_lossy();
+    names.sort();
+    names.dedup();
+    names.into_iter().filter(|name| name.starts_with(&*start)).map(CompletionCandidate::new).collect()
+}
+
+/// The configuration of the line that is completed.
+fn config() -> Option<Config> {
+    let words: Vec<_> = std::env::args_os().filter_map(|word| word.into_string().ok()).collect();
+    let named = words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix("--config") {
+        Some("") => words.get(at + 1).cloned(),
+        Some(rest) => rest.strip_prefix('=').map(str::to_owned),
+        None => None,
+    });
+    let named = named.map(PathBuf::from).or_else(|| std::env::var_os("MOESYNC_CONFIG").map(PathBuf::from));
+    config::load(&config::locate(named.as_deref()).ok()?, environment()).ok()
+}
