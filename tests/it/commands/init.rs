@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, ChildStdin, Command},
+    task::JoinHandle,
 };
 
 use crate::support::{PATIENCE, Ran, spawn, wait_until};
@@ -66,6 +67,8 @@ struct Terminal {
     process: Child,
     input: ChildStdin,
     shown: Arc<Mutex<String>>,
+    /// Ends when the terminal is closed.
+    reading: JoinHandle<()>,
     /// How much of it was read.
     read: usize,
 }
@@ -78,13 +81,13 @@ impl Terminal {
         let (input, mut output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
         let shown = Arc::new(Mutex::new(String::new()));
         let collected = Arc::clone(&shown);
-        spawn(async move {
+        let reading = spawn(async move {
             let mut piece = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut piece).await {
                 collected.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..length]));
             }
         });
-        Terminal { process, input, shown, read: 0 }
+        Terminal { process, input, shown, reading, read: 0 }
     }
 
     /// Waits for a question and enters an answer.
@@ -104,9 +107,7 @@ impl Terminal {
     /// Everything that was shown, and the exit code.
     async fn end(mut self) -> (String, Option<i32>) {
         let status = tokio::time::timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap();
-        // What is shown last arrives after the end.
-        let length = async || self.shown.lock().unwrap().ends_with('\n');
-        assert!(wait_until(length).await);
+        self.reading.await.unwrap();
         let shown = self.shown.lock().unwrap().clone();
         (shown, status.code())
     }
