@@ -166,7 +166,7 @@ async fn ctrl_c_and_the_end_of_the_input_write_nothing_and_leave_the_terminal_as
     for end in ["\x03", "\x04"] {
         let folder = tempfile::tempdir().unwrap();
         let line = format!(
-            "{MOESYNC} init --workspace a --app-id B --data-center 01 --destination d; echo code $?; stty -a | grep -qw -- -echo && echo hidden; echo end"
+            "trap : INT; {MOESYNC} init --workspace a --app-id B --data-center 01 --destination d; echo code $?; stty -a | grep -qw -- -echo && echo hidden; echo end"
         );
         let mut terminal = Terminal::start(folder.path(), &line);
         terminal.answer("[Europe/Berlin]: ", "").await;
