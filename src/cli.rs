@@ -152,6 +152,8 @@ enum Completion {
     Done,
     /// Part of it is not done: exit code 1.
     Incomplete,
+    /// `run` refuses this configuration: exit code 2.
+    Refused,
 }
 
 /// Why a command failed.
@@ -302,6 +304,7 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
     match ended {
         Ok(Completion::Done) => ExitCode::SUCCESS,
         Ok(Completion::Incomplete) => ExitCode::from(1),
+        Ok(Completion::Refused) => ExitCode::from(2),
         Err(CommandError::Usage(message)) => {
             eprintln!("error: {message}");
             ExitCode::from(2)

@@ -73,17 +73,24 @@ fn secrets(config: &Config, is_online: bool, results: &mut Results) {
         // The API key is the secret key where it is not given.
         found.dedup_by(|(_, later), (_, earlier)| later == earlier);
         for (what, (result, message)) in found {
-            results.add(format!("{what} of {}", workspace.name), result, message);
+            add(results, format!("{what} of {}", workspace.name), result, message);
         }
     }
     for target in &config.notify {
         for (result, message) in target.secrets().filter_map(|source| judged(source, is_online)) {
-            results.add(format!("notify {}", target.name), result, message);
+            add(results, format!("notify {}", target.name), result, message);
         }
     }
     let named = config.web.token_file.iter().chain(&config.network.ca_file);
     for problem in named.filter_map(NamedFile::missing) {
-        results.add_error("files", problem.to_string());
+        results.add_refusal("files", problem.to_string());
+    }
+}
+
+fn add(results: &mut Results, subject: String, result: CheckResult, message: String) {
+    match result {
+        CheckResult::Error => results.add_refusal(subject, message),
+        _ => results.add(subject, result, message),
     }
 }
 
@@ -123,7 +130,7 @@ fn open_destinations(config: &Config, results: &mut Results) {
     let budget = Budget::new();
     for destination in &config.destinations {
         if let Err(error) = Destination::open(destination, budget.clone(), "check") {
-            results.add_error(format!("destination {}", destination.name), error.to_string());
+            results.add_refusal(format!("destination {}", destination.name), error.to_string());
         }
     }
 }
@@ -131,10 +138,10 @@ fn open_destinations(config: &Config, results: &mut Results) {
 /// Makes the HTTP clients as `run` does.
 fn clients(config: &Config, results: &mut Results) {
     if let Err(error) = moengage::Client::new(&config.network, &config.limits) {
-        results.add_error("network", Chain(&error).to_string());
+        results.add_refusal("network", Chain(&error).to_string());
     }
     if let Err(message) = dispatch::check(config) {
-        results.add_error("notify", message);
+        results.add_refusal("notify", message);
     }
 }
 
@@ -155,7 +162,7 @@ async fn ledger(config: &Config, results: &mut Results) {
             },
             Ledger::Sqlite(path) => drop(file(path, ledger.is_some(), results)),
         },
-        Err(StartError::Configuration(message)) => results.add_error("ledger", message),
+        Err(StartError::Configuration(message)) => results.add_refusal("ledger", message),
         Err(StartError::Ledger(error)) => {
             let is_final = matches!(error, LedgerError::TooNew { .. }) || matches!(config.ledger, Ledger::Postgres(_));
             match &config.ledger {

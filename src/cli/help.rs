@@ -91,7 +91,7 @@ pub(super) const TOPICS: [Topic; 27] = [
     },
     Topic { exit: "1: the daemon is not ready.", ..topic(&["health"], &["moesync health"]) },
     Topic {
-        exit: "1: a check failed. 2: the configuration is not valid.",
+        exit: "1: a check failed. 2: run refuses the configuration.",
         ..topic(&["check"], &["moesync check", "moesync check --online"])
     },
     topic(&["config"], &["moesync config show"]),
@@ -158,10 +158,11 @@ Conditions:
   times=N, skip=N               only N times; only after N requests";
 
 /// What the exit codes mean.
-pub(super) const EXIT: [(&str, &str); 3] = [
+pub(super) const EXIT: [(&str, &str); 4] = [
     ("0", "All that was asked for is done."),
     ("1", "Something is not stored, is lost, damaged or not reachable."),
     ("2", "The usage or the configuration is wrong; nothing was started."),
+    ("130", "It was stopped at once, by a second Ctrl-C."),
 ];
 
 /// The variables that are read. Those of object stores and proxies have their own documentation.

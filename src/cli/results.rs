@@ -23,13 +23,15 @@ pub(super) struct Results {
     is_json: bool,
     look: Look,
     checks: Vec<CheckedSubject>,
+    /// Whether `run` refuses the configuration.
+    is_refused: bool,
     printed: Result<()>,
 }
 
 impl Results {
     /// None yet.
     pub(super) fn new(shell: &Shell, config: &Config) -> Self {
-        Self { is_json: shell.json, look: shell.look(config), checks: Vec::new(), printed: Ok(()) }
+        Self { is_json: shell.json, look: shell.look(config), checks: Vec::new(), is_refused: false, printed: Ok(()) }
     }
 
     /// Adds one result.
@@ -45,6 +47,12 @@ impl Results {
     /// Adds an error.
     pub(super) fn add_error(&mut self, subject: impl Into<String>, message: impl Into<String>) {
         self.add(subject, CheckResult::Error, message);
+    }
+
+    /// Adds an error for which `run` refuses the configuration.
+    pub(super) fn add_refusal(&mut self, subject: impl Into<String>, message: impl Into<String>) {
+        self.is_refused = true;
+        self.add_error(subject, message);
     }
 
     /// Prints what is left: as text, the number of results, and once more those that were cut or are far above.
@@ -66,7 +74,11 @@ impl Results {
             let gap = if repeated.is_empty() { "" } else { "\n" };
             format!("{gap}{repeated}\n{ok} ok, {}, {}\n", counted(notes, "note"), counted(errors, "error"))
         })?;
-        Ok(if checked.ok { Completion::Done } else { Completion::Incomplete })
+        Ok(match (checked.ok, self.is_refused) {
+            (true, _) => Completion::Done,
+            (false, true) => Completion::Refused,
+            (false, false) => Completion::Incomplete,
+        })
     }
 }
 

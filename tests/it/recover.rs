@@ -261,8 +261,8 @@ async fn check_and_run_refuse_a_ledger_with_the_same_message() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let folder = bench.folder.path().display().to_string();
     bench.write_config(&bench.config().replace(&bench.ledger().display().to_string(), &folder));
-    let check = bench.run(&["check"]).await.expect(2).stderr;
-    let run = bench.run(&["run"]).await.expect(2).stderr;
-    let error = |stderr: &str| stderr.lines().find(|line| line.starts_with("error:")).unwrap().to_owned();
-    assert_eq!(error(&check), error(&run));
+    let checked = bench.run(&["check", "--json"]).await.expect(2).json();
+    let refused = bench.run(&["run"]).await.expect(2).stderr;
+    let ledger = checked["checks"].as_array().unwrap().iter().find(|check| check["subject"] == "ledger").unwrap();
+    assert!(refused.ends_with(&format!("error: {}\n", ledger["message"].as_str().unwrap())), "{refused}: {ledger}");
 }
