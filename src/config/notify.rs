@@ -30,9 +30,11 @@ pub(super) struct Raw {
     /// Name in every message about it. The ledger records under this name which notifications were sent.
     pub(super) name: String,
     /// `webhook`: signed JSON. `slack`: text for incoming webhooks of Slack and compatible services, such as Mattermost.
-    /// `teams`: a card for a Workflow of Microsoft Teams. `email`: a message by SMTP. `ping`: a dead man's switch such as healthchecks.io.
+    /// `teams`: a card for a Workflow of Microsoft Teams. `email`: a message by SMTP. `ping`: a dead man's switch such as
+    /// healthchecks.io.
     kind: TargetKind,
-    /// File with the address: of `email`, `smtps://HOST:465` (TLS) or `smtp://HOST:587` (STARTTLS). Exactly one of `url_file`, `url_env` and `url` is required.
+    /// File with the address: of `email`, `smtps://HOST:465` (TLS) or `smtp://HOST:587` (STARTTLS). Exactly one of
+    /// `url_file`, `url_env` and `url` is required.
     url_file: Option<String>,
     /// Environment variable with the address.
     url_env: Option<String>,

@@ -377,7 +377,7 @@ fn row(report: &ReportOverview, now: Timestamp) -> Markup {
             @if let Some(first) = report.dates.first() { span { (first.date.strftime("%-d %b")) } }
             @match report.newest_stored_at {
                 Some(newest) => span {
-                    "newest "
+                    "newest stored "
                     time datetime=(newest) title=(words::instant(newest)) { (words::duration(now.duration_since(newest))) " ago" }
                 },
                 None => span { "nothing stored yet" },
