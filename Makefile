@@ -1,10 +1,12 @@
 # `make help` lists the targets.
 
+CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_DEB_VERSION := 3.8.0
 CARGO_DENY_VERSION := 0.20.2
 CODESPELL_VERSION := 2.4.1
 ISAL_VERSION := 1.9.1
 MAIL_SERVER := aiosmtpd==1.4.6
+ZIG := cargo-zigbuild==0.24.1 ziglang==0.17.1
 ENGINES := duckdb==2.0.1 pyarrow==26.0.1 sqlglot==30.30.0
 
 # Some tests mount a small disk. Without root, the tests run as root of a namespace.
@@ -18,7 +20,7 @@ TOOLS := bsdtar:libarchive-tools c++:build-essential cc:build-essential chromedr
 # Modules of the integration tests that take long: they start many processes, wait for daemons or write much.
 SLOW_TESTS := bucket contain daemon deploy derive disk emulator notify replicas simulation store sync tables vendor web
 
-.PHONY: help check test simulate lint fuzz bench deb demo tools cargo-deb cargo-deny codespell engines mail-server
+.PHONY: help check test simulate lint fuzz bench deb dist demo tools cargo-cyclonedx cargo-deb cargo-deny codespell engines mail-server zig
 
 help:
 	@echo 'make check  before each commit, about two minutes: formatting, clippy, unit tests and the fast integration tests'
@@ -28,6 +30,7 @@ help:
 	@echo 'make fuzz   looks for archives that the verifier judges wrongly, FUZZ_SECONDS for each target'
 	@echo 'make bench  speed and memory against the promises; takes an hour and a half, and a quiet machine'
 	@echo 'make deb    the Debian package, into target/debian/'
+	@echo 'make dist   static binaries and packages for x86-64 and ARM64, into target/dist/out/; takes half an hour'
 	@echo 'make demo   a complete example against the MoEngage emulator, in ./moesync-demo/'
 
 check:
@@ -97,6 +100,10 @@ deb: cargo-deb
 	target/release/moesync completions zsh > target/package/_moesync
 	cargo deb --locked --no-build $(DEB_OPTIONS)
 
+dist: tools zig cargo-cyclonedx cargo-deb
+	@command -v qemu-aarch64-static > /dev/null || $(SUDO) apt-get install -qy --no-install-recommends qemu-user-static
+	deploy/dist/build
+
 demo:
 	cargo run --locked --release -- demo
 
@@ -117,12 +124,20 @@ tools:
 cargo-deny:
 	@cargo deny --version > /dev/null 2>&1 || cargo install --locked cargo-deny --version $(CARGO_DENY_VERSION)
 
+cargo-cyclonedx:
+	@cargo cyclonedx --version > /dev/null 2>&1 || cargo install --locked cargo-cyclonedx --version $(CARGO_CYCLONEDX_VERSION)
+
 cargo-deb:
 	@cargo deb --version > /dev/null 2>&1 || cargo install --locked cargo-deb --version $(CARGO_DEB_VERSION)
 
 codespell: tools
 	@target/codespell/bin/codespell --version > /dev/null 2>&1 || \
 	    { python3 -m venv target/codespell && target/codespell/bin/pip install -q codespell==$(CODESPELL_VERSION); }
+
+# The C compiler and linker for both architectures.
+zig: tools
+	@target/zig/bin/pip freeze 2> /dev/null | grep -cxF $(ZIG:%=-e %) | grep -qx $(words $(ZIG)) || \
+	    { python3 -m venv target/zig && target/zig/bin/pip install -q $(ZIG); }
 
 # The engines that read tables in the tests, and the parser of the statements for all engines.
 engines: tools
