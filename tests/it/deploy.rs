@@ -70,7 +70,7 @@ fn pods() -> Vec<Pod> {
 /// The grace period of downloads when the daemon is stopped.
 fn grace() -> Duration {
     let source = read("src/sync/workers.rs");
-    let seconds = source.split("const GRACE: Duration = Duration::from_secs(").nth(1).unwrap();
+    let seconds = source.split("const DRAINING: Duration = Duration::from_secs(").nth(1).unwrap();
     Duration::from_secs(seconds.split(')').next().unwrap().parse().unwrap())
 }
 

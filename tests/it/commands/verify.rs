@@ -16,13 +16,13 @@ async fn harmed(harm: impl Fn(&Bench, &str)) -> Bench {
 }
 
 /// `verify` finds the damage, and `verify --repair` repairs it with this many downloads.
-async fn is_found_and_repaired(bench: &Bench, says: &str, downloads: usize) {
+async fn is_found_and_repaired(bench: &Bench, code: &str, says: &str, downloads: usize) {
     let asked = bench.requests();
     let found = bench.run(&["verify", "--json"]).await.expect(1).partitions();
     let damages: Vec<_> = found.iter().filter_map(|partition| partition["damage"].as_str()).collect();
     assert!(damages.len() == 1 && damages[0].contains(says), "{damages:?}");
     let codes: Vec<_> = found.iter().filter_map(|partition| partition["damage_code"].as_str()).collect();
-    assert_eq!(codes, [says]);
+    assert_eq!(codes, [code]);
     assert_eq!(bench.requests(), asked, "only a repair contacts the vendor");
 
     let repaired = bench.run(&["verify", "--repair", "--json"]).await.expect(0).partitions();
@@ -49,7 +49,7 @@ async fn a_part_of_the_objects_can_be_verified() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_altered_object_is_found_kept_aside_and_fetched_again() {
     let bench = harmed(|bench, key| fs::write(bench.object(key), "altered").unwrap()).await;
-    is_found_and_repaired(&bench, "altered", 1).await;
+    is_found_and_repaired(&bench, "altered", "altered", 1).await;
     let kept = bench.kept_in("_quarantine");
     let is_kept = kept.iter().any(|key| fs::read(bench.object(key)).unwrap() == b"altered");
     assert!(is_kept, "the altered bytes are thrown away: {kept:?}");
@@ -58,13 +58,13 @@ async fn an_altered_object_is_found_kept_aside_and_fetched_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_object_is_found_and_fetched_again() {
     let bench = harmed(|bench, key| fs::remove_file(bench.object(key)).unwrap()).await;
-    is_found_and_repaired(&bench, "missing", 1).await;
+    is_found_and_repaired(&bench, "missing", "missing", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_manifest_is_found_and_written_again_without_a_download() {
     let bench = harmed(|bench, key| fs::remove_file(bench.object(&manifest_key(key))).unwrap()).await;
-    is_found_and_repaired(&bench, "manifest", 0).await;
+    is_found_and_repaired(&bench, "manifest", "manifest", 0).await;
 }
 
 /// The keys of all objects of tables and their manifests, with their bytes.
@@ -90,7 +90,7 @@ async fn damaged_tables_are_found_and_made_again_from_what_is_stored() {
     ];
     for (says, harm) in harms {
         harm();
-        is_found_and_repaired(&bench, says, 0).await;
+        is_found_and_repaired(&bench, "tables", says, 0).await;
         assert!(tables(&bench) == whole, "{says}");
     }
     // With its archive altered, too: the tables are made of what is fetched again.
@@ -99,14 +99,14 @@ async fn damaged_tables_are_found_and_made_again_from_what_is_stored() {
     for key in whole.keys().filter(|key| key.contains(&format!("date={date}"))) {
         fs::remove_file(bench.object(key)).unwrap();
     }
-    is_found_and_repaired(&bench, "is missing", 1).await;
+    is_found_and_repaired(&bench, "altered", "is missing", 1).await;
     assert!(tables(&bench) == whole);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_manifest_is_found_and_written_again_without_a_download() {
     let bench = harmed(|bench, key| fs::write(bench.object(&manifest_key(key)), "{]").unwrap()).await;
-    is_found_and_repaired(&bench, "manifest", 0).await;
+    is_found_and_repaired(&bench, "manifest", "manifest", 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

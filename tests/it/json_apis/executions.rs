@@ -60,7 +60,7 @@ async fn check_asks_further_parents_when_the_first_are_refused() {
     assert!(said.contains("first page received; 1 in total"), "{said}");
     let desk = executions(ten(), |_, _| reply(400, "")).await;
     let said = checked(&desk, 0).await;
-    assert!(said.contains("warning: MoEngage refused the executions of the first 5 recurring campaigns"), "{said}");
+    assert!(said.contains("MoEngage refused the executions of the first 5 recurring campaigns"), "{said}");
     assert_eq!(desk.requests(), 6);
     let desk = executions(ten(), |_, _| reply(403, "")).await;
     let said = checked(&desk, 1).await;
