@@ -5,13 +5,12 @@ use clap::Args;
 use super::{
     CommandError, Completion, Result,
     dates::{DateRange, today},
-    scope::Scope,
+    scope::{Scope, configured},
     shell::Shell,
     table::Look,
 };
 use crate::{
     report::PartitionId,
-    sync,
     words::{Acknowledged, PartitionStatus},
 };
 
@@ -38,10 +37,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         ));
     }
     let dates = dates.dates(today(&scope, &config, shell.clock.now()))?;
-    let ledger = match dry_run {
-        true => shell.ledger(&config).await?,
-        false => sync::open_ledger(&config, shell.clock.now()).await?,
-    };
+    let ledger = shell.ledger_to_change(&config, dry_run).await?;
     let now = shell.clock.now();
     let recorded = match &ledger {
         Some(ledger) => ledger.recorded_reports(None).await?,
@@ -57,10 +53,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             let ids: Vec<PartitionId> = lost.iter().map(|entry| entry.partition.id.clone()).collect();
             ledger.acknowledge(&ids).await?;
         }
-        let is_configured = |id: &PartitionId| config.reports.iter().any(|report| report.id == id.report);
+        let configured = configured(&config);
         partitions.extend(lost.iter().map(|entry| PartitionStatus {
             acknowledged: !dry_run,
-            ..PartitionStatus::new(entry, is_configured(&entry.partition.id), now)
+            ..PartitionStatus::new(entry, configured.contains_key(&entry.partition.id.report), now)
         }));
         ledger.close().await;
     }

@@ -1,6 +1,9 @@
 //! `moesync forget`: deletes rows of the ledger. Stored objects stay.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -8,16 +11,15 @@ use jiff::Timestamp;
 use super::{
     CommandError, Completion, Result,
     dates::{DateRange, today},
-    scope::Scope,
+    scope::{Scope, configured},
     shell::Shell,
     table::Look,
 };
 use crate::{
-    config::Config,
+    config::Report,
     ledger::{Choice, Ledger},
     reading::Dates,
     report::{PartitionId, ReportId},
-    sync,
     words::{Forgotten, PartitionStatus},
 };
 
@@ -49,10 +51,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let whole_reports = dates.is_all();
     let dates = dates.dates(today(&scope, &config, shell.clock.now()))?;
     let now = shell.clock.now();
-    let ledger = match dry_run {
-        true => shell.ledger(&config).await?,
-        false => sync::open_ledger(&config, now).await?,
-    };
+    let ledger = shell.ledger_to_change(&config, dry_run).await?;
     let recorded = match &ledger {
         Some(ledger) => ledger.recorded_reports(None).await?,
         None => Vec::new(),
@@ -60,14 +59,14 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     scope.check_recorded(&config, &recorded)?;
     let mut partitions = Vec::new();
     if let Some(ledger) = &ledger {
-        let is_configured = |id: &ReportId| config.reports.iter().any(|report| report.id == *id);
+        let configured = configured(&config);
         let mut reports: Vec<ReportId> = recorded.into_iter().filter(|id| scope.covers(id)).collect();
         match unconfigured {
-            true => reports.retain(|id| !is_configured(id)),
-            false => refuse_configured(&config, &reports, whole_reports)?,
+            true => reports.retain(|id| !configured.contains_key(id)),
+            false => refuse_configured(&configured, &reports, whole_reports)?,
         }
         for id in &reports {
-            let chosen = read(ledger, id, &dates, is_configured(id), now).await?;
+            let chosen = read(ledger, id, &dates, configured.contains_key(id), now).await?;
             match (dry_run, whole_reports) {
                 (true, _) => {}
                 (false, true) => drop(ledger.forget_report(id).await?),
@@ -82,9 +81,12 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 }
 
 /// A configured report would be planned and fetched again from the beginning.
-fn refuse_configured(config: &Config, reports: &[ReportId], whole_reports: bool) -> Result<()> {
-    let configured = reports.iter().find(|id| config.reports.iter().any(|report| report.id == **id));
-    match configured {
+fn refuse_configured(
+    configured: &HashMap<ReportId, Arc<Report>>,
+    reports: &[ReportId],
+    whole_reports: bool,
+) -> Result<()> {
+    match reports.iter().find(|id| configured.contains_key(id)) {
         Some(id) if whole_reports => Err(CommandError::Usage(format!(
             "report `{}` is configured; name the dates to forget with --date, or --from and --to",
             id.name()

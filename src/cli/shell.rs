@@ -55,6 +55,14 @@ impl Shell {
         Ok(open_ledger_read_only(config).await?)
     }
 
+    /// Opens the ledger to change it, or read-only for a dry run. `None` if there is none to read.
+    pub(super) async fn ledger_to_change(&self, config: &Config, dry_run: bool) -> Result<Option<ledger::Ledger>> {
+        match dry_run {
+            true => self.ledger(config).await,
+            false => Ok(sync::open_ledger(config, self.clock.now()).await?),
+        }
+    }
+
     /// Returns when the process is asked to stop, and says what happens then.
     pub(super) async fn stopped(&self) {
         stop_signal().await;

@@ -34,7 +34,7 @@ pub(super) struct Options {
     /// Only partitions of this date and later.
     #[arg(long, value_name = "DATE", value_parser = date, allow_hyphen_values = true)]
     since: Option<WrittenDate>,
-    /// Only a part of the objects, drawn anew each time, such as 5%.
+    /// Only a part of the objects, drawn at random, such as 5%.
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     sample: Option<f64>,
     /// Fetches damaged objects again, where MoEngage still has them, and makes damaged tables again. The damaged bytes of

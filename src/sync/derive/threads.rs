@@ -49,7 +49,7 @@ impl Derive<'_> {
         step: impl FnOnce() -> Result<T, DeriveError> + Send + 'static,
     ) -> Result<T, DeriveError> {
         let threads = Arc::clone(&self.threads.0);
-        // A task of its own: it gets a free thread to work even while nobody waits for this future.
+        // A task of its own: it gets a free thread to work also while this future is not polled.
         #[expect(clippy::disallowed_methods, reason = "it ends with its step, which no abort would stop")]
         let done = tokio::spawn(async move {
             let thread = threads.acquire_owned().await;
