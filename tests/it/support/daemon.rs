@@ -71,9 +71,22 @@ impl Daemon {
         assert!(found, "no `{text}` in\n{}", self.log().join("\n"));
     }
 
+    /// Sends it. After STOP no thread of the process runs: the kernel stops each on its own, after `kill` has returned.
     pub async fn signal(&self, signal: &str) {
         let line = format!("kill -{signal} {}", self.pid());
         assert!(Command::new("sh").arg("-c").arg(line).status().await.unwrap().success());
+        if signal == "STOP" {
+            assert!(wait_until(async || self.stands_still()).await);
+        }
+    }
+
+    /// Whether each of its threads is stopped or has ended.
+    fn stands_still(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok()).all(|stat| {
+            // The state follows the name, which is in parentheses.
+            stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with(['T', 'Z', 'X']))
+        })
     }
 
     /// Waits for its end; its log is kept for the oracle.
