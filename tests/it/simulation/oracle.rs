@@ -105,6 +105,9 @@ impl Oracle {
         }
         let is_settled_in = now.duration_since(process.started_at) > SignedDuration::from_hours(2);
         let is_clock_right = !world.weather.clock.iter().any(|error| error.from <= now && now < error.to + 3 * HOUR);
+        if !is_clock_right {
+            wrong.extend(self.ended_early(world, &ledger.entries().await.unwrap(), now));
+        }
         if is_settled_in && is_clock_right {
             for expected in &self.expected {
                 let Truth { partition, .. } = &*expected.truth;
@@ -215,6 +218,26 @@ impl Oracle {
             wrong.extend(staged.map(|(key, _)| format!("{name}: {key} is left after a start")));
         }
         wrong.into_iter().for_each(|what| self.violated(world, what));
+    }
+
+    /// Partitions that ended before their end by the vendor's clock, unless its answer had a `Date` ahead of it.
+    fn ended_early(&self, world: &World, entries: &[Entry], now: Timestamp) -> Vec<String> {
+        let received = world.vendor.received();
+        let mut early = Vec::new();
+        for entry in entries.iter().filter(|entry| matches!(entry.settled, Settled::Absent | Settled::Lost)) {
+            let id = &entry.partition.id;
+            let Some(expected) = self.expected.iter().find(|expected| expected.truth.partition.id == *id) else {
+                continue;
+            };
+            let was_misled = received.iter().any(|request| {
+                let is_ahead = matches!(request.fault, Some(VendorFault::OddDate(by)) if by.is_positive());
+                is_ahead && expected.is_asked_by(request)
+            });
+            if entry.partition.end(DUMP_GIVEN_UP).is_none_or(|end| end > now) && !was_misled {
+                early.push(format!("{id} is {:?} before its end", entry.settled));
+            }
+        }
+        early
     }
 
     /// Whether an alarm may be on because a partition of its report is not published yet.

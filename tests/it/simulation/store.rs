@@ -126,8 +126,9 @@ impl Store {
         let before = self.object(at.as_ref()).await;
         let bytes = Bytes::from(payload.clone());
         let put = self.memory.put_opts(at, payload, options).await;
-        if put.is_ok() && is_final(at.as_ref()) && before.is_some_and(|before| before != bytes) {
-            self.note(format!("{}: {at} was overwritten with other content", self.name));
+        // A store that refuses to overwrite is asked to, also for the same content.
+        if put.is_ok() && is_final(at.as_ref()) && before.is_some_and(|before| self.is_conditional || before != bytes) {
+            self.note(format!("{}: {at} was overwritten", self.name));
         }
         put
     }
