@@ -80,19 +80,23 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     pass(shell, &ctx, &selection, nothing, sync::once(&ctx, &selection, shell.stopped())).await
 }
 
+/// Dates that an error names one by one.
+const NAMED: usize = 7;
+
 /// Fails if MoEngage has deleted any of the dates by now, and names them.
 fn refuse_expired(report: &str, requested: &[Entry], now: Timestamp) -> Result<()> {
     let is_expired = |entry: &&Entry| entry.partition.expires_at.is_some_and(|expiry| expiry <= now);
     let dates: Vec<_> = requested.iter().filter(is_expired).map(|entry| entry.partition.id.date.to_string()).collect();
-    if dates.is_empty() {
-        return Ok(());
-    }
+    let named = match &dates[..] {
+        [] => return Ok(()),
+        [first, .., last] if dates.len() > NAMED => format!("{} dates from {first} to {last}", dates.len()),
+        few => few.join(", "),
+    };
     let first_kept = requested.iter().find(|entry| !is_expired(entry)).map(|entry| entry.partition.id.date);
     let advice = first_kept.map(|date| format!("use --from {date}, or ")).unwrap_or_default();
     Err(CommandError::Usage(format!(
-        "MoEngage keeps a campaign report for seven days, so these dates of report `{report}` are past its retention: {}; \
-         {advice}request them with --ask-anyway (a date that MoEngage denies becomes absent)",
-        dates.join(", ")
+        "MoEngage keeps a campaign report for seven days, so these dates of report `{report}` are past its retention: \
+         {named}; {advice}request them with --ask-anyway (a date that MoEngage denies becomes absent)"
     )))
 }
 

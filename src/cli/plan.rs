@@ -26,7 +26,7 @@ pub(super) struct Options {
     #[arg(long)]
     all: bool,
     /// Also shows what is scheduled within this many days.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=3660))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(0..=3660))]
     days: Option<u16>,
 }
 
