@@ -133,8 +133,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 /// What a client needs to know of an account. The keys of a configuration are not shown.
 fn introduction(account: &Account, config: Option<&Config>, url: &Url, now: Timestamp) -> String {
     let Account { app_id, secret_key, api_key, reports, .. } = account;
-    let names: Vec<_> =
-        reports.iter().map(|report| format!("{} ({})", report.name, written(&report.schedule))).collect();
+    let described = |report: &EmulatedReport| {
+        let zone = report.timezone.iana_name().unwrap_or("UTC");
+        format!("{} ({} {zone})", report.name, written(&report.schedule))
+    };
+    let names: Vec<_> = reports.iter().map(described).collect();
     let newest = reports.iter().find_map(|report| Some((report, newest_file(report, now)?)));
     let workspace = config.and_then(|config| config.workspaces.iter().find(|known| known.app_id == *app_id));
     let (keys, line) = match (workspace, newest) {

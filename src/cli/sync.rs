@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, builder::UnknownArgumentValueParser};
 
 use super::{
     CommandError, Completion, Result,
@@ -23,6 +23,10 @@ use crate::{
 pub(super) struct Options {
     #[command(flatten)]
     scope: Scope,
+    /// Refused, with a tip: other tools have it.
+    #[arg(long, hide = true, num_args = 0, default_missing_value = "",
+          value_parser = UnknownArgumentValueParser::suggest("`moesync plan` shows what would be fetched"))]
+    dry_run: Option<String>,
 }
 
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {

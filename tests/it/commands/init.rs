@@ -57,7 +57,7 @@ impl Emulator {
             let rest = text.split_once(what).unwrap_or_else(|| panic!("{what}: {text}")).1;
             rest.split_whitespace().next().unwrap().trim_end_matches(';').to_owned()
         };
-        assert!(text.contains("Daily campaigns (day 09:30)"), "{text}");
+        assert!(text.contains("Daily campaigns (day 09:30 UTC)"), "{text}");
         Emulator { _process: process, url: after("listens on"), app_id: after("app id"), key: after("secret key") }
     }
 }

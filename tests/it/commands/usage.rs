@@ -45,6 +45,16 @@ async fn an_unknown_or_ambiguous_report_is_refused_with_suggestions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sync_has_no_dry_run_and_names_the_command_that_shows_it() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let refused = bench.run(&["sync", "--dry-run"]).await.expect(2);
+    assert!(refused.stderr.contains("unexpected argument '--dry-run'"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("`moesync plan`"), "{}", refused.stderr);
+    assert_eq!(bench.requests(), 0);
+    assert!(!bench.run(&["sync", "--help"]).await.expect(0).stdout.contains("--dry-run"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_refuses_a_ledger_that_run_cannot_open() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let sqlite = format!("sqlite://{}", bench.ledger().display());

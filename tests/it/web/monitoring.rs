@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     fs,
     process::{Command, Stdio},
     sync::Arc,
@@ -320,7 +321,7 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_alert_rules_and_the_dashboard_use_existing_metrics() {
+async fn rules_dashboard_and_document_have_the_existing_metrics() {
     let bench = Bench::new(&[Series::campaign("Report test", 7)]).await;
     bench.fault("unauthorized,times=1");
     let config = with_web(&bench, "listen = \"127.0.0.1:0\"");
@@ -343,7 +344,8 @@ async fn the_alert_rules_and_the_dashboard_use_existing_metrics() {
         last.iter().all(|name| there.contains(*name))
     };
     assert!(wait_until(are_there).await);
-    let there: BTreeSet<_> = names(&expiring).union(&names(&served.text("/metrics").await)).cloned().collect();
+    let complete = served.text("/metrics").await;
+    let there: BTreeSet<_> = names(&expiring).union(&names(&complete)).cloned().collect();
     served.daemon.stop(&bench).await;
     let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     for path in ["deploy/prometheus/alerts.yaml", "deploy/grafana/moesync.json"] {
@@ -362,6 +364,31 @@ async fn the_alert_rules_and_the_dashboard_use_existing_metrics() {
         0,
         "{unseen:?}"
     );
+    let described = described(&[&expiring, &complete]);
+    let path = root().join("docs/monitoring.md");
+    let document = fs::read_to_string(&path).unwrap();
+    let (before, rest) = document.split_once("| metric | type | meaning |\n|---|---|---|\n").unwrap();
+    let after = &rest[rest.find("\n\n").unwrap()..];
+    let expected = format!("{before}| metric | type | meaning |\n|---|---|---|\n{}{after}", described.trim_end());
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        fs::write(&path, &expected).unwrap();
+    }
+    let hint = "docs/monitoring.md; if the change is meant: UPDATE_SCHEMAS=1 cargo test --test it web::";
+    assert!(fs::read_to_string(&path).unwrap() == expected, "{hint}");
+}
+
+/// The metrics of these answers as rows of a table in Markdown.
+fn described(scrapes: &[&str]) -> String {
+    let about = |keyword: &str| -> BTreeMap<String, String> {
+        let lines = scrapes.iter().flat_map(|scrape| scrape.lines());
+        let pairs = lines.filter_map(|line| line.strip_prefix(keyword)?.split_once(' '));
+        pairs.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
+    };
+    let types = about("# TYPE ");
+    about("# HELP ").iter().fold(String::new(), |mut rows, (name, help)| {
+        writeln!(rows, "| `{name}` | {} | {help} |", types[name]).unwrap();
+        rows
+    })
 }
 
 #[test]
