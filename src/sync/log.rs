@@ -1,7 +1,8 @@
 //! The log lines of attempts and of held workspaces.
 //!
-//! A failed attempt is a WARN, or an INFO if that is expected; if the same is tried again within seconds, only the first time. Alarms are logged by `dispatch`, except `other_content`: it is
-//! an event without an end.
+//! A failed attempt is a WARN, or an INFO if that is expected; of the same that is tried again within seconds, and of a
+//! destination that fails, only the first. Alarms are logged by `dispatch`, except `other_content`: it is an event without an
+//! end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +19,8 @@ use crate::{
 /// What happens within this time is not announced: it is logged when it happens. Longer than the quick tries are apart.
 const SOON: SignedDuration = SignedDuration::from_secs(20);
 
-/// Logs the end of an attempt after which the partition is `entry`.
-pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt) {
+/// Logs the end of an attempt after which the partition is `entry`. `is_known`: the failure of its destination was logged.
+pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt, is_known: bool) {
     let id = &entry.partition.id;
     let (workspace, report, date) = (id.workspace(), id.report.name(), id.date);
     let (outcome, message) = (attempt.outcome().as_str(), entry.message.as_deref().unwrap_or_default());
@@ -55,7 +56,7 @@ pub(super) fn attempt_ended(entry: &Entry, attempt: &Attempt) {
                 Settled::Open | Settled::Absent => "is not stored",
             };
             let next = entry.next_attempt_at.map(|at| at.duration_since(attempt.finished_at));
-            if entry.repeats > 1 && next.is_some_and(|next| next < SOON) {
+            if is_known || (entry.repeats > 1 && next.is_some_and(|next| next < SOON)) {
                 debug!(
                     workspace, report, %date, outcome, http_status, request_id, next_attempt_at,
                     "{message}; {id} {consequence}"

@@ -3,7 +3,7 @@
 //! This file owns when an alarm about the process ends. It must not know who waits for the signals.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -24,6 +24,8 @@ pub struct ProcessStatus {
     incidents: Mutex<BTreeMap<(AlarmKind, String), ProcessAlarm>>,
     planned_at: Mutex<Option<Timestamp>>,
     ledger_failure: Mutex<Option<String>>,
+    /// The destinations at which the last attempt failed.
+    failing_destinations: Mutex<BTreeSet<String>>,
     configuration: Mutex<LoadedConfiguration>,
     attempt_recorded: Notify,
     tables_due: Notify,
@@ -109,6 +111,12 @@ impl ProcessStatus {
     pub(super) fn note_attempt(&self) {
         self.attempt_recorded.notify_one();
         self.tables_due.notify_one();
+    }
+
+    /// An attempt has found out whether this destination works. Returns whether the one before failed there, too.
+    pub(super) fn note_destination(&self, name: &str, has_failed: bool) -> bool {
+        let mut failing = lock(&self.failing_destinations);
+        if has_failed { !failing.insert(name.to_owned()) } else { failing.remove(name) }
     }
 
     /// The ledger could not be read or written. The alarm is logged once, and ends when a plan is recorded.

@@ -158,7 +158,11 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Arc<[Bytes]>, Le
     for (target, waiting) in &targets {
         text.sample("moesync_notify_waiting", &[("target", target)], waiting.map_or(0, |waiting| waiting.events));
     }
-    text.family("moesync_notify_oldest_seconds", "gauge", "Age of the oldest event that has not arrived yet, by target; 0 without one.");
+    text.family(
+        "moesync_notify_oldest_seconds",
+        "gauge",
+        "Age of the oldest event that has not arrived yet, by target; 0 without one.",
+    );
     for (target, waiting) in &targets {
         let age = waiting.map_or(0.0, |waiting| seconds_between(waiting.since, now).max(0.0));
         text.sample("moesync_notify_oldest_seconds", &[("target", target)], age);

@@ -67,3 +67,22 @@ async fn a_failure_that_is_tried_again_within_seconds_is_a_warning_once_and_more
     }
     assert!(lines.is_sorted_by(|fewer, more| fewer < more), "{lines:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_fails_is_one_warning_for_all_partitions_until_it_works() {
+    let bench = Bench::new(&[Series::campaign("Report test", 7)]).await;
+    let warnings = async |code| {
+        let log = bench.run(&["--log-format", "json", "-v", "sync"]).await.expect(code).stderr;
+        let of = |level: &str| {
+            log.lines().filter(|line| line.contains("is not stored") && line.contains(&format!("\"{level}\""))).count()
+        };
+        (of("WARN"), of("DEBUG") > 6)
+    };
+    // A file where the workspace's folder should be.
+    fs::create_dir_all(bench.path("reports")).unwrap();
+    fs::write(bench.path("reports/acme"), "").unwrap();
+    assert_eq!(warnings(1).await, (1, true));
+    fs::remove_file(bench.path("reports/acme")).unwrap();
+    let _ = fs::remove_dir_all(bench.path("ledger"));
+    assert_eq!(warnings(0).await, (0, false));
+}
