@@ -41,6 +41,11 @@ async fn a_backfill_past_the_retention_is_refused_unless_asked_anyway() {
         }
         assert!(!refused.stderr.contains(&date(5)), "{}", refused.stderr);
     }
+    // More than a week of them are named by their ends.
+    let longer = ["backfill", "--report", "report-test", "--from", &date(20), "--to", &to];
+    let refused = bench.run(&longer).await.expect(2).stderr;
+    let named = format!("past its retention: 14 dates from {} to {}; use --from {}", date(20), date(7), date(6));
+    assert!(refused.contains(&named), "{refused}");
     let shown = bench.run(&[&backfill[..], &["--dry-run", "--ask-anyway"]].concat()).await.expect(0).partitions();
     let dates: Vec<_> = shown.iter().map(|partition| partition["date"].as_str().unwrap().to_owned()).collect();
     assert_eq!(dates, [9, 8, 7, 6, 5].map(date));
