@@ -3,7 +3,11 @@
 //!
 //! This file owns that JSON. It must not know where the values come from.
 
-use jiff::{SignedDuration, Timestamp, Unit, civil::Date, tz::AmbiguousOffset};
+use jiff::{
+    SignedDuration, Timestamp, Unit,
+    civil::Date,
+    tz::{AmbiguousOffset, TimeZone},
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -521,7 +525,7 @@ impl Explanation {
             destination: report.destination.name.clone(),
             manifest_key: manifest_key(&object_key),
             object_key,
-            timezone: report.timezone.iana_name().unwrap_or("UTC").to_owned(),
+            timezone: zone(&report.timezone).to_owned(),
             generated_local: generated_local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
             clock_change: clock_change(report, date),
             scheduled: scheduled.is_some(),
@@ -750,6 +754,11 @@ pub struct Signed {
 /// An instant as text, to the minute, in UTC.
 pub fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%MZ").to_string()
+}
+
+/// A time zone's name in the time zone database.
+pub fn zone(timezone: &TimeZone) -> &str {
+    timezone.iana_name().unwrap_or("UTC")
 }
 
 /// The time left to an instant as text, in one unit or two.

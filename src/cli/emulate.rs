@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::{self, Config, SourceKind},
     emulator::{self, Account, Campaigns, Container, Csv, EmulatedReport, Emulator, Rule},
-    moengage, schedule,
+    moengage, schedule, words,
 };
 
 #[derive(Debug, Args)]
@@ -134,8 +134,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 fn introduction(account: &Account, config: Option<&Config>, url: &Url, now: Timestamp) -> String {
     let Account { app_id, secret_key, api_key, reports, .. } = account;
     let described = |report: &EmulatedReport| {
-        let zone = report.timezone.iana_name().unwrap_or("UTC");
-        format!("{} ({} {zone})", report.name, written(&report.schedule))
+        format!("{} ({} {})", report.name, written(&report.schedule), words::zone(&report.timezone))
     };
     let names: Vec<_> = reports.iter().map(described).collect();
     let newest = reports.iter().find_map(|report| Some((report, newest_file(report, now)?)));

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::{sync::Notify, time::Instant};
 use tracing::{error, info, warn};
 
-use crate::{alarm_kind::AlarmKind, ledger::LedgerError, lock::lock, telemetry::Chain};
+use crate::{alarm_kind::AlarmKind, ledger::LedgerError, lock::lock, outcome::Outcome, telemetry::Chain};
 
 /// Shared by everything that works with the same ledger.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub struct ProcessStatus {
     incidents: Mutex<BTreeMap<(AlarmKind, String), ProcessAlarm>>,
     planned_at: Mutex<Option<Timestamp>>,
     ledger_failure: Mutex<Option<String>>,
-    /// The destinations at which the last attempt failed.
+    /// The destinations that failed the last attempt that reached them.
     failing_destinations: Mutex<BTreeSet<String>>,
     configuration: Mutex<LoadedConfiguration>,
     attempt_recorded: Notify,
@@ -113,10 +113,18 @@ impl ProcessStatus {
         self.tables_due.notify_one();
     }
 
-    /// An attempt has found out whether this destination works. Returns whether the one before failed there, too.
-    pub(super) fn note_destination(&self, name: &str, has_failed: bool) -> bool {
+    /// An attempt to store at this destination ended. Returns whether the destination failed it, and the one before, too.
+    pub(super) fn note_destination(&self, name: &str, outcome: Outcome) -> bool {
         let mut failing = lock(&self.failing_destinations);
-        if has_failed { !failing.insert(name.to_owned()) } else { failing.remove(name) }
+        match outcome {
+            Outcome::StoreFailed => !failing.insert(name.to_owned()),
+            Outcome::Stored => {
+                failing.remove(name);
+                false
+            }
+            // Other attempts end before they reach it.
+            _ => false,
+        }
     }
 
     /// The ledger could not be read or written. The alarm is logged once, and ends when a plan is recorded.

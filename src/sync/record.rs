@@ -43,9 +43,7 @@ pub(super) async fn record(
     let (entry, hold) = claim.entry.clone().after(attempt, grounds, ctx.clock.jitter());
     let hold = ctx.ledger.record(claim, attempt, &entry, hold).await?;
     ctx.status.note_attempt();
-    let has_failed_to_store = attempt.outcome() == Outcome::StoreFailed;
-    let is_known = (has_failed_to_store || attempt.result.is_ok())
-        && ctx.status.note_destination(&report.destination.name, has_failed_to_store);
-    log::attempt_ended(&entry, attempt, has_failed_to_store && is_known);
+    let is_known = ctx.status.note_destination(&report.destination.name, attempt.outcome());
+    log::attempt_ended(&entry, attempt, is_known);
     Ok(Done { entry, outcome: attempt.outcome(), hold, is_authenticated: attempt.is_authenticated(), is_unanswered })
 }

@@ -23,7 +23,7 @@ use crate::{
     report::{Partition, PartitionId, ReportId},
     schedule,
     sync::{Context, Planned},
-    words::{PartitionStatus, PlannedPartition},
+    words::{self, PartitionStatus, PlannedPartition},
 };
 
 /// Number of dates shown of each report.
@@ -297,7 +297,7 @@ impl ReportOverview {
             name: report.name.clone(),
             destination: report.destination.name.clone(),
             schedule: describe(&report.schedule),
-            timezone: report.timezone.iana_name().unwrap_or("UTC").to_owned(),
+            timezone: words::zone(&report.timezone).to_owned(),
             partitions: Counts::of(figures),
             stored_bytes: figures.stored_bytes,
             newest_stored_at: figures.newest_stored,

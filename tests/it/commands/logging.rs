@@ -47,6 +47,12 @@ async fn the_environment_sets_format_and_filter_of_the_log_and_flags_win() {
     assert!(refused.contains("xml") && refused.contains("journald"), "{refused}");
 }
 
+/// Number of JSON lines of this level about attempts that stored nothing.
+fn of_attempts(log: &str, level: &str) -> usize {
+    let level = format!("\"{level}\"");
+    log.lines().filter(|line| line.contains("is not stored") && line.contains(&level)).count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_that_is_tried_again_within_seconds_is_a_warning_once_and_more_is_said_at_each_level() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
@@ -57,12 +63,8 @@ async fn a_failure_that_is_tried_again_within_seconds_is_a_warning_once_and_more
         let mut command = bench.command(arguments);
         command.envs([("RUST_LOG", filter), ("MOESYNC_LOG", "json")]);
         let log = bench.finish(command).await.expect(1).stderr;
-        let of_attempts = |level: &str| {
-            let is_one = |line: &&str| line.contains("is not stored") && line.contains(&format!("\"{level}\""));
-            log.lines().filter(is_one).count()
-        };
         // The last of the quick tries is followed by a longer wait.
-        assert_eq!((of_attempts("WARN"), of_attempts("ERROR")), (2, 0), "{log}");
+        assert_eq!((of_attempts(&log, "WARN"), of_attempts(&log, "ERROR")), (2, 0), "{log}");
         lines.push(log.lines().count());
     }
     assert!(lines.is_sorted_by(|fewer, more| fewer < more), "{lines:?}");
@@ -73,10 +75,7 @@ async fn a_destination_that_fails_is_one_warning_for_all_partitions_until_it_wor
     let bench = Bench::new(&[Series::campaign("Report test", 7)]).await;
     let warnings = async |code| {
         let log = bench.run(&["--log-format", "json", "-v", "sync"]).await.expect(code).stderr;
-        let of = |level: &str| {
-            log.lines().filter(|line| line.contains("is not stored") && line.contains(&format!("\"{level}\""))).count()
-        };
-        (of("WARN"), of("DEBUG") > 6)
+        (of_attempts(&log, "WARN"), of_attempts(&log, "DEBUG") > 6)
     };
     // A file where the workspace's folder should be.
     fs::create_dir_all(bench.path("reports")).unwrap();

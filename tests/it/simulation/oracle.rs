@@ -159,9 +159,7 @@ impl Oracle {
         let received = world.vendor.received();
         for entry in ledger.entries().await.unwrap() {
             let id = &entry.partition.id;
-            let Some(expected) = self.expected.iter().find(|expected| expected.truth.partition.id == *id) else {
-                continue;
-            };
+            let Some(expected) = self.expected_of(&entry) else { continue };
             match entry.settled {
                 Settled::Stored => {
                     let object = entry.object.as_ref().unwrap();
@@ -171,7 +169,7 @@ impl Oracle {
                     }
                 }
                 Settled::Absent => wrong.extend(wrongly_absent(expected, &entry, &received)),
-                Settled::Lost if entry.partition.end(DUMP_GIVEN_UP).is_none_or(|end| end > now) => {
+                Settled::Lost if is_before_end(&entry, now) => {
                     wrong.push(format!("{id} is lost before its end"));
                 }
                 Settled::Open
@@ -222,22 +220,23 @@ impl Oracle {
 
     /// Partitions that ended before their end by the vendor's clock, unless its answer had a `Date` ahead of it.
     fn ended_early(&self, world: &World, entries: &[Entry], now: Timestamp) -> Vec<String> {
-        let received = world.vendor.received();
-        let mut early = Vec::new();
-        for entry in entries.iter().filter(|entry| matches!(entry.settled, Settled::Absent | Settled::Lost)) {
-            let id = &entry.partition.id;
-            let Some(expected) = self.expected.iter().find(|expected| expected.truth.partition.id == *id) else {
-                continue;
-            };
-            let was_misled = received.iter().any(|request| {
+        let is_early =
+            |entry: &&Entry| matches!(entry.settled, Settled::Absent | Settled::Lost) && is_before_end(entry, now);
+        let was_misled = |expected: &Expected| {
+            world.vendor.received().iter().any(|request| {
                 let is_ahead = matches!(request.fault, Some(VendorFault::OddDate(by)) if by.is_positive());
                 is_ahead && expected.is_asked_by(request)
-            });
-            if entry.partition.end(DUMP_GIVEN_UP).is_none_or(|end| end > now) && !was_misled {
-                early.push(format!("{id} is {:?} before its end", entry.settled));
-            }
-        }
+            })
+        };
+        let early = entries.iter().filter(is_early);
         early
+            .filter(|entry| self.expected_of(entry).is_some_and(|expected| !was_misled(expected)))
+            .map(|entry| format!("{} is {:?} before its end", entry.partition.id, entry.settled))
+            .collect()
+    }
+
+    fn expected_of(&self, entry: &Entry) -> Option<&Expected> {
+        self.expected.iter().find(|expected| expected.truth.partition.id == entry.partition.id)
     }
 
     /// Whether an alarm may be on because a partition of its report is not published yet.
@@ -356,6 +355,11 @@ fn excessive_wait(entry: &Entry) -> Option<String> {
     let left = expiry.duration_since(last);
     let is_excessive = left.is_positive() && next.duration_since(last) * share > left + SignedDuration::from_millis(8);
     is_excessive.then(|| format!("{} waits too long: {entry:?}", entry.partition.id))
+}
+
+/// Whether the vendor may still have it.
+fn is_before_end(entry: &Entry, now: Timestamp) -> bool {
+    entry.partition.end(DUMP_GIVEN_UP).is_none_or(|end| end > now)
 }
 
 /// Absent is what was never published, or only on the last day. A partition that was first asked for after its end may have

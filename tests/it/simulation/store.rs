@@ -126,7 +126,7 @@ impl Store {
         let before = self.object(at.as_ref()).await;
         let bytes = Bytes::from(payload.clone());
         let put = self.memory.put_opts(at, payload, options).await;
-        // A store that refuses to overwrite is asked to, also for the same content.
+        // Where the store can refuse to overwrite, no request of moesync's overwrites, not even with equal content.
         if put.is_ok() && is_final(at.as_ref()) && before.is_some_and(|before| self.is_conditional || before != bytes) {
             self.note(format!("{}: {at} was overwritten", self.name));
         }
