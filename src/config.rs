@@ -97,4 +97,6 @@ pub struct Config {
     pub tzdata: String,
     /// Settings and environment variables that are valid and probably a mistake.
     pub warnings: Vec<Problem>,
+    /// App ids that are placeholders of the examples: valid, and certainly a mistake.
+    pub placeholders: Vec<Problem>,
 }

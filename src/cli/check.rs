@@ -33,9 +33,6 @@ pub(super) struct Options {
     online: bool,
 }
 
-/// How app ids in the examples begin.
-const PLACEHOLDER: &str = "YOUR-";
-
 pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let mut results = Results::new(shell, &config);
@@ -46,9 +43,8 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     for warning in &config.warnings {
         results.add("configuration", CheckResult::Note, warning.to_string());
     }
-    for workspace in workspaces.iter().filter(|workspace| workspace.app_id.starts_with(PLACEHOLDER)) {
-        let message = format!("app_id {:?} is the placeholder of an example", workspace.app_id);
-        results.add(format!("workspace {}", workspace.name), CheckResult::Error, message);
+    for placeholder in &config.placeholders {
+        results.add("configuration", CheckResult::Error, placeholder.to_string());
     }
     secrets(&config, options.online, &mut results);
     // Online, a probe opens them.

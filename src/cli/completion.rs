@@ -14,6 +14,21 @@ use crate::config::{self, Config};
 /// The variable by which the shell's script asks for completions.
 pub(super) const VARIABLE: &str = "COMPLETE";
 
+/// What follows the script for bash, which inserts a completion as it is: a name with a space is quoted, unless the word is
+/// in quotes already.
+pub(super) const BASH_QUOTING: &str = r#"
+_moesync() {
+    _clap_complete_moesync "$@"
+    if [[ ${COMP_WORDS[COMP_CWORD]} != [\"\']* ]]; then
+        local i
+        for i in "${!COMPREPLY[@]}"; do
+            COMPREPLY[i]=$(printf %q "${COMPREPLY[i]}")
+        done
+    fi
+}
+complete -o nospace -o bashdefault -F _moesync moesync
+"#;
+
 /// Answers a shell that asks for completions, and then ends the process.
 pub(super) fn answer() {
     CompleteEnv::with_factory(|| with_values(help::command())).var(VARIABLE).bin("moesync").complete();
@@ -53,10 +68,11 @@ fn dates(start: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 fn beginning_with(start: &OsStr, mut names: Vec<String>) -> Vec<CompletionCandidate> {
-    let start = start.to_string_lossy();
+    // Bash passes the word as it is on the line.
+    let start = start.to_string_lossy().replace('\\', "");
     names.sort();
     names.dedup();
-    names.into_iter().filter(|name| name.starts_with(&*start)).map(CompletionCandidate::new).collect()
+    names.into_iter().filter(|name| name.starts_with(&start)).map(CompletionCandidate::new).collect()
 }
 
 /// The configuration of the line that is completed.

@@ -30,6 +30,9 @@ pub(super) fn completions(options: &Completions) -> Result {
     shell
         .write_registration(completion::VARIABLE, "moesync", "moesync", "moesync", &mut script)
         .map_err(|error| CommandError::Failed(format!("could not write the script: {error}")))?;
+    if shell.is("bash") {
+        script.extend_from_slice(completion::BASH_QUOTING.as_bytes());
+    }
     print(&String::from_utf8_lossy(&script))?;
     Ok(Completion::Done)
 }

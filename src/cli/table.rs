@@ -147,8 +147,9 @@ impl Rows {
             let cut = |(column, width): (&usize, &usize)| fitting(&cells[*column], *width);
             table.add_row(Row::from(shown.iter().zip(&widths).map(cut).collect::<Vec<_>>()));
         }
-        if let Some(column) = table.column_mut(0) {
-            column.set_padding((0, 1));
+        // Nothing before the first column and behind the last: a line as long as the terminal is wide does not wrap.
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((u16::from(index > 0), u16::from(index + 1 < shown.len())));
         }
         table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }

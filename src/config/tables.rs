@@ -117,6 +117,7 @@ pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &
             notify: notify?,
             tzdata: zones.name().to_owned(),
             warnings: raw.warnings(root, env),
+            placeholders: raw.placeholders(root),
         })
     })
 }
@@ -129,14 +130,21 @@ fn complete<T>(mistakes: &mut Mistakes, list: Result<Vec<T>, Mistakes>, names: R
 
 impl Raw {
     fn warnings(&self, root: &KeyPath<'_>, env: &Env) -> Vec<Problem> {
-        let (reports, workspaces) = (root.key("reports"), root.key("workspaces"));
+        let reports = root.key("reports");
         let names = self.reports.iter().enumerate().filter_map(|(index, report)| {
             oddities::report_name(report.name.as_deref()?, &reports.index(index).key("name"))
         });
-        let app_ids = self.workspaces.iter().enumerate().filter_map(|(index, workspace)| {
-            oddities::app_id(&workspace.app_id, &workspaces.index(index).key("app_id"))
-        });
-        names.chain(app_ids).chain(oddities::proxies(env)).collect()
+        names.chain(oddities::proxies(env)).collect()
+    }
+
+    fn placeholders(&self, root: &KeyPath<'_>) -> Vec<Problem> {
+        let workspaces = root.key("workspaces");
+        let app_ids = self.workspaces.iter().enumerate();
+        app_ids
+            .filter_map(|(index, workspace)| {
+                oddities::app_id(&workspace.app_id, &workspaces.index(index).key("app_id"))
+            })
+            .collect()
     }
 }
 

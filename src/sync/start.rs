@@ -229,7 +229,7 @@ fn refuse_folder(path: &Path) -> Result<(), StartError> {
 }
 
 fn log_warnings(config: &Config) {
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&config.placeholders) {
         warn!("{warning}");
     }
 }

@@ -97,7 +97,7 @@ fn uncommented(example: &str) -> String {
 
 fn warnings(text: &str, env: &[(&str, &str)]) -> String {
     let config = load_bytes(text.as_bytes(), env).unwrap();
-    let lines: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    let lines: Vec<_> = config.warnings.iter().chain(&config.placeholders).map(ToString::to_string).collect();
     lines
         .iter()
         .map(|line| line.rsplit_once("/moesync.toml").map_or(line.as_str(), |(_, rest)| rest))

@@ -119,14 +119,28 @@ fn manual_pages_have_all_sections_and_moesync_toml_has_every_key() {
     }
 }
 
+/// A configuration whose names a shell completes.
+const COMPLETED: &str = "
+[[workspaces]]
+name = \"acme\"
+app_id = \"A\"
+data_center = \"01\"
+timezone = \"UTC\"
+secret_key = \"k\"
+[[destinations]]
+name = \"disk\"
+url = \"file:///x\"
+[[reports]]
+source = \"campaign_report\"
+name = \"Report test\"
+id = \"report-test\"
+schedule = { every = \"day\", at = \"09:30\" }
+";
+
 #[test]
 fn shells_complete_reports_workspaces_states_and_dates() {
     let folder = tempfile::tempdir().unwrap();
-    let config = "[[workspaces]]\nname = \"acme\"\napp_id = \"A\"\ndata_center = \"01\"\ntimezone = \"UTC\"\nsecret_key = \"k\"\n\
-                  [[destinations]]\nname = \"disk\"\nurl = \"file:///x\"\n\
-                  [[reports]]\nsource = \"campaign_report\"\nname = \"Report test\"\nid = \"report-test\"\n\
-                  schedule = { every = \"day\", at = \"09:30\" }\n";
-    fs::write(folder.path().join("other.toml"), config).unwrap();
+    fs::write(folder.path().join("other.toml"), COMPLETED).unwrap();
     let complete = |words: &[&str]| {
         let arguments = [&["--", "moesync"], words].concat();
         let index = words.len().to_string();
@@ -149,5 +163,29 @@ fn shells_complete_reports_workspaces_states_and_dates() {
     for shell in ["bash", "zsh", "fish"] {
         let script = printed(&["completions", shell], &[], folder.path());
         assert!(script.contains("COMPLETE=") && script.contains("moesync"), "{script}");
+    }
+}
+#[test]
+fn bash_completes_a_name_with_spaces_in_and_without_quotes() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("moesync.toml"), COMPLETED.replace("id = \"report-test\"", "")).unwrap();
+    fs::write(folder.path().join("completions"), printed(&["completions", "bash"], &[], folder.path())).unwrap();
+    let folder_of_binary = Path::new(env!("CARGO_BIN_EXE_moesync")).parent().unwrap().display();
+    let path = format!("{folder_of_binary}:{}", std::env::var("PATH").unwrap());
+    // What bash does at a Tab: the word on the line, and that word as the function's second argument.
+    for (on_the_line, word, completed) in [
+        ("Rep", "Rep", r"Report\ test"),
+        (r"'Report\ t'", r"'Report\ t'", r"Report\ test"),
+        (r#"'"Rep'"#, "Rep", "Report test"),
+        (r#""'Rep""#, "Rep", "Report test"),
+    ] {
+        let script = format!(
+            "source completions 2> /dev/null; COMP_WORDS=(moesync explain --report {on_the_line}); \
+             COMP_CWORD=3; _moesync moesync {word} --report; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", &script]).current_dir(folder.path()).env("PATH", &path);
+        let ran = bash.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&ran.stdout).trim_end(), completed, "{on_the_line}: {ran:?}");
     }
 }

@@ -9,13 +9,16 @@ use tokio::{
 
 use crate::support::{Bench, Ran, Series, wait_until};
 
-/// Runs a command in a terminal of so many columns; its output is all that the terminal got.
+/// Runs a command in a terminal of so many columns; its output is all that the terminal got. Presses Ctrl-C when the text in
+/// `CTRL_C_AT` appears.
 const TERMINAL: &str = "
 import fcntl, os, pty, struct, sys, termios
 pid, terminal = pty.fork()
 if pid == 0:
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 24 if int(sys.argv[1]) else 0, int(sys.argv[1]), 0, 0))
     os.execvp(sys.argv[2], sys.argv[2:])
+ctrl_c_at = os.environb.get(b'CTRL_C_AT')
+seen = b''
 while True:
     try:
         read = os.read(terminal, 65536)
@@ -24,6 +27,10 @@ while True:
     if not read:
         break
     sys.stdout.buffer.write(read)
+    seen += read
+    if ctrl_c_at and ctrl_c_at in seen:
+        os.write(terminal, b'\\x03')
+        ctrl_c_at = None
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 ";
 
@@ -33,9 +40,9 @@ async fn at_terminal(bench: &Bench, columns: u16, environment: &[(&str, &str)], 
     bench.finish(command).await
 }
 
-/// The lines that stay on the terminal, without colours.
+/// The lines that stay on the terminal, without colours. Blanks at their ends count: they wrap too.
 fn lines(ran: &Ran) -> Vec<String> {
-    console::strip_ansi_codes(&ran.stdout).lines().map(|line| line.trim_end().to_owned()).collect()
+    console::strip_ansi_codes(&ran.stdout).lines().map(|line| line.trim_end_matches('\r').to_owned()).collect()
 }
 
 #[track_caller]
@@ -116,4 +123,59 @@ async fn a_stopped_command_says_so_and_a_second_signal_ends_it() {
     assert_eq!(ended.code(), Some(130));
     bench.sync(0).await;
     bench.oracle().await;
+}
+
+/// What a terminal of so many columns shows after this output. The cursor moves by line feeds, returns, full lines, and the
+/// sequences for up and down; those that erase a line, or all below, are heeded too, and those for colours change nothing.
+fn screen(columns: usize, output: &str) -> String {
+    let (mut rows, mut row, mut column) = (vec![Vec::new()], 0_usize, 0_usize);
+    let mut rest = output.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\n' => row += 1,
+            '\r' => column = 0,
+            '\u{1b}' => {
+                let sequence: String = rest.clone().take_while(|c| !c.is_ascii_alphabetic()).collect();
+                let end = rest.nth(sequence.len());
+                let parameters = sequence.trim_start_matches('[');
+                let by = parameters.parse().unwrap_or(1);
+                match end {
+                    Some('A') => row = row.saturating_sub(by),
+                    Some('B') => row += by,
+                    Some('K') if parameters == "2" => rows[row].clear(),
+                    Some('K') => rows[row].truncate(column),
+                    Some('J') => {
+                        rows.truncate(row + 1);
+                        rows[row].truncate(column);
+                    }
+                    _ => {}
+                }
+            }
+            _ => {
+                if column == columns {
+                    (row, column) = (row + 1, 0);
+                }
+                rows.resize(rows.len().max(row + 1), Vec::new());
+                let line: &mut Vec<char> = &mut rows[row];
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = c;
+                column += 1;
+            }
+        }
+        rows.resize(rows.len().max(row + 1), Vec::new());
+    }
+    rows.into_iter().map(|line| String::from_iter(line) + "\n").collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bars_leave_the_results_of_a_stopped_sync_whole() {
+    let bench = Bench::new(&[Series::campaign("Report test", 7)]).await;
+    bench.fault("slow=2000");
+    let stopped = at_terminal(&bench, 80, &[("CTRL_C_AT", "report-test")], &["sync"]).await.expect(1);
+    assert!(stopped.stdout.contains("0 of 7"), "{:?}", stopped.stdout);
+    let shown = screen(80, &stopped.stdout);
+    let (above, results) = shown.split_once("REPORT ").unwrap();
+    assert!(above.contains("stopping: "), "{shown}");
+    let dates = results.lines().filter(|line| line.starts_with("report-test  2026-")).count();
+    assert!(dates == 7 && results.contains(" pending, ") && !results.contains(" of 7"), "{shown}");
 }

@@ -87,9 +87,15 @@ async fn check_finds_what_run_cannot_open_and_names_all_of_it() {
     assert_eq!(checked["ok"], false);
     let errors = checked["checks"].as_array().unwrap().iter().filter(|check| check["result"] == "error");
     let subjects: Vec<_> = errors.map(|check| check["subject"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(subjects, ["workspace acme", "secret key of acme", "destination lake", "ledger", "web"], "{checked:#}");
+    assert_eq!(subjects, ["configuration", "secret key of acme", "destination lake", "ledger", "web"], "{checked:#}");
     let text = bench.run(&["check"]).await.expect(2).stdout;
-    for part in ["aws_regoin", "placeholder", "cannot listen on", "1 note, 5 errors"] {
+    for part in [
+        "aws_regoin",
+        "placeholder",
+        "cannot listen on",
+        "placeholder of an example; replace it with MoEngage's workspace id",
+        "0 notes, 5 errors",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     drop(taken);
