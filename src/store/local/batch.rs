@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io::{self, BufWriter, Write},
     mem,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -67,7 +67,9 @@ impl FileBatch {
     /// cut, find no name without those before it, and none without all its bytes.
     pub(super) fn name_all(&self, contents: Vec<(Content, PathBuf)>) -> io::Result<()> {
         let directory = &*self.directory;
-        let is_on = |disk: &&Disk| contents.iter().all(|(_, target)| target.parent().is_some_and(|it| disk.has(it)));
+        let mut folders: Vec<_> = contents.iter().map(|(_, target)| target.parent()).collect();
+        folders.dedup();
+        let is_on = |disk: &&Disk| folders.iter().all(|folder| folder.is_some_and(|it| disk.has(it)));
         let disk = self.disk.as_ref().filter(is_on);
         let mut files = Vec::new();
         for (content, target) in contents {
@@ -92,20 +94,21 @@ impl FileBatch {
         if let Some(disk) = disk {
             disk.force()?;
         }
-        let mut last: Option<&Path> = None;
-        for (path, target) in &files {
+        let mut last: Option<PathBuf> = None;
+        for (path, target) in files {
             // The names in one folder are forced to disk before the first in another.
             if disk.is_none()
                 && let Some(last) = last.filter(|last| last.parent() != target.parent())
             {
-                directory.force(last)?;
+                directory.force(&last)?;
             }
-            directory.name(path, target)?;
+            directory.name(&path, &target)?;
+            path.renamed();
             last = Some(target);
         }
         match (disk, last) {
             (Some(disk), _) => disk.force(),
-            (None, Some(last)) => directory.force(last),
+            (None, Some(last)) => directory.force(&last),
             (None, None) => Ok(()),
         }
     }

@@ -65,7 +65,9 @@ impl Directory {
     fn rename_over(&self, staged: Option<Staged>, rest: &[u8], target: &Path) -> io::Result<()> {
         let staged = self.append(staged, rest)?;
         self.durability.force_bytes(&staged.file)?;
-        self.with_directory(target, || self.rename(&staged.path, target))
+        self.with_directory(target, || self.rename(&staged.path, target))?;
+        staged.path.renamed();
+        Ok(())
     }
 
     /// Gives the file at `from` its name in one step, replacing a file there, and makes its folder.
@@ -139,12 +141,15 @@ impl Directory {
         }
     }
 
-    /// Gives the file at `from` the name `to` instead of its own, in one step, replacing a file there.
+    /// Gives the file at `from` the name `to` in one step, replacing a file there, and removes its own.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         match fs::rename(from, to) {
             Err(error) if error.kind() == ErrorKind::CrossesDevices => {
                 let copy = self.copy_beside(from, to)?;
-                fs::rename(&copy.path, to)
+                fs::rename(&copy.path, to)?;
+                // What cannot be removed now is swept at the next start.
+                let _ = fs::remove_file(from);
+                Ok(())
             }
             renamed => renamed,
         }

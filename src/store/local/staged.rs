@@ -34,6 +34,13 @@ pub(super) struct Staged {
 /// The staged name of a file, which is removed when this is dropped; a name that the file has been given stays.
 pub(super) struct StagedPath(PathBuf);
 
+impl StagedPath {
+    /// Ends this after a rename, when there is nothing to remove.
+    pub(super) fn renamed(mut self) {
+        self.0.clear();
+    }
+}
+
 impl AsRef<Path> for StagedPath {
     fn as_ref(&self) -> &Path {
         &self.0
@@ -50,8 +57,10 @@ impl Deref for StagedPath {
 
 impl Drop for StagedPath {
     fn drop(&mut self) {
-        // Fails after a rename. A file that cannot be removed now is swept at the next start.
-        let _ = fs::remove_file(&self.0);
+        // Fails if the name was moved away. A file that cannot be removed now is swept at the next start.
+        if !self.0.as_os_str().is_empty() {
+            let _ = fs::remove_file(&self.0);
+        }
     }
 }
 
