@@ -1,8 +1,9 @@
 //! Tables that query engines can read, made of the entries of an archive or of the lines of a snapshot.
 //!
-//! An entry is read twice: once to infer the types of its columns, once to write it. Neither holds it in memory. These
-//! files must not know where an entry comes from, where a table goes to, or when it is made: the caller passes functions
-//! that open an entry, and something to write to.
+//! An entry is read twice: once to infer the types of its columns, once to write it. Of separated text, the first rows are
+//! enough at first: whoever writes it finds out whether the types hold for the rest, and then the whole is read twice.
+//! Neither holds an entry in memory. These files must not know where an entry comes from, where a table goes to, or when it
+//! is made: the caller passes functions that open an entry, and something to write to.
 
 mod csv;
 mod csv_gz;
@@ -21,7 +22,7 @@ use jiff::civil::Date;
 use self::types::Value;
 pub use self::{
     names::{ENTRY_COLUMN, RESCUED_COLUMN, SURPLUS, layout, words},
-    part::{Input, Open},
+    part::{Depth, Input, Open},
     schema::{Change, Column, Extended, Schema},
     types::Observed,
     xlsx::sheets,
@@ -129,8 +130,8 @@ pub struct Survey {
     pub headings: Vec<String>,
     /// What the values under each heading have in common.
     pub columns: Vec<Observed>,
-    /// Number of its rows.
-    pub rows: u64,
+    /// Number of its rows; `None` if only the first were read.
+    pub rows: Option<u64>,
     /// What separates its cells; `None` where nothing does.
     pub separator: Option<u8>,
 }
@@ -190,6 +191,11 @@ impl Cell<'_> {
     /// Whether it has no value.
     pub fn is_empty(self) -> bool {
         self.text.is_empty()
+    }
+
+    /// Whether the type of its column depends on it: neither white space nor bytes that are no text do that.
+    pub fn tells_type(self) -> bool {
+        self.kind != CellKind::Bytes && !self.text.trim_ascii().is_empty()
     }
 }
 
@@ -296,6 +302,15 @@ pub enum Error {
         /// The bound that it exceeds, in bytes.
         limit: u64,
     },
+    /// The types that the first rows of an entry have do not hold for the rest: all of it has to be surveyed.
+    #[error("row {row} has a value of another type than the first rows")]
+    OtherTypes {
+        /// Counts the rows, from 1.
+        row: u64,
+    },
+    /// No error: no more rows are wanted.
+    #[error("no more rows are wanted")]
+    Enough,
     /// The two passes over an entry differ, or the object lacks rows.
     #[error("the entry has {first} rows; read again, it has {second}, of which {in_object} are in the object")]
     OtherRows {

@@ -23,7 +23,7 @@ use crate::{
     report::is_version,
     store::StoreError,
     sync::OpenReport,
-    tables::{self, Content, Input, Part, Row},
+    tables::{self, Content, Depth, Input, Part, Row},
     words::{ReconciledCampaign, ReconciledCount, Reconciliation, ReconciliationResult},
 };
 
@@ -266,7 +266,7 @@ impl Layout {
 
 /// Adds the rows of a file. One without the needed columns has none.
 fn add_rows(input: &Input<'_>, sums: &mut BTreeMap<(Date, String), Sum>) -> Result<(), tables::Error> {
-    let Some(layout) = Layout::of(&input.survey()?.headings) else { return Ok(()) };
+    let Some(layout) = Layout::of(&input.survey(Depth::First(1))?.headings) else { return Ok(()) };
     input.read(&mut |row| {
         let campaign = row.cell(layout.campaign).text.trim();
         let Some(day) = row.cell(layout.day).date().filter(|_| !campaign.is_empty()) else { return Ok(()) };

@@ -25,7 +25,8 @@ const SEPARATORS: [u8; 5] = [b',', b';', b'\t', b'|', b':'];
 type Text<R> = Chain<Cursor<Vec<u8>>, DecodeReaderBytes<R, Vec<u8>>>;
 
 /// Passes each row to `each`, and returns the headings and the separator, which is found unless it is known. The text is UTF-8
-/// with or without byte order mark, or UTF-16 with one. A file without headings has no rows.
+/// with or without byte order mark, or UTF-16 with one. A file without headings has no rows. Ends early once `each` has
+/// [`Error::Enough`].
 pub(super) fn read(
     file: impl Read,
     known: Option<u8>,
@@ -37,16 +38,9 @@ pub(super) fn read(
     }
     let record = &records.record;
     let headings = (0..record.cells).map(|cell| String::from_utf8_lossy(record.bytes(cell)).into_owned()).collect();
-    let mut escaped = Record::default();
-    loop {
-        records.plain(separator, each)?;
-        if !records.advance()? {
-            return Ok((headings, separator));
-        }
-        match records.record.row() {
-            Some(row) => each(row)?,
-            None => escaped.escape(&records.record).map_or(Ok(()), &mut *each)?,
-        }
+    match records.rest(separator, each) {
+        Ok(()) | Err(Error::Enough) => Ok((headings, separator)),
+        Err(error) => Err(error),
     }
 }
 
@@ -85,6 +79,21 @@ impl<R: Read> Records<R> {
             count: 0,
         };
         Ok((records, separator))
+    }
+
+    /// Passes on all records that are left.
+    fn rest(&mut self, separator: u8, each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        let mut escaped = Record::default();
+        loop {
+            self.plain(separator, each)?;
+            if !self.advance()? {
+                return Ok(());
+            }
+            match self.record.row() {
+                Some(row) => each(row)?,
+                None => escaped.escape(&self.record).map_or(Ok(()), &mut *each)?,
+            }
+        }
     }
 
     /// Passes on the records that lie in the buffer as they are, until one that takes the parser: it has a quote or other
@@ -211,6 +220,33 @@ fn separator(sample: &[u8]) -> u8 {
 /// Cells in each record of `sample`; only of the first if it has one cell. The last record may be cut off, so it counts only
 /// if it is the only one.
 fn counts(sample: &[u8], separator: u8) -> Vec<usize> {
+    match memchr2(b'"', b'\r', sample) {
+        None => plain_counts(sample, separator),
+        Some(_) => parsed_counts(sample, separator),
+    }
+}
+
+/// See [`counts`]; of a sample in which each line is a record.
+fn plain_counts(sample: &[u8], separator: u8) -> Vec<usize> {
+    let mut counts = Vec::new();
+    let mut rest = sample;
+    while !rest.is_empty() {
+        let end = memchr(b'\n', rest);
+        let line = &rest[..end.unwrap_or(rest.len())];
+        rest = end.map_or(&[], |end| &rest[end + 1..]);
+        let is_cut_off = end.is_none() && sample.len() == SAMPLE_BYTES && !counts.is_empty();
+        if !line.is_empty() && !is_cut_off {
+            counts.push(memchr_iter(separator, line).count() + 1);
+            if counts == [1] {
+                break;
+            }
+        }
+    }
+    counts
+}
+
+/// See [`counts`].
+fn parsed_counts(sample: &[u8], separator: u8) -> Vec<usize> {
     let mut parser = ReaderBuilder::new().delimiter(separator).build();
     let (mut text, mut ends) = (vec![0; sample.len()], vec![0; sample.len() + 1]);
     let (mut at, mut cells, mut counts) = (0, 0, Vec::new());
@@ -366,6 +402,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn cells_of_plain_lines_are_counted_as_the_parser_does(text in "[ab,:\n]{0,40}", fills in any::<bool>()) {
+            let mut sample = text.into_bytes();
+            if fills {
+                // As long as a sample of a longer file.
+                sample.splice(0..0, b"a,b\n".iter().copied().cycle().take(SAMPLE_BYTES - sample.len()));
+            }
+            for separator in [b',', b':'] {
+                prop_assert_eq!(plain_counts(&sample, separator), parsed_counts(&sample, separator));
+            }
+        }
+
         #[test]
         fn rows_are_those_of_the_parser(lines in proptest::collection::vec("[ab,\"é]{0,6}(\n|\r\n|\r|\n\n)", 0..8), end in "[a,\"]{0,3}") {
             let text = format!("a,b\n{}{end}", lines.concat());

@@ -16,7 +16,7 @@ use super::{
     json,
     names::SURPLUS,
     parquet::ParquetWriter,
-    schema::{Column, Schema},
+    schema::{Column, Extended},
     types::{Observed, Value, convert},
     xlsx,
 };
@@ -24,6 +24,15 @@ use crate::table_words::TableFormat;
 
 /// Opens the entry from its beginning. It is called once for each pass.
 pub type Open<'a> = dyn Fn() -> io::Result<Box<dyn Read + 'a>> + 'a;
+
+/// How much of an entry the first pass reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// So many rows, where headings come first; otherwise all.
+    First(u64),
+    /// All of it.
+    Whole,
+}
 
 /// The rows of one part, which can be read twice.
 pub struct Input<'a> {
@@ -65,10 +74,17 @@ impl Input<'_> {
     /// # Errors
     ///
     /// The entry cannot be read, or is not what its name says.
-    pub fn survey(&self) -> Result<Survey, Error> {
+    pub fn survey(&self, depth: Depth) -> Result<Survey, Error> {
+        let most = match (depth, self.part.content) {
+            (Depth::First(rows), Content::Csv) => rows,
+            _ => u64::MAX,
+        };
         let mut columns: Vec<Observed> = Vec::new();
         let mut rows = 0;
         let (headings, separator) = self.read_as(None, &mut |row| {
+            if rows == most {
+                return Err(Error::Enough);
+            }
             if columns.len() < row.len() {
                 columns.resize_with(row.len(), Observed::default);
             }
@@ -80,20 +96,20 @@ impl Input<'_> {
         })?;
         // Cells beyond the headings are in no column.
         columns.resize_with(headings.len(), Observed::default);
-        Ok(Survey { headings, columns, rows, separator })
+        Ok(Survey { headings, columns, rows: (rows < most).then_some(rows), separator })
     }
 
-    /// The second pass: writes the part. `survey` is that of the first pass, `schema` has been extended by it, and
-    /// `columns` are the positions in the schema of its headings. The same input gives the same bytes.
+    /// The second pass: writes the part. `survey` is that of the first pass, and `extended` the schema with it. The same input
+    /// and schema give the same bytes.
     ///
     /// # Errors
     ///
-    /// As for [`Input::survey`]; or the part cannot be written; or the entry has other rows than before.
+    /// As for [`Input::survey`]; or the part cannot be written; or the entry has other rows than before, or values of other
+    /// types than its first rows.
     pub fn write(
         &self,
         survey: &Survey,
-        schema: &Schema,
-        columns: &[usize],
+        extended: &Extended,
         origin: &Origin,
         format: TableFormat,
         to: &mut (dyn Write + Send),
@@ -103,15 +119,15 @@ impl Input<'_> {
             heading: column.heading.clone(),
             column_type,
         };
-        let fields: Vec<_> = schema.typed().map(field).collect();
+        let fields: Vec<_> = extended.schema.typed().map(field).collect();
         match format {
             TableFormat::Parquet => thread::scope(|scope| {
                 let writer = ParquetWriter::new(&fields, origin, to, scope)?;
-                self.write_rows(survey, schema, columns, &origin.entry, writer)
+                self.write_rows(survey, extended, &origin.entry, writer)
             }),
             TableFormat::CsvGz => {
                 let writer = CsvGzWriter::new(&fields, to)?;
-                self.write_rows(survey, schema, columns, &origin.entry, writer)
+                self.write_rows(survey, extended, &origin.entry, writer)
             }
         }
     }
@@ -119,30 +135,43 @@ impl Input<'_> {
     fn write_rows(
         &self,
         survey: &Survey,
-        schema: &Schema,
-        columns: &[usize],
+        extended: &Extended,
         entry: &str,
         mut writer: impl Writer,
     ) -> Result<Written, Error> {
+        let Extended { schema, inferred, .. } = extended;
+        let columns = extended.columns.get(self.part.number).map(Vec::as_slice).unwrap_or_default();
         let mut rescue = Rescue::default();
         let mut written = Written { rows: 0, rescued_rows: 0 };
         // The cell of each column of the object, and the cells whose column has no type.
         let cell_of = |column: usize| columns.iter().position(|it| *it == column);
-        let slots: Vec<_> =
-            schema.typed().map(|(position, column, of_type)| (cell_of(position), column, of_type)).collect();
-        let untyped = columns.iter().enumerate().map(|(cell, column)| (cell, &schema.columns[*column]));
-        let untyped: Vec<_> = untyped.filter(|(_, column)| column.column_type.is_none()).collect();
+        let is_guessed = |position: usize| survey.rows.is_none() && inferred[position];
+        let slots: Vec<_> = schema
+            .typed()
+            .map(|(position, column, of_type)| (cell_of(position), column, of_type, is_guessed(position)))
+            .collect();
+        let untyped =
+            columns.iter().enumerate().map(|(cell, column)| (cell, &schema.columns[*column], is_guessed(*column)));
+        let untyped: Vec<_> = untyped.filter(|(_, column, _)| column.column_type.is_none()).collect();
         self.read_as(survey.separator, &mut |row| {
-            for (index, (cell, column, of_type)) in slots.iter().enumerate() {
+            let other_types = Error::OtherTypes { row: written.rows + 1 };
+            for (index, (cell, column, of_type, is_guessed)) in slots.iter().enumerate() {
                 let cell = cell.map_or(Cell::MISSING, |cell| row.cell(cell));
-                let value = convert(cell, *of_type).unwrap_or_else(|| {
-                    rescue.add(&column.name, cell);
-                    Value::Null
-                });
+                let value = match convert(cell, *of_type) {
+                    Some(value) => value,
+                    None if *is_guessed && cell.tells_type() => return Err(other_types),
+                    None => {
+                        rescue.add(&column.name, cell);
+                        Value::Null
+                    }
+                };
                 writer.value(index, value)?;
             }
-            for (cell, column) in &untyped {
+            for (cell, column, is_guessed) in &untyped {
                 let cell = row.cell(*cell);
+                if *is_guessed && cell.tells_type() {
+                    return Err(other_types);
+                }
                 if !cell.is_empty() {
                     rescue.add(&column.name, cell);
                 }
@@ -154,8 +183,9 @@ impl Input<'_> {
             writer.end_row(entry, rescued)
         })?;
         let in_object = writer.finish()?;
-        if written.rows != survey.rows || in_object != survey.rows {
-            return Err(Error::OtherRows { first: survey.rows, second: written.rows, in_object });
+        let first = survey.rows.unwrap_or(written.rows);
+        if written.rows != first || in_object != first {
+            return Err(Error::OtherRows { first, second: written.rows, in_object });
         }
         Ok(written)
     }
@@ -231,7 +261,7 @@ mod tests {
     use super::*;
     use crate::{
         table_words::ColumnType,
-        tables::{ENTRY_COLUMN, RESCUED_COLUMN},
+        tables::{ENTRY_COLUMN, RESCUED_COLUMN, Schema},
     };
 
     fn origin() -> Origin {
@@ -255,11 +285,46 @@ mod tests {
     ) -> Result<(Vec<u8>, Schema, Written), Error> {
         let open = || Ok(Box::new(file) as Box<dyn Read>);
         let input = Input { part: &part(content), open: &open };
-        let survey = input.survey()?;
-        let extended = schema.extend(std::slice::from_ref(&survey), date(2026, 11, 21), &BTreeMap::new());
-        let mut object = Vec::new();
-        let written = input.write(&survey, &extended.schema, &extended.columns[0], &origin(), format, &mut object)?;
-        Ok((object, extended.schema, written))
+        let write = |depth| {
+            let survey = input.survey(depth)?;
+            let extended = schema.extend(std::slice::from_ref(&survey), date(2026, 11, 21), &BTreeMap::new());
+            let mut object = Vec::new();
+            let written = input.write(&survey, &extended, &origin(), format, &mut object)?;
+            Ok((object, extended.schema, written))
+        };
+        let whole = write(Depth::Whole)?;
+        match write(Depth::First(1)) {
+            Err(Error::OtherTypes { .. }) => {}
+            first => assert_eq!(first?, whole, "the first row says something else than all"),
+        }
+        Ok(whole)
+    }
+
+    #[test]
+    fn types_of_the_first_rows_must_hold_for_the_rest() {
+        let written = |file: &[u8], schema: &Schema| {
+            let open = || Ok(Box::new(file) as Box<dyn Read>);
+            let input = Input { part: &part(Content::Csv), open: &open };
+            let survey = input.survey(Depth::First(1)).unwrap();
+            assert_eq!(survey.rows, None);
+            let extended = schema.extend(std::slice::from_ref(&survey), date(2026, 11, 21), &BTreeMap::new());
+            input.write(&survey, &extended, &origin(), TableFormat::Parquet, &mut Vec::new())
+        };
+        for (file, row) in [
+            (&b"a,b\n1,x\n2,y\n1.5,z\n"[..], Some(3)),
+            (b"a,b\n1,\n2,y\n", Some(2)),
+            (b"a,b\n1,\n2, \n,\n", None),
+            (b"a,b\nx,1\n7,\n", None),
+        ] {
+            match (written(file, &Schema::default()), row) {
+                (Ok(_), None) => {}
+                (Err(Error::OtherTypes { row: found }), Some(expected)) => assert_eq!(found, expected),
+                (other, _) => panic!("{}: {other:?}", file.escape_ascii()),
+            }
+        }
+        let known = write(b"a,b\n1,x\n", &Schema::default(), TableFormat::Parquet).unwrap().1;
+        let rescued = written(b"a,b\n1,x\nmany,y\n", &known).unwrap();
+        assert_eq!(rescued, Written { rows: 2, rescued_rows: 1 }, "the type of a known column is fixed");
     }
 
     /// The cells of an object, by column. Numbers and times are written as text in one way.
@@ -412,16 +477,9 @@ mod tests {
             Ok(Box::new(file) as Box<dyn Read>)
         };
         let input = Input { part: &part(Content::Csv), open: &open };
-        let survey = input.survey().unwrap();
+        let survey = input.survey(Depth::Whole).unwrap();
         let extended = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new());
-        let written = input.write(
-            &survey,
-            &extended.schema,
-            &extended.columns[0],
-            &origin(),
-            TableFormat::Parquet,
-            &mut Vec::new(),
-        );
+        let written = input.write(&survey, &extended, &origin(), TableFormat::Parquet, &mut Vec::new());
         assert!(matches!(written, Err(Error::OtherRows { first: 2, second: 1, in_object: 1 })));
     }
 
@@ -441,10 +499,10 @@ mod tests {
             Ok(if passes.get() == 1 { Box::new(file) as Box<dyn Read> } else { Box::new(file.chain(Broken)) })
         };
         let input = Input { part: &part(Content::Csv), open: &open };
-        let survey = input.survey().unwrap();
-        let schema = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new()).schema;
+        let survey = input.survey(Depth::Whole).unwrap();
+        let extended = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new());
         let mut object = Vec::new();
-        let written = input.write(&survey, &schema, &[0], &origin(), TableFormat::Parquet, &mut object);
+        let written = input.write(&survey, &extended, &origin(), TableFormat::Parquet, &mut object);
         assert!(matches!(written, Err(Error::Read(_))));
         // A complete file has its magic number at both ends.
         assert!(object.len() <= 4 || !object.ends_with(b"PAR1"), "{} bytes", object.len());
@@ -464,10 +522,10 @@ mod tests {
         }
         let open = || Ok(Box::new(&b"a\n1\n"[..]) as Box<dyn Read>);
         let input = Input { part: &part(Content::Csv), open: &open };
-        let survey = input.survey().unwrap();
-        let schema = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new()).schema;
+        let survey = input.survey(Depth::Whole).unwrap();
+        let extended = Schema::default().extend(std::slice::from_ref(&survey), origin().date, &BTreeMap::new());
         for format in [TableFormat::Parquet, TableFormat::CsvGz] {
-            match input.write(&survey, &schema, &[0], &origin(), format, &mut Full) {
+            match input.write(&survey, &extended, &origin(), format, &mut Full) {
                 Err(Error::Write(error)) => assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{format:?}"),
                 other => panic!("{other:?}"),
             }

@@ -77,6 +77,8 @@ pub struct Extended {
     pub changes: Vec<Change>,
     /// For each part, the column of each of its headings, as positions in the schema.
     pub columns: Vec<Vec<usize>>,
+    /// By position in the schema, whether the values of these parts decide the type of the column, or that it has none.
+    pub inferred: Vec<bool>,
 }
 
 impl Schema {
@@ -93,10 +95,12 @@ impl Schema {
             positions
         });
         let positions: Vec<Vec<usize>> = positions.collect();
+        let mut inferred = vec![false; columns.len()];
         for (position, observed) in &observed {
             let column = &mut columns[*position];
             column.first_date = column.first_date.min(date);
             column.last_date = column.last_date.max(date);
+            inferred[*position] = column.column_type.is_none() && !overrides.contains_key(&column.name);
             column.column_type = column.column_type.or_else(|| observed.column_type(&column.name));
         }
         for column in &mut columns {
@@ -104,7 +108,7 @@ impl Schema {
         }
         let present = observed.into_keys().collect();
         let schema = Schema { columns };
-        Extended { changes: self.changes(&schema, &present, date), schema, columns: positions }
+        Extended { changes: self.changes(&schema, &present, date), schema, columns: positions, inferred }
     }
 
     /// The columns that objects have, each with its position.
@@ -166,7 +170,7 @@ mod tests {
         Survey {
             headings: headings.split(',').map(str::to_owned).collect(),
             columns: values.split(',').map(observe).collect(),
-            rows: 1,
+            rows: Some(1),
             separator: Some(b','),
         }
     }

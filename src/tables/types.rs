@@ -74,7 +74,7 @@ impl Observed {
         if self.common == bit(ColumnType::String) && self.has_values {
             return;
         }
-        if cell.kind == CellKind::Bytes || cell.text.trim_ascii().is_empty() {
+        if !cell.tells_type() {
             return;
         }
         self.has_values = true;

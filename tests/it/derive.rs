@@ -287,6 +287,24 @@ async fn an_object_that_makes_no_table_is_stored_all_the_same_and_an_alarm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn types_that_only_later_rows_show_are_those_of_the_columns() {
+    let bench = bench(&[Series::campaign("Report test", 2)]).await;
+    let rows = (0..1000).map(|row| if row < 700 { format!("{row},,x\n") } else { "0.5,2026-11-21,y\n".to_owned() });
+    let csv = "A,B,C\n".to_owned() + &rows.collect::<String>();
+    let _body = bench.answer_with(zipped(&[("a.csv", csv.as_bytes())])).await;
+    bench.sync(0).await;
+    let tables = bench.run(&["tables", "--json"]).await.expect(0).json();
+    let columns = tables["tables"][0]["columns"].as_array().unwrap();
+    let types: Vec<_> = columns.iter().map(|column| (column["name"].as_str(), column["type"].as_str())).collect();
+    let expected = [("a", "double"), ("b", "date"), ("c", "string")];
+    assert_eq!(types, expected.map(|(name, of_type)| (Some(name), Some(of_type))));
+    let made = check_all_made(&bench, &bench.status().await);
+    let manifests = made.iter().filter(|(key, _)| key.ends_with(".manifest.json"));
+    let manifests: Vec<Value> = manifests.map(|(_, json)| serde_json::from_slice(json).unwrap()).collect();
+    assert!(manifests.len() == 2 && manifests.iter().all(|manifest| manifest["rescued_rows"] == 0), "{manifests:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_is_damaged_does_not_keep_those_beside_it_from_their_tables() {
     let bench = Bench::new(&[Series::campaign("Report test", 4)]).await;
     bench.sync(0).await;

@@ -14,7 +14,7 @@ use std::{
 use jiff::civil::{Date, date};
 use moesync::{
     table_words::{ColumnType, TableFormat},
-    tables::{Content, Input, Origin, Part, Schema, Written},
+    tables::{Content, Depth, Input, Origin, Part, Schema, Written},
 };
 
 /// Tables in a folder, and the tables that Python compares.
@@ -81,14 +81,13 @@ impl Tables {
 fn derive(part: &Part, entry: &[u8], schema: &Schema, at: Date, path: &Path) -> Schema {
     let open = || Ok(Box::new(entry) as Box<dyn Read>);
     let input = Input { part, open: &open };
-    let survey = input.survey().unwrap();
+    let survey = input.survey(Depth::Whole).unwrap();
     let extended = schema.extend(std::slice::from_ref(&survey), at, &BTreeMap::new());
     let origin = Origin { report: "r".into(), date: at, sha256: "00".repeat(32), entry: "source.csv".into() };
     for format in [TableFormat::Parquet, TableFormat::CsvGz] {
         let mut object = Vec::new();
-        let Written { rows, .. } =
-            input.write(&survey, &extended.schema, &extended.columns[0], &origin, format, &mut object).unwrap();
-        assert_eq!(rows, survey.rows);
+        let Written { rows, .. } = input.write(&survey, &extended, &origin, format, &mut object).unwrap();
+        assert_eq!(Some(rows), survey.rows);
         fs::write(path.join(format!("part-0.{}", format.extension())), object).unwrap();
     }
     extended.schema

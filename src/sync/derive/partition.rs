@@ -1,7 +1,8 @@
 //! The tables of some partitions of one report, from claim to record.
 //!
 //! This is the only file that knows the order of the steps: present, source, survey, schemas, objects, names, removal,
-//! record. The partitions are read and written side by side, and their schemas extended one after the other. Then all
+//! record. Types come from the first rows of each entry; if they do not hold for the rest, all is done again with a survey of
+//! the whole. The partitions are read and written side by side, and their schemas extended one after the other. Then all
 //! objects get their names together, because one wait for the disk serves all of them: each after the schema that has its
 //! columns. All are recorded together, once they survive a power cut.
 
@@ -27,7 +28,11 @@ use crate::{
     ledger::{DuePartition, LedgerError, MadeTables},
     outcome::StoredObject,
     store::{Batch, Named},
+    tables::Depth,
 };
+
+/// Rows of an entry that are surveyed at first. Most columns have a value of their type in them.
+const FIRST_ROWS: u64 = 256;
 
 /// What is to be done about a partition.
 enum Prepared<'a> {
@@ -55,7 +60,7 @@ pub(super) async fn derive_partitions(
     derive: &Derive<'_>,
     due: &[DuePartition],
 ) -> Result<Vec<Derivation>, LedgerError> {
-    let made = Box::pin(make(derive, due)).await?;
+    let made = Box::pin(make(derive, due, Depth::First(FIRST_ROWS))).await?;
     let of = |(due, result): (&DuePartition, Result<(Derived, bool), DerivationFailure>)| {
         let (result, is_news) = match result {
             Ok((derived, is_news)) => (Ok(derived), is_news),
@@ -102,6 +107,7 @@ fn log(due: &DuePartition, derivation: &Derivation, after: Consequence) {
 async fn make(
     derive: &Derive<'_>,
     due: &[DuePartition],
+    depth: Depth,
 ) -> Result<Vec<Result<(Derived, bool), DerivationFailure>>, LedgerError> {
     let batch = match derive.destination.batch().await {
         Ok(batch) => batch,
@@ -110,12 +116,14 @@ async fn make(
             return Ok(due.iter().map(|_| Err(failure.clone())).collect());
         }
     };
+    // A schema that was stored at once cannot be taken back.
+    let depth = if batch.names_at_once() { Depth::Whole } else { depth };
     let mut schemas = Schemas::default();
-    let preparing: Vec<_> = due.iter().map(|due| in_time(derive, prepare(derive, due)).boxed()).collect();
+    let preparing: Vec<_> = due.iter().map(|due| in_time(derive, prepare(derive, due, depth)).boxed()).collect();
     let mut preparing = stream::iter(preparing).buffered(AHEAD).enumerate();
     let mut writing = FuturesOrdered::new();
     let mut ready = Vec::new();
-    loop {
+    let types_hold = loop {
         tokio::select! {
             Some((number, prepared)) = preparing.next(), if writing.len() < AHEAD => {
                 let extended = match prepared {
@@ -129,9 +137,16 @@ async fn make(
                 };
                 writing.push_back(write.boxed());
             }
-            Some(written) = writing.next() => ready.push(written),
-            else => break,
+            Some(written) = writing.next() => match written {
+                Err(DeriveError::OtherTypes(_)) if depth != Depth::Whole => break false,
+                written => ready.push(written),
+            },
+            else => break true,
         }
+    };
+    drop((preparing, writing));
+    if !types_hold {
+        return Box::pin(make(derive, due, Depth::Whole)).await;
     }
     let named = in_time(derive, name_all(derive, &batch, schemas, &mut ready)).await;
     let mut made = Vec::new();
@@ -145,7 +160,7 @@ async fn make(
         };
         made.push(match ended {
             Ok(made) => Ok(made),
-            Err(DeriveError::Failed(failure)) => Err(failure),
+            Err(DeriveError::Failed(failure) | DeriveError::OtherTypes(failure)) => Err(failure),
             Err(DeriveError::Ledger(error)) => return Err(error),
         });
     }
@@ -165,7 +180,7 @@ async fn in_time<T>(derive: &Derive<'_>, step: impl Future<Output = Result<T, De
     })
 }
 
-async fn prepare<'a>(derive: &Derive<'_>, due: &'a DuePartition) -> Result<Prepared<'a>, DeriveError> {
+async fn prepare<'a>(derive: &Derive<'_>, due: &'a DuePartition, depth: Depth) -> Result<Prepared<'a>, DeriveError> {
     let DuePartition { entry, .. } = due;
     let id = &entry.partition.id;
     let missing = || DeriveError::passing("the partition has no object".to_owned());
@@ -184,7 +199,7 @@ async fn prepare<'a>(derive: &Derive<'_>, due: &'a DuePartition) -> Result<Prepa
     };
     let stop = Stop::default();
     let file = source::open(derive, object).await?;
-    let surveyed = survey::survey(derive, entry, file, &stop).await?;
+    let surveyed = survey::survey(derive, entry, file, depth, &stop).await?;
     Ok(Prepared::Surveyed { object, surveyed, present, stop })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! This file owns the order: differences are noted, then the schema is stored. It must not know how columns are compared.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use sha2::{Digest, Sha256};
@@ -41,11 +41,9 @@ pub(super) struct Unstored {
     pub(super) bytes: Vec<u8>,
 }
 
-/// A schema that is stored before the objects that have its columns, and where each part's columns are in it.
+/// A schema that is stored before the objects that have its columns.
 pub(super) struct PartSchema {
-    pub(super) schema: Arc<Schema>,
-    /// By the number of the part.
-    pub(super) columns: Vec<Vec<usize>>,
+    pub(super) extended: Extended,
     pub(super) version: String,
 }
 
@@ -90,22 +88,23 @@ pub(super) async fn extend(
             }
         };
         let (is_there, before) = (before.is_some(), before.unwrap_or_default());
-        let Extended { schema, changes, columns } = before.extend(&surveys, date, &derive.report.column_types);
-        let version = version(&schema);
-        let changes: Vec<_> = changes.iter().map(|change| of_change(table, date, change, &schema)).collect();
-        let is_stored = is_there && schema == before;
+        let extended = before.extend(&surveys, date, &derive.report.column_types);
+        let schema = &extended.schema;
+        let version = version(schema);
+        let changes: Vec<_> = extended.changes.iter().map(|change| of_change(table, date, change, schema)).collect();
+        let is_stored = is_there && *schema == before;
         if !is_stored && !batch.names_at_once() {
             schemas.changes.extend(changes);
-            schemas.keep(number, &key, &version, &schema);
+            schemas.keep(number, &key, &version, schema);
         } else if !is_stored {
             note(derive, &changes).await?;
             derive.check_claim().await?;
             let replaces = stored.as_ref().map_or(Replaces::Nothing, Replaces::Only);
-            if !derive.destination.put_derived(&key, text(&schema), replaces).await? {
+            if !derive.destination.put_derived(&key, text(schema), replaces).await? {
                 continue;
             }
         }
-        return Ok(PartSchema { schema: Arc::new(schema), columns, version });
+        return Ok(PartSchema { extended, version });
     }
     Err(DeriveError::passing(format!("another writer changes `{key}` each time it is read")))
 }

@@ -1,4 +1,4 @@
-//! Which tables an object becomes, and what is in their columns: the first pass over each entry.
+//! Which tables an object becomes, and what is in their columns: the first pass over each entry, or over its first rows.
 //!
 //! This file owns which entries of the object are read. It must not know where tables go.
 
@@ -20,12 +20,16 @@ use crate::{
     config::{SnapshotSource, Source},
     partition::Entry,
     store::Manifest,
-    tables::{self, Content, Input, Listed, Part, Survey},
+    tables::{self, Content, Depth, Input, Listed, Part, Survey},
     telemetry::Chain,
 };
 
 /// Size of an object, in bytes, up to which all of its parts together take less time than handing them to other threads.
 const SMALL_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of the entries of an object that are kept in memory for the second pass: to inflate a small one again takes about as
+/// long as to write it. Several objects are ahead at a time.
+const KEPT_BYTES: usize = 512 * 1024;
 
 /// What an object becomes.
 pub(super) struct Surveyed {
@@ -44,18 +48,30 @@ pub(super) struct SurveyedPart {
     /// The name of its entry; of a snapshot, that of its file.
     pub(super) entry: String,
     pub(super) survey: Survey,
+    /// All bytes of the entry, if they are few.
+    kept: Option<Arc<Vec<u8>>>,
 }
 
-/// Opens an entry for reading, which fails once `stop` is set.
-pub(super) fn open<'a>(entries: &'a Entries, number: usize, stop: &Arc<AtomicBool>) -> io::Result<Box<dyn Read + 'a>> {
+impl SurveyedPart {
+    /// Opens its entry for reading, which fails once `stop` is set.
+    pub(super) fn open<'a>(&'a self, entries: &'a Entries, stop: &Arc<AtomicBool>) -> io::Result<Box<dyn Read + 'a>> {
+        match &self.kept {
+            Some(bytes) => Ok(Box::new(bytes.as_slice())),
+            None => open(entries, self.part.entry, stop),
+        }
+    }
+}
+
+fn open<'a>(entries: &'a Entries, number: usize, stop: &Arc<AtomicBool>) -> io::Result<Box<dyn Read + 'a>> {
     Ok(Box::new(Stoppable { reader: entries.open(number)?, stop: Arc::clone(stop) }))
 }
 
-/// Finds the parts of all tables, and reads each once.
+/// Finds the parts of all tables, and reads each to this depth.
 pub(super) async fn survey(
     derive: &Derive<'_>,
     entry: &Entry,
     object: Unproven,
+    depth: Depth,
     stop: &Stop,
 ) -> Result<Surveyed, DeriveError> {
     let (name, date, flag) = (derive.report.name.clone(), entry.partition.id.date, stop.flag());
@@ -85,7 +101,11 @@ pub(super) async fn survey(
         let mut parts: Vec<_> = parts.into_iter().map(|part| (names[part.entry].clone(), part)).collect();
         // A thread of its own for each part takes longer than reading a small one.
         let read = match is_small {
-            true => parts.drain(..).map(|(name, part)| read(&entries, name, part, &flag)).collect::<Result<_, _>>()?,
+            true => {
+                let mut left = KEPT_BYTES;
+                let read = |(name, part)| read(&entries, name, part, depth, &mut left, &flag);
+                parts.drain(..).map(read).collect::<Result<_, _>>()?
+            }
             false => Vec::new(),
         };
         Ok((entries, parts, read, left_alone))
@@ -93,7 +113,7 @@ pub(super) async fn survey(
     let (entries, parts, mut read_parts, left_alone) = derive.blocking(listing).await?;
     let reading = parts.into_iter().map(|(name, part)| {
         let (entries, flag) = (Arc::clone(&entries), stop.flag());
-        derive.blocking(move || read(&entries, name, part, &flag))
+        derive.blocking(move || read(&entries, name, part, depth, &mut 0, &flag))
     });
     read_parts.extend(stream::iter(reading).buffered(AHEAD).try_collect::<Vec<_>>().await?);
     let mut tables: BTreeMap<String, Vec<SurveyedPart>> = BTreeMap::new();
@@ -103,11 +123,48 @@ pub(super) async fn survey(
     Ok(Surveyed { entries, tables, left_alone, is_small })
 }
 
-/// Reads one part. Blocks.
-fn read(entries: &Entries, entry: String, part: Part, stop: &Arc<AtomicBool>) -> Result<SurveyedPart, DeriveError> {
-    let input = Input { part: &part, open: &|| open(entries, part.entry, stop) };
-    let survey = input.survey().map_err(|error| DeriveError::of_table(&part.table, &entry, &error))?;
-    Ok(SurveyedPart { part, entry, survey })
+/// Reads one part, and keeps its entry if that has at most `left` bytes. Blocks.
+fn read(
+    entries: &Entries,
+    entry: String,
+    part: Part,
+    depth: Depth,
+    left: &mut usize,
+    stop: &Arc<AtomicBool>,
+) -> Result<SurveyedPart, DeriveError> {
+    let failed = |error: tables::Error| DeriveError::of_table(&part.table, &entry, &error);
+    let kept = keep(entries, part.entry, left, stop).map_err(|error| failed(tables::Error::Read(error)))?;
+    let open = || match &kept {
+        Some(bytes) => Ok(Box::new(bytes.as_slice()) as Box<dyn Read>),
+        None => open(entries, part.entry, stop),
+    };
+    let survey = Input { part: &part, open: &open }.survey(depth).map_err(failed)?;
+    Ok(SurveyedPart { part, entry, survey, kept })
+}
+
+/// The bytes of an entry that has at most `left`, which becomes less.
+fn keep(
+    entries: &Entries,
+    number: usize,
+    left: &mut usize,
+    stop: &Arc<AtomicBool>,
+) -> io::Result<Option<Arc<Vec<u8>>>> {
+    if *left == 0 {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    open(entries, number, stop)?.take(*left as u64 + 1).read_to_end(&mut bytes)?;
+    match left.checked_sub(bytes.len()) {
+        Some(rest) => {
+            *left = rest;
+            Ok(Some(Arc::new(bytes)))
+        }
+        // The next one may be as large.
+        None => {
+            *left = 0;
+            Ok(None)
+        }
+    }
 }
 
 /// The table of a snapshot.

@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, future, stream};
 use super::{
     AHEAD, Derive, DeriveError,
     schema::PartSchema,
-    survey::{Surveyed, SurveyedPart, open},
+    survey::{Surveyed, SurveyedPart},
     threads::Stop,
 };
 use crate::{
@@ -95,10 +95,9 @@ async fn write_lot(
     };
     let writing = derive.blocking(move || {
         let write = |(part, schema, key, mut object): (SurveyedPart, Arc<PartSchema>, _, BatchObject)| {
-            let input = Input { part: &part.part, open: &|| open(&entries, part.part.entry, &flag) };
+            let input = Input { part: &part.part, open: &|| part.open(&entries, &flag) };
             let origin = Origin { entry: part.entry.clone(), ..origin.clone() };
-            let columns = &schema.columns[part.part.number];
-            let rows = input.write(&part.survey, &schema.schema, columns, &origin, format, &mut object);
+            let rows = input.write(&part.survey, &schema.extended, &origin, format, &mut object);
             let rows = rows.map_err(|error| DeriveError::of_table(&part.part.table, &part.entry, &error));
             (part, schema, key, rows, object.end())
         };

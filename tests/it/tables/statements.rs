@@ -7,7 +7,7 @@ use moesync::{
     derivation::{TableManifest, TableObject},
     reading::{self, Engine, Table, TablePart},
     table_words::{ColumnType, TableFormat},
-    tables::{Column, Content, Input, Origin, Part, Schema},
+    tables::{Column, Content, Depth, Extended, Input, Origin, Part, Schema},
 };
 use serde_json::{Value, json};
 
@@ -45,13 +45,14 @@ fn write_table(folder: &Path, format: TableFormat) -> BTreeMap<String, u64> {
         let text = source.replacen('h', &headings.join(","), 1);
         let open = || Ok(Box::new(text.as_bytes()) as Box<dyn Read>);
         let input = Input { part: &part, open: &open };
-        let survey = input.survey().unwrap();
+        let survey = input.survey(Depth::Whole).unwrap();
         let mut schema = schema();
         schema.columns.truncate(columns);
+        let (positions, inferred) = (vec![(0..columns).collect()], vec![false; columns]);
+        let extended = Extended { schema, changes: Vec::new(), columns: positions, inferred };
         let origin = Origin { report: "r".into(), date: at, sha256: "00".repeat(32), entry: "x.csv".into() };
         let mut object = Vec::new();
-        let positions: Vec<_> = (0..columns).collect();
-        let written = input.write(&survey, &schema, &positions, &origin, format, &mut object).unwrap();
+        let written = input.write(&survey, &extended, &origin, format, &mut object).unwrap();
         let path = folder.join(format!("date={at}"));
         fs::create_dir_all(&path).unwrap();
         let name = format!("part-0.{}", format.extension());
