@@ -174,6 +174,9 @@ impl StatsQuery {
 /// The folder of all derived objects. No workspace has this name.
 const DERIVED: &str = "tables/";
 
+/// The file in a table's folder with its schema.
+pub const SCHEMA: &str = "_schema.json";
+
 /// Whether `key` is that of a derived object, which may be replaced and removed.
 pub fn is_derived(key: &str) -> bool {
     key.strip_prefix(DERIVED).is_some_and(|rest| !rest.is_empty())
@@ -187,7 +190,7 @@ impl Report {
 
     /// Key of the schema of a table.
     pub fn schema_key(&self, table: &str) -> String {
-        format!("{}/{table}/_schema.json", self.tables_prefix())
+        format!("{}/{table}/{SCHEMA}", self.tables_prefix())
     }
 
     /// The folder of a table's objects of `date`, without a final slash.

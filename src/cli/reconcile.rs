@@ -14,6 +14,7 @@ use crate::{
     config::{Config, Report},
     reading::{self, ReconcileError, ReconcileParties},
     sync::{OpenReport, Selection},
+    telemetry::Chain,
     words::{Reconciliation, ReconciliationResult},
 };
 
@@ -44,7 +45,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let parties = ReconcileParties { archive: &archive, stats: &stats };
     let reconciled = reading::reconcile(&parties, &dates).await.map_err(|error| match error {
         ReconcileError::Unfit(message) => CommandError::Usage(message),
-        other => CommandError::Failed(other.to_string()),
+        other => CommandError::Failed(Chain(&other).to_string()),
     })?;
     shell.print(&reconciled, |reconciled| show(reconciled, shell.look(&config)))?;
     let is_equal = reconciled.different == 0

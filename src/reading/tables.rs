@@ -89,7 +89,7 @@ pub async fn tables(open: &OpenReport, dates: &Dates) -> Result<Vec<Table>, Tabl
         let Some((table, rest)) = key.strip_prefix(&format!("{root}/")).and_then(|rest| rest.split_once('/')) else {
             continue;
         };
-        if rest == "_schema.json" {
+        if rest == report::SCHEMA {
             described.push(table.to_owned());
         } else if let Some((date, format)) = part(rest).filter(|(date, _)| dates.contain(*date)) {
             let part = TablePart { key: key.clone(), format };
@@ -99,7 +99,7 @@ pub async fn tables(open: &OpenReport, dates: &Dates) -> Result<Vec<Table>, Tabl
     let mut tables = Vec::new();
     for name in described {
         let folder = format!("{root}/{name}");
-        let schema = schema(&open.destination, &format!("{folder}/_schema.json")).await?;
+        let schema = schema(&open.destination, &format!("{folder}/{}", report::SCHEMA)).await?;
         let dates = parts.remove(&name).unwrap_or_default();
         tables.push(Table { name, folder, schema, dates });
     }

@@ -1,13 +1,15 @@
-//! Tables, re-read against their manifests.
+//! Tables, re-read against their manifests, and the schemas of tables.
 //!
 //! This file owns what counts as damage of tables that the ledger has as made. It must not make them.
 
-use super::present::read_manifest;
+use std::collections::BTreeSet;
+
+use super::{present::read_manifest, schema};
 use crate::{
     derivation::{PartitionTables, TableObject},
     ledger::{Ledger, LedgerError},
     partition::Entry,
-    report::PartitionId,
+    report::{PartitionId, SCHEMA},
     store::{Destination, StoreError},
     table_words::TablesState,
 };
@@ -32,12 +34,26 @@ pub async fn inspect_tables(
             Err(error) => damages.push(error.to_string()),
         }
     }
+    let schemas: BTreeSet<String> = before.derived.objects.iter().filter_map(|object| schema_of(&object.key)).collect();
+    for key in schemas {
+        match schema::damage(destination, &key).await {
+            Ok(damage) => damages.extend(damage),
+            Err(error) => damages.push(error.to_string()),
+        }
+    }
     let Some(first) = damages.first() else { return Ok(None) };
     let others = match damages.len() - 1 {
         0 => String::new(),
         others => format!("; {others} more objects of its tables are damaged"),
     };
     Ok((made(ledger, id).await?.as_ref() == Some(&before)).then(|| format!("{first}{others}")))
+}
+
+/// The key of the schema of the table that has the object at `key`.
+fn schema_of(key: &str) -> Option<String> {
+    let (of_date, _) = key.rsplit_once('/')?;
+    let (table, _) = of_date.rsplit_once('/')?;
+    Some(format!("{table}/{SCHEMA}"))
 }
 
 async fn made(ledger: &Ledger, id: &PartitionId) -> Result<Option<PartitionTables>, LedgerError> {

@@ -12,7 +12,7 @@ use super::{Derive, DeriveError, survey::SurveyedPart};
 use crate::{
     derivation::{Difference, DifferenceKind, SchemaChange},
     ledger::LedgerError,
-    store::{Batch, Replaces},
+    store::{Batch, Destination, Replaces, StoreError},
     tables::{Change, Extended, Schema, Survey},
 };
 
@@ -115,6 +115,18 @@ fn parse(key: &str, bytes: &[u8]) -> Result<Schema, DeriveError> {
             "`{key}` is not the schema of a table: {error}; restore it from a copy, or remove the table's folder and run \
             `moesync tables rebuild`"
         ))
+    })
+}
+
+/// What is wrong with the schema at `key`, if anything is.
+pub(super) async fn damage(destination: &Destination, key: &str) -> Result<Option<String>, StoreError> {
+    Ok(match destination.read_derived(key, SCHEMA_BYTES + 1).await? {
+        None => {
+            Some(format!("the schema `{key}` is missing: without it, columns of later dates could get other types"))
+        }
+        Some(stored) => serde_json::from_slice::<Schema>(&stored.bytes)
+            .err()
+            .map(|error| format!("`{key}` is not the schema of a table: {error}")),
     })
 }
 

@@ -257,6 +257,16 @@ async fn counts_in_workbooks_are_compared_as_those_in_csv() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_workbook_that_cannot_be_read_is_named_with_the_cause() {
+    let bench = stored(Bench::new(&[Series::campaign("Report test", 1)]).await, TOTAL).await;
+    replace_archive_of(&bench, &[("r_PUSH.xlsx", b"this is no workbook")]);
+    let failed = bench.run(&RECONCILE).await.expect(1);
+    for part in ["`r_PUSH.xlsx`", "reading the workbook: ", "invalid Zip archive"] {
+        assert!(failed.stderr.contains(part), "{part}: {}", failed.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reports_that_do_not_fit_are_refused_with_the_reason() {
     let series = [Series::campaign("Report test", 1), Series::dump(1)];
     let bench = stored(Bench::new(&series).await, TOTAL).await;

@@ -93,6 +93,17 @@ async fn damaged_tables_are_found_and_made_again_from_what_is_stored() {
         is_found_and_repaired(&bench, "tables", says, 0).await;
         assert!(tables(&bench) == whole, "{says}");
     }
+    // A schema is that of all dates.
+    for key in whole.keys().filter(|key| key.ends_with("_schema.json")) {
+        fs::remove_file(bench.object(key)).unwrap();
+    }
+    let found = bench.run(&["verify", "--json"]).await.expect(1).partitions();
+    let says = |partition: &serde_json::Value| {
+        partition["damage"].as_str().is_some_and(|it| it.contains("_schema.json` is missing"))
+    };
+    assert!(found.len() == 2 && found.iter().all(says), "{found:#?}");
+    bench.run(&["verify", "--repair"]).await.expect(0);
+    assert!(tables(&bench) == whole);
     // With its archive altered, too: the tables are made of what is fetched again.
     let (series, date) = bench.due()[0];
     fs::write(bench.object(&series.key(date)), "altered").unwrap();
