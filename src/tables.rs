@@ -252,8 +252,8 @@ struct Field {
     column_type: ColumnType,
 }
 
-/// Most columns of a table. Real exports have about 200; engines permit 1,600 to 10,000.
-const MOST_COLUMNS: usize = 4096;
+/// Most columns of a file, and of a table over time. Real exports have about 200; engines permit 1,600 to 10,000.
+pub const MOST_COLUMNS: usize = 4096;
 
 /// Most bytes of one row, as text. Real rows have less than 100 kB; it bounds the memory for a quote that is never closed.
 const MOST_ROW_BYTES: usize = 16 * 1024 * 1024;

@@ -48,8 +48,6 @@ const AHEAD: usize = 4;
 enum DeriveError {
     /// It failed, and that is recorded.
     Failed(DerivationFailure),
-    /// The first rows of an entry have other types than the rest, so all of it has to be surveyed.
-    OtherTypes(DerivationFailure),
     /// The ledger failed, so nothing can be recorded.
     Ledger(LedgerError),
 }
@@ -79,13 +77,7 @@ impl DeriveError {
 
     /// A table that cannot be made of an entry.
     fn of_table(table: &str, entry: &str, error: &tables::Error) -> Self {
-        let message = format!("table `{table}` cannot be made of entry `{entry}`: {}", Chain(error));
-        match error {
-            tables::Error::OtherTypes { .. } => {
-                DeriveError::OtherTypes(DerivationFailure { message, is_of_content: true })
-            }
-            _ => Self::of_content(message),
-        }
+        Self::of_content(format!("table `{table}` cannot be made of entry `{entry}`: {}", Chain(error)))
     }
 }
 

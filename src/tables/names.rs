@@ -158,7 +158,7 @@ pub fn columns(headings: &[String], known: &[Known<'_>]) -> Vec<String> {
         }
         let base = base(heading, position);
         // A known column of this name with an unrelated heading is another column.
-        let is_other = |name: &str| known.iter().any(|known| known.name == name && !is_alike(known, &base, position));
+        let is_other = |name: &str| known.iter().any(|known| known.name == name && !is_alike(known, heading, position));
         let candidates = (1..).map(|number| if number == 1 { base.clone() } else { format!("{base}_{number}") });
         let free = candidates.into_iter().find(|name| !taken.contains(name) && !is_other(name));
         names[position] = free.inspect(|name| {
@@ -168,8 +168,12 @@ pub fn columns(headings: &[String], known: &[Known<'_>]) -> Vec<String> {
     names.into_iter().flatten().collect()
 }
 
-fn is_alike(known: &Known<'_>, base: &str, position: usize) -> bool {
-    self::base(known.heading, position) == base
+/// Whether a heading differs from that of a known column in case and punctuation only. Their names do not tell: they are cut,
+/// and letters of other alphabets are transliterated.
+fn is_alike(known: &Known<'_>, heading: &str, position: usize) -> bool {
+    let letters =
+        |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
+    letters(known.heading) == letters(heading) && base(known.heading, position) == base(heading, position)
 }
 
 #[cfg(test)]
@@ -276,6 +280,18 @@ mod tests {
         );
         assert_eq!(named(&["Variation 2"], &known), ["variation_2_2"]);
         assert_eq!(named(&["Variation "], &known), ["variation"]);
+    }
+
+    #[test]
+    fn headings_whose_names_alone_are_equal_have_columns_of_their_own() {
+        let long = "Conversion Goal ".repeat(9);
+        for (before, after) in
+            [(long.clone() + "alpha", long + "beta"), ("事".into(), "是".into()), ("".into(), "Column 1".into())]
+        {
+            let first = named(&[&before], &[]);
+            let second = named(&[&after], &[(&first[0], &before)]);
+            assert_eq!(second, [format!("{}_2", first[0])], "{before:?}, {after:?}");
+        }
     }
 
     proptest! {

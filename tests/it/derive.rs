@@ -305,6 +305,33 @@ async fn types_that_only_later_rows_show_are_those_of_the_columns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_read_to_its_end_decides_no_type() {
+    let bench = bench(&[Series::campaign("Report test", 2)]).await;
+    let csv = "A,B\n".to_owned() + &"1,2\n".repeat(600) + &",".repeat(5000) + "\n";
+    let _body = bench.answer_with(zipped(&[("a.csv", csv.as_bytes())])).await;
+    let ran = bench.sync(0).await;
+    assert_eq!(ran.alarms(), ["tables_failed"]);
+    assert_eq!(bench.kept_in("tables"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_has_a_limit_of_columns_over_all_dates() {
+    let bench = bench(&[Series::campaign("Report test", 2)]).await;
+    let zipped_csv = |letter: char| {
+        let headings: Vec<_> = (0..3000).map(|number| format!("{letter}{number}")).collect();
+        zipped(&[("a.csv", format!("{}\n1\n", headings.join(",")).as_bytes())])
+    };
+    let body = bench.answer_with(zipped_csv('a')).await;
+    let newest = bench.newest.to_string();
+    bench.run(&["backfill", "--report", "report-test", "--from", &newest, "--to", &newest]).await.expect(0);
+    *body.lock().unwrap() = zipped_csv('b');
+    let ran = bench.sync(0).await;
+    assert_eq!(ran.alarms(), ["tables_failed"]);
+    assert!(ran.stderr.contains("would have 6000 columns"), "{}", ran.stderr);
+    check_tables(&bench);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_is_damaged_does_not_keep_those_beside_it_from_their_tables() {
     let bench = Bench::new(&[Series::campaign("Report test", 4)]).await;
     bench.sync(0).await;

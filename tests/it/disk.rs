@@ -216,3 +216,22 @@ async fn a_daemon_whose_ledger_has_no_room_alerts_is_not_ready_and_resumes() {
     daemon.stop(&bench).await;
     bench.oracle().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_find_no_room_say_so_and_are_made_once_there_is_some() {
+    let disk = SmallDisk::mount();
+    let mut bench = Bench::new(&[Series::campaign("Report test", 2).bytes(100_000)]).await;
+    bench.store_in(&disk.path().join("reports"));
+    fs::create_dir(disk.path().join("reports")).unwrap();
+    bench.sync(0).await;
+    let filler = disk.fill();
+    let config = bench.config();
+    let with_tables = config.replace("\ndestination = \"disk\"\n", "\ndestination = \"disk\"\ntables = \"parquet\"\n");
+    assert_ne!(with_tables, config);
+    bench.write_config(&with_tables);
+    let full = bench.run(&["tables", "rebuild"]).await.expect(1);
+    assert!(full.stderr.contains("No space left on device"), "{}", full.stderr);
+    fs::remove_file(filler).unwrap();
+    bench.run(&["tables", "rebuild"]).await.expect(0);
+    assert!(bench.status().await.iter().all(|partition| partition["tables"] == "made"));
+}

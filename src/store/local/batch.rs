@@ -121,7 +121,8 @@ impl BatchWriter {
     ///
     /// That of the first write that failed, or the file could not be completed.
     pub(in crate::store) fn finish(mut self) -> io::Result<BatchFile> {
-        self.flush()?;
+        // Its failure is in `state`.
+        let _ = self.flush();
         let FileBatch { directory, disk } = &*self.batch;
         let Hashed { staged: Staged { file, path }, size, hash } = match mem::replace(&mut self.state, Ok(None))? {
             Some(writer) => writer.into_inner().map_err(io::IntoInnerError::into_error)?,

@@ -1,8 +1,8 @@
 //! The tables of some partitions of one report, from claim to record.
 //!
 //! This is the only file that knows the order of the steps: present, source, survey, schemas, objects, names, removal,
-//! record. Types come from the first rows of each entry; if they do not hold for the rest, all is done again with a survey of
-//! the whole. The partitions are read and written side by side, and their schemas extended one after the other. Then all
+//! record. Types come from the first rows of each entry; if they do not hold for the rest, or a write ends before that is
+//! known, all is done again with a survey of the whole: no schema has a type that a file does not. The partitions are read and written side by side, and their schemas extended one after the other. Then all
 //! objects get their names together, because one wait for the disk serves all of them: each after the schema that has its
 //! columns. All are recorded together, once they survive a power cut.
 
@@ -53,6 +53,23 @@ struct Ready {
     unnamed: Vec<Named>,
     /// What was there before; `None` if nothing is new.
     present: Option<Present>,
+}
+
+/// Why the objects of a partition were not written.
+enum Unwritten {
+    Failed(DeriveError),
+    /// It failed, and only first rows were surveyed: the schema may have types that the rest of them refutes.
+    Unproven,
+}
+
+impl Unwritten {
+    /// After a step that follows the survey, and so may follow the extension of a schema.
+    fn after_survey(error: DeriveError, depth: Depth) -> Self {
+        match (error, depth) {
+            (DeriveError::Failed(_), Depth::First(_)) => Unwritten::Unproven,
+            (error, _) => Unwritten::Failed(error),
+        }
+    }
 }
 
 /// Makes the tables of partitions, and records that.
@@ -123,29 +140,34 @@ async fn make(
     let mut preparing = stream::iter(preparing).buffered(AHEAD).enumerate();
     let mut writing = FuturesOrdered::new();
     let mut ready = Vec::new();
-    let types_hold = loop {
+    let is_proven = loop {
         tokio::select! {
             Some((number, prepared)) = preparing.next(), if writing.len() < AHEAD => {
                 let extended = match prepared {
-                    Ok(prepared) => extend(derive, &batch, &mut schemas, &due[number], number, prepared).await,
-                    Err(error) => Err(error),
+                    Ok(prepared) => {
+                        let extended = extend(derive, &batch, &mut schemas, &due[number], number, prepared).await;
+                        extended.map_err(|error| Unwritten::after_survey(error, depth))
+                    }
+                    Err(error) => Err(Unwritten::Failed(error)),
                 };
                 let (derive, batch) = (derive, &batch);
                 let write = async move {
                     let (prepared, schemas) = extended?;
-                    in_time(derive, write(derive, batch, &due[number], prepared, schemas)).await
+                    let written = in_time(derive, write(derive, batch, &due[number], prepared, schemas)).await;
+                    written.map_err(|error| Unwritten::after_survey(error, depth))
                 };
                 writing.push_back(write.boxed());
             }
             Some(written) = writing.next() => match written {
-                Err(DeriveError::OtherTypes(_)) if depth != Depth::Whole => break false,
-                written => ready.push(written),
+                Err(Unwritten::Unproven) => break false,
+                Err(Unwritten::Failed(error)) => ready.push(Err(error)),
+                Ok(written) => ready.push(Ok(written)),
             },
             else => break true,
         }
     };
     drop((preparing, writing));
-    if !types_hold {
+    if !is_proven {
         return Box::pin(make(derive, due, Depth::Whole)).await;
     }
     let named = in_time(derive, name_all(derive, &batch, schemas, &mut ready)).await;
@@ -160,7 +182,7 @@ async fn make(
         };
         made.push(match ended {
             Ok(made) => Ok(made),
-            Err(DeriveError::Failed(failure) | DeriveError::OtherTypes(failure)) => Err(failure),
+            Err(DeriveError::Failed(failure)) => Err(failure),
             Err(DeriveError::Ledger(error)) => return Err(error),
         });
     }

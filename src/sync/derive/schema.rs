@@ -13,7 +13,7 @@ use crate::{
     derivation::{Difference, DifferenceKind, SchemaChange},
     ledger::LedgerError,
     store::{Batch, Destination, Replaces, StoreError},
-    tables::{Change, Extended, Schema, Survey},
+    tables::{Change, Extended, MOST_COLUMNS, Schema, Survey},
 };
 
 /// Largest schema that is read, in bytes. One with as many columns as a table may have is well below it.
@@ -90,6 +90,12 @@ pub(super) async fn extend(
         let (is_there, before) = (before.is_some(), before.unwrap_or_default());
         let extended = before.extend(&surveys, date, &derive.report.column_types);
         let schema = &extended.schema;
+        if schema.columns.len() > MOST_COLUMNS {
+            return Err(DeriveError::of_content(format!(
+                "table `{table}` would have {} columns over all dates, with the new ones of {date}; it can have {MOST_COLUMNS}",
+                schema.columns.len()
+            )));
+        }
         let version = version(schema);
         let changes: Vec<_> = extended.changes.iter().map(|change| of_change(table, date, change, schema)).collect();
         let is_stored = is_there && *schema == before;
