@@ -99,8 +99,8 @@ impl Input<'_> {
         Ok(Survey { headings, columns, rows: (rows < most).then_some(rows), separator })
     }
 
-    /// The second pass: writes the part. `survey` is that of the first pass, and `extended` the schema with it. The same input
-    /// and schema give the same bytes.
+    /// The second pass: writes the part. `survey` is that of the first pass, and `extended` the schema with those of all parts of
+    /// the table, in the order of their numbers. The same input and schema give the same bytes.
     ///
     /// # Errors
     ///
@@ -140,7 +140,7 @@ impl Input<'_> {
         mut writer: impl Writer,
     ) -> Result<Written, Error> {
         let Extended { schema, inferred, .. } = extended;
-        let columns = extended.columns.get(self.part.number).map(Vec::as_slice).unwrap_or_default();
+        let columns = &extended.columns[self.part.number];
         let mut rescue = Rescue::default();
         let mut written = Written { rows: 0, rescued_rows: 0 };
         // The cell of each column of the object, and the cells whose column has no type.

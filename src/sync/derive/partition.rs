@@ -2,9 +2,10 @@
 //!
 //! This is the only file that knows the order of the steps: present, source, survey, schemas, objects, names, removal,
 //! record. Types come from the first rows of each entry; if they do not hold for the rest, or a write ends before that is
-//! known, all is done again with a survey of the whole: no schema has a type that a file does not. The partitions are read and written side by side, and their schemas extended one after the other. Then all
-//! objects get their names together, because one wait for the disk serves all of them: each after the schema that has its
-//! columns. All are recorded together, once they survive a power cut.
+//! known, all is done again with a survey of the whole: no schema has a type that a file does not. The partitions are
+//! read and written side by side, and their schemas extended one after the other. Then all objects get their names
+//! together, because one wait for the disk serves all of them: each after the schema that has its columns. All are
+//! recorded together, once they survive a power cut.
 
 use std::mem;
 
