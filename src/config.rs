@@ -64,6 +64,7 @@ pub use self::{
         ApiVersion, ArchiveSource, CampaignsQuery, Listing, Shape, SnapshotSource, Source, SourceKind, StatsQuery,
     },
     tables::schema,
+    values::FIRST_YEAR,
     web::{Open, Web},
     workspace::Workspace,
 };

@@ -37,9 +37,12 @@ pub use duties::Duty;
 pub use figures::{AttemptFigures, ReportFigures};
 pub use notices::{StoredNews, Summarized};
 pub use outbox::{Delivery, Waiting};
-pub use postgres::{ServerFacts, facts as server_facts, open as open_server, open_read_only as open_server_read_only};
+pub use postgres::{
+    ServerFacts, check_url as check_server_url, facts as server_facts, open as open_server,
+    open_read_only as open_server_read_only,
+};
 pub use rates::Rate;
-pub use sqlite::{memory::Memory, open, open_read_only, place};
+pub use sqlite::{memory::Memory, open, open_read_only, place, table_of_other_program};
 pub use table_claims::{TablesClaim, TablesClaimed};
 pub use table_news::{SchemaNews, TablesNews};
 pub use tables::{DuePartition, FailedTables, MadeTables, MostDue};

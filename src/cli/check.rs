@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write as _},
     net::TcpListener,
     path::Path,
 };
@@ -46,7 +46,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     for placeholder in &config.placeholders {
         results.add("configuration", CheckResult::Error, placeholder.to_string());
     }
-    secrets(&config, options.online, &mut results);
+    secrets(&config, &mut results);
     // Online, a probe opens them.
     if !options.online {
         open_destinations(&config, &mut results);
@@ -60,12 +60,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     results.end(shell)
 }
 
-/// Reads every secret but those that a command prints, which `--online` runs.
-fn secrets(config: &Config, is_online: bool, results: &mut Results) {
+/// Reads every secret, as `run` does.
+fn secrets(config: &Config, results: &mut Results) {
     for workspace in &config.workspaces {
         let keys = [("secret key", &workspace.secret_key), ("API key", &workspace.api_key)];
-        let mut found: Vec<_> =
-            keys.into_iter().filter_map(|(what, source)| Some((what, judged(source, is_online)?))).collect();
+        let mut found: Vec<_> = keys.into_iter().filter_map(|(what, source)| Some((what, judged(source)?))).collect();
         // The API key is the secret key where it is not given.
         found.dedup_by(|(_, later), (_, earlier)| later == earlier);
         for (what, (result, message)) in found {
@@ -73,11 +72,12 @@ fn secrets(config: &Config, is_online: bool, results: &mut Results) {
         }
     }
     for target in &config.notify {
-        for (result, message) in target.secrets().filter_map(|source| judged(source, is_online)) {
+        for (result, message) in target.secrets().filter_map(judged) {
             add(results, format!("notify {}", target.name), result, message);
         }
     }
-    let named = config.web.token_file.iter().chain(&config.network.ca_file);
+    let token_file = config.web.token_file.iter().filter(|_| config.web.listen.is_some());
+    let named = token_file.chain(&config.network.ca_file);
     for problem in named.filter_map(NamedFile::missing) {
         results.add_refusal("files", problem.to_string());
     }
@@ -91,10 +91,9 @@ fn add(results: &mut Results, subject: String, result: CheckResult, message: Str
 }
 
 /// What is wrong with a secret, if anything is. `run` may be another user, and have variables that systemd sets.
-fn judged(source: &SecretSource, is_online: bool) -> Option<(CheckResult, String)> {
+fn judged(source: &SecretSource) -> Option<(CheckResult, String)> {
     let note = |message: String| Some((CheckResult::Note, message));
     match source {
-        SecretSource::Command { .. } if !is_online => return None,
         SecretSource::File { file, .. } if is_hidden(&file.path) => {
             return note(format!("{} cannot be read by this user", file.path.display()));
         }
@@ -164,7 +163,7 @@ async fn ledger(config: &Config, results: &mut Results) {
             match &config.ledger {
                 // `run` brings an older ledger up to date, and rebuilds a damaged one.
                 Ledger::Sqlite(path) if !is_final => {
-                    if file(path, path.exists(), results) {
+                    if file(path, path.symlink_metadata().is_ok(), results) {
                         results.add("ledger", CheckResult::Note, Chain(&error).to_string());
                     }
                 }
@@ -178,9 +177,9 @@ async fn ledger(config: &Config, results: &mut Results) {
 fn file(path: &Path, exists: bool, results: &mut Results) -> bool {
     let folder = path.ancestors().skip(1).map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
     let folder = folder.into_iter().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let opened = match exists {
-        true => File::options().append(true).open(path).map(drop),
-        false => Ok(()),
+    let opened = match File::options().append(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        opened => opened.map(drop),
     };
     let written = opened.and_then(|()| try_writing(folder));
     match &written {
@@ -201,8 +200,11 @@ fn file(path: &Path, exists: bool, results: &mut Results) -> bool {
 
 fn try_writing(folder: &Path) -> io::Result<()> {
     let probe = folder.join(format!(".moesync-check-{}", std::process::id()));
-    File::create_new(&probe)?;
-    fs::remove_file(probe)
+    let mut file = File::create_new(&probe)?;
+    // As much as the first page of a ledger.
+    let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_all());
+    fs::remove_file(probe)?;
+    written
 }
 
 /// What the ledger's server is, and whether its version and the user's rights suffice.
@@ -237,6 +239,6 @@ async fn web(config: &Config, results: &mut Results) {
     if let Err(problem) = config.web.token() {
         let is_hidden = config.web.token_file.as_ref().is_some_and(|file| is_hidden(&file.path));
         let result = if is_hidden { CheckResult::Note } else { CheckResult::Error };
-        results.add("web", result, problem.to_string());
+        add(results, "web".to_owned(), result, problem.to_string());
     }
 }

@@ -6,7 +6,10 @@ use jiff::{Timestamp, ToSpan as _, civil::Date};
 use clap::Args;
 
 use super::{CommandError, Result, scope::Scope};
-use crate::{config::Config, reading::Dates};
+use crate::{
+    config::{Config, FIRST_YEAR},
+    reading::Dates,
+};
 
 /// What a date may look like, for help texts and errors.
 pub(super) const FORMS: &str = "2026-11-21, 20261121, today, yesterday or -7d (seven days ago)";
@@ -41,11 +44,16 @@ pub(super) fn date(text: &str) -> Result<WrittenDate, String> {
             }
         },
     };
-    written.ok_or_else(|| format!("expected a date: {FORMS}"))
+    match written {
+        Some(WrittenDate::On(date)) if date.year() < FIRST_YEAR => {
+            Err(format!("no report is older than the year {FIRST_YEAR}"))
+        }
+        written => written.ok_or_else(|| format!("expected a date: {FORMS}")),
+    }
 }
 
-/// A hundred years; no report is older.
-const MOST_DAYS: u32 = 36_525;
+/// Most days ago: twenty years.
+const MOST_DAYS: u32 = 7_305;
 
 /// Today's date where the report that `scope` names is generated; in UTC if it names none.
 pub(super) fn today(scope: &Scope, config: &Config, now: Timestamp) -> Date {

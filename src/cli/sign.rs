@@ -37,6 +37,9 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let Options { workspace, report, date, filename } = options;
     let scope = Scope { workspace, report };
     let (workspace, source, base_url, filename) = match (filename, date) {
+        (Some(filename), _) if filename.is_empty() => {
+            return Err(CommandError::Usage("--filename is empty; name a file".into()));
+        }
         (Some(filename), _) => {
             let workspace = workspace_of(&config, scope.workspace.as_deref())?;
             // The form of the name shows which API serves it.

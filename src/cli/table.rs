@@ -31,7 +31,7 @@ const WORKSPACE: &str = "WORKSPACE";
 const NAMES: [&str; 5] = [WORKSPACE, "REPORT", "TABLE", "CAMPAIGN", "COLUMN"];
 
 /// To how many columns a text is cut at most, so that something of it is seen.
-const LEAST: usize = 12;
+const LEAST: usize = 9;
 
 /// Columns between two columns of a table.
 const GAP: usize = 2;

@@ -8,6 +8,9 @@ use serde::de::{Error, Unexpected, Visitor};
 
 use super::{Mistakes, Problem, document::KeyPath, mistakes::each};
 
+/// No report is older: MoEngage was founded in 2014. An earlier year is a mistake, and each of its dates would be requested.
+pub const FIRST_YEAR: i16 = 2010;
+
 pub(super) const SECOND: SignedDuration = SignedDuration::from_secs(1);
 pub(super) const DAY: SignedDuration = SignedDuration::from_hours(24);
 pub(super) const YEAR: SignedDuration = SignedDuration::from_hours(366 * 24);
@@ -169,10 +172,14 @@ impl Date {
     /// The date in the first of `formats` that it is written in.
     pub(super) fn check_as(&self, formats: &[&str], at: &KeyPath<'_>) -> Result<civil::Date, Problem> {
         let text = &self.0;
-        formats
-            .iter()
-            .find_map(|format| civil::Date::strptime(format, text).ok())
-            .ok_or_else(|| at.problem(format_args!("expected a date such as \"2026-11-21\", found {text:?}")))
+        let date = formats.iter().find_map(|format| civil::Date::strptime(format, text).ok());
+        match date {
+            None => Err(at.problem(format_args!("expected a date such as \"2026-11-21\", found {text:?}"))),
+            Some(date) if date.year() < FIRST_YEAR => {
+                Err(at.problem(format_args!("no report is older than the year {FIRST_YEAR}, found {text:?}")))
+            }
+            Some(date) => Ok(date),
+        }
     }
 }
 

@@ -179,6 +179,19 @@ pub async fn facts(url: &str) -> Result<ServerFacts, LedgerError> {
     facts.map_err(|error| LedgerError::database("read", &shown, error))
 }
 
+/// What is wrong with the URL of a server, if anything is.
+///
+/// # Errors
+///
+/// It cannot be parsed, or a parameter has a value that is not one.
+pub fn check_url(url: &str) -> Result<(), String> {
+    let parsed = PgConnectOptions::from_str(url).map(drop);
+    parsed.map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        format!("it is not the URL of a PostgreSQL database: {cause}")
+    })
+}
+
 async fn connect(url: &str) -> Result<(Pools, String), LedgerError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|error| LedgerError::unavailable("ledger.url is not the URL of a PostgreSQL database", error))?;

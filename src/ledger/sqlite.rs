@@ -136,6 +136,14 @@ pub fn place(path: &Path, candidate: &str) -> Result<String, LedgerError> {
     })
 }
 
+/// A table in the file at `path` if it is the database of another program.
+pub async fn table_of_other_program(path: &Path) -> Option<String> {
+    match path.is_file() {
+        true => open::table_of_other_program(path).await,
+        false => None,
+    }
+}
+
 /// Opens the ledger at `path` for reading only; `None` when there is none yet. Never creates or changes it.
 ///
 /// # Errors

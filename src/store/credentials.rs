@@ -18,6 +18,8 @@ pub(super) struct Cloud {
     pub(super) environment: &'static str,
     /// Options that set credentials, point to them, or make them unnecessary.
     pub(super) sources: &'static [&'static str],
+    /// Options with an address, which object_store takes without a look.
+    pub(super) addresses: &'static [&'static str],
     /// A file below the home folder that is also read.
     file: Option<&'static str>,
     /// Where credentials may be, for the error message.
@@ -37,6 +39,7 @@ pub(super) static AWS: Cloud = Cloud {
         "aws_metadata_endpoint",
         "aws_skip_signature",
     ],
+    addresses: &["aws_endpoint"],
     file: None,
     places: "aws_access_key_id and aws_secret_access_key in its `options`, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the \
              environment, or what points to a web identity or a container's role",
@@ -51,6 +54,7 @@ pub(super) static GOOGLE: Cloud = Cloud {
         "google_application_credentials",
         "google_skip_signature",
     ],
+    addresses: &[],
     file: Some(".config/gcloud/application_default_credentials.json"),
     places: "google_service_account in its `options`, or GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS in the \
              environment",
@@ -72,6 +76,7 @@ pub(super) static AZURE: Cloud = Cloud {
         "azure_credential_type",
         "azure_skip_signature",
     ],
+    addresses: &[],
     file: None,
     places: "azure_storage_account_key or azure_storage_sas_key in its `options`, or AZURE_STORAGE_ACCOUNT_KEY, \
              AZURE_STORAGE_SAS_KEY or AZURE_CLIENT_SECRET in the environment",

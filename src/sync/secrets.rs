@@ -30,6 +30,8 @@ pub struct Secrets {
 #[derive(Default)]
 struct CachedKey {
     secret: Option<SecretString>,
+    /// The one before.
+    former: Option<SecretString>,
     /// Held while the key is read: a file that hangs occupies one thread, and after many refusals one attempt reads it.
     reading: Arc<tokio::sync::Mutex<()>>,
 }
@@ -120,7 +122,7 @@ impl Secrets {
                 read
             });
             let secret = match read.await {
-                Ok(read) => read.map_err(|error| error.to_string())?,
+                Ok(read) => read.map_err(|error| self.without_keys(&error.to_string()))?,
                 Err(failure) => return Err(failure.to_string()),
             };
             self.with_key(workspace, purpose, |key| key.secret = Some(secret.clone()));
@@ -135,8 +137,15 @@ impl Secrets {
     pub(super) fn forget(&self, workspace: &str) {
         let mut cache = lock(&self.cache);
         for (_, key) in cache.iter_mut().filter(|((name, _), _)| name == workspace) {
-            key.secret = None;
+            key.former = key.secret.take();
         }
+    }
+
+    /// A message without any key that is in use: a command may write the one before to its standard error.
+    fn without_keys(&self, message: &str) -> String {
+        let cache = lock(&self.cache);
+        let keys = cache.values().flat_map(|key| key.secret.iter().chain(&key.former));
+        keys.fold(message.to_owned(), |message, key| message.replace(key.expose_secret(), "…"))
     }
 
     fn with_key<T>(&self, workspace: &Workspace, purpose: Purpose, act: impl FnOnce(&mut CachedKey) -> T) -> T {

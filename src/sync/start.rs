@@ -4,7 +4,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
     sync::Arc,
 };
 
@@ -94,9 +93,9 @@ async fn open_all(
     log_warnings(&config);
     let vendor = client(&config)?;
     let budget = Budget::for_destinations(&config.destinations);
+    refuse_other(&config.ledger).await?;
     let (place, holder, destinations, ledger, found) = match &config.ledger {
         Ledger::Sqlite(path) => {
-            refuse_folder(path)?;
             let place = ledger::place(path, &random())?;
             let holder = holder_at(&place);
             // Opened first: nothing is created where a destination is not usable.
@@ -188,11 +187,9 @@ pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, Start
 ///
 /// As [`start`].
 pub async fn open_ledger_read_only(config: &Config) -> Result<Option<ledger::Ledger>, StartError> {
+    refuse_other(&config.ledger).await?;
     match &config.ledger {
-        Ledger::Sqlite(path) => {
-            refuse_folder(path)?;
-            Ok(ledger::open_read_only(path).await?)
-        }
+        Ledger::Sqlite(path) => Ok(ledger::open_read_only(path).await?),
         Ledger::Postgres(url) => Ok(ledger::open_server_read_only(url).await?),
     }
 }
@@ -219,12 +216,22 @@ fn holder_at(place: &str) -> String {
     format!("{place}-{}-{}", std::process::id(), random())
 }
 
-fn refuse_folder(path: &Path) -> Result<(), StartError> {
-    match path.is_dir() {
-        true => {
-            Err(StartError::Configuration(format!("ledger.url: {} is a folder; name a file in it", path.display())))
-        }
-        false => Ok(()),
+/// Refuses what cannot be a ledger, before anything is written.
+async fn refuse_other(ledger: &Ledger) -> Result<(), StartError> {
+    let refused = |what: String| Err(StartError::Configuration(format!("ledger.url: {what}")));
+    match ledger {
+        Ledger::Sqlite(path) if path.is_dir() => refused(format!("{} is a folder; name a file in it", path.display())),
+        Ledger::Sqlite(path) => match ledger::table_of_other_program(path).await {
+            Some(table) => refused(format!(
+                "{} is the database of another program, which has the table `{table}`; name a file of its own for the ledger",
+                path.display()
+            )),
+            None => Ok(()),
+        },
+        Ledger::Postgres(url) => match ledger::check_server_url(url) {
+            Ok(()) => Ok(()),
+            Err(problem) => refused(problem),
+        },
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 use sqlx::{
-    Connection as _, SqlitePool,
+    ConnectOptions as _, Connection as _, SqlitePool,
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -258,6 +258,21 @@ async fn has_table(path: &Path, pool: &SqlitePool, name: &str) -> Result<bool, L
         .fetch_one(pool)
         .await
         .map_err(|error| classify(path, "read", error))
+}
+
+/// A table in the file at `path` if it is a database, and not a ledger. Only looks at the file.
+pub(in crate::ledger) async fn table_of_other_program(path: &Path) -> Option<String> {
+    // Nothing beside the file is read or made: what is not in the file yet is of a process that uses it.
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
+    let mut connection = options.connect().await.ok()?;
+    let table = sqlx::query_scalar(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~'
+         AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name IN ('_sqlx_migrations', 'partitions')) LIMIT 1",
+    );
+    // What cannot be read is met again when it is opened as a ledger.
+    let table = table.fetch_optional(&mut connection).await.ok().flatten();
+    let _ = connection.close().await;
+    table
 }
 
 async fn has_column(path: &Path, pool: &SqlitePool, table: &str, column: &str) -> Result<bool, LedgerError> {

@@ -13,6 +13,7 @@ use object_store::{
     path::Path as Key,
 };
 use secrecy::ExposeSecret;
+use url::Url;
 
 use super::bucket::Bucket;
 use crate::{
@@ -31,7 +32,7 @@ const CLIENT_DEFAULTS: [(&str, &str); 3] =
     [("timeout", "15 minutes"), ("connect_timeout", "10 seconds"), ("read_timeout", "2 minutes")];
 
 macro_rules! open {
-    ($builder:ty, $named:ident, $option:ty, $cloud:expr, $destination:expr, $bucket:expr, $client:expr, $fail:expr) => {{
+    ($builder:ty, $named:ident, $option:ty, $cloud:expr, $destination:expr, $bucket:expr, $client:expr, $fail:expr, $refuse:expr) => {{
         let cloud: &'static Cloud = $cloud;
         let mut builder = <$builder>::from_env().with_client_options($client).with_retry(retry());
         // A second time, because these client options have replaced those of the environment.
@@ -51,6 +52,9 @@ macro_rules! open {
         }
         builder = builder.$named($bucket);
         let value = |name: &str| builder.get_config_value(&name.parse::<$option>().ok()?);
+        if let Some(problem) = cloud.addresses.iter().find_map(|name| mistaken_address(name, &value(name)?)) {
+            return Err($refuse(&problem));
+        }
         if cloud.has_no_source(value) {
             tracing::info!(
                 destination = $destination.name,
@@ -61,6 +65,16 @@ macro_rules! open {
         }
         Arc::new(builder.build().map_err(|error| $fail(&error))?)
     }};
+}
+
+/// What is wrong with an option that should be an address. object_store panics at its first request to one that is not.
+fn mistaken_address(name: &str, text: &str) -> Option<String> {
+    let is_address = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    let is_good = Url::parse(text).is_ok_and(is_address);
+    (!is_good).then(|| {
+        format!("{name} is not an address: expected one such as \"https://s3.example.com\", found {text:?}; it comes from the \
+                 destination's options or the environment")
+    })
 }
 
 fn retry() -> RetryConfig {
@@ -100,7 +114,8 @@ impl Bucket {
                     destination,
                     &location.bucket,
                     client,
-                    fail
+                    fail,
+                    refuse
                 );
                 (Arc::clone(&store) as _, store)
             }
@@ -113,7 +128,8 @@ impl Bucket {
                     destination,
                     &location.bucket,
                     client,
-                    fail
+                    fail,
+                    refuse
                 );
                 (Arc::clone(&store) as _, store)
             }
@@ -126,7 +142,8 @@ impl Bucket {
                     destination,
                     &location.bucket,
                     client,
-                    fail
+                    fail,
+                    refuse
                 );
                 (Arc::clone(&store) as _, store)
             }

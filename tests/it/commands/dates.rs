@@ -54,3 +54,18 @@ async fn sign_takes_a_report_and_a_date_and_needs_no_workspace_if_there_is_one()
     bench.run(&["sign"]).await.expect(2);
     bench.run(&["sign", "--report", "report-test"]).await.expect(2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_year_without_reports_is_a_mistake() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let refused = bench
+        .run(&["backfill", "--report", "report-test", "--from", "0206-11-01", "--to", "yesterday"])
+        .await
+        .expect(2);
+    assert!(refused.stderr.contains("no report is older than the year 2010"), "{}", refused.stderr);
+    let config = bench.config();
+    let start = config.lines().find(|line| line.starts_with("start = ")).unwrap();
+    bench.write_config(&config.replace(start, "start = \"0206-11-01\""));
+    let refused = bench.run(&["check"]).await.expect(2);
+    assert!(refused.stderr.contains("reports[0].start: no report is older"), "{}", refused.stderr);
+}

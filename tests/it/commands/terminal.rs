@@ -78,6 +78,18 @@ async fn fifty_reports_are_a_line_each_that_fits_a_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_columns_of_tables_are_a_line_each_that_fits_a_terminal() {
+    let bench = Bench::new(&[Series::campaign("A report with a name that is long", 1)]).await;
+    let with_tables =
+        bench.config().replace("\ndestination = \"disk\"\n", "\ndestination = \"disk\"\ntables = \"parquet\"\n");
+    bench.write_config(&with_tables);
+    bench.sync(0).await;
+    let columns = at_terminal(&bench, 80, &[], &["tables", "--columns"]).await.expect(0);
+    assert_fits(&columns, 400);
+    assert!(lines(&columns).len() > 50, "{}", columns.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_colours_nothing_is_escaped() {
     let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
     for environment in [("NO_COLOR", "1"), ("TERM", "dumb")] {

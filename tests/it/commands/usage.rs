@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::listing;
-use crate::support::{Bench, Daemon, Series};
+use crate::support::{Bench, CANARY, Daemon, Series};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_or_ambiguous_report_is_refused_with_suggestions() {
@@ -217,4 +217,83 @@ async fn a_bad_configuration_is_one_clear_error_before_anything_starts() {
     assert!(refused.stderr.contains("moesync.toml"), "{}", refused.stderr);
     assert_eq!(bench.requests(), 0);
     bench.check_secrets();
+}
+
+/// A configuration whose key is what a script of this text prints.
+fn with_key_of(bench: &Bench, script: &str) {
+    let path = bench.path("key.sh");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    let config = bench.config();
+    let key = config.lines().find(|line| line.starts_with("secret_key_file")).unwrap();
+    bench.write_config(&config.replace(key, &format!("secret_key_command = [\"/bin/sh\", \"{}\"]", path.display())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_without_a_key_is_refused_by_check_as_by_run() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    with_key_of(&bench, "exit 3");
+    for command in ["check", "run"] {
+        let refused = bench.run(&[command]).await.expect(2);
+        assert!((refused.stdout + &refused.stderr).contains("failed: exit status: 3"), "{command}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_a_command_writes_to_its_standard_error_is_shown_nowhere() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let (key, used) = (bench.path("secret-key"), bench.path("used"));
+    let (key, used) = (key.display(), used.display());
+    with_key_of(
+        &bench,
+        &format!("if [ -e {used} ]; then echo \"expired: $(cat {key})\" >&2; exit 1; fi; touch {used}; cat {key}"),
+    );
+    bench.fault("unauthorized");
+    let ran = bench.run(&["sync"]).await.expect(1);
+    let explained = bench.run(&["explain", "--report", "report-test", "--date", &bench.newest.to_string()]).await;
+    for text in [ran.stdout, ran.stderr, explained.stdout] {
+        assert!(!text.contains(CANARY), "{text}");
+        assert!(text.is_empty() || text.contains("expired: …"), "{text}");
+    }
+    let ledger = fs::read(bench.ledger()).unwrap();
+    assert!(!ledger.windows(CANARY.len()).any(|bytes| bytes == CANARY.as_bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_of_another_program_is_no_ledger_and_stays_as_it_is() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    fs::create_dir_all(bench.ledger().parent().unwrap()).unwrap();
+    let made = std::process::Command::new("python3")
+        .args(["-c", "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('CREATE TABLE customers (name)')"])
+        .arg(bench.ledger())
+        .status();
+    assert!(made.unwrap().success());
+    let before = fs::read(bench.ledger()).unwrap();
+    for command in ["check", "sync", "status"] {
+        let refused = bench.run(&[command]).await.expect(2);
+        assert!((refused.stdout + &refused.stderr).contains("has the table `customers`"), "{command}");
+    }
+    assert!(fs::read(bench.ledger()).unwrap() == before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_a_bucket_or_server_that_is_none_is_refused_by_all() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let config = bench.config();
+    let key = "aws_access_key_id = \"a\", aws_secret_access_key = \"b\"";
+    for endpoint in ["127.0.0.1:9", "", "not a url", "https://ho st"] {
+        let options = format!("url = \"s3://bucket/prefix\"\noptions = {{ {key}, aws_endpoint = \"{endpoint}\" }}");
+        let url = config.lines().find(|line| line.starts_with("url = \"file:")).unwrap();
+        bench.write_config(&config.replace(url, &options));
+        for command in ["check", "sync"] {
+            let refused = bench.run(&[command]).await.expect(2);
+            let text = refused.stdout + &refused.stderr;
+            assert!(text.contains("aws_endpoint is not an address"), "{command} {endpoint:?}: {text}");
+        }
+    }
+    let sqlite = format!("sqlite://{}", bench.ledger().display());
+    bench.write_config(&config.replace(&sqlite, "postgres://u:p@127.0.0.1:9/db?sslmode=bogus"));
+    for command in ["check", "sync"] {
+        let refused = bench.run(&[command]).await.expect(2);
+        assert!((refused.stdout + &refused.stderr).contains("not the URL of a PostgreSQL database: "), "{command}");
+    }
 }
