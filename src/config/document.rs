@@ -200,7 +200,7 @@ impl fmt::Display for Origin {
 
 /// The number of the line that follows `before`.
 fn line(before: &str) -> usize {
-    before.matches('\n').count() + 1
+    memchr::memchr_iter(b'\n', before.as_bytes()).count() + 1
 }
 
 /// The keys that two files have in common and that cannot add up: of the roots, and of tables there.
