@@ -202,10 +202,6 @@ impl Home {
     }
 }
 
-/// Rows that SQLite's thread reads ahead of the task that takes them. Where it has to wait for the task, each row takes two
-/// threads that wake each other, which is several times the cost of reading it.
-const ROWS_AHEAD: usize = 1024;
-
 /// One connection, for which the process's tasks queue: connections that want to write at the same time wait for each
 /// other by sleeping, up to a tenth of a second at a time, though the other is done in less than a millisecond.
 pub(super) async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
@@ -218,7 +214,7 @@ pub(super) async fn connect(path: &Path, options: SqliteConnectOptions) -> Resul
         .max_lifetime(None)
         // On a full disk SQLite itself rolls back. sqlx does not notice, and would refuse every later transaction.
         .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
-        .connect_with(options.row_buffer_size(ROWS_AHEAD))
+        .connect_with(options)
         .await
         .map_err(|error| classify(path, "open", error))
 }
