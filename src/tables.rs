@@ -1,7 +1,7 @@
 //! Tables that query engines can read, made of the entries of an archive or of the lines of a snapshot.
 //!
 //! An entry is read twice: once to infer the types of its columns, once to write it. Of separated text, the first rows are
-//! enough at first: whoever writes it finds out whether the types hold for the rest, and then the whole is read twice.
+//! enough at first: the second pass checks that their types hold for the rest. If not, the caller surveys the whole.
 //! Neither holds an entry in memory. These files must not know where an entry comes from, where a table goes to, or when it
 //! is made: the caller passes functions that open an entry, and something to write to.
 

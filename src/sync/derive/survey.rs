@@ -55,10 +55,19 @@ pub(super) struct SurveyedPart {
 impl SurveyedPart {
     /// Opens its entry for reading, which fails once `stop` is set.
     pub(super) fn open<'a>(&'a self, entries: &'a Entries, stop: &Arc<AtomicBool>) -> io::Result<Box<dyn Read + 'a>> {
-        match &self.kept {
-            Some(bytes) => Ok(Box::new(bytes.as_slice())),
-            None => open(entries, self.part.entry, stop),
-        }
+        open_kept(self.kept.as_deref(), entries, self.part.entry, stop)
+    }
+}
+
+fn open_kept<'a>(
+    kept: Option<&'a Vec<u8>>,
+    entries: &'a Entries,
+    number: usize,
+    stop: &Arc<AtomicBool>,
+) -> io::Result<Box<dyn Read + 'a>> {
+    match kept {
+        Some(bytes) => Ok(Box::new(bytes.as_slice())),
+        None => open(entries, number, stop),
     }
 }
 
@@ -134,10 +143,7 @@ fn read(
 ) -> Result<SurveyedPart, DeriveError> {
     let failed = |error: tables::Error| DeriveError::of_table(&part.table, &entry, &error);
     let kept = keep(entries, part.entry, left, stop).map_err(|error| failed(tables::Error::Read(error)))?;
-    let open = || match &kept {
-        Some(bytes) => Ok(Box::new(bytes.as_slice()) as Box<dyn Read>),
-        None => open(entries, part.entry, stop),
-    };
+    let open = || open_kept(kept.as_deref(), entries, part.entry, stop);
     let survey = Input { part: &part, open: &open }.survey(depth).map_err(failed)?;
     Ok(SurveyedPart { part, entry, survey, kept })
 }
