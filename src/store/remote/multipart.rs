@@ -3,7 +3,7 @@
 //! This file owns parts, their sizes, and what ends an upload: completion, or an abort by this process or the next. It must
 //! not know where the bytes of a part come from.
 
-use std::{future::Future, mem, sync::Arc};
+use std::{future::Future, mem, sync::Arc, time::Duration};
 
 use object_store::{Error, MultipartId, ObjectStoreExt, multipart::PartId, path::Path as Key};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ const MOST_PARTS: u64 = 10_000;
 
 /// Most parts of one upload in flight, besides the one being filled.
 const PARTS_IN_FLIGHT: usize = 2;
+
+/// How long an abort waits for parts in flight.
+const PARTS_GRACE: Duration = Duration::from_secs(5);
 
 /// Suffix of the note under `_staging/` that names a multipart upload under way.
 pub(super) const NOTE: &str = ".multipart.json";
@@ -239,7 +242,8 @@ impl Drop for Multipart {
     }
 }
 
-/// Aborts a multipart upload once no part is in flight: one that arrives after the abort would stay.
+/// Aborts a multipart upload once no part is in flight: a store may keep a part that it receives after the abort, also one
+/// whose request was cancelled.
 async fn clean_up(
     bucket: Arc<Bucket>,
     key: Key,
@@ -247,7 +251,10 @@ async fn clean_up(
     note: Key,
     mut sending: JoinSet<Result<(usize, PartId), Error>>,
 ) {
-    sending.shutdown().await;
+    let arrived = async { while sending.join_next().await.is_some() {} };
+    if tokio::time::timeout(PARTS_GRACE, arrived).await.is_err() {
+        sending.shutdown().await;
+    }
     let cleaned = match bucket.abort_multipart(&key, &upload).await {
         Ok(()) => bucket.delete("forget", &note).await,
         Err(error) => Err(error),
