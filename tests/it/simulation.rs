@@ -13,7 +13,7 @@
 //! keys that are replaced, archives of more than one part, JSON APIs, notifications.
 //!
 //! A run follows from its seed. `MOESYNC_SEED=7 cargo test --test it -- one_seed --nocapture` prints the trace of one;
-//! `make simulate` makes runs of a thousand weeks together.
+//! `MOESYNC_RUNS=230 make simulate` simulates ten thousand weeks.
 
 mod chance;
 mod clock;
@@ -30,6 +30,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Weeks with faults in a run. Nine days without follow.
 const WEEKS: u32 = 10;
+
+/// Runs of each of the four tests: together a thousand weeks.
+const RUNS: u64 = 23;
 
 /// Lines of the trace before the first violation that a failure prints.
 const CONTEXT: usize = 40;
@@ -51,7 +54,7 @@ fn stay_on_one_processor(number: u64) {
 /// Runs every `step`th seed from `first` on. `MOESYNC_RUNS` changes how many.
 fn simulate(first: u64, step: u64) {
     stay_on_one_processor(first);
-    let runs = variable("MOESYNC_RUNS").unwrap_or(1);
+    let runs = variable("MOESYNC_RUNS").unwrap_or(RUNS);
     for seed in (0..runs).map(|run| first + run * step) {
         let run = world::run(seed, WEEKS);
         assert!(run.objects > 0, "seed {seed} stored nothing");

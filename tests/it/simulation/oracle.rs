@@ -14,7 +14,7 @@ use moesync::{
     config::{Report, SourceKind},
     outcome::Outcome,
     partition::{Entry, Settled},
-    report::manifest_key,
+    report::{PartitionId, manifest_key},
     store::Manifest,
 };
 use sha2::{Digest as _, Sha256};
@@ -44,6 +44,8 @@ struct Expected {
 
 pub struct Oracle {
     expected: Vec<Expected>,
+    /// Those without an alarm when it last looked.
+    uncovered: BTreeSet<PartitionId>,
     pub violations: Vec<String>,
 }
 
@@ -59,7 +61,7 @@ impl Oracle {
                 expected.push(Expected { report: Arc::clone(report), truth, stored_by, is_checked: false });
             }
         }
-        Self { expected, violations: Vec::new() }
+        Self { expected, uncovered: BTreeSet::new(), violations: Vec::new() }
     }
 
     fn violated(&mut self, world: &World, what: String) {
@@ -103,40 +105,55 @@ impl Oracle {
                 wrong.push(format!("{id} is lost without an alarm"));
             }
         }
-        let is_settled_in = now.duration_since(process.started_at) > SignedDuration::from_hours(2);
-        let is_clock_right = !world.weather.clock.iter().any(|error| error.from <= now && now < error.to + 3 * HOUR);
-        if !is_clock_right {
+        if !is_clock_right(world) {
             wrong.extend(self.ended_early(world, &ledger.entries().await.unwrap(), now));
         }
-        if is_settled_in && is_clock_right {
-            for expected in &self.expected {
-                let Truth { partition, .. } = &*expected.truth;
-                let late_from = partition.due_at + SignedDuration::from_hours(8);
-                if now < late_from || now > partition.generated_at + 7 * 24 * HOUR || expected.is_stored(world).await {
-                    continue;
-                }
-                let entry = ledger.entry_of(&partition.id).await.unwrap();
-                match entry {
-                    None if partition.source != SourceKind::DailyDump => {
-                        wrong.push(format!("{} is missing in the ledger", expected.name()));
-                    }
-                    Some(entry) if entry.settled == Settled::Open && !entry.requested_late => {
-                        let (workspace, report) = (partition.id.workspace(), partition.id.report.name());
-                        let destination = Some(expected.report.destination.name.clone());
-                        let covering = [
-                            (AlarmKind::Expiring, subject(workspace, Some(report))),
-                            (AlarmKind::Unauthorized, subject(workspace, None)),
-                            (AlarmKind::StoreFailed, Subject { destination, ..Subject::default() }),
-                        ];
-                        if !covering.iter().any(|key| alarms.contains(key)) {
-                            wrong.push(format!("{} is late without an alarm: {entry:?}", expected.name()));
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
+        let uncovered = self.uncovered(world).await;
+        wrong.extend(uncovered.into_iter().filter(|(id, _)| self.uncovered.contains(id)).map(|(_, what)| what));
         wrong.into_iter().for_each(|what| self.violated(world, what));
+    }
+
+    /// Notes which partitions have no alarm yet, some time before [`check`](Self::check). The alarms have just been evaluated.
+    pub async fn look(&mut self, world: &World) {
+        self.uncovered = self.uncovered(world).await.into_keys().collect();
+    }
+
+    /// Partitions that are late without an alarm, in words. An alarm waits for an attempt in progress: it may come later.
+    async fn uncovered(&self, world: &World) -> BTreeMap<PartitionId, String> {
+        let (now, mut uncovered) = (world.clock.true_now(), BTreeMap::new());
+        let Some(process) = &world.process else { return uncovered };
+        let is_settled_in = now.duration_since(process.started_at) > SignedDuration::from_hours(2);
+        if !is_settled_in || !is_clock_right(world) {
+            return uncovered;
+        }
+        let ledger = &process.ctx.ledger;
+        let alarms: BTreeSet<_> = ledger.notified("").await.unwrap().into_keys().collect();
+        for expected in &self.expected {
+            let Truth { partition, .. } = &*expected.truth;
+            let late_from = partition.due_at + SignedDuration::from_hours(8);
+            if now < late_from || now > partition.generated_at + 7 * 24 * HOUR || expected.is_stored(world).await {
+                continue;
+            }
+            let what = match ledger.entry_of(&partition.id).await.unwrap() {
+                None if partition.source != SourceKind::DailyDump => "is missing in the ledger".to_owned(),
+                Some(entry) if entry.settled == Settled::Open && !entry.requested_late => {
+                    let (workspace, report) = (partition.id.workspace(), partition.id.report.name());
+                    let destination = Some(expected.report.destination.name.clone());
+                    let covering = [
+                        (AlarmKind::Expiring, subject(workspace, Some(report))),
+                        (AlarmKind::Unauthorized, subject(workspace, None)),
+                        (AlarmKind::StoreFailed, Subject { destination, ..Subject::default() }),
+                    ];
+                    if covering.iter().any(|key| alarms.contains(key)) {
+                        continue;
+                    }
+                    format!("is late without an alarm: {entry:?}")
+                }
+                _ => continue,
+            };
+            uncovered.insert(partition.id.clone(), format!("{} {what}", expected.name()));
+        }
+        uncovered
     }
 
     /// What must hold after the calm.
@@ -355,6 +372,12 @@ fn excessive_wait(entry: &Entry) -> Option<String> {
     let left = expiry.duration_since(last);
     let is_excessive = left.is_positive() && next.duration_since(last) * share > left + SignedDuration::from_millis(8);
     is_excessive.then(|| format!("{} waits too long: {entry:?}", entry.partition.id))
+}
+
+/// Whether the local clock is right, and was for some hours.
+fn is_clock_right(world: &World) -> bool {
+    let now = world.clock.true_now();
+    !world.weather.clock.iter().any(|error| error.from <= now && now < error.to + 3 * HOUR)
 }
 
 /// Whether the vendor may still have it.

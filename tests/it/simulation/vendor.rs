@@ -94,6 +94,24 @@ fn archive(chance: Chance, date: Date) -> Bytes {
     zip.finish().unwrap().into_inner().into()
 }
 
+/// The archive with a bit flipped, such that its table cannot be read: some bits mean nothing, as the code length of a symbol
+/// that does not occur.
+fn damaged(archive: &Bytes, chance: Chance) -> Bytes {
+    let mut zip = zip::ZipArchive::new(Cursor::new(archive)).unwrap();
+    let entry = zip.by_index_raw(0).unwrap();
+    let (start, length) = (entry.data_start().unwrap(), entry.compressed_size());
+    let flip = |chance: Chance| {
+        let mut bytes = archive.to_vec();
+        bytes[(start + chance.of("at").below(length)) as usize] ^= 1 << chance.of("bit").below(8);
+        bytes
+    };
+    let is_damaged = |bytes: &Vec<u8>| {
+        let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+        io::copy(&mut zip.by_index(0).unwrap(), &mut io::sink()).is_err()
+    };
+    (0..100).map(|number| flip(chance.nth(number))).find(is_damaged).unwrap().into()
+}
+
 /// One request, as the vendor sees it.
 #[derive(Debug, Clone)]
 pub struct Received {
@@ -279,13 +297,7 @@ fn answer(fault: Option<VendorFault>, content: Option<&Bytes>, now: Timestamp, c
         Some(VendorFault::Reset) => part(whole, End::Broken(io::ErrorKind::ConnectionReset)),
         Some(VendorFault::Short) => part(None, End::Proper),
         Some(VendorFault::Stalls) => part(whole, End::Never),
-        Some(VendorFault::Flipped) => {
-            let mut bytes = content.to_vec();
-            let directory = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
-            let at = directory - 1 - chance.of("at").below(directory as u64 / 2) as usize;
-            bytes[at] ^= 1 << chance.of("bit").below(8);
-            body(bytes.into(), whole, End::Proper)
-        }
+        Some(VendorFault::Flipped) => body(damaged(content, chance.of("flip")), whole, End::Proper),
         _ => body(content.clone(), whole, End::Proper),
     };
     respond(200, &[], sent)

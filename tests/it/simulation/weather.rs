@@ -38,8 +38,7 @@ pub enum VendorFault {
     Reset,
     /// A body without a length that is not whole.
     Short,
-    /// A bit of the data is not the vendor's. One of a header may look like a format that is not supported, which is retried
-    /// daily.
+    /// A bit of the table's data is not the vendor's.
     Flipped,
     /// The body stops, and does not end.
     Stalls,

@@ -36,8 +36,11 @@ const STORES: [&str; 2] = ["lake", "vault"];
 /// After the faults, a time in which everything that is still open ends.
 const CALM: Duration = Duration::from_secs(9 * 24 * 3600);
 
-/// How often the oracle looks, and the alarms are evaluated.
+/// How often the oracle looks. The alarms have just been evaluated.
 const PROBE_INTERVAL: Duration = Duration::from_secs(3 * 3600);
+
+/// How long before that it looks for alarms: longer than an alarm waits for an attempt in progress.
+const EARLIER: Duration = Duration::from_secs(31 * 60);
 
 /// The result of one run.
 pub struct Run {
@@ -84,6 +87,7 @@ enum Event {
     Stop(Stop),
     Start,
     SetClock(SignedDuration),
+    Look,
     Probe,
 }
 
@@ -139,6 +143,7 @@ impl World {
         let end = self.calm_from + CALM;
         let mut probe = self.epoch + PROBE_INTERVAL + Duration::from_millis(17_123);
         while probe < end {
+            events.push((probe - EARLIER, Event::Look));
             events.push((probe, Event::Probe));
             probe += PROBE_INTERVAL;
         }
@@ -156,6 +161,10 @@ impl World {
                 Event::SetClock(ahead) => {
                     self.trace.add(at, format!("the local clock is set {ahead:#} ahead"));
                     self.clock.set_ahead(ahead);
+                }
+                Event::Look => {
+                    self.evaluate_alarms(&mut oracle).await;
+                    oracle.look(&self).await;
                 }
                 Event::Probe => self.probe(&mut oracle).await,
             }
@@ -255,10 +264,15 @@ impl World {
                 recovery.abort();
             }
         }
+        self.evaluate_alarms(oracle).await;
+        oracle.check(self).await;
+    }
+
+    async fn evaluate_alarms(&self, oracle: &mut Oracle) {
+        let Some(process) = &self.process else { return };
         if let Err(error) = self.dispatcher.round(&process.ctx).await {
             oracle.violations.push(format!("the alarms could not be evaluated: {error}"));
         }
-        oracle.check(self).await;
     }
 
     pub fn trace(&self, line: String) {
