@@ -1,10 +1,6 @@
 //! Each kind of alarm, produced once: on the page, in the metrics, in the log, and at a target of each kind.
 
-use std::{
-    any::Any,
-    fs, io,
-    sync::{Arc, Mutex},
-};
+use std::{any::Any, fs, sync::Arc};
 
 use moesync::{
     alarm_kind::AlarmKind,
@@ -17,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{NOW, alarms::Broken, hours, pass};
-use crate::support::{Bench, Daemon, MailServer, Receiver, Series, wait_until};
+use crate::support::{Bench, Daemon, Log, MailServer, Receiver, Series, wait_until};
 
 /// Real listeners for a target of each kind.
 struct Listeners {
@@ -74,21 +70,6 @@ struct Scene {
     _parts: Vec<Box<dyn Any>>,
 }
 
-/// Keeps the log of this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A pass with its tables, its notifications and its page, in this process.
 async fn in_this_process(bench: &Bench, progress: Arc<dyn Progress>, log: &Log) -> Scene {
     let config = config::load(&bench.path("moesync.toml"), std::iter::empty()).unwrap();
@@ -104,8 +85,7 @@ async fn in_this_process(bench: &Bench, progress: Arc<dyn Progress>, log: &Log) 
     let contexts = watch::Sender::new(Arc::clone(&ctx));
     let shown = contexts.subscribe();
     crate::support::spawn(async move { listener.serve(shown).await });
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    Scene { url, log: log.lines().map(str::to_owned).collect(), _parts: vec![Box::new(contexts)] }
+    Scene { url, log: log.text().lines().map(str::to_owned).collect(), _parts: vec![Box::new(contexts)] }
 }
 
 /// Produces an alarm.
@@ -197,12 +177,10 @@ async fn each_alarm_is_on_the_page_in_the_metrics_in_the_log_and_at_every_target
     let mail = MailServer::start(folder.path(), &["--tls", "none"]).await;
     let listeners = Listeners { http: Receiver::start().await, mail };
     let log = Log::default();
-    let sink = log.clone();
-    let lines = tracing_subscriber::fmt().json().with_writer(move || sink.clone()).finish();
-    let _logging = tracing::subscriber::set_default(lines);
+    let _logging = Log::listen(tracing_subscriber::fmt().json().with_writer(log.clone()).finish());
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     for kind in AlarmKind::ALL {
-        log.0.lock().unwrap().clear();
+        log.clear();
         let (_bench, scene) = produce(kind, &listeners, &log).await;
         let get = async |path: &str| {
             let response = client.get(format!("{}{path}", scene.url)).send().await.unwrap();

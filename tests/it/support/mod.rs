@@ -5,6 +5,7 @@
 mod browser;
 mod daemon;
 pub mod ledger_file;
+mod log;
 mod mail_server;
 pub mod oracle;
 pub mod postgres;
@@ -37,6 +38,7 @@ use tokio::{net::TcpListener, process::Command, task::JoinHandle};
 pub use self::{
     browser::Browser,
     daemon::{Daemon, wait_until},
+    log::Log,
     mail_server::MailServer,
     receiver::Receiver,
     time::TestClock,

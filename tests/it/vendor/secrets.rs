@@ -1,16 +1,10 @@
 //! Keys and signatures appear in no message, quote, log line or displayed URL.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-};
-
 use moesync::{
     config::{Network, Report, SourceKind},
     moengage::{Client, curl_line, source_url},
 };
 use secrecy::ExposeSecret;
-use tracing_subscriber::util::SubscriberInitExt;
 use url::Url;
 
 use super::{
@@ -18,6 +12,7 @@ use super::{
     server::{Authority, Server, answer},
     signature_of, trusting,
 };
+use crate::support::Log;
 
 #[tokio::test]
 async fn a_secret_that_the_vendor_echoes_is_redacted() {
@@ -61,17 +56,12 @@ async fn a_quote_from_a_body_is_redacted_even_where_it_is_cut() {
 #[tokio::test]
 async fn no_secret_is_logged_even_at_trace_level() {
     let log = Log::default();
-    let writer = log.clone();
-    // With a single subscriber, tracing caches for all threads whether a log line is enabled in the thread that reaches it
-    // first, which may be another test's. With a second one it asks all subscribers.
-    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
-    let guard = tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)
         .with_max_level(tracing::Level::TRACE)
         .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
-        .with_writer(move || writer.clone())
-        .finish()
-        .set_default();
+        .with_writer(log.clone());
+    let guard = Log::listen(subscriber.finish());
     let authority = Authority::new();
     let client = trusting(&authority);
     let storage = Server::start(|_| answer("403 Forbidden", "", b"")).await;
@@ -129,24 +119,4 @@ fn the_curl_line_is_ready_to_paste_and_the_shown_url_has_no_secret() {
     assert!(line(SourceKind::CampaignStats, "x").is_none());
     let shown = source_url(&daily(base.as_str()), DATE);
     assert_eq!(shown.as_str(), "https://api-01.moengage.com/v1/dailyCampaignReportDump/APP-1/20261121.zip");
-}
-
-/// Everything that was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
