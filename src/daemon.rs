@@ -377,7 +377,7 @@ async fn describe(new: &Context, old: &Context) {
     if new.config.web != old.config.web {
         warn!("[web] has changed; restart moesync to apply it");
     }
-    let unconfigured = match new.ledger.report_figures(new.clock.now()).await {
+    let unconfigured = match new.ledger.report_figures(None, new.clock.now()).await {
         Ok(figures) => {
             let configured: HashSet<_> = new.config.reports.iter().map(|report| &report.id).collect();
             let removed = figures.iter().filter(|figures| !configured.contains(&figures.id));

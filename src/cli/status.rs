@@ -71,7 +71,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         None => Vec::new(),
     };
     let workspace = options.scope.check_recorded(&config, &recorded)?;
-    let known = Known::read(&config, ledger.as_ref(), now).await?;
+    let known = Known::read(&config, &options.scope, ledger.as_ref(), now).await?;
     let since = options.since.map(|since| since.on(today(&options.scope, &config, now)));
     let configured = config.reports.iter().map(|report| &report.id).collect();
     let selected = Selected { options: &options, since, configured, now };
@@ -105,11 +105,12 @@ struct Known {
 }
 
 impl Known {
-    async fn read(config: &Config, ledger: Option<&Ledger>, now: Timestamp) -> Result<Self> {
+    async fn read(config: &Config, scope: &Scope, ledger: Option<&Ledger>, now: Timestamp) -> Result<Self> {
+        let covered: Vec<_> = config.reports.iter().filter(|report| scope.covers(&report.id)).cloned().collect();
         let (view, figures, lost) = match ledger {
             Some(ledger) => (
-                ledger.view(&Reach::of(&config.reports, now, now)).await?,
-                ledger.report_figures(now).await?,
+                ledger.view(&Reach::of(&covered, now, now)).await?,
+                ledger.report_figures(scope.report.as_deref(), now).await?,
                 ledger.lost().await?,
             ),
             None => (LedgerView::default(), Vec::new(), Vec::new()),
@@ -128,7 +129,7 @@ impl Known {
                 .into_iter()
                 .map(|failed| (failed.newest.partition.id.report, failed.partitions as u64))
                 .collect(),
-            unplanned: plan::unplanned(&config.reports, &view, now),
+            unplanned: plan::unplanned(&covered, &view, now),
             open: view.entries.into_iter().filter(|entry| entry.settled == Settled::Open).collect(),
         })
     }

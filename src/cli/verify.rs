@@ -102,7 +102,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         }
     };
     let mut output = VerifyOutput::new(shell.json, shell.look(&config));
-    let figures = ledger.report_figures(shell.clock.now()).await?;
+    let figures = ledger.report_figures(choice.report.as_deref(), shell.clock.now()).await?;
     let selected = figures.iter().filter(|figures| selection.covers_report(&figures.id));
     let stored = selected.map(|figures| figures.stored).sum::<u64>();
     // How many there are since a date is not counted.

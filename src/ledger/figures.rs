@@ -233,24 +233,25 @@ impl Ledger {
         Ok(attempts)
     }
 
-    /// Every report of the ledger in numbers, by workspace and id.
-    pub async fn report_figures(&self, now: Timestamp) -> Result<Vec<ReportFigures>, LedgerError> {
+    /// The recorded reports that are called `name`, or all, in numbers, by workspace and id.
+    pub async fn report_figures(&self, name: Option<&str>, now: Timestamp) -> Result<Vec<ReportFigures>, LedgerError> {
         let rows = query(
             "SELECT f.*, o.scheduled, o.pending, o.nearest_expiry, o.oldest_pending_due
              FROM (SELECT workspace, report, max(source) AS source, CAST(sum(stored) AS BIGINT) AS stored, CAST(sum(absent) AS BIGINT) AS absent,
                           CAST(sum(lost) AS BIGINT) AS lost, CAST(sum(stored_bytes) AS BIGINT) AS stored_bytes, max(newest_stored) AS newest_stored,
                           max(newest_lost) AS newest_lost
-                   FROM report_figures GROUP BY workspace, report) AS f
+                   FROM report_figures WHERE report = coalesce($2, report) GROUP BY workspace, report) AS f
              LEFT JOIN (SELECT workspace, report,
                                count(*) FILTER (WHERE due_at > $1) AS scheduled,
                                count(*) FILTER (WHERE due_at <= $1) AS pending,
                                min(expires_at) FILTER (WHERE due_at <= $1) AS nearest_expiry,
                                min(due_at) FILTER (WHERE due_at <= $1) AS oldest_pending_due
-                        FROM partitions WHERE settled = 'open' GROUP BY workspace, report) AS o
+                        FROM partitions WHERE settled = 'open' AND report = coalesce($2, report) GROUP BY workspace, report) AS o
                     ON o.workspace = f.workspace AND o.report = f.report
              ORDER BY f.workspace, f.report",
         )
         .bind(now.as_millisecond())
+        .bind(name)
         .read(&self.database)
         .await
         .map_err(|error| self.error("read", error))?;

@@ -358,7 +358,7 @@ impl Standing {
         let planned = ctx.planned.latest();
         let mut recorded = ledger.open_or_lost(first_shown(now)).await?;
         let mut recorded_figures: HashMap<_, _> =
-            ledger.report_figures(now).await?.into_iter().map(|figures| (figures.id.clone(), figures)).collect();
+            ledger.report_figures(None, now).await?.into_iter().map(|figures| (figures.id.clone(), figures)).collect();
 
         let configured = ctx.config.reports.iter().map(|report| {
             let recorded = recorded_figures.remove(&report.id);

@@ -470,7 +470,7 @@ async fn a_forgotten_partition_is_discarded_by_who_works_on_it_and_its_number_hi
     let news = ledger.stored_since_ping("hook").await.unwrap();
     ledger.pinged("hook", news.through).await.unwrap();
     ledger.forget_report(&kept.id.report).await.unwrap();
-    assert_eq!((ledger.entries().await.unwrap(), ledger.report_figures(at).await.unwrap()), (vec![], vec![]));
+    assert_eq!((ledger.entries().await.unwrap(), ledger.report_figures(None, at).await.unwrap()), (vec![], vec![]));
     take(&ledger, Step::Ask, &kept, 2).await;
     take(&ledger, Step::Store, &kept, 3).await;
     assert_eq!(ledger.stored_since_ping("hook").await.unwrap().stored, 1);

@@ -139,7 +139,7 @@ pub(super) async fn assert_counted(ledger: &Ledger, now: Timestamp) {
     for figures in attempts.values_mut() {
         figures.source = reports[&figures.id].source;
     }
-    assert_eq!(ledger.report_figures(now).await.unwrap(), reports.into_values().collect::<Vec<_>>());
+    assert_eq!(ledger.report_figures(None, now).await.unwrap(), reports.into_values().collect::<Vec<_>>());
     assert_eq!(ledger.attempt_figures().await.unwrap(), attempts.into_values().collect::<Vec<_>>());
 }
 
@@ -195,12 +195,12 @@ async fn an_older_ledgers_history_is_counted_once() {
     let statements: Vec<_> = statements.iter().map(String::as_str).collect();
     ledger_file::of_older_version(&path, 5, &statements).await;
     let ledger = ledger::open(&path, "me", now).await.unwrap().0;
-    let figures = ledger.report_figures(now).await.unwrap();
+    let figures = ledger.report_figures(None, now).await.unwrap();
     assert_eq!((figures.len(), figures[0].stored, figures[0].stored_bytes, figures[0].lost), (2, 2, 300, 1));
     ledger.close().await;
     // Once more, as at each start.
     let ledger = ledger::open(&path, "me", now).await.unwrap().0;
-    assert_eq!(ledger.report_figures(now).await.unwrap(), figures);
+    assert_eq!(ledger.report_figures(None, now).await.unwrap(), figures);
     assert_counted(&ledger, now).await;
 }
 
