@@ -5,11 +5,8 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use tracing::{
-    Dispatch, Subscriber,
-    subscriber::{self, DefaultGuard},
-};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::{Dispatch, subscriber::DefaultGuard};
+use tracing_subscriber::{fmt::MakeWriter, util::SubscriberInitExt as _};
 
 /// With a single subscriber, tracing caches for all threads whether a line is enabled in the thread that reaches it first,
 /// which may be another test's. With a second one it asks both.
@@ -20,10 +17,11 @@ static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subsc
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Logs this thread with `subscriber`, which writes to a [`Log`], until the guard is dropped.
-    pub fn listen(subscriber: impl Subscriber + Send + Sync) -> DefaultGuard {
+    /// Logs this thread with `subscriber`, which writes to a [`Log`], until the guard is dropped. Also the lines of libraries
+    /// that use the `log` crate.
+    pub fn listen(subscriber: impl Into<Dispatch>) -> DefaultGuard {
         LazyLock::force(&SECOND);
-        subscriber::set_default(subscriber)
+        subscriber.set_default()
     }
 
     pub fn text(&self) -> String {
