@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
         let mut number = 0;
         loop {
             number += 1;
-            frame.uncounted(pace::turn(ctx, app_id, source)).await;
+            frame.uncounted(pace::turn(&ctx.ledger, clock, app_id, source)).await;
             self.requests += 1;
             let asked = ctx.vendor.page(report, question, &self.api_key, &request_id()).await;
             let failure = match asked {
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
                 let requested = requested.filter(|wait| wait.is_positive() && *wait <= ABSURD_RETRY_AFTER);
                 let wait = requested.unwrap_or(USUAL_BREAK);
                 // Other attempts may be reading a listing of the same account.
-                pace::rest(ctx, app_id, source, wait.min(LONGEST_BREAK)).await;
+                pace::rest(&ctx.ledger, clock, app_id, source, wait.min(LONGEST_BREAK)).await;
                 if !may_repeat || wait > LONGEST_BREAK {
                     return Err(failure);
                 }
