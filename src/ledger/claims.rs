@@ -7,15 +7,15 @@ use jiff::Timestamp;
 
 use super::{Claim, Claimed, Ledger, LedgerError, rows::settled_word};
 use crate::{
-    ledger::database::{Transaction, query},
+    ledger::database::{Query, query},
     partition::Entry,
     report::PartitionId,
 };
 
 impl Ledger {
     /// Claims a partition, unless it has changed since it was `planned`: it is no longer open, or no longer stored, or
-    /// another process has attempted it, which also decided when it is attempted next. A claim of this process is renewed: it remains when an attempt could not be
-    /// recorded, and the process makes one attempt at a partition at a time.
+    /// another process has attempted it, which also decided when it is attempted next. A claim of this process is renewed: it
+    /// remains when an attempt could not be recorded, and the process makes one attempt at a partition at a time.
     pub async fn claim(&self, planned: &Entry) -> Result<Claimed, LedgerError> {
         let id = &planned.partition.id;
         let mut transaction = self.begin().await?;
@@ -151,15 +151,11 @@ impl Ledger {
         Ok(begun == 1)
     }
 
-    /// Ends a claim of this process, as part of recording an attempt.
-    pub(super) async fn end_claim(&self, transaction: &mut Transaction, claim: &Claim) -> Result<(), LedgerError> {
-        let ended = query("DELETE FROM claims WHERE partition_id = $1 AND holder = $2 AND token = $3")
+    /// Ends a claim of this process. Changes a row if the claim is still ours.
+    pub(super) fn end_of<'q>(&'q self, claim: &Claim) -> Query<'q> {
+        query("DELETE FROM claims WHERE partition_id = $1 AND holder = $2 AND token = $3")
             .bind(claim.row)
             .bind(self.holder_name())
             .bind(claim.token)
-            .execute(transaction)
-            .await
-            .map_err(|error| self.error("write", error))?;
-        if ended == 1 { Ok(()) } else { Err(LedgerError::Fenced { partition: claim.entry.partition.id.to_string() }) }
     }
 }

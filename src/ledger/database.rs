@@ -11,10 +11,11 @@
 //! writes first takes a lock. So what is right on one of them is right on the other, and rows become visible in the order
 //! of their ids.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter, mem};
 
+use futures::TryStreamExt as _;
 use sqlx::{
-    Row as _,
+    AssertSqlSafe, Executor as _, Row as _,
     postgres::{PgArguments, PgPool, PgRow, Postgres},
     sqlite::{Sqlite, SqliteArguments, SqlitePool, SqliteRow},
 };
@@ -170,10 +171,25 @@ impl<'q> Query<'q> {
     }
 
     fn for_sqlite(self) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
-        self.values.into_iter().fold(sqlx::query(self.sql), |query, value| match value {
-            Value::Integer(value) => query.bind(value),
-            Value::Text(value) => query.bind(value),
-        })
+        bind_all(sqlx::query(self.sql), self.values)
+    }
+
+    /// Several statements in one text, which sqlx runs on SQLite only. Their placeholders are numbered on.
+    fn joined(first: Self, others: Vec<Self>) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
+        let (mut text, mut values) = (String::new(), Vec::new());
+        for Query { sql, values: own } in iter::once(first).chain(others) {
+            let mut parts = sql.split('$');
+            text += parts.next().unwrap_or_default();
+            for part in parts {
+                let digits = part.len() - part.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
+                let (number, rest) = part.split_at(digits);
+                let number: usize = number.parse().unwrap_or_default();
+                text += &format!("${}{rest}", values.len() + number);
+            }
+            text += ";\n";
+            values.extend(own);
+        }
+        bind_all(sqlx::query(AssertSqlSafe(text)), values)
     }
 
     /// Not persistent: behind PgBouncer, a statement that is kept belongs to a connection that the next transaction does
@@ -186,6 +202,16 @@ impl<'q> Query<'q> {
             Value::Text(value) => query.bind(value),
         })
     }
+}
+
+fn bind_all<'q>(
+    query: sqlx::query::Query<'q, Sqlite, SqliteArguments>,
+    values: Vec<Value<'q>>,
+) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
+    values.into_iter().fold(query, |query, value| match value {
+        Value::Integer(value) => query.bind(value),
+        Value::Text(value) => query.bind(value),
+    })
 }
 
 impl Database {
@@ -224,6 +250,42 @@ impl Database {
 }
 
 impl Transaction {
+    /// Runs `guard` and then `statements`. If `guard` changes no row, the transaction is rolled back and the result is
+    /// `None`.
+    ///
+    /// SQLite gets one text with all of them: each passage to the thread of its connection costs more than a statement.
+    pub(super) async fn run_guarded(
+        mut self,
+        guard: Query<'_>,
+        statements: Vec<Query<'_>>,
+    ) -> sqlx::Result<Option<Self>> {
+        Box::pin(async move {
+            match &mut self {
+                Self::Sqlite(transaction) => {
+                    let mut results = transaction.fetch_many(Query::joined(guard, statements));
+                    let mut is_first = true;
+                    while let Some(result) = results.try_next().await? {
+                        let is_guard = mem::take(&mut is_first);
+                        // What follows means nothing then, also an error.
+                        if is_guard && result.left().is_none_or(|result| result.rows_affected() == 0) {
+                            return Ok(None);
+                        }
+                    }
+                }
+                Self::Postgres(_) => {
+                    if guard.execute(&mut self).await? == 0 {
+                        return Ok(None);
+                    }
+                    for statement in statements {
+                        statement.execute(&mut self).await?;
+                    }
+                }
+            }
+            Ok(Some(self))
+        })
+        .await
+    }
+
     pub(super) async fn commit(self) -> sqlx::Result<()> {
         Box::pin(async move {
             match self {

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 
 use super::{
     Adoption, Ledger, LedgerError,
+    counters::{attempt_counted, change_counted},
     rows::{settled_from, to_integer},
+    tables::marks_for_tables,
 };
 use crate::{
     ledger::database::{Transaction, query},
@@ -219,7 +221,8 @@ impl Ledger {
         self.insert(transaction, partition, false).await?;
         let stored = Some(object.clone());
         let after = Entry { settled: Settled::Stored, object: stored, ..Entry::new(partition.clone()) };
-        self.count_change(transaction, &after).await?;
+        let counted = change_counted(&after).execute(transaction).await;
+        counted.map_err(|error| self.error("write", error))?;
         query(
             "UPDATE partitions SET settled = 'stored', outcome = 'stored', attempts = CASE WHEN attempts < $1 THEN $1 ELSE attempts END, seen = 1,
                     next_attempt_at = NULL, remark = NULL, message = NULL, object_key = $2, size = $3, sha256 = $4, stored_at = $5,
@@ -235,7 +238,9 @@ impl Ledger {
         .execute(transaction)
         .await
         .map_err(|error| self.error("write", error))?;
-        self.mark_for_tables(transaction, &partition.id, &object.sha256, false).await?;
+        for mark in marks_for_tables(&partition.id, &object.sha256, false) {
+            mark.execute(transaction).await.map_err(|error| self.error("write", error))?;
+        }
         if settled != Settled::Open {
             self.recount(transaction, &partition.id.report).await?;
         }
@@ -336,7 +341,8 @@ impl Ledger {
             0 => Ok(()),
             _ => {
                 let at = object.stored_at;
-                self.count_attempt(transaction, &partition.id.report, Outcome::Stored, (at, at), (0, false)).await
+                let counted = attempt_counted(&partition.id.report, Outcome::Stored, (at, at), (0, false));
+                counted.execute(transaction).await.map(drop).map_err(|error| self.error("write", error))
             }
         }
     }

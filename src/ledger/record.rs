@@ -5,10 +5,12 @@ use jiff::Timestamp;
 
 use super::{
     Claim, Ledger, LedgerError,
+    counters::{attempt_counted, change_counted},
     rows::{settled_word, to_integer},
+    tables::marks_for_tables,
 };
 use crate::{
-    ledger::database::{Transaction, query},
+    ledger::database::{Query, Transaction, query},
     outcome::{Attempt, Outcome, Remark},
     partition::{Entry, Settled},
     report::Partition,
@@ -31,39 +33,35 @@ impl Ledger {
     ) -> Result<Option<Hold>, LedgerError> {
         let Partition { id, source, .. } = &after.partition;
         let workspace = id.workspace();
-        let mut transaction = self.begin().await?;
-        self.end_claim(&mut transaction, claim).await?;
-        self.insert_attempt(&mut transaction, claim.row, attempt, after).await?;
         let took = (attempt.started_at, attempt.finished_at);
         let found = (attempt.received_bytes().unwrap_or(0), after.remark == Some(Remark::OtherContent));
-        self.count_attempt(&mut transaction, &id.report, attempt.outcome(), took, found).await?;
-        self.count_change(&mut transaction, after).await?;
-        self.update_partition(&mut transaction, claim.row, after).await?;
-        if let Some(object) = after.object.as_ref().filter(|_| after.settled == Settled::Stored) {
-            let is_fetched = attempt.evidence().http_status.is_some();
-            self.mark_for_tables(&mut transaction, id, &object.sha256, is_fetched).await?;
-        }
+        let mut statements = vec![
+            attempt_row(claim.row, attempt, after),
+            attempt_counted(&id.report, attempt.outcome(), took, found),
+            change_counted(after),
+            partition_after(claim.row, after),
+        ];
         if attempt.is_authenticated() {
             // An answer about the file, to a request made after the hold began, shows that it is over.
-            query("DELETE FROM holds WHERE workspace = $1 AND since <= $2")
-                .bind(workspace)
-                .bind(attempt.started_at.as_millisecond())
-                .execute(&mut transaction)
-                .await
-                .map_err(|error| self.error("write", error))?;
+            let over = query("DELETE FROM holds WHERE workspace = $1 AND since <= $2");
+            statements.push(over.bind(workspace).bind(attempt.started_at.as_millisecond()));
         }
         if let Some(seen_at) = attempt.archive_seen_at(*source) {
-            query(
+            let seen = query(
                 "INSERT INTO workspaces AS w (workspace, archive_seen_at) VALUES ($1, $2)
                  ON CONFLICT (workspace) DO UPDATE
                  SET archive_seen_at = excluded.archive_seen_at WHERE w.archive_seen_at < excluded.archive_seen_at",
-            )
-            .bind(workspace)
-            .bind(seen_at.as_millisecond())
-            .execute(&mut transaction)
-            .await
-            .map_err(|error| self.error("write", error))?;
+            );
+            statements.push(seen.bind(workspace).bind(seen_at.as_millisecond()));
         }
+        if let Some(object) = after.object.as_ref().filter(|_| after.settled == Settled::Stored) {
+            let is_fetched = attempt.evidence().http_status.is_some();
+            statements.extend(marks_for_tables(id, &object.sha256, is_fetched));
+        }
+        let recorded = self.begin().await?.run_guarded(self.end_of(claim), statements).await;
+        let Some(mut transaction) = recorded.map_err(|error| self.error("write", error))? else {
+            return Err(LedgerError::Fenced { partition: id.to_string() });
+        };
         let hold = match hold {
             Some(hold) => Some(self.set_hold(&mut transaction, workspace, hold).await?),
             None => None,
@@ -84,73 +82,6 @@ impl Ledger {
         );
         let deleted = deleted.bind(before.as_millisecond()).bind(to_integer(at_most)).change(&self.database).await;
         deleted.map_err(|error| self.error("write", error))
-    }
-
-    async fn insert_attempt(
-        &self,
-        transaction: &mut Transaction,
-        row: i64,
-        attempt: &Attempt,
-        after: &Entry,
-    ) -> Result<(), LedgerError> {
-        let evidence = attempt.evidence();
-        query(
-            "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, remark, message, http_status,
-                                   vendor_date, request_id, size, sha256)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        )
-        .bind(row)
-        .bind(attempt.started_at.as_millisecond())
-        .bind(attempt.finished_at.as_millisecond())
-        .bind(attempt.outcome().as_str())
-        .bind(after.remark.map(Remark::as_str))
-        .bind(after.message.as_deref().unwrap_or_default())
-        .bind(evidence.http_status)
-        .bind(evidence.vendor_date.map(Timestamp::as_millisecond))
-        .bind(&evidence.request_id)
-        .bind(attempt.received_bytes().map(to_integer))
-        .bind(attempt.sha256())
-        .execute(transaction)
-        .await
-        .map(drop)
-        .map_err(|error| self.error("write", error))
-    }
-
-    /// Writes everything but what never changes: which partition it is, and its instants.
-    async fn update_partition(
-        &self,
-        transaction: &mut Transaction,
-        row: i64,
-        entry: &Entry,
-    ) -> Result<(), LedgerError> {
-        let object = entry.object.as_ref();
-        query(
-            "UPDATE partitions SET settled = $2, outcome = $3, attempts = $4, streak = $5, repeats = $6,
-                    last_attempt_at = $7, next_attempt_at = $8, seen = $9, denied_at = $10, asked_late = $11,
-                    remark = $12, message = $13, object_key = $14, size = $15, sha256 = $16, stored_at = $17
-             WHERE id = $1",
-        )
-        .bind(row)
-        .bind(settled_word(entry.settled))
-        .bind(entry.outcome.map(Outcome::as_str))
-        .bind(entry.attempts)
-        .bind(entry.streak)
-        .bind(entry.repeats)
-        .bind(entry.last_attempt_at.map(Timestamp::as_millisecond))
-        .bind(entry.next_attempt_at.map(Timestamp::as_millisecond))
-        .bind(entry.seen)
-        .bind(entry.denied_at.map(Timestamp::as_millisecond))
-        .bind(entry.requested_late)
-        .bind(entry.remark.map(Remark::as_str))
-        .bind(&entry.message)
-        .bind(object.map(|object| &object.key))
-        .bind(object.map(|object| to_integer(object.size)))
-        .bind(object.map(|object| &object.sha256))
-        .bind(object.map(|object| object.stored_at.as_millisecond()))
-        .execute(transaction)
-        .await
-        .map(drop)
-        .map_err(|error| self.error("write", error))
     }
 
     async fn set_hold(&self, transaction: &mut Transaction, workspace: &str, hold: Hold) -> Result<Hold, LedgerError> {
@@ -176,4 +107,52 @@ impl Ledger {
         .map_err(|error| self.error("write", error))?;
         Ok(hold)
     }
+}
+
+fn attempt_row<'q>(row: i64, attempt: &'q Attempt, after: &'q Entry) -> Query<'q> {
+    let evidence = attempt.evidence();
+    query(
+        "INSERT INTO attempts (partition_id, started_at, finished_at, outcome, remark, message, http_status,
+                               vendor_date, request_id, size, sha256)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(row)
+    .bind(attempt.started_at.as_millisecond())
+    .bind(attempt.finished_at.as_millisecond())
+    .bind(attempt.outcome().as_str())
+    .bind(after.remark.map(Remark::as_str))
+    .bind(after.message.as_deref().unwrap_or_default())
+    .bind(evidence.http_status)
+    .bind(evidence.vendor_date.map(Timestamp::as_millisecond))
+    .bind(&evidence.request_id)
+    .bind(attempt.received_bytes().map(to_integer))
+    .bind(attempt.sha256())
+}
+
+/// Writes everything but what never changes: which partition it is, and its instants.
+fn partition_after(row: i64, entry: &Entry) -> Query<'_> {
+    let object = entry.object.as_ref();
+    query(
+        "UPDATE partitions SET settled = $2, outcome = $3, attempts = $4, streak = $5, repeats = $6,
+                last_attempt_at = $7, next_attempt_at = $8, seen = $9, denied_at = $10, asked_late = $11,
+                remark = $12, message = $13, object_key = $14, size = $15, sha256 = $16, stored_at = $17
+         WHERE id = $1",
+    )
+    .bind(row)
+    .bind(settled_word(entry.settled))
+    .bind(entry.outcome.map(Outcome::as_str))
+    .bind(entry.attempts)
+    .bind(entry.streak)
+    .bind(entry.repeats)
+    .bind(entry.last_attempt_at.map(Timestamp::as_millisecond))
+    .bind(entry.next_attempt_at.map(Timestamp::as_millisecond))
+    .bind(entry.seen)
+    .bind(entry.denied_at.map(Timestamp::as_millisecond))
+    .bind(entry.requested_late)
+    .bind(entry.remark.map(Remark::as_str))
+    .bind(&entry.message)
+    .bind(object.map(|object| &object.key))
+    .bind(object.map(|object| to_integer(object.size)))
+    .bind(object.map(|object| &object.sha256))
+    .bind(object.map(|object| object.stored_at.as_millisecond()))
 }

@@ -9,7 +9,7 @@ use jiff::{Timestamp, civil::Date};
 
 use super::{
     Choice, Ledger, LedgerError,
-    database::{Row, Transaction, query},
+    database::{Query, Row, Transaction, query},
     rows::to_integer,
     table_claims::TablesClaim,
 };
@@ -116,49 +116,6 @@ impl Ledger {
     async fn table_reports(&self) -> Result<BTreeMap<ReportId, TableFormat>, LedgerError> {
         let rows = self.read("SELECT workspace, report, format FROM report_tables").await?;
         rows.iter().map(|row| Ok((self.report_of(row)?, self.format_of(row)?))).collect()
-    }
-
-    /// Marks a partition, which is stored with this content, for making its tables, if tables are made of its report and none
-    /// were made of this content. Part of recording that it is stored. If it was just fetched, it has no tables yet.
-    pub(super) async fn mark_for_tables(
-        &self,
-        transaction: &mut Transaction,
-        id: &PartitionId,
-        sha256: &str,
-        is_fetched: bool,
-    ) -> Result<(), LedgerError> {
-        let failed = |error| self.error("write", error);
-        let marked = query(
-            "UPDATE partitions SET tables = 'pending'
-             WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = 'stored'
-               AND EXISTS (SELECT 1 FROM report_tables WHERE workspace = $1 AND report = $2)
-               AND NOT (tables IS NOT NULL AND EXISTS
-                   (SELECT 1 FROM partition_tables t WHERE t.partition_id = partitions.id AND t.sha256 = $4))",
-        );
-        let marked = marked.bind_id(id).bind(sha256).execute(transaction).await.map_err(failed)?;
-        if marked == 0 {
-            return Ok(());
-        }
-        if is_fetched {
-            query(
-                "INSERT INTO partition_tables (partition_id, objects)
-                 SELECT id, '[]' FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3
-                 ON CONFLICT (partition_id) DO NOTHING",
-            )
-            .bind_id(id)
-            .execute(transaction)
-            .await
-            .map_err(failed)?;
-        }
-        query(
-            "UPDATE partition_tables SET failures = 0, next_attempt_at = NULL
-             WHERE partition_id = (SELECT id FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3)",
-        )
-        .bind_id(id)
-        .execute(transaction)
-        .await
-        .map(drop)
-        .map_err(failed)
     }
 
     /// Marks the stored partitions of `choice`, and of no later date than `until`, for making their tables again. Returns
@@ -520,4 +477,28 @@ impl Ledger {
 /// Texts and numbers: they can always be written.
 fn to_json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Marks a partition, which is stored with this content, for making its tables, if tables are made of its report and none
+/// were made of this content. Part of recording that it is stored. If it was just fetched, it has no tables yet.
+pub(super) fn marks_for_tables<'q>(id: &'q PartitionId, sha256: &'q str, is_fetched: bool) -> Vec<Query<'q>> {
+    let mark = query(
+        "UPDATE partitions SET tables = 'pending'
+         WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = 'stored'
+           AND EXISTS (SELECT 1 FROM report_tables WHERE workspace = $1 AND report = $2)
+           AND NOT (tables IS NOT NULL AND EXISTS
+               (SELECT 1 FROM partition_tables t WHERE t.partition_id = partitions.id AND t.sha256 = $4))",
+    );
+    let none_yet = query(
+        "INSERT INTO partition_tables (partition_id, objects)
+         SELECT id, '[]' FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3 AND tables = 'pending'
+         ON CONFLICT (partition_id) DO NOTHING",
+    );
+    let at_once = query(
+        "UPDATE partition_tables SET failures = 0, next_attempt_at = NULL
+         WHERE partition_id = (SELECT id FROM partitions
+                               WHERE workspace = $1 AND report = $2 AND date = $3 AND tables = 'pending')",
+    );
+    let none_yet = is_fetched.then(|| none_yet.bind_id(id));
+    [mark.bind_id(id).bind(sha256)].into_iter().chain(none_yet).chain([at_once.bind_id(id)]).collect()
 }
