@@ -59,7 +59,7 @@ pub use self::{
     read::locate,
     report::{Report, ReportId},
     schedule::{MonthDay, Schedule},
-    secret::SecretSource,
+    secret::{SecretSource, secret_in_file},
     source::{
         ApiVersion, ArchiveSource, CampaignsQuery, Listing, Shape, SnapshotSource, Source, SourceKind, StatsQuery,
     },

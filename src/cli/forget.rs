@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::{
     CommandError, Completion, Result,
     dates::{DateRange, today},
+    results::counted,
     scope::{Scope, configured},
     shell::Shell,
     table::Look,
@@ -125,7 +126,7 @@ fn ids(partitions: &[PartitionStatus]) -> Vec<PartitionId> {
 fn show(result: &Forgotten, look: Look, now: Timestamp) -> String {
     let Forgotten { dry_run, partitions } = result;
     let reports: BTreeSet<_> = partitions.iter().map(|status| (&status.workspace, &status.report)).collect();
-    let count = format!("{} partitions of {} reports", partitions.len(), reports.len());
+    let count = format!("{} of {}", counted(partitions.len(), "partition"), counted(reports.len(), "report"));
     match (partitions.is_empty(), dry_run) {
         (true, _) => "nothing to forget\n".to_owned(),
         (false, true) => {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -19,7 +19,7 @@ use super::{
     shell::{Shell, print},
 };
 use crate::{
-    config::{Config, Source},
+    config::{Config, Source, secret_in_file},
     moengage,
     sync::archive_limits,
     telemetry::Chain,
@@ -153,20 +153,19 @@ async fn given(shell: &Shell, name: &str, key_path: &Path, options: Options) -> 
     Ok((answers, key))
 }
 
-/// The key in `file`, or on standard input.
+/// The key in `file`, under the rules by which `run` reads it, or on standard input.
 fn read_key(file: &Path) -> Result<Key> {
-    let failed = |error| CommandError::Usage(format!("could not read the key from {}: {error}", file.display()));
-    let (text, existing) = match file == Path::new("-") {
-        true => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(failed)?;
-            (text, None)
-        }
-        false => (fs::read_to_string(file).map_err(failed)?, Some(file.to_owned())),
-    };
+    if file != Path::new("-") {
+        let secret = secret_in_file(file, false).map_err(|problem| CommandError::Usage(problem.to_string()))?;
+        return Ok(Key { secret, existing: Some(file.to_owned()) });
+    }
+    let mut text = String::new();
+    io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| CommandError::Usage(format!("could not read the key from standard input: {error}")))?;
     match text.trim() {
-        "" => Err(CommandError::Usage(format!("the key in {} is empty", file.display()))),
-        key => Ok(Key { secret: key.into(), existing }),
+        "" => Err(CommandError::Usage("the key on standard input is empty".into())),
+        key => Ok(Key { secret: key.into(), existing: None }),
     }
 }
 

@@ -190,7 +190,7 @@ impl SecretSource {
     pub fn resolve(&self) -> Result<SecretString, Problem> {
         match self {
             SecretSource::File { file, allow_world_readable } => {
-                from_file(&file.path, *allow_world_readable).map_err(|problem| file.problem(problem))
+                secret_in_file(&file.path, *allow_world_readable).map_err(|problem| file.problem(problem))
             }
             SecretSource::Unset(problem) => Err(problem.clone()),
             SecretSource::Env { name, place } => {
@@ -253,7 +253,7 @@ const SHORTEST_TOKEN: usize = 16;
 
 /// The token in the file at `path`, under the rules of all secret files.
 pub(super) fn token(path: &Path) -> Result<SecretString, Problem> {
-    let token = from_file(path, false)?;
+    let token = secret_in_file(path, false)?;
     match token.expose_secret().len() {
         SHORTEST_TOKEN.. => Ok(token),
         length => Err(Problem::new(format!(
@@ -280,7 +280,12 @@ fn too_open(path: &Path, metadata: &Metadata, allow_world_readable: bool) -> Opt
     })
 }
 
-fn from_file(path: &Path, allow_world_readable: bool) -> Result<SecretString, Problem> {
+/// The secret in the file at `path`.
+///
+/// # Errors
+///
+/// It cannot be read, every user may read it although that is not allowed, or it is no single line of text.
+pub fn secret_in_file(path: &Path, allow_world_readable: bool) -> Result<SecretString, Problem> {
     let shown = path.display();
     let unreadable = |error: io::Error| Problem::new(format!("cannot read the secret file {shown}: {error}"));
     let file = File::open(path).map_err(unreadable)?;

@@ -1,7 +1,7 @@
 //! `moesync init` on a real terminal, against the real emulator.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Stdio,
@@ -208,6 +208,17 @@ async fn without_a_terminal_every_answer_is_an_option_and_nothing_is_overwritten
     assert!(refused.stderr.contains("--non-interactive"), "{}", refused.stderr);
     let refused = run(folder.path(), &["init", "--non-interactive", "--base-url", url], "").await.expect(2);
     assert!(refused.stderr.contains("is missing"), "{}", refused.stderr);
+    assert_eq!(names(&folder), [""; 0]);
+
+    // As `run` would.
+    let file = folder.path().join("key");
+    fs::write(&file, &key).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    let arguments =
+        with("Daily campaigns", &[]).into_iter().map(|word| if word == "-" { "key".to_owned() } else { word });
+    let refused = init(arguments.collect(), "").await.expect(2);
+    assert!(refused.stderr.contains("every user of this machine may read"), "{}", refused.stderr);
+    fs::remove_file(&file).unwrap();
     assert_eq!(names(&folder), [""; 0]);
 
     init(with("Daily campaigns", &[]), &key).await.expect(0);
