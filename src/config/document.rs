@@ -2,6 +2,7 @@
 
 use std::{cmp::Reverse, fmt};
 
+use serde::Deserialize as _;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -69,9 +70,11 @@ impl<'a> ParsedFile<'a> {
             let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
             Problem::new(format!("{name}:{}:{column}: not valid TOML: {reason}", line(before)))
         };
-        let positions = DeTable::parse(text).map_err(|error| problem(&error, error.message()))?.into_inner();
+        let parsed = DeTable::parse(text).map_err(|error| problem(&error, error.message()))?;
+        let positions = parsed.get_ref().clone();
         // This finds numbers that are too large; its own reason quotes them.
-        let values = toml::from_str(text).map_err(|error| problem(&error, "a number is out of range"))?;
+        let values = toml::Table::deserialize(toml::Deserializer::from(parsed))
+            .map_err(|error| problem(&error, "a number is out of range"))?;
         Ok(ParsedFile { name, text, positions, values })
     }
 
