@@ -11,7 +11,7 @@
 //! writes first takes a lock. So what is right on one of them is right on the other, and rows become visible in the order
 //! of their ids.
 
-use std::{borrow::Cow, iter, mem};
+use std::{borrow::Cow, iter};
 
 use futures::TryStreamExt as _;
 use sqlx::{
@@ -263,14 +263,12 @@ impl Transaction {
             match &mut self {
                 Self::Sqlite(transaction) => {
                     let mut results = transaction.fetch_many(Query::joined(guard, statements));
-                    let mut is_first = true;
-                    while let Some(result) = results.try_next().await? {
-                        let is_guard = mem::take(&mut is_first);
+                    let guarded = results.try_next().await?.and_then(|result| result.left());
+                    if guarded.is_none_or(|guarded| guarded.rows_affected() == 0) {
                         // What follows means nothing then, also an error.
-                        if is_guard && result.left().is_none_or(|result| result.rows_affected() == 0) {
-                            return Ok(None);
-                        }
+                        return Ok(None);
                     }
+                    while results.try_next().await?.is_some() {}
                 }
                 Self::Postgres(_) => {
                     if guard.execute(&mut self).await? == 0 {
