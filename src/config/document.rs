@@ -1,8 +1,8 @@
 //! The parsed files: the place of each key, and the form of an error. Knows no key's meaning.
 
-use std::{cmp::Reverse, fmt};
+use std::{borrow::Cow, cmp::Reverse, fmt, ops::Range};
 
-use serde::Deserialize as _;
+use config::{Map, Value, ValueKind};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -58,24 +58,21 @@ pub(super) struct ParsedFile<'a> {
     name: &'a str,
     text: &'a str,
     /// Its tree, with positions. Numbers in it are text.
-    positions: DeTable<'a>,
-    values: toml::Table,
+    tree: DeTable<'a>,
 }
 
 impl<'a> ParsedFile<'a> {
-    /// Parses TOML. The parser's own message quotes the line, which may contain a secret, so only its reason is kept.
-    pub(super) fn parse(name: &'a str, text: &'a str) -> Result<Self, Problem> {
-        let problem = |error: &toml::de::Error, reason: &str| {
-            let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(text);
+    /// Parses TOML: the file and its values. The parser's own message quotes the line, which may contain a secret, so only
+    /// its reason is kept.
+    pub(super) fn parse(name: &'a str, text: &'a str) -> Result<(Self, Map<String, Value>), Problem> {
+        let problem = |span: Option<Range<usize>>, reason: &str| {
+            let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or(text);
             let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
             Problem::new(format!("{name}:{}:{column}: not valid TOML: {reason}", line(before)))
         };
-        let parsed = DeTable::parse(text).map_err(|error| problem(&error, error.message()))?;
-        let positions = parsed.get_ref().clone();
-        // This finds numbers that are too large; its own reason quotes them.
-        let values = toml::Table::deserialize(toml::Deserializer::from(parsed))
-            .map_err(|error| problem(&error, "a number is out of range"))?;
-        Ok(ParsedFile { name, text, positions, values })
+        let tree = DeTable::parse(text).map_err(|error| problem(error.span(), error.message()))?.into_inner();
+        let values = values(&tree).map_err(|OutOfRange(span)| problem(Some(span), "a number is out of range"))?;
+        Ok((ParsedFile { name, text, tree }, values))
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -84,13 +81,13 @@ impl<'a> ParsedFile<'a> {
 
     /// The number of items in the list `key` at the root.
     fn items(&self, key: &str) -> usize {
-        self.values.get(key).and_then(toml::Value::as_array).map_or(0, Vec::len)
+        get(&self.tree, key).and_then(DeValue::as_array).map_or(0, |list| list.len())
     }
 
     /// The position of the deepest part of `path` that exists, and its depth.
     fn offset(&self, path: &[Segment]) -> Option<(usize, usize)> {
         let mut deepest = None;
-        let mut table = Some(&self.positions);
+        let mut table = Some(&self.tree);
         let mut list: Option<&[Spanned<DeValue<'_>>]> = None;
         for (depth, segment) in path.iter().enumerate() {
             let (start, value) = match (segment, table, list) {
@@ -113,9 +110,22 @@ impl<'a> ParsedFile<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// The configuration of `files`. `name` is that of the file or of the folder.
-    pub(super) fn new(name: &'a str, files: Vec<ParsedFile<'a>>, overrides: Vec<String>) -> Self {
-        Document { name, files, overrides }
+    /// The configuration of `files`, and their values as one tree. `name` is that of the file or of the folder.
+    pub(super) fn new(
+        name: &'a str,
+        files: Vec<(ParsedFile<'a>, Map<String, Value>)>,
+        overrides: Vec<String>,
+    ) -> (Self, Map<String, Value>) {
+        let (files, values): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        let mut tree = Map::new();
+        for (key, value) in values.into_iter().flatten() {
+            match (tree.get_mut(&key).map(|value: &mut Value| &mut value.kind), value) {
+                (Some(ValueKind::Array(list)), Value { kind: ValueKind::Array(more), .. }) => list.extend(more),
+                (Some(ValueKind::Table(table)), Value { kind: ValueKind::Table(more), .. }) => table.extend(more),
+                (_, value) => drop(tree.insert(key, value)),
+            }
+        }
+        (Document { name, files, overrides }, tree)
     }
 
     /// The keys that are in several files and do not add up: all but the lists at the root.
@@ -123,7 +133,7 @@ impl<'a> Document<'a> {
         let mut problems = Vec::new();
         for (index, later) in self.files.iter().enumerate() {
             for earlier in self.files.get(..index).unwrap_or_default() {
-                for path in repeated(&earlier.values, &later.values) {
+                for path in repeated(&earlier.tree, &later.tree) {
                     let [(first, _), (line, offset)] = [earlier, later].map(|file| {
                         let (_, offset) = file.offset(&path).unwrap_or_default();
                         (format!("{}:{}", file.name, file.line(offset)), offset)
@@ -138,19 +148,6 @@ impl<'a> Document<'a> {
 
     pub(super) fn root(&self) -> KeyPath<'_> {
         KeyPath { document: self, path: Vec::new() }
-    }
-
-    /// The values of all files as one tree.
-    pub(super) fn values(&self) -> toml::Table {
-        let mut tree = toml::Table::new();
-        for (key, value) in self.files.iter().flat_map(|file| file.values.clone()) {
-            match (tree.get_mut(&key), value) {
-                (Some(toml::Value::Array(list)), toml::Value::Array(more)) => list.extend(more),
-                (Some(toml::Value::Table(table)), toml::Value::Table(more)) => table.extend(more),
-                (_, value) => drop(tree.insert(key, value)),
-            }
-        }
-        tree
     }
 
     /// The position of the deepest part of `path` that exists. The index of an item in a list at the root counts those
@@ -206,15 +203,50 @@ fn line(before: &str) -> usize {
     memchr::memchr_iter(b'\n', before.as_bytes()).count() + 1
 }
 
+fn get<'t, 'a>(table: &'t DeTable<'a>, key: &str) -> Option<&'t DeValue<'a>> {
+    table.get(key).map(Spanned::get_ref)
+}
+
+/// A number that has no value, at these bytes of the file.
+struct OutOfRange(Range<usize>);
+
+fn values(table: &DeTable<'_>) -> Result<Map<String, Value>, OutOfRange> {
+    table.iter().map(|(key, inner)| Ok((key.get_ref().to_string(), value(inner)?))).collect()
+}
+
+fn value(of: &Spanned<DeValue<'_>>) -> Result<Value, OutOfRange> {
+    let out_of_range = || OutOfRange(of.span());
+    let kind = match of.get_ref() {
+        DeValue::String(text) => ValueKind::String(text.to_string()),
+        DeValue::Integer(number) => {
+            ValueKind::I64(i64::from_str_radix(number.as_str(), number.radix()).map_err(|_| out_of_range())?)
+        }
+        DeValue::Float(number) => {
+            let text = number.as_str();
+            // One that is too large is read as infinity.
+            let is_meant = |number: &f64| !number.is_infinite() || text.contains("inf");
+            ValueKind::Float(text.parse().ok().filter(is_meant).ok_or_else(out_of_range)?)
+        }
+        DeValue::Boolean(truth) => ValueKind::Boolean(*truth),
+        DeValue::Datetime(datetime) => ValueKind::String(datetime.to_string()),
+        DeValue::Array(items) => ValueKind::Array(items.iter().map(value).collect::<Result<_, _>>()?),
+        DeValue::Table(table) => ValueKind::Table(values(table)?),
+    };
+    Ok(Value::new(None, kind))
+}
+
 /// The keys that two files have in common and that cannot add up: of the roots, and of tables there.
-fn repeated(earlier: &toml::Table, later: &toml::Table) -> Vec<Vec<Segment>> {
-    use toml::Value;
-    let key = |key: &String| Segment::Key(key.clone());
-    let both = later.iter().filter_map(|(name, value)| Some((name, earlier.get(name)?, value)));
+fn repeated(earlier: &DeTable<'_>, later: &DeTable<'_>) -> Vec<Vec<Segment>> {
+    let key = |key: &str| Segment::Key(key.to_owned().into());
+    let both = later.iter().filter_map(|(name, value)| {
+        let name = name.get_ref().as_ref();
+        Some((name, get(earlier, name)?, value.get_ref()))
+    });
     both.flat_map(|(name, earlier, later)| match (earlier, later) {
-        (Value::Array(_), Value::Array(_)) => Vec::new(),
-        (Value::Table(earlier), Value::Table(later)) => {
-            let common = later.keys().filter(|inner| earlier.contains_key(*inner));
+        (DeValue::Array(_), DeValue::Array(_)) => Vec::new(),
+        (DeValue::Table(earlier), DeValue::Table(later)) => {
+            let common =
+                later.keys().map(|inner| inner.get_ref().as_ref()).filter(|inner| get(earlier, inner).is_some());
             common.map(|inner| vec![key(name), key(inner)]).collect()
         }
         _ => vec![vec![key(name)]],
@@ -232,13 +264,13 @@ pub(super) struct KeyPath<'a> {
 /// A step of a path.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Segment {
-    Key(String),
+    Key(Cow<'static, str>),
     Index(usize),
 }
 
 impl<'a> KeyPath<'a> {
-    pub(super) fn key(&self, key: &str) -> KeyPath<'a> {
-        self.with(Segment::Key(key.to_owned()))
+    pub(super) fn key(&self, key: impl Into<Cow<'static, str>>) -> KeyPath<'a> {
+        self.with(Segment::Key(key.into()))
     }
 
     pub(super) fn index(&self, index: usize) -> KeyPath<'a> {
@@ -246,9 +278,11 @@ impl<'a> KeyPath<'a> {
     }
 
     fn with(&self, segment: Segment) -> KeyPath<'a> {
-        let mut path = self.clone();
-        path.path.push(segment);
-        path
+        // Made for each key of each report: one allocation.
+        let mut path = Vec::with_capacity(self.path.len() + 1);
+        path.extend_from_slice(&self.path);
+        path.push(segment);
+        KeyPath { document: self.document, path }
     }
 
     /// The path at which serde stopped.
@@ -256,7 +290,7 @@ impl<'a> KeyPath<'a> {
         use serde_path_to_error::Segment as Step;
         path.iter().fold(self.clone(), |path, step| match step {
             Step::Seq { index } => path.index(*index),
-            Step::Map { key } => path.key(key),
+            Step::Map { key } => path.key(key.clone()),
             Step::Enum { .. } | Step::Unknown => path,
         })
     }
@@ -275,7 +309,7 @@ impl<'a> KeyPath<'a> {
         self.path
             .iter()
             .rev()
-            .find_map(|s| if let Segment::Key(key) = s { Some(key.as_str()) } else { None })
+            .find_map(|s| if let Segment::Key(key) = s { Some(key.as_ref()) } else { None })
             .unwrap_or("")
     }
 

@@ -40,7 +40,7 @@ pub fn effective(path: &Path, env: impl IntoIterator<Item = (String, String)>) -
         let mut settings = Vec::new();
         let schema = tables::schema();
         for (name, schema) in properties(&schema) {
-            let (at, value) = (root.key(name), inner(&tree, name));
+            let (at, value) = (root.key(name.clone()), inner(&tree, name));
             match schema.get("items") {
                 None => add_table(&mut settings, schema, value, &at, &|_| None),
                 Some(item) => {
@@ -84,7 +84,7 @@ fn add_table(
     default: &dyn Fn(&str) -> Option<Value>,
 ) {
     for (key, schema) in properties(schema) {
-        let here = at.key(key);
+        let here = at.key(key.clone());
         let given = table.and_then(|table| inner(table, key));
         let setting = match given {
             Some(given) => Some((redacted(key, plain(given, schema), schema), here.origin())),

@@ -4,7 +4,7 @@
 //! again. A mistyped or missing value becomes empty (`ValueKind::Nil`, which TOML does not have), and an empty value is
 //! read as the default of any type.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use config::{Value, ValueKind};
 use serde::{
@@ -64,7 +64,7 @@ pub(super) fn read<'a, T: DeserializeOwned>(
 ) -> Form<'a, T> {
     // Ends, because each round removes a key, makes a value empty, or adds an empty key that the raw type has.
     loop {
-        let error = match serde_path_to_error::deserialize(Node(tree.clone())) {
+        let error = match serde_path_to_error::deserialize(Node(&tree)) {
             Ok(raw) => return Form { raw: Some(raw), mistakes, broken },
             Err(error) => error,
         };
@@ -110,7 +110,7 @@ fn explains(broken: &KeyPath<'_>, table: &KeyPath<'_>, key: &str) -> bool {
 fn change(value: &mut Value, path: &[Segment], change: &mut dyn FnMut(&mut Value) -> bool) -> bool {
     if let Some((first, rest)) = path.split_first() {
         let inner = match (first, &mut value.kind) {
-            (Segment::Key(key), ValueKind::Table(table)) => table.get_mut(key),
+            (Segment::Key(key), ValueKind::Table(table)) => table.get_mut(key.as_ref()),
             (Segment::Index(index), ValueKind::Array(list)) => list.get_mut(*index),
             _ => None,
         };
@@ -128,7 +128,7 @@ fn make_empty(tree: &mut Value, path: &[Segment]) -> bool {
 fn remove(tree: &mut Value, path: &[Segment]) -> bool {
     let Some((Segment::Key(key), table)) = path.split_last() else { return false };
     change(tree, table, &mut |value| match &mut value.kind {
-        ValueKind::Table(table) => table.remove(key).is_some(),
+        ValueKind::Table(table) => table.remove(key.as_ref()).is_some(),
         _ => false,
     })
 }
@@ -147,9 +147,10 @@ fn add_empty(tree: &mut Value, path: &[Segment], key: &str) -> bool {
 
 /// A deserializer of the tree. Unlike the library's own, it converts no types (`name = 5` is a mistake) except in values
 /// from the environment, its errors contain no values, and it reads an empty value as any type.
-struct Node(Value);
+#[derive(Clone, Copy)]
+struct Node<'t>(&'t Value);
 
-impl Node {
+impl Node<'_> {
     /// The text of a value from the environment, where everything is text.
     fn environment_text(&self) -> Option<&str> {
         match (&self.0.kind, self.0.origin()) {
@@ -176,21 +177,22 @@ impl Node {
     }
 }
 
-impl<'de> Deserializer<'de> for Node {
+impl<'de> Deserializer<'de> for Node<'_> {
     type Error = FormError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FormError> {
-        match self.0.kind {
-            ValueKind::Boolean(value) => visitor.visit_bool(value),
-            ValueKind::I64(value) => visitor.visit_i64(value),
-            ValueKind::Float(value) => visitor.visit_f64(value),
-            ValueKind::String(value) => visitor.visit_string(value),
+        match &self.0.kind {
+            ValueKind::Boolean(value) => visitor.visit_bool(*value),
+            ValueKind::I64(value) => visitor.visit_i64(*value),
+            ValueKind::Float(value) => visitor.visit_f64(*value),
+            ValueKind::String(value) => visitor.visit_str(value),
             ValueKind::Nil => visitor.visit_str(""),
-            ValueKind::Array(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Node))),
+            ValueKind::Array(items) => visitor.visit_seq(SeqDeserializer::new(items.iter().map(Node))),
             ValueKind::Table(table) => {
                 // In order, so that the mistakes found are the same each time.
-                let sorted: BTreeMap<String, Value> = table.into_iter().collect();
-                visitor.visit_map(MapDeserializer::new(sorted.into_iter().map(|(key, value)| (key, Node(value)))))
+                let mut sorted: Vec<_> = table.iter().map(|(key, value)| (key.as_str(), Node(value))).collect();
+                sorted.sort_unstable_by_key(|(key, _)| *key);
+                visitor.visit_map(MapDeserializer::new(sorted.into_iter()))
             }
             _ => Err(de::Error::invalid_type(self.unexpected(), &visitor)),
         }
@@ -215,7 +217,7 @@ impl<'de> Deserializer<'de> for Node {
     /// A list in the environment is separated by commas.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FormError> {
         match self.environment_text() {
-            _ if self.is_empty() => visitor.visit_seq(SeqDeserializer::new(std::iter::empty::<Node>())),
+            _ if self.is_empty() => visitor.visit_seq(SeqDeserializer::new(std::iter::empty::<Node<'_>>())),
             Some(text) => {
                 let items: Vec<_> = text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
                 visitor.visit_seq(SeqDeserializer::new(items.into_iter()))
@@ -241,16 +243,16 @@ impl<'de> Deserializer<'de> for Node {
         words: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, FormError> {
-        match self.0.kind {
+        match &self.0.kind {
             ValueKind::Nil => visitor.visit_enum(words.first().copied().unwrap_or_default().into_deserializer()),
-            ValueKind::String(word) => visitor.visit_enum(word.into_deserializer()),
+            ValueKind::String(word) => visitor.visit_enum(word.as_str().into_deserializer()),
             _ => Err(de::Error::invalid_type(self.unexpected(), &visitor)),
         }
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FormError> {
         match self.is_empty() {
-            true => visitor.visit_map(MapDeserializer::new(std::iter::empty::<(String, Node)>())),
+            true => visitor.visit_map(MapDeserializer::new(std::iter::empty::<(&str, Node<'_>)>())),
             false => self.deserialize_any(visitor),
         }
     }
@@ -270,7 +272,7 @@ impl<'de> Deserializer<'de> for Node {
     }
 }
 
-impl<'de> IntoDeserializer<'de, FormError> for Node {
+impl<'de> IntoDeserializer<'de, FormError> for Node<'_> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {

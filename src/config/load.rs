@@ -1,6 +1,6 @@
 //! Reads the configuration and adds the environment.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use config::{ConfigError, Environment, Map, Source, Value, ValueKind};
 
@@ -75,10 +75,10 @@ fn with_files<T>(
     let parsed: Vec<_> =
         files.iter().map(|(name, text)| mistakes.keep(ParsedFile::parse(name, text).map_err(Mistakes::from))).collect();
     let Some(parsed) = parsed.into_iter().collect() else { return mistakes.finish(|| None) };
-    let document = Document::new(name, parsed, names);
+    let (document, values) = Document::new(name, parsed, names);
     document.repeated().into_iter().for_each(|repeated| mistakes.add(repeated));
     let root = document.root();
-    let Some(mut tree) = mistakes.keep(merge(&document, overrides)) else { return mistakes.finish(|| None) };
+    let Some(mut tree) = mistakes.keep(merge(&root, values, overrides)) else { return mistakes.finish(|| None) };
     let is_later = |at: &KeyPath<'_>| is_part_of_secret(at, &keys);
     let broken = expand_all(&mut tree, &root, env, &is_later, &mut mistakes);
     Ok(act(tree, &root, mistakes, broken))
@@ -119,23 +119,28 @@ fn overrides(env: &Env, keys: &Keys, mistakes: &mut Mistakes) -> Env {
     overrides
 }
 
-/// The tree of the files with the values of `overrides` in it.
-fn merge(document: &Document<'_>, overrides: BTreeMap<String, String>) -> Result<Value, Mistakes> {
-    let (root, values) = (document.root(), document.values());
+/// The values of the files with those of `overrides` in them.
+fn merge(root: &KeyPath<'_>, values: Map<String, Value>, overrides: Env) -> Result<Value, Mistakes> {
     // The library reads a top-level name such as "a.b" as a path. No table has such a name.
     let mut mistakes = Mistakes::default();
     let paths = values.keys().filter(|key| key.contains(['.', '[', ']']));
-    paths.for_each(|key| mistakes.add(root.key(key).problem("unknown key")));
+    paths.for_each(|key| mistakes.add(root.key(key.clone()).problem("unknown key")));
     mistakes.finish(|| Some(()))?;
     let environment = Environment::with_prefix(ENV_PREFIX.trim_end_matches('_'))
         .separator("__")
         .source(Some(overrides.into_iter().collect()));
-    let merged = config::Config::builder().add_source(Tree(table(values))).add_source(environment).build();
+    // Nothing overrides a list, and the library copies all that it merges.
+    let (lists, tables) = values.into_iter().partition(|(_, value)| matches!(value.kind, ValueKind::Array(_)));
+    let merged = config::Config::builder().add_source(Tree(tables)).add_source(environment).build();
     // The library's own message may contain a value.
-    merged.map(|merged| merged.cache).map_err(|_| root.problem("the file and the environment cannot be merged").into())
+    let mut tree = merged.map_err(|_| root.problem("the file and the environment cannot be merged"))?.cache;
+    if let ValueKind::Table(tables) = &mut tree.kind {
+        tables.extend::<Map<_, _>>(lists);
+    }
+    Ok(tree)
 }
 
-/// The tree of the files, as a layer.
+/// The tables of the files, as a layer.
 #[derive(Debug, Clone)]
 struct Tree(Map<String, Value>);
 
@@ -146,23 +151,5 @@ impl Source for Tree {
 
     fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
         Ok(self.0.clone())
-    }
-}
-
-fn table(table: toml::Table) -> Map<String, Value> {
-    table.into_iter().map(|(key, value)| (key, Value::new(None, kind(value)))).collect()
-}
-
-fn kind(value: toml::Value) -> ValueKind {
-    match value {
-        toml::Value::String(text) => ValueKind::String(text),
-        toml::Value::Integer(number) => ValueKind::I64(number),
-        toml::Value::Float(number) => ValueKind::Float(number),
-        toml::Value::Boolean(truth) => ValueKind::Boolean(truth),
-        toml::Value::Datetime(datetime) => ValueKind::String(datetime.to_string()),
-        toml::Value::Array(items) => {
-            ValueKind::Array(items.into_iter().map(|item| Value::new(None, kind(item))).collect())
-        }
-        toml::Value::Table(inner) => ValueKind::Table(table(inner)),
     }
 }

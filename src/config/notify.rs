@@ -321,7 +321,7 @@ impl Raw {
         match keys.iter().find(|(_, is_known, is_given)| *is_given && !is_known) {
             Some((key, ..)) => {
                 let rule = format_args!("a target of kind {kind:?} does not have this key; remove it");
-                Err(at.key(key).problem(rule))
+                Err(at.key(*key).problem(rule))
             }
             None => Ok(()),
         }

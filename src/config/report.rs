@@ -306,7 +306,7 @@ impl Raw {
             let is_name = name.starts_with(|first: char| first.is_ascii_lowercase())
                 && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'));
             if !is_name {
-                mistakes.add(at.key(name).problem(
+                mistakes.add(at.key(name.clone()).problem(
                     "not the name of a column; it is the heading in lower-case words, such as \"all_platform_sent\"",
                 ));
             }
@@ -435,7 +435,7 @@ pub(super) fn check_distinct(reports: &[Arc<Report>], at: &KeyPath<'_>) -> Resul
         }
         let key = format!("{}/{}", key_part(workspace), key_part(id));
         if let Some((first, other)) =
-            folders.insert((&report.destination.location, key.to_lowercase()), (at.clone(), report))
+            folders.insert((key.to_lowercase(), &report.destination.location), (at.clone(), report))
         {
             mistakes.add(at.problem(format_args!(
                 "the objects of {workspace:?}, {id:?} would be stored in {key}, the folder of {:?}, {:?} at {}; give one \

@@ -85,7 +85,7 @@ impl<'a> Given<'a> {
         let source = match (self.file, self.env, self.command, self.value) {
             (None, None, None, None) => return Ok(None),
             (Some(path), None, None, None) => {
-                let at = at.key(&file_key);
+                let at = at.key(file_key.clone());
                 match expand(path, &at, env) {
                     // Under systemd only the service has ${CREDENTIALS_DIRECTORY}; commands that need no key work
                     // without it.
@@ -94,7 +94,7 @@ impl<'a> Given<'a> {
                 }
             }
             (None, Some(variable), None, None) => {
-                let at = at.key(&env_key);
+                let at = at.key(env_key.clone());
                 let is_name = !variable.is_empty()
                     && !variable.starts_with(|c: char| c.is_ascii_digit())
                     && variable.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -106,7 +106,7 @@ impl<'a> Given<'a> {
                 SecretSource::Env { name: variable.to_owned(), place: at.shown() }
             }
             (None, None, Some(words), None) => {
-                let at = at.key(&command_key);
+                let at = at.key(command_key.clone());
                 let words = words.iter().enumerate().map(|(index, word)| expand(word, &at.index(index), env));
                 match words.collect::<Result<Vec<_>, _>>() {
                     Err(Unexpanded::Unset(problem)) => SecretSource::Unset(problem),
@@ -131,7 +131,7 @@ impl<'a> Given<'a> {
                 let given: Vec<_> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
                 let last = given.last().copied().unwrap_or(name);
                 let rule = format!("only one of {} may be given; remove the others", given.join(", "));
-                return Err(at.key(last).problem(rule));
+                return Err(at.key(last.to_owned()).problem(rule));
             }
         };
         Ok(Some(source))

@@ -61,6 +61,10 @@ pub(super) fn expand_all<'a>(
     is_later: &impl Fn(&KeyPath<'_>) -> bool,
     mistakes: &mut Mistakes,
 ) -> Vec<KeyPath<'a>> {
+    let mut expand_inner = |value: &mut Value, path: &dyn Fn() -> KeyPath<'a>| match mentions_variable(value) {
+        true => expand_all(value, &path(), env, is_later, mistakes),
+        false => Vec::new(),
+    };
     match &mut tree.kind {
         ValueKind::String(text) if !is_later(at) => match expand(text, at, env) {
             Ok(expanded) => {
@@ -75,12 +79,22 @@ pub(super) fn expand_all<'a>(
         },
         ValueKind::Array(items) => {
             let items = items.iter_mut().enumerate();
-            items.flat_map(|(index, item)| expand_all(item, &at.index(index), env, is_later, mistakes)).collect()
+            items.flat_map(|(index, item)| expand_inner(item, &|| at.index(index))).collect()
         }
         ValueKind::Table(table) => {
             let values = table.iter_mut();
-            values.flat_map(|(key, value)| expand_all(value, &at.key(key), env, is_later, mistakes)).collect()
+            values.flat_map(|(key, value)| expand_inner(value, &|| at.key(key.clone()))).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+/// Whether a text in `value` has something to replace.
+fn mentions_variable(value: &Value) -> bool {
+    match &value.kind {
+        ValueKind::String(text) => text.contains("${"),
+        ValueKind::Array(items) => items.iter().any(mentions_variable),
+        ValueKind::Table(table) => table.values().any(mentions_variable),
+        _ => false,
     }
 }
