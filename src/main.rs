@@ -1,6 +1,6 @@
 //! Parses the arguments, starts logging, runs the command, and returns its exit code.
 
-use std::{process::ExitCode, time::Duration};
+use std::{panic, process::ExitCode, time::Duration};
 
 use moesync::{cli, telemetry};
 
@@ -24,7 +24,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(cli::run(arguments, bars));
+    // On the runtime's own threads: what runs here instead is woken by a system call each time.
+    let running = runtime.spawn(cli::run(arguments, bars));
+    // The runtime still runs, so only a panic ends it early.
+    let ended = runtime.block_on(running).unwrap_or_else(|failure| panic::resume_unwind(failure.into_panic()));
     // A system call that hangs must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended

@@ -5,7 +5,7 @@
 //! | `start` | makes a context from a configuration |
 //! | `pass`, `daemon_loop` | one pass, and the loop of the daemon |
 //! | `replan` | the plans of both |
-//! | `workers` | which attempts may start, and their tasks |
+//! | `workers`, `queue` | which attempts may start, and their tasks; the partitions that wait for a slot |
 //! | `attempt` | one partition from claim to record: the order of the steps |
 //! | `look`, `open`, `fetch`, `place`, `record` | the steps |
 //! | `replace` | places content that restates |
@@ -44,6 +44,7 @@ mod planned;
 mod process_status;
 mod pulse;
 mod quarantine;
+mod queue;
 mod rebuild;
 mod record;
 mod recover;

@@ -26,7 +26,11 @@ use super::{
     supervise::{self, Pauses},
     workers::{Finished, OTHERS_INTERVAL, SLOTS_INTERVAL, Workers},
 };
-use crate::{ledger::LedgerError, plan::Decision, telemetry::Chain};
+use crate::{
+    ledger::LedgerError,
+    plan::{Decision, Item},
+    telemetry::Chain,
+};
 
 /// Commands to the daemon's loop.
 pub enum LoopCommand {
@@ -100,7 +104,7 @@ pub async fn continuously(
             return ended;
         }
         supervise::report(&workers.ctx.status, "the loop");
-        workers.queue.clear();
+        workers.unqueue_all();
         tokio::select! {
             () = &mut shutdown => {
                 workers.drain().await;
@@ -139,14 +143,12 @@ async fn turn(
                     // A plan with nothing to request needs no answer.
                     workers.has_answered =
                         if is_partial { plan.is_idle() && !workers.is_busy() } else { workers.has_answered };
-                    workers.queue = plan
-                        .items
-                        .iter()
-                        .filter(|item| matches!(item.decision, Decision::Fetch | Decision::Refresh))
-                        .filter(|item| !workers.has(&item.entry.partition.id))
-                        .cloned()
-                        .collect();
-                    if workers.queue.is_empty() && !workers.is_busy() {
+                    workers.unqueue_all();
+                    let is_next = |item: &&Item| matches!(item.decision, Decision::Fetch | Decision::Refresh);
+                    let is_idle = |item: &&Item| !workers.has(&item.entry.partition.id);
+                    let next: Vec<_> = plan.items.iter().filter(is_next).filter(is_idle).cloned().collect();
+                    workers.enqueue(next);
+                    if !workers.has_queued() && !workers.is_busy() {
                         next_step.log(plan, now);
                     }
                 }
@@ -164,7 +166,7 @@ async fn turn(
             match publish_plan(workers).await {
                 Ok(()) => {
                     let planned = workers.ctx.planned.latest();
-                    let planned = planned.filter(|_| workers.queue.is_empty() && !workers.is_busy());
+                    let planned = planned.filter(|_| !workers.has_queued() && !workers.is_busy());
                     if let Some(planned) = planned {
                         next_step.log(&planned.plan, now);
                     }
@@ -234,7 +236,7 @@ async fn turn(
             }
             Err(AttemptError::Ledger(error)) => {
                 workers.ctx.status.note_ledger_failure(&error);
-                workers.queue.clear();
+                workers.unqueue_all();
                 Some(ledger_pauses.after(now))
             }
         };

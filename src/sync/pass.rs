@@ -128,7 +128,7 @@ pub async fn once(
             }
             let item = item.clone();
             match item.decision {
-                Decision::Fetch | Decision::Refresh | Decision::Backoff { .. } => workers.queue.push_back(item),
+                Decision::Fetch | Decision::Refresh | Decision::Backoff { .. } => workers.enqueue([item]),
                 Decision::Held { outcome: Outcome::Unauthorized, .. } => refused.push(item),
                 Decision::Held { until, .. } if until.duration_since(now) <= LONGEST_PATIENCE => {
                     later.insert((until, id), item);
@@ -140,13 +140,13 @@ pub async fn once(
             }
         }
         refused.sort_by_key(|item| item.entry.last_attempt_at);
-        workers.queue.extend(refused);
+        workers.enqueue(refused);
         ctx.progress.expect(selected.len());
         loop {
             let now = ctx.clock.now();
             // An alarm is published before the next attempt can end it. Several that begin together cause one plan; those of
             // the last attempts are in the plan that ends the pass.
-            let has_more = workers.is_busy() || !workers.queue.is_empty() || !later.is_empty();
+            let has_more = workers.is_busy() || workers.has_queued() || !later.is_empty();
             let mut is_unpublished = has_more && ctx.planned.alarms_begun() != Some(workers.alarms_begun);
             if is_unpublished && next_publication <= Instant::now() {
                 publish_plan(&workers).await?;
@@ -154,7 +154,7 @@ pub async fn once(
                 is_unpublished = false;
             }
             while let Some(first) = later.first_entry().filter(|first| first.key().0 <= now) {
-                workers.queue.push_front(first.remove());
+                workers.enqueue_first(first.remove());
             }
             workers.start_ready();
             let next = later.first_key_value().map(|((at, _), _)| *at);
@@ -243,9 +243,7 @@ pub async fn once(
     let now = ctx.clock.now();
     let mut selected: Vec<_> = selected.into_iter().collect();
     selected.sort();
-    for id in &selected {
-        let entry = ctx.ledger.entry_of(id).await?;
-        summary.entries.extend(entry.filter(|entry| entry.state(now) != State::Scheduled));
-    }
+    let entries = ctx.ledger.entries_of(&selected).await?;
+    summary.entries.extend(entries.into_iter().filter(|entry| entry.state(now) != State::Scheduled));
     Ok(summary)
 }

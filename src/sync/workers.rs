@@ -7,7 +7,7 @@
 //! slot of that destination alone, and further attempts for it start last, one at a time until that one is stuck as well.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -20,8 +20,9 @@ use super::{
     attempt::{AttemptError, Attempted, sync_one},
     context::{Context, OpenReport},
     frame::Frame,
+    queue::{Lane, Queue},
 };
-use crate::{alarm, alarm_kind::AlarmKind, outcome::Outcome, plan::Item, report::PartitionId, retry};
+use crate::{alarm, alarm_kind::AlarmKind, config::Limits, outcome::Outcome, plan::Item, report::PartitionId, retry};
 
 /// How often slots are counted again while items are queued: an attempt that gets stuck frees one.
 pub(super) const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
@@ -72,7 +73,7 @@ struct Running {
 /// The running attempts and the queue.
 pub(super) struct Workers {
     pub(super) ctx: Arc<Context>,
-    pub(super) queue: VecDeque<Item>,
+    queue: Queue,
     running: HashMap<PartitionId, Running>,
     /// Partitions whose last attempt panicked.
     panicked: HashMap<PartitionId, Panicked>,
@@ -106,6 +107,16 @@ struct TakenSlots {
 }
 
 impl TakenSlots {
+    /// Whether one more attempt may start. `accepted` are the workspaces whose credentials MoEngage has accepted.
+    fn has_one(&self, Lane { workspace, destination }: &Lane, limits: &Limits, accepted: &HashSet<String>) -> bool {
+        let most = if accepted.contains(workspace) { limits.concurrency_per_workspace } else { 1 };
+        let is_first = count(&self.progressing, destination) == 0;
+        self.all < limits.concurrency
+            && count(&self.workspaces, workspace) < most
+            && count(&self.destinations, destination) < limits.concurrency_per_destination
+            && (is_first || !self.suspects.contains(destination))
+    }
+
     fn add(&mut self, workspace: &str, destination: &str) {
         self.all += 1;
         *self.workspaces.entry(workspace.to_owned()).or_default() += 1;
@@ -122,7 +133,7 @@ impl Workers {
     pub(super) fn new(ctx: Arc<Context>) -> Self {
         Self {
             ctx,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             running: HashMap::new(),
             panicked: HashMap::new(),
             tasks: JoinSet::new(),
@@ -146,7 +157,7 @@ impl Workers {
 
     /// Whether queued items wait for running attempts.
     pub(super) fn has_waiting(&self) -> bool {
-        self.is_busy() && !self.queue.is_empty()
+        self.is_busy() && self.has_queued()
     }
 
     /// Whether a partition must not be started now: an attempt is running, or pauses after a panic.
@@ -173,50 +184,66 @@ impl Workers {
         slots
     }
 
+    /// Puts items at the end of the queue, in order.
+    pub(super) fn enqueue(&mut self, items: impl IntoIterator<Item = Item>) {
+        for item in items {
+            if let Some(lane) = self.lane_of(&item) {
+                self.queue.push(lane, item);
+            }
+        }
+    }
+
+    /// Puts an item before all others.
+    pub(super) fn enqueue_first(&mut self, item: Item) {
+        if let Some(lane) = self.lane_of(&item) {
+            self.queue.push_front(lane, item);
+        }
+    }
+
+    /// The lane of an item; `None` if its report is not configured.
+    fn lane_of(&self, item: &Item) -> Option<Lane> {
+        let open = self.ctx.reports.get(&item.entry.partition.id.report)?;
+        let (workspace, destination) = (open.report.id.workspace().to_owned(), open.destination.name().to_owned());
+        Some(Lane { workspace, destination })
+    }
+
+    /// Whether items wait in the queue.
+    pub(super) fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Empties the queue.
+    pub(super) fn unqueue_all(&mut self) {
+        self.queue = Queue::default();
+    }
+
     /// Starts queued items as far as the limits allow, in order. Items for a suspect destination come last, those whose last
     /// attempt is oldest first, so that retries of one partition do not delay another's first attempt.
     pub(super) fn start_ready(&mut self) {
-        if self.queue.is_empty() {
-            self.note_load();
-            return;
-        }
         let mut slots = self.taken_slots();
-        let mut queue: Vec<Option<Item>> = self.queue.drain(..).map(Some).collect();
+        let ctx = Arc::clone(&self.ctx);
         for starts_suspects in [false, true] {
-            if starts_suspects {
-                queue.sort_by_key(|queued| queued.as_ref().and_then(|item| item.entry.last_attempt_at));
-            }
-            for queued in &mut queue {
-                if slots.all >= self.ctx.config.limits.concurrency {
-                    break;
-                }
-                let Some(item) = queued.take() else { continue };
-                let Some(open) = self.ctx.reports.get(&item.entry.partition.id.report).cloned() else { continue };
-                let is_suspect = slots.suspects.contains(open.destination.name());
-                if is_suspect == starts_suspects && self.has_slot(&open, is_suspect, &slots) {
+            loop {
+                let may_start = |lane: &Lane| {
+                    slots.suspects.contains(&lane.destination) == starts_suspects
+                        && slots.has_one(lane, &ctx.config.limits, &self.accepted)
+                };
+                let next = match starts_suspects {
+                    false => self.queue.take_first(may_start),
+                    true => self.queue.take_oldest(may_start),
+                };
+                let Some(item) = next else { break };
+                if let Some(open) = ctx.reports.get(&item.entry.partition.id.report).cloned() {
                     slots.add(open.report.id.workspace(), open.destination.name());
                     self.start(item, open);
-                } else {
-                    *queued = Some(item);
                 }
             }
         }
-        self.queue = queue.into_iter().flatten().collect();
         self.note_load();
     }
 
     fn note_load(&self) {
         self.ctx.load.set(self.running.len(), self.queue.len());
-    }
-
-    fn has_slot(&self, open: &OpenReport, is_suspect: bool, slots: &TakenSlots) -> bool {
-        let limits = &self.ctx.config.limits;
-        let (workspace, destination) = (open.report.id.workspace(), open.destination.name());
-        let most = if self.accepted.contains(workspace) { limits.concurrency_per_workspace } else { 1 };
-        let is_first = count(&slots.progressing, destination) == 0;
-        count(&slots.workspaces, workspace) < most
-            && count(&slots.destinations, destination) < limits.concurrency_per_destination
-            && (is_first || !is_suspect)
     }
 
     fn start(&mut self, item: Item, open: OpenReport) {
@@ -297,6 +324,8 @@ impl Workers {
     pub(super) fn reload(&mut self, ctx: Arc<Context>) {
         self.forget_panics(|panicked| !ctx.reports.contains_key(&panicked.report));
         self.ctx = ctx;
+        let queued = self.queue.take_all();
+        self.enqueue(queued);
     }
 
     /// Forgets the panics of partitions that are settled, or attempted without another. The alarm ends with the last one.
@@ -330,15 +359,13 @@ impl Workers {
 
     /// Takes a workspace's items out of the queue.
     pub(super) fn unqueue(&mut self, workspace: &str) -> Vec<Item> {
-        let (held, kept) = self.queue.drain(..).partition(|item| item.entry.partition.id.workspace() == workspace);
-        self.queue = kept;
-        Vec::from_iter::<VecDeque<Item>>(held)
+        self.queue.take_workspace(workspace)
     }
 
     /// Empties the queue, waits for the running attempts, and aborts those that exceed the grace period. Staged uploads
     /// clean up after themselves, or are swept by the next start; claims end with the process.
     pub(super) async fn drain(&mut self) {
-        self.queue.clear();
+        self.unqueue_all();
         if self.tasks.is_empty() {
             return;
         }
