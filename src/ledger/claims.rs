@@ -18,37 +18,30 @@ impl Ledger {
     /// remains when an attempt could not be recorded, and the process makes one attempt at a partition at a time.
     pub async fn claim(&self, planned: &Entry) -> Result<Claimed, LedgerError> {
         let id = &planned.partition.id;
-        let mut transaction = self.begin().await?;
-        query(
+        let attempted_at = planned.last_attempt_at.map(Timestamp::as_millisecond);
+        let claim = query(
             "INSERT INTO claims AS c (partition_id, holder, token)
              SELECT id, $4, 1 FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = $5
+                 AND attempts = $6 AND last_attempt_at IS NOT DISTINCT FROM $7
              ON CONFLICT (partition_id) DO UPDATE SET token = c.token + 1 WHERE c.holder = excluded.holder",
-        )
-        .bind_id(id)
-        .bind(self.holder_name())
-        .bind(settled_word(planned.settled))
-        .execute(&mut transaction)
-        .await
-        .map_err(|error| self.error("write", error))?;
+        );
+        let claim = claim.bind_id(id).bind(self.holder_name()).bind(settled_word(planned.settled));
+        let claim = claim.bind(planned.attempts).bind(attempted_at);
         // Read after it was claimed: no other process can record anything about it.
-        let row = query(
+        let claimed = query(
             "SELECT p.*, c.holder, c.token, w.archive_seen_at FROM partitions p
              LEFT JOIN claims c ON c.partition_id = p.id LEFT JOIN workspaces w ON w.workspace = p.workspace
              WHERE p.workspace = $1 AND p.report = $2 AND p.date = $3",
-        )
-        .bind_id(id)
-        .row(&mut transaction)
-        .await
-        .map_err(|error| self.error("write", error))?;
-        let Some(row) = row else { return Ok(Claimed::Changed) };
+        );
+        let rows = self.database.write(None, vec![claim, claimed.bind_id(id)]).await;
+        let rows = rows.map_err(|error| self.error("write", error))?.unwrap_or_default();
+        let Some(row) = rows.into_iter().next() else { return Ok(Claimed::Changed) };
         let entry = self.entry(&row)?;
         // The ledger keeps milliseconds.
-        let attempts = |entry: &Entry| (entry.attempts, entry.last_attempt_at.map(Timestamp::as_millisecond));
-        if entry.settled != planned.settled || attempts(&entry) != attempts(planned) {
-            // The transaction ends here without its claim.
+        let seen = (entry.settled, entry.attempts, entry.last_attempt_at.map(Timestamp::as_millisecond));
+        if seen != (planned.settled, planned.attempts, attempted_at) {
             return Ok(Claimed::Changed);
         }
-        transaction.commit().await.map_err(|error| self.error("write", error))?;
         // Another process may have given it back just now; then it is there for the asking next time.
         let Some(holder) = self.get::<Option<String>>(&row, "holder")? else { return Ok(Claimed::Theirs) };
         let archive_seen_at = self.instant_or_null(&row, "archive_seen_at")?;

@@ -17,25 +17,6 @@ use crate::{
 };
 
 impl Ledger {
-    /// Makes room for the figures of a partition that has been added.
-    pub(super) async fn count_new(
-        &self,
-        transaction: &mut Transaction,
-        partition: &Partition,
-    ) -> Result<(), LedgerError> {
-        query(
-            "INSERT INTO report_figures (workspace, report, source) VALUES ($1, $2, $3)
-             ON CONFLICT (workspace, report, source) DO NOTHING",
-        )
-        .bind(partition.id.workspace())
-        .bind(partition.id.report.name())
-        .bind(partition.source.as_str())
-        .execute(transaction)
-        .await
-        .map(drop)
-        .map_err(|error| self.error("write", error))
-    }
-
     /// Counts the partitions of a report again.
     pub(super) async fn recount(&self, transaction: &mut Transaction, id: &ReportId) -> Result<(), LedgerError> {
         query(
@@ -60,6 +41,17 @@ impl Ledger {
         .map(drop)
         .map_err(|error| self.error("write", error))
     }
+}
+
+/// Makes room for the figures of a partition that is added.
+pub(super) fn new_counted(partition: &Partition) -> Query<'_> {
+    query(
+        "INSERT INTO report_figures (workspace, report, source) VALUES ($1, $2, $3)
+         ON CONFLICT (workspace, report, source) DO NOTHING",
+    )
+    .bind(partition.id.workspace())
+    .bind(partition.id.report.name())
+    .bind(partition.source.as_str())
 }
 
 /// Counts the difference between a partition in the ledger, which is neither absent nor lost, and the one `after` it,

@@ -11,13 +11,14 @@
 //! writes first takes a lock. So what is right on one of them is right on the other, and rows become visible in the order
 //! of their ids.
 
-use std::{borrow::Cow, iter};
+use std::borrow::Cow;
 
 use futures::TryStreamExt as _;
 use sqlx::{
-    AssertSqlSafe, Executor as _, Row as _,
+    Arguments, AssertSqlSafe, Either, Executor as _, Row as _,
+    pool::PoolConnection,
     postgres::{PgArguments, PgPool, PgRow, Postgres},
-    sqlite::{Sqlite, SqliteArguments, SqlitePool, SqliteRow},
+    sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow},
 };
 
 use crate::report::PartitionId;
@@ -32,6 +33,16 @@ pub(super) const BEGIN_WRITING: &str = "BEGIN; SET LOCAL client_min_messages = w
 /// Begins a transaction of PostgreSQL that reads. Every read has one: a statement is prepared and then run, and behind
 /// PgBouncer only a transaction keeps the connection between the two.
 const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '60s'";
+
+/// Begins a transaction of SQLite that writes: it has the write lock from its first moment, so that it never fails half way
+/// for being late.
+const BEGIN_IMMEDIATE: &str = "BEGIN IMMEDIATE";
+
+/// Fails, with an integer overflow, if the statement before it has changed nothing.
+const UNLESS_CHANGED: &str = "SELECT abs(-9223372036854775808) WHERE changes() = 0";
+
+/// Most statements in one text, so that texts of many statements are the same and stay compiled.
+const MOST_JOINED: usize = 32;
 
 /// The connections to the database.
 #[derive(Debug, Clone)]
@@ -171,25 +182,10 @@ impl<'q> Query<'q> {
     }
 
     fn for_sqlite(self) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
-        bind_all(sqlx::query(self.sql), self.values)
-    }
-
-    /// Several statements in one text, which sqlx runs on SQLite only. Their placeholders are numbered on.
-    fn joined(first: Self, others: Vec<Self>) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
-        let (mut text, mut values) = (String::new(), Vec::new());
-        for Query { sql, values: own } in iter::once(first).chain(others) {
-            let mut parts = sql.split('$');
-            text += parts.next().unwrap_or_default();
-            for part in parts {
-                let digits = part.len() - part.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
-                let (number, rest) = part.split_at(digits);
-                let number: usize = number.parse().unwrap_or_default();
-                text += &format!("${}{rest}", values.len() + number);
-            }
-            text += ";\n";
-            values.extend(own);
-        }
-        bind_all(sqlx::query(AssertSqlSafe(text)), values)
+        self.values.into_iter().fold(sqlx::query(self.sql), |query, value| match value {
+            Value::Integer(value) => query.bind(value),
+            Value::Text(value) => query.bind(value),
+        })
     }
 
     /// Not persistent: behind PgBouncer, a statement that is kept belongs to a connection that the next transaction does
@@ -204,23 +200,110 @@ impl<'q> Query<'q> {
     }
 }
 
-fn bind_all<'q>(
-    query: sqlx::query::Query<'q, Sqlite, SqliteArguments>,
-    values: Vec<Value<'q>>,
-) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
-    values.into_iter().fold(query, |query, value| match value {
-        Value::Integer(value) => query.bind(value),
-        Value::Text(value) => query.bind(value),
-    })
+/// Several statements in one text, which sqlx runs on SQLite only. Their placeholders are numbered on.
+struct Text {
+    sql: String,
+    values: SqliteArguments,
+    count: usize,
+}
+
+impl Text {
+    fn of<'q>(statements: impl IntoIterator<Item = Query<'q>>) -> sqlx::Result<Self> {
+        let mut text = Text { sql: String::new(), values: SqliteArguments::default(), count: 0 };
+        for Query { sql, values } in statements {
+            let mut parts = sql.split('$');
+            text.sql += parts.next().unwrap_or_default();
+            for part in parts {
+                let digits = part.len() - part.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
+                let (number, rest) = part.split_at(digits);
+                let number: usize = number.parse().unwrap_or_default();
+                text.sql += &format!("${}{rest}", text.count + number);
+            }
+            text.sql += ";\n";
+            text.count += values.len();
+            for value in values {
+                match value {
+                    Value::Integer(value) => Arguments::add(&mut text.values, value),
+                    Value::Text(value) => Arguments::add(&mut text.values, value),
+                }
+                .map_err(sqlx::Error::Encode)?;
+            }
+        }
+        Ok(text)
+    }
+
+    /// Runs it, a transaction whose first statement after BEGIN is a guard where it `is_guarded`. The rows of its statements;
+    /// `None` if the guard has changed nothing. Never leaves a transaction open.
+    async fn run(self, connection: &mut PoolConnection<Sqlite>, is_guarded: bool) -> sqlx::Result<Option<Vec<Row>>> {
+        let rows = self.rows(connection, is_guarded).await;
+        if !matches!(rows, Ok(Some(_))) && connection.execute("ROLLBACK").await.is_err() {
+            // SQLite has rolled back itself, or the connection is broken.
+            connection.close_on_drop();
+        }
+        rows
+    }
+
+    async fn rows(self, connection: &mut SqliteConnection, is_guarded: bool) -> sqlx::Result<Option<Vec<Row>>> {
+        let query = sqlx::query_with(AssertSqlSafe(self.sql), self.values);
+        let mut results = connection.fetch_many(query);
+        let (mut rows, mut ended) = (Vec::new(), 0);
+        while let Some(result) = results.try_next().await? {
+            match result {
+                Either::Right(row) => rows.push(Row::Sqlite(row)),
+                Either::Left(done) => {
+                    ended += 1;
+                    if is_guarded && ended == 2 && done.rows_affected() == 0 {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(Some(rows))
+    }
 }
 
 impl Database {
-    /// Begins a transaction that writes, after the writer before it has ended. SQLite's has the write lock from its first
-    /// moment, so that it never fails half way for being late.
+    /// Runs statements in one transaction that writes, if `guard`, the first of them, changes a row. The rows of all; `None` if
+    /// the guard has changed nothing: then nothing is.
+    ///
+    /// SQLite gets one text with all of them: each passage to the thread of its connection costs more than a statement.
+    pub(super) async fn write(
+        &self,
+        guard: Option<Query<'_>>,
+        statements: Vec<Query<'_>>,
+    ) -> sqlx::Result<Option<Vec<Row>>> {
+        Box::pin(async move {
+            let Self::Sqlite(pool) = self else {
+                let mut transaction = self.begin().await?;
+                if let Some(guard) = guard
+                    && guard.execute(&mut transaction).await? == 0
+                {
+                    return Ok(None);
+                }
+                let rows = transaction.run(statements).await?;
+                transaction.commit().await?;
+                return Ok(Some(rows));
+            };
+            let is_guarded = guard.is_some();
+            let guard = guard.into_iter().flat_map(|guard| [guard, query(UNLESS_CHANGED)]);
+            let all = [query(BEGIN_IMMEDIATE)].into_iter().chain(guard).chain(statements).chain([query("COMMIT")]);
+            let text = Text::of(all)?;
+            let mut connection = pool.acquire().await?;
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "it ends with its statements; aborted, it would leave them half done"
+            )]
+            let running = tokio::spawn(async move { text.run(&mut connection, is_guarded).await });
+            running.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+        })
+        .await
+    }
+
+    /// Begins a transaction that writes, after the writer before it has ended.
     pub(super) async fn begin(&self) -> sqlx::Result<Transaction> {
         Box::pin(async move {
             Ok(match self {
-                Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+                Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with(BEGIN_IMMEDIATE).await?),
                 Self::Postgres(pools) => Transaction::Postgres(pools.writers.begin_with(BEGIN_WRITING).await?),
             })
         })
@@ -250,38 +333,24 @@ impl Database {
 }
 
 impl Transaction {
-    /// Runs `guard` and then `statements`. If `guard` changes no row, the transaction is rolled back and the result is
-    /// `None`.
-    ///
-    /// SQLite gets one text with all of them: each passage to the thread of its connection costs more than a statement.
-    pub(super) async fn run_guarded(
-        mut self,
-        guard: Query<'_>,
-        statements: Vec<Query<'_>>,
-    ) -> sqlx::Result<Option<Self>> {
-        Box::pin(async move {
-            match &mut self {
+    /// Runs statements, and returns the rows of all.
+    pub(super) async fn run(&mut self, statements: Vec<Query<'_>>) -> sqlx::Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        let mut statements = statements.into_iter().peekable();
+        while statements.peek().is_some() {
+            match self {
                 Self::Sqlite(transaction) => {
-                    let mut results = transaction.fetch_many(Query::joined(guard, statements));
-                    let guarded = results.try_next().await?.and_then(|result| result.left());
-                    if guarded.is_none_or(|guarded| guarded.rows_affected() == 0) {
-                        // What follows means nothing then, also an error.
-                        return Ok(None);
-                    }
-                    while results.try_next().await?.is_some() {}
+                    let text = Text::of(statements.by_ref().take(MOST_JOINED))?;
+                    rows.extend(text.rows(transaction, false).await?.unwrap_or_default());
                 }
                 Self::Postgres(_) => {
-                    if guard.execute(&mut self).await? == 0 {
-                        return Ok(None);
-                    }
-                    for statement in statements {
-                        statement.execute(&mut self).await?;
+                    for statement in statements.by_ref() {
+                        rows.extend(statement.rows(self).await?);
                     }
                 }
             }
-            Ok(Some(self))
-        })
-        .await
+        }
+        Ok(rows)
     }
 
     pub(super) async fn commit(self) -> sqlx::Result<()> {

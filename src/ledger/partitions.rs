@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use super::{
     Adoption, Ledger, LedgerError,
-    counters::{attempt_counted, change_counted},
+    counters::{attempt_counted, change_counted, new_counted},
     rows::{settled_from, to_integer},
     tables::marks_for_tables,
 };
 use crate::{
-    ledger::database::{Transaction, query},
+    ledger::database::{Query, Transaction, query},
     outcome::{self, Outcome, RecordedAttempt, StoredObject},
     partition::{Entry, Settled},
     plan::{LedgerView, Plan},
@@ -27,12 +27,17 @@ impl Ledger {
 
     /// One partition.
     pub async fn entry_of(&self, id: &PartitionId) -> Result<Option<Entry>, LedgerError> {
-        let row = query("SELECT * FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3")
-            .bind_id(id)
-            .read_one(&self.database)
-            .await
-            .map_err(|error| self.error("read", error))?;
+        let row = partition_row(id).read_one(&self.database).await.map_err(|error| self.error("read", error))?;
         row.map(|row| self.entry(&row)).transpose()
+    }
+
+    /// Some partitions, in the order of `ids`. Those that it does not know are left out.
+    pub async fn entries_of(&self, ids: &[PartitionId]) -> Result<Vec<Entry>, LedgerError> {
+        let failed = |error| self.error("read", error);
+        let mut transaction = self.database.begin_reading().await.map_err(failed)?;
+        let rows = transaction.run(ids.iter().map(partition_row).collect()).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        rows.iter().map(|row| self.entry(row)).collect()
     }
 
     /// A partition's history, oldest first.
@@ -55,12 +60,11 @@ impl Ledger {
             return Ok(());
         }
         let mut transaction = self.begin().await?;
-        for entry in &plan.new {
-            self.insert(&mut transaction, &entry.partition, entry.requested_late).await?;
-        }
-        for (id, through) in &plan.planned_through {
-            self.set_planned_through(&mut transaction, id, view.planned_through.get(id).copied(), *through).await?;
-        }
+        let new = plan.new.iter().flat_map(|entry| insertion(&entry.partition, entry.requested_late));
+        let through = plan.planned_through.iter();
+        let through = through.map(|(id, through)| planned_through(id, view.planned_through.get(id).copied(), *through));
+        let extended = transaction.run(new.chain(through).collect()).await;
+        extended.map_err(|error| self.error("write", error))?;
         transaction.commit().await.map_err(|error| self.error("write", error))
     }
 
@@ -129,23 +133,21 @@ impl Ledger {
     /// knows already, when it was first asked for stays as it is.
     pub async fn reopen(&self, asked: &[Entry]) -> Result<(), LedgerError> {
         let mut transaction = self.begin().await?;
-        let mut reopened = HashSet::new();
-        for Entry { partition, requested_late, .. } in asked {
-            self.insert(&mut transaction, partition, *requested_late).await?;
-            let opened = query(
+        let opening = |id| {
+            query(
                 "UPDATE partitions SET settled = 'open', next_attempt_at = NULL, acknowledged = 0
-                 WHERE workspace = $1 AND report = $2 AND date = $3 AND settled IN ('absent', 'lost')",
+                 WHERE workspace = $1 AND report = $2 AND date = $3 AND settled IN ('absent', 'lost')
+                 RETURNING workspace, report",
             )
-            .bind_id(&partition.id)
-            .execute(&mut transaction)
-            .await
-            .map_err(|error| self.error("write", error))?;
-            if opened > 0 {
-                reopened.insert(&partition.id.report);
-            }
-        }
-        for report in reopened {
-            self.recount(&mut transaction, report).await?;
+            .bind_id(id)
+        };
+        let statements = asked.iter().flat_map(|Entry { partition, requested_late, .. }| {
+            insertion(partition, *requested_late).into_iter().chain([opening(&partition.id)])
+        });
+        let opened = transaction.run(statements.collect()).await.map_err(|error| self.error("write", error))?;
+        let of = |row| Ok(ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?));
+        for report in opened.iter().map(of).collect::<Result<HashSet<_>, LedgerError>>()? {
+            self.recount(&mut transaction, &report).await?;
         }
         transaction.commit().await.map_err(|error| self.error("write", error))
     }
@@ -218,7 +220,8 @@ impl Ledger {
             }
         }
         self.note_found(transaction, partition, object).await?;
-        self.insert(transaction, partition, false).await?;
+        let inserted = transaction.run(insertion(partition, false).into()).await;
+        inserted.map_err(|error| self.error("write", error))?;
         let stored = Some(object.clone());
         let after = Entry { settled: Settled::Stored, object: stored, ..Entry::new(partition.clone()) };
         let counted = change_counted(&after).execute(transaction).await;
@@ -268,53 +271,6 @@ impl Ledger {
         row.map(|row| self.text(&row, "holder")).transpose()
     }
 
-    async fn insert(
-        &self,
-        transaction: &mut Transaction,
-        partition: &Partition,
-        requested_late: bool,
-    ) -> Result<(), LedgerError> {
-        let inserted = query(
-            "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, expires_at, asked_late)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (workspace, report, date) DO NOTHING",
-        )
-        .bind_id(&partition.id)
-        .bind(partition.source.as_str())
-        .bind(partition.generated_at.as_millisecond())
-        .bind(partition.due_at.as_millisecond())
-        .bind(partition.expires_at.map(Timestamp::as_millisecond))
-        .bind(requested_late)
-        .execute(transaction)
-        .await
-        .map_err(|error| self.error("write", error))?;
-        match inserted {
-            0 => Ok(()),
-            _ => self.count_new(transaction, partition).await,
-        }
-    }
-
-    async fn set_planned_through(
-        &self,
-        transaction: &mut Transaction,
-        id: &ReportId,
-        before: Option<Timestamp>,
-        through: Timestamp,
-    ) -> Result<(), LedgerError> {
-        query(
-            "INSERT INTO reports AS r (workspace, report, planned_through) VALUES ($1, $2, $3)
-             ON CONFLICT (workspace, report) DO UPDATE
-             SET planned_through = excluded.planned_through WHERE r.planned_through = $4",
-        )
-        .bind(id.workspace())
-        .bind(id.name())
-        .bind(through.as_millisecond())
-        .bind(before.map(Timestamp::as_millisecond))
-        .execute(transaction)
-        .await
-        .map_err(|error| self.error("write", error))?;
-        Ok(())
-    }
-
     /// Records that the object of an open partition was found at the destination: the process that stored it died before it
     /// could record it. It counts as an attempt, so that targets are notified; a partition that was not recorded has none.
     async fn note_found(
@@ -346,4 +302,36 @@ impl Ledger {
             }
         }
     }
+}
+
+fn partition_row(id: &PartitionId) -> Query<'_> {
+    query("SELECT * FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3").bind_id(id)
+}
+
+/// Adds a partition, unless the ledger has it, and makes room for its figures.
+fn insertion(partition: &Partition, requested_late: bool) -> [Query<'_>; 2] {
+    let row = query(
+        "INSERT INTO partitions (workspace, report, date, source, generated_at, due_at, expires_at, asked_late)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (workspace, report, date) DO NOTHING",
+    );
+    let row = row
+        .bind_id(&partition.id)
+        .bind(partition.source.as_str())
+        .bind(partition.generated_at.as_millisecond())
+        .bind(partition.due_at.as_millisecond())
+        .bind(partition.expires_at.map(Timestamp::as_millisecond))
+        .bind(requested_late);
+    [row, new_counted(partition)]
+}
+
+fn planned_through(id: &ReportId, before: Option<Timestamp>, through: Timestamp) -> Query<'_> {
+    query(
+        "INSERT INTO reports AS r (workspace, report, planned_through) VALUES ($1, $2, $3)
+         ON CONFLICT (workspace, report) DO UPDATE
+         SET planned_through = excluded.planned_through WHERE r.planned_through = $4",
+    )
+    .bind(id.workspace())
+    .bind(id.name())
+    .bind(through.as_millisecond())
+    .bind(before.map(Timestamp::as_millisecond))
 }

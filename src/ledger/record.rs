@@ -58,16 +58,21 @@ impl Ledger {
             let is_fetched = attempt.evidence().http_status.is_some();
             statements.extend(marks_for_tables(id, &object.sha256, is_fetched));
         }
-        let recorded = self.begin().await?.run_guarded(self.end_of(claim), statements).await;
-        let Some(mut transaction) = recorded.map_err(|error| self.error("write", error))? else {
-            return Err(LedgerError::Fenced { partition: id.to_string() });
+        let failed = |error| self.error("write", error);
+        let fenced = || LedgerError::Fenced { partition: id.to_string() };
+        let Some(hold) = hold else {
+            let recorded = self.database.write(Some(self.end_of(claim)), statements).await.map_err(failed)?;
+            return recorded.map(|_| None).ok_or_else(fenced);
         };
-        let hold = match hold {
-            Some(hold) => Some(self.set_hold(&mut transaction, workspace, hold).await?),
-            None => None,
-        };
-        transaction.commit().await.map_err(|error| self.error("write", error))?;
-        Ok(hold)
+        // Which hold is the longer one shows only within the transaction.
+        let mut transaction = self.begin().await?;
+        if self.end_of(claim).execute(&mut transaction).await.map_err(failed)? == 0 {
+            return Err(fenced());
+        }
+        transaction.run(statements).await.map_err(failed)?;
+        let hold = self.set_hold(&mut transaction, workspace, hold).await?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(Some(hold))
     }
 
     /// Deletes up to `at_most` attempts that ended before `before`, the oldest first, at partitions that are no longer open.
