@@ -1,6 +1,6 @@
 //! Parses the arguments, starts logging, runs the command, and returns its exit code.
 
-use std::{panic, process::ExitCode, time::Duration};
+use std::{panic, process::ExitCode, thread, time::Duration};
 
 use moesync::{cli, telemetry};
 
@@ -17,7 +17,12 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build() {
+    builder.enable_all().max_blocking_threads(BLOCKING_THREADS);
+    if thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        // So that the page answers while the loop plans.
+        builder.worker_threads(2);
+    }
+    let runtime = match builder.build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: could not start the runtime: {error}");

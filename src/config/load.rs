@@ -129,7 +129,7 @@ fn merge(root: &KeyPath<'_>, values: Map<String, Value>, overrides: Env) -> Resu
     let environment = Environment::with_prefix(ENV_PREFIX.trim_end_matches('_'))
         .separator("__")
         .source(Some(overrides.into_iter().collect()));
-    // Nothing overrides a list, and the library copies all that it merges.
+    // No variable overrides a list at the root, and the library copies all that it merges.
     let (lists, tables) = values.into_iter().partition(|(_, value)| matches!(value.kind, ValueKind::Array(_)));
     let merged = config::Config::builder().add_source(Tree(tables)).add_source(environment).build();
     // The library's own message may contain a value.
@@ -140,7 +140,7 @@ fn merge(root: &KeyPath<'_>, values: Map<String, Value>, overrides: Env) -> Resu
     Ok(tree)
 }
 
-/// The tables of the files, as a layer.
+/// What the library merges of the files, as a layer.
 #[derive(Debug, Clone)]
 struct Tree(Map<String, Value>);
 

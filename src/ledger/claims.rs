@@ -19,21 +19,21 @@ impl Ledger {
     pub async fn claim(&self, planned: &Entry) -> Result<Claimed, LedgerError> {
         let id = &planned.partition.id;
         let attempted_at = planned.last_attempt_at.map(Timestamp::as_millisecond);
-        let claim = query(
+        let claiming = query(
             "INSERT INTO claims AS c (partition_id, holder, token)
              SELECT id, $4, 1 FROM partitions WHERE workspace = $1 AND report = $2 AND date = $3 AND settled = $5
                  AND attempts = $6 AND last_attempt_at IS NOT DISTINCT FROM $7
              ON CONFLICT (partition_id) DO UPDATE SET token = c.token + 1 WHERE c.holder = excluded.holder",
         );
-        let claim = claim.bind_id(id).bind(self.holder_name()).bind(settled_word(planned.settled));
-        let claim = claim.bind(planned.attempts).bind(attempted_at);
+        let claiming = claiming.bind_id(id).bind(self.holder_name()).bind(settled_word(planned.settled));
+        let claiming = claiming.bind(planned.attempts).bind(attempted_at);
         // Read after it was claimed: no other process can record anything about it.
-        let claimed = query(
+        let reading = query(
             "SELECT p.*, c.holder, c.token, w.archive_seen_at FROM partitions p
              LEFT JOIN claims c ON c.partition_id = p.id LEFT JOIN workspaces w ON w.workspace = p.workspace
              WHERE p.workspace = $1 AND p.report = $2 AND p.date = $3",
         );
-        let rows = self.database.write(None, vec![claim, claimed.bind_id(id)]).await;
+        let rows = self.database.write(None, vec![claiming, reading.bind_id(id)]).await;
         let rows = rows.map_err(|error| self.error("write", error))?.unwrap_or_default();
         let Some(row) = rows.into_iter().next() else { return Ok(Claimed::Changed) };
         let entry = self.entry(&row)?;

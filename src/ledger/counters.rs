@@ -43,14 +43,15 @@ impl Ledger {
     }
 }
 
-/// Makes room for the figures of a partition that is added.
+/// Makes room for the figures of a partition that was added, unless the ledger has it from another source.
 pub(super) fn new_counted(partition: &Partition) -> Query<'_> {
     query(
-        "INSERT INTO report_figures (workspace, report, source) VALUES ($1, $2, $3)
+        "INSERT INTO report_figures (workspace, report, source)
+         SELECT workspace, report, source FROM partitions
+         WHERE workspace = $1 AND report = $2 AND date = $3 AND source = $4
          ON CONFLICT (workspace, report, source) DO NOTHING",
     )
-    .bind(partition.id.workspace())
-    .bind(partition.id.report.name())
+    .bind_id(&partition.id)
     .bind(partition.source.as_str())
 }
 

@@ -11,7 +11,7 @@
 //! writes first takes a lock. So what is right on one of them is right on the other, and rows become visible in the order
 //! of their ids.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, panic};
 
 use futures::TryStreamExt as _;
 use sqlx::{
@@ -20,6 +20,7 @@ use sqlx::{
     postgres::{PgArguments, PgPool, PgRow, Postgres},
     sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow},
 };
+use tracing::Instrument as _;
 
 use crate::report::PartitionId;
 
@@ -41,7 +42,7 @@ const BEGIN_IMMEDIATE: &str = "BEGIN IMMEDIATE";
 /// Fails, with an integer overflow, if the statement before it has changed nothing.
 const UNLESS_CHANGED: &str = "SELECT abs(-9223372036854775808) WHERE changes() = 0";
 
-/// Most statements in one text, so that texts of many statements are the same and stay compiled.
+/// Most statements in one text: longer runs of them become texts that are alike, which stay compiled.
 const MOST_JOINED: usize = 32;
 
 /// The connections to the database.
@@ -233,26 +234,34 @@ impl Text {
     }
 
     /// Runs it, a transaction whose first statement after BEGIN is a guard where it `is_guarded`. The rows of its statements;
-    /// `None` if the guard has changed nothing. Never leaves a transaction open.
-    async fn run(self, connection: &mut PoolConnection<Sqlite>, is_guarded: bool) -> sqlx::Result<Option<Vec<Row>>> {
-        let rows = self.rows(connection, is_guarded).await;
-        if !matches!(rows, Ok(Some(_))) && connection.execute("ROLLBACK").await.is_err() {
-            // SQLite has rolled back itself, or the connection is broken.
+    /// `None` if the guard has changed nothing. Leaves no transaction open.
+    async fn run(self, mut connection: PoolConnection<Sqlite>, is_guarded: bool) -> sqlx::Result<Option<Vec<Row>>> {
+        let mut ended = 0;
+        let rows = self.rows(&mut connection, is_guarded, &mut ended).await;
+        let is_open = ended > 0 && !matches!(rows, Ok(Some(_)));
+        if is_open && connection.execute("ROLLBACK").await.is_err() {
+            // On a full disk SQLite has rolled back itself, or the connection is broken.
             connection.close_on_drop();
         }
         rows
     }
 
-    async fn rows(self, connection: &mut SqliteConnection, is_guarded: bool) -> sqlx::Result<Option<Vec<Row>>> {
+    /// The same, without its end. Counts the statements that have ended.
+    async fn rows(
+        self,
+        connection: &mut SqliteConnection,
+        is_guarded: bool,
+        ended: &mut usize,
+    ) -> sqlx::Result<Option<Vec<Row>>> {
         let query = sqlx::query_with(AssertSqlSafe(self.sql), self.values);
         let mut results = connection.fetch_many(query);
-        let (mut rows, mut ended) = (Vec::new(), 0);
+        let mut rows = Vec::new();
         while let Some(result) = results.try_next().await? {
             match result {
                 Either::Right(row) => rows.push(Row::Sqlite(row)),
                 Either::Left(done) => {
-                    ended += 1;
-                    if is_guarded && ended == 2 && done.rows_affected() == 0 {
+                    *ended += 1;
+                    if is_guarded && *ended == 2 && done.rows_affected() == 0 {
                         return Ok(None);
                     }
                 }
@@ -266,7 +275,7 @@ impl Database {
     /// Runs statements in one transaction that writes, if `guard`, the first of them, changes a row. The rows of all; `None` if
     /// the guard has changed nothing: then nothing is.
     ///
-    /// SQLite gets one text with all of them: each passage to the thread of its connection costs more than a statement.
+    /// SQLite gets one text with all of them: each round trip to the thread of its connection costs more than a statement.
     pub(super) async fn write(
         &self,
         guard: Option<Query<'_>>,
@@ -288,13 +297,17 @@ impl Database {
             let guard = guard.into_iter().flat_map(|guard| [guard, query(UNLESS_CHANGED)]);
             let all = [query(BEGIN_IMMEDIATE)].into_iter().chain(guard).chain(statements).chain([query("COMMIT")]);
             let text = Text::of(all)?;
-            let mut connection = pool.acquire().await?;
+            let connection = pool.acquire().await?;
             #[expect(
                 clippy::disallowed_methods,
                 reason = "it ends with its statements; aborted, it would leave them half done"
             )]
-            let running = tokio::spawn(async move { text.run(&mut connection, is_guarded).await });
-            running.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+            let running = tokio::spawn(text.run(connection, is_guarded).in_current_span());
+            running.await.unwrap_or_else(|failure| match failure.try_into_panic() {
+                Ok(panicked) => panic::resume_unwind(panicked),
+                // The runtime ends.
+                Err(_) => Err(sqlx::Error::WorkerCrashed),
+            })
         })
         .await
     }
@@ -335,22 +348,25 @@ impl Database {
 impl Transaction {
     /// Runs statements, and returns the rows of all.
     pub(super) async fn run(&mut self, statements: Vec<Query<'_>>) -> sqlx::Result<Vec<Row>> {
-        let mut rows = Vec::new();
-        let mut statements = statements.into_iter().peekable();
-        while statements.peek().is_some() {
-            match self {
-                Self::Sqlite(transaction) => {
-                    let text = Text::of(statements.by_ref().take(MOST_JOINED))?;
-                    rows.extend(text.rows(transaction, false).await?.unwrap_or_default());
-                }
-                Self::Postgres(_) => {
-                    for statement in statements.by_ref() {
-                        rows.extend(statement.rows(self).await?);
+        Box::pin(async move {
+            let mut rows = Vec::new();
+            let mut statements = statements.into_iter().peekable();
+            while statements.peek().is_some() {
+                match self {
+                    Self::Sqlite(transaction) => {
+                        let text = Text::of(statements.by_ref().take(MOST_JOINED))?;
+                        rows.extend(text.rows(transaction, false, &mut 0).await?.unwrap_or_default());
+                    }
+                    Self::Postgres(_) => {
+                        for statement in statements.by_ref() {
+                            rows.extend(statement.rows(self).await?);
+                        }
                     }
                 }
             }
-        }
-        Ok(rows)
+            Ok(rows)
+        })
+        .await
     }
 
     pub(super) async fn commit(self) -> sqlx::Result<()> {

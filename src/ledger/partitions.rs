@@ -31,7 +31,7 @@ impl Ledger {
         row.map(|row| self.entry(&row)).transpose()
     }
 
-    /// Some partitions, in the order of `ids`. Those that it does not know are left out.
+    /// Some partitions, in the order of `ids`. Those that the ledger does not have are left out.
     pub async fn entries_of(&self, ids: &[PartitionId]) -> Result<Vec<Entry>, LedgerError> {
         let failed = |error| self.error("read", error);
         let mut transaction = self.database.begin_reading().await.map_err(failed)?;

@@ -104,7 +104,7 @@ pub async fn continuously(
             return ended;
         }
         supervise::report(&workers.ctx.status, "the loop");
-        workers.unqueue_all();
+        workers.clear_queue();
         tokio::select! {
             () = &mut shutdown => {
                 workers.drain().await;
@@ -143,10 +143,10 @@ async fn turn(
                     // A plan with nothing to request needs no answer.
                     workers.has_answered =
                         if is_partial { plan.is_idle() && !workers.is_busy() } else { workers.has_answered };
-                    workers.unqueue_all();
+                    workers.clear_queue();
                     let is_next = |item: &&Item| matches!(item.decision, Decision::Fetch | Decision::Refresh);
-                    let is_idle = |item: &&Item| !workers.has(&item.entry.partition.id);
-                    let next: Vec<_> = plan.items.iter().filter(is_next).filter(is_idle).cloned().collect();
+                    let is_free = |item: &&Item| !workers.has(&item.entry.partition.id);
+                    let next: Vec<_> = plan.items.iter().filter(is_next).filter(is_free).cloned().collect();
                     workers.enqueue(next);
                     if !workers.has_queued() && !workers.is_busy() {
                         next_step.log(plan, now);
@@ -236,7 +236,7 @@ async fn turn(
             }
             Err(AttemptError::Ledger(error)) => {
                 workers.ctx.status.note_ledger_failure(&error);
-                workers.unqueue_all();
+                workers.clear_queue();
                 Some(ledger_pauses.after(now))
             }
         };

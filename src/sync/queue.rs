@@ -2,8 +2,8 @@
 //!
 //! This file owns their order. It must not know the limits of concurrency.
 //!
-//! The items of one workspace and one destination wait for the same slots, so they form a lane: the next item is the head of a
-//! lane, and finding it takes no longer with ten thousand items than with ten.
+//! The items of one workspace and one destination wait for the same slots, so they form a lane. The first item that has a slot
+//! is the head of a lane, and finding it takes no longer with ten thousand items than with ten.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,7 +24,7 @@ pub(super) struct Lane {
 pub(super) struct Queue {
     /// Without empty ones.
     lanes: BTreeMap<Lane, VecDeque<(i64, Item)>>,
-    /// One less than the first number.
+    /// The lowest number so far.
     front: i64,
     /// The number of the next item at the back.
     back: i64,

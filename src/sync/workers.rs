@@ -213,7 +213,7 @@ impl Workers {
     }
 
     /// Empties the queue.
-    pub(super) fn unqueue_all(&mut self) {
+    pub(super) fn clear_queue(&mut self) {
         self.queue = Queue::default();
     }
 
@@ -365,7 +365,7 @@ impl Workers {
     /// Empties the queue, waits for the running attempts, and aborts those that exceed the grace period. Staged uploads
     /// clean up after themselves, or are swept by the next start; claims end with the process.
     pub(super) async fn drain(&mut self) {
-        self.unqueue_all();
+        self.clear_queue();
         if self.tasks.is_empty() {
             return;
         }

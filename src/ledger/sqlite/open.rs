@@ -205,6 +205,8 @@ impl Home {
 /// One connection, for which the process's tasks queue: connections that want to write at the same time wait for each
 /// other by sleeping, up to a tenth of a second at a time, though the other is done in less than a millisecond.
 pub(super) async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, LedgerError> {
+    // A writer that waits for another process is not a slow statement.
+    let options = options.disable_statement_logging();
     SqlitePoolOptions::new()
         .max_connections(1)
         // There is no network on which it could have been lost since.
