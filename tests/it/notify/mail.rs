@@ -20,9 +20,17 @@ fn tables(url: &str, more: &str) -> String {
     )
 }
 
-/// A bench that sends e-mail to `server`, whose certificate it trusts.
+/// A bench at a chosen time, for the library, that sends e-mail to `server`, whose certificate it trusts.
 async fn with_mail(server: &MailServer, url: &str, more: &str) -> Bench {
-    let bench = Bench::at(NOW, &[Series::campaign("Report test", 2)]).await;
+    configured(Bench::at(NOW, &[Series::campaign("Report test", 2)]).await, server, url, more)
+}
+
+/// The same at the machine's present time, for the binary.
+async fn with_mail_now(server: &MailServer, url: &str, more: &str) -> Bench {
+    configured(Bench::new(&[Series::campaign("Report test", 2)]).await, server, url, more)
+}
+
+fn configured(bench: Bench, server: &MailServer, url: &str, more: &str) -> Bench {
     let network = format!("\n[network]\nca_file = \"{}\"\n", server.certificate.display());
     bench.write_config(&(bench.config() + &network + &tables(&format!("{url}:{}", server.port), more)));
     bench
@@ -72,19 +80,19 @@ async fn without_encryption_nothing_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let server = MailServer::start(folder.path(), &["--tls", "none"]).await;
     let login = format!("username = \"moesync\"\npassword = \"{PASSWORD}\"");
-    let bench = with_mail(&server, "smtp://localhost", &login).await;
+    let bench = with_mail_now(&server, "smtp://localhost", &login).await;
     let ran = bench.run(&["check", "--online"]).await.expect(1);
     assert!(ran.stdout.contains("does not offer STARTTLS; nothing is sent unencrypted"), "{}", ran.stdout);
     // A server with a certificate that is not trusted.
     let server = MailServer::start(folder.path(), &["--tls", "starttls"]).await;
-    let bench = Bench::at(NOW, &[Series::campaign("Report test", 1)]).await;
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     bench.write_config(&(bench.config() + &tables(&format!("smtp://localhost:{}", server.port), &login)));
     let ran = bench.run(&["check", "--online"]).await.expect(1);
     assert!(ran.stdout.contains("STARTTLS failed"), "{}", ran.stdout);
     assert_eq!(server.messages(), [Value::Null; 0]);
     // On this machine it may be switched off.
     let server = MailServer::start(folder.path(), &["--tls", "none"]).await;
-    let bench = with_mail(&server, "smtp://127.0.0.1", "starttls = false").await;
+    let bench = with_mail_now(&server, "smtp://127.0.0.1", "starttls = false").await;
     bench.run(&["check", "--online"]).await.expect(0);
     assert_eq!(server.messages().len(), 1);
 }
@@ -94,7 +102,7 @@ async fn a_refused_recipient_or_login_is_named_and_the_password_never_shown() {
     let folder = tempfile::tempdir().unwrap();
     let refuse = |rule: &'static str| ["--tls", "starttls", "--refuse", rule];
     let server = MailServer::start(folder.path(), &refuse("ops@acme.example=550 5.1.1 no such user")).await;
-    let bench = with_mail(&server, "smtp://localhost", "").await;
+    let bench = with_mail_now(&server, "smtp://localhost", "").await;
     let ran = bench.run(&["check", "--online"]).await.expect(0);
     let [message] = server.messages().try_into().unwrap();
     assert_eq!(message["to"], serde_json::json!(["data@acme.example"]));
@@ -107,7 +115,7 @@ async fn a_refused_recipient_or_login_is_named_and_the_password_never_shown() {
     let options = ["--tls", "starttls", "--login", &format!("moesync:not-{PASSWORD}")];
     let server = MailServer::start(folder.path(), &options).await;
     let login = format!("username = \"moesync\"\npassword = \"{PASSWORD}\"");
-    let bench = with_mail(&server, "smtp://localhost", &login).await;
+    let bench = with_mail_now(&server, "smtp://localhost", &login).await;
     let ran = bench.run(&["check", "--online"]).await.expect(1);
     assert!(ran.stdout.contains("the login was refused: permanent error (535)"), "{}", ran.stdout);
     assert!(!format!("{}{}", ran.stdout, ran.stderr).contains(PASSWORD), "{} {}", ran.stdout, ran.stderr);
