@@ -205,23 +205,22 @@ impl<'q> Query<'q> {
 struct Text {
     sql: String,
     values: SqliteArguments,
-    count: usize,
 }
 
 impl Text {
     fn of<'q>(statements: impl IntoIterator<Item = Query<'q>>) -> sqlx::Result<Self> {
-        let mut text = Text { sql: String::new(), values: SqliteArguments::default(), count: 0 };
+        let mut text = Text { sql: String::new(), values: SqliteArguments::default() };
         for Query { sql, values } in statements {
+            let before = Arguments::len(&text.values);
             let mut parts = sql.split('$');
             text.sql += parts.next().unwrap_or_default();
             for part in parts {
                 let digits = part.len() - part.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
                 let (number, rest) = part.split_at(digits);
                 let number: usize = number.parse().unwrap_or_default();
-                text.sql += &format!("${}{rest}", text.count + number);
+                text.sql += &format!("${}{rest}", before + number);
             }
             text.sql += ";\n";
-            text.count += values.len();
             for value in values {
                 match value {
                     Value::Integer(value) => Arguments::add(&mut text.values, value),
