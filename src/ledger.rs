@@ -34,7 +34,7 @@ mod undo;
 mod view;
 
 pub use duties::Duty;
-pub use figures::{AttemptFigures, ReportFigures};
+pub use figures::{AttemptFigures, ReportFigures, SettledDate};
 pub use notices::{StoredNews, Summarized};
 pub use outbox::{Delivery, Waiting};
 pub use postgres::{

@@ -69,6 +69,18 @@ pub enum Settled {
     Lost,
 }
 
+impl Settled {
+    /// The state at any time; `None` while it is open.
+    pub fn state(self) -> Option<State> {
+        match self {
+            Settled::Open => None,
+            Settled::Stored => Some(State::Stored),
+            Settled::Absent => Some(State::Absent),
+            Settled::Lost => Some(State::Lost),
+        }
+    }
+}
+
 /// One partition in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -136,12 +148,10 @@ impl Entry {
 
     /// The state at `now`.
     pub fn state(&self, now: Timestamp) -> State {
-        match self.settled {
-            Settled::Open if now < self.partition.due_at => State::Scheduled,
-            Settled::Open => State::Pending,
-            Settled::Stored => State::Stored,
-            Settled::Absent => State::Absent,
-            Settled::Lost => State::Lost,
+        match self.settled.state() {
+            Some(state) => state,
+            None if now < self.partition.due_at => State::Scheduled,
+            None => State::Pending,
         }
     }
 }

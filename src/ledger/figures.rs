@@ -7,13 +7,24 @@ use std::collections::HashMap;
 
 use jiff::{Timestamp, civil::Date};
 
-use super::{Choice, DURATION_BOUNDS, Ledger, LedgerError, database::query};
+use super::{Choice, DURATION_BOUNDS, Ledger, LedgerError, database::query, rows::settled_from};
 use crate::{
     config::SourceKind,
     outcome::{Outcome, RecordedAttempt},
     partition::{Entry, State},
     report::{Partition, PartitionId, ReportId},
 };
+
+/// A partition of a report that is no longer open, as far as a list of dates shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettledDate {
+    /// Its date.
+    pub date: Date,
+    /// Stored, absent or lost.
+    pub state: State,
+    /// Size of the stored object in bytes.
+    pub size: Option<u64>,
+}
 
 /// One report in numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,16 +185,25 @@ impl Ledger {
         rows.iter().map(|row| self.entry(row)).collect()
     }
 
-    /// The partitions of a report of `since` and later, by date.
-    pub async fn recent(&self, id: &ReportId, since: Date) -> Result<Vec<Entry>, LedgerError> {
-        let rows = query("SELECT * FROM partitions WHERE workspace = $1 AND report = $2 AND date >= $3 ORDER BY date")
-            .bind(id.workspace())
-            .bind(id.name())
-            .bind(since.to_string())
-            .read(&self.database)
-            .await
-            .map_err(|error| self.error("read", error))?;
-        rows.iter().map(|row| self.entry(row)).collect()
+    /// The partitions of a report of `since` and later that are no longer open.
+    pub async fn settled_dates(&self, id: &ReportId, since: Date) -> Result<Vec<SettledDate>, LedgerError> {
+        let rows = query(
+            "SELECT date, settled, size FROM partitions
+             WHERE workspace = $1 AND report = $2 AND date >= $3 AND settled <> 'open'",
+        )
+        .bind(id.workspace())
+        .bind(id.name())
+        .bind(since.to_string())
+        .read(&self.database)
+        .await
+        .map_err(|error| self.error("read", error))?;
+        let settled_date = |row| {
+            let word = self.text(row, "settled")?;
+            let state = self.known("settled", &word, |word| settled_from(word)?.state())?;
+            let size = self.natural(row, "size")?.filter(|_| state == State::Stored);
+            Ok(SettledDate { date: self.date(row)?, state, size })
+        };
+        rows.iter().map(settled_date).collect()
     }
 
     /// The newest `limit` partitions of a report before `before`, newest first.
@@ -226,8 +246,7 @@ impl Ledger {
         .map_err(|error| self.error("read", error))?;
         let mut attempts: HashMap<Date, Vec<RecordedAttempt>> = HashMap::new();
         for row in &rows {
-            let date = self.text(row, "date")?;
-            let date = date.parse().map_err(|_| self.nonsense("date", &date))?;
+            let date = self.date(row)?;
             attempts.entry(date).or_default().push(self.attempt(row)?);
         }
         Ok(attempts)

@@ -55,12 +55,16 @@ impl Ledger {
         self.get::<Option<String>>(row, column)?.map(|word| self.known(column, &word, Outcome::parse)).transpose()
     }
 
+    pub(super) fn date(&self, row: &Row) -> Result<civil::Date, LedgerError> {
+        let date = self.text(row, "date")?;
+        date.parse().map_err(|_| self.nonsense("date", &date))
+    }
+
     fn remark(&self, row: &Row) -> Result<Option<Remark>, LedgerError> {
         self.get::<Option<String>>(row, "remark")?.map(|word| self.known("remark", &word, Remark::parse)).transpose()
     }
 
     pub(in crate::ledger) fn entry(&self, row: &Row) -> Result<Entry, LedgerError> {
-        let date = self.text(row, "date")?;
         let source = self.text(row, "source")?;
         let settled = self.text(row, "settled")?;
         let settled = self.known("settled", &settled, settled_from)?;
@@ -77,7 +81,7 @@ impl Ledger {
             partition: Partition {
                 id: PartitionId {
                     report: ReportId::new(&self.text(row, "workspace")?, &self.text(row, "report")?),
-                    date: date.parse::<civil::Date>().map_err(|_| self.nonsense("date", &date))?,
+                    date: self.date(row)?,
                 },
                 source: self.known("source", &source, SourceKind::parse)?,
                 generated_at: self.instant(row, "generated_at")?,

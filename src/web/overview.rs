@@ -17,7 +17,7 @@ use crate::{
     alarm_kind::AlarmKind,
     config::{MonthDay, Report, Schedule, SourceKind},
     event::counted,
-    ledger::{Ledger, LedgerError, ReportFigures},
+    ledger::{Ledger, LedgerError, ReportFigures, SettledDate},
     outcome::Outcome,
     partition::{Entry, Settled, State},
     report::{Partition, PartitionId, ReportId},
@@ -269,27 +269,30 @@ impl ReportOverview {
         report: &Report,
         figures: &ReportFigures,
         standing: &Standing,
-        dates: &[Entry],
+        settled: &[SettledDate],
     ) -> Self {
         let now = standing.now;
-        let entries = standing.recent.get(&figures.id).into_iter().flatten().chain(dates);
-        let by_date: HashMap<Date, &Entry> = entries.map(|entry| (entry.partition.id.date, entry)).collect();
+        let mut by_date: HashMap<Date, Day> = HashMap::with_capacity(settled.len());
+        for entry in standing.recent.get(&figures.id).into_iter().flatten() {
+            let date = entry.partition.id.date;
+            let alarm = standing.alarm(ctx, entry).map(|alarm| alarm.as_str().to_owned());
+            let size = entry.object.as_ref().map(|object| object.size);
+            by_date.insert(date, Day { date, state: Some(entry.state(now)), alarm, size });
+        }
+        for &SettledDate { date, state, size } in settled {
+            // It may have been settled since the entry was read; then its alarm is over.
+            let alarm = by_date.remove(&date).filter(|day| day.state == Some(state)).and_then(|day| day.alarm);
+            by_date.insert(date, Day { date, state: Some(state), alarm, size });
+        }
         let today = report.timezone.to_datetime(now).date();
         let first = today.saturating_sub((DATES - 1).days());
         let days = first.series(1.day()).take_while(|date| *date <= today);
-        let dates = days.map(|date| match by_date.get(&date) {
-            Some(entry) => Day {
-                date,
-                state: Some(entry.state(now)),
-                alarm: standing.alarm(ctx, entry).map(|alarm| alarm.as_str().to_owned()),
-                size: entry.object.as_ref().map(|object| object.size),
-            },
-            None => {
-                let occurrence = schedule::on(&report.schedule, &report.timezone, date);
-                let is_in_future = occurrence.is_some_and(|it| it.generated_at > now);
-                Day { date, state: is_in_future.then_some(State::Scheduled), alarm: None, size: None }
-            }
-        });
+        let unrecorded = |date| {
+            let occurrence = schedule::on(&report.schedule, &report.timezone, date);
+            let is_in_future = occurrence.is_some_and(|it| it.generated_at > now);
+            Day { date, state: is_in_future.then_some(State::Scheduled), alarm: None, size: None }
+        };
+        let dates = days.map(|date| by_date.remove(&date).unwrap_or_else(|| unrecorded(date)));
         Self {
             workspace: report.workspace.name.clone(),
             report: report.id.name().to_owned(),
@@ -405,9 +408,9 @@ impl Standing {
         Ok(Self { now, planned, figures, refreshed, recent, unconfigured })
     }
 
-    /// The partitions of the dates of a report that are shown.
-    pub(super) async fn dates(&self, ledger: &Ledger, id: &ReportId) -> Result<Vec<Entry>, LedgerError> {
-        ledger.recent(id, first_shown(self.now)).await
+    /// The dates of a report that are shown, but for its open ones.
+    pub(super) async fn dates(&self, ledger: &Ledger, id: &ReportId) -> Result<Vec<SettledDate>, LedgerError> {
+        ledger.settled_dates(id, first_shown(self.now)).await
     }
 
     /// The workspaces on hold, with the number of reports that wait.

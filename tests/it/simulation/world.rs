@@ -76,7 +76,7 @@ pub struct World {
 pub struct Process {
     pub ctx: Arc<Context>,
     pub started_at: Timestamp,
-    pub holder: String,
+    holder: String,
     loop_: JoinHandle<Result<(), LedgerError>>,
     shutdown: oneshot::Sender<()>,
     recovery: Option<JoinHandle<()>>,
