@@ -2,9 +2,15 @@
 //!
 //! This file owns how connections are made from the `[network]` table. It must not know what is requested.
 
-use std::{error::Error, fs, time::Duration};
+use std::{error::Error, fs, sync::Arc, time::Duration};
 
-use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect, tls};
+use reqwest::{Client, ClientBuilder, Proxy, redirect};
+use rustls::{
+    ClientConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use rustls_platform_verifier::Verifier;
 use url::Url;
 
 use crate::config::{NamedFile, Network};
@@ -26,21 +32,23 @@ impl ClientError {
 /// Makes clients that share the certificate authorities and the proxy of a `[network]` table.
 pub struct Connector<'a> {
     ca_file: Option<&'a NamedFile>,
-    authorities: Vec<Certificate>,
+    /// The system's authorities are more than a hundred files, which are read once for all clients.
+    tls: ClientConfig,
     proxy: Option<Proxy>,
 }
 
 impl<'a> Connector<'a> {
-    /// Reads `ca_file` and checks the proxy.
+    /// Reads `ca_file` and the system's certificate authorities, and checks the proxy.
     ///
     /// # Errors
     ///
-    /// Either cannot be used.
+    /// One of them cannot be used.
     pub fn new(network: &'a Network) -> Result<Self, ClientError> {
         let ca_file = network.ca_file.as_ref();
+        let authorities = ca_file.map(certificates).transpose()?.unwrap_or_default();
         Ok(Connector {
             ca_file,
-            authorities: ca_file.map(certificates).transpose()?.unwrap_or_default(),
+            tls: tls(authorities).map_err(|error| unusable(ca_file, error))?,
             proxy: network.proxy.as_ref().map(proxy).transpose()?,
         })
     }
@@ -49,7 +57,7 @@ impl<'a> Connector<'a> {
     ///
     /// # Errors
     ///
-    /// The certificate authorities, of the file or the system, cannot be used.
+    /// The TLS settings cannot be used.
     pub fn client(&self, adjust: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, ClientError> {
         self.build(adjust(match &self.proxy {
             Some(proxy) => builder().proxy(proxy.clone()),
@@ -67,23 +75,39 @@ impl<'a> Connector<'a> {
     }
 
     fn build(&self, builder: ClientBuilder) -> Result<Client, ClientError> {
-        builder.tls_certs_merge(self.authorities.iter().cloned()).build().map_err(|error| {
-            let message = match self.ca_file {
-                Some(file) => file.problem("its certificate authorities, or the system's, cannot be used").to_string(),
-                None => "could not set up HTTPS; the system's certificate authorities may be unusable".to_owned(),
-            };
-            ClientError::new(message, error.without_url())
-        })
+        let built = builder.tls_backend_preconfigured(self.tls.clone()).build();
+        built.map_err(|error| unusable(self.ca_file, error.without_url()))
     }
 }
 
-/// A client for the daemon on this machine. `timeout` bounds a whole request.
+fn unusable(ca_file: Option<&NamedFile>, error: impl Into<Box<dyn Error + Send + Sync>>) -> ClientError {
+    let message = match ca_file {
+        Some(file) => file.problem("its certificate authorities, or the system's, cannot be used").to_string(),
+        None => "could not set up HTTPS; the system's certificate authorities may be unusable".to_owned(),
+    };
+    ClientError::new(message, error)
+}
+
+/// TLS 1.2 or later with servers that one of these certificate authorities vouches for, or one of the system's.
+fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = Verifier::new_with_extra_roots(authorities, Arc::clone(&provider))?;
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    // "Dangerous" is any verifier but the default, which knows no authority of the system.
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let mut tls = builder.with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+/// A client for the daemon on this machine, which speaks no TLS. `timeout` bounds a whole request.
 ///
 /// # Errors
 ///
-/// The system's certificate authorities cannot be used.
+/// The client cannot be set up.
 pub fn local_client(timeout: Duration) -> Result<Client, ClientError> {
-    let built = builder().no_proxy().timeout(timeout).build();
+    // Without certificate authorities: reading the system's takes longer than the request.
+    let built = builder().no_proxy().timeout(timeout).tls_certs_only([]).build();
     built.map_err(|error| ClientError::new("could not set up HTTP".to_owned(), error))
 }
 
@@ -98,15 +122,15 @@ fn builder() -> ClientBuilder {
         // reqwest would send custom headers, credentials among them, to the redirect's target.
         .redirect(redirect::Policy::none())
         .referer(false)
-        .tls_version_min(tls::Version::TLS_1_2)
         .http1_allow_obsolete_multiline_headers_in_responses(true)
         .http1_allow_spaces_after_header_name_in_responses(true)
 }
 
-fn certificates(file: &NamedFile) -> Result<Vec<Certificate>, ClientError> {
+fn certificates(file: &NamedFile) -> Result<Vec<CertificateDer<'static>>, ClientError> {
     let problem = |what: &str| file.problem(format_args!("{} {what}", file.path.display())).to_string();
     let pem = fs::read(&file.path).map_err(|error| ClientError::new(problem("cannot be read"), error))?;
-    let certificates = Certificate::from_pem_bundle(&pem)
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
         .map_err(|error| ClientError::new(problem("does not hold PEM certificates"), error))?;
     if certificates.is_empty() {
         return Err(ClientError { message: problem("does not hold PEM certificates"), source: None });
