@@ -3,7 +3,10 @@
 //! This file owns encoding, separator and quotes. It must not know types or names of columns. Lines without any character
 //! are no rows. A quote that is not closed ends with the file.
 
-use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::{
+    io::{self, BufRead, BufReader, Chain, Cursor, Read},
+    mem,
+};
 
 use csv_core::{ReadRecordResult, ReaderBuilder};
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
@@ -18,8 +21,15 @@ const SAMPLE_BYTES: usize = 64 * 1024;
 /// would take a search through the buffer.
 const PLAIN_BYTES: usize = 16 * 1024;
 
-/// Separators, the usual ones first.
-const SEPARATORS: [u8; 5] = [b',', b';', b'\t', b'|', b':'];
+/// Separators. Of two that split a file equally well, the first is it: headings and numbers with commas are common, those
+/// with the others are not.
+const SEPARATORS: [u8; 4] = [b'\t', b'|', b';', b','];
+
+/// Separates a file that no other one splits, because it occurs in times.
+const LAST_SEPARATOR: u8 = b':';
+
+/// How much a heading counts that looks cut, compared with a whole one.
+const CUT_HEADING: f64 = 0.3;
 
 /// The decoded text of a file: the sample, then the rest.
 type Text<R> = Chain<Cursor<Vec<u8>>, DecodeReaderBytes<R, Vec<u8>>>;
@@ -200,72 +210,112 @@ impl Record {
     }
 }
 
-/// The separator that splits the headings of `sample` into most columns, weighted by the share of its rows that have as
-/// many. A comma if none splits them.
+/// How a separator splits the records of a sample.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Split {
+    /// Cells in each record.
+    counts: Vec<usize>,
+    /// Headings that look whole.
+    whole: usize,
+}
+
+/// The separator that splits the headings of `sample` into most cells, and its rows into as many. A comma if none splits
+/// them.
 fn separator(sample: &[u8]) -> u8 {
-    let mut best = (b',', 1.0);
+    let mut best = (None, 0.0);
     for separator in SEPARATORS {
-        let counts = counts(sample, separator);
-        let Some((headings, rows)) = counts.split_first() else { continue };
-        let alike = rows.iter().filter(|count| *count == headings).count();
-        #[expect(clippy::cast_precision_loss, reason = "a sample has few rows and columns")]
-        let score = *headings as f64 * (1 + alike) as f64 / (1 + rows.len()) as f64;
-        if *headings > 1 && score > best.1 {
-            best = (separator, score);
+        let score = split(sample, separator).score();
+        if score > best.1 {
+            best = (Some(separator), score);
         }
     }
-    best.0
+    let last = || (split(sample, LAST_SEPARATOR).score() > 0.0).then_some(LAST_SEPARATOR);
+    best.0.or_else(last).unwrap_or(b',')
 }
 
-/// Cells in each record of `sample`; only of the first if it has one cell. The last record may be cut off, so it counts only
-/// if it is the only one.
-fn counts(sample: &[u8], separator: u8) -> Vec<usize> {
-    match memchr2(b'"', b'\r', sample) {
-        None => plain_counts(sample, separator),
-        Some(_) => parsed_counts(sample, separator),
+impl Split {
+    /// Zero if the headings are not split, or too few rows have as many cells.
+    fn score(&self) -> f64 {
+        let Some((headings, rows)) = self.counts.split_first() else { return 0.0 };
+        let alike = rows.iter().filter(|count| *count == headings).count();
+        #[expect(clippy::cast_precision_loss, reason = "a sample has few rows and columns")]
+        let [headings, whole, alike, rows] = [*headings, self.whole, alike, rows.len()].map(|it| it as f64);
+        let share = (1.0 + alike) / (1.0 + rows);
+        match headings > 1.0 && headings * share > 1.0 {
+            true => (whole + CUT_HEADING * (headings - whole)) * share * share,
+            false => 0.0,
+        }
     }
 }
 
-/// See [`counts`]; of a sample in which each line is a record.
-fn plain_counts(sample: &[u8], separator: u8) -> Vec<usize> {
-    let mut counts = Vec::new();
+/// Whether a heading looks as if no separator had cut it: one in `CTR (Android, iOS)` or `"Sent, total"` leaves a space at
+/// the beginning, half of a pair of brackets, or a quote.
+fn is_whole(heading: &[u8]) -> bool {
+    let count = |byte: u8| memchr_iter(byte, heading).count();
+    let is_padded = heading.first() == Some(&b' ') || heading.last() == Some(&b' ');
+    !is_padded && count(b'(') == count(b')') && count(b'[') == count(b']') && count(b'"') == 0
+}
+
+/// The cells of the records of `sample`; only of the first if it has one cell. The last record may be cut off, so it counts
+/// only if it is the only one.
+fn split(sample: &[u8], separator: u8) -> Split {
+    match memchr2(b'"', b'\r', sample) {
+        None => plain_split(sample, separator),
+        Some(_) => parsed_split(sample, separator),
+    }
+}
+
+/// See [`split`]; of a sample in which each line is a record.
+fn plain_split(sample: &[u8], separator: u8) -> Split {
+    let mut split = Split::default();
     let mut rest = sample;
     while !rest.is_empty() {
         let end = memchr(b'\n', rest);
         let line = &rest[..end.unwrap_or(rest.len())];
         rest = end.map_or(&[], |end| &rest[end + 1..]);
-        let is_cut_off = end.is_none() && sample.len() == SAMPLE_BYTES && !counts.is_empty();
+        let is_cut_off = end.is_none() && sample.len() == SAMPLE_BYTES && !split.counts.is_empty();
         if !line.is_empty() && !is_cut_off {
-            counts.push(memchr_iter(separator, line).count() + 1);
-            if counts == [1] {
+            if split.counts.is_empty() {
+                split.whole = line.split(|byte| *byte == separator).filter(|cell| is_whole(cell)).count();
+            }
+            split.counts.push(memchr_iter(separator, line).count() + 1);
+            if split.counts == [1] {
                 break;
             }
         }
     }
-    counts
+    split
 }
 
-/// See [`counts`].
-fn parsed_counts(sample: &[u8], separator: u8) -> Vec<usize> {
+/// See [`split`].
+fn parsed_split(sample: &[u8], separator: u8) -> Split {
     let mut parser = ReaderBuilder::new().delimiter(separator).build();
-    let (mut text, mut ends) = (vec![0; sample.len()], vec![0; sample.len() + 1]);
-    let (mut at, mut cells, mut counts) = (0, 0, Vec::new());
+    let mut record = Record { text: vec![0; sample.len()], ends: vec![0; sample.len() + 1], ..Record::default() };
+    let (mut at, mut length, mut split) = (0, 0, Split::default());
     loop {
-        let (result, read, _, ended) = parser.read_record(&sample[at..], &mut text, &mut ends);
+        let (result, read, written, ended) =
+            parser.read_record(&sample[at..], &mut record.text[length..], &mut record.ends[record.cells..]);
         let is_end = at == sample.len();
         at += read;
-        cells += ended;
+        length += written;
+        record.cells += ended;
         match result {
-            ReadRecordResult::Record if is_end && sample.len() == SAMPLE_BYTES && !counts.is_empty() => return counts,
+            ReadRecordResult::Record if is_end && sample.len() == SAMPLE_BYTES && !split.counts.is_empty() => {
+                return split;
+            }
             ReadRecordResult::Record => {
-                counts.push(std::mem::take(&mut cells));
-                if counts == [1] {
-                    return counts;
+                if split.counts.is_empty() {
+                    split.whole = (0..record.cells).filter(|cell| is_whole(record.bytes(*cell))).count();
+                }
+                split.counts.push(mem::take(&mut record.cells));
+                length = 0;
+                if split.counts == [1] {
+                    return split;
                 }
             }
             ReadRecordResult::InputEmpty => {}
             // Both buffers hold the whole sample.
-            ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull | ReadRecordResult::End => return counts,
+            ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull | ReadRecordResult::End => return split,
         }
     }
 }
@@ -316,7 +366,7 @@ mod tests {
 
     #[test]
     fn separators_are_found_although_others_occur_in_headings_and_values() {
-        for separator in SEPARATORS.map(char::from) {
+        for separator in SEPARATORS.into_iter().chain([LAST_SEPARATOR]).map(char::from) {
             let other = if separator == ',' { ';' } else { ',' };
             let line = |cells: [&str; 3]| cells.join(&separator.to_string()) + "\n";
             let heading = format!("CTR(a{other}b)");
@@ -328,6 +378,30 @@ mod tests {
         }
         assert_eq!(read(b"Tag: Region,Date\na,09:30:00\n").0, ["Tag: Region", "Date"]);
         assert_eq!(read(b"only\n1,5\n").0, ["only"]);
+        for (file, headings) in [
+            (
+                "\"Campaign Name\";\"Sent, total\";\"Clicks, total\"\n\"Diwali\";\"1,234\";\"1,000\"\n",
+                &["Campaign Name", "Sent, total", "Clicks, total"][..],
+            ),
+            (
+                "Campaign Name;Sent, total;Clicks, total\nDiwali;1,234;1,000\n",
+                &["Campaign Name", "Sent, total", "Clicks, total"],
+            ),
+            ("Campaign ID;CTR (Android, iOS)\n64fa;12,5\n", &["Campaign ID", "CTR (Android, iOS)"]),
+            ("Sent;CTR (Android, iOS)\n1,234;8.4\n", &["Sent", "CTR (Android, iOS)"]),
+            ("Sent;Rate,all\n1;8,4\n", &["Sent", "Rate,all"]),
+            ("Name, long;Sent\nDiwali, 2026;5\n", &["Name, long", "Sent"]),
+            ("Campaign ID;Sent, all\n", &["Campaign ID", "Sent, all"]),
+            ("Campaign ID|CTR (a, b, c)\n", &["Campaign ID", "CTR (a, b, c)"]),
+            ("a, b, c\tb\n", &["a, b, c", "b"]),
+            ("Tag: A: B,Time\nx,09:30:00\n", &["Tag: A: B", "Time"]),
+            ("Name;Tags a,b,c,d\nx;1\n", &["Name", "Tags a,b,c,d"]),
+            ("Name | Sent | Clicks\nx, y | 1 | 2\n", &["Name ", " Sent ", " Clicks"]),
+            ("Name, Sent, CTR (a;b)\nx, 1, 2\n", &["Name", " Sent", " CTR (a;b)"]),
+            ("\"Sent, \"\"all\"\"\",b\n1,2\n", &["Sent, \"all\"", "b"]),
+        ] {
+            assert_eq!(read(file.as_bytes()).0, headings, "{file}");
+        }
         let long = "a;b\n".to_owned() + &"1;2\n".repeat(SAMPLE_BYTES);
         assert_eq!(read(long.as_bytes()).1.len(), SAMPLE_BYTES);
     }
@@ -410,7 +484,7 @@ mod tests {
                 sample.splice(0..0, b"a,b\n".iter().copied().cycle().take(SAMPLE_BYTES - sample.len()));
             }
             for separator in [b',', b':'] {
-                prop_assert_eq!(plain_counts(&sample, separator), parsed_counts(&sample, separator));
+                prop_assert_eq!(plain_split(&sample, separator), parsed_split(&sample, separator));
             }
         }
 
