@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 use super::{CellKind, Error, MOST_COLUMNS, MOST_ROW_BYTES, Row};
 use crate::ndjson;
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Passes each row to `each`, and returns the headings. Lines of white space are no rows. A row may be shorter than the
 /// headings.
 pub(super) fn read(file: impl Read, each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>) -> Result<Vec<String>, Error> {
@@ -26,6 +28,10 @@ pub(super) fn read(file: impl Read, each: &mut dyn FnMut(Row<'_>) -> Result<(), 
         file.by_ref().take(limit).read_until(b'\n', &mut line).map_err(Error::Read)?;
         if line.is_empty() {
             return Ok(columns.headings);
+        }
+        // Some programs begin a file with a byte order mark.
+        if row == 0 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
         }
         if line.trim_ascii().is_empty() {
             continue;
@@ -130,6 +136,12 @@ mod tests {
             |cells: &[(CellKind, &str)]| cells.iter().map(|(kind, it)| (*kind, (*it).into())).collect::<Vec<_>>();
         assert_eq!(rows[0], cells(&[(Number, "1.10"), (String, "x\n\"y"), (Text, "")]));
         assert_eq!(rows[1], cells(&[(Number, "-2"), (Boolean, "true"), (Text, ""), (Nested, "[1, {}]")]));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_row() {
+        assert_eq!(read("\u{feff}{\"a\":1}\n").unwrap(), read("{\"a\":1}\n").unwrap());
+        assert!(matches!(read("{}\n\u{feff}{}\n"), Err(Error::Json { row: 2, .. })));
     }
 
     #[test]

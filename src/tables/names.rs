@@ -79,19 +79,21 @@ fn without_prefix(words: Vec<String>, prefix: &[String]) -> Vec<String> {
     words.strip_prefix(prefix).map(<[String]>::to_vec).unwrap_or(words)
 }
 
-/// Removes the partition's date, and every other one: with it, each day would have a table of its own.
+/// Removes the partition's date, every other one, and a time of day after a date: with it, each day would have a table of
+/// its own.
 fn without_dates(words: Vec<String>, date: Date) -> Vec<String> {
     let compact = date.strftime("%Y%m%d").to_string();
+    let words = split_times(words);
     let mut kept = Vec::new();
     let mut rest = words.as_slice();
     while let Some((word, further)) = rest.split_first() {
-        if *word == compact || is_date(word) {
-            rest = further;
-        } else if rest.len() >= 3 && is_date(&rest[..3].concat()) && word.len() == 4 {
-            rest = &rest[3..];
-        } else {
+        let length = if *word == compact || is_date(word) { 1 } else { 3 * usize::from(begins_with_date(rest)) };
+        if length == 0 {
             kept.push(word.clone());
             rest = further;
+        } else {
+            rest = &rest[length..];
+            rest = &rest[time_length(rest)..];
         }
     }
     kept
@@ -100,6 +102,56 @@ fn without_dates(words: Vec<String>, date: Date) -> Vec<String> {
 fn is_date(word: &str) -> bool {
     let year = word.len() == 8 && (word.starts_with("19") || word.starts_with("20"));
     year && Date::strptime("%Y%m%d", word).is_ok()
+}
+
+/// Whether the first three words are a year, a month and a day; or a day, a month and a year, the first two in either order.
+fn begins_with_date(words: &[String]) -> bool {
+    let [a, b, c, ..] = words else { return false };
+    let orders: &[[&String; 3]] = match (a.len(), c.len()) {
+        (4, _) => &[[a, b, c]],
+        (2, 4) => &[[c, b, a], [c, a, b]],
+        _ => &[],
+    };
+    orders.iter().any(|[year, month, day]| is_date(&format!("{year}{month}{day}")))
+}
+
+/// Splits the end of a date from a time that a `t` joins to it, as in `20261121T0930` and `2026-11-21T09-30`. The time keeps
+/// the `t`.
+fn split_times(words: Vec<String>) -> Vec<String> {
+    let mut split: Vec<String> = Vec::with_capacity(words.len());
+    for word in words {
+        let joined = word.split_once('t').filter(|(end, time)| {
+            let begin = split.len().checked_sub(2).filter(|_| end.len() == 2).map(|at| split[at..].concat());
+            is_date(&(begin.unwrap_or_default() + end)) && time_length(&[format!("t{time}")]) == 1
+        });
+        match joined {
+            Some((end, time)) => split.extend([end.to_owned(), format!("t{time}")]),
+            None => split.push(word),
+        }
+    }
+    split
+}
+
+/// The number of words at the beginning that are a time of day: `093000`, `09` `30` `00`, or one that begins with `t`.
+fn time_length(words: &[String]) -> usize {
+    let is_time = |text: &str| {
+        let pairs = text.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).ok()?.parse::<u8>().ok());
+        let limits = [24, 60, 60];
+        text.len() <= 6 && pairs.zip(limits).all(|(pair, limit)| pair.is_some_and(|pair| pair < limit))
+    };
+    let Some(first) = words.first() else { return 0 };
+    let has_mark = first.starts_with('t');
+    let fewest = if has_mark { 2 } else { 6 };
+    (1..=words.len().min(3))
+        .rev()
+        .find(|length| {
+            let text = words[..*length].concat();
+            let text = text.trim_start_matches('t').trim_end_matches('z');
+            let are_pairs =
+                *length == 1 || words[..*length].iter().all(|word| word.trim_matches(['t', 'z']).len() == 2);
+            text.len() >= fewest && text.len() % 2 == 0 && are_pairs && is_time(text)
+        })
+        .unwrap_or(0)
 }
 
 /// The lower-case ASCII words of a text. Letters of other alphabets are transliterated.
@@ -210,6 +262,21 @@ mod tests {
         assert_eq!(table("Push", "Push_PUSH_20261121.csv"), "push");
         assert_eq!(table("r", "General_Push_Shop_2026-11-20.csv"), "general_push_shop");
         assert_eq!(table("r", "General_Push_Shop_20261120.CSV"), "general_push_shop");
+        for date in [
+            "2026-11-21T09-30-00",
+            "20261121T093000Z",
+            "20261121T0930",
+            "2026-11-21_09-30-00",
+            "20261121_093000",
+            "21-11-2026",
+            "11-21-2026",
+            "21.11.2026 09:30:00",
+        ] {
+            assert_eq!(table("r", &format!("r_PUSH_{date}.csv")), "push", "{date}");
+        }
+        assert_eq!(table("r", "r_PUSH_20261121_2.csv"), "push_2");
+        assert_eq!(table("r", "r_PUSH_20261121_09_77_00.csv"), "push_09_77_00");
+        assert_eq!(table("r", "r_21t09_20261121.csv"), "table_21t09");
         assert_eq!(table("Отчёт", "Отчёт_SMS_20261121.csv"), "sms");
         assert_eq!(table("r", "../../etc/2 pass.csv"), "etc_2_pass");
         assert_eq!(table("r", "2_pass.csv"), "table_2_pass");
