@@ -21,7 +21,6 @@ use crate::{
     ledger::{Choice, Ledger},
     partition::{Entry, Settled},
     report::{PartitionId, ReportId},
-    store::Destination,
     sync::{self, Context, Inspected, ObjectRepair, OpenReport, Selection},
     table_words::TablesState,
     words::{DamageCode, ListText, PartitionStatus, VerifiedPartition},
@@ -117,13 +116,13 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         let Some(entry) = entries.last() else { break };
         last = Some(entry.partition.id.clone());
         let stored = entries.into_iter().filter(|entry| entry.settled == Settled::Stored).filter_map(|entry| {
-            let destination = reports.get(&entry.partition.id.report)?.destination.clone();
-            sample.draws().then_some((entry, destination))
+            let open = reports.get(&entry.partition.id.report)?;
+            sample.draws().then(|| (entry, open.clone()))
         });
         let ledger = &ledger;
         let read: Vec<Read> = stream::iter(stored)
-            .map(|(entry, destination)| async move {
-                let read = Read::new(ledger, destination, entry).await?;
+            .map(|(entry, open)| async move {
+                let read = Read::new(ledger, open, entry).await?;
                 if let (Some(counter), Some(object)) = (counter, &read.object.entry.object) {
                     counter.count(object.size);
                 }
@@ -150,15 +149,15 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 /// A stored partition that was read again.
 struct Read {
     object: Inspected,
-    destination: Destination,
+    open: OpenReport,
     /// What is wrong with its tables.
     tables: Option<String>,
 }
 
 impl Read {
-    async fn new(ledger: &Ledger, destination: Destination, entry: Entry) -> Result<Self> {
-        let tables = sync::inspect_tables(ledger, &destination, &entry).await?;
-        Ok(Self { object: sync::inspect(&destination, entry).await, destination, tables })
+    async fn new(ledger: &Ledger, open: OpenReport, entry: Entry) -> Result<Self> {
+        let tables = sync::inspect_tables(ledger, &open, &entry).await?;
+        Ok(Self { object: sync::inspect(&open.destination, entry).await, open, tables })
     }
 
     fn id(&self) -> &PartitionId {
@@ -208,7 +207,7 @@ async fn repair(
         sync::tables_again(ctx, &choice, Some(*date), shell.stopped()).await?;
         let stored = ctx.ledger.entry_of(read.id()).await?.filter(|entry| entry.tables == Some(TablesState::Made));
         if let Some(entry) = stored
-            && sync::inspect_tables(&ctx.ledger, &read.destination, &entry).await?.is_none()
+            && sync::inspect_tables(&ctx.ledger, &read.open, &entry).await?.is_none()
         {
             repaired.tables.insert(read.id().clone());
         }

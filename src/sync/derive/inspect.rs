@@ -1,16 +1,18 @@
 //! Tables, re-read against their manifests, and the schemas of tables.
 //!
-//! This file owns what counts as damage of tables that the ledger has as made. It must not make them.
+//! This file owns what counts as damage of tables that were made. It must not make them.
 
 use std::collections::BTreeSet;
 
 use super::{present::read_manifest, schema};
 use crate::{
+    config::Report,
     derivation::{PartitionTables, TableObject},
     ledger::{Ledger, LedgerError},
     partition::Entry,
     report::{PartitionId, SCHEMA},
     store::{Destination, StoreError},
+    sync::context::OpenReport,
     table_words::TablesState,
 };
 
@@ -22,11 +24,11 @@ use crate::{
 /// When the ledger cannot be read.
 pub async fn inspect_tables(
     ledger: &Ledger,
-    destination: &Destination,
+    OpenReport { report, destination }: &OpenReport,
     entry: &Entry,
 ) -> Result<Option<String>, LedgerError> {
     let id = &entry.partition.id;
-    let Some(before) = made(ledger, id).await? else { return Ok(None) };
+    let Some(before) = settled(ledger, id).await? else { return Ok(None) };
     let mut damages = Vec::new();
     for object in &before.derived.objects {
         match damage(destination, entry, object).await {
@@ -34,19 +36,37 @@ pub async fn inspect_tables(
             Err(error) => damages.push(error.to_string()),
         }
     }
-    let schemas: BTreeSet<String> = before.derived.objects.iter().filter_map(|object| schema_of(&object.key)).collect();
-    for key in schemas {
-        match schema::damage(destination, &key).await {
-            Ok(damage) => damages.extend(damage),
-            Err(error) => damages.push(error.to_string()),
-        }
+    match damaged_schemas(report, destination, &before).await {
+        Ok(damaged) => damages.extend(damaged),
+        Err(error) => damages.push(error.to_string()),
     }
     let Some(first) = damages.first() else { return Ok(None) };
     let others = match damages.len() - 1 {
         0 => String::new(),
         others => format!("; {others} more objects of its tables are damaged"),
     };
-    Ok((made(ledger, id).await?.as_ref() == Some(&before)).then(|| format!("{first}{others}")))
+    Ok((settled(ledger, id).await?.as_ref() == Some(&before)).then(|| format!("{first}{others}")))
+}
+
+/// What is wrong with the schemas of the partition's tables.
+async fn damaged_schemas(
+    report: &Report,
+    destination: &Destination,
+    tables: &PartitionTables,
+) -> Result<Vec<String>, StoreError> {
+    let keys: BTreeSet<String> = match tables.state {
+        // The ledger does not have the objects of a failed attempt. A damaged schema is one reason for it.
+        TablesState::Failed => {
+            let names = destination.derived_folders(&report.tables_prefix()).await?;
+            names.iter().map(|table| report.schema_key(table)).collect()
+        }
+        _ => tables.derived.objects.iter().filter_map(|object| schema_of(&object.key)).collect(),
+    };
+    let mut damaged = Vec::new();
+    for key in keys {
+        damaged.extend(schema::damage(destination, &key).await?);
+    }
+    Ok(damaged)
 }
 
 /// The key of the schema of the table that has the object at `key`.
@@ -56,8 +76,9 @@ fn schema_of(key: &str) -> Option<String> {
     Some(format!("{table}/{SCHEMA}"))
 }
 
-async fn made(ledger: &Ledger, id: &PartitionId) -> Result<Option<PartitionTables>, LedgerError> {
-    Ok(ledger.tables_of(id).await?.filter(|tables| tables.state == TablesState::Made))
+/// The tables of a partition, unless they are being made.
+async fn settled(ledger: &Ledger, id: &PartitionId) -> Result<Option<PartitionTables>, LedgerError> {
+    Ok(ledger.tables_of(id).await?.filter(|tables| tables.state != TablesState::Pending))
 }
 
 async fn damage(destination: &Destination, entry: &Entry, object: &TableObject) -> Result<Option<String>, StoreError> {

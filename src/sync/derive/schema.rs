@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{Derive, DeriveError, survey::SurveyedPart};
 use crate::{
-    derivation::{Difference, DifferenceKind, SchemaChange},
+    derivation::{Difference, DifferenceKind, SchemaChange, WITHOUT_SCHEMA},
     ledger::LedgerError,
     store::{Batch, Destination, Replaces, StoreError},
     tables::{Change, Extended, MOST_COLUMNS, Schema, Survey},
@@ -117,10 +117,7 @@ pub(super) async fn extend(
 
 fn parse(key: &str, bytes: &[u8]) -> Result<Schema, DeriveError> {
     serde_json::from_slice(bytes).map_err(|error| {
-        DeriveError::of_content(format!(
-            "`{key}` is not the schema of a table: {error}; restore it from a copy, or remove the table's folder and run \
-            `moesync tables rebuild`"
-        ))
+        DeriveError::of_content(format!("`{key}` is not the schema of a table: {error}; {WITHOUT_SCHEMA}"))
     })
 }
 
@@ -132,7 +129,7 @@ pub(super) async fn damage(destination: &Destination, key: &str) -> Result<Optio
         }
         Some(stored) => serde_json::from_slice::<Schema>(&stored.bytes)
             .err()
-            .map(|error| format!("`{key}` is not the schema of a table: {error}")),
+            .map(|error| format!("`{key}` is not the schema of a table: {error}; {WITHOUT_SCHEMA}")),
     })
 }
 

@@ -104,6 +104,17 @@ async fn damaged_tables_are_found_and_made_again_from_what_is_stored() {
     assert!(found.len() == 2 && found.iter().all(says), "{found:#?}");
     bench.run(&["verify", "--repair"]).await.expect(0);
     assert!(tables(&bench) == whole);
+    // One that is there is never replaced.
+    let schemas = || whole.keys().filter(|key| key.ends_with("_schema.json"));
+    schemas().for_each(|key| fs::write(bench.object(key), "{").unwrap());
+    for arguments in [&["verify"][..], &["verify", "--repair"], &["verify"]] {
+        let damaged = bench.run(arguments).await.expect(1);
+        assert!(damaged.stdout.contains("restore it from a copy"), "{arguments:?}: {}", damaged.stdout);
+    }
+    schemas().for_each(|key| fs::remove_file(bench.object(key)).unwrap());
+    bench.run(&["verify"]).await.expect(1);
+    bench.run(&["verify", "--repair"]).await.expect(0);
+    assert!(tables(&bench) == whole);
     // With its archive altered, too: the tables are made of what is fetched again.
     let (series, date) = bench.due()[0];
     fs::write(bench.object(&series.key(date)), "altered").unwrap();
