@@ -19,6 +19,10 @@ const CONTENT_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// From this number of attempts in a row on, a failing destination is an alarm.
 const FAILED_AFTER: u32 = 2;
 
+/// What is to be done about a schema that cannot be read. It is never replaced: types of columns would change.
+pub const WITHOUT_SCHEMA: &str =
+    "restore it from a copy, or remove the table's folder and run `moesync tables rebuild`";
+
 /// One object of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TableObject {

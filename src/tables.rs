@@ -256,7 +256,7 @@ struct Field {
 pub const MOST_COLUMNS: usize = 4096;
 
 /// Most bytes of one row, as text. Real rows have less than 100 kB; it bounds the memory for a quote that is never closed.
-const MOST_ROW_BYTES: usize = 16 * 1024 * 1024;
+pub const MOST_ROW_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why a table could not be made.
 #[derive(Debug, thiserror::Error)]

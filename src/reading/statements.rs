@@ -8,8 +8,17 @@ use super::{dialect::Engine, tables::Table};
 use crate::{
     config::{BucketLocation, DestinationSettings, Location, Provider, Report},
     table_words::{ColumnType, TableFormat},
-    tables::{ENTRY_COLUMN, RESCUED_COLUMN, words},
+    tables::{ENTRY_COLUMN, MOST_ROW_BYTES, RESCUED_COLUMN, words},
 };
+
+/// The column in which DuckDB names a file; no table has it, because names of columns begin with a letter.
+const FILE_COLUMN: &str = "_file";
+
+/// How names of options of object stores may begin.
+const STORES: [&str; 4] = ["aws_", "azure_storage_", "azure_", "google_"];
+
+/// Most bytes of a line of CSV: those of the longest row, all quotes of which are doubled. DuckDB's own limit is 2 MB.
+const MOST_LINE_BYTES: usize = 4 * MOST_ROW_BYTES;
 
 /// Why an engine cannot read a table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,12 +163,13 @@ impl Statement<'_> {
         }
     }
 
-    /// An option of the destination that is not a secret, by the end of its name.
+    /// An option of the destination that is not a secret, by its name without the store's.
     fn option(&self, name: &str) -> Option<&str> {
         use secrecy::ExposeSecret;
         let is_it = |key: &str| {
             let key = key.to_ascii_lowercase();
-            key.ends_with(name) || key.ends_with(&format!("{name}_url"))
+            let key = STORES.iter().find_map(|store| key.strip_prefix(store)).unwrap_or(&key);
+            key.strip_suffix("_url").unwrap_or(key) == name
         };
         let (_, value) = self.settings.options.iter().find(|(key, _)| is_it(key))?;
         // A URL may have a password.
@@ -185,23 +195,45 @@ impl Statement<'_> {
         let (function, options) = match format {
             TableFormat::Parquet => ("read_parquet", String::new()),
             TableFormat::CsvGz => {
-                let typed = self.column_list(|name, of| {
-                    format!("  {}: {}", engine.text(name), engine.text(engine.column_type(of)))
-                });
+                // DuckDB refuses types of columns that no object has.
+                let present = self.columns().filter(|(name, _)| self.is_in_some_date(name));
+                let typed = present
+                    .map(|(name, of)| format!("    {}: {}", engine.text(name), engine.text(engine.column_type(of))));
+                let typed = typed.collect::<Vec<_>>().join(",\n");
                 let options = "header = true, delim = ',', quote = '\"', escape = '\"', compression = 'gzip'";
-                ("read_csv", format!(",\n  {options},\n  types = {{\n{typed}\n  }}"))
+                let lines = format!("max_line_size = {MOST_LINE_BYTES}");
+                ("read_csv", format!(",\n  {options}, {lines},\n  types = {{\n{typed}\n  }}"))
             }
         };
         let mut text = String::new();
         if let Location::Bucket(_) = self.settings.location {
             text += "-- Credentials: CREATE SECRET, see DuckDB's documentation of the object store.\n";
         }
+        // DuckDB makes a column of each `key=value` in the path, which hides the file's column of that name.
+        let (columns, partitions) = match self.url()?.contains('=') {
+            false => ("*".to_owned(), "hive_partitioning = true, hive_types = {'date': DATE}".to_owned()),
+            true => {
+                let file = engine.identifier(FILE_COLUMN);
+                let date = format!(
+                    "CAST(regexp_extract({file}, '.*/date=([^/]*)/', 1) AS DATE) AS {}",
+                    engine.identifier("date")
+                );
+                let partitions = format!("hive_partitioning = false, filename = {}", engine.text(FILE_COLUMN));
+                (format!("* EXCLUDE ({file}), {date}"), partitions)
+            }
+        };
         let _ = write!(
             text,
-            "CREATE OR REPLACE VIEW {name} AS\nSELECT * FROM {function}(\n  {glob},\n  union_by_name = true, hive_partitioning = true, \
-             hive_types = {{'date': DATE}}{options}\n);\n"
+            "CREATE OR REPLACE VIEW {name} AS\nSELECT {columns} FROM {function}(\n  {glob},\n  union_by_name = true, \
+             {partitions}{options}\n);\n"
         );
         Ok(text)
+    }
+
+    /// Whether a date that is there had the column, or every object has it.
+    fn is_in_some_date(&self, name: &str) -> bool {
+        let column = self.table.schema.columns.iter().find(|column| column.name == name);
+        column.is_none_or(|it| self.table.dates.range(it.first_date..=it.last_date).next().is_some())
     }
 
     fn athena(&self) -> Result<String, String> {

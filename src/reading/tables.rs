@@ -10,7 +10,7 @@ use jiff::civil::Date;
 
 use super::Dates;
 use crate::{
-    derivation::TableManifest,
+    derivation::{TableManifest, WITHOUT_SCHEMA},
     report,
     store::{Destination, StoreError},
     sync::OpenReport,
@@ -57,7 +57,7 @@ pub enum TableError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A schema is not one.
-    #[error("`{key}` is not a schema of a table: {reason}; `moesync tables rebuild` makes the table again")]
+    #[error("`{key}` is not the schema of a table: {reason}; {WITHOUT_SCHEMA}")]
     Schema {
         /// Its key.
         key: String,
