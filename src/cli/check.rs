@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use rustix::fs::{Access, access};
 
 use super::{
     Result, health, online,
@@ -15,7 +16,7 @@ use super::{
     shell::Shell,
 };
 use crate::{
-    config::{Config, Ledger, NamedFile, SecretSource},
+    config::{Config, Ledger, Location, NamedFile, SecretSource},
     dispatch,
     ledger::{LedgerError, ServerFacts, server_facts},
     moengage,
@@ -120,14 +121,35 @@ fn is_hidden(path: &Path) -> bool {
     matches!(File::open(path), Err(error) if error.kind() == ErrorKind::PermissionDenied)
 }
 
-/// Opens the destinations as `run` does: their options, certificates and folders.
+/// Opens the destinations as `run` does: their options, certificates and folders. It makes no folder: the user of this
+/// command may be another than that of the service.
 fn open_destinations(config: &Config, results: &mut Results) {
     let budget = Budget::new();
     for destination in &config.destinations {
-        if let Err(error) = Destination::open(destination, budget.clone(), "check") {
-            results.add_refusal(format!("destination {}", destination.name), error.to_string());
+        let refused = match &destination.location {
+            Location::Directory(root) => folder(root).err(),
+            Location::Bucket(_) => {
+                Destination::open(destination, budget.clone(), "check").err().map(|error| error.to_string())
+            }
+        };
+        if let Some(message) = refused {
+            results.add_refusal(format!("destination {}", destination.name), message);
         }
     }
+}
+
+/// Checks that the folder is there, or can be made.
+fn folder(root: &Path) -> std::result::Result<(), String> {
+    let Some(nearest) = root.ancestors().find(|path| path.symlink_metadata().is_ok()) else { return Ok(()) };
+    if !nearest.is_dir() {
+        return Err(format!("cannot store in {}: {} is not a folder", root.display(), nearest.display()));
+    }
+    if nearest == root {
+        return Ok(());
+    }
+    access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        format!("cannot make the folder {} in {}: {}", root.display(), nearest.display(), io::Error::from(error))
+    })
 }
 
 /// Makes the HTTP clients as `run` does.

@@ -50,7 +50,7 @@ pub(super) struct Choice {
     #[arg(long, value_name = "KEY", conflicts_with = "date")]
     key: Option<String>,
     /// Only the contents of this entry, by its name as `moesync ls --entries` prints it; `""` for one without a name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     entry: Option<String>,
 }
 

@@ -90,7 +90,7 @@ struct Cells {
 impl Cells {
     fn push(&mut self, value: Option<&RawValue>) {
         let json = value.map_or("null", RawValue::get);
-        let kind = match json.as_bytes().first() {
+        let mut kind = match json.as_bytes().first() {
             Some(b'"') => CellKind::String,
             Some(b'[' | b'{') => CellKind::Nested,
             Some(b't' | b'f') => CellKind::Boolean,
@@ -99,9 +99,14 @@ impl Cells {
         };
         match kind {
             CellKind::Text => {}
-            CellKind::String => match serde_json::from_str::<ndjson::Text>(json) {
-                Ok(text) => self.text.push_str(&text.0),
-                Err(_) => self.text.push_str(json),
+            CellKind::String => match serde_json::from_str::<String>(json) {
+                Ok(text) => self.text.push_str(&text),
+                // UTF-8 cannot hold a lone surrogate.
+                Err(_) => {
+                    kind = CellKind::Bytes;
+                    let escaped = serde_json::from_str::<ndjson::Text>(json);
+                    self.text.push_str(escaped.as_ref().map_or(json, |text| &text.0));
+                }
             },
             _ => self.text.push_str(json),
         }
@@ -136,6 +141,13 @@ mod tests {
             |cells: &[(CellKind, &str)]| cells.iter().map(|(kind, it)| (*kind, (*it).into())).collect::<Vec<_>>();
         assert_eq!(rows[0], cells(&[(Number, "1.10"), (String, "x\n\"y"), (Text, "")]));
         assert_eq!(rows[1], cells(&[(Number, "-2"), (Boolean, "true"), (Text, ""), (Nested, "[1, {}]")]));
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_no_text_of_a_column() {
+        let (_, rows) = read("{\"a\":\"\\ud800x\",\"b\":\"\\ud83d\\ude00\"}\n").unwrap();
+        assert_eq!(rows[0][0], (CellKind::Bytes, "\\xed\\xa0\\x80x".into()));
+        assert_eq!(rows[0][1], (CellKind::String, "\u{1f600}".into()));
     }
 
     #[test]

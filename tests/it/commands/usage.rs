@@ -103,6 +103,20 @@ async fn check_finds_what_run_cannot_open_and_names_all_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_makes_no_folder_and_refuses_a_file_in_its_place() {
+    let mut bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.store_in(&bench.path("new/deep"));
+    bench.run(&["check"]).await.expect(0);
+    assert!(!bench.path("new").exists(), "check made the folder");
+    fs::write(bench.path("new"), "").unwrap();
+    for root in ["new", "new/deep"] {
+        bench.store_in(&bench.path(root));
+        let refused = bench.run(&["check"]).await.expect(2);
+        assert!(refused.stdout.contains("is not a folder"), "{}", refused.stdout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_address_of_the_daemon_that_runs_is_a_note_and_a_taken_one_is_tried_again() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
