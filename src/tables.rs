@@ -175,9 +175,15 @@ impl Cell<'_> {
     /// The cell of a row that ends before its column.
     pub const MISSING: Cell<'static> = Cell { kind: CellKind::Text, text: "" };
 
-    /// The whole number in it, as a column of numbers would have it; `None` if it is none.
-    pub fn int64(self) -> Option<i64> {
-        match types::convert(self, ColumnType::Int64) {
+    /// The whole number in it, as a column of numbers would have it, or written with decimals that are zeros; `None` if it is
+    /// none.
+    pub fn whole(self) -> Option<i64> {
+        let is_zeros = |decimals: &str| !decimals.is_empty() && decimals.bytes().all(|digit| digit == b'0');
+        let text = match self.text.trim_ascii().split_once('.') {
+            Some((whole, decimals)) if is_zeros(decimals) => whole,
+            _ => self.text,
+        };
+        match types::convert(Cell { text, ..self }, ColumnType::Int64) {
             Some(Value::Int64(number)) => Some(number),
             _ => None,
         }

@@ -15,7 +15,7 @@ use crate::{
     reading::{self, ReconcileError, ReconcileParties},
     sync::{OpenReport, Selection},
     telemetry::Chain,
-    words::{Reconciliation, ReconciliationResult},
+    words::Reconciliation,
 };
 
 #[derive(Debug, Args)]
@@ -70,11 +70,6 @@ fn show(reconciled: &Reconciliation, look: Look) -> String {
     let number = |number: Option<i64>| Cell::new(number.map(|number| number.to_string()).unwrap_or_default());
     let (mut shown, mut left) = (0, 0);
     for campaign in &reconciled.campaigns {
-        let is_in_both = match campaign.result {
-            ReconciliationResult::Equal => continue,
-            ReconciliationResult::Different => true,
-            ReconciliationResult::OnlyInReport | ReconciliationResult::OnlyInStats => false,
-        };
         for count in campaign.counts.iter().filter(|count| count.difference != Some(0)) {
             if shown == LINES {
                 left += 1;
@@ -83,7 +78,6 @@ fn show(reconciled: &Reconciliation, look: Look) -> String {
             shown += 1;
             let difference = match count.difference {
                 Some(difference) => format!("{difference:+}"),
-                None if is_in_both => String::new(),
                 None if count.in_report.is_some() => "only report".to_owned(),
                 None => "only stats".to_owned(),
             };

@@ -11,7 +11,7 @@ use std::{
 
 use flate2::read::MultiGzDecoder;
 use jiff::civil::Date;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{
     Dates, Lookup,
@@ -20,10 +20,11 @@ use super::{
 };
 use crate::{
     config::{Report, SnapshotSource, Source},
+    ndjson,
     report::is_version,
     store::StoreError,
     sync::OpenReport,
-    tables::{self, Content, Depth, Input, Part, Row},
+    tables::{self, Cell, CellKind, Content, Depth, Input, Part, Row},
     words::{ReconciledCampaign, ReconciledCount, Reconciliation, ReconciliationResult},
 };
 
@@ -41,14 +42,14 @@ const PAIRS: [(&str, &str); 7] = [
 /// The counts that are compared.
 const COUNTS: [&str; 4] = ["sent", "delivered", "impression", "click"];
 
-/// Headings of the parts that a row may be of, and the words for the whole.
-const SPLITS: [(&str, &str); 3] =
-    [("Variation", "all variations"), ("Campaign Version Name", "all variations"), ("Locale", "all locales")];
-
-/// Names of the whole in statistics. The document's sample has `all_locales`.
+/// Names of the whole. MoEngage writes that of locales in two ways.
 const PLATFORM: &str = "ALL_PLATFORMS";
 const LOCALES: [&str; 2] = ["all_locale", "all_locales"];
-const VARIATION: &str = "all_variations";
+const VARIATIONS: [&str; 1] = ["all_variations"];
+
+/// Headings of the parts that a row may be of, and the names of the whole. An archive may write them as words, in any case.
+const SPLITS: [(&str, &[&str]); 3] =
+    [("Variation", &VARIATIONS), ("Campaign Version Name", &VARIATIONS), ("Locale", &LOCALES)];
 
 /// The two reports that are compared.
 pub struct ReconcileParties<'a> {
@@ -235,7 +236,7 @@ struct Layout {
     campaign: usize,
     day: usize,
     counts: Vec<(usize, &'static str)>,
-    splits: Vec<(usize, &'static str)>,
+    splits: Vec<(usize, &'static [&'static str])>,
 }
 
 impl Layout {
@@ -251,15 +252,15 @@ impl Layout {
                 counts.push((position, count));
             }
         }
-        let splits = SPLITS.into_iter().filter_map(|(heading, whole)| Some((at(heading)?, whole))).collect();
+        let splits = SPLITS.into_iter().filter_map(|(heading, wholes)| Some((at(heading)?, wholes))).collect();
         let layout = Layout { campaign: at("Campaign ID")?, day: at("Date")?, counts, splits };
         (!layout.counts.is_empty()).then_some(layout)
     }
 
     fn is_whole(&self, row: &Row<'_>) -> bool {
-        self.splits.iter().all(|(position, whole)| {
-            let text = row.cell(*position).text.trim();
-            text.is_empty() || text.replace('_', " ").eq_ignore_ascii_case(whole)
+        self.splits.iter().all(|(position, wholes)| {
+            let text = row.cell(*position).text.trim().replace(' ', "_");
+            text.is_empty() || wholes.iter().any(|whole| text.eq_ignore_ascii_case(whole))
         })
     }
 }
@@ -272,7 +273,7 @@ fn add_rows(input: &Input<'_>, sums: &mut BTreeMap<(Date, String), Sum>) -> Resu
         let Some(day) = row.cell(layout.day).date().filter(|_| !campaign.is_empty()) else { return Ok(()) };
         let is_whole = layout.is_whole(&row);
         for (position, count) in &layout.counts {
-            let Some(number) = row.cell(*position).int64() else { continue };
+            let Some(number) = row.cell(*position).whole() else { continue };
             let sum = sums.entry((day, campaign.to_owned())).or_default();
             let counts = if is_whole { sum.whole.get_or_insert_default() } else { &mut sum.parts };
             let total = counts.entry(*count).or_default();
@@ -302,36 +303,48 @@ async fn of_day(stats: &OpenReport, day: Date) -> Result<Option<ByCampaign>, Rec
     file.rewind().map_err(failed)?;
     let mut counts = ByCampaign::new();
     for line in BufReader::new(MultiGzDecoder::new(BufReader::new(file))).lines() {
-        let line: Value = serde_json::from_str(&line.map_err(failed)?).map_err(|error| failed(error.into()))?;
-        if let Some((campaign, of_line)) = whole_of(&line).filter(|(_, counts)| !counts.is_empty()) {
+        let line = line.map_err(failed)?;
+        let line: &RawValue = serde_json::from_str(&line).map_err(|error| failed(error.into()))?;
+        if let Some((campaign, of_line)) = whole_of(line).filter(|(_, counts)| !counts.is_empty()) {
             counts.insert((day, campaign), of_line);
         }
     }
     Ok(Some(counts))
 }
 
+/// The fields of a JSON object. Their values stay text, because one that is not needed may be a number that no type holds.
+type Fields<'a> = Vec<(String, &'a RawValue)>;
+
+/// The fields of the object in the first of these fields that there is.
+fn within<'a>(fields: &Fields<'a>, names: &[&str]) -> Option<Fields<'a>> {
+    let object = |name: &&str| fields.iter().find(|(key, _)| key == name).and_then(|(_, json)| ndjson::fields(json));
+    names.iter().find_map(object)
+}
+
 /// The counts of a campaign over all platforms, locales and variations, if the line has them: it may have one row or all.
-fn whole_of(line: &Value) -> Option<(String, Counts)> {
-    let campaign = match &line["campaign_id"] {
-        Value::String(id) => id.clone(),
-        Value::Number(id) => id.to_string(),
-        _ => return None,
-    };
-    let (metrics, prefix) = match line.get("platforms") {
+fn whole_of(line: &RawValue) -> Option<(String, Counts)> {
+    let line = ndjson::fields(line)?;
+    let campaign = ndjson::text(&line, "campaign_id")?;
+    let (metrics, prefix) = match within(&line, &["platforms"]) {
         // shape = "raw"
         Some(platforms) => {
-            let locales = &platforms[PLATFORM]["locales"];
-            let locale = LOCALES.into_iter().map(|name| &locales[name]).find(|locale| !locale.is_null())?;
-            (&locale["variations"][VARIATION]["performance_stats"], "")
+            let locales = within(&within(&platforms, &[PLATFORM])?, &["locales"])?;
+            let variations = within(&within(&locales, &LOCALES)?, &["variations"])?;
+            (within(&within(&variations, &VARIATIONS)?, &["performance_stats"])?, "")
         }
         // shape = "rows"
         None => {
-            let is = |name: &str, words: &[&str]| line[name].as_str().is_some_and(|word| words.contains(&word));
-            let is_whole = is("platform", &[PLATFORM]) && is("locale", &LOCALES) && is("variation", &[VARIATION]);
+            let is = |name: &str, words: &[&str]| {
+                ndjson::text(&line, name).is_some_and(|word| words.contains(&word.as_str()))
+            };
+            let is_whole = is("platform", &[PLATFORM]) && is("locale", &LOCALES) && is("variation", &VARIATIONS);
             is_whole.then_some((line, "performance_stats_"))?
         }
     };
-    let count = |name: &str| metrics[format!("{prefix}{name}")].as_i64();
+    let count = |name: &str| {
+        let text = ndjson::text(&metrics, &format!("{prefix}{name}"))?;
+        Cell { kind: CellKind::Text, text: &text }.whole()
+    };
     let counts = COUNTS.into_iter().filter_map(|name| Some((name, count(name)?))).collect();
     Some((campaign, counts))
 }
@@ -348,9 +361,11 @@ fn compare(
     let campaigns = keys.into_iter().map(|key| {
         let (report, stats) = (in_report.get(key), in_stats.get(key));
         let (ours, theirs) = (report.unwrap_or(&none), stats.unwrap_or(&none));
-        let names = COUNTS.into_iter().filter(|name| match report.is_some() && stats.is_some() {
-            // Only counts that both have can be compared.
-            true => ours.contains_key(name) && theirs.contains_key(name),
+        let is_common = |name: &&str| ours.contains_key(name) && theirs.contains_key(name);
+        // Only counts that both have can be compared. Without any, those of either show why.
+        let has_common = COUNTS.iter().any(is_common);
+        let names = COUNTS.into_iter().filter(|name| match has_common {
+            true => is_common(name),
             false => ours.contains_key(name) || theirs.contains_key(name),
         });
         let counts: Vec<_> = names
@@ -369,7 +384,7 @@ fn compare(
         };
         ReconciledCampaign { date: key.0, campaign_id: key.1.clone(), result, counts }
     });
-    let campaigns: Vec<_> = campaigns.filter(|campaign| !campaign.counts.is_empty()).collect();
+    let campaigns: Vec<_> = campaigns.collect();
     let number = |result| campaigns.iter().filter(|campaign| campaign.result == result).count() as u64;
     Reconciliation {
         workspace: archive.id.workspace().to_owned(),

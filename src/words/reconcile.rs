@@ -10,7 +10,7 @@ use serde::Serialize;
 pub enum ReconciliationResult {
     /// All counts that both have are equal.
     Equal,
-    /// Some count differs.
+    /// Some count differs, or there is none that both have.
     Different,
     /// The statistics do not have the campaign on that day.
     OnlyInReport,
@@ -41,7 +41,7 @@ pub struct ReconciledCampaign {
     pub campaign_id: String,
     /// How they compare.
     pub result: ReconciliationResult,
-    /// The counts that both have; those of the only one.
+    /// The counts that both have; without any, those of either.
     pub counts: Vec<ReconciledCount>,
 }
 

@@ -112,7 +112,10 @@ const RELATIONS: &str = "http://schemas.openxmlformats.org/officeDocument/2006/r
 const PACKAGE: &str = "http://schemas.openxmlformats.org/package/2006";
 
 fn replace_stats(bench: &Bench, lines: &[Value]) {
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    replace_stats_text(bench, &lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+}
+
+fn replace_stats_text(bench: &Bench, text: &str) {
     let mut snapshot = GzEncoder::new(Vec::new(), Compression::fast());
     snapshot.write_all(text.as_bytes()).unwrap();
     let key = format!("acme/stats/date={}/stats_{}.ndjson.gz", bench.newest, bench.newest.strftime("%Y%m%d"));
@@ -244,6 +247,67 @@ async fn counts_are_compared_by_campaign_and_day_in_both_shapes() {
     replace_archive(&bench, &[("r.csv", &whole)]);
     replace_stats(&bench, &lines(true)[4..]);
     bench.run(&[&RECONCILE[..], &["--strict"]].concat()).await.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_in_other_spellings_are_compared_and_no_campaign_is_left_out() {
+    let bench = stored(Bench::new(&[Series::campaign("Report test", 1)]).await, TOTAL).await;
+    let day = yesterday(&bench);
+    let line = |id: &str, metrics: Value| {
+        json!({"campaign_id": id, "platforms": {"ALL_PLATFORMS": {"locales": {"all_locale": {"variations": {
+            "all_variations": {"performance_stats": metrics}}}}}}})
+    };
+    let file = format!(
+        "Campaign ID,Date,Variation,Locale,Sent,Clicks,Total Delivered\n\
+         aa01,{day},all_variations,all_locale,30.0,2,\naa01,{day},v1,all_locale,30,2,\n\
+         aa02,{day},All Variations,All Locale,\"1,200\",n/a,\naa02,{day},All Variations,en,9,9,\n\
+         aa03,{day},,,,,10\n\
+         aa04,{day},,,,1.5,7\n"
+    );
+    replace_archive(&bench, &[("r.csv", &file)]);
+    let stats = [
+        line("aa01", json!({"sent": "30", "click": 2.0})),
+        line("aa02", json!({"sent": 1200.00, "click": 1.5, "delivered": "many"})),
+        line("aa03", json!({"sent": 1200, "impression": 50})),
+        line("aa04", json!({"sent": null})),
+    ];
+    replace_stats(&bench, &stats);
+    let expected = [
+        ("aa01", "equal: sent 30 30, click 2 2"),
+        ("aa02", "equal: sent 1200 1200"),
+        ("aa03", "different: sent null 1200, delivered 10 null, impression null 50"),
+        ("aa04", "only_in_report: delivered 7 null"),
+    ];
+    let expected = expected.map(|(id, text)| (id.to_owned(), text.to_owned()));
+    assert_eq!(by_campaign(&reconciled(&bench).await), expected);
+
+    let apart = format!("Campaign ID,Date,Total Delivered\naa03,{day},10\n");
+    replace_archive(&bench, &[("r.csv", &apart)]);
+    replace_stats(&bench, &stats[2..3]);
+    let text = bench.run(&[&RECONCILE[..], &["--strict"]].concat()).await.expect(1).stdout;
+    assert!(text.contains("only report") && text.contains("0 equal, 1 different"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_compared_in_statistics_need_not_fit_a_type() {
+    let bench = stored(Bench::new(&[Series::campaign("Report test", 1)]).await, TOTAL).await;
+    let file = format!("Campaign ID,Date,Sent\naa01,{},3\n", yesterday(&bench));
+    replace_archive(&bench, &[("r.csv", &file)]);
+    let goals = "\"conversion_goal_stats\":{\"\\ud800\":{\"name\":\"\\udfff\",\"revenue\":1e999}}";
+    let metrics = format!("{{\"performance_stats\":{{\"sent\":3,\"\\ud800\":1e999}},{goals}}}");
+    for text in [
+        format!(
+            "{{\"campaign_id\":\"aa01\",{goals},\"platforms\":{{\"ALL_PLATFORMS\":{{\"locales\":{{\"all_locale\":{{\
+             \"variations\":{{\"all_variations\":{metrics}}}}}}}}}}}}}\n"
+        ),
+        format!(
+            "{{\"campaign_id\":\"aa01\",\"platform\":\"ALL_PLATFORMS\",\"locale\":\"all_locale\",\
+             \"variation\":\"all_variations\",{goals},\"performance_stats_sent\":3}}\n"
+        ),
+    ] {
+        replace_stats_text(&bench, &text);
+        assert_eq!(by_campaign(&reconciled(&bench).await), [("aa01".to_owned(), "equal: sent 3 3".to_owned())]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
