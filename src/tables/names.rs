@@ -37,7 +37,8 @@ const UNNAMED_SHEETS: [&str; 2] = ["sheet1", "sheet_1"];
 pub fn layout(entries: &[Listed], report: &str, date: Date) -> Layout {
     let mut layout = Layout::default();
     for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.name.ends_with(['/', '\\'])) {
-        let Some(content) = Content::of(&entry.name) else {
+        let content = Content::of(&entry.name);
+        let Some(content) = content.filter(|content| *content != Content::Xlsx || !entry.sheets.is_empty()) else {
             layout.left_alone.push(entry.name.clone());
             continue;
         };
@@ -302,11 +303,13 @@ mod tests {
     #[test]
     fn each_sheet_of_a_workbook_is_a_table_and_an_unnamed_one_has_the_name_of_its_entry() {
         let sheets = ["sheet1", "By Day"].map(str::to_owned).to_vec();
-        let entries = [Listed { name: "General_Push_20261121.xlsx".into(), sheets }];
+        let charts = Listed { name: "Charts.xlsx".into(), sheets: Vec::new() };
+        let entries = [Listed { name: "General_Push_20261121.xlsx".into(), sheets }, charts];
         let layout = layout(&entries, "r", date(2026, 11, 21));
         let tables: Vec<_> = layout.parts.iter().map(|part| part.table.as_str()).collect();
         assert_eq!(tables, ["general_push", "general_push_by_day"]);
         assert_eq!(layout.parts[1].sheet.as_deref(), Some("By Day"));
+        assert_eq!(layout.left_alone, ["Charts.xlsx"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::io::{Cursor, Read};
 
-use calamine::{DataRef, Reader, Xlsx, XlsxError};
+use calamine::{DataRef, Reader, SheetType, Xlsx, XlsxError};
 
 use super::{CellKind, Error, MOST_COLUMNS, MOST_ROW_BYTES, Row};
 
@@ -23,13 +23,15 @@ const LEAST_STRING_BYTES: u64 = 5;
 
 type Workbook = Xlsx<Cursor<Vec<u8>>>;
 
-/// The names of the sheets of a workbook.
+/// The names of the sheets of a workbook that have cells. Charts and dialogs are left alone.
 ///
 /// # Errors
 ///
 /// It cannot be read, is no workbook, or is too large.
 pub fn sheets(file: impl Read) -> Result<Vec<String>, Error> {
-    Ok(open(file)?.sheet_names())
+    let workbook = open(file)?;
+    let with_cells = workbook.sheets_metadata().iter().filter(|sheet| sheet.typ == SheetType::WorkSheet);
+    Ok(with_cells.map(|sheet| sheet.name.clone()).collect())
 }
 
 /// Passes each row of a sheet to `each`, and returns the headings: the first row. Rows without any cell are no rows.
@@ -187,6 +189,11 @@ mod tests {
 
     /// A workbook with one sheet `sheet1`, of these rows, and shared strings.
     fn workbook(rows: &str, strings: &str) -> Vec<u8> {
+        workbook_of(rows, strings, "", "")
+    }
+
+    /// As [`workbook`], with these entries after the sheet and its relationship.
+    fn workbook_of(rows: &str, strings: &str, more_sheets: &str, more_relations: &str) -> Vec<u8> {
         let package = "http://schemas.openxmlformats.org/package/2006";
         let document = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
         let main = "xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\"";
@@ -206,13 +213,13 @@ mod tests {
             (
                 "xl/workbook.xml",
                 format!(
-                    "<workbook {main} xmlns:r=\"{document}\"><sheets><sheet name=\"sheet1\" sheetId=\"1\" r:id=\"r1\"/></sheets></workbook>"
+                    "<workbook {main} xmlns:r=\"{document}\"><sheets><sheet name=\"sheet1\" sheetId=\"1\" r:id=\"r1\"/>{more_sheets}</sheets></workbook>"
                 ),
             ),
             (
                 "xl/_rels/workbook.xml.rels",
                 format!(
-                    "<Relationships xmlns=\"{package}/relationships\"><Relationship Id=\"r1\" Type=\"{document}/worksheet\" Target=\"worksheets/sheet1.xml\"/></Relationships>"
+                    "<Relationships xmlns=\"{package}/relationships\"><Relationship Id=\"r1\" Type=\"{document}/worksheet\" Target=\"worksheets/sheet1.xml\"/>{more_relations}</Relationships>"
                 ),
             ),
             (
@@ -259,6 +266,18 @@ mod tests {
         assert_eq!(rows[0], cells([(Number, "1200"), (Text, ""), (Boolean, "true")]));
         assert_eq!(rows[1], cells([(Number, "8.4"), (Text, "2026-11-21 12:00:00.000"), (Text, "12,345")]));
         assert_eq!(rows.len(), 2);
+    }
+
+    #[test]
+    fn sheets_of_charts_and_dialogs_are_left_alone() {
+        let sheets = "<sheet name=\"Chart\" sheetId=\"2\" r:id=\"r2\"/><sheet name=\"Ask\" sheetId=\"3\" r:id=\"r3\"/>";
+        let relation = |number: u32, kind: &str| {
+            format!("<Relationship Id=\"r{number}\" Type=\"x/{kind}\" Target=\"{kind}s/sheet1.xml\"/>")
+        };
+        let relations = relation(2, "chartsheet") + &relation(3, "dialogsheet");
+        let file = workbook_of("<row><c t=\"s\"><v>0</v></c></row>", STRINGS, sheets, &relations);
+        assert_eq!(super::sheets(file.as_slice()).unwrap(), ["sheet1"]);
+        assert_eq!(read(&file).0, ["Sent"]);
     }
 
     #[test]
