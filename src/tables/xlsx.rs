@@ -34,7 +34,8 @@ pub fn sheets(file: impl Read) -> Result<Vec<String>, Error> {
     Ok(with_cells.map(|sheet| sheet.name.clone()).collect())
 }
 
-/// Passes each row of a sheet to `each`, and returns the headings: the first row. Rows without any cell are no rows.
+/// Passes each row of a sheet to `each`, and returns the headings: the first row. Rows without any value are no
+/// rows: programs also write cells that are only formatted.
 pub(super) fn read(
     file: impl Read,
     sheet: &str,
@@ -46,7 +47,7 @@ pub(super) fn read(
     let mut current = Cells::default();
     let mut row = 0;
     let mut end = |cells: &Cells| match &headings {
-        _ if cells.ends.is_empty() => Ok(()),
+        _ if !cells.has_value => Ok(()),
         None => {
             let row = cells.row();
             headings = Some((0..row.len()).map(|cell| row.cell(cell).text.to_owned()).collect::<Vec<_>>());
@@ -129,6 +130,8 @@ struct Cells {
     text: String,
     ends: Vec<usize>,
     kinds: Vec<CellKind>,
+    /// Whether any of them is more than a format.
+    has_value: bool,
 }
 
 impl Cells {
@@ -136,6 +139,7 @@ impl Cells {
         self.text.clear();
         self.ends.clear();
         self.kinds.clear();
+        self.has_value = false;
     }
 
     fn row(&self) -> Row<'_> {
@@ -148,6 +152,7 @@ impl Cells {
         while self.ends.len() < column {
             self.end(CellKind::Text);
         }
+        self.has_value |= *value != DataRef::Empty;
         let (kind, text) = text(value);
         self.text.push_str(&text);
         self.end(kind);
@@ -266,6 +271,20 @@ mod tests {
         assert_eq!(rows[0], cells([(Number, "1200"), (Text, ""), (Boolean, "true")]));
         assert_eq!(rows[1], cells([(Number, "8.4"), (Text, "2026-11-21 12:00:00.000"), (Text, "12,345")]));
         assert_eq!(rows.len(), 2);
+    }
+
+    #[test]
+    fn rows_of_cells_that_are_only_formatted_are_no_rows() {
+        let rows = "<row r=\"1\"><c r=\"A1\" s=\"1\"/></row>\
+            <row r=\"2\"><c r=\"A2\" t=\"s\"><v>0</v></c></row>\
+            <row r=\"3\"><c r=\"A3\" s=\"1\"/><c r=\"B3\" s=\"1\"></c></row>\
+            <row r=\"4\"><c r=\"A4\" s=\"1\"/><c r=\"B4\"><v>7</v></c></row>\
+            <row r=\"5\"><c r=\"A5\" t=\"str\"><v></v></c></row>\
+            <row r=\"9\"><c r=\"C9\" s=\"1\"/></row>";
+        let (headings, rows) = read(&workbook(rows, STRINGS));
+        assert_eq!(headings, ["Sent"]);
+        let texts: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| cell.1.as_str()).collect()).collect();
+        assert_eq!(texts, [vec!["", "7"], vec![""]], "an empty text is a value");
     }
 
     #[test]
