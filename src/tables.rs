@@ -152,6 +152,8 @@ pub enum CellKind {
     Text,
     /// Text of a file that has types: neither a number nor a boolean.
     String,
+    /// A day, in a file where a day is also its first moment.
+    Day,
     /// A number, as text.
     Number,
     /// `true` or `false`.

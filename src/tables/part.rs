@@ -243,7 +243,9 @@ impl Rescue {
 /// A cell as JSON: what is JSON in the file stays as it is.
 fn push(json: &mut String, cell: Cell<'_>) {
     match cell.kind {
-        CellKind::Text | CellKind::String | CellKind::Bytes => json.push_str(&Json::from(cell.text).to_string()),
+        CellKind::Text | CellKind::String | CellKind::Day | CellKind::Bytes => {
+            json.push_str(&Json::from(cell.text).to_string())
+        }
         CellKind::Number | CellKind::Boolean | CellKind::Nested => json.push_str(cell.text),
     }
 }

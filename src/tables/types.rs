@@ -43,16 +43,22 @@ pub fn convert(cell: Cell<'_>, column: ColumnType) -> Option<Value<'_>> {
         return None;
     }
     let text = cell.text.trim_ascii();
-    let is_text = cell.kind == CellKind::Text || cell.kind == CellKind::String;
+    let is_text = matches!(cell.kind, CellKind::Text | CellKind::String | CellKind::Day);
     match column {
         ColumnType::String => Some(Value::String(cell.text)),
         ColumnType::Boolean => boolean(cell).map(Value::Boolean),
         ColumnType::Int64 => Number::of(cell)?.int64().map(Value::Int64),
         ColumnType::Double => Number::of(cell)?.double().map(Value::Double),
         ColumnType::Date => date(text).filter(|_| is_text).map(|date| Value::Date(days(date))),
+        ColumnType::Timestamp if cell.kind == CellKind::Day => {
+            date(text).map(|date| Value::Timestamp(i64::from(days(date)) * MICROS_OF_A_DAY))
+        }
         ColumnType::Timestamp => timestamp(text).filter(|_| is_text).map(Value::Timestamp),
     }
 }
+
+/// Microseconds of a day.
+const MICROS_OF_A_DAY: i64 = 86_400_000_000;
 
 /// What the values of a column have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +157,7 @@ impl<'a> Number<'a> {
         let is_json = match cell.kind {
             CellKind::Text => false,
             CellKind::Number => true,
-            CellKind::String | CellKind::Boolean | CellKind::Nested | CellKind::Bytes => return None,
+            CellKind::String | CellKind::Day | CellKind::Boolean | CellKind::Nested | CellKind::Bytes => return None,
         };
         let trimmed = cell.text.trim_ascii();
         if let Some(number) = Self::plain(trimmed) {
@@ -278,7 +284,7 @@ fn timestamp(text: &str) -> Option<i64> {
     let [hour, minute, second] = [time.get(..2)?, time.get(3..5)?, time.get(6..)?].map(|part| digits::<i8>(part, 2));
     let time = Time::new(hour?, minute?, second?, 0).ok()?;
     let seconds = i64::from(time.hour()) * 3600 + i64::from(time.minute()) * 60 + i64::from(time.second());
-    Some((i64::from(days(date)) * 86_400 + seconds) * 1_000_000 + micros)
+    Some(i64::from(days(date)) * MICROS_OF_A_DAY + seconds * 1_000_000 + micros)
 }
 
 /// Days since 1970-01-01.
@@ -398,9 +404,22 @@ mod tests {
         assert_eq!(of(CellKind::String, &["12"]), Some(ColumnType::String));
         assert_eq!(of(CellKind::String, &["true"]), Some(ColumnType::String));
         assert_eq!(of(CellKind::String, &["2026-11-21"]), Some(ColumnType::Date));
+        assert_eq!(of(CellKind::Day, &["2026-11-21"]), Some(ColumnType::Date));
         assert_eq!(of(CellKind::Nested, &["[1]"]), Some(ColumnType::String));
         assert_eq!(of(CellKind::Bytes, &["\\xff"]), None);
         assert_eq!(convert(Cell { kind: CellKind::Bytes, text: "\\xff" }, ColumnType::String), None);
+    }
+
+    #[test]
+    fn a_day_of_a_workbook_is_also_a_time_in_a_column_of_times() {
+        let mut observed = Observed::default();
+        observed.observe(Cell { kind: CellKind::Day, text: "2026-11-21" });
+        observed.observe(Cell { kind: CellKind::Text, text: "2026-11-21 09:30:00" });
+        assert_eq!(observed.column_type("column"), Some(ColumnType::Timestamp));
+        let day = Cell { kind: CellKind::Day, text: "1970-01-02" };
+        assert_eq!(convert(day, ColumnType::Timestamp), Some(Value::Timestamp(86_400_000_000)));
+        assert_eq!(convert(day, ColumnType::Date), Some(Value::Date(1)));
+        assert_eq!(convert(Cell { kind: CellKind::Day, text: "1900-02-29" }, ColumnType::Timestamp), None);
     }
 
     #[test]

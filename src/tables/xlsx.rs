@@ -5,7 +5,7 @@
 
 use std::io::{Cursor, Read};
 
-use calamine::{DataRef, Reader, SheetType, Xlsx, XlsxError};
+use calamine::{DataRef, ExcelDateTime, Reader, SheetType, Style, Xlsx, XlsxError};
 
 use super::{CellKind, Error, MOST_COLUMNS, MOST_ROW_BYTES, Row};
 
@@ -43,6 +43,7 @@ pub(super) fn read(
 ) -> Result<Vec<String>, Error> {
     let mut workbook = open(file)?;
     let mut cells = workbook.worksheet_cells_reader(sheet).map_err(unreadable)?;
+    let formats: Vec<_> = cells.styles().iter().map(Format::of).collect();
     let mut headings = None;
     let mut current = Cells::default();
     let mut row = 0;
@@ -55,7 +56,7 @@ pub(super) fn read(
         }
         Some(_) => each(cells.row()),
     };
-    while let Some(cell) = cells.next_cell().map_err(unreadable)? {
+    while let Some((cell, style)) = cells.next_cell_with_style_id().map_err(unreadable)? {
         let (number, column) = cell.get_position();
         if number != row {
             end(&current)?;
@@ -66,7 +67,7 @@ pub(super) fn read(
         if column >= MOST_COLUMNS {
             return Err(Error::WideRow { row: row.into() });
         }
-        current.push(column, cell.get_value());
+        current.push(column, cell.get_value(), formats.get(style).copied().unwrap_or_default());
         if current.text.len() > MOST_ROW_BYTES {
             return Err(Error::LongRow { row: row.into() });
         }
@@ -148,12 +149,12 @@ impl Cells {
 
     /// Adds the cell of a column, after empty ones for those that the row skips. A cell of an earlier column, which no
     /// program writes, is added at the end, so that it is not lost.
-    fn push(&mut self, column: usize, value: &DataRef<'_>) {
+    fn push(&mut self, column: usize, value: &DataRef<'_>, format: Format) {
         while self.ends.len() < column {
             self.end(CellKind::Text);
         }
         self.has_value |= *value != DataRef::Empty;
-        let (kind, text) = text(value);
+        let (kind, text) = text(value, format);
         self.text.push_str(&text);
         self.end(kind);
     }
@@ -164,8 +165,40 @@ impl Cells {
     }
 }
 
+/// What the number format of a cell shows.
+#[derive(Debug, Default, Clone, Copy)]
+struct Format {
+    has_day: bool,
+    has_time: bool,
+}
+
+impl Format {
+    fn of(style: &Style) -> Self {
+        let mut format = Self::default();
+        let code = style.number_format.as_ref().map_or("", |number| &number.format_code);
+        let mut letters = code.chars();
+        while let Some(letter) = letters.next() {
+            match letter {
+                // What follows is the format of other numbers.
+                ';' => break,
+                // The next letter is shown as it is, repeated, or left blank.
+                '\\' | '*' | '_' => drop(letters.next()),
+                '"' => letters.by_ref().take_while(|letter| *letter != '"').for_each(drop),
+                '[' => letters.by_ref().take_while(|letter| *letter != ']').for_each(drop),
+                'd' | 'D' | 'y' | 'Y' => format.has_day = true,
+                'h' | 'H' | 's' | 'S' => format.has_time = true,
+                _ => {}
+            }
+        }
+        format
+    }
+}
+
+/// The first number that is no day: it would be in the year 10000.
+const END_OF_DAYS: f64 = 2_958_466.0;
+
 /// A cell as text. Programs also write numbers as texts, so a text may mean a number.
-fn text(value: &DataRef<'_>) -> (CellKind, String) {
+fn text(value: &DataRef<'_>, format: Format) -> (CellKind, String) {
     match value {
         DataRef::Empty => (CellKind::Text, String::new()),
         DataRef::String(text) | DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => {
@@ -175,12 +208,25 @@ fn text(value: &DataRef<'_>) -> (CellKind, String) {
         DataRef::Int(number) => (CellKind::Number, number.to_string()),
         DataRef::Float(number) => (CellKind::Number, number.to_string()),
         DataRef::Bool(is_true) => (CellKind::Boolean, is_true.to_string()),
-        DataRef::DateTime(time) if time.is_datetime() => {
-            let (year, month, day, hour, minute, second, milli) = time.to_ymd_hms_milli();
-            (CellKind::Text, format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{milli:03}"))
+        DataRef::DateTime(time) if time.is_datetime() && (0.0..END_OF_DAYS).contains(&time.as_f64()) => {
+            moment(time, format)
         }
         DataRef::DateTime(duration) => (CellKind::Number, duration.as_f64().to_string()),
         DataRef::Error(error) => (CellKind::Text, error.to_string()),
+    }
+}
+
+/// A day, a time of day, or both. A workbook has one number for all three: its format tells them apart.
+fn moment(time: &ExcelDateTime, format: Format) -> (CellKind, String) {
+    let (year, month, day, hour, minute, second, milli) = time.to_ymd_hms_milli();
+    let day = format!("{year:04}-{month:02}-{day:02}");
+    let clock = format!("{hour:02}:{minute:02}:{second:02}");
+    if time.as_f64() < 1.0 && !format.has_day {
+        return (CellKind::Text, if milli == 0 { clock } else { format!("{clock}.{milli:03}") });
+    }
+    match (hour, minute, second, milli) {
+        (0, 0, 0, 0) if !format.has_time => (CellKind::Day, day),
+        _ => (CellKind::Text, format!("{day} {clock}.{milli:03}")),
     }
 }
 
@@ -230,7 +276,8 @@ mod tests {
             (
                 "xl/styles.xml",
                 format!(
-                    "<styleSheet {main}><cellXfs count=\"2\"><xf numFmtId=\"0\"/><xf numFmtId=\"22\"/></cellXfs></styleSheet>"
+                    "<styleSheet {main}><numFmts>{NUMBER_FORMATS}</numFmts><cellXfs><xf numFmtId=\"0\"/>{}</cellXfs></styleSheet>",
+                    STYLES.map(|format| format!("<xf numFmtId=\"{format}\"/>")).concat()
                 ),
             ),
             ("xl/sharedStrings.xml", format!("<sst {main} {strings}</sst>")),
@@ -252,6 +299,32 @@ mod tests {
             Ok(())
         });
         (headings.unwrap(), rows)
+    }
+
+    /// Number formats of the styles from 1: a day with a time, a day, a clock, one of its own, one of East Asia.
+    const STYLES: [u32; 5] = [22, 14, 20, 164, 31];
+    const NUMBER_FORMATS: &str = "<numFmt numFmtId=\"164\" formatCode=\"[$-409]d\\.\\ mmm&quot; hours&quot;_s;h:mm\"/>";
+
+    #[test]
+    fn dates_are_days_times_of_day_or_both_as_their_format_shows() {
+        let rows = "<row><c t=\"s\"><v>0</v></c></row><row><c s=\"1\"><v>46347</v></c><c s=\"2\"><v>46347</v></c>\
+            <c s=\"3\"><v>0.3958333333</v></c><c s=\"4\"><v>46347</v></c><c s=\"5\"><v>46347</v></c>\
+            <c s=\"2\"><v>46347.25</v></c><c s=\"3\"><v>46347.25</v></c><c s=\"3\"><v>0.5000001</v></c>\
+            <c s=\"2\"><v>-5</v></c><c s=\"2\"><v>2958466</v></c></row>";
+        let row = read(&workbook(rows, STRINGS)).1.remove(0);
+        let expected = [
+            (CellKind::Text, "2026-11-21 00:00:00.000"),
+            (CellKind::Day, "2026-11-21"),
+            (CellKind::Text, "09:30:00"),
+            (CellKind::Day, "2026-11-21"),
+            (CellKind::Day, "2026-11-21"),
+            (CellKind::Text, "2026-11-21 06:00:00.000"),
+            (CellKind::Text, "2026-11-21 06:00:00.000"),
+            (CellKind::Text, "12:00:00.009"),
+            (CellKind::Number, "-5"),
+            (CellKind::Number, "2958466"),
+        ];
+        assert_eq!(row, expected.map(|(kind, text)| (kind, text.to_owned())));
     }
 
     const STRINGS: &str = "uniqueCount=\"2\"><si><t>Sent</t></si><si><t>Name &amp; more</t></si>";
