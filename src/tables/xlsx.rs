@@ -170,6 +170,7 @@ impl Cells {
 struct Format {
     has_day: bool,
     has_time: bool,
+    is_percentage: bool,
 }
 
 impl Format {
@@ -187,6 +188,7 @@ impl Format {
                 '[' => letters.by_ref().take_while(|letter| *letter != ']').for_each(drop),
                 'd' | 'D' | 'y' | 'Y' => format.has_day = true,
                 'h' | 'H' | 's' | 'S' => format.has_time = true,
+                '%' => format.is_percentage = true,
                 _ => {}
             }
         }
@@ -206,6 +208,7 @@ fn text(value: &DataRef<'_>, format: Format) -> (CellKind, String) {
         }
         DataRef::SharedString(text) => (CellKind::Text, (*text).to_owned()),
         DataRef::Int(number) => (CellKind::Number, number.to_string()),
+        DataRef::Float(number) if format.is_percentage && number.is_finite() => (CellKind::Text, percentage(*number)),
         DataRef::Float(number) => (CellKind::Number, number.to_string()),
         DataRef::Bool(is_true) => (CellKind::Boolean, is_true.to_string()),
         DataRef::DateTime(time) if time.is_datetime() && (0.0..END_OF_DAYS).contains(&time.as_f64()) => {
@@ -214,6 +217,21 @@ fn text(value: &DataRef<'_>, format: Format) -> (CellKind, String) {
         DataRef::DateTime(duration) => (CellKind::Number, duration.as_f64().to_string()),
         DataRef::Error(error) => (CellKind::Text, error.to_string()),
     }
+}
+
+/// A number as CSV has it where a workbook shows percents. The digits are moved, because a product may have others.
+fn percentage(number: f64) -> String {
+    let text = number.abs().to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let digits = format!("{whole}{fraction:0<2}");
+    let (whole, fraction) = digits.split_at(whole.len() + 2);
+    let whole = match whole.trim_start_matches('0') {
+        "" => "0",
+        whole => whole,
+    };
+    let sign = if number < 0.0 { "-" } else { "" };
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{sign}{whole}{point}{fraction}%")
 }
 
 /// A day, a time of day, or both. A workbook has one number for all three: its format tells them apart.
@@ -301,8 +319,9 @@ mod tests {
         (headings.unwrap(), rows)
     }
 
-    /// Number formats of the styles from 1: a day with a time, a day, a clock, one of its own, one of East Asia.
-    const STYLES: [u32; 5] = [22, 14, 20, 164, 31];
+    /// Number formats of the styles from 1: a day with a time, a day, a clock, one of its own, one of East Asia,
+    /// percents.
+    const STYLES: [u32; 6] = [22, 14, 20, 164, 31, 10];
     const NUMBER_FORMATS: &str = "<numFmt numFmtId=\"164\" formatCode=\"[$-409]d\\.\\ mmm&quot; hours&quot;_s;h:mm\"/>";
 
     #[test]
@@ -325,6 +344,16 @@ mod tests {
             (CellKind::Number, "2958466"),
         ];
         assert_eq!(row, expected.map(|(kind, text)| (kind, text.to_owned())));
+    }
+
+    #[test]
+    fn percents_are_numbers_of_hundredths_as_in_csv() {
+        let numbers = ["0.084", "8.4000000000000005E-2", "0.07", "0.29", "1", "-12.5", "0", "1E-7", "0.005"];
+        let cells = numbers.map(|number| format!("<c s=\"6\"><v>{number}</v></c>")).concat();
+        let rows = format!("<row><c t=\"s\"><v>0</v></c></row><row>{cells}<c s=\"6\" t=\"str\"><v>n/a</v></c></row>");
+        let row = read(&workbook(&rows, STRINGS)).1.remove(0);
+        let expected = ["8.4%", "8.4%", "7%", "29%", "100%", "-1250%", "0%", "0.00001%", "0.5%", "n/a"];
+        assert_eq!(row, expected.map(|text| (CellKind::Text, text.to_owned())));
     }
 
     const STRINGS: &str = "uniqueCount=\"2\"><si><t>Sent</t></si><si><t>Name &amp; more</t></si>";
