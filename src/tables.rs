@@ -8,6 +8,7 @@
 mod csv;
 mod csv_gz;
 mod json;
+mod long_numbers;
 mod names;
 mod parquet;
 mod part;

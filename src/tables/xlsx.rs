@@ -3,11 +3,11 @@
 //! This file owns what the cells of a workbook are as text, and the bounds of the memory that a workbook takes: its shared
 //! strings are held in memory, its sheets are read forward. It must not know types or names of columns.
 
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Write};
 
 use calamine::{DataRef, ExcelDateTime, Reader, SheetType, Style, Xlsx, XlsxError};
 
-use super::{CellKind, Error, MOST_COLUMNS, MOST_ROW_BYTES, Row};
+use super::{CellKind, Error, MOST_COLUMNS, MOST_ROW_BYTES, Row, long_numbers};
 
 /// Most bytes of a workbook as a file. It is read into memory, because its directory is at its end.
 const MOST_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -82,23 +82,28 @@ fn open(file: impl Read) -> Result<Workbook, Error> {
     if bytes.len() as u64 > MOST_FILE_BYTES {
         return Err(Error::LargeWorkbook { limit: MOST_FILE_BYTES });
     }
-    check_sizes(&bytes)?;
+    let with_long_numbers = check_files(&bytes)?;
+    if !with_long_numbers.is_empty() {
+        bytes = long_numbers::as_texts(&bytes, &with_long_numbers).map_err(unreadable)?;
+    }
     Xlsx::new(Cursor::new(bytes)).map_err(unreadable)
 }
 
 /// Inflates the workbook's files once to count their bytes: what their directory states may be wrong, and the reader
-/// allocates by it.
-fn check_sizes(bytes: &[u8]) -> Result<(), Error> {
+/// allocates by it. Returns which of them have numbers that the reader may change.
+fn check_files(bytes: &[u8]) -> Result<Vec<usize>, Error> {
     let unreadable = |error: zip::result::ZipError| unreadable(error.into());
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(unreadable)?;
-    let mut held = 0;
+    let (mut held, mut with_long_numbers) = (0, Vec::new());
     for index in 0..archive.len() {
         let mut file = archive.by_index(index).map_err(unreadable)?;
         let name = file.name().map_err(unreadable)?.to_ascii_lowercase();
         let mut head = Vec::new();
         file.by_ref().take(4096).read_to_end(&mut head).map_err(Error::Read)?;
+        let mut search = long_numbers::Search::default();
+        search.write_all(&head).map_err(Error::Read)?;
         let rest = file.by_ref().take(MOST_INFLATED_BYTES + 1);
-        let inflated = head.len() as u64 + std::io::copy(&mut { rest }, &mut std::io::sink()).map_err(Error::Read)?;
+        let inflated = head.len() as u64 + std::io::copy(&mut { rest }, &mut search).map_err(Error::Read)?;
         if inflated > MOST_INFLATED_BYTES {
             return Err(Error::LargeWorkbook { limit: MOST_INFLATED_BYTES });
         }
@@ -107,8 +112,11 @@ fn check_sizes(bytes: &[u8]) -> Result<(), Error> {
         if held > MOST_HELD_BYTES || is_absurd {
             return Err(Error::LargeWorkbook { limit: MOST_HELD_BYTES });
         }
+        if search.has_found && name.ends_with(".xml") {
+            with_long_numbers.push(index);
+        }
     }
-    Ok(())
+    Ok(with_long_numbers)
 }
 
 /// The number of shared strings that their file states; 0 if it states none. The reader reserves memory for them.
@@ -208,7 +216,9 @@ fn text(value: &DataRef<'_>, format: Format) -> (CellKind, String) {
         }
         DataRef::SharedString(text) => (CellKind::Text, (*text).to_owned()),
         DataRef::Int(number) => (CellKind::Number, number.to_string()),
-        DataRef::Float(number) if format.is_percentage && number.is_finite() => (CellKind::Text, percentage(*number)),
+        // No file has infinity: it is what a number with a large exponent becomes.
+        DataRef::Float(number) if !number.is_finite() => (CellKind::Text, number.to_string()),
+        DataRef::Float(number) if format.is_percentage => (CellKind::Text, percentage(*number)),
         DataRef::Float(number) => (CellKind::Number, number.to_string()),
         DataRef::Bool(is_true) => (CellKind::Boolean, is_true.to_string()),
         DataRef::DateTime(time) if time.is_datetime() && (0.0..END_OF_DAYS).contains(&time.as_f64()) => {
@@ -387,6 +397,32 @@ mod tests {
         assert_eq!(headings, ["Sent"]);
         let texts: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| cell.1.as_str()).collect()).collect();
         assert_eq!(texts, [vec!["", "7"], vec![""]], "an empty text is a value");
+    }
+
+    #[test]
+    fn long_whole_numbers_keep_their_digits() {
+        let cell = |attributes: &str, number: &str| format!("<c {attributes}><v>{number}</v></c>");
+        let cells = [
+            cell("", "1234567890123456789"),
+            cell("t=\"n\" s=\"1\"", "-9007199254740993"),
+            cell("s=\"1\"", "46347.5"),
+            cell("t=\"s\"", "1"),
+            cell("t=\"n\"", "9007199254740992"),
+            cell("", "1e999"),
+        ];
+        let rows = format!("<row><c t=\"s\"><v>0</v></c></row><row>{}</row>", cells.concat());
+        let file = workbook(&rows, STRINGS);
+        assert_eq!(sheets(file.as_slice()).unwrap(), ["sheet1"]);
+        let row = read(&file).1.remove(0);
+        let expected = [
+            (CellKind::Text, "1234567890123456789"),
+            (CellKind::Text, "-9007199254740993"),
+            (CellKind::Text, "2026-11-21 12:00:00.000"),
+            (CellKind::Text, "Name & more"),
+            (CellKind::Number, "9007199254740992"),
+            (CellKind::Text, "inf"),
+        ];
+        assert_eq!(row, expected.map(|(kind, text)| (kind, text.to_owned())));
     }
 
     #[test]
