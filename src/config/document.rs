@@ -84,6 +84,22 @@ impl<'a> ParsedFile<'a> {
         get(&self.tree, key).and_then(DeValue::as_array).map_or(0, |list| list.len())
     }
 
+    /// The key that begins last before `offset` in the table at `path`.
+    fn key_before(&self, path: &[Segment], offset: usize) -> Option<String> {
+        let mut table = Some(&self.tree);
+        let mut list: Option<&[Spanned<DeValue<'_>>]> = None;
+        for segment in path {
+            let value = match segment {
+                Segment::Key(key) => get(table?, key)?,
+                Segment::Index(index) => list?.get(*index)?.get_ref(),
+            };
+            table = value.as_table();
+            list = value.as_array().map(|array| &array[..]);
+        }
+        let begun = table?.keys().filter(|key| key.span().start <= offset);
+        begun.max_by_key(|key| key.span().start).map(|key| key.get_ref().to_string())
+    }
+
     /// The position of the deepest part of `path` that exists, and its depth.
     fn offset(&self, path: &[Segment]) -> Option<(usize, usize)> {
         let mut deepest = None;
@@ -345,6 +361,17 @@ impl<'a> KeyPath<'a> {
 
     fn position(&self) -> Option<Position> {
         self.document.position(&self.path)
+    }
+
+    /// The key of this table in which `position` is, if it is in the table.
+    pub(super) fn key_at(&self, position: Position) -> Option<KeyPath<'a>> {
+        let Position { file, offset } = position;
+        let mut path = self.path.clone();
+        if let [Segment::Key(list), Segment::Index(index), ..] = path.as_mut_slice() {
+            let earlier = self.document.files.get(..file)?;
+            *index = index.checked_sub(earlier.iter().map(|file| file.items(list)).sum())?;
+        }
+        self.document.files.get(file)?.key_before(&path, offset).map(|key| self.key(key))
     }
 
     /// The environment variable that overrides the key.

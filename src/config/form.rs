@@ -17,7 +17,7 @@ use serde::{
 };
 
 use super::{
-    Mistakes,
+    Mistakes, Problem,
     document::{KeyPath, Segment, alternatives, did_you_mean},
 };
 
@@ -46,6 +46,30 @@ impl<T> Form<'_, T> {
             true => check(at),
             false => Err(Mistakes::default()),
         }
+    }
+
+    /// As [`Form::check`], of a table whose keys do not depend on each other, but on those that `decide`. If another has a
+    /// mistake in its form, the mistakes in the rest are found as well.
+    pub(super) fn check_each<'k, C>(
+        &self,
+        at: &KeyPath<'k>,
+        decide: &[&str],
+        check: impl FnOnce(&KeyPath<'k>) -> Result<C, Mistakes>,
+    ) -> Result<C, Mistakes> {
+        if self.is_sound(at) {
+            return check(at);
+        }
+        let is_undecided = |broken: &KeyPath<'_>| {
+            broken.segments() == at.segments() || !did_you_mean(broken.last_key(), decide.iter().copied()).is_empty()
+        };
+        if self.broken.iter().filter(|broken| broken.is_within(at)).any(is_undecided) {
+            return Err(Mistakes::default());
+        }
+        // A missing key has the position of the table. It may be missing because it is misspelt.
+        let is_of_sound_key = |problem: &Problem| {
+            problem.position.and_then(|position| at.key_at(position)).is_some_and(|key| self.is_sound(&key))
+        };
+        Err(check(at).err().unwrap_or_default().only(is_of_sound_key))
     }
 
     /// Whether the list `key` at the root may be incomplete: it is not a list, or its name is misspelt.

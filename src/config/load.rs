@@ -22,8 +22,8 @@ use super::{
 /// alone.
 ///
 /// # Errors
-/// All mistakes, each with its key, file and line. In a file that is not TOML, only the first. A table with an unknown,
-/// missing or mistyped key is not checked further.
+/// All mistakes, each with its key, file and line. In a file that is not TOML, only the first. In a table with an unknown,
+/// missing or mistyped key, keys are not checked that could be wrong because of it.
 pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, Mistakes> {
     let env: Env = env.into_iter().collect();
     with_tree(path, &env, |tree, root, mistakes, broken| check(tree, root, mistakes, broken, &env))?

@@ -47,6 +47,12 @@ impl Mistakes {
         self.0.push(problem);
     }
 
+    /// Those that `is_kept` holds for.
+    pub(super) fn only(mut self, is_kept: impl FnMut(&Problem) -> bool) -> Self {
+        self.0.retain(is_kept);
+        self
+    }
+
     /// The value, if it is valid; otherwise its mistakes are added.
     pub(super) fn keep<T>(&mut self, checked: Result<T, impl Into<Mistakes>>) -> Option<T> {
         checked.map_err(|mistakes| self.0.extend(mistakes.into().0)).ok()

@@ -63,7 +63,7 @@ pub(super) struct Raw {
     notify: Vec<notify::Raw>,
 }
 
-/// Checks every table that has no mistake in its form.
+/// Checks every table, as far as mistakes in its form permit.
 pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &Zones) -> Result<Config, Mistakes> {
     let Some(raw) = &form.raw else { return form.mistakes.finish(|| None) };
     let mut mistakes = form.mistakes.clone();
@@ -71,24 +71,26 @@ pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &
         ["workspaces", "destinations", "reports", "notify"].map(|key| root.key(key));
     let [instance_at, network_at, ledger_at, web_at, limits_at, alarms_at] =
         ["instance", "network", "ledger", "web", "limits", "alarms"].map(|key| root.key(key));
-    let network = mistakes.keep(form.check(&network_at, |at| raw.network.check(at)));
+    let network = mistakes.keep(form.check_each(&network_at, &[], |at| raw.network.check(at)));
     // Unknown if the table has mistakes; then no address is rejected for it.
     let allow_http = raw.network.allow_http || !form.is_sound(&network_at);
     let ca_file = network.as_ref().and_then(|network| network.ca_file.as_ref());
     let workspaces = each(&raw.workspaces, &workspaces_at, |raw, at| {
-        form.check(at, |at| raw.check(at, allow_http, env, zones).map(Arc::new))
+        form.check_each(at, &[], |at| raw.check(at, allow_http, env, zones).map(Arc::new))
     });
     let names = unique(raw.workspaces.iter().map(|raw| raw.name.as_str()), &workspaces_at);
     let workspaces = complete(&mut mistakes, workspaces, names).filter(|_| !form.may_lack("workspaces"));
-    let destinations =
-        each(&raw.destinations, &destinations_at, |raw, at| form.check(at, |at| raw.check(at, ca_file).map(Arc::new)));
+    let destinations = each(&raw.destinations, &destinations_at, |raw, at| {
+        form.check_each(at, &["url"], |at| raw.check(at, ca_file).map(Arc::new))
+    });
     let names = unique(raw.destinations.iter().map(|raw| raw.name.as_str()), &destinations_at);
     let destinations = complete(&mut mistakes, destinations, names).filter(|_| !form.may_lack("destinations"));
     if raw.reports.is_empty() && !form.may_lack("reports") {
         mistakes.add(root.problem("no report is configured; add at least one [[reports]] table"));
     }
     let known = Known { workspaces: workspaces.as_deref(), destinations: destinations.as_deref(), allow_http, zones };
-    let reports = each(&raw.reports, &reports_at, |raw, at| form.check(at, |at| raw.check(at, &known)));
+    let reports =
+        each(&raw.reports, &reports_at, |raw, at| form.check_each(at, &["source"], |at| raw.check(at, &known)));
     let reports: Option<Vec<_>> = mistakes.keep(reports).and_then(|reports| reports.into_iter().collect());
     if let Some(reports) = &reports {
         mistakes.keep(report::check_distinct(reports, &reports_at));
@@ -96,11 +98,11 @@ pub(super) fn check(form: Form<'_, Raw>, root: &KeyPath<'_>, env: &Env, zones: &
     let notify = each(&raw.notify, &notify_at, |raw, at| form.check(at, |at| raw.check(at, allow_http, env)));
     let names = unique(raw.notify.iter().map(|raw| raw.name.as_str()), &notify_at);
     let notify = complete(&mut mistakes, notify, names);
-    let instance = mistakes.keep(form.check(&instance_at, |at| raw.instance.check(at)));
-    let ledger = mistakes.keep(form.check(&ledger_at, |at| raw.ledger.check(at)));
+    let instance = mistakes.keep(form.check_each(&instance_at, &[], |at| raw.instance.check(at)));
+    let ledger = mistakes.keep(form.check_each(&ledger_at, &[], |at| raw.ledger.check(at)));
     let web = mistakes.keep(form.check(&web_at, |at| raw.web.check(at)));
-    let limits = mistakes.keep(form.check(&limits_at, |at| raw.limits.check(at)));
-    let alarms = mistakes.keep(form.check(&alarms_at, |at| raw.alarms.check(at)));
+    let limits = mistakes.keep(form.check_each(&limits_at, &[], |at| raw.limits.check(at)));
+    let alarms = mistakes.keep(form.check_each(&alarms_at, &[], |at| raw.alarms.check(at)));
     mistakes.finish(|| {
         let (ledger, keep_attempts) = ledger?;
         Some(Config {

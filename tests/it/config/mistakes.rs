@@ -192,6 +192,67 @@ fn all_mistakes_are_reported_together_in_the_order_of_the_file() {
 }
 
 #[test]
+fn an_unknown_or_mistyped_key_hides_no_mistake_in_the_other_keys_of_its_table() {
+    let text = r#"[limits]
+concurency = 8
+concurrency_per_workspace = 0
+attempt_timeout = 3600
+min_rate = "fast"
+
+[[workspaces]]
+name = "acme"
+app_id = "APP 1"
+data_centre = "01"
+timezone = "Berlin"
+secret_key_flie = "key"
+
+[[workspaces]]
+name = "other"
+app_id = "APP-2"
+data_center = "01"
+timezone = "Europe/Berlin"
+secret_key = "canary-5d41402a"
+
+[[destinations]]
+name = "archive"
+url = "file:///archive"
+
+[[reports]]
+source = "campaign_report"
+tabels = "parquet"
+workspace = "none"
+destination = "nowhere"
+schedule = { every = "week", on = 3, at = "9:99" }
+buffer = "-1m"
+metric_type = "TOTAL"
+start = "2026-02-30"
+
+[[reports]]
+source = "campaign_raport"
+name = ""
+metric_type = "TOTAL"
+schedule = { every = "day", at = "09:30" }
+"#;
+    insta::assert_snapshot!(load(text).unwrap_err(), @r#"
+    moesync.toml:2: limits.concurency: unknown key; did you mean "concurrency"?
+    moesync.toml:3: limits.concurrency_per_workspace: must be from 1 to 1024, found 0
+    moesync.toml:4: limits.attempt_timeout: expected a duration such as "30m", found an integer
+    moesync.toml:5: limits.min_rate: expected a rate such as "1 KiB/s", found "fast"
+    moesync.toml:9: workspaces[0].app_id: expected MoEngage's workspace id, without spaces or colons
+    moesync.toml:10: workspaces[0].data_centre: unknown key; did you mean "data_center"?
+    moesync.toml:11: workspaces[0].timezone: no zone is called "Berlin"; did you mean "Europe/Berlin"?
+    moesync.toml:12: workspaces[0].secret_key_flie: unknown key; did you mean "secret_key_file"?
+    moesync.toml:27: reports[0].tabels: unknown key; did you mean "tables"?
+    moesync.toml:29: reports[0].destination: no destination is called "nowhere"; there is "archive"
+    moesync.toml:30: reports[0].schedule.at: expected a time such as "09:30", found "9:99"
+    moesync.toml:31: reports[0].buffer: must be from 0s to 6d, found "-1m"
+    moesync.toml:32: reports[0].metric_type: only for the source "campaign_stats"; this report's is "campaign_report"
+    moesync.toml:33: reports[0].start: expected a date such as "2026-11-21", found "2026-02-30"
+    moesync.toml:36: reports[1].source: expected "campaign_report", "daily_dump", "campaign_stats", "campaigns", "campaign_meta" or "executions", found "campaign_raport"; did you mean "campaign_report"?
+    "#);
+}
+
+#[test]
 fn a_mistake_that_follows_from_another_is_not_reported() {
     for (old, new, place) in [
         ("\"01\"", "\"99\"", "workspaces[0].data_center"),

@@ -205,6 +205,7 @@ fn a_mistake_in_a_folder_names_its_file_and_a_key_given_twice_both() {
     conf.d/20-limits.toml:3: limits.concurrency: already given, at conf.d/10-main.toml:2; remove one of the two
     conf.d/30-reports.toml:1: reports[1].schedule: missing, but required
     conf.d/30-reports.toml:3: reports[1].nmae: unknown key; did you mean "name"?
+    conf.d/30-reports.toml:4: reports[1].workspace: no workspace is called "acmee"; did you mean "acme"?
 
     conf.d/20-a.toml:1:3: not valid TOML: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
     conf.d/30-b.toml:1:2: not valid TOML: key with no value, expected `=`
