@@ -11,10 +11,11 @@ use std::{cmp::Ordering, str::FromStr as _, sync::Arc, time::Duration};
 use sqlx::{
     Connection as _, PgConnection, PgPool, Row as _,
     migrate::{MigrateError, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tracing::debug;
+use url::Url;
 
 use super::{
     Found, Ledger, LedgerError,
@@ -51,6 +52,28 @@ pub(super) const CLOCK: &str = concat!("SELECT ", server_now!(), " AS now");
 
 /// The oldest version that moesync works with.
 const OLDEST: i64 = 13;
+
+/// The parameters of a URL that sqlx reads. It logs any other with its value, which may be a password.
+const PARAMETERS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
 
 /// What a server is, and what its user may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,18 +206,40 @@ pub async fn facts(url: &str) -> Result<ServerFacts, LedgerError> {
 ///
 /// # Errors
 ///
-/// It cannot be parsed, or a parameter has a value that is not one.
+/// It cannot be parsed, has a parameter that is unknown, or one with a value that is not one of it. No value is shown.
 pub fn check_url(url: &str) -> Result<(), String> {
-    let parsed = PgConnectOptions::from_str(url).map(drop);
-    parsed.map_err(|error| {
-        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        format!("it is not the URL of a PostgreSQL database: {cause}")
-    })
+    options(url).map(drop)
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, String> {
+    let parsed = Url::parse(url).map_err(|error| not_a_url(&error))?;
+    for (name, value) in parsed.query_pairs() {
+        let is_option = name.starts_with("options[") && name.ends_with(']');
+        if !is_option && !PARAMETERS.contains(&&*name) {
+            // Where the query has an "@", it may be the rest of a password.
+            let is_name = name.chars().all(|char| char.is_ascii_alphanumeric() || "_-".contains(char));
+            let is_shown = is_name && parsed.query().is_some_and(|query| !query.contains('@'));
+            let named = if is_shown { format!(" {name:?}") } else { String::new() };
+            return Err(format!(
+                "unknown parameter{named} after the \"?\"; the known ones are {}; write a \"?\" within a password as %3F",
+                PARAMETERS.join(", ")
+            ));
+        }
+        if matches!(&*name, "sslmode" | "ssl-mode") && value.parse::<PgSslMode>().is_err() {
+            return Err(format!("{name}: expected disable, allow, prefer, require, verify-ca or verify-full"));
+        }
+    }
+    PgConnectOptions::from_str(url)
+        .map_err(|error| std::error::Error::source(&error).map_or_else(|| not_a_url(&error), |cause| not_a_url(&cause)))
+}
+
+fn not_a_url(cause: &dyn std::fmt::Display) -> String {
+    format!("it is not the URL of a PostgreSQL database: {cause}")
 }
 
 async fn connect(url: &str) -> Result<(Pools, String), LedgerError> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|error| LedgerError::unavailable("ledger.url is not the URL of a PostgreSQL database", error))?;
+    let options = options(url)
+        .map_err(|problem| LedgerError::Unavailable { message: format!("ledger.url: {problem}"), source: None })?;
     let shown = shown(&options);
     // Behind PgBouncer, neither a prepared statement nor a setting of the connection lasts beyond a transaction.
     let options = options.statement_cache_capacity(0).extra_float_digits(None).application_name("moesync");
@@ -349,6 +394,66 @@ impl Home {
                 self.shown
             ),
             source: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing_subscriber::{Layer, layer::SubscriberExt as _};
+
+    use super::*;
+
+    /// Counts what is logged.
+    #[derive(Clone, Default)]
+    struct Logged(Arc<AtomicUsize>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Logged {
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn every_known_parameter_is_read_by_sqlx_and_no_other_reaches_it() {
+        let logged = Logged::default();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(logged.clone()), || {
+            for name in PARAMETERS {
+                let value = match name {
+                    "sslmode" | "ssl-mode" => "Verify-Full",
+                    "port" | "statement-cache-capacity" => "1",
+                    "hostaddr" => "127.0.0.1",
+                    _ => "value",
+                };
+                check_url(&format!("postgres://me@db/x?{name}={value}&options[a]=b")).unwrap();
+            }
+            for query in ["passwort=canary", "options[a=canary", "=canary", "sslMode=disable"] {
+                check_url(&format!("postgres://me@db/x?{query}")).unwrap_err();
+            }
+        });
+        assert_eq!(logged.0.load(Ordering::Relaxed), 0, "sqlx does not know a parameter");
+    }
+
+    #[test]
+    fn a_mistake_in_a_url_is_named_without_a_value() {
+        let problem = |rest: &str| {
+            let problem = check_url(&format!("postgres://{rest}")).unwrap_err();
+            assert!(!problem.to_lowercase().contains("canary"), "{problem}");
+            problem
+        };
+        let unknown = problem("me@db/x?sslmode=require&passwort=canary");
+        let known = "unknown parameter \"passwort\" after the \"?\"; the known ones are application_name, dbname, ";
+        assert!(unknown.starts_with(known), "{unknown}");
+        for rest in ["me:1?canary@db/x", "me:1?canary=1@db/x", "me@db/x?canary%20=1", "me:canary@pass@db:port/x"] {
+            problem(rest);
+        }
+        let modes = "expected disable, allow, prefer, require, verify-ca or verify-full";
+        assert_eq!(problem("me@db/x?sslmode=canary"), format!("sslmode: {modes}"));
+        assert_eq!(problem("me@db/x?ssl-mode="), format!("ssl-mode: {modes}"));
+        for parameter in ["port", "hostaddr", "statement-cache-capacity"] {
+            problem(&format!("me@db/x?{parameter}=canary"));
         }
     }
 }

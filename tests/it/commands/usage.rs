@@ -305,9 +305,21 @@ async fn an_address_of_a_bucket_or_server_that_is_none_is_refused_by_all() {
         }
     }
     let sqlite = format!("sqlite://{}", bench.ledger().display());
-    bench.write_config(&config.replace(&sqlite, "postgres://u:p@127.0.0.1:9/db?sslmode=bogus"));
-    for command in ["check", "sync"] {
-        let refused = bench.run(&[command]).await.expect(2);
-        assert!((refused.stdout + &refused.stderr).contains("not the URL of a PostgreSQL database: "), "{command}");
+    let canary = "canary-4e17";
+    let parameters = [
+        ("sslmode", "ledger.url: sslmode: expected disable, allow, prefer, "),
+        (
+            "passwort",
+            "ledger.url: unknown parameter \"passwort\" after the \"?\"; the known ones are application_name, ",
+        ),
+        ("port", "ledger.url: it is not the URL of a PostgreSQL database: "),
+    ];
+    for (parameter, problem) in parameters {
+        bench.write_config(&config.replace(&sqlite, &format!("postgres://u:p@127.0.0.1:9/db?{parameter}={canary}")));
+        for command in ["check", "sync", "status"] {
+            let refused = bench.run(&["-vv", command]).await.expect(2);
+            let text = refused.stdout + &refused.stderr;
+            assert!(text.contains(problem) && !text.contains(canary), "{command} {parameter}: {text}");
+        }
     }
 }
