@@ -231,18 +231,22 @@ fn try_writing(folder: &Path) -> io::Result<()> {
 
 /// What the ledger's server is, and whether its version and the user's rights suffice.
 fn server(facts: &ServerFacts, has_tables: bool) -> (CheckResult, String) {
-    let ServerFacts { version, is_supported, schema, can_create, connections, all_connections } = facts;
+    let ServerFacts { version, is_supported, schema, can_create, missing_rights, connections, all_connections } = facts;
     let rights = match (schema, can_create) {
         (None, _) => "no schema in the user's search_path".to_owned(),
         (Some(schema), true) => format!("may create tables in the schema {schema}"),
         (Some(schema), false) => format!("may not create tables in the schema {schema}, which a new version can need"),
     };
     let age = if *is_supported { "" } else { ", which is too old: 13 is the oldest" };
-    let is_ok = *is_supported && (*can_create || has_tables);
+    let lacks = match &missing_rights[..] {
+        [] => String::new(),
+        rights => format!("; lacks {}", rights.join(", ")),
+    };
+    let is_ok = *is_supported && (*can_create || has_tables) && missing_rights.is_empty();
     (
         if is_ok { CheckResult::Ok } else { CheckResult::Error },
         format!(
-            "PostgreSQL {version}{age}; {rights}; up to {connections} connections for each process, of the server's \
+            "PostgreSQL {version}{age}; {rights}{lacks}; up to {connections} connections for each process, of the server's \
              {all_connections}"
         ),
     )

@@ -10,7 +10,7 @@ use std::{cmp::Ordering, str::FromStr as _, sync::Arc, time::Duration};
 
 use sqlx::{
     Connection as _, PgConnection, PgPool, Row as _,
-    migrate::{MigrateError, Migrator},
+    migrate::{Migrate as _, MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use tokio::{task::JoinSet, time::MissedTickBehavior};
@@ -19,7 +19,7 @@ use url::Url;
 
 use super::{
     Found, Ledger, LedgerError,
-    database::{BEGIN_WRITING, Column, Database, Pools, query},
+    database::{BEGIN_WRITING, Column, Database, Pools, Row, query},
 };
 use crate::telemetry::Chain;
 
@@ -75,6 +75,9 @@ const PARAMETERS: [&str; 18] = [
     "user",
 ];
 
+/// The table in which sqlx records the migrations.
+const MIGRATIONS: &str = "_sqlx_migrations";
+
 /// What a server is, and what its user may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFacts {
@@ -86,6 +89,8 @@ pub struct ServerFacts {
     pub schema: Option<String>,
     /// Whether the user may create tables in it.
     pub can_create: bool,
+    /// The rights on the tables in it that the user lacks, such as "INSERT on claims".
+    pub missing_rights: Vec<String>,
     /// The most connections of one process.
     pub connections: u32,
     /// The most connections of the server, from all clients together.
@@ -187,10 +192,30 @@ pub async fn facts(url: &str) -> Result<ServerFacts, LedgerError> {
     )
     .read_one(&database)
     .await;
+    let rights = query(
+        "SELECT wanted.privilege AS privilege, CAST(min(tablename) AS TEXT) AS first, count(*) AS tables
+         FROM pg_tables, (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) AS wanted (privilege)
+         WHERE schemaname = current_schema() AND CAST(tablename AS TEXT) = ANY (string_to_array($1, ' '))
+           AND NOT has_table_privilege(format('%I.%I', schemaname, tablename), wanted.privilege)
+         GROUP BY wanted.privilege ORDER BY wanted.privilege",
+    )
+    .bind(tables().join(" "))
+    .read(&database)
+    .await;
     database.close().await;
+    let right = |row: &Row| {
+        let (privilege, first) = (String::read(row, "privilege")?, String::read(row, "first")?);
+        let more = match i64::read(row, "tables")? {
+            1 => String::new(),
+            2 => " and 1 more table".to_owned(),
+            tables => format!(" and {} more tables", tables - 1),
+        };
+        Ok(format!("{privilege} on {first}{more}"))
+    };
     let facts = asked.and_then(|row| {
         let row = row.ok_or(sqlx::Error::RowNotFound)?;
         Ok(ServerFacts {
+            missing_rights: rights?.iter().map(right).collect::<sqlx::Result<_>>()?,
             version: Column::read(&row, "version")?,
             is_supported: i64::read(&row, "major")? >= OLDEST,
             schema: Column::read(&row, "schema")?,
@@ -300,7 +325,13 @@ async fn migrate(pool: &PgPool, shown: &str) -> Result<Found, LedgerError> {
         sqlx::raw_sql("DEALLOCATE ALL").execute(connection).await.map(drop).map_err(failed)
     };
     forget(&mut transaction).await?;
-    migrations().run_direct(None, &mut *transaction, false).await.map_err(|error| match error {
+    let migrations = migrations();
+    let migrated = match is_outdated(&mut transaction, &migrations).await {
+        Ok(true) => migrations.run_direct(None, &mut *transaction, false).await,
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    migrated.map_err(|error| match error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
             LedgerError::TooNew { ledger: shown.to_owned(), found: format!("migration {version}") }
         }
@@ -310,6 +341,39 @@ async fn migrate(pool: &PgPool, shown: &str) -> Result<Found, LedgerError> {
     forget(&mut transaction).await?;
     transaction.commit().await.map_err(failed)?;
     Ok(if found == Some(0) { Found::Nothing } else { Found::Existing })
+}
+
+/// Whether a migration of this version is not recorded. The migrator itself first creates the table that records them, even
+/// if it is there: a user who may not create tables could never run.
+async fn is_outdated(connection: &mut PgConnection, migrations: &Migrator) -> Result<bool, MigrateError> {
+    let has_table = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1)",
+    );
+    if !has_table.bind(MIGRATIONS).persistent(false).fetch_one(&mut *connection).await? {
+        return Ok(true);
+    }
+    if let Some(version) = connection.dirty_version(MIGRATIONS).await? {
+        return Err(MigrateError::Dirty(version));
+    }
+    let recorded = connection.list_applied_migrations(MIGRATIONS).await?;
+    for recorded in &recorded {
+        match migrations.iter().find(|known| known.version == recorded.version) {
+            None => return Err(MigrateError::VersionMissing(recorded.version)),
+            Some(known) if known.checksum != recorded.checksum => {
+                return Err(MigrateError::VersionMismatch(recorded.version));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(recorded.len() < migrations.iter().len())
+}
+
+/// The names of the tables that the migrations create.
+fn tables() -> Vec<String> {
+    let migrations = migrations();
+    let statements = migrations.iter().flat_map(|migration| migration.sql.as_str().lines());
+    let created = statements.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.strip_suffix(" ("));
+    created.map(str::to_owned).collect()
 }
 
 /// The ledger's name: `candidate` if it has none yet.
@@ -455,5 +519,15 @@ mod tests {
         for parameter in ["port", "hostaddr", "statement-cache-capacity"] {
             problem(&format!("me@db/x?{parameter}=canary"));
         }
+    }
+
+    #[test]
+    fn the_tables_are_those_of_the_migrations() {
+        let tables = tables();
+        let is_known = |name: &&str| tables.iter().any(|table| table == name);
+        assert!(["ledger", "claims", "partition_tables", "incidents"].iter().all(is_known), "{tables:?}");
+        let migrations = migrations();
+        let created = migrations.iter().flat_map(|migration| migration.sql.as_str().matches("CREATE TABLE"));
+        assert_eq!(tables.len(), created.count());
     }
 }

@@ -159,6 +159,64 @@ async fn check_reports_the_servers_version_and_what_its_user_may_do() {
     assert!(checked.stdout.contains("no schema in the user's search_path"), "{}", checked.stdout);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_not_create_tables_works_with_those_that_are_there() {
+    let url = postgres::database(Route::Direct).await;
+    let bench = bench_on(&url, &[Series::dump(2)]).await;
+    ledger::open_server(&url, "place", |_| "me".to_owned()).await.unwrap().0.close().await;
+    let (_, database) = url.rsplit_once('/').unwrap();
+    let owner = async |statement: &str| postgres::execute(&url, &statement.replace(":user", database)).await;
+    owner("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    owner("CREATE ROLE :user LOGIN PASSWORD 'worker'").await;
+    owner("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :user").await;
+    let (_, server) = url.split_once('@').unwrap();
+    bench.write_config(&on_server(&bench, &format!("postgres://{database}:worker@{server}")));
+    let checked = bench.run(&["check"]).await.expect(0).stdout;
+    let expected = "may not create tables in the schema public, which a new version can need; up to 5 connections";
+    assert!(checked.contains(expected), "{checked}");
+    bench.run(&["sync"]).await.expect(0);
+    assert!(are_stored(&bench, 2).await);
+
+    // What another version left is refused as it is for a user who may create tables.
+    let refused = async |statement: &str, expected: &str| {
+        owner(statement).await;
+        let ran = bench.run(&["sync"]).await.expect(1).stderr;
+        assert!(ran.contains(expected), "{statement}: {ran}");
+    };
+    let newer = "INSERT INTO _sqlx_migrations SELECT 9999, '', now(), true, '', 0";
+    refused(newer, "was made by a newer version of moesync (migration 9999); use that one").await;
+    owner("DELETE FROM _sqlx_migrations WHERE version = 9999").await;
+    let other = "UPDATE _sqlx_migrations SET checksum = checksum || '\\x00' WHERE version = 2";
+    refused(other, "migration 2 was previously applied but has been modified").await;
+    let older = "DELETE FROM _sqlx_migrations WHERE version >= 2";
+    refused(older, "permission denied for schema public").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_the_rights_on_tables_that_the_servers_user_lacks() {
+    let url = postgres::database(Route::Direct).await;
+    let bench = bench_on(&url, &[Series::dump(1)]).await;
+    ledger::open_server(&url, "place", |_| "me".to_owned()).await.unwrap().0.close().await;
+    let (_, database) = url.rsplit_once('/').unwrap();
+    let owner = async |statement: &str| postgres::execute(&url, &statement.replace(":user", database)).await;
+    owner("CREATE ROLE :user LOGIN PASSWORD 'worker'").await;
+    owner("GRANT CREATE ON SCHEMA public TO :user").await;
+    owner("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :user").await;
+    // Tables of others do not count.
+    owner("CREATE TABLE other (number BIGINT)").await;
+    let (_, server) = url.split_once('@').unwrap();
+    bench.write_config(&on_server(&bench, &format!("postgres://{database}:worker@{server}")));
+    bench.run(&["check"]).await.expect(0);
+    owner("REVOKE INSERT ON claims FROM :user").await;
+    owner("REVOKE DELETE ON claims, holds FROM :user").await;
+    owner("REVOKE UPDATE ON ALL TABLES IN SCHEMA public FROM :user").await;
+    let checked = bench.run(&["check"]).await.expect(1).stdout;
+    let lacks =
+        "may create tables in the schema public; lacks DELETE on claims and 1 more table, INSERT on claims, UPDATE on ";
+    assert!(checked.contains("error  ledger: PostgreSQL") && checked.contains(lacks), "{checked}");
+    assert!(checked.contains(" more tables; up to 5 connections"), "{checked}");
+}
+
 /// Keeps all writers of a ledger waiting.
 const LOCK: &str = "SELECT pg_advisory_lock(7881696101)";
 const UNLOCK: &str = "SELECT pg_advisory_unlock(7881696101)";
