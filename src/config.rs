@@ -65,6 +65,7 @@ pub use self::{
     },
     tables::schema,
     values::FIRST_YEAR,
+    variables::Env,
     web::{Open, Web},
     workspace::Workspace,
 };

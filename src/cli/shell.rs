@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{CommandError, Result, progress::Bars, table::Look};
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Env},
     dispatch, ledger,
     sync::{self, Clock, Context, Progress, open_ledger_read_only},
 };
@@ -109,9 +109,9 @@ pub(super) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// The variables of the process's environment that are valid UTF-8.
-pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+/// The process's environment.
+pub(super) fn environment() -> Env {
+    Env::of_system(std::env::vars_os())
 }
 
 /// Returns when the process is asked to stop.

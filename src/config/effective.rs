@@ -33,8 +33,8 @@ pub struct Setting {
 ///
 /// # Errors
 /// As of [`load`](super::load).
-pub fn effective(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Vec<Setting>, Mistakes> {
-    let env: Env = env.into_iter().collect();
+pub fn effective(path: &Path, env: impl Into<Env>) -> Result<Vec<Setting>, Mistakes> {
+    let env = env.into();
     with_tree(path, &env, |tree, root, mistakes, broken| {
         let config = check(tree.clone(), root, mistakes, broken, &env)?;
         let mut settings = Vec::new();

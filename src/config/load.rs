@@ -1,6 +1,6 @@
 //! Reads the configuration and adds the environment.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use config::{ConfigError, Environment, Map, Source, Value, ValueKind};
 
@@ -24,8 +24,8 @@ use super::{
 /// # Errors
 /// All mistakes, each with its key, file and line. In a file that is not TOML, only the first. In a table with an unknown,
 /// missing or mistyped key, keys are not checked that could be wrong because of it.
-pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, Mistakes> {
-    let env: Env = env.into_iter().collect();
+pub fn load(path: &Path, env: impl Into<Env>) -> Result<Config, Mistakes> {
+    let env = env.into();
     with_tree(path, &env, |tree, root, mistakes, broken| check(tree, root, mistakes, broken, &env))?
 }
 
@@ -33,8 +33,8 @@ pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
 ///
 /// # Errors
 /// As of [`load`].
-pub fn load_text(name: &str, text: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, Mistakes> {
-    let env: Env = env.into_iter().collect();
+pub fn load_text(name: &str, text: &str, env: impl Into<Env>) -> Result<Config, Mistakes> {
+    let env = env.into();
     let files = vec![(name.to_owned(), text.to_owned())];
     with_files(name, &files, &env, |tree, root, mistakes, broken| check(tree, root, mistakes, broken, &env))?
 }
@@ -47,7 +47,7 @@ pub(super) fn check<'a>(
     broken: Vec<KeyPath<'a>>,
     env: &Env,
 ) -> Result<Config, Mistakes> {
-    let zones = Zones::find(env.get("TZDIR").map(String::as_str));
+    let zones = Zones::find(env.get("TZDIR"));
     tables::check(form::read(tree, root, mistakes, broken), root, env, &zones)
 }
 
@@ -91,11 +91,15 @@ fn is_part_of_secret(at: &KeyPath<'_>, keys: &Keys) -> bool {
     keys.secrets.iter().any(|(table, secret)| table == list && secret == stem)
 }
 
-/// The variables in `env` that override a setting. Those that name no setting are mistakes.
-fn overrides(env: &Env, keys: &Keys, mistakes: &mut Mistakes) -> Env {
+/// The variables in `env` that override a setting. Those that name no setting, or are not text, are mistakes.
+fn overrides(env: &Env, keys: &Keys, mistakes: &mut Mistakes) -> BTreeMap<String, String> {
     let settings: Vec<_> = keys.overridable.iter().filter_map(|name| name.strip_prefix(ENV_PREFIX)).collect();
-    let mut overrides = Env::new();
-    for (name, value) in env {
+    let names = env.others().map(|name| name.to_uppercase());
+    for name in names.filter(|name| name.starts_with(ENV_PREFIX)) {
+        mistakes.add(Problem::new(format!("environment variable {name}: not UTF-8 text")));
+    }
+    let mut overrides = BTreeMap::new();
+    for (name, value) in env.texts() {
         let upper = name.to_uppercase();
         let Some(setting) = upper.strip_prefix(ENV_PREFIX) else { continue };
         if settings.contains(&setting) {
@@ -120,7 +124,11 @@ fn overrides(env: &Env, keys: &Keys, mistakes: &mut Mistakes) -> Env {
 }
 
 /// The values of the files with those of `overrides` in them.
-fn merge(root: &KeyPath<'_>, values: Map<String, Value>, overrides: Env) -> Result<Value, Mistakes> {
+fn merge(
+    root: &KeyPath<'_>,
+    values: Map<String, Value>,
+    overrides: BTreeMap<String, String>,
+) -> Result<Value, Mistakes> {
     // The library reads a top-level name such as "a.b" as a path. No table has such a name.
     let mut mistakes = Mistakes::default();
     let paths = values.keys().filter(|key| key.contains(['.', '[', ']']));

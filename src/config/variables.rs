@@ -1,13 +1,54 @@
 //! Environment variables in the texts of the configuration: `${VAR}`.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+};
 
 use config::{Value, ValueKind};
 
 use super::{Mistakes, Problem, document::KeyPath};
 
 /// The environment that the configuration is read in.
-pub(super) type Env = BTreeMap<String, String>;
+#[derive(Clone, Default)]
+pub struct Env {
+    texts: BTreeMap<String, String>,
+    /// The names of the variables that are not UTF-8 text, with U+FFFD for what is not in the name.
+    others: BTreeSet<String>,
+}
+
+impl<V: IntoIterator<Item = (String, String)>> From<V> for Env {
+    fn from(variables: V) -> Self {
+        Env { texts: variables.into_iter().collect(), others: BTreeSet::new() }
+    }
+}
+
+impl Env {
+    /// Of variables as the system has them.
+    pub fn of_system(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut env = Env::default();
+        for (name, value) in variables {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => drop(env.texts.insert(name, value)),
+                (Ok(name), Err(_)) => drop(env.others.insert(name)),
+                (Err(name), _) => drop(env.others.insert(name.to_string_lossy().into_owned())),
+            }
+        }
+        env
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.texts.get(name).map(String::as_str)
+    }
+
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.texts.iter()
+    }
+
+    pub(super) fn others(&self) -> impl Iterator<Item = &String> {
+        self.others.iter()
+    }
+}
 
 /// Why the variables in a text could not be replaced.
 pub(super) enum Unexpanded {
@@ -42,7 +83,8 @@ pub(super) fn expand(text: &str, at: &KeyPath<'_>, env: &Env) -> Result<String, 
             ));
         };
         let Some(value) = env.get(name) else {
-            return Err(Unexpanded::Unset(at.problem(format_args!("the environment variable {name:?} is not set"))));
+            let what = if env.others.contains(name) { "not UTF-8 text" } else { "not set" };
+            return Err(Unexpanded::Unset(at.problem(format_args!("the environment variable {name:?} is {what}"))));
         };
         expanded.push_str(before);
         expanded.push_str(value);

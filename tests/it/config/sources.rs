@@ -1,12 +1,14 @@
 //! Where settings come from: files, the environment, and variables in texts.
 
 use std::{
+    ffi::OsString,
     fs,
+    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
 };
 
 use jiff::SignedDuration;
-use moesync::config::{self, Config, Ledger, Location, Open};
+use moesync::config::{self, Config, Env, Ledger, Location, Open};
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
@@ -56,6 +58,28 @@ fn a_mistake_in_the_environment_names_the_variable() {
     environment variable MOESYNC__LIMITS__CONCURRENCY: limits.concurrency: must be from 1 to 1024, found 0
     environment variable MOESYNC__ALARMS__EXPIRY: alarms.expiry[1]: expected a duration such as "30m", "1h30m" or "7d" (w, d, h, m, s), found "soon"
     environment variable MOESYNC__LEDGER__URL: ledger.url: expected sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE
+    "#);
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_named_where_it_is_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("moesync.toml");
+    let text = |bytes: &[u8]| OsString::from_vec(bytes.to_owned());
+    let errors = |file: &str| {
+        fs::write(&path, file).unwrap();
+        let env = Env::of_system([
+            (text(b"MOESYNC__LEDGER__URL"), text(b"sqlite://./canary\xff.db")),
+            (text(b"moesync__web\xfe"), text(b"canary")),
+            (text(b"ROOT"), text(b"/canary\xff")),
+            (text(b"OTHER\xff"), text(b"canary")),
+        ]);
+        config::load(&path, env).unwrap_err().to_string().replace(&format!("{}/", folder.path().display()), "")
+    };
+    insta::assert_snapshot!(errors(&changed("file:///archive", "file://${ROOT}")), @r#"
+    moesync.toml:10: destinations[0].url: the environment variable "ROOT" is not UTF-8 text
+    environment variable MOESYNC__LEDGER__URL: not UTF-8 text
+    environment variable MOESYNC__WEB�: not UTF-8 text
     "#);
 }
 
