@@ -101,7 +101,8 @@ impl FromStr for Location {
         let problem = |message: &str| Problem::new(message.to_owned());
         let url = Url::parse(text).map_err(|_| problem(EXPECTED))?;
         let provider = match url.scheme() {
-            "file" => None,
+            // `file:x` would be a path below the root of the file system.
+            "file" if text.starts_with("file:///") => None,
             "s3" => Some(Provider::S3),
             "gs" => Some(Provider::GoogleCloud),
             "az" => Some(Provider::Azure),

@@ -59,8 +59,7 @@ impl Raw {
 
 /// No message shows the URL: it may contain a password.
 fn database(url: &str, at: &KeyPath<'_>) -> Result<Ledger, Problem> {
-    if let Some(path) = url.strip_prefix("sqlite:") {
-        let path = path.strip_prefix("//").unwrap_or(path);
+    if let Some(path) = url.strip_prefix("sqlite://") {
         if path.is_empty() || path.starts_with(":memory:") || path.contains('?') {
             return Err(at.problem("expected the path of a file after sqlite://, and nothing else"));
         }

@@ -77,6 +77,10 @@ fn a_destination_is_a_folder_or_a_bucket() {
     let mistakes = [
         "/var/lib/archive",
         "file://archive",
+        "file:archive",
+        "file:/archive",
+        "file:",
+        "FILE:///archive",
         "ftp://x/y",
         "s3:///prefix",
         "s3://user:canary-5d41402a@bucket",
@@ -88,6 +92,10 @@ fn a_destination_is_a_folder_or_a_bucket() {
     insta::assert_snapshot!(errors_in(&mistakes), @r##"
     moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     moesync.toml:10: destinations[0].url: a path after file:// begins with "/", or with "./" when it is relative
+    moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
+    moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
+    moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
+    moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     moesync.toml:10: destinations[0].url: expected file:///PATH, file://./PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     moesync.toml:10: destinations[0].url: only a bucket and a prefix are expected here; credentials and endpoints are options
@@ -102,12 +110,22 @@ fn a_ledger_is_a_file_or_a_postgres_database() {
     let ledger = |url: &str| with_table(&format!("[ledger]\nurl = \"{url}\""));
     let loaded = |url: &str| load(&ledger(url)).unwrap().ledger;
     assert_eq!(loaded("sqlite:///var/lib/moesync.db"), Ledger::Sqlite("/var/lib/moesync.db".into()));
-    assert_eq!(loaded("sqlite:moesync.db"), Ledger::Sqlite("moesync.db".into()));
+    assert_eq!(loaded("sqlite://moesync.db"), Ledger::Sqlite("moesync.db".into()));
     assert_eq!(loaded("postgresql://db/x"), Ledger::Postgres("postgresql://db/x".into()));
     let config = load_bytes(ledger("sqlite://${STATE}/x.db").as_bytes(), &[("STATE", "/state")]).unwrap();
     assert_eq!(config.ledger, Ledger::Sqlite("/state/x.db".into()));
-    let mistakes = ["sqlite::memory:", "sqlite://", "sqlite://x.db?mode=ro", "mysql://u:canary-5d41402a@db/x", ""];
+    let mistakes = [
+        "sqlite:x.db",
+        "sqlite::memory:",
+        "sqlite://:memory:",
+        "sqlite://",
+        "sqlite://x.db?mode=ro",
+        "mysql://u:canary-5d41402a@db/x",
+        "",
+    ];
     insta::assert_snapshot!(errors_in(&mistakes.map(ledger)), @r#"
+    moesync.toml:2: ledger.url: expected sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE
+    moesync.toml:2: ledger.url: expected sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE
     moesync.toml:2: ledger.url: expected the path of a file after sqlite://, and nothing else
     moesync.toml:2: ledger.url: expected the path of a file after sqlite://, and nothing else
     moesync.toml:2: ledger.url: expected the path of a file after sqlite://, and nothing else
