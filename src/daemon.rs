@@ -250,8 +250,7 @@ impl<Load: Fn() -> Result<Config, Mistakes>> Daemon<Load> {
             tokio::select! {
                 () = self.clock.sleep(RETRY_PAUSE) => {}
                 Some(()) = hangup.recv() => match (self.load)() {
-                    // A change of [ledger] needs a restart.
-                    Ok(new) => config = Arc::new(Config { ledger: config.ledger.clone(), ..new }),
+                    Ok(new) => config = Arc::new(until_restart(new, &config)),
                     Err(problem) => error!(
                         alarm = "configuration",
                         "the new configuration is not used, retrying with the old one: {problem}"
@@ -343,14 +342,19 @@ async fn reload(load: impl Fn() -> Result<Config, Mistakes>, old: &Context) -> O
     let started = NotifyState::monotonic_usec_now().ok();
     notify(&[Some(NotifyState::Reloading), started].into_iter().flatten().collect::<Vec<_>>());
     let loaded = async {
-        let config = Arc::new(load()?);
+        let new = load()?;
+        let differing = need_restart(&new, &old.config);
+        let config = Arc::new(until_restart(new, &old.config));
         dispatch::check(&config).map_err(StartError::Configuration)?;
-        Ok::<_, DaemonError>(sync::reload(old, config).await?)
+        Ok::<_, DaemonError>((sync::reload(old, config).await?, differing))
     }
     .await;
     notify(&[NotifyState::Ready]);
     match loaded {
-        Ok(new) => {
+        Ok((new, differing)) => {
+            for table in differing {
+                warn!("[{table}] has changed; restart moesync to apply it");
+            }
             new.status.clear(AlarmKind::Configuration, "reload");
             new.status.note_configuration(new.clock.now());
             describe(&new, old).await;
@@ -370,13 +374,18 @@ async fn reload(load: impl Fn() -> Result<Config, Mistakes>, old: &Context) -> O
     }
 }
 
+/// The `new` configuration, with what the process runs with until it is restarted.
+fn until_restart(new: Config, running: &Config) -> Config {
+    Config { ledger: running.ledger.clone(), web: running.web.clone(), ..new }
+}
+
+/// The tables in which the `new` configuration differs from what the process runs with until it is restarted.
+fn need_restart(new: &Config, running: &Config) -> Vec<&'static str> {
+    let tables = [("ledger", new.ledger != running.ledger), ("web", new.web != running.web)];
+    tables.into_iter().filter(|(_, differs)| *differs).map(|(table, _)| table).collect()
+}
+
 async fn describe(new: &Context, old: &Context) {
-    if new.config.ledger != old.config.ledger {
-        warn!("[ledger] has changed; restart moesync to apply it");
-    }
-    if new.config.web != old.config.web {
-        warn!("[web] has changed; restart moesync to apply it");
-    }
     let unconfigured = match new.ledger.report_figures(None, new.clock.now()).await {
         Ok(figures) => {
             let configured: HashSet<_> = new.config.reports.iter().map(|report| &report.id).collect();

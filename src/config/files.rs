@@ -4,14 +4,22 @@ use std::{fmt, path::PathBuf};
 
 use super::{Problem, document::KeyPath};
 
-/// A file that the configuration names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A file that the configuration names. Equal to another mention of the same path.
+#[derive(Debug, Clone)]
 pub struct NamedFile {
     /// The file.
     pub path: PathBuf,
     /// Its key and line in the configuration, for error messages.
     pub place: String,
 }
+
+impl PartialEq for NamedFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for NamedFile {}
 
 impl NamedFile {
     /// A problem with the file, reported at its key.

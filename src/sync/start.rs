@@ -151,8 +151,8 @@ pub fn assemble(config: Arc<Config>, edges: Edges, clock: Arc<dyn Clock>, progre
     }
 }
 
-/// A context for `config` that replaces `old` and has the same ledger. `[ledger]` and `[web]` of `config` are ignored. Recovery
-/// runs again, beside the loop.
+/// A context for `config` that replaces `old` and has the same ledger, which `config` names too. Recovery runs again, beside the
+/// loop.
 ///
 /// # Errors
 ///

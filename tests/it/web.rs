@@ -167,6 +167,35 @@ async fn a_reload_shows_the_new_reports_and_a_change_of_the_address_needs_a_rest
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_reload_says_what_differs_from_what_the_process_runs_with() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let served = Served::start(&bench).await;
+    let config = with_web(&bench, "listen = \"127.0.0.1:0\"");
+    let other_ledger = config.replace("moesync.db", "other.db");
+    assert_ne!(other_ledger, config);
+    let count = |text: &str| served.daemon.log().iter().filter(|line| line.contains(text)).count();
+    let reloaded = async |number: usize, config: &str| {
+        bench.write_config(config);
+        served.daemon.signal("HUP").await;
+        assert!(wait_until(async || count("configuration reloaded: ") == number).await);
+        (count("[ledger] has changed; restart"), count("[web] has changed; restart"))
+    };
+    let other_web = config.replace("127.0.0.1:0", "127.0.0.2:0");
+    assert_eq!(reloaded(1, &other_web).await, (0, 1));
+    assert_eq!(reloaded(2, &other_web).await, (0, 2), "it is pending still");
+    assert_eq!(reloaded(3, &config).await, (0, 2), "it was taken back");
+    assert_eq!(reloaded(4, &other_ledger).await, (1, 2));
+    // What is opened again is the ledger that the process runs with.
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(bench.path(&format!("ledger/moesync.db{suffix}")));
+    }
+    assert!(wait_until(async || bench.ledger().exists()).await);
+    assert_eq!(reloaded(5, &config).await, (1, 2));
+    assert!(!bench.path("ledger/other.db").exists());
+    served.daemon.stop(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_survives_a_ledger_deleted_under_the_daemon() {
     let bench = Bench::new(&[Series::dump(2)]).await;
     let served = Served::start(&bench).await;

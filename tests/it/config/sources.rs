@@ -84,6 +84,14 @@ fn a_variable_that_is_not_utf8_is_named_where_it_is_meant() {
 }
 
 #[test]
+fn the_line_of_a_table_is_no_difference_of_it() {
+    let file = with_table("[web]\ntoken_file = \"/token\"");
+    let web = |text: &str| load(text).unwrap().web;
+    assert_eq!(web(&file), web(&format!("# a comment\n{file}")));
+    assert_ne!(web(&file), web(&file.replace("/token", "/other")));
+}
+
+#[test]
 fn text_that_is_not_toml_is_reported_with_line_and_column_and_not_quoted() {
     insta::assert_snapshot!(errors_of(&[
         ("\"canary-5d41402a\"", "\"canary-5d41402a"),
