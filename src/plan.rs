@@ -16,7 +16,7 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::{
-    calendar::{backfill, next, upcoming},
+    calendar::{Backfill, backfill, next, upcoming},
     decide::decide,
     horizon::{LONGEST_STEP, MARK_TOLERANCE},
     planner::{plan, unplanned},

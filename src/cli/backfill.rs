@@ -9,15 +9,16 @@ use super::{
     dates::{WrittenDate, date, today},
     scope::Scope,
     shell::Shell,
-    sync::pass,
+    sync::{Beside, pass},
     table::{self, Look},
 };
 use crate::{
     config::Config,
     partition::Entry,
-    plan,
+    plan::{self, Backfill},
+    report::Partition,
     sync::{self, Selection},
-    words::{BackfillPartition, BackfillPreview},
+    words::{BackfillPartition, BackfillPreview, PartitionStatus},
 };
 
 #[derive(Debug, Args)]
@@ -58,7 +59,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         return Err(CommandError::Usage(format!("--from {from} is after --to {to}")));
     }
     let now = shell.clock.now();
-    let requested = plan::backfill(&report, from, to, every_day, now);
+    let Backfill { requested, future } = plan::backfill(&report, from, to, every_day, now);
     if requested.is_empty() {
         return Err(CommandError::Usage(format!(
             "report `{}` has no scheduled date from {from} to {to} that is in the past{}",
@@ -70,28 +71,44 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         refuse_expired(report.id.name(), &requested, now)?;
     }
     if dry_run {
-        return preview(shell, &config, requested, now).await;
+        return preview(shell, &config, Backfill { requested, future }, now).await;
     }
     let ctx = shell.context(config).await?;
     ctx.ledger.reopen(&requested).await?;
     let partitions = requested.into_iter().map(|entry| entry.partition.id).collect();
     let selection = Selection { partitions: Some(partitions), ..Selection::default() };
-    let nothing = "every date that was named is stored already";
-    pass(shell, &ctx, &selection, nothing, sync::once(&ctx, &selection, shell.stopped())).await
+    let beside = match named(&dates(future.iter())) {
+        None => Beside { nothing: "every date that was named is stored already", ..Beside::default() },
+        Some(dates) => Beside {
+            nothing: "every date that was named and is generated is stored already",
+            note: format!("not generated yet, so not requested: {dates}\n"),
+            partitions: future.into_iter().map(|partition| PartitionStatus::upcoming(partition, now)).collect(),
+        },
+    };
+    pass(shell, &ctx, &selection, beside, sync::once(&ctx, &selection, shell.stopped())).await
 }
 
-/// Dates that an error names one by one.
+/// Dates that are named one by one.
 const NAMED: usize = 7;
+
+fn dates<'p>(partitions: impl Iterator<Item = &'p Partition>) -> Vec<String> {
+    partitions.map(|partition| partition.id.date.to_string()).collect()
+}
+
+/// The dates as text: many by their number and their ends. `None` without any.
+fn named(dates: &[String]) -> Option<String> {
+    match dates {
+        [] => None,
+        [first, .., last] if dates.len() > NAMED => Some(format!("{} dates from {first} to {last}", dates.len())),
+        few => Some(few.join(", ")),
+    }
+}
 
 /// Fails if MoEngage has deleted any of the dates by now, and names them.
 fn refuse_expired(report: &str, requested: &[Entry], now: Timestamp) -> Result<()> {
     let is_expired = |entry: &&Entry| entry.partition.expires_at.is_some_and(|expiry| expiry <= now);
-    let dates: Vec<_> = requested.iter().filter(is_expired).map(|entry| entry.partition.id.date.to_string()).collect();
-    let named = match &dates[..] {
-        [] => return Ok(()),
-        [first, .., last] if dates.len() > NAMED => format!("{} dates from {first} to {last}", dates.len()),
-        few => few.join(", "),
-    };
+    let expired = requested.iter().filter(is_expired).map(|entry| &entry.partition);
+    let Some(named) = named(&dates(expired)) else { return Ok(()) };
     let first_kept = requested.iter().find(|entry| !is_expired(entry)).map(|entry| entry.partition.id.date);
     let advice = first_kept.map(|date| format!("use --from {date}, or ")).unwrap_or_default();
     Err(CommandError::Usage(format!(
@@ -100,7 +117,8 @@ fn refuse_expired(report: &str, requested: &[Entry], now: Timestamp) -> Result<(
     )))
 }
 
-async fn preview(shell: &Shell, config: &Config, requested: Vec<Entry>, now: Timestamp) -> Result {
+async fn preview(shell: &Shell, config: &Config, backfill: Backfill, now: Timestamp) -> Result {
+    let Backfill { requested, future } = backfill;
     let ledger = shell.ledger(config).await?;
     let mut partitions = Vec::new();
     for entry in requested {
@@ -110,6 +128,7 @@ async fn preview(shell: &Shell, config: &Config, requested: Vec<Entry>, now: Tim
         };
         partitions.push(BackfillPartition::new(entry, known, now));
     }
+    partitions.extend(future.into_iter().map(|partition| BackfillPartition::future(partition, now)));
     shell.print(&BackfillPreview { partitions }, |preview| show(preview, shell.look(config), now))?;
     Ok(Completion::Done)
 }

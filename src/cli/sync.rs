@@ -33,16 +33,27 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let config = shell.config()?;
     let selection = options.scope.selection(&config)?;
     let ctx = shell.start(config).await?;
-    pass(shell, &ctx, &selection, "nothing was due", sync::recover_and_pass(&ctx, &selection, shell.stopped())).await
+    let beside = Beside { nothing: "nothing was due", ..Beside::default() };
+    pass(shell, &ctx, &selection, beside, sync::recover_and_pass(&ctx, &selection, shell.stopped())).await
 }
 
-/// Makes a pass, then the tables of the selected partitions, and prints the state of the pass's partitions, or `nothing`
-/// if there are none.
+/// What is printed beside the partitions of a pass.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    /// Instead of them, if there are none.
+    pub(super) nothing: &'static str,
+    /// Lines after them.
+    pub(super) note: String,
+    /// Partitions that are not part of the pass, which the note is about.
+    pub(super) partitions: Vec<PartitionStatus>,
+}
+
+/// Makes a pass, then the tables of the selected partitions, and prints the state of the pass's partitions.
 pub(super) async fn pass(
     shell: &Shell,
     ctx: &Arc<Context>,
     selection: &Selection,
-    nothing: &str,
+    beside: Beside,
     pass: impl Future<Output = Result<Summary, LedgerError>>,
 ) -> Result {
     let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).map_err(CommandError::Usage)?;
@@ -66,7 +77,7 @@ pub(super) async fn pass(
         Err(error) => (Err(error), TablesSummary::default()),
     };
     // Print before notifying.
-    let shown = summary.as_ref().map_or(Ok(()), |summary| show(shell, &ctx.config, summary, &tables, nothing));
+    let shown = summary.as_ref().map_or(Ok(()), |summary| show(shell, &ctx.config, summary, &tables, beside));
     let fault = match &summary {
         Ok(summary) if summary.is_complete() => None,
         Ok(_) => Some("the pass did not store every due partition".to_owned()),
@@ -85,7 +96,8 @@ pub(super) async fn pass(
     Ok(if summary.is_complete() { Completion::Done } else { Completion::Incomplete })
 }
 
-fn show(shell: &Shell, config: &Config, summary: &Summary, tables: &TablesSummary, nothing: &str) -> Result<()> {
+fn show(shell: &Shell, config: &Config, summary: &Summary, tables: &TablesSummary, beside: Beside) -> Result<()> {
+    let Beside { nothing, note, partitions: others } = beside;
     let now = shell.clock.now();
     let configured = configured(config);
     let is_configured = |id: &crate::report::PartitionId| configured.contains_key(&id.report);
@@ -93,17 +105,15 @@ fn show(shell: &Shell, config: &Config, summary: &Summary, tables: &TablesSummar
         .entries
         .iter()
         .map(|entry| PartitionStatus::new(entry, is_configured(&entry.partition.id), now))
+        .chain(others)
         .collect();
     shell.print(&Partitions { partitions }, |result| {
         let made = made(tables);
-        if result.partitions.is_empty() {
-            return format!("{nothing}\n{made}");
+        let passed = result.partitions.get(..summary.entries.len()).unwrap_or_default();
+        if passed.is_empty() {
+            return format!("{nothing}\n{note}{made}");
         }
-        format!(
-            "{}\n{}\n{made}",
-            shell.look(config).partitions(&result.partitions, now),
-            table::count(&result.partitions)
-        )
+        format!("{}\n{}\n{note}{made}", shell.look(config).partitions(passed, now), table::count(passed))
     })
 }
 

@@ -27,20 +27,30 @@ pub fn upcoming(reports: &[Arc<Report>], now: Timestamp, until: Timestamp) -> Ve
     partitions
 }
 
-/// The partitions of `report` that a backfill of `from..=to` requests: those of the schedule's dates, or of every day,
-/// that are generated at `now`. `start` does not limit them.
-pub fn backfill(report: &Report, from: civil::Date, to: civil::Date, every_day: bool, now: Timestamp) -> Vec<Entry> {
+/// The partitions of a backfill.
+#[derive(Debug)]
+pub struct Backfill {
+    /// Those that are requested.
+    pub requested: Vec<Entry>,
+    /// Those that are not generated yet.
+    pub future: Vec<Partition>,
+}
+
+/// The partitions of `report` that a backfill of `from..=to` names: those of the schedule's dates, or of every day. What is
+/// generated at `now` is requested. `start` does not limit them.
+pub fn backfill(report: &Report, from: civil::Date, to: civil::Date, every_day: bool, now: Timestamp) -> Backfill {
     let entry = |partition: Partition| match partition.end(report.give_up_after()) {
         Some(end) if end <= now => Entry::requested_late(partition),
         _ => Entry::new(partition),
     };
     let on = if every_day { schedule::on_any_day } else { schedule::on };
-    from.series(1.day())
+    let (past, future): (Vec<_>, Vec<_>) = from
+        .series(1.day())
         .take_while(|date| *date <= to)
         .filter_map(|date| on(&report.schedule, &report.timezone, date))
-        .filter(|occurrence| occurrence.generated_at <= now)
-        .map(|occurrence| entry(report.partition(occurrence)))
-        .collect()
+        .map(|occurrence| report.partition(occurrence))
+        .partition(|partition| partition.generated_at <= now);
+    Backfill { requested: past.into_iter().map(entry).collect(), future }
 }
 
 #[cfg(test)]
@@ -59,13 +69,16 @@ mod tests {
         let report = report(SourceKind::DailyDump, monthly, "UTC");
         let now = utc("2026-11-21T12:00:00Z");
         let asked = |every_day| {
-            backfill(&report, date(2026, 9, 29), date(2026, 12, 31), every_day, now)
-                .into_iter()
-                .map(|entry| entry.partition.id.date)
-                .collect::<Vec<_>>()
+            let Backfill { requested, future } =
+                backfill(&report, date(2026, 9, 29), date(2026, 12, 31), every_day, now);
+            let requested = requested.into_iter().map(|entry| entry.partition.id.date);
+            let future = future.into_iter().map(|partition| partition.id.date);
+            (requested.collect::<Vec<_>>(), future.collect::<Vec<_>>())
         };
-        assert_eq!(asked(false), [date(2026, 9, 30), date(2026, 10, 31)]);
-        assert_eq!(asked(true).len(), 2 + 31 + 21);
+        let requested = vec![date(2026, 9, 30), date(2026, 10, 31)];
+        assert_eq!(asked(false), (requested, vec![date(2026, 11, 30), date(2026, 12, 31)]));
+        let (requested, future) = asked(true);
+        assert_eq!((requested.len(), future.len()), (2 + 31 + 21, 9 + 31));
     }
 
     #[test]
@@ -75,7 +88,7 @@ mod tests {
             [(SourceKind::CampaignReport, 2), (SourceKind::DailyDump, 2), (SourceKind::CampaignStats, 0)]
         {
             let report = report(source, daily(9, 30), "UTC");
-            let asked = backfill(&report, date(2026, 11, 13), date(2026, 11, 20), false, now);
+            let asked = backfill(&report, date(2026, 11, 13), date(2026, 11, 20), false, now).requested;
             assert_eq!((asked.len(), late_dates(&asked).len()), (8, late), "{source}");
         }
     }

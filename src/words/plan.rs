@@ -123,7 +123,7 @@ pub struct BackfillPartition {
     /// The partition.
     #[serde(flatten)]
     pub status: PartitionStatus,
-    /// Whether it is requested: a stored partition is not.
+    /// Whether it is requested: a partition that is stored, or not generated yet, is not.
     pub asked: bool,
     /// The reason as text.
     pub reason: String,
@@ -144,6 +144,12 @@ impl BackfillPartition {
             State::Pending => "due and not stored",
         };
         Self { asked: status.state != State::Stored, reason: reason.into(), status }
+    }
+
+    /// The line of a date that is not generated at `now`.
+    pub fn future(partition: Partition, now: Timestamp) -> Self {
+        let status = PartitionStatus::upcoming(partition, now);
+        Self { asked: false, reason: "not generated yet, so not requested".into(), status }
     }
 }
 

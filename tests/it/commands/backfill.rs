@@ -66,6 +66,41 @@ async fn a_backfill_past_the_retention_is_refused_unless_asked_anyway() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn dates_that_are_not_generated_yet_are_named_and_the_others_requested() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    let date = |ago: i64| bench.newest.checked_sub(ago.days()).unwrap().to_string();
+    let (from, to) = (date(1), date(-2));
+    let backfill = ["backfill", "--report", "dump", "--from", &from, "--to", &to];
+    let shown = bench.run(&[&backfill[..], &["--dry-run", "--json"]].concat()).await.expect(0).partitions();
+    let line = |p: &serde_json::Value| [&p["date"], &p["state"], &p["asked"]].map(ToString::to_string).join(" ");
+    let expected = [(1, "pending", true), (0, "pending", true), (-1, "scheduled", false), (-2, "scheduled", false)];
+    let expected = expected.map(|(ago, state, asked)| format!("\"{}\" \"{state}\" {asked}", date(ago)));
+    assert_eq!(shown.iter().map(line).collect::<Vec<_>>(), expected);
+    let text = bench.run(&[&backfill[..], &["--dry-run"]].concat()).await.expect(0).stdout;
+    assert!(text.contains("not generated yet, so not requested") && text.ends_with("2 would be requested\n"), "{text}");
+
+    let ran = bench.run(&[&backfill[..], &["--json"]].concat()).await.expect(0).partitions();
+    let states: Vec<_> = ran.iter().map(|p| (p["date"].as_str().unwrap(), p["state"].as_str().unwrap())).collect();
+    let dates = [1, 0, -1, -2].map(date);
+    let expected = dates.iter().map(String::as_str).zip(["stored", "stored", "scheduled", "scheduled"]);
+    assert_eq!(states, expected.collect::<Vec<_>>());
+    let named = format!("not generated yet, so not requested: {}, {}\n", date(-1), date(-2));
+    let again = bench.run(&backfill).await.expect(0).stdout;
+    assert_eq!(again, format!("every date that was named and is generated is stored already\n{named}"));
+    assert_eq!(bench.requests(), 2);
+    let last = date(-30);
+    let longer = ["backfill", "--report", "dump", "--from", &date(2), "--to", &last];
+    let text = bench.run(&longer).await.expect(0).stdout;
+    let named = format!("1 stored\nnot generated yet, so not requested: 30 dates from {} to {last}\n", date(-1));
+    assert!(text.ends_with(&named), "{text}");
+    let only = ["backfill", "--report", "dump", "--from", &date(-1), "--to", &last];
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let refused = bench.run(&[&only[..], dry_run].concat()).await.expect(2).stderr;
+        assert!(refused.contains("that is in the past"), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_without_expiry_is_backfilled_at_any_age() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let date = bench.newest.checked_sub(400.days()).unwrap().to_string();
