@@ -14,6 +14,7 @@ use super::{
 use crate::{
     config::Report,
     moengage,
+    plan::{self, LedgerView, Reach},
     report::PartitionId,
     table_words::TablesState,
     words::{ClockChange, Explanation, Recorded},
@@ -34,17 +35,27 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let date = options.date.on(today(&options.scope, &config, shell.clock.now()));
     let id = PartitionId { report: report.id.clone(), date };
     let ledger = shell.ledger(&config).await?;
-    let recorded = match &ledger {
+    let now = shell.clock.now();
+    let mut recorded = match &ledger {
         Some(ledger) => Recorded {
             entry: ledger.entry_of(&id).await?,
             history: ledger.attempts(&id).await?,
             tables: ledger.tables_of(&id).await?,
             hold: ledger.hold_of(id.report.workspace()).await?,
+            new: None,
         },
-        None => Recorded { entry: None, history: Vec::new(), tables: None, hold: None },
+        None => Recorded { entry: None, history: Vec::new(), tables: None, hold: None, new: None },
     };
+    if recorded.entry.is_none() {
+        let reports = std::slice::from_ref(&report);
+        let view = match &ledger {
+            Some(ledger) => ledger.view(&Reach::of(reports, now, now)).await?,
+            None => LedgerView::default(),
+        };
+        recorded.new = plan::unplanned(reports, &view, now).into_iter().find(|new| new.partition.id == id);
+    }
     let source_url = moengage::source_url(&report, id.date).to_string();
-    let explanation = Explanation::new(&report, id.date, recorded, source_url, shell.clock.now())
+    let explanation = Explanation::new(&report, id.date, recorded, source_url, now)
         .ok_or_else(|| CommandError::Usage(format!("the report's time zone has no {}", id.date)))?;
     shell.print(&explanation, |explanation| show(explanation, &report, shell.look(&config)))?;
     Ok(Completion::Done)

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::Report,
     ledger::LedgerError,
-    moengage,
+    moengage, plan,
     report::{PartitionId, ReportId},
     sync::Context,
     telemetry::Chain,
@@ -142,14 +142,21 @@ async fn partition(
     };
     let id = PartitionId { report: ReportId::new(&workspace, &report), date };
     let ledger = read_ledger(&ctx).await?;
-    let recorded = Recorded {
+    let now = ctx.clock.now();
+    let mut recorded = Recorded {
         entry: ledger.entry_of(&id).await?,
         history: ledger.attempts(&id).await?,
         tables: ledger.tables_of(&id).await?,
         hold: ledger.hold_of(&workspace).await?,
+        new: None,
     };
+    if recorded.entry.is_none() {
+        let view = ctx.view(&ledger, now).await?;
+        let unplanned = plan::unplanned(std::slice::from_ref(found), &view, now);
+        recorded.new = unplanned.into_iter().find(|new| new.partition.id == id);
+    }
     let source_url = moengage::source_url(found, date).to_string();
-    let explanation = Explanation::new(found, date, recorded, source_url, ctx.clock.now());
+    let explanation = Explanation::new(found, date, recorded, source_url, now);
     let explanation = explanation.ok_or_else(|| ApiError::Unknown(format!("the report's time zone has no {date}")))?;
     Ok(json(StatusCode::OK, &explanation))
 }

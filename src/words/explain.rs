@@ -1,6 +1,6 @@
 //! The JSON of `explain`: a partition, its attempts, its tables, and why it waits.
 
-use jiff::{SignedDuration, Timestamp, civil::Date, tz::AmbiguousOffset};
+use jiff::{Timestamp, civil::Date, tz::AmbiguousOffset};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -136,20 +136,27 @@ impl Explanation {
     /// The partition of `date`, as it is `recorded` in the ledger, and the URL of its request. `None` if the date does not
     /// exist in the report's time zone.
     pub fn new(report: &Report, date: Date, recorded: Recorded, source_url: String, now: Timestamp) -> Option<Self> {
-        let Recorded { entry, history, tables, hold } = recorded;
-        let is_planned = entry.is_some();
+        let Recorded { entry, history, tables, hold, new } = recorded;
         let scheduled = schedule::on(&report.schedule, &report.timezone, date);
         let generated = || scheduled.or_else(|| schedule::on_any_day(&report.schedule, &report.timezone, date));
-        let entry = match entry {
-            Some(entry) => entry,
-            None => Entry::new(report.partition(generated()?)),
+        let (entry, waits) = match (entry, new) {
+            (Some(entry), _) => {
+                let waits = waiting(&entry, hold.as_ref(), now);
+                (entry, waits)
+            }
+            (None, Some(new)) => {
+                let then = waiting(&new, hold.as_ref(), now);
+                let then = then.map_or_else(|| " and requests it".to_owned(), |waits| format!("; {waits}"));
+                (new, Some(format!("not planned yet: the next pass of `moesync sync` or `moesync run` plans it{then}")))
+            }
+            (None, None) => {
+                let entry = Entry::new(report.partition(generated()?));
+                let waits = unplanned(report, &entry.partition, scheduled.is_some(), now);
+                (entry, Some(waits))
+            }
         };
         let object_key = report.keys(date).object();
         let generated_local = entry.partition.generated_at.to_zoned(report.timezone.clone());
-        let waits = match is_planned {
-            true => waiting(&entry, hold.as_ref(), now),
-            false => Some(unplanned(report, &entry.partition, scheduled.is_some(), now)),
-        };
         Some(Self {
             status: PartitionStatus::new(&entry, true, now),
             waits,
@@ -168,7 +175,7 @@ impl Explanation {
     }
 }
 
-/// What the ledger has of one partition.
+/// What the ledger has of one partition, or what planning adds to it.
 #[derive(Debug)]
 pub struct Recorded {
     /// The partition.
@@ -179,6 +186,8 @@ pub struct Recorded {
     pub tables: Option<PartitionTables>,
     /// The hold of its workspace.
     pub hold: Option<Hold>,
+    /// As it is planned next, if it is not in the ledger.
+    pub new: Option<Entry>,
 }
 
 /// Why a partition of the ledger is not requested now.
@@ -201,10 +210,7 @@ fn waiting(entry: &Entry, hold: Option<&Hold>, now: Timestamp) -> Option<String>
     Some(waits)
 }
 
-/// A partition that is due for longer is not waiting for the next plan.
-const ONE_DAY: SignedDuration = SignedDuration::from_hours(24);
-
-/// Why a partition that is not in the ledger is not requested.
+/// Why a partition that is not in the ledger is not planned now.
 fn unplanned(report: &Report, partition: &Partition, is_scheduled: bool, now: Timestamp) -> String {
     let past = match partition.expires_at.filter(|expiry| *expiry <= now) {
         Some(expiry) if partition.source.is_live_listing() => {
@@ -220,10 +226,7 @@ fn unplanned(report: &Report, partition: &Partition, is_scheduled: bool, now: Ti
         None if partition.generated_at > now => {
             format!("due {}, in {}", instant(partition.due_at), left(partition.due_at, now))
         }
-        None if now.duration_since(partition.due_at) < ONE_DAY => {
-            "not planned yet; `moesync run` plans each minute".to_owned()
-        }
-        None => format!("not planned: before the report's first plan, or while nothing planned{past}"),
+        None => format!("not planned: before the report's first plan, not in its schedule then, or forgotten{past}"),
     }
 }
 

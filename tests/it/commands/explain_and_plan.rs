@@ -59,13 +59,26 @@ async fn explain_says_why_a_partition_waits() {
         waits.as_str().unwrap_or_default().to_owned()
     };
     let newest = bench.newest.to_string();
-    assert!(waits(&newest).await.starts_with("not planned yet"));
+    let planned_next = "not planned yet: the next pass of `moesync sync` or `moesync run` plans it and requests it";
+    assert_eq!(waits(&newest).await, planned_next);
+    // What plan shows is what explain says.
+    let older = bench.newest.yesterday().unwrap().to_string();
+    assert_eq!(waits(&older).await, planned_next);
+    let plan = bench.run(&["plan", "--json"]).await.expect(0).partitions();
+    let fetched: Vec<_> = plan.iter().filter(|p| p["action"] == "fetch").map(|p| p["date"].as_str().unwrap()).collect();
+    assert_eq!(fetched, [older.as_str(), newest.as_str()]);
     let long_ago = waits("2025-01-01").await;
     assert!(long_ago.contains("before the report's start") && long_ago.contains("MoEngage deleted it"), "{long_ago}");
     bench.fault("unauthorized,times=9");
     bench.sync(1).await;
     assert!(waits(&newest).await.contains("the whole workspace waits until"), "{}", waits(&newest).await);
     assert!(waits("2126-01-01").await.starts_with("due 2126-01-0"));
+    bench.run(&["forget", "--report", "report-test", "--from", &newest, "--to", &newest]).await.expect(0);
+    assert!(
+        waits(&newest).await.starts_with("not planned: before the report's first plan, "),
+        "{}",
+        waits(&newest).await
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
