@@ -16,7 +16,7 @@ use super::{
     shell::Shell,
 };
 use crate::{
-    config::{Config, Ledger, Location, NamedFile, SecretSource},
+    config::{Config, Ledger, Location, SecretSource},
     dispatch,
     ledger::{LedgerError, ServerFacts, server_facts},
     moengage,
@@ -48,11 +48,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         results.add("configuration", CheckResult::Error, placeholder.to_string());
     }
     secrets(&config, &mut results);
+    let has_network = clients(&config, &mut results);
     // Online, a probe opens them.
     if !options.online {
-        open_destinations(&config, &mut results);
+        open_destinations(&config, has_network, &mut results);
     }
-    clients(&config, &mut results);
     ledger(&config, &mut results).await;
     web(&config, &mut results).await;
     if options.online {
@@ -76,11 +76,6 @@ fn secrets(config: &Config, results: &mut Results) {
         for (result, message) in target.secrets().filter_map(judged) {
             add(results, format!("notify {}", target.name), result, message);
         }
-    }
-    let token_file = config.web.token_file.iter().filter(|_| config.web.listen.is_some());
-    let named = token_file.chain(&config.network.ca_file);
-    for problem in named.filter_map(NamedFile::missing) {
-        results.add_refusal("files", problem.to_string());
     }
 }
 
@@ -123,11 +118,13 @@ fn is_hidden(path: &Path) -> bool {
 
 /// Opens the destinations as `run` does: their options, certificates and folders. It makes no folder: the user of this
 /// command may be another than that of the service.
-fn open_destinations(config: &Config, results: &mut Results) {
+fn open_destinations(config: &Config, has_network: bool, results: &mut Results) {
     let budget = Budget::new();
     for destination in &config.destinations {
         let refused = match &destination.location {
             Location::Directory(root) => folder(root).err(),
+            // Buckets read the certificate authorities too, whose mistake is known already.
+            Location::Bucket(_) if !has_network && destination.ca_file.is_some() => None,
             Location::Bucket(_) => {
                 Destination::open(destination, budget.clone(), "check").err().map(|error| error.to_string())
             }
@@ -152,14 +149,17 @@ fn folder(root: &Path) -> std::result::Result<(), String> {
     })
 }
 
-/// Makes the HTTP clients as `run` does.
-fn clients(config: &Config, results: &mut Results) {
+/// Makes the HTTP clients as `run` does. Whether `[network]` can be used: the clients of notify targets would repeat its
+/// mistakes.
+fn clients(config: &Config, results: &mut Results) -> bool {
     if let Err(error) = moengage::Client::new(&config.network, &config.limits) {
         results.add_refusal("network", Chain(&error).to_string());
+        return false;
     }
     if let Err(message) = dispatch::check(config) {
         results.add_refusal("notify", message);
     }
+    true
 }
 
 async fn ledger(config: &Config, results: &mut Results) {

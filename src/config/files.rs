@@ -27,12 +27,6 @@ impl NamedFile {
         Problem::new(format!("{}: {what}", self.place))
     }
 
-    /// A problem if the file does not exist. A file that cannot be seen from here counts as existing.
-    pub fn missing(&self) -> Option<Problem> {
-        let is_missing = matches!(self.path.try_exists(), Ok(false));
-        is_missing.then(|| self.problem(format_args!("there is no file {}", self.path.display())))
-    }
-
     pub(super) fn check(path: Option<&str>, at: &KeyPath<'_>) -> Result<Option<Self>, Problem> {
         path.map(|path| Self::at(path.to_owned(), at)).transpose()
     }

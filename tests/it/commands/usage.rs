@@ -323,3 +323,21 @@ async fn an_address_of_a_bucket_or_server_that_is_none_is_refused_by_all() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_reports_one_mistake_once_where_several_parts_meet_it() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let config = bench.config();
+    let hook = "\n[[notify]]\nname = \"hook\"\nkind = \"slack\"\nurl = \"https://hooks.example/x\"\n";
+    let bucket =
+        "\n[[destinations]]\nname = \"bucket\"\nurl = \"s3://bucket\"\noptions = { aws_region = \"eu-west-1\" }\n";
+    let token = config.replace("listen = \"\"", "listen = \"127.0.0.1:0\"\ntoken_file = \"/nowhere\"");
+    let authority = format!("{config}{hook}{bucket}\n[network]\nca_file = \"/nowhere\"\n");
+    for (config, subject) in [(token, "web"), (authority, "network")] {
+        bench.write_config(&config);
+        let checked = bench.run(&["check"]).await.expect(2).stdout;
+        let errors: Vec<_> = checked.lines().filter(|line| line.starts_with("error")).collect();
+        assert_eq!(errors.len(), 1, "{checked}");
+        assert!(errors[0].starts_with(&format!("error  {subject}: ")) && errors[0].contains("/nowhere"), "{checked}");
+    }
+}
