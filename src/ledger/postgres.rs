@@ -470,13 +470,15 @@ mod tests {
 
     use super::*;
 
-    /// Counts what is logged.
+    /// Counts what the parser of URLs logs.
     #[derive(Clone, Default)]
     struct Logged(Arc<AtomicUsize>);
 
     impl<S: tracing::Subscriber> Layer<S> for Logged {
-        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+        fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            if event.metadata().target() == "sqlx_postgres::options::parse" {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 

@@ -199,7 +199,10 @@ async fn without_a_terminal_every_answer_is_an_option_and_nothing_is_overwritten
     };
     let key = format!("{}\n", emulator.key);
     let refused = init(with("Unknown", &[]), &key).await.expect(1);
-    assert!(refused.stderr.contains("none of the last 7 dates is available"), "{}", refused.stderr);
+    // Seven, but six while today's is generated and not due.
+    let is_named =
+        [6, 7].iter().any(|dates| refused.stderr.contains(&format!("none of the last {dates} dates is available")));
+    assert!(is_named, "{}", refused.stderr);
     let refused = init(with("Daily campaigns", &[]), "wrong").await.expect(1);
     assert!(refused.stderr.contains("401"), "{}", refused.stderr);
     let refused = init(with("Daily campaigns", &["--destination", "ftp://x"]), &key).await.expect(2);
