@@ -58,6 +58,21 @@ pub fn recognise(head: &[u8]) -> Option<Magic> {
     Some(if is_tar(head) { Magic::Tar } else { Magic::Unknown })
 }
 
+/// Whether `text` begins as a web page does. No report does.
+pub fn is_page(text: &[u8]) -> bool {
+    begins_with(text, b'<')
+}
+
+/// Whether `text` begins as a JSON object does.
+pub fn is_json(text: &[u8]) -> bool {
+    begins_with(text, b'{')
+}
+
+fn begins_with(text: &[u8], first: u8) -> bool {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    text.trim_ascii_start().first() == Some(&first)
+}
+
 /// Fields of a tar header.
 const TAR_SIZE: usize = 124;
 const TAR_CHECKSUM: std::ops::Range<usize> = 148..156;

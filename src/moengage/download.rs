@@ -106,7 +106,7 @@ impl Download {
             content_length: response.body.announced_length(),
             content_type: header(&response.headers, CONTENT_TYPE.as_str(), &redactor),
             evidence: response.evidence,
-            is_packed: gzip == AnnouncedGzip::Archive && announced.is_undecided(),
+            is_packed: gzip == AnnouncedGzip::Archive && announced.are_announced(),
             layers: match gzip {
                 AnnouncedGzip::Transport => announced,
                 AnnouncedGzip::Archive => Layers::as_received(),
@@ -116,11 +116,9 @@ impl Download {
             failed: None,
             redactor,
         };
-        while download.layers.is_undecided() {
+        // A possible layer that is not announced is decided as the bytes are read.
+        while download.layers.are_announced() {
             download.receive().await?;
-        }
-        if download.layers.is_stripped() {
-            download.content_length = None;
         }
         Ok(download)
     }
@@ -165,6 +163,9 @@ impl Download {
                 self.layers.end().map_err(|error| self.damaged_gzip(error))?;
             }
             Err(failure) => return Err(Failure { message: self.redactor.redact(&failure.message), ..failure }),
+        }
+        if self.layers.is_stripped() {
+            self.content_length = None;
         }
         Ok(())
     }

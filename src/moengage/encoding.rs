@@ -1,8 +1,10 @@
 //! `Content-Encoding: gzip` and `Transfer-Encoding: gzip`. Servers use them in two ways: for a gzip around the archive, and
 //! for an archive that is itself a gzip.
 //!
-//! This file owns that distinction: an announced layer is decompressed if it is present and holds another archive. It must
-//! not know where the bytes come from.
+//! This file owns that distinction: an announced layer is decompressed if it is present and holds another archive, or what
+//! is sent in place of one: a web page, a JSON object, nothing. Then the verifier sees that it is none. Proxies and login
+//! pages also compress without announcing it, so a layer around a web page is always decompressed. It must not know where
+//! the bytes come from.
 
 use std::{collections::VecDeque, io, io::Write, mem};
 
@@ -62,8 +64,8 @@ impl Layers {
             .collect();
         let layers = encodings.iter().rev().take_while(|name| matches!(name.as_str(), "gzip" | "x-gzip")).count();
         match layers {
-            0 => Ok(Self::as_received()),
-            1..=MOST_LAYERS => Ok(Self::of((0..layers).map(|_| Layer::announced()).collect())),
+            0 => Ok(Self::of(vec![Layer::undecided(false)])),
+            1..=MOST_LAYERS => Ok(Self::of((0..layers).map(|_| Layer::undecided(true)).collect())),
             _ => Err(layers),
         }
     }
@@ -77,9 +79,9 @@ impl Layers {
         Self { layers, ended: 0, body_ended: false }
     }
 
-    /// Whether more input is needed before there is output.
-    pub(super) fn is_undecided(&self) -> bool {
-        self.layers.iter().any(Layer::is_undecided)
+    /// Whether a layer was announced, and more input is needed before there is output.
+    pub(super) fn are_announced(&self) -> bool {
+        self.layers.iter().any(|layer| matches!(layer, Layer::Undecided { is_announced: true, .. }))
     }
 
     /// Whether a layer is decompressed.
@@ -145,19 +147,19 @@ impl Layers {
     }
 }
 
-/// One announced layer.
+/// One layer.
 enum Layer {
     /// Not present, or not decompressed.
     AsReceived(VecDeque<Bytes>),
-    /// Announced; too little of its content is known.
-    Undecided { received: VecDeque<Bytes>, probe: Box<MultiGzDecoder<Vec<u8>>> },
+    /// Announced, or possible; too little of its content is known.
+    Undecided { received: VecDeque<Bytes>, probe: Box<MultiGzDecoder<Vec<u8>>>, is_announced: bool },
     /// Present: decompressed.
     Gzip { received: VecDeque<Bytes>, decoder: Box<MultiGzDecoder<Vec<u8>>> },
 }
 
 impl Layer {
-    fn announced() -> Self {
-        Layer::Undecided { received: VecDeque::new(), probe: Box::new(MultiGzDecoder::new(Vec::new())) }
+    fn undecided(is_announced: bool) -> Self {
+        Layer::Undecided { received: VecDeque::new(), probe: Box::new(MultiGzDecoder::new(Vec::new())), is_announced }
     }
 
     /// Whether more input is needed before there is output.
@@ -173,11 +175,11 @@ impl Layer {
     fn feed(&mut self, bytes: Bytes) {
         match self {
             Layer::AsReceived(received) | Layer::Gzip { received, .. } => received.push_back(bytes),
-            Layer::Undecided { received, probe } => {
+            Layer::Undecided { received, probe, is_announced } => {
                 received.push_back(bytes.clone());
-                let holds_archive = probe_content(probe, &bytes);
-                if let Some(holds_archive) = holds_archive {
-                    self.decide(holds_archive);
+                let is_transport = probe_content(probe, &bytes, *is_announced);
+                if let Some(is_transport) = is_transport {
+                    self.decide(is_transport);
                 } else if received.iter().map(Bytes::len).sum::<usize>() > PROBE_LIMIT {
                     self.decide(false);
                 }
@@ -189,9 +191,15 @@ impl Layer {
     fn end(&mut self) -> io::Result<()> {
         match self {
             Layer::AsReceived(_) => Ok(()),
-            // Too short to hold any archive.
-            Layer::Undecided { .. } => {
-                self.decide(false);
+            Layer::Undecided { received, probe, is_announced } => {
+                let is_whole = !received.is_empty() && probe.try_finish().is_ok();
+                if is_whole && holds_no_report(probe.get_ref(), *is_announced) {
+                    // The probe has all of the content, which is short.
+                    let decoder = mem::replace(probe, Box::new(MultiGzDecoder::new(Vec::new())));
+                    *self = Layer::Gzip { received: VecDeque::new(), decoder };
+                } else {
+                    self.decide(false);
+                }
                 Ok(())
             }
             Layer::Gzip { decoder, .. } => decoder.try_finish(),
@@ -223,10 +231,10 @@ impl Layer {
         }
     }
 
-    fn decide(&mut self, holds_archive: bool) {
+    fn decide(&mut self, is_transport: bool) {
         if let Layer::Undecided { received, .. } = self {
             let received = mem::take(received);
-            *self = if holds_archive {
+            *self = if is_transport {
                 Layer::Gzip { received, decoder: Box::new(MultiGzDecoder::new(Vec::new())) }
             } else {
                 Layer::AsReceived(received)
@@ -235,8 +243,8 @@ impl Layer {
     }
 }
 
-/// Whether the content is an archive; `None` while that is undecided.
-fn probe_content(probe: &mut MultiGzDecoder<Vec<u8>>, mut bytes: &[u8]) -> Option<bool> {
+/// Whether a gzip is an encoding for transport, by its content; `None` while that is undecided.
+fn probe_content(probe: &mut MultiGzDecoder<Vec<u8>>, mut bytes: &[u8], is_announced: bool) -> Option<bool> {
     while !bytes.is_empty() {
         let step = &bytes[..bytes.len().min(PROBE_STEP)];
         let taken = match probe.write(step).and_then(|taken| probe.flush().map(|()| taken)) {
@@ -247,9 +255,15 @@ fn probe_content(probe: &mut MultiGzDecoder<Vec<u8>>, mut bytes: &[u8]) -> Optio
         bytes = &bytes[taken..];
         match magic::recognise(probe.get_ref()) {
             None => {}
-            Some(Magic::Zip | Magic::Gzip | Magic::Tar | Magic::Unsupported(_)) => return Some(true),
-            Some(Magic::Unknown) => return Some(false),
+            Some(Magic::Zip | Magic::Gzip | Magic::Tar | Magic::Unsupported(_)) => return Some(is_announced),
+            Some(Magic::Unknown) => return Some(holds_no_report(probe.get_ref(), is_announced)),
         }
     }
     None
+}
+
+/// Whether the content of a gzip, which is no archive, is sent in place of one. Lines of JSON can be a report; a server
+/// announces no encoding around them.
+fn holds_no_report(content: &[u8], is_announced: bool) -> bool {
+    magic::is_page(content) || (is_announced && (content.is_empty() || magic::is_json(content)))
 }

@@ -38,7 +38,6 @@ async fn transfer_gzip_is_removed_and_an_archive_labelled_gzip_is_kept() {
         ("gzip", named, zip),
         ("gzip", gzip(csv), &[]),
         ("gzip", zip.to_vec(), &[]),
-        ("gzip", gzip(b""), &[]),
         ("gzip", b"".to_vec(), &[]),
         ("gzip", b"\x1f".to_vec(), &[]),
         ("gzip", gzip(zip)[..8].to_vec(), &[]),
@@ -74,6 +73,35 @@ async fn transfer_gzip_is_removed_and_an_archive_labelled_gzip_is_kept() {
         let announced = stripped.is_empty().then_some(sent.len() as u64);
         assert_eq!(download.content_length, announced, "case {at}");
         assert_eq!(read(download).await.unwrap(), expected, "case {at}");
+    }
+}
+
+#[tokio::test]
+async fn a_gzip_around_what_is_sent_in_place_of_an_archive_is_removed() {
+    let page = b"\xef\xbb\xbf\n<!doctype html><title>Please log in</title>".as_slice();
+    let long_page = [page, [b' '; 2000].as_slice()].concat();
+    let json = b" {\"error\": \"no\"}".as_slice();
+    let csv = b"campaign,sent\n1,2\n".as_slice();
+    for (encoding, content, is_removed) in [
+        ("gzip", page, true),
+        ("gzip", &long_page, true),
+        ("gzip", json, true),
+        ("gzip", b"", true),
+        ("gzip", csv, false),
+        ("identity", page, true),
+        ("identity", &long_page, true),
+        // As lines of JSON are.
+        ("identity", json, false),
+        ("identity", b"", false),
+        ("identity", csv, false),
+    ] {
+        let sent = gzip(content);
+        let header = format!("Content-Encoding: {encoding}");
+        let body = sent.clone();
+        let server = Server::start(move |_| answer("200 OK", &header, &body)).await;
+        let received = read(open(&report(&server.url())).await.unwrap()).await.unwrap();
+        let expected = if is_removed { content } else { &sent };
+        assert_eq!(received, expected, "{encoding}: {}", content.escape_ascii());
     }
 }
 
