@@ -42,7 +42,8 @@ pub(super) async fn check(shell: &Shell, config: &Config, results: &mut Results)
 async fn destinations(config: &Config, results: &mut Results) {
     let budget = Budget::new();
     for destination in &config.destinations {
-        let checked = match Destination::open(destination, budget.clone(), "check") {
+        let opened = Destination::open(destination, budget.clone(), "check");
+        let checked = match opened.and_then(|opened| opened.make_folder().map(|()| opened)) {
             Ok(opened) => {
                 let reports = config.reports.iter().filter(|report| report.destination.name == destination.name);
                 let prefixes: Vec<_> = reports.map(|report| report.key_prefix()).collect();

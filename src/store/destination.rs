@@ -56,15 +56,14 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// The prefix or an option is invalid, or the directory cannot be made.
+    /// The prefix or an option is invalid.
     pub fn open(destination: &config::DestinationSettings, budget: Budget, holder: &str) -> Result<Self, StoreError> {
         let reporter = Arc::new(Reporter::new(destination));
         check_holder(&reporter, holder)?;
         let threads = Threads::new(Arc::clone(&reporter));
         let (memory, backend) = match &destination.location {
             Location::Directory(root) => {
-                let local = Local::open(destination, root.clone(), holder, threads.clone(), Arc::clone(&reporter));
-                let local = local.map_err(|error| reporter.io("open", "", &error))?;
+                let local = Local::new(destination, root.clone(), holder, threads.clone(), Arc::clone(&reporter));
                 (budget.of_directory(), Kind::Local(Arc::new(local)))
             }
             Location::Bucket(location) => {
@@ -74,6 +73,18 @@ impl Destination {
             }
         };
         Ok(Destination { inner: Arc::new(Inner { reporter, holder: holder.to_owned(), memory, threads, backend }) })
+    }
+
+    /// Makes the folder of a directory, if it is missing. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made, for example because its disk is away.
+    pub fn make_folder(&self) -> Result<(), StoreError> {
+        match self.backend() {
+            Kind::Local(local) => local.make_root().map_err(|error| self.reporter().io("open", "", &error)),
+            Kind::Remote(_) => Ok(()),
+        }
     }
 
     /// As [`Destination::open`], in a store that is open already. Its root is the destination's, whatever the URL says.

@@ -26,7 +26,7 @@ use crate::{
     ledger::{self, Found, LedgerError},
     moengage,
     report::ReportId,
-    store::{Budget, Destination},
+    store::{Budget, Destination, StoreError},
     telemetry::Chain,
 };
 
@@ -98,14 +98,14 @@ async fn open_all(
         Ledger::Sqlite(path) => {
             let place = ledger::place(path, &random())?;
             let holder = holder_at(&place);
-            // Opened first: nothing is created where a destination is not usable.
-            let destinations = open(&config, &budget, &holder, None)?;
+            // Opened first: nothing is created where a destination is not valid.
+            let destinations = open(&config, &budget, &holder, None, make_folder)?;
             let (ledger, found) = ledger::open(path, &holder, clock.now()).await?;
             (place, holder, destinations, ledger, found)
         }
         Ledger::Postgres(url) => {
             let (ledger, found, place, holder) = ledger::open_server(url, &random(), holder_at).await?;
-            let destinations = open(&config, &budget, &holder, None)?;
+            let destinations = open(&config, &budget, &holder, None, make_folder)?;
             (place, holder, destinations, ledger, found)
         }
     };
@@ -160,7 +160,7 @@ pub fn assemble(config: Arc<Config>, edges: Edges, clock: Arc<dyn Clock>, progre
 pub async fn reload(old: &Context, config: Arc<Config>) -> Result<Context, StartError> {
     log_warnings(&config);
     let budget = old.budget.redivided(&config.destinations);
-    let destinations = open(&config, &budget, &old.holder, Some(old))?;
+    let destinations = open(&config, &budget, &old.holder, Some(old), Destination::make_folder)?;
     Ok(Context {
         reports: pair(&config, &destinations),
         ledger: old.ledger.clone(),
@@ -257,13 +257,23 @@ fn client(config: &Config) -> Result<moengage::Client, StartError> {
         .map_err(|error| StartError::Configuration(Chain(&error).to_string()))
 }
 
-/// Opens the destinations. A directory that is open in `old` stays open if its settings have not changed: a mount that hangs
-/// must neither delay a reload nor occupy more threads.
+/// Makes the destination's folder. One that cannot be made, because its disk is away or full, fails the attempts to store in
+/// it, and nothing else.
+fn make_folder(destination: &Destination) -> Result<(), StoreError> {
+    if let Err(error) = destination.make_folder() {
+        error!(destination = destination.name(), "{error}");
+    }
+    Ok(())
+}
+
+/// Opens the destinations, and calls `prepare` for each. A directory that is open in `old` stays open if its settings have
+/// not changed: a mount that hangs must neither delay a reload nor occupy more threads.
 fn open(
     config: &Config,
     budget: &Budget,
     holder: &str,
     old: Option<&Context>,
+    prepare: impl Fn(&Destination) -> Result<(), StoreError>,
 ) -> Result<BTreeMap<String, Destination>, StartError> {
     let mut destinations = BTreeMap::new();
     let of_reports = config.reports.iter().map(|report| &report.destination);
@@ -277,6 +287,7 @@ fn open(
         let opened = match kept {
             Some(kept) => kept.clone(),
             None => Destination::open(destination, budget.clone(), holder)
+                .and_then(|opened| prepare(&opened).map(|()| opened))
                 .map_err(|error| StartError::Configuration(format!("{}: {error}", destination.place)))?,
         };
         destinations.insert(destination.name.clone(), opened);
@@ -299,7 +310,7 @@ fn pair(config: &Config, destinations: &BTreeMap<String, Destination>) -> HashMa
 ///
 /// [`StartError::Configuration`].
 pub fn open_reports(config: &Config) -> Result<HashMap<ReportId, OpenReport>, StartError> {
-    open(config, &Budget::new(), "reader", None).map(|destinations| pair(config, &destinations))
+    open(config, &Budget::new(), "reader", None, |_| Ok(())).map(|destinations| pair(config, &destinations))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell draws the random numbers")]

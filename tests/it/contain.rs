@@ -156,6 +156,25 @@ async fn a_hung_disk_fails_its_own_attempts_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_cannot_be_made_at_the_start_fails_its_own_attempts_only() {
+    let bench = Bench::new(&series(2)).await;
+    // Stands in the place of a mount.
+    fs::write(bench.path("away"), "").unwrap();
+    let away =
+        format!("\n[[destinations]]\nname = \"hung\"\nurl = \"file://{}\"\n", bench.path("away/reports").display());
+    bench.write_config(&with_hung(&bench, &away, 1));
+    let synced = bench.run(&["sync", "--json"]).await.expect(1);
+    assert!(synced.stderr.contains("could not open destination `hung`"), "{}", synced.stderr);
+    let outcomes = |partitions: Vec<serde_json::Value>| -> Vec<String> {
+        partitions.iter().map(|partition| partition["outcome"].as_str().unwrap_or("none").to_owned()).collect()
+    };
+    assert_eq!(outcomes(synced.partitions()), ["store_failed", "stored"]);
+    fs::remove_file(bench.path("away")).unwrap();
+    assert_eq!(outcomes(bench.run(&["sync", "--json"]).await.expect(0).partitions()), ["stored"]);
+    assert!(bench.path("away/reports").is_dir());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vendor_that_stalls_beyond_the_deadline_is_unavailable_and_was_seen() {
     let bench = Bench::at(NOW, &series(1)).await;
     bench.write_config(&with_hung(&bench, "", 0));

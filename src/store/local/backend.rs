@@ -32,15 +32,20 @@ pub(in crate::store) struct Local {
 }
 
 impl Local {
-    pub(in crate::store) fn open(
+    pub(in crate::store) fn new(
         destination: &config::DestinationSettings,
         root: PathBuf,
         holder: &str,
         threads: Threads,
         reporter: Arc<Reporter>,
-    ) -> io::Result<Self> {
-        let directory = Directory::open(&destination.name, root, holder, destination.fsync)?;
-        Ok(Local { directory: Arc::new(directory), threads, reporter })
+    ) -> Self {
+        let directory = Directory::new(&destination.name, root, holder, destination.fsync);
+        Local { directory: Arc::new(directory), threads, reporter }
+    }
+
+    /// Makes the root if it is missing.
+    pub(in crate::store) fn make_root(&self) -> io::Result<()> {
+        self.directory.make_root()
     }
 
     /// Probes the root and the folders of these prefixes.

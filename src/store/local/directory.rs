@@ -28,21 +28,29 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Opens `root`, and makes it if it is missing. `name` is the destination's name in the configuration.
-    pub(super) fn open(name: &str, root: PathBuf, holder: &str, fsync: bool) -> io::Result<Self> {
-        let missing: Vec<&Path> = root.ancestors().take_while(|directory| !directory.exists()).collect();
+    /// The directory at `root`, whether or not it is there. `name` is the destination's name in the configuration.
+    pub(super) fn new(name: &str, root: PathBuf, holder: &str, fsync: bool) -> Self {
+        let staging = root.join(STAGING).join(holder);
+        let durability = Durability::new(name, root.clone(), fsync);
+        Directory { root, staging, durability, renaming: Mutex::new(()) }
+    }
+
+    /// Makes the root if it is missing.
+    pub(super) fn make_root(&self) -> io::Result<()> {
+        let missing: Vec<&Path> = self.root.ancestors().take_while(|directory| !directory.exists()).collect();
         for directory in missing.iter().rev() {
             match fs::create_dir(directory) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
-            if fsync && let Some(parent) = directory.parent() {
-                force_directory(parent)?;
+            if self.durability.is_on()
+                && let Some(parent) = directory.parent()
+            {
+                // A name that may be gone after a power cut must not be relied on.
+                force_directory(parent).inspect_err(|_| drop(fs::remove_dir(directory)))?;
             }
         }
-        let staging = root.join(STAGING).join(holder);
-        let durability = Durability::new(name, root.clone(), fsync);
-        Ok(Directory { root, staging, durability, renaming: Mutex::new(()) })
+        Ok(())
     }
 
     /// Where `key` is on disk.

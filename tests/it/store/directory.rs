@@ -26,6 +26,8 @@ async fn a_missing_directory_is_made_and_its_url_may_hold_spaces_and_escapes() {
     let parent = TempDir::new().unwrap();
     let root = parent.path().join("daily reports/año 100%");
     let destination = Destination::open(&config_of(&root), Budget::new(), "me").unwrap();
+    assert!(!root.exists());
+    destination.make_folder().unwrap();
     assert_eq!(store(&destination, KEY, &zip(1, SMALL)).await, Commit::Stored);
     assert!(root.join(KEY).is_file());
 }
