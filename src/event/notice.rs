@@ -141,7 +141,8 @@ impl AlarmData {
         };
         match self.alarm {
         AlarmKind::Lost => "Ask MoEngage's support to generate the report again, then fetch it with \
-                            `moesync backfill --ask-anyway`."
+                            `moesync backfill --ask-anyway`. A listing of the past cannot be generated again: \
+                            `moesync acknowledge` ends the alarm."
             .to_owned(),
         AlarmKind::Expiring => format!("Correct what the last attempt names, then run `moesync sync{workspace}{report}`.{explain}"),
         AlarmKind::Late => {

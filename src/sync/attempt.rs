@@ -18,6 +18,7 @@
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
+use jiff::Timestamp;
 use tracing::{Instrument as _, debug, error_span};
 
 use super::{
@@ -33,7 +34,7 @@ use super::{
 };
 use crate::{
     ledger::{Claimed, LedgerError},
-    outcome::{self, Attempt, Evidence, Success},
+    outcome::{self, Attempt, Evidence, StoredObject, Success},
     partition::Entry,
     store::Manifest,
     telemetry::Chain,
@@ -128,7 +129,9 @@ async fn from_claim_to_record(
 /// The steps between claim and record.
 async fn steps(work: &Work<'_>) -> Result<Success, StepError> {
     match look(work).await? {
-        AtKey::Ours(manifest) => Ok(found(&manifest)),
+        AtKey::Ours(manifest) => Ok(found(&manifest, manifest.stored_at())),
+        // It counts as stored once it has its manifest, so that is news to the targets.
+        AtKey::Completed(manifest) => Ok(found(&manifest, work.started_at)),
         AtKey::Restatable(object) => replace(work, get(work, false).await?, object).await,
         AtKey::Vacant { gone } => place(work, get(work, true).await?, gone).await,
         AtKey::Foreign => place_version(work, get(work, false).await?).await,
@@ -141,8 +144,9 @@ async fn get(work: &Work<'_>, is_key_free: bool) -> Result<Fetched, StepError> {
     fetch(work, incoming, is_key_free).await
 }
 
-/// The partition is complete at the destination.
-fn found(manifest: &Manifest) -> Success {
+/// The partition is complete at the destination, since `stored_at`.
+fn found(manifest: &Manifest, stored_at: Timestamp) -> Success {
     let (remark, message) = outcome::found_at(&manifest.key);
-    success(manifest, Some(remark), message, Evidence::default())
+    let found = success(manifest, Some(remark), message, Evidence::default());
+    Success { object: StoredObject { stored_at, ..found.object }, ..found }
 }

@@ -18,6 +18,8 @@ use crate::{
 pub(super) enum AtKey<'a> {
     /// This partition, complete, with its manifest.
     Ours(Box<Manifest>),
+    /// This partition, with a manifest that was missing until now.
+    Completed(Box<Manifest>),
     /// This partition, recorded as stored, with numbers that may restate.
     Restatable(&'a StoredObject),
     /// No object; perhaps the manifest of one that is gone.
@@ -54,7 +56,7 @@ async fn look_at_key<'a>(work: &Work<'a>) -> Result<AtKey<'a>, Failure> {
         _ => {
             if let Some(manifest) = manifest::of_object(work, &key).await? {
                 destination.put_manifest(&manifest).await?;
-                return Ok(AtKey::Ours(Box::new(manifest)));
+                return Ok(AtKey::Completed(Box::new(manifest)));
             }
         }
     }

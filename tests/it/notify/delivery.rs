@@ -10,7 +10,7 @@ use moesync::{
 };
 
 use super::{hours, look, pass, plan_only, with_webhook};
-use crate::support::{Bench, Daemon, Receiver, Series, ledger_file, wait_until};
+use crate::support::{Bench, Daemon, Receiver, Series, ledger_file, oracle::manifest_key, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_object_is_sent_once_also_if_its_process_died_before_recording_it() {
@@ -266,6 +266,27 @@ async fn objects_adopted_after_a_lost_ledger_are_not_sent() {
     ctx.ledger.close().await;
     let stored = receiver.events().iter().filter(|event| event["type"] == "stored").count();
     assert_eq!(stored, 3, "{:#?}", receiver.events());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_whose_manifest_was_missing_is_news_once_it_has_one() {
+    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 2)]).await;
+    pass(&bench).await;
+    // As a process leaves it that is killed between the two, and the target is new.
+    fs::remove_file(bench.ledger()).unwrap();
+    let (series, date) = bench.due()[0];
+    fs::remove_file(bench.object(&manifest_key(&series.key(date)))).unwrap();
+    bench.clock.advance(SignedDuration::from_mins(1));
+    let ctx = bench.context().await;
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
+    dispatch::register_targets(&ctx).await.unwrap();
+    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    assert!(summary.is_complete() && summary.entries.len() == 2, "{summary:?}");
+    dispatcher.round(&ctx).await.unwrap();
+    ctx.ledger.close().await;
+    let stored = receiver.events().into_iter().filter(|event| event["type"] == "stored");
+    let dates: Vec<_> = stored.skip(2).map(|event| event["data"]["date"].clone()).collect();
+    assert_eq!(dates, [date.to_string()], "{:#?}", receiver.events());
 }
 
 #[tokio::test(flavor = "multi_thread")]
