@@ -264,6 +264,9 @@ struct Field {
 /// Most columns of a file, and of a table over time. Real exports have about 200; engines permit 1,600 to 10,000.
 pub const MOST_COLUMNS: usize = 4096;
 
+/// Most parts of the tables of one archive. Real archives have a few dozen; each part is an object with a manifest.
+pub const MOST_PARTS: usize = 1000;
+
 /// Most bytes of one row, as text. Real rows have less than 100 kB; it bounds the memory for a quote that is never closed.
 pub const MOST_ROW_BYTES: usize = 16 * 1024 * 1024;
 

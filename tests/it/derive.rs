@@ -315,6 +315,18 @@ async fn a_file_that_cannot_be_read_to_its_end_decides_no_type() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_archive_of_very_many_files_makes_no_tables() {
+    let bench = bench(&[Series::campaign("Report test", 1)]).await;
+    let names: Vec<_> = (0..1001).map(|number| format!("{number}.csv")).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), &b"a\n1\n"[..])).collect();
+    let _body = bench.answer_with(zipped(&files)).await;
+    let ran = bench.sync(0).await;
+    assert_eq!(ran.alarms(), ["tables_failed"]);
+    assert!(ran.stderr.contains("1001 files"), "{}", ran.stderr);
+    assert_eq!(bench.kept_in("tables"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_has_a_limit_of_columns_over_all_dates() {
     let bench = bench(&[Series::campaign("Report test", 2)]).await;
     let zipped_csv = |letter: char| {

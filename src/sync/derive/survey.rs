@@ -20,7 +20,7 @@ use crate::{
     config::{SnapshotSource, Source},
     partition::Entry,
     store::Manifest,
-    tables::{self, Content, Depth, Input, Listed, Part, Survey},
+    tables::{self, Content, Depth, Input, Listed, MOST_PARTS, Part, Survey},
     telemetry::Chain,
 };
 
@@ -104,6 +104,13 @@ pub(super) async fn survey(
             None => {
                 let listed = list(&entries, &flag)?;
                 let layout = tables::layout(&listed, &name, date);
+                let parts = layout.parts.len();
+                if parts > MOST_PARTS {
+                    let message = format!(
+                        "the archive has {parts} files that would be parts of tables; it can have {MOST_PARTS}"
+                    );
+                    return Err(DeriveError::of_content(message));
+                }
                 (layout.parts, layout.left_alone)
             }
         };
