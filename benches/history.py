@@ -37,7 +37,15 @@ RUNS = 5
 FIGURES = 5
 
 RATIO_LIMIT = 2
-SECONDS_LIMIT = {"status --report X --json": 0.1, "explain": 0.1, "ready": 1, "page": 0.3, "metrics": 0.3, "readyz": 0.3, "overview API": 0.3}
+SECONDS_LIMIT = {
+    "status --report X --json": 0.1,
+    "explain": 0.1,
+    "ready": 1,
+    "page": 0.3,
+    "metrics": 0.3,
+    "readyz": 0.3,
+    "overview API": 0.3,
+}
 MIB_LIMIT = {"status --report X --json": 64, "explain": 64, "daemon": 100}
 # The page is left out: it shows up to thirty dates of each report, and the smaller ledger has one. So is what prints all
 # partitions.
