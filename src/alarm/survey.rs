@@ -134,19 +134,14 @@ impl<'a> Survey<'a> {
             self.leave_undetermined(AlarmKind::Unauthorized, of_workspace(entry));
         }
         let is_refused = self.is_workspace_refused(entry);
-        let own_cause = match failure(entry) {
+        match failure(entry) {
             Some(kind @ (AlarmKind::Rejected | AlarmKind::Corrupt | AlarmKind::Unsupported)) => {
                 self.add(kind, of_report(entry), entry, within);
-                Some(kind)
             }
-            Some(AlarmKind::Unauthorized) if !is_refused => {
-                self.add_refused_report(entry, within);
-                (!entry.partition.source.is_archive()).then_some(AlarmKind::Unauthorized)
-            }
-            _ => None,
-        };
-        // One cause is one alarm, which has the time that is left: also of all partitions of a refused workspace or a
-        // failing destination.
+            Some(AlarmKind::Unauthorized) if !is_refused => self.add_refused_report(entry, within),
+            _ => {}
+        }
+        // One cause is one alarm: partitions of a refused workspace or a failing destination are part of it.
         let cause = if is_refused {
             self.add(AlarmKind::Unauthorized, of_workspace(entry), entry, within);
             Some(AlarmKind::Unauthorized)
@@ -156,7 +151,7 @@ impl<'a> Survey<'a> {
             self.add(AlarmKind::StoreFailed, of_destination(item), entry, within);
             Some(AlarmKind::StoreFailed)
         } else {
-            own_cause
+            None
         };
         if is_at_risk(entry, self.facts.alarms, self.facts.now) {
             let is_covered = cause.is_some_and(|cause| self.facts.kinds.contains(&cause));

@@ -326,21 +326,6 @@ async fn a_target_that_does_not_receive_a_cause_receives_its_consequences() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_report_with_an_alarm_of_its_own_is_not_late_as_well() {
-    let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
-    bench.fault("html");
-    for hour in [0, 2, 96] {
-        bench.clock.advance(hours(hour));
-        pass(&bench).await;
-    }
-    assert_eq!(receiver.alarms(), ["corrupt began", "corrupt worsened"], "{:#?}", receiver.events());
-    bench.vendor.clear_faults();
-    bench.clock.advance(hours(2));
-    pass(&bench).await;
-    assert_eq!(receiver.alarms()[2..], ["corrupt ended"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_in_progress_delays_its_alarm_by_half_an_hour_across_restarts() {
     let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 1)]).await;
     bench.clock.advance(hours(2));
