@@ -2,7 +2,7 @@
 
 use clap::Args;
 use comfy_table::Cell;
-use jiff::Timestamp;
+use jiff::{Timestamp, ToSpan as _};
 
 use super::{
     CommandError, Completion, Result,
@@ -59,6 +59,8 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         return Err(CommandError::Usage(format!("--from {from} is after --to {to}")));
     }
     let now = shell.clock.now();
+    // Dates after the next year need not be named.
+    let to = to.min(today.saturating_add(1.year()).max(from));
     let Backfill { requested, future } = plan::backfill(&report, from, to, every_day, now);
     if requested.is_empty() {
         return Err(CommandError::Usage(format!(

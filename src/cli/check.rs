@@ -137,7 +137,15 @@ fn open_destinations(config: &Config, has_network: bool, results: &mut Results) 
 
 /// Checks that the folder is there, or can be made.
 fn folder(root: &Path) -> std::result::Result<(), String> {
-    let Some(nearest) = root.ancestors().find(|path| path.symlink_metadata().is_ok()) else { return Ok(()) };
+    let is_there = |path: &&Path| match path.symlink_metadata() {
+        // It cannot be seen by this user, and may be there.
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+        Ok(_) => true,
+    };
+    let Some(nearest) = root.ancestors().find(is_there) else { return Ok(()) };
+    if nearest.symlink_metadata().is_err() {
+        return Ok(());
+    }
     if !nearest.is_dir() {
         return Err(format!("cannot store in {}: {} is not a folder", root.display(), nearest.display()));
     }

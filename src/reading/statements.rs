@@ -233,7 +233,7 @@ impl Statement<'_> {
     /// Whether a date that is there had the column, or every object has it.
     fn is_in_some_date(&self, name: &str) -> bool {
         let column = self.table.schema.columns.iter().find(|column| column.name == name);
-        column.is_none_or(|it| self.table.dates.range(it.first_date..=it.last_date).next().is_some())
+        column.is_none_or(|it| self.table.dates.keys().any(|date| it.first_date <= *date && *date <= it.last_date))
     }
 
     fn athena(&self) -> Result<String, String> {

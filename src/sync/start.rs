@@ -258,7 +258,7 @@ fn client(config: &Config) -> Result<moengage::Client, StartError> {
 }
 
 /// Makes the destination's folder. One that cannot be made, because its disk is away or full, fails the attempts to store in
-/// it, and nothing else.
+/// it, until one of them can make it.
 fn make_folder(destination: &Destination) -> Result<(), StoreError> {
     if let Err(error) = destination.make_folder() {
         error!(destination = destination.name(), "{error}");

@@ -15,8 +15,8 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 /// Least digits of a whole number that a double may change.
 const LEAST_DIGITS: usize = 16;
 
-/// Most parts of a cell before its number. Only a formula comes before it.
-const MOST_HELD: usize = 16;
+/// Most parts of a cell before its number: of a formula, each character that is written as an entity makes two.
+const MOST_HELD: usize = 512;
 
 /// Looks for a value that may be a long number, in the bytes of a sheet that are written to it.
 #[derive(Debug, Default)]
@@ -31,8 +31,10 @@ pub(super) struct Search {
 enum Place {
     #[default]
     Elsewhere,
-    /// After the `v` that may end a tag.
+    /// After the `v` that may be the name of a tag.
     Name,
+    /// In the tag, after its name.
+    Tag,
     /// Before the first digit of a value.
     Value,
     /// After so many digits of a value.
@@ -43,8 +45,10 @@ impl Write for Search {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         for byte in bytes {
             self.place = match (self.place, byte) {
+                (Place::Name | Place::Tag, b'>') => Place::Value,
+                (Place::Tag, _) => Place::Tag,
+                (Place::Name, byte) if byte.is_ascii_whitespace() => Place::Tag,
                 (_, b'v') => Place::Name,
-                (Place::Name, b'>') => Place::Value,
                 (Place::Value, b'-') => Place::Value,
                 (Place::Value, byte) if byte.is_ascii_whitespace() => Place::Value,
                 (Place::Value, b'0'..=b'9') => Place::Digits(1),
@@ -171,6 +175,9 @@ mod tests {
             assert_eq!(copied(&cell(" t=\"s\"")), cell(" t=\"s\""), "{number}");
             let mut search = Search::default();
             cell("").bytes().for_each(|byte| search.write_all(&[byte]).unwrap());
+            assert!(search.has_found || !is_text, "{number}");
+            let mut search = Search::default();
+            search.write_all(format!("<v xml:space=\"preserve\">{number}</v>").as_bytes()).unwrap();
             assert!(search.has_found || !is_text, "{number}");
         }
     }

@@ -116,24 +116,25 @@ fn begins_with_date(words: &[String]) -> bool {
     orders.iter().any(|[year, month, day]| is_date(&format!("{year}{month}{day}")))
 }
 
-/// Splits the end of a date from a time that a `t` joins to it, as in `20261121T0930` and `2026-11-21T09-30`. The time keeps
-/// the `t`.
+/// Splits the end of a date from a time that a `t` joins to it, as in `20261121T0930` and `2026-11-21T09-30`. The time begins
+/// with a `T` then, which no other word has.
 fn split_times(words: Vec<String>) -> Vec<String> {
     let mut split: Vec<String> = Vec::with_capacity(words.len());
     for word in words {
         let joined = word.split_once('t').filter(|(end, time)| {
             let begin = split.len().checked_sub(2).filter(|_| end.len() == 2).map(|at| split[at..].concat());
-            is_date(&(begin.unwrap_or_default() + end)) && time_length(&[format!("t{time}")]) == 1
+            is_date(&(begin.unwrap_or_default() + end)) && time_length(&[format!("T{time}")]) == 1
         });
         match joined {
-            Some((end, time)) => split.extend([end.to_owned(), format!("t{time}")]),
+            Some((end, time)) => split.extend([end.to_owned(), format!("T{time}")]),
             None => split.push(word),
         }
     }
     split
 }
 
-/// The number of words at the beginning that are a time of day: `093000`, `09` `30` `00`, or one that begins with `t`.
+/// The number of words at the beginning that are a time of day: `093000`, `09` `30` `00`, `t0930`, or what follows a date
+/// directly.
 fn time_length(words: &[String]) -> usize {
     let is_time = |text: &str| {
         let pairs = text.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).ok()?.parse::<u8>().ok());
@@ -141,15 +142,18 @@ fn time_length(words: &[String]) -> usize {
         text.len() <= 6 && pairs.zip(limits).all(|(pair, limit)| pair.is_some_and(|pair| pair < limit))
     };
     let Some(first) = words.first() else { return 0 };
-    let has_mark = first.starts_with('t');
-    let fewest = if has_mark { 2 } else { 6 };
+    let fewest = match first.chars().next() {
+        Some('T') => 2,
+        Some('t') => 4,
+        _ => 6,
+    };
     (1..=words.len().min(3))
         .rev()
         .find(|length| {
             let text = words[..*length].concat();
-            let text = text.trim_start_matches('t').trim_end_matches('z');
+            let text = text.trim_start_matches(['t', 'T']).trim_end_matches('z');
             let are_pairs =
-                *length == 1 || words[..*length].iter().all(|word| word.trim_matches(['t', 'z']).len() == 2);
+                *length == 1 || words[..*length].iter().all(|word| word.trim_matches(['t', 'T', 'z']).len() == 2);
             text.len() >= fewest && text.len() % 2 == 0 && are_pairs && is_time(text)
         })
         .unwrap_or(0)
@@ -275,6 +279,9 @@ mod tests {
         ] {
             assert_eq!(table("r", &format!("r_PUSH_{date}.csv")), "push", "{date}");
         }
+        assert_eq!(table("r", "r_PUSH_20261121T09.csv"), "push");
+        assert_eq!(table("r", "r_PUSH_20261121_t0930.csv"), "push");
+        assert_eq!(table("r", "r_PUSH_20261121_t10.csv"), "push_t10");
         assert_eq!(table("r", "r_PUSH_20261121_2.csv"), "push_2");
         assert_eq!(table("r", "r_PUSH_20261121_09_77_00.csv"), "push_09_77_00");
         assert_eq!(table("r", "r_21t09_20261121.csv"), "table_21t09");

@@ -29,7 +29,7 @@ type Workbook = Xlsx<Cursor<Vec<u8>>>;
 ///
 /// It cannot be read, is no workbook, or is too large.
 pub fn sheets(file: impl Read) -> Result<Vec<String>, Error> {
-    let workbook = open(file)?;
+    let workbook = workbook(bytes_of(file)?.0)?;
     let with_cells = workbook.sheets_metadata().iter().filter(|sheet| sheet.typ == SheetType::WorkSheet);
     Ok(with_cells.map(|sheet| sheet.name.clone()).collect())
 }
@@ -41,7 +41,11 @@ pub(super) fn read(
     sheet: &str,
     each: &mut dyn FnMut(Row<'_>) -> Result<(), Error>,
 ) -> Result<Vec<String>, Error> {
-    let mut workbook = open(file)?;
+    let (bytes, with_long_numbers) = bytes_of(file)?;
+    let mut workbook = workbook(match with_long_numbers.is_empty() {
+        true => bytes,
+        false => long_numbers::as_texts(&bytes, &with_long_numbers).map_err(unreadable)?,
+    })?;
     let mut cells = workbook.worksheet_cells_reader(sheet).map_err(unreadable)?;
     let formats: Vec<_> = cells.styles().iter().map(Format::of).collect();
     let mut headings = None;
@@ -76,16 +80,18 @@ pub(super) fn read(
     Ok(headings.unwrap_or_default())
 }
 
-fn open(file: impl Read) -> Result<Workbook, Error> {
+/// The bytes of a workbook that is not too large, and which of its files have numbers that the reader may change.
+fn bytes_of(file: impl Read) -> Result<(Vec<u8>, Vec<usize>), Error> {
     let mut bytes = Vec::new();
     file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(Error::Read)?;
     if bytes.len() as u64 > MOST_FILE_BYTES {
         return Err(Error::LargeWorkbook { limit: MOST_FILE_BYTES });
     }
     let with_long_numbers = check_files(&bytes)?;
-    if !with_long_numbers.is_empty() {
-        bytes = long_numbers::as_texts(&bytes, &with_long_numbers).map_err(unreadable)?;
-    }
+    Ok((bytes, with_long_numbers))
+}
+
+fn workbook(bytes: Vec<u8>) -> Result<Workbook, Error> {
     Xlsx::new(Cursor::new(bytes)).map_err(unreadable)
 }
 

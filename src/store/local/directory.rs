@@ -6,7 +6,10 @@ use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use object_store::path::Path as Key;
@@ -25,6 +28,8 @@ pub(super) struct Directory {
     pub(super) durability: Durability,
     /// Held from looking to renaming, where the file system has no hard links.
     pub(super) renaming: Mutex<()>,
+    /// Whether the root was there once. If it is gone then, its disk is away or failing, and it is not made again.
+    was_there: AtomicBool,
 }
 
 impl Directory {
@@ -32,7 +37,16 @@ impl Directory {
     pub(super) fn new(name: &str, root: PathBuf, holder: &str, fsync: bool) -> Self {
         let staging = root.join(STAGING).join(holder);
         let durability = Durability::new(name, root.clone(), fsync);
-        Directory { root, staging, durability, renaming: Mutex::new(()) }
+        Directory { root, staging, durability, renaming: Mutex::new(()), was_there: AtomicBool::new(false) }
+    }
+
+    /// Makes the root, unless it is there, or was once: its disk may have been away at the start.
+    pub(super) fn find_root(&self, missing: io::Error) -> io::Result<()> {
+        match self.root.is_dir() {
+            true => Ok(()),
+            false if self.was_there.load(Ordering::Relaxed) => Err(missing),
+            false => self.make_root(),
+        }
     }
 
     /// Makes the root if it is missing.
@@ -47,9 +61,13 @@ impl Directory {
                 && let Some(parent) = directory.parent()
             {
                 // A name that may be gone after a power cut must not be relied on.
-                force_directory(parent).inspect_err(|_| drop(fs::remove_dir(directory)))?;
+                force_directory(parent).inspect_err(|_| {
+                    let _ = fs::remove_dir(directory);
+                    self.was_there.store(true, Ordering::Relaxed);
+                })?;
             }
         }
+        self.was_there.store(true, Ordering::Relaxed);
         Ok(())
     }
 

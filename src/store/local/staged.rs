@@ -99,7 +99,8 @@ impl Directory {
                 Ok(file) => return Ok(Staged { file, path: StagedPath(path) }),
                 // Left by an earlier process with our holder's name.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == ErrorKind::NotFound && self.root.is_dir() => {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.find_root(error)?;
                     // Need not survive a power cut, so it is not forced to disk.
                     fs::create_dir_all(&self.staging)?;
                 }

@@ -33,6 +33,18 @@ async fn a_missing_directory_is_made_and_its_url_may_hold_spaces_and_escapes() {
 }
 
 #[tokio::test]
+async fn a_directory_that_was_there_and_is_gone_is_not_made_again() {
+    let parent = TempDir::new().unwrap();
+    let root = parent.path().join("disk");
+    let destination = Destination::open(&config_of(&root), Budget::new(), "me").unwrap();
+    // Its disk was away at the start.
+    assert_eq!(store(&destination, KEY, &zip(1, SMALL)).await, Commit::Stored);
+    fs::remove_dir_all(&root).unwrap();
+    destination.check().await.unwrap_err();
+    assert!(!root.exists());
+}
+
+#[tokio::test]
 async fn a_full_disk_is_an_error_that_says_so_and_leaves_nothing() {
     let disk = SmallDisk::mount();
     let destination = Destination::open(&config_of(disk.path()), Budget::new(), "me").unwrap();
