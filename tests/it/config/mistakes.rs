@@ -194,7 +194,7 @@ fn all_mistakes_are_reported_together_in_the_order_of_the_file() {
 #[test]
 fn an_unknown_or_mistyped_key_hides_no_mistake_in_the_other_keys_of_its_table() {
     let text = r#"[limits]
-concurency = 8
+concurrenzy = 8
 concurrency_per_workspace = 0
 attempt_timeout = 3600
 min_rate = "fast"
@@ -219,7 +219,7 @@ url = "file:///archive"
 
 [[reports]]
 source = "campaign_report"
-tabels = "parquet"
+tablez = "parquet"
 workspace = "none"
 destination = "nowhere"
 schedule = { every = "week", on = 3, at = "9:99" }
@@ -234,7 +234,7 @@ metric_type = "TOTAL"
 schedule = { every = "day", at = "09:30" }
 "#;
     insta::assert_snapshot!(load(text).unwrap_err(), @r#"
-    moesync.toml:2: limits.concurency: unknown key; did you mean "concurrency"?
+    moesync.toml:2: limits.concurrenzy: unknown key; did you mean "concurrency"?
     moesync.toml:3: limits.concurrency_per_workspace: must be from 1 to 1024, found 0
     moesync.toml:4: limits.attempt_timeout: expected a duration such as "30m", found an integer
     moesync.toml:5: limits.min_rate: expected a rate such as "1 KiB/s", found "fast"
@@ -242,7 +242,7 @@ schedule = { every = "day", at = "09:30" }
     moesync.toml:10: workspaces[0].data_centre: unknown key; did you mean "data_center"?
     moesync.toml:11: workspaces[0].timezone: no zone is called "Berlin"; did you mean "Europe/Berlin"?
     moesync.toml:12: workspaces[0].secret_key_flie: unknown key; did you mean "secret_key_file"?
-    moesync.toml:27: reports[0].tabels: unknown key; did you mean "tables"?
+    moesync.toml:27: reports[0].tablez: unknown key; did you mean "tables"?
     moesync.toml:29: reports[0].destination: no destination is called "nowhere"; there is "archive"
     moesync.toml:30: reports[0].schedule.at: expected a time such as "09:30", found "9:99"
     moesync.toml:31: reports[0].buffer: must be from 0s to 6d, found "-1m"
