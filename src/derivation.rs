@@ -3,6 +3,8 @@
 //! This file owns when a failed attempt is repeated, and the values that the ledger keeps and events contain. It must not
 //! know how tables are made.
 
+use std::fmt::Display;
+
 use jiff::{SignedDuration, Timestamp, civil::Date};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,9 +21,14 @@ const CONTENT_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// From this number of attempts in a row on, a failing destination is an alarm.
 const FAILED_AFTER: u32 = 2;
 
-/// What is to be done about a schema that cannot be read. It is never replaced: types of columns would change.
-pub const WITHOUT_SCHEMA: &str =
-    "restore it from a copy, or remove the table's folder and run `moesync tables rebuild`";
+/// That the file at `key` is not the schema of a table, and what is to be done. It is never replaced: types of columns would
+/// change.
+pub fn not_a_schema(key: &str, reason: impl Display) -> String {
+    format!(
+        "`{key}` is not the schema of a table: {reason}; restore it from a copy, or remove the table's folder and run \
+         `moesync tables rebuild`"
+    )
+}
 
 /// One object of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -19,7 +19,7 @@ pub use self::{
     calendar::{Backfill, backfill, next, upcoming},
     decide::decide,
     horizon::{LONGEST_STEP, MARK_TOLERANCE},
-    planner::{plan, unplanned},
+    planner::{plan, unplanned, unplanned_on},
     reach::Reach,
 };
 use crate::{config::Report, outcome::Outcome, partition::Entry, report::ReportId, retry::Hold};

@@ -137,24 +137,24 @@ fn open_destinations(config: &Config, has_network: bool, results: &mut Results) 
 
 /// Checks that the folder is there, or can be made.
 fn folder(root: &Path) -> std::result::Result<(), String> {
-    let is_there = |path: &&Path| match path.symlink_metadata() {
-        // It cannot be seen by this user, and may be there.
-        Err(error) => error.kind() == ErrorKind::PermissionDenied,
-        Ok(_) => true,
-    };
-    let Some(nearest) = root.ancestors().find(is_there) else { return Ok(()) };
-    if nearest.symlink_metadata().is_err() {
-        return Ok(());
+    for path in root.ancestors() {
+        match path.symlink_metadata() {
+            // This user cannot see it, and it may be there.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()),
+            Err(_) => {}
+            Ok(_) if !path.is_dir() => {
+                return Err(format!("cannot store in {}: {} is not a folder", root.display(), path.display()));
+            }
+            Ok(_) if path == root => return Ok(()),
+            Ok(_) => {
+                return access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+                    let error = io::Error::from(error);
+                    format!("cannot make the folder {} in {}: {error}", root.display(), path.display())
+                });
+            }
+        }
     }
-    if !nearest.is_dir() {
-        return Err(format!("cannot store in {}: {} is not a folder", root.display(), nearest.display()));
-    }
-    if nearest == root {
-        return Ok(());
-    }
-    access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
-        format!("cannot make the folder {} in {}: {}", root.display(), nearest.display(), io::Error::from(error))
-    })
+    Ok(())
 }
 
 /// Makes the HTTP clients as `run` does. Whether `[network]` can be used: the clients of notify targets would repeat its

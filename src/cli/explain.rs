@@ -47,12 +47,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         None => Recorded { entry: None, history: Vec::new(), tables: None, hold: None, new: None },
     };
     if recorded.entry.is_none() {
-        let reports = std::slice::from_ref(&report);
         let view = match &ledger {
-            Some(ledger) => ledger.view(&Reach::of(reports, now, now)).await?,
+            Some(ledger) => ledger.view(&Reach::of(std::slice::from_ref(&report), now, now)).await?,
             None => LedgerView::default(),
         };
-        recorded.new = plan::unplanned(reports, &view, now).into_iter().find(|new| new.partition.id == id);
+        recorded.new = plan::unplanned_on(&report, &view, date, now);
     }
     let source_url = moengage::source_url(&report, id.date).to_string();
     let explanation = Explanation::new(&report, id.date, recorded, source_url, now)

@@ -15,11 +15,13 @@ pub struct Problem {
     message: String,
     /// Where it is; `None` if it concerns nothing in a file.
     pub(super) position: Option<Position>,
+    /// The path of what is there: that of the key it is about, or of its table if the key is missing.
+    pub(super) given: Vec<Segment>,
 }
 
 impl Problem {
     pub(super) fn new(message: String) -> Self {
-        Problem { message, position: None }
+        Problem { message, position: None, given: Vec::new() }
     }
 
     /// What is wrong with which key, without the file and line.
@@ -84,22 +86,6 @@ impl<'a> ParsedFile<'a> {
         get(&self.tree, key).and_then(DeValue::as_array).map_or(0, |list| list.len())
     }
 
-    /// The key that begins last before `offset` in the table at `path`.
-    fn key_before(&self, path: &[Segment], offset: usize) -> Option<String> {
-        let mut table = Some(&self.tree);
-        let mut list: Option<&[Spanned<DeValue<'_>>]> = None;
-        for segment in path {
-            let value = match segment {
-                Segment::Key(key) => get(table?, key)?,
-                Segment::Index(index) => list?.get(*index)?.get_ref(),
-            };
-            table = value.as_table();
-            list = value.as_array().map(|array| &array[..]);
-        }
-        let begun = table?.keys().filter(|key| key.span().start <= offset);
-        begun.max_by_key(|key| key.span().start).map(|key| key.get_ref().to_string())
-    }
-
     /// The position of the deepest part of `path` that exists, and its depth.
     fn offset(&self, path: &[Segment]) -> Option<(usize, usize)> {
         let mut deepest = None;
@@ -155,7 +141,7 @@ impl<'a> Document<'a> {
                         (format!("{}:{}", file.name, file.line(offset)), offset)
                     });
                     let message = format!("{line}: {}: already given, at {first}; remove one of the two", Path(&path));
-                    problems.push(Problem { message, position: Some(Position { file: index, offset }) });
+                    problems.push(Problem { message, position: Some(Position { file: index, offset }), given: path });
                 }
             }
         }
@@ -166,9 +152,9 @@ impl<'a> Document<'a> {
         KeyPath { document: self, path: Vec::new() }
     }
 
-    /// The position of the deepest part of `path` that exists. The index of an item in a list at the root counts those
-    /// of all files.
-    fn position(&self, path: &[Segment]) -> Option<Position> {
+    /// The deepest part of `path` that exists: its last segment, and its position. The index of an item in a list at the root
+    /// counts those of all files.
+    fn position(&self, path: &[Segment]) -> Option<(usize, Position)> {
         let mut items_before = 0;
         let found = self.files.iter().enumerate().filter_map(|(number, file)| {
             let mut path = path.to_vec();
@@ -180,7 +166,7 @@ impl<'a> Document<'a> {
             let (depth, offset) = file.offset(&path)?;
             Some((depth, Position { file: number, offset }))
         });
-        found.max_by_key(|(depth, position)| (*depth, Reverse(*position))).map(|(_, position)| position)
+        found.max_by_key(|(depth, position)| (*depth, Reverse(*position)))
     }
 }
 
@@ -278,7 +264,7 @@ pub(super) struct KeyPath<'a> {
 }
 
 /// A step of a path.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Segment {
     Key(Cow<'static, str>),
     Index(usize),
@@ -334,7 +320,9 @@ impl<'a> KeyPath<'a> {
             [] => format!("{}: {message}", self.locus()),
             _ => format!("{}: {self}: {message}", self.locus()),
         };
-        Problem { message, position: self.position() }
+        let found = self.document.position(&self.path);
+        let given = found.map_or(&[][..], |(last, _)| &self.path[..=last]);
+        Problem { message, position: found.map(|(_, position)| position), given: given.to_vec() }
     }
 
     /// File, line and key: the beginning of errors that are found after the configuration is loaded.
@@ -360,18 +348,7 @@ impl<'a> KeyPath<'a> {
     }
 
     fn position(&self) -> Option<Position> {
-        self.document.position(&self.path)
-    }
-
-    /// The key of this table in which `position` is, if it is in the table.
-    pub(super) fn key_at(&self, position: Position) -> Option<KeyPath<'a>> {
-        let Position { file, offset } = position;
-        let mut path = self.path.clone();
-        if let [Segment::Key(list), Segment::Index(index), ..] = path.as_mut_slice() {
-            let earlier = self.document.files.get(..file)?;
-            *index = index.checked_sub(earlier.iter().map(|file| file.items(list)).sum())?;
-        }
-        self.document.files.get(file)?.key_before(&path, offset).map(|key| self.key(key))
+        self.document.position(&self.path).map(|(_, position)| position)
     }
 
     /// The environment variable that overrides the key.

@@ -65,9 +65,10 @@ impl<T> Form<'_, T> {
         if self.broken.iter().filter(|broken| broken.is_within(at)).any(is_undecided) {
             return Err(Mistakes::default());
         }
-        // A missing key has the position of the table. It may be missing because it is misspelt.
+        // A missing key may be missing because it is misspelt.
         let is_of_sound_key = |problem: &Problem| {
-            problem.position.and_then(|position| at.key_at(position)).is_some_and(|key| self.is_sound(&key))
+            let key = problem.given.get(..=at.segments().len());
+            key.is_some_and(|key| !self.broken.iter().any(|broken| broken.segments().starts_with(key)))
         };
         Err(check(at).err().unwrap_or_default().only(is_of_sound_key))
     }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    slice,
     sync::Arc,
 };
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 
 use super::{
     Decision, Item, LedgerView, Plan,
@@ -63,6 +64,12 @@ pub fn unplanned(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -
     }
     found.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
     found
+}
+
+/// The partition of `date` as a plan will add it; `None` if none does, or the ledger has it.
+pub fn unplanned_on(report: &Arc<Report>, ledger: &LedgerView, date: Date, now: Timestamp) -> Option<Entry> {
+    let new = unplanned(slice::from_ref(report), ledger, now);
+    new.into_iter().find(|entry| entry.partition.id.date == date)
 }
 
 /// The open partitions of the ledger.

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 
 use super::Dates;
 use crate::{
-    derivation::{TableManifest, WITHOUT_SCHEMA},
+    derivation::{TableManifest, not_a_schema},
     report,
     store::{Destination, StoreError},
     sync::OpenReport,
@@ -57,7 +57,7 @@ pub enum TableError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A schema is not one.
-    #[error("`{key}` is not the schema of a table: {reason}; {WITHOUT_SCHEMA}")]
+    #[error("{}", not_a_schema(key, reason))]
     Schema {
         /// Its key.
         key: String,

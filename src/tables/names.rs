@@ -88,14 +88,16 @@ fn without_dates(words: Vec<String>, date: Date) -> Vec<String> {
     let mut kept = Vec::new();
     let mut rest = words.as_slice();
     while let Some((word, further)) = rest.split_first() {
-        let length = if *word == compact || is_date(word) { 1 } else { 3 * usize::from(begins_with_date(rest)) };
-        if length == 0 {
-            kept.push(word.clone());
-            rest = further;
-        } else {
-            rest = &rest[length..];
-            rest = &rest[time_length(rest)..];
-        }
+        rest = match date_length(rest, &compact) {
+            0 => {
+                kept.push(word.clone());
+                further
+            }
+            length => {
+                let after = &rest[length..];
+                &after[time_length(after)..]
+            }
+        };
     }
     kept
 }
@@ -105,15 +107,20 @@ fn is_date(word: &str) -> bool {
     year && Date::strptime("%Y%m%d", word).is_ok()
 }
 
-/// Whether the first three words are a year, a month and a day; or a day, a month and a year, the first two in either order.
-fn begins_with_date(words: &[String]) -> bool {
-    let [a, b, c, ..] = words else { return false };
+/// The number of words at the beginning that are a date: `20261121`, the date `known`; a year, a month and a day; or a day, a
+/// month and a year, the first two in either order.
+fn date_length(words: &[String], known: &str) -> usize {
+    if words.first().is_some_and(|word| word == known || is_date(word)) {
+        return 1;
+    }
+    let [a, b, c, ..] = words else { return 0 };
     let orders: &[[&String; 3]] = match (a.len(), c.len()) {
         (4, _) => &[[a, b, c]],
         (2, 4) => &[[c, b, a], [c, a, b]],
         _ => &[],
     };
-    orders.iter().any(|[year, month, day]| is_date(&format!("{year}{month}{day}")))
+    let is_any = orders.iter().any(|[year, month, day]| is_date(&format!("{year}{month}{day}")));
+    if is_any { 3 } else { 0 }
 }
 
 /// Splits the end of a date from a time that a `t` joins to it, as in `20261121T0930` and `2026-11-21T09-30`. The time begins

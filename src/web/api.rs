@@ -152,8 +152,7 @@ async fn partition(
     };
     if recorded.entry.is_none() {
         let view = ctx.view(&ledger, now).await?;
-        let unplanned = plan::unplanned(std::slice::from_ref(found), &view, now);
-        recorded.new = unplanned.into_iter().find(|new| new.partition.id == id);
+        recorded.new = plan::unplanned_on(found, &view, date, now);
     }
     let source_url = moengage::source_url(found, date).to_string();
     let explanation = Explanation::new(found, date, recorded, source_url, now);

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{Derive, DeriveError, survey::SurveyedPart};
 use crate::{
-    derivation::{Difference, DifferenceKind, SchemaChange, WITHOUT_SCHEMA},
+    derivation::{Difference, DifferenceKind, SchemaChange, not_a_schema},
     ledger::LedgerError,
     store::{Batch, Destination, Replaces, StoreError},
     tables::{Change, Extended, MOST_COLUMNS, Schema, Survey},
@@ -116,9 +116,7 @@ pub(super) async fn extend(
 }
 
 fn parse(key: &str, bytes: &[u8]) -> Result<Schema, DeriveError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        DeriveError::of_content(format!("`{key}` is not the schema of a table: {error}; {WITHOUT_SCHEMA}"))
-    })
+    serde_json::from_slice(bytes).map_err(|error| DeriveError::of_content(not_a_schema(key, error)))
 }
 
 /// What is wrong with the schema at `key`, if anything is.
@@ -127,9 +125,7 @@ pub(super) async fn damage(destination: &Destination, key: &str) -> Result<Optio
         None => {
             Some(format!("the schema `{key}` is missing: without it, columns of later dates could get other types"))
         }
-        Some(stored) => serde_json::from_slice::<Schema>(&stored.bytes)
-            .err()
-            .map(|error| format!("`{key}` is not the schema of a table: {error}; {WITHOUT_SCHEMA}")),
+        Some(stored) => serde_json::from_slice::<Schema>(&stored.bytes).err().map(|error| not_a_schema(key, error)),
     })
 }
 
