@@ -249,21 +249,26 @@ async fn other_content_is_sent_also_if_its_process_died_before_recording_it() {
     assert_eq!(bench.requests(), requests, "it was fetched again");
 }
 
+/// Finds this many stored objects by their attempts, after the loss of the ledger, and notifies. Without recovery, as if the
+/// destination did not answer.
+async fn find_after_a_loss(bench: &Bench, objects: usize) {
+    fs::remove_file(bench.ledger()).unwrap();
+    bench.clock.advance(SignedDuration::from_mins(1));
+    let ctx = bench.context().await;
+    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
+    dispatch::register_targets(&ctx).await.unwrap();
+    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+    assert!(summary.is_complete() && summary.entries.len() == objects, "{summary:?}");
+    dispatcher.round(&ctx).await.unwrap();
+    ctx.ledger.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_adopted_after_a_lost_ledger_are_not_sent() {
     let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 3)]).await;
     pass(&bench).await;
     assert_eq!(receiver.events().len(), 3);
-    bench.clock.advance(SignedDuration::from_mins(1));
-    fs::remove_file(bench.ledger()).unwrap();
-    let ctx = bench.context().await;
-    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
-    dispatch::register_targets(&ctx).await.unwrap();
-    // Without recovery, as if the destination did not answer: each object is found by its attempt.
-    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
-    assert!(summary.is_complete() && summary.entries.len() == 3, "{summary:?}");
-    dispatcher.round(&ctx).await.unwrap();
-    ctx.ledger.close().await;
+    find_after_a_loss(&bench, 3).await;
     let stored = receiver.events().iter().filter(|event| event["type"] == "stored").count();
     assert_eq!(stored, 3, "{:#?}", receiver.events());
 }
@@ -273,17 +278,9 @@ async fn an_object_whose_manifest_was_missing_is_news_once_it_has_one() {
     let (bench, receiver) = with_webhook(&[Series::campaign("Report test", 2)]).await;
     pass(&bench).await;
     // As a process leaves it that is killed between the two, and the target is new.
-    fs::remove_file(bench.ledger()).unwrap();
     let (series, date) = bench.due()[0];
     fs::remove_file(bench.object(&manifest_key(&series.key(date)))).unwrap();
-    bench.clock.advance(SignedDuration::from_mins(1));
-    let ctx = bench.context().await;
-    let dispatcher = Dispatcher::new(&ctx.config, ctx.clock.now()).unwrap();
-    dispatch::register_targets(&ctx).await.unwrap();
-    let summary = sync::once(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
-    assert!(summary.is_complete() && summary.entries.len() == 2, "{summary:?}");
-    dispatcher.round(&ctx).await.unwrap();
-    ctx.ledger.close().await;
+    find_after_a_loss(&bench, 2).await;
     let stored = receiver.events().into_iter().filter(|event| event["type"] == "stored");
     let dates: Vec<_> = stored.skip(2).map(|event| event["data"]["date"].clone()).collect();
     assert_eq!(dates, [date.to_string()], "{:#?}", receiver.events());

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{are_stored, bench, bench_on, on_server, password};
 use crate::support::{
-    Daemon, Series,
+    Bench, Daemon, Series,
     postgres::{self, Route},
     wait_until,
 };
@@ -159,18 +159,25 @@ async fn check_reports_the_servers_version_and_what_its_user_may_do() {
     assert!(checked.stdout.contains("no schema in the user's search_path"), "{}", checked.stdout);
 }
 
+/// A ledger that its owner has made, and the URL of another user, `worker`, who may read and write its tables. Statements of
+/// the owner follow; `:user` in them is that user.
+async fn with_worker(bench: &Bench, url: &str) -> impl AsyncFn(&str) {
+    ledger::open_server(url, "place", |_| "me".to_owned()).await.unwrap().0.close().await;
+    let (_, database) = url.rsplit_once('/').unwrap();
+    let (_, server) = url.split_once('@').unwrap();
+    bench.write_config(&on_server(bench, &format!("postgres://{database}:worker@{server}")));
+    let owner = async move |statement: &str| postgres::execute(url, &statement.replace(":user", database)).await;
+    owner("CREATE ROLE :user LOGIN PASSWORD 'worker'").await;
+    owner("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :user").await;
+    owner
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_who_may_not_create_tables_works_with_those_that_are_there() {
     let url = postgres::database(Route::Direct).await;
     let bench = bench_on(&url, &[Series::dump(2)]).await;
-    ledger::open_server(&url, "place", |_| "me".to_owned()).await.unwrap().0.close().await;
-    let (_, database) = url.rsplit_once('/').unwrap();
-    let owner = async |statement: &str| postgres::execute(&url, &statement.replace(":user", database)).await;
+    let owner = with_worker(&bench, &url).await;
     owner("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
-    owner("CREATE ROLE :user LOGIN PASSWORD 'worker'").await;
-    owner("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :user").await;
-    let (_, server) = url.split_once('@').unwrap();
-    bench.write_config(&on_server(&bench, &format!("postgres://{database}:worker@{server}")));
     let checked = bench.run(&["check"]).await.expect(0).stdout;
     let expected = "may not create tables in the schema public, which a new version can need; up to 5 connections";
     assert!(checked.contains(expected), "{checked}");
@@ -196,16 +203,10 @@ async fn a_user_who_may_not_create_tables_works_with_those_that_are_there() {
 async fn check_names_the_rights_on_tables_that_the_servers_user_lacks() {
     let url = postgres::database(Route::Direct).await;
     let bench = bench_on(&url, &[Series::dump(1)]).await;
-    ledger::open_server(&url, "place", |_| "me".to_owned()).await.unwrap().0.close().await;
-    let (_, database) = url.rsplit_once('/').unwrap();
-    let owner = async |statement: &str| postgres::execute(&url, &statement.replace(":user", database)).await;
-    owner("CREATE ROLE :user LOGIN PASSWORD 'worker'").await;
+    let owner = with_worker(&bench, &url).await;
     owner("GRANT CREATE ON SCHEMA public TO :user").await;
-    owner("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :user").await;
     // Tables of others do not count.
     owner("CREATE TABLE other (number BIGINT)").await;
-    let (_, server) = url.split_once('@').unwrap();
-    bench.write_config(&on_server(&bench, &format!("postgres://{database}:worker@{server}")));
     bench.run(&["check"]).await.expect(0);
     owner("REVOKE INSERT ON claims FROM :user").await;
     owner("REVOKE DELETE ON claims, holds FROM :user").await;
