@@ -20,8 +20,9 @@ use super::{
 use crate::{
     ledger::{Choice, Ledger},
     partition::{Entry, Settled},
+    reading,
     report::{PartitionId, ReportId},
-    sync::{self, Context, Inspected, ObjectRepair, OpenReport, Selection},
+    sync::{self, Context, Damage, Inspected, ObjectRepair, OpenReport, Selection},
     table_words::TablesState,
     words::{DamageCode, ListText, PartitionStatus, VerifiedPartition},
 };
@@ -83,6 +84,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let since = options.since.map(|since| since.on(today(&options.scope, &config, shell.clock.now())));
     let choice = Choice { workspace: selection.workspace.clone(), report: selection.report.clone(), since };
 
+    if options.repair {
+        // Where a disk is not mounted, it would make the folder and fetch everything again into it.
+        reading::open(&config, &selection)?;
+    }
     // Only a repair contacts MoEngage and writes.
     let ctx = match options.repair {
         true => Some(shell.context(Arc::clone(&config)).await?),
@@ -156,8 +161,13 @@ struct Read {
 
 impl Read {
     async fn new(ledger: &Ledger, open: OpenReport, entry: Entry) -> Result<Self> {
-        let tables = sync::inspect_tables(ledger, &open, &entry).await?;
-        Ok(Self { object: sync::inspect(&open.destination, entry).await, open, tables })
+        let object = sync::inspect(&open.destination, entry).await;
+        let tables = match object.damage {
+            // Its tables are at the same destination.
+            Some(Damage::Unreadable(_)) => None,
+            _ => sync::inspect_tables(ledger, &open, &object.entry).await?,
+        };
+        Ok(Self { object, open, tables })
     }
 
     fn id(&self) -> &PartitionId {

@@ -15,13 +15,13 @@ use super::{
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct Raw {
-    /// Concurrent downloads, over all workspaces.
+    /// Concurrent attempts, over all workspaces, from the request until the archive is stored.
     #[schemars(range(min = 1, max = 1024))]
     concurrency: i64,
-    /// Concurrent downloads from one workspace.
+    /// Concurrent downloads from one workspace. The next one begins while an archive is being stored.
     #[schemars(range(min = 1, max = 1024))]
     concurrency_per_workspace: i64,
-    /// Concurrent downloads to one destination, including those that wait for it: a destination that does not answer
+    /// Concurrent attempts at one destination, including those that wait for it: a destination that does not answer
     /// blocks no more than these.
     #[schemars(range(min = 1, max = 1024))]
     concurrency_per_destination: i64,
@@ -64,9 +64,9 @@ impl Default for Raw {
 /// Limits on concurrency, size and time.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Concurrent downloads, over all workspaces; at least 1.
+    /// Concurrent attempts, over all workspaces; at least 1.
     pub concurrency: usize,
-    /// Concurrent downloads from one workspace; at least 1.
+    /// Concurrent downloads from one workspace; at least 1. What is being stored does not count.
     pub concurrency_per_workspace: usize,
     /// Concurrent attempts at one destination, including those that wait for it; at least 1.
     pub concurrency_per_destination: usize,

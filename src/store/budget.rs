@@ -264,6 +264,11 @@ impl Part {
         }
     }
 
+    /// Its size in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
     /// All bytes, of a part that is no larger than a block.
     pub(super) fn bytes(&self) -> &[u8] {
         self.blocks.first().map_or(&[], |block| block)

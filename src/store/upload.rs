@@ -27,6 +27,9 @@ use super::{
 };
 use crate::archive::Verified;
 
+/// The largest part, in bytes, that is hashed between two awaits: that takes no longer than handing it to a thread.
+const HASHED_AT_ONCE: usize = 96 * 1024;
+
 /// Bytes on their way to a destination. Dropped, or after an error, it leaves nothing there.
 ///
 /// Dropping cleans up in the background; [`Upload::abort`] waits for that.
@@ -36,7 +39,7 @@ pub struct Upload {
     direct: Option<Key>,
     expected_size: Option<u64>,
     written: u64,
-    /// Of the bytes before `part`. Computed on blocking threads, so that it does not delay the runtime's tasks.
+    /// Of the bytes before `part`.
     hash: Sha256,
     /// Of all bytes, in lower-case hex, once they are complete.
     sha256: Option<String>,
@@ -256,8 +259,12 @@ impl Upload {
         Ok(sha256)
     }
 
-    /// Adds a part to the hash, on a blocking thread.
+    /// Adds a part to the hash: a large one on a blocking thread.
     async fn hashed(&mut self, part: Part) -> Result<Part, StoreError> {
+        if part.length() <= HASHED_AT_ONCE {
+            part.blocks().for_each(|block| self.hash.update(block));
+            return Ok(part);
+        }
         let mut hash = mem::take(&mut self.hash);
         let step = move || {
             part.blocks().for_each(|block| hash.update(block));

@@ -30,7 +30,7 @@ use super::{
     place::{place, place_version},
     record::{Done, record},
     replace::replace,
-    work::{StepError, Work, success},
+    work::{Milestone, StepError, Work, success},
 };
 use crate::{
     ledger::{Claimed, LedgerError},
@@ -61,16 +61,16 @@ pub(super) enum AttemptError {
     Panic,
 }
 
-/// Makes one attempt at the partition that was `planned`, within the time of `frame`. `answered` is called as soon as
-/// MoEngage has accepted the workspace's credentials.
+/// Makes one attempt at the partition that was `planned`, within the time of `frame`. `reached` is called at each
+/// milestone.
 pub(super) async fn sync_one(
     ctx: &Context,
     report: &OpenReport,
     planned: &Entry,
     frame: &Frame,
-    answered: &(dyn Fn() + Send + Sync),
+    reached: &(dyn Fn(Milestone) + Send + Sync),
 ) -> Result<Attempted, AttemptError> {
-    let attempt = AssertUnwindSafe(from_claim_to_record(ctx, report, planned, frame, answered)).catch_unwind().await;
+    let attempt = AssertUnwindSafe(from_claim_to_record(ctx, report, planned, frame, reached)).catch_unwind().await;
     let attempted = match attempt {
         Ok(attempted) => attempted.map_err(AttemptError::Ledger),
         Err(_) => Err(AttemptError::Panic),
@@ -90,7 +90,7 @@ async fn from_claim_to_record(
     OpenReport { report, destination }: &OpenReport,
     planned: &Entry,
     frame: &Frame,
-    answered: &(dyn Fn() + Send + Sync),
+    reached: &(dyn Fn(Milestone) + Send + Sync),
 ) -> Result<Attempted, LedgerError> {
     let id = &planned.partition.id;
     let claim = match ctx.ledger.claim(planned).await? {
@@ -100,7 +100,7 @@ async fn from_claim_to_record(
     };
     let started_at = ctx.clock.now();
     let keys = report.keys(id.date);
-    let work = Work { ctx, report, destination, claim: &claim, keys, started_at, frame, answered };
+    let work = Work { ctx, report, destination, claim: &claim, keys, started_at, frame, reached };
     // Of the highest level, so that no filter removes it from the lines within.
     let span = error_span!("attempt", workspace = id.workspace(), report = id.report.name(), date = %id.date);
     let ended = async {

@@ -7,7 +7,7 @@ use super::{
     incoming::Incoming,
     manifest,
     quarantine::Quarantine,
-    work::{StepError, Work, store_failed},
+    work::{Milestone, StepError, Work, store_failed},
 };
 use crate::{
     archive::{Pass, Verdict, Verified},
@@ -65,7 +65,9 @@ pub(super) async fn fetch(work: &Work<'_>, mut incoming: Incoming, is_key_free: 
             }
         };
     }
-    match pass.finish().await {
+    let verdict = pass.finish().await;
+    (work.reached)(Milestone::Downloaded);
+    match verdict {
         Verdict::Verified(_) if incoming.is_packed() => {
             work.abandon(upload).await;
             let message = "the gzip around the archive came complete this time; the next attempt removes it";

@@ -12,7 +12,7 @@ use super::{
     quarantine::Quarantine,
     secrets::{self, Purpose},
     snapshot,
-    work::{StepError, Work},
+    work::{Milestone, StepError, Work},
 };
 use crate::{
     config::{ArchiveSource, SnapshotSource, Source},
@@ -50,7 +50,7 @@ async fn open_archive(work: &Work<'_>, archive: &ArchiveSource, key: SecretStrin
     let evidence = asked.as_ref().map_or_else(|failure| &failure.evidence, |download| &download.evidence);
     clocks.note(report, evidence.vendor_date);
     let download = asked?;
-    (work.answered)();
+    (work.reached)(Milestone::Accepted);
     clocks.check(report, partition, &download.evidence)?;
     work.ctx.progress.begin(&partition.id, download.content_length);
     Ok(download)

@@ -33,6 +33,15 @@ pub(super) enum StepError {
     Ledger(#[from] LedgerError),
 }
 
+/// How far an attempt has come, which may allow others to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Milestone {
+    /// MoEngage has accepted the workspace's credentials.
+    Accepted,
+    /// All bytes are here: MoEngage is not needed any more.
+    Downloaded,
+}
+
 /// One attempt at one partition.
 pub(super) struct Work<'a> {
     pub(super) ctx: &'a Context,
@@ -42,8 +51,8 @@ pub(super) struct Work<'a> {
     pub(super) keys: Keys,
     pub(super) started_at: Timestamp,
     pub(super) frame: &'a Frame,
-    /// Called when MoEngage has accepted the credentials.
-    pub(super) answered: &'a (dyn Fn() + Send + Sync),
+    /// Called at each milestone.
+    pub(super) reached: &'a (dyn Fn(Milestone) + Send + Sync),
 }
 
 impl Work<'_> {

@@ -21,6 +21,7 @@ use super::{
     context::{Context, OpenReport},
     frame::Frame,
     queue::{Lane, Queue},
+    work::Milestone,
 };
 use crate::{alarm, alarm_kind::AlarmKind, config::Limits, outcome::Outcome, plan::Item, report::PartitionId, retry};
 
@@ -68,7 +69,12 @@ struct Running {
     workspace: String,
     destination: String,
     frame: Arc<Frame>,
+    /// It needs nothing more from MoEngage.
+    is_downloaded: bool,
 }
+
+/// An attempt and what it has just reached.
+type Reached = (PartitionId, Milestone);
 
 /// The running attempts and the queue.
 pub(super) struct Workers {
@@ -85,8 +91,8 @@ pub(super) struct Workers {
     unanswering: HashSet<String>,
     /// Destinations with an alarm.
     reported: BTreeSet<String>,
-    /// The workspaces whose credentials were just accepted.
-    answers: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
+    /// What running attempts have just reached.
+    milestones: (mpsc::UnboundedSender<Reached>, mpsc::UnboundedReceiver<Reached>),
     /// Whether MoEngage has answered, and so shown its time, since this was last reset.
     pub(super) has_answered: bool,
     /// Number of attempts that began an alarm.
@@ -97,6 +103,7 @@ pub(super) struct Workers {
 #[derive(Default)]
 struct TakenSlots {
     all: usize,
+    /// By attempts that are not downloaded yet.
     workspaces: HashMap<String, usize>,
     /// By all attempts, those that are stuck included.
     destinations: HashMap<String, usize>,
@@ -117,9 +124,11 @@ impl TakenSlots {
             && (is_first || !self.suspects.contains(destination))
     }
 
-    fn add(&mut self, workspace: &str, destination: &str) {
+    fn add(&mut self, workspace: &str, destination: &str, is_downloaded: bool) {
         self.all += 1;
-        *self.workspaces.entry(workspace.to_owned()).or_default() += 1;
+        if !is_downloaded {
+            *self.workspaces.entry(workspace.to_owned()).or_default() += 1;
+        }
         *self.destinations.entry(destination.to_owned()).or_default() += 1;
         *self.progressing.entry(destination.to_owned()).or_default() += 1;
     }
@@ -140,7 +149,7 @@ impl Workers {
             accepted: HashSet::new(),
             unanswering: HashSet::new(),
             reported: BTreeSet::new(),
-            answers: mpsc::unbounded_channel(),
+            milestones: mpsc::unbounded_channel(),
             has_answered: false,
             alarms_begun: 0,
         }
@@ -173,12 +182,12 @@ impl Workers {
 
     fn taken_slots(&self) -> TakenSlots {
         let mut slots = TakenSlots { suspects: self.unanswering.clone(), ..TakenSlots::default() };
-        for Running { workspace, destination, frame } in self.running.values() {
+        for Running { workspace, destination, frame, is_downloaded } in self.running.values() {
             if frame.is_stuck() {
                 *slots.destinations.entry(destination.clone()).or_default() += 1;
                 slots.suspects.insert(destination.clone());
             } else {
-                slots.add(workspace, destination);
+                slots.add(workspace, destination, *is_downloaded);
             }
         }
         slots
@@ -234,7 +243,7 @@ impl Workers {
                 };
                 let Some(item) = next else { break };
                 if let Some(open) = ctx.reports.get(&item.entry.partition.id.report).cloned() {
-                    slots.add(open.report.id.workspace(), open.destination.name());
+                    slots.add(open.report.id.workspace(), open.destination.name(), false);
                     self.start(item, open);
                 }
             }
@@ -253,14 +262,15 @@ impl Workers {
             workspace: id.workspace().to_owned(),
             destination: open.destination.name().to_owned(),
             frame: Arc::clone(&frame),
+            is_downloaded: false,
         };
         self.running.insert(id.clone(), running);
         let ctx = Arc::clone(&self.ctx);
-        let answers = self.answers.0.clone();
+        let milestones = self.milestones.0.clone();
         self.tasks.spawn(async move {
             // The receiver is gone once the pass is over.
-            let answered = || drop(answers.send(id.workspace().to_owned()));
-            let result = sync_one(&ctx, &open, &item.entry, &frame, &answered).await;
+            let reached = |milestone| drop(milestones.send((id.clone(), milestone)));
+            let result = sync_one(&ctx, &open, &item.entry, &frame, &reached).await;
             Finished { item, result }
         });
     }
@@ -269,9 +279,16 @@ impl Workers {
     pub(super) async fn next(&mut self) -> Option<Finished> {
         tokio::select! {
             biased;
-            Some(workspace) = self.answers.1.recv() => {
-                self.accepted.insert(workspace);
-                self.has_answered = true;
+            Some((id, milestone)) = self.milestones.1.recv() => {
+                match milestone {
+                    Milestone::Accepted => {
+                        self.accepted.insert(id.workspace().to_owned());
+                        self.has_answered = true;
+                    }
+                    Milestone::Downloaded => {
+                        self.running.entry(id).and_modify(|running| running.is_downloaded = true);
+                    }
+                }
                 None
             }
             Some(joined) = self.tasks.join_next() => match joined {
@@ -382,5 +399,41 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.ctx.load.set(0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_downloaded_takes_no_slot_of_its_workspace_but_one_of_its_destination() {
+        let limits = Limits {
+            concurrency: 16,
+            concurrency_per_workspace: 2,
+            concurrency_per_destination: 5,
+            archive_bytes: 1,
+            inflated_bytes: 1,
+            inflate_ratio: 1,
+            attempt_timeout: Duration::from_secs(3600),
+            connect_timeout: Duration::from_secs(10),
+            min_rate: 1024,
+            bandwidth: None,
+        };
+        let lane = Lane { workspace: "acme".to_owned(), destination: "lake".to_owned() };
+        let accepted = HashSet::from(["acme".to_owned()]);
+        let mut slots = TakenSlots::default();
+        let mut start = |is_downloaded| {
+            let may_start = slots.has_one(&lane, &limits, &accepted);
+            slots.add("acme", "lake", is_downloaded);
+            may_start
+        };
+        assert!([true, true, true, false, false].map(&mut start).iter().all(|may_start| *may_start));
+        assert!(!start(false), "the destination has five");
+
+        let mut slots = TakenSlots::default();
+        slots.add("acme", "lake", false);
+        slots.add("acme", "lake", false);
+        assert!(!slots.has_one(&lane, &limits, &accepted), "the workspace has two");
     }
 }

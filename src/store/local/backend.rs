@@ -86,7 +86,7 @@ impl Local {
 
     /// Opens the file; `None` if there is none.
     pub(in crate::store) async fn open_file(&self, key: &Key) -> Result<Option<File>, StoreError> {
-        self.at("read", key, |_, path| Directory::read(path)).await
+        self.at("read", key, Directory::read).await
     }
 
     /// Removes a file, and its folder if nothing is left in it.
@@ -103,7 +103,7 @@ impl Local {
         self: &Arc<Self>,
         key: &Key,
     ) -> Result<Option<BoxStream<'static, Result<Bytes, StoreError>>>, StoreError> {
-        let Some(file) = self.at("read", key, |_, path| Directory::read(path)).await? else { return Ok(None) };
+        let Some(file) = self.at("read", key, Directory::read).await? else { return Ok(None) };
         let next = |(this, key, mut file): (Arc<Self>, Key, File)| async move {
             let step = move |_: &Directory| Directory::read_some(&mut file).map(|bytes| (bytes, file));
             let (bytes, file) = this.step("read", key.as_ref(), step).await?;

@@ -94,7 +94,7 @@ impl Directory {
     }
 
     /// Opens the file for reading; `None` if there is none.
-    pub(super) fn read(path: &Path) -> io::Result<Option<File>> {
+    fn open(path: &Path) -> io::Result<Option<File>> {
         match Self::size(path)? {
             None => Ok(None),
             Some(_) => match File::open(path) {
@@ -104,9 +104,28 @@ impl Directory {
         }
     }
 
+    /// Opens the file for reading; `None` if there is none at a root that is there.
+    pub(super) fn read(&self, path: &Path) -> io::Result<Option<File>> {
+        let file = Self::open(path)?;
+        if file.is_none() {
+            self.expect_root()?;
+        }
+        Ok(file)
+    }
+
+    /// Fails if the root is missing: that is a missing disk, not a missing object.
+    fn expect_root(&self) -> io::Result<()> {
+        let root = self.root.display();
+        match fs::metadata(&self.root) {
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(_) => Err(io::Error::new(ErrorKind::NotADirectory, format!("{root} is not a folder"))),
+            Err(error) => Err(io::Error::new(error.kind(), format!("the destination's folder {root}: {error}"))),
+        }
+    }
+
     /// The first `limit` bytes of the file; `None` if there is none.
     pub(super) fn read_up_to(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some(file) = Self::read(path)? else { return Ok(None) };
+        let Some(file) = Self::open(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(limit).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
@@ -156,10 +175,7 @@ impl Directory {
 
     /// Every file below `prefix`, as a key. Leaves out names that are not UTF-8, which are not ours; follows no links.
     pub(super) fn keys(&self, prefix: &Path) -> io::Result<Vec<String>> {
-        // A missing root means a missing disk, which is not the same as no objects.
-        if !fs::metadata(&self.root)?.is_dir() {
-            return Err(ErrorKind::NotADirectory.into());
-        }
+        self.expect_root()?;
         let mut keys = Vec::new();
         let mut directories = vec![prefix.to_owned()];
         while let Some(directory) = directories.pop() {

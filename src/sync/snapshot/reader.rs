@@ -18,7 +18,7 @@ use crate::{
         pace,
         secrets::{self, Purpose},
         spool::Spool,
-        work::Work,
+        work::{Milestone, Work},
     },
 };
 
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         ctx.progress.advance(&self.partition().id, page.bytes);
         if !self.is_answered {
             self.is_answered = true;
-            (self.work.answered)();
+            (self.work.reached)(Milestone::Accepted);
             let evidence = Evidence { vendor_date: page.vendor_date, ..Evidence::default() };
             ctx.server_clocks.check(report, self.partition(), &evidence)?;
         }

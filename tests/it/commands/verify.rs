@@ -67,6 +67,26 @@ async fn a_deleted_manifest_is_found_and_written_again_without_a_download() {
     is_found_and_repaired(&bench, "manifest", "manifest", 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_at_a_destination_that_is_away_are_unreadable_not_missing() {
+    let bench = Bench::new(&[Series::campaign("Report test", 2)]).await;
+    bench.sync(0).await;
+    let (folder, away) = (bench.path("reports"), bench.path("away"));
+    fs::rename(&folder, &away).unwrap();
+    let found = bench.run(&["verify", "--json"]).await.expect(1).partitions();
+    let is_unreadable = |partition: &serde_json::Value| {
+        partition["damage_code"] == "unreadable"
+            && partition["damage"].as_str().unwrap().contains("reports: No such file")
+    };
+    assert!(found.len() == 2 && found.iter().all(is_unreadable), "{found:#?}");
+    let requests = bench.requests();
+    let refused = bench.run(&["verify", "--repair"]).await.expect(2).stderr.clone();
+    assert!(refused.contains("its disk is not mounted") && !folder.exists(), "{refused}");
+    assert_eq!(bench.requests(), requests);
+    fs::rename(&away, &folder).unwrap();
+    bench.run(&["verify"]).await.expect(0);
+}
+
 /// The keys of all objects of tables and their manifests, with their bytes.
 fn tables(bench: &Bench) -> BTreeMap<String, Vec<u8>> {
     let keys = bench.kept_in("tables").into_iter();

@@ -11,8 +11,8 @@ use crate::support::{
     postgres, watch,
 };
 
-/// Downloads that a replica makes at a time: `concurrency_per_workspace`.
-const AT_A_TIME: usize = 4;
+/// Archives that a replica downloads or stores at a time: `concurrency_per_destination`.
+const AT_A_TIME: usize = 8;
 
 impl Drill {
     pub(super) async fn judge(&self) {
@@ -138,7 +138,7 @@ impl Drill {
         let requests = self.bench.vendor.requests();
         let archives = requests.iter().filter(|request| request.api.is_some_and(SourceKind::is_archive));
         let wasted = archives.filter(|request| request.fault != Some("html")).count() - self.bench.due().len();
-        // What was being downloaded: by a replica that was killed or stopped, or whose connection was cut; and by all of them
+        // What was being downloaded or stored: by a replica that was killed or stopped, or whose connection was cut; and by all of them
         // while the server was restarted.
         let (before, after) = self.proxy.cuts();
         assert!(before + after <= CUTS);
