@@ -15,7 +15,7 @@ use crate::{
     reading::{OpenError, TableError},
     store::StoreError,
     sync::{StartError, SystemClock},
-    telemetry::{Chain, LogFormat},
+    telemetry::{self, Chain, LogFormat},
     web::WebError,
 };
 
@@ -306,11 +306,11 @@ pub async fn run(arguments: Arguments, bars: Bars) -> ExitCode {
         Ok(Completion::Incomplete) => ExitCode::from(1),
         Ok(Completion::Refused) => ExitCode::from(2),
         Err(CommandError::Usage(message)) => {
-            eprintln!("error: {message}");
+            telemetry::tell(format_args!("error: {message}"));
             ExitCode::from(2)
         }
         Err(CommandError::Failed(message)) => {
-            eprintln!("error: {message}");
+            telemetry::tell(format_args!("error: {message}"));
             ExitCode::from(1)
         }
     }

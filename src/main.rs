@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let bars = cli::Bars::new();
     let (format, filter) = arguments.logging();
     if let Err(error) = telemetry::start(format, &filter, bars.log_writer()) {
-        eprintln!("error: {error}");
+        telemetry::tell(format_args!("error: {error}"));
         return ExitCode::from(2);
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let runtime = match builder.build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: could not start the runtime: {error}");
+            telemetry::tell(format_args!("error: could not start the runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };

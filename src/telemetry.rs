@@ -2,10 +2,19 @@
 //!
 //! This file must not know what is logged.
 
-use std::{fmt, io, io::IsTerminal};
+use std::{
+    fmt, io,
+    io::{IsTerminal, Write as _},
+};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{EnvFilter, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Writes a line to standard error. One that takes no bytes, such as a closed pipe or a full disk, must not end the process.
+pub fn tell(line: impl fmt::Display) {
+    // As one write, so that lines of several processes do not mix.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -19,12 +28,14 @@ pub enum LogFormat {
 }
 
 /// Libraries with a lot of debug output, and the most that they log unless the filter names them.
-const NOISY: [(&str, LevelFilter); 8] = [
+const NOISY: [(&str, LevelFilter); 9] = [
     ("h2", LevelFilter::INFO),
     ("hyper", LevelFilter::INFO),
     ("hyper_util", LevelFilter::INFO),
     ("reqwest", LevelFilter::INFO),
     ("rustls", LevelFilter::INFO),
+    // Logs each refused certificate as an error, which is reported with what it is about.
+    ("rustls_platform_verifier", LevelFilter::OFF),
     ("sqlx", LevelFilter::INFO),
     ("tokio_cron_scheduler", LevelFilter::WARN),
     ("tower", LevelFilter::INFO),
@@ -56,13 +67,15 @@ where
         LogFormat::Pretty => {
             let is_terminal = io::stderr().is_terminal();
             let layer = tracing_subscriber::fmt::layer()
+                .log_internal_errors(false)
                 .with_target(false)
                 .with_ansi(is_terminal && !is_plain())
                 .with_writer(writer);
             registry.with(layer).try_init()
         }
         LogFormat::Json => {
-            let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
+            let layer = tracing_subscriber::fmt::layer().log_internal_errors(false).json();
+            let layer = layer.flatten_event(true).with_span_list(false);
             registry.with(layer.with_writer(writer)).try_init()
         }
         LogFormat::Journald => {

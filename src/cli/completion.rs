@@ -29,6 +29,13 @@ _moesync() {
 complete -o nospace -o bashdefault -F _moesync moesync
 "#;
 
+/// What follows the script for zsh: as a file in `fpath`, it is the body of the function that completes, and it is run for that.
+pub(super) const ZSH_AUTOLOADED: &str = r#"
+if [[ ${funcstack[1]} == _moesync ]]; then
+    _clap_dynamic_completer_moesync "$@"
+fi
+"#;
+
 /// Answers a shell that asks for completions, and then ends the process.
 pub(super) fn answer() {
     CompleteEnv::with_factory(|| with_values(help::command())).var(VARIABLE).bin("moesync").complete();

@@ -58,10 +58,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     write(shell, &account, &emulator.url(), page, &path)
         .map_err(|error| CommandError::Failed(format!("could not write to ./{FOLDER}: {error}")))?;
 
-    eprintln!(
+    shell.bars.say(&format!(
         "A MoEngage emulator listens on {}.\nIt serves a week of reports, one of which is published late.",
         emulator.url()
-    );
+    ));
     delete_ledger().map_err(|error| CommandError::Failed(format!("could not clear ./{FOLDER}: {error}")))?;
     let ctx = shell.context(Arc::new(config::load(&path, std::iter::empty())?)).await?;
     let mut summary = sync::once(&ctx, &Selection::default(), shell.stopped()).await?;
@@ -70,7 +70,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
         if pending == 0 || !summary.is_whole {
             break;
         }
-        eprintln!("{pending} dates are not published yet; requesting them again.");
+        shell.bars.say(&format!("{pending} dates are not published yet; requesting them again."));
         summary = sync::once(&ctx, &Selection::default(), shell.stopped()).await?;
     }
 

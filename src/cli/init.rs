@@ -81,6 +81,11 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
             existing.display()
         )));
     }
+    // Before any question: its answers would be lost.
+    let folder = folder_of(&path);
+    tempfile::tempfile_in(folder).map_err(|error| {
+        CommandError::Failed(format!("could not write to the folder {}: {error}", folder.display()))
+    })?;
     if !options.non_interactive && !can_ask() {
         return Err(CommandError::Usage(
             "the questions need a terminal; give the answers as options, with --non-interactive".into(),
@@ -94,7 +99,8 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let text = answers.text().map_err(CommandError::Usage)?;
     let new_key = key.existing.is_none().then_some((key_path.as_path(), &key.secret));
     write(&path, &text, new_key)?;
-    let option = shell.config.as_ref().map(|path| format!(" --config {}", path.display())).unwrap_or_default();
+    let option = |path: &PathBuf| format!(" --config {}", shell_word(&path.display().to_string()));
+    let option = shell.config.as_ref().map(option).unwrap_or_default();
     let and_key = new_key.map(|(path, _)| format!(" and {}, which only you can read", path.display()));
     print(&format!(
         "wrote {name}{}\n\nnext:\n\
@@ -312,6 +318,19 @@ async fn try_report(shell: &Shell, config: &Config, index: usize, key: &SecretSt
     Ok((result != CheckResult::Error, found))
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// `text` as one word of a shell's command.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// Writes the key first, then the configuration. Neither is there in part, and neither replaces a file.
 fn write(path: &Path, text: &str, key: Option<(&Path, &SecretString)>) -> Result<()> {
     if let Some((key_path, secret)) = key {
@@ -327,10 +346,9 @@ fn write(path: &Path, text: &str, key: Option<(&Path, &SecretString)>) -> Result
 
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
     let failed = |error| CommandError::Failed(format!("could not write {}: {error}", path.display()));
-    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".moesync-").permissions(Permissions::from_mode(mode));
-    let mut file = builder.tempfile_in(folder).map_err(failed)?;
+    let mut file = builder.tempfile_in(folder_of(path)).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     file.persist_noclobber(path).map(drop).map_err(|error| failed(error.error))
 }

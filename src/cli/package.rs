@@ -33,6 +33,9 @@ pub(super) fn completions(options: &Completions) -> Result {
     if shell.is("bash") {
         script.extend_from_slice(completion::BASH_QUOTING.as_bytes());
     }
+    if shell.is("zsh") {
+        script.extend_from_slice(completion::ZSH_AUTOLOADED.as_bytes());
+    }
     print(&String::from_utf8_lossy(&script))?;
     Ok(Completion::Done)
 }

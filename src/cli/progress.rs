@@ -12,7 +12,7 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{lock::lock, report::PartitionId, sync::Progress, words};
+use crate::{lock::lock, report::PartitionId, sync::Progress, telemetry, words};
 
 /// The bars of all downloads in progress, below one of how many are done. Nothing is drawn unless standard error is a
 /// terminal that can move its cursor.
@@ -58,7 +58,7 @@ impl Bars {
 
     /// Writes a line to standard error, above the bars.
     pub fn say(&self, line: &str) {
-        self.all.suspend(|| eprintln!("{line}"));
+        self.all.suspend(|| telemetry::tell(line));
     }
 
     /// Removes every bar, also those of downloads that were broken off: what is printed next stays.

@@ -23,7 +23,9 @@ impl Ledger {
         let mut rows = self.rows(reading, query("SELECT * FROM partitions WHERE settled = 'open'")).await?;
         rows.extend(self.after_marks(reading, reach).await?);
         for (id, from) in self.unmarked(reading, reach, &planned_through).await? {
-            rows.extend(self.after(reading, &id, from, reach.end(from)).await?);
+            for (from, end) in reach.of_plan_from(from) {
+                rows.extend(self.after(reading, &id, from, end).await?);
+            }
         }
         rows.extend(self.restating(reading, reach).await?);
         let mut view = LedgerView { planned_through, holds: self.holds(reading).await?, ..LedgerView::default() };

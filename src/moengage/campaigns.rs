@@ -110,10 +110,14 @@ pub(super) fn read<'a>(
     Ok(PageContents { items, total: None, is_followed: false })
 }
 
-/// Identifies a campaign. In v5, `id` identifies a version and `campaign_id` all versions.
+/// Identifies a campaign. In v5, `id` identifies a version and `campaign_id` all versions; both, because a record must not
+/// replace another one that only has the same `id`.
 fn id(json: &RawValue) -> Option<String> {
     let fields = ndjson::fields(json)?;
-    ndjson::text(&fields, "id").or_else(|| ndjson::text(&fields, "campaign_id"))
+    match (ndjson::text(&fields, "id"), ndjson::text(&fields, "campaign_id")) {
+        (Some(id), Some(campaign)) if id != campaign => Some(format!("{id} {campaign}")),
+        (id, campaign) => id.or(campaign),
+    }
 }
 
 /// The id for requests of a campaign's executions; `None` if it has no executions. Only Email and Push campaigns that
@@ -129,4 +133,19 @@ pub fn executions_parent(campaign: &RawValue) -> Option<String> {
     let is_covered = word("channel").is_none_or(|channel| matches!(channel.as_str(), "EMAIL" | "PUSH"));
     let id = ndjson::text(&fields, "campaign_id").or_else(|| ndjson::text(&fields, "id"));
     id.filter(|_| is_recurring && is_covered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn campaigns_that_share_one_of_their_two_ids_are_not_the_same() {
+        let of = |json: &str| id(&RawValue::from_string(json.to_owned()).unwrap());
+        let first = of(r#"{"id": "v1", "campaign_id": "c1"}"#);
+        assert_ne!(first, of(r#"{"id": "v1", "campaign_id": "c2"}"#));
+        assert_ne!(first, of(r#"{"id": "v2", "campaign_id": "c1"}"#));
+        assert_eq!(of(r#"{"campaign_id": "c1"}"#), of(r#"{"id": "c1"}"#));
+        assert_eq!(of("{}"), None);
+    }
 }

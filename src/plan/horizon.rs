@@ -17,6 +17,9 @@ pub const MARK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 /// schedule that is changed meanwhile applies from the mark on.
 pub(super) const MARK_LAG: SignedDuration = SignedDuration::from_hours(1);
 
+/// MoEngage's retention, and a day of up to 25 hours for "as soon as possible", whose retention begins at the day's end.
+const RETENTION: SignedDuration = SignedDuration::from_hours(8 * 24 + 1);
+
 /// What one plan covers of one report.
 #[derive(Debug)]
 pub(super) struct Horizon {
@@ -58,6 +61,12 @@ impl Horizon {
         Self { present, mark, from, through, is_cut, look: Look::of(report, recorded), ahead }
     }
 
+    /// After which generation time the plan covers the report besides its step: a `start` that is long ago takes many steps,
+    /// and must not delay what MoEngage still has.
+    pub fn recent(&self) -> Option<Timestamp> {
+        (self.is_cut && self.look == Look::First).then(|| kept_since(self.present).max(self.through))
+    }
+
     /// The mark after this plan, if the plan moves it.
     pub fn new_mark(&self) -> Option<Timestamp> {
         let is_moved = self.mark.is_none_or(|mark| mark < self.through) && self.from < self.through;
@@ -87,6 +96,11 @@ impl Look {
     }
 }
 
+/// After which generation time MoEngage may still have archives at `present`.
+pub(super) fn kept_since(present: Timestamp) -> Timestamp {
+    present.checked_sub(RETENTION).unwrap_or(Timestamp::MIN)
+}
+
 /// The last generation time that one step from `from` covers.
 pub(super) fn step_end(from: Timestamp) -> Timestamp {
     from.checked_add(LONGEST_STEP).unwrap_or(Timestamp::MAX)
@@ -99,10 +113,7 @@ pub(super) fn first_sight(report: &Report, present: Timestamp) -> Timestamp {
         return before_start(report);
     }
     match report.source.kind() {
-        // Retention, and a day of up to 25 hours for "as soon as possible", whose retention begins at the day's end.
-        SourceKind::CampaignReport => {
-            present.checked_sub(SignedDuration::from_hours(8 * 24 + 1)).unwrap_or(Timestamp::MIN)
-        }
+        SourceKind::CampaignReport => kept_since(present),
         _ => before_day(report, report.timezone.to_datetime(present).date()),
     }
 }
@@ -150,12 +161,15 @@ mod tests {
         wanted.start = Some(date(2026, 8, 1));
         let reports = [Arc::new(wanted)];
         let (mut view, mut new, mut late) = (LedgerView::default(), 0, 0);
-        for _ in 0..4 {
+        let recent: Vec<_> = (15..=21).map(|day| date(2026, 11, day)).collect();
+        for number in 0..4 {
             let step = plan(&reports, &view, now);
+            assert_eq!(dates_to_fetch(&step)[..7], recent, "what MoEngage still has comes first, in step {number}");
             new += step.new.len();
             late += late_dates(&step.new).len();
-            // As the ledger has it: in milliseconds, without partitions that have ended.
-            view = LedgerView { entries: vec![], ..recorded(view, &step) };
+            view = recorded(view, &step);
+            // As the ledger has it: in milliseconds; the first partitions are open, later ones have ended.
+            view.entries.retain(|entry| number == 0 || entry.partition.generated_at > kept_since(now));
             for through in view.planned_through.values_mut() {
                 *through = Timestamp::from_millisecond(through.as_millisecond()).unwrap();
             }

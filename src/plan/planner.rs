@@ -56,6 +56,8 @@ pub fn unplanned(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -
     let mut found = Vec::new();
     loop {
         let step = plan(reports, &view, now);
+        // Each step has the newest partitions.
+        view.entries.extend(step.new.iter().cloned());
         found.extend(step.new);
         if !step.is_partial || step.planned_through.is_empty() {
             break;
@@ -90,14 +92,15 @@ fn open(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Vec<Ite
 /// The partitions that a view contains.
 struct KnownPartitions<'a> {
     ids: HashSet<&'a PartitionId>,
-    /// When the newest partition of each report was generated.
+    /// When the newest partition of each report was generated, without those of a first look at what had ended.
     newest: HashMap<&'a ReportId, Timestamp>,
 }
 
 impl<'a> KnownPartitions<'a> {
     fn of(entries: &'a [Entry]) -> Self {
         let mut newest: HashMap<&ReportId, Timestamp> = HashMap::new();
-        for Partition { id, generated_at, .. } in entries.iter().map(|entry| &entry.partition) {
+        let counted = entries.iter().filter(|entry| !entry.requested_late);
+        for Partition { id, generated_at, .. } in counted.map(|entry| &entry.partition) {
             newest.entry(&id.report).and_modify(|at| *at = (*at).max(*generated_at)).or_insert(*generated_at);
         }
         Self { ids: entries.iter().map(|entry| &entry.partition.id).collect(), newest }
@@ -115,28 +118,37 @@ fn add_scheduled(
 ) -> (Horizon, bool) {
     let horizon = Horizon::of(report, ledger, now);
     let mut is_scheduled = false;
+    let mut add = |occurrence, is_new| {
+        let partition = report.partition(occurrence);
+        if known.ids.contains(&partition.id) || is_gone_at_first_look(report, &partition, &horizon) {
+            return;
+        }
+        let entry = entry(report, partition, &horizon, known);
+        let decision = match is_new {
+            true => decide(&entry, ledger.holds.get(entry.partition.id.workspace()), now),
+            // The loop waits by the local clock.
+            false => Decision::NotDue { until: horizon.by_local_clock(entry.partition.due_at) },
+        };
+        if is_new {
+            plan.new.push(entry.clone());
+        }
+        plan.items.push(Item { entry, report: Some(Arc::clone(report)), decision });
+    };
     for occurrence in schedule::after(&report.schedule, &report.timezone, horizon.from) {
         let is_new = occurrence.generated_at <= horizon.through;
         if !is_new && occurrence.generated_at <= horizon.present {
             break;
         }
         is_scheduled |= is_new;
-        let partition = report.partition(occurrence);
-        if !known.ids.contains(&partition.id) && !is_gone_at_first_look(report, &partition, &horizon) {
-            let entry = entry(report, partition, &horizon, known);
-            let decision = match is_new {
-                true => decide(&entry, ledger.holds.get(entry.partition.id.workspace()), now),
-                // The loop waits by the local clock.
-                false => Decision::NotDue { until: horizon.by_local_clock(entry.partition.due_at) },
-            };
-            if is_new {
-                plan.new.push(entry.clone());
-            }
-            plan.items.push(Item { entry, report: Some(Arc::clone(report)), decision });
-        }
+        add(occurrence, is_new);
         if !is_new {
             break;
         }
+    }
+    if let Some(from) = horizon.recent() {
+        schedule::after(&report.schedule, &report.timezone, from)
+            .take_while(|occurrence| occurrence.generated_at <= horizon.present)
+            .for_each(|occurrence| add(occurrence, true));
     }
     (horizon, is_scheduled)
 }
@@ -145,7 +157,8 @@ fn add_scheduled(
 /// expired partitions too, except live listings, which have no past.
 fn is_gone_at_first_look(report: &Report, partition: &Partition, horizon: &Horizon) -> bool {
     let skips_expired = report.start.is_none() || partition.source.is_live_listing();
-    horizon.mark.is_none() && skips_expired && partition.expires_at.is_some_and(|expiry| expiry <= horizon.present)
+    let is_first = horizon.mark.is_none() || horizon.look == Look::First;
+    is_first && skips_expired && partition.expires_at.is_some_and(|expiry| expiry <= horizon.present)
 }
 
 /// The first entry of a partition. One that ended before `start` was configured was requested after its end; one that is

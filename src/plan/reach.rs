@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::{Timestamp, civil};
 
 use super::{
-    horizon::{first_sight, step_end},
+    horizon::{first_sight, kept_since, step_end},
     refresh::{refresh_days, refreshed_before},
 };
 use crate::{config::Report, report::ReportId};
@@ -42,10 +42,12 @@ impl Reach {
         }
     }
 
-    /// The last generation time that a plan covers of a report that is planned from `from` on. No limit if one step
-    /// reaches the present, because the plan then includes the next partition after it.
-    pub fn end(&self, from: Timestamp) -> Timestamp {
-        let end = step_end(from);
-        if end < self.present { end } else { Timestamp::MAX }
+    /// The generation times that a plan covers of a report that is planned from `from` on: after the first of each pair, up
+    /// to the second. No limit if one step reaches the present, because the plan then includes the next partition after it.
+    pub fn of_plan_from(&self, from: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+        match step_end(from) {
+            end if end < self.present => vec![(from, end), (kept_since(self.present).max(end), Timestamp::MAX)],
+            _ => vec![(from, Timestamp::MAX)],
+        }
     }
 }

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Dates, Lookup,
-    copy::{CopyError, Part as CopyPart, copy, unpack},
+    copy::{CopyError, Part as CopyPart, copy, temporary_file, unpack},
     stored::{Stored, describe, find, keys},
 };
 use crate::{
@@ -298,7 +298,7 @@ async fn of_day(stats: &OpenReport, day: Date) -> Result<Option<ByCampaign>, Rec
         }
     };
     let failed = |source: io::Error| ReconcileError::Stats { key: stored.manifest.key.clone(), source };
-    let mut file = tempfile::tempfile().map_err(failed)?;
+    let mut file = temporary_file().map_err(failed)?;
     copy(&stats.destination, &stored, CopyPart::Whole, &mut file).await?;
     file.rewind().map_err(failed)?;
     let mut counts = ByCampaign::new();

@@ -147,7 +147,7 @@ fn causes(error: &object_store::Error) -> String {
 
 /// What to do about an error that only the message of the store or of TLS identifies.
 fn hint_of_code(cause: &str) -> Option<&'static str> {
-    const HINTS: [(&str, &str); 6] = [
+    const HINTS: [(&str, &str); 7] = [
         ("<Code>RequestTimeTooSkewed</Code>", "set this machine's clock (`timedatectl`): the store's clock differs"),
         ("<Code>ExpiredToken</Code>", "its credentials have expired: renew them"),
         (
@@ -158,6 +158,11 @@ fn hint_of_code(cause: &str) -> Option<&'static str> {
         (
             "URL scheme is not allowed",
             "for an endpoint with http:// set options = { allow_http = \"true\" } on this destination",
+        ),
+        (
+            "status code: 30",
+            "it answers with a redirect, which is not followed, because its target would receive credentials: set the \
+             endpoint that it leads to",
         ),
         (
             "redirect without LOCATION",

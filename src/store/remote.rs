@@ -4,6 +4,7 @@
 //! differ in what they refuse.
 
 mod bucket;
+mod client;
 mod copy;
 mod multipart;
 mod open;

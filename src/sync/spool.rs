@@ -53,7 +53,11 @@ impl Spool {
             }
             None => std::env::temp_dir(),
         };
-        let file = blocking(move || tempfile::tempfile_in(folder)).await?;
+        let file = blocking(move || {
+            let failed = |error: io::Error| io::Error::new(error.kind(), format!("in {}: {error}", folder.display()));
+            tempfile::tempfile_in(&folder).map_err(failed)
+        });
+        let file = file.await?;
         Ok(Self { file: Arc::new(file), end: 0, extents: BTreeMap::new() })
     }
 

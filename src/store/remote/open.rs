@@ -5,17 +5,18 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, Error, ObjectStore, RetryConfig,
+    BackoffConfig, ClientOptions, Error, ObjectStore, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
     multipart::MultipartStore,
     path::Path as Key,
 };
+use reqwest::Certificate;
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::bucket::Bucket;
+use super::{bucket::Bucket, client::Connector};
 use crate::{
     config::{self, BucketLocation, Provider},
     store::{
@@ -34,7 +35,10 @@ const CLIENT_DEFAULTS: [(&str, &str); 3] =
 macro_rules! open {
     ($builder:ty, $named:ident, $option:ty, $cloud:expr, $destination:expr, $bucket:expr, $client:expr, $fail:expr, $refuse:expr) => {{
         let cloud: &'static Cloud = $cloud;
-        let mut builder = <$builder>::from_env().with_client_options($client).with_retry(retry());
+        let mut builder = <$builder>::from_env()
+            .with_client_options(ClientOptions::default())
+            .with_http_connector($client)
+            .with_retry(retry());
         // A second time, because these client options have replaced those of the environment.
         for (name, value) in cloud.variables() {
             if let Ok(option) = name.parse::<$option>() {
@@ -93,15 +97,14 @@ impl Bucket {
     ) -> Result<Self, StoreError> {
         let fail = |error: &Error| reporter.remote("open", "", error);
         let refuse = |cause: &str| reporter.text("open", "", cause.to_owned());
-        let mut client = ClientOptions::default();
+        let mut client = Connector::default();
         if let Some(file) = &destination.ca_file {
             let authorities = fs::read(&file.path)
                 .map_err(|error| error.to_string())
                 .and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string()));
-            let authorities = authorities.map_err(|error| {
+            client.authorities = authorities.map_err(|error| {
                 refuse(&file.problem(format_args!("{} cannot be used: {error}", file.path.display())).to_string())
             })?;
-            client = authorities.into_iter().fold(client, ClientOptions::with_root_certificate);
         }
         let folder = Key::parse(&location.prefix).map_err(|error| refuse(&error.to_string()))?;
         let (objects, multiparts): (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>) = match location.provider {

@@ -207,6 +207,8 @@ async fn without_a_terminal_every_answer_is_an_option_and_nothing_is_overwritten
     assert!(refused.stderr.contains("401"), "{}", refused.stderr);
     let refused = init(with("Daily campaigns", &["--destination", "ftp://x"]), &key).await.expect(2);
     assert!(refused.stderr.contains("destinations[0].url: expected file:///PATH"), "{}", refused.stderr);
+    let refused = init(with("Daily campaigns", &["--config", "none/moesync.toml"]), &key).await.expect(1);
+    assert!(refused.stderr.contains("could not write to the folder none"), "{}", refused.stderr);
     let refused = run(folder.path(), &["init"], "").await.expect(2);
     assert!(refused.stderr.contains("--non-interactive"), "{}", refused.stderr);
     let refused = run(folder.path(), &["init", "--non-interactive", "--base-url", url], "").await.expect(2);
@@ -233,4 +235,8 @@ async fn without_a_terminal_every_answer_is_an_option_and_nothing_is_overwritten
     assert!(refused.stderr.contains("secret-key exists"), "{}", refused.stderr);
     assert_eq!(fs::read_to_string(folder.path().join("moesync.toml")).unwrap(), before);
     run(folder.path(), &["check", "--online"], "").await.expect(0);
+
+    fs::create_dir(folder.path().join("it's")).unwrap();
+    let ran = init(with("Daily campaigns", &["--config", "it's/moesync.toml"]), &key).await.expect(0);
+    assert!(ran.stdout.contains(r"moesync --config 'it'\''s/moesync.toml' plan"), "{}", ran.stdout);
 }

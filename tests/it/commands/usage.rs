@@ -45,6 +45,18 @@ async fn an_unknown_or_ambiguous_report_is_refused_with_suggestions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standard_error_that_takes_nothing_changes_no_exit_code() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for (arguments, code) in [(&["sync"][..], 0), (&["sync", "--report", "none"], 2), (&["status", "--nonsense"], 2)] {
+        let mut command = std::process::Command::from(bench.command(arguments).into_std());
+        let status = command.stdout(std::process::Stdio::null()).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+    assert_eq!(bench.stored_files().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sync_has_no_dry_run_and_names_the_command_that_shows_it() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let refused = bench.run(&["sync", "--dry-run"]).await.expect(2);

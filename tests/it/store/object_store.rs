@@ -145,6 +145,31 @@ async fn a_refusal_names_the_operation_and_no_secret() {
 }
 
 #[tokio::test]
+async fn a_redirect_of_a_store_fails_and_its_target_receives_nothing() {
+    let elsewhere = vendor::server::Server::start(|_| vendor::server::answer("200 OK", "", b"other content")).await;
+    let target: &'static str = format!("{}/object", elsewhere.url()).leak();
+    for method in [Method::HEAD, Method::GET, Method::PUT] {
+        let server = Server::start(false).await;
+        let mut config = server.config();
+        config.options.insert("aws_session_token".to_owned(), "canary-token".into());
+        let destination = Destination::open(&config, Budget::new(), "me").unwrap();
+        let when: When = match method {
+            Method::HEAD => |method, _| *method == Method::HEAD,
+            Method::GET => |method, _| *method == Method::GET,
+            _ => |method, _| *method == Method::PUT,
+        };
+        server.next(when, Fault::Redirect(target));
+        let error = match method {
+            Method::HEAD => destination.size(KEY).await.unwrap_err(),
+            Method::GET => destination.read(KEY).await.err().unwrap(),
+            _ => destination.check().await.unwrap_err(),
+        };
+        assert!(server.all_happened() && error.to_string().contains("redirect"), "{error}");
+    }
+    assert_eq!(elsewhere.requests(), [""; 0]);
+}
+
+#[tokio::test]
 async fn where_nothing_may_be_deleted_reports_are_stored_and_one_probe_stays() {
     let server = Server::start(false).await;
     for _ in 0..20 {

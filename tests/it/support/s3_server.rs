@@ -72,6 +72,8 @@ pub enum Fault {
     RefuseSaying(StatusCode, &'static str, &'static str),
     /// The request is not done; the answer is a 200 with this error in its body.
     ErrorInSuccess(&'static str),
+    /// The request is not done; the answer redirects to this address.
+    Redirect(&'static str),
 }
 
 impl Server {
@@ -241,6 +243,10 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
             serve(request).await.into_body().into_data_stream().for_each(|_| async {}).await;
             // Ends the connection's task without a panic message.
             std::panic::resume_unwind(Box::new("the reply is lost"))
+        }
+        Some(Fault::Redirect(target)) => {
+            drained(request).await;
+            (StatusCode::TEMPORARY_REDIRECT, [("location", target)]).into_response()
         }
         Some(Fault::ErrorInSuccess(code)) => {
             drained(request).await;
