@@ -92,18 +92,23 @@ fn open(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Vec<Ite
 /// The partitions that a view contains.
 struct KnownPartitions<'a> {
     ids: HashSet<&'a PartitionId>,
-    /// When the newest partition of each report was generated, without those of a first look at what had ended.
-    newest: HashMap<&'a ReportId, Timestamp>,
+    /// When the partitions of each report were generated, without those that were requested after their end.
+    generated_at: HashMap<&'a ReportId, Vec<Timestamp>>,
 }
 
 impl<'a> KnownPartitions<'a> {
     fn of(entries: &'a [Entry]) -> Self {
-        let mut newest: HashMap<&ReportId, Timestamp> = HashMap::new();
-        let counted = entries.iter().filter(|entry| !entry.requested_late);
-        for Partition { id, generated_at, .. } in counted.map(|entry| &entry.partition) {
-            newest.entry(&id.report).and_modify(|at| *at = (*at).max(*generated_at)).or_insert(*generated_at);
+        let mut times: HashMap<&ReportId, Vec<Timestamp>> = HashMap::new();
+        for Entry { partition, .. } in entries.iter().filter(|entry| !entry.requested_late) {
+            times.entry(&partition.id.report).or_default().push(partition.generated_at);
         }
-        Self { ids: entries.iter().map(|entry| &entry.partition.id).collect(), newest }
+        Self { ids: entries.iter().map(|entry| &entry.partition.id).collect(), generated_at: times }
+    }
+
+    /// When the newest partition of `report` within the step of a plan was generated.
+    fn newest(&self, report: &ReportId, Horizon { from, through, .. }: &Horizon) -> Option<Timestamp> {
+        let times = self.generated_at.get(report)?;
+        times.iter().filter(|at| *from < **at && *at <= through).max().copied()
     }
 }
 
@@ -162,9 +167,9 @@ fn is_gone_at_first_look(report: &Report, partition: &Partition, horizon: &Horiz
 }
 
 /// The first entry of a partition. One that ended before `start` was configured was requested after its end; one that is
-/// newer than a known partition of the report was left by an earlier process.
+/// newer than a known partition of the same step was left by an earlier process.
 fn entry(report: &Report, partition: Partition, horizon: &Horizon, known: &KnownPartitions<'_>) -> Entry {
-    let precedes_known = known.newest.get(&report.id).is_none_or(|newest| partition.generated_at < *newest);
+    let precedes_known = known.newest(&report.id, horizon).is_none_or(|newest| partition.generated_at < newest);
     let has_ended = partition.end(report.give_up_after()).is_some_and(|end| end <= horizon.present);
     match horizon.look == Look::First && precedes_known && has_ended {
         true => Entry::requested_late(partition),
