@@ -34,7 +34,7 @@ USER 65532:65532
 WORKDIR /var/lib/moesync
 # Pages of snapshots are collected there if the ledger is in PostgreSQL; there is no /tmp.
 ENV TMPDIR=/var/lib/moesync
-# Checks the loop, the ledger and the destinations of the daemon. The response can take 25 s.
+# Checks the loop, the ledger and the destinations of the daemon. It ends within 25 s.
 HEALTHCHECK --interval=60s --timeout=30s --start-period=60s CMD ["/usr/local/bin/moesync", "health"]
 ENTRYPOINT ["/usr/local/bin/moesync"]
 CMD ["run"]

@@ -6,14 +6,17 @@ use std::{error::Error, fs, sync::Arc, time::Duration};
 
 use reqwest::{Client, ClientBuilder, Proxy, redirect};
 use rustls::{
-    ClientConfig,
+    CertificateError, ClientConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use rustls_platform_verifier::Verifier;
 use url::Url;
 
-use crate::config::{NamedFile, Network};
+use crate::{
+    causes,
+    config::{NamedFile, Network},
+};
 
 /// An HTTP client cannot be made as configured.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +112,22 @@ pub fn local_client(timeout: Duration) -> Result<Client, ClientError> {
     // Without certificate authorities: reading the system's takes longer than the request.
     let built = builder().no_proxy().timeout(timeout).tls_certs_only([]).build();
     built.map_err(|error| ClientError::new("could not set up HTTP".to_owned(), error))
+}
+
+/// What to do about a server's certificate that was refused.
+pub fn certificate_advice(error: &reqwest::Error) -> Option<&'static str> {
+    let rustls::Error::InvalidCertificate(refused) = causes::innermost(error)? else { return None };
+    match refused {
+        CertificateError::UnknownIssuer => {
+            Some("if its certificate authority is private, set network.ca_file to its certificate")
+        }
+        // Such as `CaUsedAsEndEntity`, of which the verifier has the name only.
+        CertificateError::Other(_) => Some(
+            "the server needs a certificate for servers, signed by an authority, not the authority's own: a self-signed one \
+             that OpenSSL makes by default is both",
+        ),
+        _ => None,
+    }
 }
 
 /// Scheme, host and port: the part of a URL that is never secret.

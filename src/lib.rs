@@ -5,6 +5,7 @@
 pub mod alarm;
 pub mod alarm_kind;
 pub mod archive;
+pub mod causes;
 pub mod cli;
 pub mod config;
 pub mod daemon;

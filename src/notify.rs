@@ -138,10 +138,10 @@ impl NotifyClient {
 
 async fn deliver(request: RequestBuilder, url: &Url) -> Result<(), Refusal> {
     let origin = http::origin(url);
-    let response = request
-        .send()
-        .await
-        .map_err(|error| Refusal::new(format!("could not reach {origin}: {}", Chain(&error.without_url()))))?;
+    let response = request.send().await.map_err(|error| {
+        let advice = http::certificate_advice(&error).map(|advice| format!("; {advice}")).unwrap_or_default();
+        Refusal::new(format!("could not reach {origin}: {}{advice}", Chain(&error.without_url())))
+    })?;
     let status = response.status();
     if status.is_success() {
         return Ok(());

@@ -72,6 +72,7 @@ pub use process_status::{LoadedConfiguration, ProcessStatus};
 pub use pulse::Pulse;
 pub use recover::{recover, recover_and_pass, recover_continuously};
 pub use secrets::Secrets;
+pub use server_clocks::reported_skew;
 pub use start::{
     Edges, StartError, assemble, open_ledger, open_ledger_read_only, open_reports, reload, start, start_offline,
 };

@@ -134,7 +134,12 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
 fn introduction(account: &Account, config: Option<&Config>, url: &Url, now: Timestamp) -> String {
     let Account { app_id, secret_key, api_key, reports, .. } = account;
     let described = |report: &EmulatedReport| {
-        format!("{} ({} {})", report.name, written(&report.schedule), words::zone(&report.timezone))
+        let note = match report.source {
+            SourceKind::DailyDump => "; a daily dump, not for init",
+            _ if report.appears_at_request > 1 => "; published late",
+            _ => "",
+        };
+        format!("{} ({} {}{note})", report.name, written(&report.schedule), words::zone(&report.timezone))
     };
     let names: Vec<_> = reports.iter().map(described).collect();
     let newest = reports.iter().find_map(|report| Some((report, newest_file(report, now)?)));

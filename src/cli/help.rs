@@ -138,7 +138,7 @@ Faults:
   slow=RATE                     speed in bytes per second
   stall, reset                  no body after the headers; no answer
   reset-mid-body=50%, =BYTES    a connection reset within the body
-  redirect=storage, redirect=URLcode=302 or 307
+  redirect=storage, =URL        code=302 or 307
   wrong-date=-8d                a wrong Date header
   repeat                        repeats the last campaign of the previous page
   shrink                        removes the first campaign of the listing

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{ToSpan, civil::Date};
+use jiff::{Timestamp, ToSpan, civil::Date};
 use secrecy::SecretString;
 use tokio::time::timeout;
 
@@ -18,7 +18,7 @@ use crate::{
     outcome::Outcome,
     schedule,
     store::{Budget, Destination},
-    sync::{Secrets, archive_limits},
+    sync::{self, Secrets, archive_limits},
     telemetry::Chain,
     words::CheckResult,
 };
@@ -124,8 +124,16 @@ async fn first_page(
         SnapshotSource::Executions { campaign_ids } => return executions(client, report, api_key, campaign_ids).await,
     };
     match client.page(report, &question, api_key, &request_id()).await {
-        Ok(page) => (CheckResult::Ok, arrived(&page)),
+        Ok(page) => by_clock(shell, page.vendor_date, arrived(&page)),
         Err(unread) => (CheckResult::Error, unread.failure.message),
+    }
+}
+
+/// What was found, and whether the clocks differ.
+fn by_clock(shell: &Shell, vendor_date: Option<Timestamp>, found: String) -> (CheckResult, String) {
+    match vendor_date.and_then(|vendor_date| sync::reported_skew(shell.clock.now(), vendor_date)) {
+        Some(skew) => (CheckResult::Note, format!("{found}; {skew}: set the clock that is wrong (`timedatectl`)")),
+        None => (CheckResult::Ok, found),
     }
 }
 
@@ -211,11 +219,14 @@ pub(super) async fn answers(
         return (CheckResult::Ok, "its schedule has no date in the last seven days".into());
     }
     let mut available = Vec::new();
-    let mut refusal = None;
+    let (mut refusal, mut vendor_date) = (None, None);
     for date in &dates {
         match client.open(report, archive, *date, secret, moengage::AnnouncedGzip::Transport).await {
             Ok(mut download) => match begins_as_archive(limits, &mut download).await {
-                Ok(()) => available.push(*date),
+                Ok(()) => {
+                    vendor_date = download.evidence.vendor_date;
+                    available.push(*date);
+                }
                 Err(found) => return (CheckResult::Error, format!("{} {found}", report.file_name(*date))),
             },
             Err(failure) if failure.outcome == Outcome::NotPublished => refusal = Some(failure.message),
@@ -223,10 +234,10 @@ pub(super) async fn answers(
         }
     }
     match (available.last(), refusal) {
-        (Some(newest), _) => (
-            CheckResult::Ok,
-            format!("{} of {} dates are available, the newest {newest}", available.len(), dates.len()),
-        ),
+        (Some(newest), _) => {
+            let found = format!("{} of {} dates are available, the newest {newest}", available.len(), dates.len());
+            by_clock(shell, vendor_date, found)
+        }
         (None, refusal) => (
             CheckResult::Error,
             format!(

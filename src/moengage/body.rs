@@ -7,8 +7,11 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{bandwidth::Bandwidth, causes};
-use crate::outcome::{Evidence, Failure, Outcome};
+use super::bandwidth::Bandwidth;
+use crate::{
+    causes,
+    outcome::{Evidence, Failure, Outcome},
+};
 
 /// The minimum rate is an average over this much time of waiting for the vendor.
 const RATE_WINDOW: Duration = Duration::from_secs(10);

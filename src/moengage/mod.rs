@@ -20,7 +20,6 @@
 //! | `bandwidth` | the limit on the bytes a second of all downloads |
 //! | `head` | status, headers and dates of a response |
 //! | `endpoint` | URLs below a base URL |
-//! | `causes` | the causes of an HTTP error |
 //! | `encoding` | gzip that a server puts around an archive |
 //! | `redact` | secrets in texts |
 
@@ -30,7 +29,6 @@ mod body;
 mod campaign_report;
 mod campaign_stats;
 mod campaigns;
-mod causes;
 mod contents;
 mod daily_dump;
 mod download;

@@ -12,8 +12,8 @@ use reqwest::{
 };
 use url::Url;
 
-use super::causes;
 use crate::{
+    causes,
     config::{Limits, Network, is_loopback},
     http::{self, ClientError, Connector},
 };
@@ -134,13 +134,8 @@ impl HttpSender {
         if mentions("dns error") {
             return format!("could not connect to {origin}{through}: its name has no address: {root}");
         }
+        let hint = http::certificate_advice(&error).map(|advice| format!("; {advice}")).unwrap_or_default();
         if let Some(tls) = causes::innermost::<rustls::Error>(&error) {
-            let hint = match tls {
-                rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
-                    "; if its certificate authority is private, set network.ca_file to its certificate"
-                }
-                _ => "",
-            };
             return format!("could not connect to {origin}{through}: TLS: {tls}{hint}");
         }
         if error.is_connect() && error.is_timeout() {

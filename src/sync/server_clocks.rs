@@ -91,6 +91,13 @@ impl fmt::Display for Skew {
     }
 }
 
+/// By how much the local clock, which shows `now`, differs from that of a server that shows `vendor_date`; `None` if by less
+/// than what raises the alarm.
+pub fn reported_skew(now: Timestamp, vendor_date: Timestamp) -> Option<impl fmt::Display> {
+    let skew = Skew::next(None, now, now.duration_since(vendor_date));
+    skew.is_reported().then_some(skew)
+}
+
 impl ServerClocks {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, skews: Mutex::default() }

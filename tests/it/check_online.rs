@@ -26,6 +26,15 @@ async fn an_answer_that_is_no_archive_fails_the_check() {
 }
 
 #[tokio::test]
+async fn a_clock_that_differs_from_that_of_moengage_is_a_note() {
+    let bench = Bench::new(&[Series::dump(1)]).await;
+    bench.fault("wrong-date=-8d");
+    let said = check_online(&bench, &[]).await.expect(0).stdout;
+    let line = said.lines().find(|line| line.contains("report acme/dump")).unwrap();
+    assert!(line.starts_with("note ") && line.contains("the local clock is 192h ahead of the vendor's"), "{said}");
+}
+
+#[tokio::test]
 async fn a_proxy_of_the_environment_is_not_used_for_loopback_addresses() {
     let bench = Bench::new(&[Series::dump(1)]).await;
     let closed = "http://127.0.0.1:1";

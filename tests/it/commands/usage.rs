@@ -49,7 +49,7 @@ async fn a_standard_error_that_takes_nothing_changes_no_exit_code() {
     let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     for (arguments, code) in [(&["sync"][..], 0), (&["sync", "--report", "none"], 2), (&["status", "--nonsense"], 2)] {
-        let mut command = std::process::Command::from(bench.command(arguments).into_std());
+        let mut command = bench.command(arguments).into_std();
         let status = command.stdout(std::process::Stdio::null()).stderr(full()).status().unwrap();
         assert_eq!(status.code(), Some(code), "{arguments:?}");
     }

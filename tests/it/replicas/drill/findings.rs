@@ -18,7 +18,7 @@ impl Drill {
     pub(super) async fn judge(&self) {
         self.every_row_has_its_object_and_every_object_its_row().await;
         self.no_object_was_overwritten();
-        self.each_alarm_arrived_once();
+        self.each_alarm_arrived_once().await;
         self.the_limits_of_the_vendor_were_kept();
         let wasted = self.few_downloads_were_wasted();
         let (before, after) = self.proxy.cuts();
@@ -109,9 +109,16 @@ impl Drill {
         alarms
     }
 
-    fn each_alarm_arrived_once(&self) {
+    async fn each_alarm_arrived_once(&self) {
         let phases = ["began", "ended"].map(str::to_owned);
         let expected = (0..BROKEN).map(|number| (format!("corrupt broken-{number}"), phases.to_vec()));
+        if self.reported() != expected.clone().collect() {
+            for number in 0..BROKEN {
+                let report = format!("broken-{number}");
+                let newest = self.bench.newest.to_string();
+                println!("{}", self.bench.run(&["explain", "--report", &report, "--date", &newest]).await.stdout);
+            }
+        }
         assert_eq!(self.reported(), expected.collect());
     }
 

@@ -5,17 +5,17 @@
 use std::{error::Error, io};
 
 /// The texts of an error and its causes, the outermost first.
-pub(super) fn texts(error: &reqwest::Error) -> Vec<String> {
+pub fn texts(error: &reqwest::Error) -> Vec<String> {
     chain(error).map(ToString::to_string).collect()
 }
 
 /// The text of the innermost cause.
-pub(super) fn root(error: &reqwest::Error) -> String {
+pub fn root(error: &reqwest::Error) -> String {
     texts(error).pop().unwrap_or_default()
 }
 
 /// The innermost cause of a type.
-pub(super) fn innermost<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
+pub fn innermost<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     chain(error).filter_map(|cause| cause.downcast_ref::<T>()).last()
 }
 
