@@ -22,7 +22,7 @@ use crate::{
     config::{Config, Problem},
     ledger::{Duty, LedgerError},
     notify::NotifyClient,
-    sync::{Context, until},
+    sync::{self, Context, until},
     telemetry::Chain,
 };
 pub use deliver::event;
@@ -175,6 +175,16 @@ impl Dispatcher {
     }
 }
 
+/// Makes the published plan again if other processes have recorded attempts since: by the old one, alarms that they have
+/// reported would end, and alarms that they have ended would begin again.
+async fn catch_up(ctx: &Context) -> Result<(), LedgerError> {
+    let planned = ctx.planned.latest().map(|planned| planned.view.newest_attempt);
+    if planned.is_some() && planned != Some(ctx.ledger.newest_attempt().await?) {
+        sync::refresh_plan(ctx).await?;
+    }
+    Ok(())
+}
+
 /// Logs the alarms, for as long as nothing can be sent.
 async fn log_alarms(ctx: &Context) {
     let logged = async { log::write(ctx, &evaluate::evaluate(ctx, true).await?).await };
@@ -278,6 +288,11 @@ impl Dispatcher {
         let alarms_begun = ctx.planned.alarms_begun();
         // While the ledger cannot be asked, the round fails likewise, and dead man's switches are notified of that.
         let is_on_duty = ctx.ledger.take_duty(Duty::Notifying).await.unwrap_or(true);
+        // A plan with a new alarm is evaluated as it is: by now the alarm may have ended.
+        if is_on_duty && is_time && evaluated.is_some_and(|last| last.alarms_begun == alarms_begun) {
+            // The round meets the failure again.
+            let _ = catch_up(ctx).await;
+        }
         let delivered = match (is_on_duty, is_time) {
             (true, true) => self.round(ctx).await,
             (true, false) => deliver::deliver(&self.client, ctx).await,

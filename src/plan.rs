@@ -37,6 +37,9 @@ pub struct LedgerView {
     /// By how much the local clock is ahead of MoEngage's servers, by [`Report::server`]; only differences that several
     /// recent answers confirm.
     pub clock_ahead: HashMap<String, SignedDuration>,
+    /// The number of the newest attempt; 0 if there is none. No plan depends on it: a reader learns whether attempts were
+    /// recorded since.
+    pub newest_attempt: i64,
     /// Whether an earlier plan ended at its longest step and MoEngage has not answered since. Then no report is planned
     /// more than one step.
     pub awaits_answer: bool,

@@ -13,6 +13,9 @@ use crate::{
     retry::Hold,
 };
 
+/// The ids of attempts grow in the order in which they are recorded.
+const NEWEST_ATTEMPT: &str = "SELECT coalesce(max(id), 0) AS newest FROM attempts";
+
 impl Ledger {
     /// What a plan depends on: every open partition, and every other within its `reach`.
     pub async fn view(&self, reach: &Reach) -> Result<LedgerView, LedgerError> {
@@ -28,7 +31,13 @@ impl Ledger {
             }
         }
         rows.extend(self.restating(reading, reach).await?);
-        let mut view = LedgerView { planned_through, holds: self.holds(reading).await?, ..LedgerView::default() };
+        let newest_attempt = self.rows(reading, query(NEWEST_ATTEMPT)).await?;
+        let mut view = LedgerView {
+            planned_through,
+            holds: self.holds(reading).await?,
+            newest_attempt: self.newest(&newest_attempt)?,
+            ..LedgerView::default()
+        };
         transaction.commit().await.map_err(failed)?;
         let mut known = HashSet::new();
         for row in &rows {
@@ -37,6 +46,20 @@ impl Ledger {
             }
         }
         Ok(view)
+    }
+
+    /// [`LedgerView::newest_attempt`] by now.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be read.
+    pub async fn newest_attempt(&self) -> Result<i64, LedgerError> {
+        let rows = query(NEWEST_ATTEMPT).read(&self.database).await.map_err(|error| self.error("read", error))?;
+        self.newest(&rows)
+    }
+
+    fn newest(&self, rows: &[Row]) -> Result<i64, LedgerError> {
+        rows.first().map_or(Ok(0), |row| self.get(row, "newest"))
     }
 
     async fn rows(&self, transaction: &mut Transaction, query: Query<'_>) -> Result<Vec<Row>, LedgerError> {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::{info, trace};
 
-use super::{planned::Planned, workers::Workers};
+use super::{context::Context, planned::Planned, workers::Workers};
 use crate::{
     ledger::LedgerError,
     plan::{Decision, LedgerView},
@@ -42,6 +42,20 @@ pub(super) async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Plan
 /// Makes a plan and publishes it, without recording its new partitions.
 pub(super) async fn publish_plan(workers: &Workers) -> Result<(), LedgerError> {
     workers.ctx.planned.publish(plan_now(workers, workers.awaits_answer()).await?);
+    Ok(())
+}
+
+/// Publishes the plan of `ctx` again by what the ledger has now: other processes may have recorded more since it was made.
+/// Does nothing before the first plan.
+///
+/// # Errors
+///
+/// When the ledger cannot be read.
+pub async fn refresh_plan(ctx: &Context) -> Result<(), LedgerError> {
+    let Some(latest) = ctx.planned.latest() else { return Ok(()) };
+    let now = ctx.clock.now();
+    let view = LedgerView { awaits_answer: latest.view.awaits_answer, ..ctx.view(&ctx.ledger, now).await? };
+    ctx.planned.publish(Planned::new(&ctx.config.reports, view, now, latest.alarms_begun));
     Ok(())
 }
 

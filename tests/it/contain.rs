@@ -28,7 +28,7 @@ use moesync::{
 use tokio::{
     net::{TcpListener, TcpStream},
     process::Command,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use crate::support::{Bench, CANARY, Daemon, Receiver, Series, TestClock, wait_until};
@@ -399,6 +399,33 @@ async fn assert_survives(victim: &'static str, provoke: impl AsyncFn(&str)) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_the_loop_is_an_alarm_and_the_loop_continues() {
     assert_survives("sync::daemon_loop::turn", async |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_that_another_process_reported_does_not_end_by_an_older_plan() {
+    let bench = Bench::at(NOW, &series(1)).await;
+    let receiver = Receiver::start().await;
+    bench.write_config(&(bench.config() + &receiver.webhook()));
+    bench.fault("not-yet");
+    let ctx = bench.context().await;
+    pass(&ctx).await;
+    let (_configured, contexts) = watch::channel(Arc::clone(&ctx));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let dispatching = crate::support::spawn(dispatch::continuously(contexts, async { drop(stopped.await) }));
+
+    bench.vendor.clear_faults();
+    bench.fault("html");
+    let other = bench.context().await;
+    let dispatcher = Dispatcher::new(&other.config, other.clock.now()).unwrap();
+    dispatcher.evaluate_during(&other, pass(&other)).await;
+    dispatcher.finish(&other, None).await;
+    // The dispatcher evaluates every 15 s.
+    let reported_at = bench.clock.read();
+    assert!(wait_until(async || bench.clock.read() > reported_at + SignedDuration::from_mins(2)).await);
+    stop.send(()).unwrap();
+    dispatching.await.unwrap();
+    let alarms: Vec<_> = receiver.alarms().into_iter().filter(|alarm| alarm.starts_with("corrupt")).collect();
+    assert_eq!(alarms, ["corrupt began"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
