@@ -27,7 +27,7 @@ impl Ledger {
         rows.extend(self.after_marks(reading, reach).await?);
         for (id, from) in self.unmarked(reading, reach, &planned_through).await? {
             for (from, end) in reach.of_plan_from(from) {
-                rows.extend(self.after(reading, &id, from, end).await?);
+                rows.extend(self.after(reading, &id, from, end, reach.retention()).await?);
             }
         }
         rows.extend(self.restating(reading, reach).await?);
@@ -132,22 +132,25 @@ impl Ledger {
         Ok(found)
     }
 
-    /// What was generated after `from` and not after `to`, and the newest partition of all.
+    /// What was generated after `from` and not after `to`, and the newest partition up to `retention` that was not requested
+    /// after its end.
     async fn after(
         &self,
         transaction: &mut Transaction,
         id: &ReportId,
         from: Timestamp,
         to: Timestamp,
+        retention: Timestamp,
     ) -> Result<Vec<Row>, LedgerError> {
         let query = query(
             "SELECT * FROM partitions
              WHERE workspace = $1 AND report = $2 AND settled <> 'open'
                AND (generated_at > $3 AND generated_at <= $4
-                    OR generated_at = (SELECT max(generated_at) FROM partitions WHERE workspace = $1 AND report = $2))",
+                    OR generated_at = (SELECT max(generated_at) FROM partitions
+                                       WHERE workspace = $1 AND report = $2 AND generated_at <= $5 AND asked_late = 0))",
         );
         let query = query.bind(id.workspace()).bind(id.name()).bind(from.as_millisecond()).bind(to.as_millisecond());
-        self.rows(transaction, query).await
+        self.rows(transaction, query.bind(retention.as_millisecond())).await
     }
 
     /// The last stored partitions of reports that restate, as many as the `reach` has, and older ones whose replacement

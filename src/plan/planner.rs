@@ -11,7 +11,7 @@ use jiff::{Timestamp, civil::Date};
 use super::{
     Decision, Item, LedgerView, Plan,
     decide::decide,
-    horizon::{Horizon, Look, MARK_LAG},
+    horizon::{Horizon, Look, MARK_LAG, kept_since},
     order::sort,
     refresh::refreshes,
 };
@@ -56,13 +56,18 @@ pub fn unplanned(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -
     let mut found = Vec::new();
     loop {
         let step = plan(reports, &view, now);
-        // Each step has the newest partitions.
-        view.entries.extend(step.new.iter().cloned());
+        let is_last = !step.is_partial || step.planned_through.is_empty();
+        view.planned_through.extend(step.planned_through);
+        // Each step has the recent ones, which are after its mark.
+        let is_after_mark = |entry: &&Entry| {
+            let Partition { id, generated_at, .. } = &entry.partition;
+            view.planned_through.get(&id.report).is_none_or(|mark| generated_at > mark)
+        };
+        view.entries.extend(step.new.iter().filter(is_after_mark).cloned());
         found.extend(step.new);
-        if !step.is_partial || step.planned_through.is_empty() {
+        if is_last {
             break;
         }
-        view.planned_through.extend(step.planned_through);
     }
     found.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
     found
@@ -105,10 +110,11 @@ impl<'a> KnownPartitions<'a> {
         Self { ids: entries.iter().map(|entry| &entry.partition.id).collect(), generated_at: times }
     }
 
-    /// When the newest partition of `report` within the step of a plan was generated.
-    fn newest(&self, report: &ReportId, Horizon { from, through, .. }: &Horizon) -> Option<Timestamp> {
-        let times = self.generated_at.get(report)?;
-        times.iter().filter(|at| *from < **at && *at <= through).max().copied()
+    /// When the newest partition of `report` was generated that MoEngage does not have any more. Later ones may be of the
+    /// same first look.
+    fn newest_before_retention(&self, report: &ReportId, present: Timestamp) -> Option<Timestamp> {
+        let kept_since = kept_since(present);
+        self.generated_at.get(report)?.iter().filter(|at| **at <= kept_since).max().copied()
     }
 }
 
@@ -167,11 +173,14 @@ fn is_gone_at_first_look(report: &Report, partition: &Partition, horizon: &Horiz
 }
 
 /// The first entry of a partition. One that ended before `start` was configured was requested after its end; one that is
-/// newer than a known partition of the same step was left by an earlier process.
+/// newer than a known partition of the report was left by an earlier process.
 fn entry(report: &Report, partition: Partition, horizon: &Horizon, known: &KnownPartitions<'_>) -> Entry {
-    let precedes_known = known.newest(&report.id, horizon).is_none_or(|newest| partition.generated_at < newest);
     let has_ended = partition.end(report.give_up_after()).is_some_and(|end| end <= horizon.present);
-    match horizon.look == Look::First && precedes_known && has_ended {
+    let precedes_known = || {
+        let newest = known.newest_before_retention(&report.id, horizon.present);
+        newest.is_none_or(|newest| partition.generated_at < newest)
+    };
+    match horizon.look == Look::First && has_ended && precedes_known() {
         true => Entry::requested_late(partition),
         false => Entry::new(partition),
     }
@@ -296,6 +305,24 @@ mod tests {
         let view = LedgerView { entries: vec![Entry::new(adopted)], ..LedgerView::default() };
         let plan = plan(&[Arc::new(wanted)], &view, utc("2026-11-21T12:00:00Z"));
         assert_eq!(late_dates(&plan.new), [date(2026, 11, 1), date(2026, 11, 2)]);
+    }
+
+    #[test]
+    fn after_a_lost_ledger_no_step_marks_what_is_newer_than_the_newest_stored_one() {
+        let mut wanted = report(SourceKind::CampaignReport, daily(9, 30), "UTC");
+        wanted.start = Some(date(2026, 8, 1));
+        let adopted = [date(2026, 8, 3), date(2026, 11, 1)]
+            .map(|date| wanted.partition(schedule::on(&wanted.schedule, &wanted.timezone, date).unwrap()));
+        let mut view = LedgerView { entries: adopted.map(Entry::new).into(), ..LedgerView::default() };
+        let reports = [Arc::new(wanted)];
+        let mut late = Vec::new();
+        for _ in 0..4 {
+            let step = plan(&reports, &view, utc("2026-11-21T12:00:00Z"));
+            late.extend(late_dates(&step.new));
+            view = recorded(view, &step);
+        }
+        late.sort_unstable();
+        assert_eq!((late.len(), late.last()), (91, Some(&date(2026, 10, 31))), "{late:?}");
     }
 
     #[test]

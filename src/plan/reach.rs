@@ -42,6 +42,11 @@ impl Reach {
         }
     }
 
+    /// Up to which generation time MoEngage has no archive any more.
+    pub fn retention(&self) -> Timestamp {
+        kept_since(self.present)
+    }
+
     /// The generation times that a plan covers of a report that is planned from `from` on: after the first of each pair, up
     /// to the second. No limit if one step reaches the present, because the plan then includes the next partition after it.
     pub fn of_plan_from(&self, from: Timestamp) -> Vec<(Timestamp, Timestamp)> {

@@ -47,6 +47,17 @@ impl Publication {
         planned
     }
 
+    /// Replaces `before`, unless the loop has published another plan since.
+    pub(super) fn replace(&self, before: &Arc<Planned>, planned: Planned) {
+        self.0.send_if_modified(|current| {
+            let is_current = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, before));
+            if is_current {
+                *current = Some(Arc::new(planned));
+            }
+            is_current
+        });
+    }
+
     /// The last plan; `None` before the first one. For a moment after a reload it is of the former configuration, and it
     /// is old while the ledger cannot be read.
     pub fn latest(&self) -> Option<Arc<Planned>> {

@@ -55,7 +55,7 @@ pub async fn refresh_plan(ctx: &Context) -> Result<(), LedgerError> {
     let Some(latest) = ctx.planned.latest() else { return Ok(()) };
     let now = ctx.clock.now();
     let view = LedgerView { awaits_answer: latest.view.awaits_answer, ..ctx.view(&ctx.ledger, now).await? };
-    ctx.planned.publish(Planned::new(&ctx.config.reports, view, now, latest.alarms_begun));
+    ctx.planned.replace(&latest, Planned::new(&ctx.config.reports, view, now, latest.alarms_begun));
     Ok(())
 }
 
