@@ -452,8 +452,10 @@ fn the_image_has_no_shell_and_runs_as_any_user() {
     let kept = image.iter().filter(|line| !line.starts_with(['#', ' ']) && !line.is_empty()).copied();
     assert_eq!(
         kept.map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(),
-        ["scratch", "ARG", "LABEL", "COPY", "USER", "WORKDIR", "HEALTHCHECK", "ENTRYPOINT", "CMD"]
+        ["scratch", "ARG", "LABEL", "COPY", "USER", "WORKDIR", "ENV", "HEALTHCHECK", "ENTRYPOINT", "CMD"]
     );
+    // There is no other folder for temporary files.
+    assert!(image.contains(&"WORKDIR /var/lib/moesync") && image.contains(&"ENV TMPDIR=/var/lib/moesync"));
     assert!(image.contains(&"USER 65532:65532") && image.contains(&"COPY --from=build /image /"));
     let version = format!("org.opencontainers.image.version=\"{}\"", env!("CARGO_PKG_VERSION"));
     assert!(text.contains(&version), "another version than {version}");
