@@ -28,11 +28,12 @@ const MOST_LAGGING: usize = 200;
 /// Decides about every partition of `reports` at `now`.
 pub fn plan(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Plan {
     let mut plan = Plan { items: open(reports, ledger, now), ..Plan::default() };
-    let known = KnownPartitions::of(&ledger.entries);
+    let horizons: Vec<_> = reports.iter().map(|report| Horizon::of(report, ledger, now)).collect();
+    let known = KnownPartitions::of(&ledger.entries, reports.iter().zip(&horizons));
     let mut lagging = Vec::new();
-    for report in reports {
+    for (report, horizon) in reports.iter().zip(&horizons) {
         plan.items.extend(refreshes(report, ledger, now));
-        let (horizon, is_scheduled) = add_scheduled(&mut plan, report, ledger, &known, now);
+        let is_scheduled = add_scheduled(&mut plan, report, horizon, ledger, &known, now);
         plan.is_partial |= horizon.is_cut;
         let Some(through) = horizon.new_mark() else { continue };
         match horizon.mark {
@@ -97,44 +98,45 @@ fn open(reports: &[Arc<Report>], ledger: &LedgerView, now: Timestamp) -> Vec<Ite
 /// The partitions that a view contains.
 struct KnownPartitions<'a> {
     ids: HashSet<&'a PartitionId>,
-    /// When the partitions of each report were generated, without those that were requested after their end.
-    generated_at: HashMap<&'a ReportId, Vec<Timestamp>>,
+    /// When the newest partition of each report in its first look was generated that MoEngage does not have any more, without
+    /// those that were requested after their end. Later ones may be of the same first look.
+    newest: HashMap<&'a ReportId, Timestamp>,
 }
 
 impl<'a> KnownPartitions<'a> {
-    fn of(entries: &'a [Entry]) -> Self {
-        let mut times: HashMap<&ReportId, Vec<Timestamp>> = HashMap::new();
-        for Entry { partition, .. } in entries.iter().filter(|entry| !entry.requested_late) {
-            times.entry(&partition.id.report).or_default().push(partition.generated_at);
+    fn of<'h>(entries: &'a [Entry], horizons: impl Iterator<Item = (&'h Arc<Report>, &'h Horizon)>) -> Self {
+        let first_looks = horizons.filter(|(_, horizon)| horizon.look == Look::First);
+        let kept_since: HashMap<&ReportId, Timestamp> =
+            first_looks.map(|(report, horizon)| (&report.id, kept_since(horizon.present))).collect();
+        let mut newest: HashMap<&ReportId, Timestamp> = HashMap::new();
+        for Partition { id, generated_at, .. } in
+            entries.iter().filter(|entry| !entry.requested_late).map(|entry| &entry.partition)
+        {
+            if kept_since.get(&id.report).is_some_and(|kept_since| generated_at <= kept_since) {
+                newest.entry(&id.report).and_modify(|at| *at = (*at).max(*generated_at)).or_insert(*generated_at);
+            }
         }
-        Self { ids: entries.iter().map(|entry| &entry.partition.id).collect(), generated_at: times }
-    }
-
-    /// When the newest partition of `report` was generated that MoEngage does not have any more. Later ones may be of the
-    /// same first look.
-    fn newest_before_retention(&self, report: &ReportId, present: Timestamp) -> Option<Timestamp> {
-        let kept_since = kept_since(present);
-        self.generated_at.get(report)?.iter().filter(|at| **at <= kept_since).max().copied()
+        Self { ids: entries.iter().map(|entry| &entry.partition.id).collect(), newest }
     }
 }
 
-/// Adds the unknown partitions of `report` up to its horizon, and the first one after the present. Returns the horizon, and
-/// whether the report is scheduled within it.
+/// Adds the unknown partitions of `report` up to its horizon, and the first one after the present. Returns whether the report
+/// is scheduled within the horizon.
 fn add_scheduled(
     plan: &mut Plan,
     report: &Arc<Report>,
+    horizon: &Horizon,
     ledger: &LedgerView,
     known: &KnownPartitions<'_>,
     now: Timestamp,
-) -> (Horizon, bool) {
-    let horizon = Horizon::of(report, ledger, now);
+) -> bool {
     let mut is_scheduled = false;
     let mut add = |occurrence, is_new| {
         let partition = report.partition(occurrence);
-        if known.ids.contains(&partition.id) || is_gone_at_first_look(report, &partition, &horizon) {
+        if known.ids.contains(&partition.id) || is_gone_at_first_look(report, &partition, horizon) {
             return;
         }
-        let entry = entry(report, partition, &horizon, known);
+        let entry = entry(report, partition, horizon, known);
         let decision = match is_new {
             true => decide(&entry, ledger.holds.get(entry.partition.id.workspace()), now),
             // The loop waits by the local clock.
@@ -161,7 +163,7 @@ fn add_scheduled(
             .take_while(|occurrence| occurrence.generated_at <= horizon.present)
             .for_each(|occurrence| add(occurrence, true));
     }
-    (horizon, is_scheduled)
+    is_scheduled
 }
 
 /// Whether the partition had expired before the report was first planned: not lost, and not planned. A `start` requests
@@ -176,11 +178,8 @@ fn is_gone_at_first_look(report: &Report, partition: &Partition, horizon: &Horiz
 /// newer than a known partition of the report was left by an earlier process.
 fn entry(report: &Report, partition: Partition, horizon: &Horizon, known: &KnownPartitions<'_>) -> Entry {
     let has_ended = partition.end(report.give_up_after()).is_some_and(|end| end <= horizon.present);
-    let precedes_known = || {
-        let newest = known.newest_before_retention(&report.id, horizon.present);
-        newest.is_none_or(|newest| partition.generated_at < newest)
-    };
-    match horizon.look == Look::First && has_ended && precedes_known() {
+    let precedes_known = known.newest.get(&report.id).is_none_or(|newest| partition.generated_at < *newest);
+    match horizon.look == Look::First && precedes_known && has_ended {
         true => Entry::requested_late(partition),
         false => Entry::new(partition),
     }

@@ -20,7 +20,7 @@ pub(super) const PUBLISHING_DELAY: Duration = Duration::from_millis(250);
 pub(super) async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Planned>, LedgerError> {
     let ctx = &workers.ctx;
     ctx.ledger.check_in_place()?;
-    let mut planned = plan_now(workers, !is_first && workers.awaits_answer()).await?;
+    let mut planned = plan_of(ctx, !is_first && workers.awaits_answer(), workers.alarms_begun).await?;
     let recorded = ctx.ledger.extend(&planned.plan, &planned.view).await;
     if recorded.is_ok() {
         planned.plan.new.clear();
@@ -41,7 +41,8 @@ pub(super) async fn replan(workers: &Workers, is_first: bool) -> Result<Arc<Plan
 
 /// Makes a plan and publishes it, without recording its new partitions.
 pub(super) async fn publish_plan(workers: &Workers) -> Result<(), LedgerError> {
-    workers.ctx.planned.publish(plan_now(workers, workers.awaits_answer()).await?);
+    let planned = plan_of(&workers.ctx, workers.awaits_answer(), workers.alarms_begun).await?;
+    workers.ctx.planned.publish(planned);
     Ok(())
 }
 
@@ -53,16 +54,14 @@ pub(super) async fn publish_plan(workers: &Workers) -> Result<(), LedgerError> {
 /// When the ledger cannot be read.
 pub async fn refresh_plan(ctx: &Context) -> Result<(), LedgerError> {
     let Some(latest) = ctx.planned.latest() else { return Ok(()) };
-    let now = ctx.clock.now();
-    let view = LedgerView { awaits_answer: latest.view.awaits_answer, ..ctx.view(&ctx.ledger, now).await? };
-    ctx.planned.replace(&latest, Planned::new(&ctx.config.reports, view, now, latest.alarms_begun));
+    let planned = plan_of(ctx, latest.view.awaits_answer, latest.alarms_begun).await?;
+    ctx.planned.replace(&latest, planned);
     Ok(())
 }
 
 /// A plan for now. After a long downtime it covers no more than the last one while it `awaits_answer`.
-async fn plan_now(workers: &Workers, awaits_answer: bool) -> Result<Planned, LedgerError> {
-    let ctx = &workers.ctx;
+async fn plan_of(ctx: &Context, awaits_answer: bool, alarms_begun: usize) -> Result<Planned, LedgerError> {
     let now = ctx.clock.now();
     let view = LedgerView { awaits_answer, ..ctx.view(&ctx.ledger, now).await? };
-    Ok(Planned::new(&ctx.config.reports, view, now, workers.alarms_begun))
+    Ok(Planned::new(&ctx.config.reports, view, now, alarms_begun))
 }
