@@ -114,19 +114,18 @@ pub fn local_client(timeout: Duration) -> Result<Client, ClientError> {
     built.map_err(|error| ClientError::new("could not set up HTTP".to_owned(), error))
 }
 
-/// What to do about a server's certificate that was refused.
-pub fn certificate_advice(error: &reqwest::Error) -> Option<&'static str> {
-    let rustls::Error::InvalidCertificate(refused) = causes::innermost(error)? else { return None };
-    match refused {
-        CertificateError::UnknownIssuer => {
-            Some("if its certificate authority is private, set network.ca_file to its certificate")
+/// What to do about a server's certificate that was refused, to follow the error; else nothing.
+pub fn certificate_advice(error: &reqwest::Error) -> &'static str {
+    match causes::innermost(error) {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "; if its certificate authority is private, set network.ca_file to its certificate"
         }
         // Such as `CaUsedAsEndEntity`, of which the verifier has the name only.
-        CertificateError::Other(_) => Some(
-            "the server needs a certificate for servers, signed by an authority, not the authority's own: a self-signed one \
-             that OpenSSL makes by default is both",
-        ),
-        _ => None,
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(_))) => {
+            "; the server needs a certificate for servers, signed by an authority, not the authority's own: a self-signed \
+             one that OpenSSL makes by default is both"
+        }
+        _ => "",
     }
 }
 
@@ -135,12 +134,15 @@ pub fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
+/// What all clients have: this program's name, and no redirects. reqwest would send custom headers, credentials among them,
+/// to a redirect's target.
+pub fn without_redirects() -> ClientBuilder {
+    let name = concat!("moesync/", env!("CARGO_PKG_VERSION"));
+    Client::builder().user_agent(name).redirect(redirect::Policy::none()).referer(false)
+}
+
 fn builder() -> ClientBuilder {
-    Client::builder()
-        .user_agent(concat!("moesync/", env!("CARGO_PKG_VERSION")))
-        // reqwest would send custom headers, credentials among them, to the redirect's target.
-        .redirect(redirect::Policy::none())
-        .referer(false)
+    without_redirects()
         .http1_allow_obsolete_multiline_headers_in_responses(true)
         .http1_allow_spaces_after_header_name_in_responses(true)
 }

@@ -139,7 +139,7 @@ impl NotifyClient {
 async fn deliver(request: RequestBuilder, url: &Url) -> Result<(), Refusal> {
     let origin = http::origin(url);
     let response = request.send().await.map_err(|error| {
-        let advice = http::certificate_advice(&error).map(|advice| format!("; {advice}")).unwrap_or_default();
+        let advice = http::certificate_advice(&error);
         Refusal::new(format!("could not reach {origin}: {}{advice}", Chain(&error.without_url())))
     })?;
     let status = response.status();

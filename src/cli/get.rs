@@ -23,6 +23,7 @@ use crate::{
     config::{Config, key_part},
     reading::{self, CopyError, Lookup, Part, Stored},
     store::Destination,
+    temporary::folder_of,
     words::CopiedObject,
 };
 
@@ -65,11 +66,10 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let chosen = chosen(shell, &options.choice).await?;
     let target = target(&chosen, options.output.as_deref(), options.force)?;
     let failed = |error: &io::Error| CommandError::Failed(format!("could not write {}: {error}", target.display()));
-    let folder = target.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     // As any program creates a file: the umask applies.
     builder.prefix(".moesync-").permissions(Permissions::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(|error| failed(&error))?;
+    let mut file = builder.tempfile_in(folder_of(&target)).map_err(|error| failed(&error))?;
     let size = tokio::select! {
         copied = reading::copy(&chosen.destination, &chosen.stored, chosen.part, &mut file) => match copied {
             Ok(copied) => copied.size,

@@ -20,9 +20,10 @@ use super::{
 };
 use crate::{
     config::{Config, Source, secret_in_file},
-    moengage,
+    moengage, shell_word,
     sync::archive_limits,
     telemetry::Chain,
+    temporary::folder_of,
     words::CheckResult,
 };
 
@@ -99,7 +100,7 @@ pub(super) async fn run(shell: &Shell, options: Options) -> Result {
     let text = answers.text().map_err(CommandError::Usage)?;
     let new_key = key.existing.is_none().then_some((key_path.as_path(), &key.secret));
     write(&path, &text, new_key)?;
-    let option = |path: &PathBuf| format!(" --config {}", shell_word(&path.display().to_string()));
+    let option = |path: &PathBuf| format!(" --config {}", shell_word::word(&path.display().to_string()));
     let option = shell.config.as_ref().map(option).unwrap_or_default();
     let and_key = new_key.map(|(path, _)| format!(" and {}, which only you can read", path.display()));
     print(&format!(
@@ -316,19 +317,6 @@ async fn try_report(shell: &Shell, config: &Config, index: usize, key: &SecretSt
     let limits = archive_limits(&config.limits, report.source.kind());
     let (result, found) = online::answers(shell, &client, limits, report, archive, key).await;
     Ok((result != CheckResult::Error, found))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
-}
-
-/// `text` as one word of a shell's command.
-fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Writes the key first, then the configuration. Neither is there in part, and neither replaces a file.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{AlarmData, Content, Event, NearestData, ReportData, wording};
-use crate::alarm_kind::AlarmKind;
+use crate::{alarm_kind::AlarmKind, shell_word::word};
 
 /// Number of reports that a notice names, and of changed columns.
 const NAMED: usize = 10;
@@ -179,13 +179,5 @@ impl AlarmData {
         AlarmKind::Clock => "Correct the time synchronisation of the machine.".to_owned(),
         AlarmKind::Panic => "It is tried again. Please report the bug, with the log.".to_owned(),
     }
-    }
-}
-
-/// `text` as one word for a POSIX shell.
-fn word(text: &str) -> String {
-    match text.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) && !text.is_empty() {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }

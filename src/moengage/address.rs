@@ -7,6 +7,7 @@ use url::Url;
 use super::{campaign_report, campaign_stats, campaigns, daily_dump, endpoint};
 use crate::{
     config::{ArchiveSource, Report, SnapshotSource, Source, SourceKind},
+    shell_word::quoted,
     signature,
 };
 
@@ -54,9 +55,4 @@ pub fn curl_line(
         }
     };
     Some(format!("curl --fail --remote-name {arguments}").into())
-}
-
-/// Quotes any text as one word for a POSIX shell.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }

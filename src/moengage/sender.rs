@@ -134,8 +134,8 @@ impl HttpSender {
         if mentions("dns error") {
             return format!("could not connect to {origin}{through}: its name has no address: {root}");
         }
-        let hint = http::certificate_advice(&error).map(|advice| format!("; {advice}")).unwrap_or_default();
         if let Some(tls) = causes::innermost::<rustls::Error>(&error) {
+            let hint = http::certificate_advice(&error);
             return format!("could not connect to {origin}{through}: TLS: {tls}{hint}");
         }
         if error.is_connect() && error.is_timeout() {

@@ -18,6 +18,7 @@ use super::stored::Stored;
 use crate::{
     archive::{ArchiveEntry, ArchiveLimits, Pass, Tap, Verdict},
     store::{Destination, Manifest, ManifestEntry, StoreError},
+    temporary::temporary_file,
 };
 
 /// Pieces of an entry that may wait to be written. A piece has at most 96 KiB.
@@ -91,24 +92,13 @@ pub async fn copy(
     Ok(Copied { size })
 }
 
-/// A file without a name in the system's temporary folder.
-pub(super) fn temporary_file() -> io::Result<File> {
-    let folder = std::env::temp_dir();
-    let failed = |error: io::Error| {
-        let message =
-            format!("could not create a temporary file in {}: {error}; TMPDIR names another folder", folder.display());
-        io::Error::new(error.kind(), message)
-    };
-    tempfile::tempfile_in(&folder).map_err(failed)
-}
-
 /// The contents of the entries at these positions, checked as by [`copy`], in files without a name.
 ///
 /// # Errors
 ///
 /// As of [`copy`].
 pub async fn unpack(destination: &Destination, stored: &Stored, positions: Vec<usize>) -> Result<Vec<File>, CopyError> {
-    let files: io::Result<Vec<_>> = positions.iter().map(|_| temporary_file().map(BufWriter::new)).collect();
+    let files: io::Result<Vec<_>> = positions.iter().map(|_| temporary_file(None).map(BufWriter::new)).collect();
     let mut files = files.map_err(CopyError::Write)?;
     let order = positions.clone();
     let mut take = |entry: usize, bytes: &[u8]| match order.iter().position(|wanted| *wanted == entry) {

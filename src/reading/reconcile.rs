@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Dates, Lookup,
-    copy::{CopyError, Part as CopyPart, copy, temporary_file, unpack},
+    copy::{CopyError, Part as CopyPart, copy, unpack},
     stored::{Stored, describe, find, keys},
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     store::StoreError,
     sync::OpenReport,
     tables::{self, Cell, CellKind, Content, Depth, Input, Part, Row},
+    temporary::temporary_file,
     words::{ReconciledCampaign, ReconciledCount, Reconciliation, ReconciliationResult},
 };
 
@@ -298,7 +299,7 @@ async fn of_day(stats: &OpenReport, day: Date) -> Result<Option<ByCampaign>, Rec
         }
     };
     let failed = |source: io::Error| ReconcileError::Stats { key: stored.manifest.key.clone(), source };
-    let mut file = temporary_file().map_err(failed)?;
+    let mut file = temporary_file(None).map_err(failed)?;
     copy(&stats.destination, &stored, CopyPart::Whole, &mut file).await?;
     file.rewind().map_err(failed)?;
     let mut counts = ByCampaign::new();

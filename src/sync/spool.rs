@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::{
     ndjson::Lines,
     outcome::{Failure, Outcome},
+    temporary::temporary_file,
 };
 
 /// Size in bytes from which compressed bytes are handed on.
@@ -47,17 +48,8 @@ impl Spool {
     /// An empty spool, in a file without a name: in the folder of the `ledger`'s file, where there is room for data, or in
     /// the system's folder for temporary files.
     pub(super) async fn create(ledger: Option<&Path>) -> io::Result<Self> {
-        let folder = match ledger {
-            Some(file) => {
-                file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).into()
-            }
-            None => std::env::temp_dir(),
-        };
-        let file = blocking(move || {
-            let failed = |error: io::Error| io::Error::new(error.kind(), format!("in {}: {error}", folder.display()));
-            tempfile::tempfile_in(&folder).map_err(failed)
-        });
-        let file = file.await?;
+        let ledger = ledger.map(Path::to_owned);
+        let file = blocking(move || temporary_file(ledger.as_deref())).await?;
         Ok(Self { file: Arc::new(file), end: 0, extents: BTreeMap::new() })
     }
 

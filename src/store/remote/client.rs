@@ -12,10 +12,33 @@ use object_store::{
 };
 use rand::seq::SliceRandom as _;
 use reqwest::{
-    Certificate, Client, NoProxy, Proxy,
+    Certificate, ClientBuilder, NoProxy, Proxy,
     dns::{Addrs, Name, Resolve, Resolving},
-    redirect,
 };
+
+use crate::http;
+
+type SetDuration = fn(ClientBuilder, Duration) -> ClientBuilder;
+type SwitchOn = fn(ClientBuilder) -> ClientBuilder;
+
+/// The options that are durations.
+const DURATIONS: [(ClientConfigKey, SetDuration); 6] = [
+    (Timeout, |client, limit| client.timeout(limit)),
+    (ConnectTimeout, |client, limit| client.connect_timeout(limit)),
+    (ReadTimeout, |client, limit| client.read_timeout(limit)),
+    (PoolIdleTimeout, |client, limit| client.pool_idle_timeout(limit)),
+    (Http2KeepAliveInterval, |client, interval| client.http2_keep_alive_interval(interval)),
+    (Http2KeepAliveTimeout, |client, limit| client.http2_keep_alive_timeout(limit)),
+];
+
+/// The options that are on or off, and off by reqwest's default.
+const SWITCHES: [(ClientConfigKey, SwitchOn); 5] = [
+    (AllowInvalidCertificates, |client| client.danger_accept_invalid_certs(true)),
+    (Http2KeepAliveWhileIdle, |client| client.http2_keep_alive_while_idle(true)),
+    (Http1Only, ClientBuilder::http1_only),
+    (Http2Only, ClientBuilder::http2_prior_knowledge),
+    (RandomizeAddresses, |client| client.dns_resolver(Arc::new(Shuffled))),
+];
 
 /// Makes clients that trust `authorities` as well.
 #[derive(Debug, Clone, Default)]
@@ -26,18 +49,16 @@ pub(super) struct Connector {
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
         let options = Options(options);
-        let mut builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .user_agent(
-                options.text(UserAgent).unwrap_or_else(|| concat!("moesync/", env!("CARGO_PKG_VERSION")).to_owned()),
-            )
+        let mut builder = http::without_redirects()
             // A decoded body does not have the size of the object.
             .no_gzip()
             .no_brotli()
             .no_zstd()
             .no_deflate()
             .https_only(!options.is(AllowHttp)?);
+        if let Some(name) = options.text(UserAgent) {
+            builder = builder.user_agent(name);
+        }
         if let Some(url) = options.text(ProxyUrl) {
             let mut proxy = Proxy::all(url).map_err(failed)?;
             if let Some(authority) = options.text(ProxyCaCertificate) {
@@ -53,44 +74,21 @@ impl HttpConnector for Connector {
             true => builder.tls_certs_only(authorities),
             false => builder.tls_certs_merge(authorities),
         };
-        if options.is(AllowInvalidCertificates)? {
-            builder = builder.danger_accept_invalid_certs(true);
+        for (key, set) in DURATIONS {
+            if let Some(duration) = options.duration(key)? {
+                builder = set(builder, duration);
+            }
         }
-        if let Some(limit) = options.duration(Timeout)? {
-            builder = builder.timeout(limit);
-        }
-        if let Some(limit) = options.duration(ConnectTimeout)? {
-            builder = builder.connect_timeout(limit);
-        }
-        if let Some(limit) = options.duration(ReadTimeout)? {
-            builder = builder.read_timeout(limit);
-        }
-        if let Some(limit) = options.duration(PoolIdleTimeout)? {
-            builder = builder.pool_idle_timeout(limit);
+        for (key, set) in SWITCHES {
+            if options.is(key)? {
+                builder = set(builder);
+            }
         }
         if let Some(most) = options.number(PoolMaxIdlePerHost)? {
             builder = builder.pool_max_idle_per_host(most);
         }
-        if let Some(interval) = options.duration(Http2KeepAliveInterval)? {
-            builder = builder.http2_keep_alive_interval(interval);
-        }
-        if let Some(limit) = options.duration(Http2KeepAliveTimeout)? {
-            builder = builder.http2_keep_alive_timeout(limit);
-        }
-        if options.is(Http2KeepAliveWhileIdle)? {
-            builder = builder.http2_keep_alive_while_idle(true);
-        }
         if let Some(size) = options.number::<u32>(Http2MaxFrameSize)? {
             builder = builder.http2_max_frame_size(size);
-        }
-        if options.is(Http1Only)? {
-            builder = builder.http1_only();
-        }
-        if options.is(Http2Only)? {
-            builder = builder.http2_prior_knowledge();
-        }
-        if options.is(RandomizeAddresses)? {
-            builder = builder.dns_resolver(Arc::new(Shuffled));
         }
         Ok(HttpClient::new(builder.build().map_err(failed)?))
     }

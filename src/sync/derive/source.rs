@@ -17,6 +17,7 @@ use super::{Derive, DeriveError, threads::Stoppable};
 use crate::{
     outcome::StoredObject,
     store::{Manifest, hash_of_reader},
+    temporary::temporary_file,
 };
 
 /// The object and its manifest.
@@ -72,12 +73,9 @@ async fn spool(derive: &Derive<'_>, key: &str) -> Result<(Arc<File>, String), De
     let missing =
         || DeriveError::passing(format!("the object `{key}` is missing; `moesync verify --repair` fetches it again"));
     let mut chunks = derive.destination.read(key).await?.ok_or_else(missing)?;
-    let folder = match derive.ctx.ledger.file() {
-        Some(ledger) => ledger.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),
-        None => std::env::temp_dir(),
-    };
+    let ledger = derive.ctx.ledger.file().map(Path::to_owned);
     let (mut file, mut hash) =
-        derive.blocking(move || Ok((tempfile::tempfile_in(folder).map_err(unspooled)?, Sha256::new()))).await?;
+        derive.blocking(move || Ok((temporary_file(ledger.as_deref()).map_err(unspooled)?, Sha256::new()))).await?;
     while let Some(chunk) = chunks.try_next().await? {
         (file, hash) = derive
             .blocking(move || {
