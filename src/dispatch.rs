@@ -16,13 +16,16 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::watch, task::JoinSet};
 use tracing::{debug, error, warn};
 
-use self::{evaluate::Evaluation, heartbeat::Heartbeat};
+use self::{
+    evaluate::{Evaluation, Role},
+    heartbeat::Heartbeat,
+};
 use crate::{
     alarm_kind::AlarmKind,
     config::{Config, Problem},
-    ledger::{Duty, LedgerError},
+    ledger::{Duty, DutyTaken, LedgerError},
     notify::NotifyClient,
-    sync::{self, Context, until},
+    sync::{self, Context, Planned, until},
     telemetry::Chain,
 };
 pub use deliver::event;
@@ -117,7 +120,7 @@ impl Dispatcher {
             }
             known = begun();
             let evaluation = pin!(async {
-                if let Err(error) = write_events(ctx, true).await {
+                if let Err(error) = write_events(ctx, &Role::command(ctx)).await {
                     debug!("could not evaluate the alarms: {}", Chain(&error));
                 }
             });
@@ -138,7 +141,7 @@ impl Dispatcher {
         let last = ctx.clock.now().checked_add(FLUSH_TIMEOUT).unwrap_or(Timestamp::MAX);
         let flushed = async {
             loop {
-                match self.evaluate_and_deliver(ctx, fault).await {
+                match self.evaluate_and_deliver(ctx, &Role::command(ctx), fault).await {
                     Ok(None) => break,
                     // Too late for this process.
                     Ok(Some(next)) if next > last => {
@@ -158,51 +161,45 @@ impl Dispatcher {
         }
     }
 
-    /// Evaluates the alarms and sends the outbox. Returns when the next retry of an event is due.
+    /// Evaluates the alarms and sends the outbox, as a command does. Returns when the next retry of an event is due.
     ///
     /// # Errors
     ///
     /// If the ledger cannot be read or written; dead man's switches are notified of that.
     pub async fn round(&self, ctx: &Context) -> Result<Option<Timestamp>, LedgerError> {
-        self.evaluate_and_deliver(ctx, None).await
+        self.evaluate_and_deliver(ctx, &Role::command(ctx), None).await
     }
 
-    async fn evaluate_and_deliver(&self, ctx: &Context, fault: Option<&str>) -> Result<Option<Timestamp>, LedgerError> {
-        let evaluated = write_events(ctx, true).await;
+    async fn evaluate_and_deliver(
+        &self,
+        ctx: &Context,
+        role: &Role,
+        fault: Option<&str>,
+    ) -> Result<Option<Timestamp>, LedgerError> {
+        let evaluated = write_events(ctx, role).await;
         self.heartbeat.ping(&self.client, ctx, evaluated.as_ref(), fault).await;
         evaluated?;
         deliver::deliver(&self.client, ctx).await
     }
 }
 
-/// Makes the published plan again if other processes have recorded attempts since: by the old one, alarms that they have
-/// reported would end, and alarms that they have ended would begin again.
-async fn catch_up(ctx: &Context) -> Result<(), LedgerError> {
-    let planned = ctx.planned.latest().map(|planned| planned.view.newest_attempt);
-    if planned.is_some() && planned != Some(ctx.ledger.newest_attempt().await?) {
-        sync::refresh_plan(ctx).await?;
-    }
-    Ok(())
-}
-
 /// Logs the alarms, for as long as nothing can be sent.
 async fn log_alarms(ctx: &Context) {
-    let logged = async { log::write(ctx, &evaluate::evaluate(ctx, true).await?).await };
+    let logged = async { log::write(ctx, &evaluate::evaluate(ctx, &Role::command(ctx)).await?).await };
     if let Err(error) = logged.await {
         debug!("could not evaluate the alarms: {}", Chain(&error));
     }
 }
 
-/// Evaluates the alarms, logs them, and writes the events that follow into the outbox. A process that is not on duty does so for
-/// its own alarms only, which no other process knows.
-async fn write_events(ctx: &Context, is_on_duty: bool) -> Result<Evaluation, LedgerError> {
+/// Evaluates the alarms, logs them, and writes the events that follow into the outbox.
+async fn write_events(ctx: &Context, role: &Role) -> Result<Evaluation, LedgerError> {
     register_targets(ctx).await?;
-    let evaluation = evaluate::evaluate(ctx, is_on_duty).await?;
+    let evaluation = evaluate::evaluate(ctx, role).await?;
     log::write(ctx, &evaluation).await?;
     for (target, events) in deliver::subscribers(&ctx.config) {
         if ctx.ledger.waiting(&target.name).await? < deliver::OUTBOX_LIMIT {
             evaluate::write_alarms(ctx, target, events, &evaluation).await?;
-            if is_on_duty {
+            if !role.is_off_duty() {
                 summary::write(ctx, target, events, &evaluation).await?;
             }
         }
@@ -216,13 +213,13 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
     let mut shutdown = pin!(shutdown);
     let started_at = contexts.borrow().clock.now();
     let mut current: Option<(Arc<Context>, Dispatcher)> = None;
-    let mut evaluated: Option<Evaluated> = None;
+    let mut memory = Memory::default();
     let mut reported_problem = String::new();
     loop {
         let ctx = contexts.borrow_and_update().clone();
         let is_same = current.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &ctx));
         if !is_same {
-            evaluated = None;
+            memory = Memory::default();
             current = match Dispatcher::new(&ctx.config, started_at) {
                 Ok(dispatcher) => {
                     // Only the daemon does this: a command may run with another configuration.
@@ -247,7 +244,7 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
         }
         let turn = async {
             match &current {
-                Some((ctx, dispatcher)) => dispatcher.turn(ctx, &mut evaluated).await,
+                Some((ctx, dispatcher)) => dispatcher.turn(ctx, &mut memory).await,
                 None => {
                     log_alarms(&ctx).await;
                     ctx.clock.sleep(RETRY_PAUSE).await;
@@ -263,12 +260,22 @@ pub async fn continuously(mut contexts: watch::Receiver<Arc<Context>>, shutdown:
     // Events of the last objects. The next process sends what does not arrive in time.
     if let Some((ctx, dispatcher)) = current {
         let delivering = async {
-            if ctx.ledger.take_duty(Duty::Notifying).await.is_ok_and(|is_ours| is_ours) {
+            if ctx.ledger.take_duty(Duty::Notifying).await.is_ok_and(DutyTaken::is_ours) {
                 let _ = deliver::deliver(&dispatcher.client, &ctx).await;
             }
         };
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, delivering).await;
     }
+}
+
+/// What the dispatcher of the daemon keeps from one turn to the next.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The last evaluation; `None` if the next turn evaluates.
+    evaluated: Option<Evaluated>,
+    /// [`LedgerView::newest_attempt`](crate::plan::LedgerView::newest_attempt) of the newest plan that was evaluated since this
+    /// process has the duty.
+    newest_attempt: Option<i64>,
 }
 
 /// The last evaluation.
@@ -279,28 +286,49 @@ struct Evaluated {
     alarms_begun: Option<usize>,
 }
 
+impl Memory {
+    /// The plan to evaluate: with the attempts of other processes and commands. By an older one, alarms that they have
+    /// reported would end, and alarms that they have ended would begin again. But a plan with a new alarm is evaluated as it
+    /// is, because by now the alarm may have ended, unless an evaluation before it has seen more.
+    async fn plan(&mut self, ctx: &Context, alarms_begun: Option<usize>) -> Option<Arc<Planned>> {
+        let published = ctx.planned.latest();
+        let has_new_alarm = self.evaluated.is_none_or(|last| last.alarms_begun != alarms_begun);
+        let newest = |planned: &Option<Arc<Planned>>| planned.as_ref().map(|planned| planned.view.newest_attempt);
+        let has_seen_more = self.newest_attempt.is_none() || newest(&published) < self.newest_attempt;
+        let planned = match has_new_alarm && !has_seen_more {
+            true => published,
+            // The round meets the failure again.
+            false => sync::refreshed_plan(ctx).await.unwrap_or(published),
+        };
+        self.newest_attempt = self.newest_attempt.max(newest(&planned));
+        planned
+    }
+}
+
 impl Dispatcher {
     /// Evaluates if it is time, delivers, and waits for the next reason to do so.
-    async fn turn(&self, ctx: &Context, evaluated: &mut Option<Evaluated>) {
+    async fn turn(&self, ctx: &Context, memory: &mut Memory) {
         let now = ctx.clock.now();
-        let is_time = evaluated.is_none_or(|last| now.duration_since(last.at).unsigned_abs() >= EVALUATION_INTERVAL);
+        let is_time =
+            memory.evaluated.is_none_or(|last| now.duration_since(last.at).unsigned_abs() >= EVALUATION_INTERVAL);
         // Read before the plan, which may be published meanwhile.
         let alarms_begun = ctx.planned.alarms_begun();
         // While the ledger cannot be asked, the round fails likewise, and dead man's switches are notified of that.
-        let is_on_duty = ctx.ledger.take_duty(Duty::Notifying).await.unwrap_or(true);
-        // A plan with a new alarm is evaluated as it is: by now the alarm may have ended.
-        if is_on_duty && is_time && evaluated.is_some_and(|last| last.alarms_begun == alarms_begun) {
-            // The round meets the failure again.
-            let _ = catch_up(ctx).await;
+        let taken = ctx.ledger.take_duty(Duty::Notifying).await.unwrap_or(DutyTaken::Begun);
+        if taken != DutyTaken::Kept {
+            memory.newest_attempt = None;
         }
-        let delivered = match (is_on_duty, is_time) {
-            (true, true) => self.round(ctx).await,
+        let delivered = match (taken.is_ours(), is_time) {
+            (true, true) => {
+                let role = Role::OnDuty(memory.plan(ctx, alarms_begun).await);
+                self.evaluate_and_deliver(ctx, &role, None).await
+            }
             (true, false) => deliver::deliver(&self.client, ctx).await,
-            (false, true) => write_events(ctx, false).await.map(|_| None),
+            (false, true) => write_events(ctx, &Role::OffDuty).await.map(|_| None),
             (false, false) => Ok(None),
         };
         if is_time {
-            *evaluated = Some(Evaluated { at: now, alarms_begun });
+            memory.evaluated = Some(Evaluated { at: now, alarms_begun });
         }
         let next = delivered.unwrap_or_else(|error| {
             debug!("could not evaluate the alarms or send notifications: {}", Chain(&error));
@@ -313,13 +341,13 @@ impl Dispatcher {
             ctx.clock.sleep(BATCH_DELAY).await;
         };
         let alarm = async {
-            let known = evaluated.and_then(|last| last.alarms_begun);
+            let known = memory.evaluated.and_then(|last| last.alarms_begun);
             tokio::select! {
                 () = ctx.status.alarm_raised() => {}
                 () = ctx.planned.alarm_begun(known) => {}
             }
             // Taken first: the next turn evaluates, whichever branch ends this one.
-            let earliest = evaluated.take().and_then(|last| last.at.checked_add(MIN_EVALUATION_INTERVAL).ok());
+            let earliest = memory.evaluated.take().and_then(|last| last.at.checked_add(MIN_EVALUATION_INTERVAL).ok());
             let now = ctx.clock.now();
             ctx.clock.sleep(earliest.map_or(Duration::ZERO, |at| until(at, now).min(BATCH_DELAY))).await;
         };

@@ -33,7 +33,7 @@ mod tables;
 mod undo;
 mod view;
 
-pub use duties::Duty;
+pub use duties::{Duty, DutyTaken};
 pub use figures::{AttemptFigures, ReportFigures, SettledDate};
 pub use notices::{StoredNews, Summarized};
 pub use outbox::{Delivery, Waiting};

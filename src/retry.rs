@@ -29,6 +29,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Whether a clock that has not been set back could have written it by `now`. If not, it is void.
+    pub fn is_believable(&self, now: Timestamp) -> bool {
+        self.since <= later(now, CLOCK_TOLERANCE)
+    }
+
     /// When the hold ends for a partition that expires at `expires_at`: it takes at most a quarter of the time left to
     /// expiry, or half of it if MoEngage requested the wait.
     pub fn until_for(&self, expires_at: Option<Timestamp>) -> Timestamp {
@@ -40,8 +45,7 @@ impl Hold {
     /// The hold of a workspace that had the hold `before`, after the answer that led to this one. Requests are made
     /// concurrently, so an answer does not shorten a wait that another one requested; it may change the outcome.
     pub fn or_longer(self, before: Option<Hold>) -> Self {
-        let is_believable = |before: &Hold| before.since <= later(self.since, CLOCK_TOLERANCE);
-        let Some(before) = before.filter(|before| before.until > self.until && is_believable(before)) else {
+        let Some(before) = before.filter(|before| before.until > self.until && before.is_believable(self.since)) else {
             return self;
         };
         match (before.outcome, self.outcome) {

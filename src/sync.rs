@@ -71,7 +71,7 @@ pub use planned::{Planned, Publication};
 pub use process_status::{LoadedConfiguration, ProcessStatus};
 pub use pulse::Pulse;
 pub use recover::{recover, recover_and_pass, recover_continuously};
-pub use replan::refresh_plan;
+pub use replan::refreshed_plan;
 pub use secrets::Secrets;
 pub use server_clocks::reported_skew;
 pub use start::{

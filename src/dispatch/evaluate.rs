@@ -1,6 +1,9 @@
 //! The present alarms, and the events that follow for each target.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -10,13 +13,46 @@ use crate::{
     alarm_kind::AlarmKind,
     config::{Channel, Events, Target},
     event::{Content, Event},
-    ledger::{FailedTables, LedgerError},
+    ledger::{Duty, FailedTables, LedgerError},
     plan::{LedgerView, Plan},
-    sync::Context,
+    sync::{Context, Planned},
 };
 
 /// The name of the log among the targets in the ledger. A configured target cannot have an empty name.
 pub(super) const LOG: &str = "";
+
+/// What a process evaluates.
+#[derive(Debug, Clone)]
+pub(super) enum Role {
+    /// A command: its plan, beside the process on duty.
+    Command(Option<Arc<Planned>>),
+    /// The daemon on duty: this plan.
+    OnDuty(Option<Arc<Planned>>),
+    /// Any other daemon: its own alarms only, which no other process knows.
+    OffDuty,
+}
+
+impl Role {
+    pub(super) fn command(ctx: &Context) -> Self {
+        Self::Command(ctx.planned.latest())
+    }
+
+    pub(super) fn is_off_duty(&self) -> bool {
+        matches!(self, Self::OffDuty)
+    }
+
+    fn planned(&self) -> Option<&Planned> {
+        match self {
+            Self::Command(planned) | Self::OnDuty(planned) => planned.as_deref(),
+            Self::OffDuty => None,
+        }
+    }
+
+    /// Without which nothing of the evaluation is recorded.
+    fn duty(&self) -> Option<Duty> {
+        matches!(self, Self::OnDuty(_)).then_some(Duty::Notifying)
+    }
+}
 
 /// The alarms at one time.
 pub(super) struct Evaluation {
@@ -28,6 +64,7 @@ pub(super) struct Evaluation {
     /// Number of configured partitions that are due and not stored.
     pub(super) pending: usize,
     pub(super) now: Timestamp,
+    duty: Option<Duty>,
 }
 
 impl Evaluation {
@@ -37,13 +74,13 @@ impl Evaluation {
     }
 }
 
-/// Evaluates the alarms from the published plan, the lost partitions and the state of the process. Without the plan if this
+/// Evaluates the alarms from the plan of `role`, the lost partitions and the state of the process. Without the plan if this
 /// process is not on duty: another evaluates its own, which may be newer.
-pub(super) async fn evaluate(ctx: &Context, is_on_duty: bool) -> Result<Evaluation, LedgerError> {
+pub(super) async fn evaluate(ctx: &Context, role: &Role) -> Result<Evaluation, LedgerError> {
     let now = ctx.clock.now();
-    let planned = ctx.planned.latest().filter(|_| is_on_duty);
+    let planned = role.planned();
     let nothing = (Plan::default(), LedgerView::default());
-    let (plan, view) = planned.as_deref().map_or((&nothing.0, &nothing.1), |planned| (&planned.plan, &planned.view));
+    let (plan, view) = planned.map_or((&nothing.0, &nothing.1), |planned| (&planned.plan, &planned.view));
     let mut lost = ctx.ledger.lost().await?;
     lost.retain(|entry| ctx.reports.contains_key(&entry.partition.id.report));
     let failed = ctx.ledger.failed_tables().await?;
@@ -60,7 +97,7 @@ pub(super) async fn evaluate(ctx: &Context, is_on_duty: bool) -> Result<Evaluati
     } else {
         for target in ctx.config.notify.iter().map(|target| target.name.as_str()).chain([LOG]) {
             let notified = ctx.ledger.notified(target).await?.into_keys();
-            unplanned.extend(notified.filter(|(_, subject)| !is_on_duty || *subject != Subject::default()));
+            unplanned.extend(notified.filter(|(_, subject)| role.is_off_duty() || *subject != Subject::default()));
         }
     }
     let incidents = shared_incidents(ctx).await?;
@@ -88,6 +125,7 @@ pub(super) async fn evaluate(ctx: &Context, is_on_duty: bool) -> Result<Evaluati
         unresolved: BTreeMap::new(),
         pending: plan.items.iter().filter(|item| alarm::is_pending(item, now)).count(),
         now,
+        duty: role.duty(),
     };
     for target in ctx.config.notify.iter().filter(|target| matches!(target.channel, Channel::Ping { .. })) {
         let unresolved = record_for_heartbeat(ctx, target, &evaluation).await?;
@@ -117,7 +155,7 @@ async fn record_for_heartbeat(
     target: &Target,
     evaluation: &Evaluation,
 ) -> Result<BTreeMap<AlarmKey, Notified>, LedgerError> {
-    record_changes(ctx, &target.name, &evaluation.all, evaluation.now, |_| Vec::new()).await?;
+    record_changes(ctx, &target.name, &evaluation.all, evaluation, |_| Vec::new()).await?;
     ctx.ledger.notified(&target.name).await
 }
 
@@ -139,7 +177,7 @@ pub(super) async fn write_alarms(
         })
         .collect();
     let now = evaluation.now;
-    record_changes(ctx, &target.name, &received, now, |changes| {
+    record_changes(ctx, &target.name, &received, evaluation, |changes| {
         let is_received = |change: &Change| {
             let before = change.before.as_ref().map_or(change.key.0, |before| before.kind);
             change.phase != Some(Phase::Ended) || events.alarms.contains(&before)
@@ -152,12 +190,12 @@ pub(super) async fn write_alarms(
 }
 
 /// Records for `target` that its alarms are `alarms` now, together with the events that `events` makes of the changes.
-/// Without a change, nothing is written.
+/// Without a change, nothing is written; nor if this process has lost the duty to which the evaluation belongs.
 pub(super) async fn record_changes(
     ctx: &Context,
     target: &str,
     alarms: &BTreeMap<AlarmKey, AlarmStatus>,
-    now: Timestamp,
+    &Evaluation { now, duty, .. }: &Evaluation,
     events: impl FnOnce(Vec<Change>) -> Vec<(Event, Vec<AlarmKey>)>,
 ) -> Result<(), LedgerError> {
     if alarm::compare(&ctx.ledger.notified(target).await?, alarms).is_empty() {
@@ -168,5 +206,5 @@ pub(super) async fn record_changes(
         let records = changes.iter().map(|change| (change.key.clone(), change.notified(now))).collect();
         (records, events(changes))
     };
-    ctx.ledger.record_notified(target, now, decide).await
+    ctx.ledger.record_notified(duty, target, now, decide).await
 }

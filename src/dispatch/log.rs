@@ -26,7 +26,7 @@ pub(super) async fn write(ctx: &Context, evaluation: &Evaluation) -> Result<(), 
         .map(|(key, status)| (key.clone(), status.clone()))
         .collect();
     let mut contents = Vec::new();
-    evaluate::record_changes(ctx, evaluate::LOG, &alarms, evaluation.now, |changes| {
+    evaluate::record_changes(ctx, evaluate::LOG, &alarms, evaluation, |changes| {
         contents = Content::of_changes(&changes, evaluation.now);
         Vec::new()
     })

@@ -35,6 +35,9 @@ pub(super) const BEGIN_WRITING: &str = "BEGIN; SET LOCAL client_min_messages = w
 /// PgBouncer only a transaction keeps the connection between the two.
 const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '60s'";
 
+/// Begins a transaction of PostgreSQL that writes what no other process writes.
+const BEGIN_OWN: &str = "BEGIN; SET LOCAL statement_timeout = '10s'";
+
 /// Begins a transaction of SQLite that writes: it has the write lock from its first moment, so that it never fails half way
 /// for being late.
 const BEGIN_IMMEDIATE: &str = "BEGIN IMMEDIATE";
@@ -163,6 +166,17 @@ impl<'q> Query<'q> {
                     Ok(changed)
                 }
             }
+        })
+        .await
+    }
+
+    /// Runs a statement of PostgreSQL that writes what no other process writes: it waits for no other writer, nor for a
+    /// connection that one has.
+    pub(super) async fn change_own(self, pools: &Pools) -> sqlx::Result<()> {
+        Box::pin(async move {
+            let mut transaction = Transaction::Postgres(pools.readers.begin_with(BEGIN_OWN).await?);
+            self.execute(&mut transaction).await?;
+            transaction.commit().await
         })
         .await
     }

@@ -1,10 +1,13 @@
 //! Duties: work that one process of the ledger does at a time.
 //!
 //! A duty belongs to its holder until that process ends or dies; then the next one that asks gets it. Between two
-//! questions a process that was stopped for long may still believe that a duty is its own, so what it does must be
-//! harmless when another does it as well.
+//! questions a process that was stopped for long may still believe that a duty is its own: what it does must be harmless
+//! when another does it as well, or ask again in the transaction that writes.
 
-use super::{Ledger, LedgerError, database::query};
+use super::{
+    Ledger, LedgerError,
+    database::{Transaction, query},
+};
 
 /// What one process does for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +31,27 @@ impl Duty {
     }
 }
 
+/// Whether this process has a duty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DutyTaken {
+    /// It has, and no other had it since this process last asked.
+    Kept,
+    /// It has from now on.
+    Begun,
+    /// Another process has it.
+    Theirs,
+}
+
+impl DutyTaken {
+    /// Whether this process has it.
+    pub fn is_ours(self) -> bool {
+        self != Self::Theirs
+    }
+}
+
 impl Ledger {
-    /// Asks for `duty`. Returns whether this process has it now.
-    pub async fn take_duty(&self, duty: Duty) -> Result<bool, LedgerError> {
+    /// Asks for `duty`.
+    pub async fn take_duty(&self, duty: Duty) -> Result<DutyTaken, LedgerError> {
         let row = query("SELECT holder FROM duties WHERE name = $1")
             .bind(duty.as_str())
             .read_one(&self.database)
@@ -38,8 +59,8 @@ impl Ledger {
             .map_err(|error| self.error("read", error))?;
         let holder = row.map(|row| self.text(&row, "holder")).transpose()?;
         let query = match &holder {
-            Some(holder) if holder == self.holder_name() => return Ok(true),
-            Some(holder) if self.is_alive(holder).await => return Ok(false),
+            Some(holder) if holder == self.holder_name() => return Ok(DutyTaken::Kept),
+            Some(holder) if self.is_alive(holder).await => return Ok(DutyTaken::Theirs),
             // Unless another process is quicker.
             Some(dead) => query("UPDATE duties SET holder = $2 WHERE name = $1 AND holder = $3")
                 .bind(duty.as_str())
@@ -50,7 +71,14 @@ impl Ledger {
                 .bind(self.holder_name()),
         };
         let taken = query.change(&self.database).await.map_err(|error| self.error("write", error))?;
-        Ok(taken == 1)
+        Ok(if taken == 1 { DutyTaken::Begun } else { DutyTaken::Theirs })
+    }
+
+    /// Whether this process has `duty`, until the transaction ends.
+    pub(super) async fn has_duty(&self, transaction: &mut Transaction, duty: Duty) -> Result<bool, LedgerError> {
+        let held = query("SELECT 1 FROM duties WHERE name = $1 AND holder = $2");
+        let held = held.bind(duty.as_str()).bind(self.holder_name()).row(transaction).await;
+        held.map(|row| row.is_some()).map_err(|error| self.error("read", error))
     }
 
     /// Takes `duty`, whichever process has it.

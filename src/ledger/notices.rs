@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Ledger, LedgerError,
+    Duty, Ledger, LedgerError,
     outbox::{latest, subject_text},
 };
 use crate::{
@@ -156,9 +156,11 @@ impl Ledger {
     }
 
     /// Passes `decide` the active alarms that `target` was notified of, and stores what it returns: the new record of each
-    /// alarm, and the events to send, each with its alarms.
+    /// alarm, and the events to send, each with its alarms. With `duty`, only while this process has that: what it decides
+    /// by may be older than what the next one has stored.
     pub async fn record_notified(
         &self,
+        duty: Option<Duty>,
         target: &str,
         now: Timestamp,
         decide: impl FnOnce(
@@ -167,6 +169,11 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let failed = |error| self.error("write", error);
         let mut transaction = self.begin().await?;
+        if let Some(duty) = duty
+            && !self.has_duty(&mut transaction, duty).await?
+        {
+            return Ok(());
+        }
         let rows = query(TOLD).bind(target).rows(&mut transaction).await.map_err(failed)?;
         let (memories, events) = decide(&self.told_from(&rows)?);
         for ((alarm, subject), notified) in memories {

@@ -1,6 +1,6 @@
 //! The partitions: what planning reads, what it adds, and what recovery finds at the destinations.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
@@ -63,7 +63,11 @@ impl Ledger {
         let new = plan.new.iter().flat_map(|entry| insertion(&entry.partition, entry.requested_late));
         let through = plan.planned_through.iter();
         let through = through.map(|(id, through)| planned_through(id, view.planned_through.get(id).copied(), *through));
-        let extended = transaction.run(new.chain(through).collect()).await;
+        // A plan from before a recovery does not know its objects.
+        let late: BTreeSet<_> =
+            plan.new.iter().filter(|it| it.requested_late).map(|it| &it.partition.id.report).collect();
+        let corrected = late.into_iter().map(|report| about(report, NOT_ASKED_LATE));
+        let extended = transaction.run(new.chain(through).chain(corrected).collect()).await;
         extended.map_err(|error| self.error("write", error))?;
         transaction.commit().await.map_err(|error| self.error("write", error))
     }
@@ -105,23 +109,11 @@ impl Ledger {
             .await
             .map_err(failed)?;
         }
-        // What was found and not fetched is from before this ledger: MoEngage gave no status for it.
-        let corrected = query(
-            "UPDATE partitions SET asked_late = 0,
-                    next_attempt_at = CASE settled WHEN 'absent' THEN NULL ELSE next_attempt_at END,
-                    settled = CASE settled WHEN 'absent' THEN 'open' ELSE settled END
-             WHERE workspace = $1 AND report = $2 AND asked_late <> 0 AND settled IN ('open', 'absent')
-               AND generated_at > (
-                   SELECT max(p.generated_at) FROM partitions p
-                   WHERE p.workspace = $1 AND p.report = $2 AND p.settled = 'stored' AND NOT EXISTS
-                       (SELECT 1 FROM attempts a
-                        WHERE a.partition_id = p.id AND a.outcome = 'stored' AND a.http_status IS NOT NULL))",
-        )
-        .bind(report.workspace())
-        .bind(report.name())
-        .execute(&mut transaction)
-        .await
-        .map_err(failed)?;
+        // An attempt that runs goes by what it claimed.
+        about(report, END_OF_LATE_CLAIMS).execute(&mut transaction).await.map_err(failed)?;
+        let open = about(report, NOT_ASKED_LATE).execute(&mut transaction).await.map_err(failed)?;
+        let absent = about(report, NOT_ABSENT).execute(&mut transaction).await.map_err(failed)?;
+        let corrected = open + absent;
         if corrected > 0 {
             self.recount(&mut transaction, report).await?;
         }
@@ -302,6 +294,40 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Which partitions of a report were asked for late only because the objects from before this ledger were not known yet: its
+/// objects were found up to an earlier one. What was found and not fetched is from before this ledger: MoEngage gave no
+/// status for it.
+macro_rules! wrongly_late {
+    () => {
+        "workspace = $1 AND report = $2 AND asked_late <> 0
+         AND EXISTS (SELECT 1 FROM recovered r WHERE r.workspace = $1 AND r.report = $2)
+         AND generated_at > (
+             SELECT max(p.generated_at) FROM partitions p
+             WHERE p.workspace = $1 AND p.report = $2 AND p.settled = 'stored' AND NOT EXISTS
+                 (SELECT 1 FROM attempts a
+                  WHERE a.partition_id = p.id AND a.outcome = 'stored' AND a.http_status IS NOT NULL))"
+    };
+}
+
+const END_OF_LATE_CLAIMS: &str = concat!(
+    "DELETE FROM claims WHERE partition_id IN (SELECT id FROM partitions WHERE settled = 'open' AND ",
+    wrongly_late!(),
+    ")"
+);
+
+const NOT_ASKED_LATE: &str =
+    concat!("UPDATE partitions SET asked_late = 0 WHERE settled = 'open' AND ", wrongly_late!());
+
+const NOT_ABSENT: &str = concat!(
+    "UPDATE partitions SET asked_late = 0, settled = 'open', next_attempt_at = NULL WHERE settled = 'absent' AND ",
+    wrongly_late!()
+);
+
+/// A statement about a report: workspace and name are its first two values.
+fn about<'q>(report: &'q ReportId, sql: &'static str) -> Query<'q> {
+    query(sql).bind(report.workspace()).bind(report.name())
 }
 
 fn partition_row(id: &PartitionId) -> Query<'_> {

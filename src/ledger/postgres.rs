@@ -123,17 +123,17 @@ pub async fn open(
     let (pools, shown) = connect(url).await?;
     let failed = |error| LedgerError::database("open", &shown, error);
     let found = migrate(&pools.writers, &shown).await?;
-    let database = Database::Postgres(pools);
+    let database = Database::Postgres(pools.clone());
     let place = name(&database, candidate).await.map_err(failed)?;
     let holder = holder(&place);
-    renew(&database, &holder).await.map_err(failed)?;
+    renew(&pools, &holder).await.map_err(failed)?;
     query(concat!("DELETE FROM holders WHERE renewed_at < ", server_now!(), " - $1"))
         .bind(2880 * LIFETIME)
         .change(&database)
         .await
         .map_err(failed)?;
     let mut heartbeat = JoinSet::new();
-    heartbeat.spawn(renew_continuously(database.clone(), holder.clone()));
+    heartbeat.spawn(renew_continuously(pools, holder.clone()));
     let home = Home { shown: shown.into(), holder: holder.as_str().into(), _heartbeat: Arc::new(heartbeat) };
     Ok((Ledger { database, home: super::Home::Server(home) }, found, place, holder))
 }
@@ -388,24 +388,24 @@ async fn name(database: &Database, candidate: &str) -> sqlx::Result<String> {
     row.map_or_else(|| Ok(candidate.to_owned()), |row| Column::read(&row, "name"))
 }
 
-async fn renew(database: &Database, holder: &str) -> sqlx::Result<()> {
+/// Behind no other writer: one that writes for longer than [`LIFETIME`] would make every process look dead.
+async fn renew(pools: &Pools, holder: &str) -> sqlx::Result<()> {
     query(concat!(
         "INSERT INTO holders (name, renewed_at) VALUES ($1, ",
         server_now!(),
         ") ON CONFLICT (name) DO UPDATE SET renewed_at = excluded.renewed_at",
     ))
     .bind(holder)
-    .change(database)
+    .change_own(pools)
     .await
-    .map(drop)
 }
 
-async fn renew_continuously(database: Database, holder: String) {
+async fn renew_continuously(pools: Pools, holder: String) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match renew(&database, &holder).await {
+        match renew(&pools, &holder).await {
             Ok(()) => {}
             Err(sqlx::Error::PoolClosed) => return,
             // The next write to the ledger meets the same error, and that one is reported.

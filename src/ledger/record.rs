@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     ledger::database::{Query, Transaction, query},
-    outcome::{Attempt, Outcome, Remark},
+    outcome::{Attempt, CLOCK_TOLERANCE, Outcome, Remark},
     partition::{Entry, Settled},
     report::Partition,
-    retry::Hold,
+    retry::{Hold, later},
 };
 
 impl Ledger {
@@ -42,9 +42,11 @@ impl Ledger {
             partition_after(claim.row, after),
         ];
         if attempt.is_authenticated() {
-            // An answer about the file, to a request made after the hold began, shows that it is over.
-            let over = query("DELETE FROM holds WHERE workspace = $1 AND since <= $2");
-            statements.push(over.bind(workspace).bind(attempt.started_at.as_millisecond()));
+            // An answer about the file, to a request made after the hold began, shows that it is over. What a clock that was
+            // ahead has written is void.
+            let over = query("DELETE FROM holds WHERE workspace = $1 AND (since <= $2 OR since > $3)");
+            let over = over.bind(workspace).bind(attempt.started_at.as_millisecond());
+            statements.push(over.bind(later(attempt.finished_at, CLOCK_TOLERANCE).as_millisecond()));
         }
         if let Some(seen_at) = attempt.archive_seen_at(*source) {
             let seen = query(

@@ -34,7 +34,7 @@ impl Ledger {
         let newest_attempt = self.rows(reading, query(NEWEST_ATTEMPT)).await?;
         let mut view = LedgerView {
             planned_through,
-            holds: self.holds(reading).await?,
+            holds: self.holds(reading, reach.now).await?,
             newest_attempt: self.newest(&newest_attempt)?,
             ..LedgerView::default()
         };
@@ -81,10 +81,11 @@ impl Ledger {
         row.map(|row| self.hold(&row)).transpose()
     }
 
-    async fn holds(&self, transaction: &mut Transaction) -> Result<HashMap<String, Hold>, LedgerError> {
+    async fn holds(&self, transaction: &mut Transaction, now: Timestamp) -> Result<HashMap<String, Hold>, LedgerError> {
         let query = query("SELECT workspace, outcome, since, until, is_asked FROM holds");
         let rows = self.rows(transaction, query).await?;
-        rows.iter().map(|row| Ok((self.text(row, "workspace")?, self.hold(row)?))).collect()
+        let holds = rows.iter().map(|row| Ok((self.text(row, "workspace")?, self.hold(row)?)));
+        holds.filter(|hold| hold.as_ref().map_or(true, |(_, hold)| hold.is_believable(now))).collect()
     }
 
     /// What was generated after the mark of its report, where that is recent: not after the present, and no further back

@@ -8,18 +8,17 @@ use crate::{outcome::CLOCK_TOLERANCE, partition::Entry, retry::Hold};
 /// Decides about `entry` at `now`, where `hold` is that of its workspace. A wait that began after `now` was written by a
 /// clock that has since been set back, and is void.
 pub fn decide(entry: &Entry, hold: Option<&Hold>, now: Timestamp) -> Decision {
-    let is_believable = |written: Timestamp| written <= now + CLOCK_TOLERANCE;
     if now < entry.partition.due_at {
         return Decision::NotDue { until: entry.partition.due_at };
     }
-    if let Some(hold) = hold.filter(|hold| is_believable(hold.since)) {
+    if let Some(hold) = hold.filter(|hold| hold.is_believable(now)) {
         let until = hold.until_for(entry.partition.expires_at);
         if now < until {
             return Decision::Held { outcome: hold.outcome, until };
         }
     }
     match (entry.next_attempt_at, entry.last_attempt_at) {
-        (Some(until), Some(last)) if now < until && is_believable(last) => Decision::Backoff { until },
+        (Some(until), Some(last)) if now < until && last <= now + CLOCK_TOLERANCE => Decision::Backoff { until },
         _ => Decision::Fetch,
     }
 }

@@ -14,6 +14,8 @@ use crate::{config::Report, report::ReportId};
 /// [`LedgerView`](super::LedgerView).
 #[derive(Debug, Clone)]
 pub struct Reach {
+    /// The present, by the local clock: holds that it cannot have written are void.
+    pub now: Timestamp,
     /// The present, by the clock that is furthest behind.
     pub present: Timestamp,
     /// From when on each report is planned while it has no mark.
@@ -36,6 +38,7 @@ impl Reach {
         let counts =
             restating.iter().map(|(day, days)| last.map_or(0, |last| gap(*day, last)).saturating_add(u32::from(*days)));
         Self {
+            now,
             present,
             first_sights: reports.iter().map(|report| (report.id.clone(), first_sight(report, present))).collect(),
             restating: last.zip(counts.max()),

@@ -133,7 +133,7 @@ async fn steps(work: &Work<'_>) -> Result<Success, StepError> {
         // It counts as stored once it has its manifest, so that is news to the targets.
         AtKey::Completed(manifest) => Ok(found(&manifest, work.started_at)),
         AtKey::Restatable(object) => replace(work, get(work, false).await?, object).await,
-        AtKey::Vacant { gone } => place(work, get(work, true).await?, gone).await,
+        AtKey::Vacant(left) => place(work, get(work, true).await?, left).await,
         AtKey::Foreign => place_version(work, get(work, false).await?).await,
     }
 }

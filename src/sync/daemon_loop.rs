@@ -36,7 +36,7 @@ use crate::{
 pub enum LoopCommand {
     /// Plan now.
     Wake,
-    /// Continue with this context. Running attempts end with theirs.
+    /// Continue with this context. Running attempts end with theirs. Ignored if the ledger was opened again since.
     Reload(Arc<Context>),
     /// End with this error, after which the ledger has to be opened again. Ignored if it was since.
     Reopen {
@@ -139,6 +139,7 @@ async fn turn(
                     wake_at = plan.next_change();
                     is_first = false;
                     held.log(&plan.items);
+                    workers.forget_panics_unless_planned(plan);
                     is_partial = plan.is_partial;
                     // A plan with nothing to request needs no answer.
                     workers.has_answered =
@@ -191,13 +192,14 @@ async fn turn(
             }
             command = commands.recv() => {
                 match command {
-                    Some(LoopCommand::Reload(context)) => workers.reload(context),
+                    Some(LoopCommand::Reload(context)) if context.has_ledger_of(&workers.ctx) => workers.reload(context),
                     Some(LoopCommand::Wake) => {}
                     Some(LoopCommand::Reopen { of, error }) if of.has_ledger_of(&workers.ctx) => {
                         workers.drain().await;
                         return Err(error);
                     }
-                    Some(LoopCommand::Reopen { .. }) => continue,
+                    // Sent before the ledger was opened again, which took over what they are about.
+                    Some(LoopCommand::Reload(_) | LoopCommand::Reopen { .. }) => continue,
                     // All senders are gone: shut down.
                     None => {
                         workers.drain().await;

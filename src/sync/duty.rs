@@ -51,6 +51,6 @@ async fn ask(ctx: &Context, duty: Duty) -> Result<Option<bool>, LedgerError> {
             debug!("could not ask for the duty `{}`: {}", duty.as_str(), Chain(&error));
             Ok(None)
         }
-        Ok(is_ours) => Ok(Some(is_ours)),
+        Ok(taken) => Ok(Some(taken.is_ours())),
     }
 }

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     outcome::{Failure, StoredObject},
-    report::manifest_key,
     store::{Lookup, Manifest},
 };
 
@@ -22,11 +21,14 @@ pub(super) enum AtKey<'a> {
     Completed(Box<Manifest>),
     /// This partition, recorded as stored, with numbers that may restate.
     Restatable(&'a StoredObject),
-    /// No object; perhaps the manifest of one that is gone.
-    Vacant { gone: Option<Box<Manifest>> },
+    /// No object; perhaps what is left of one that is gone.
+    Vacant(Option<Left>),
     /// An object of other content, which is left alone.
     Foreign,
 }
+
+/// A manifest without its object: `None` if it cannot be read, or is that of another.
+pub(super) struct Left(pub(super) Option<Box<Manifest>>);
 
 /// Looks for the partition at its destination, and adopts a complete object.
 pub(super) async fn look<'a>(work: &Work<'a>) -> Result<AtKey<'a>, StepError> {
@@ -42,10 +44,8 @@ async fn look_at_key<'a>(work: &Work<'a>) -> Result<AtKey<'a>, Failure> {
     let key = work.keys.object();
     let Lookup { size, manifest, has_manifest } = destination.look(&key).await?;
     let Some(size) = size else {
-        if has_manifest {
-            retire_manifest(work, &key).await?;
-        }
-        return Ok(AtKey::Vacant { gone: manifest.filter(|gone| gone.names(id, &key)).map(Box::new) });
+        let left = || Left(manifest.filter(|gone| gone.names(id, &key)).map(Box::new));
+        return Ok(AtKey::Vacant(has_manifest.then(left)));
     };
     match manifest {
         Some(manifest) if manifest.names(id, &key) && manifest.size == size => {
@@ -68,11 +68,4 @@ async fn look_at_key<'a>(work: &Work<'a>) -> Result<AtKey<'a>, Failure> {
         }
     }
     Ok(AtKey::Foreign)
-}
-
-/// Moves a manifest without an object to quarantine: it would be taken for that of the next object.
-async fn retire_manifest(work: &Work<'_>, key: &str) -> Result<(), Failure> {
-    let manifest = manifest_key(key);
-    let unique = format!("{:012x}", work.started_at.as_millisecond());
-    Ok(work.destination.move_if_absent(&manifest, &manifest_key(&work.keys.quarantine(&unique))).await?)
 }

@@ -64,13 +64,13 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Adds what a later pass did.
+    /// Adds what a later pass did, which plans all that this one has left.
     pub(super) fn extend(&mut self, later: Summary) {
         let ids: HashSet<_> = later.entries.iter().map(|entry| entry.partition.id.clone()).collect();
         self.entries.retain(|entry| !ids.contains(&entry.partition.id));
         self.entries.extend(later.entries);
         self.entries.sort_by(|a, b| a.partition.id.cmp(&b.partition.id));
-        self.is_whole &= later.is_whole;
+        self.is_whole = later.is_whole;
     }
 
     /// Whether every selected partition that is due is stored or was never published, and every refresh succeeded.
@@ -118,6 +118,7 @@ pub async fn once(
         let before = selected.len();
         held.log(plan.items.iter().filter(|item| selection.covers(&item.entry.partition.id)));
         workers.has_answered = false;
+        let mut found = 0;
         // A command probes workspaces that are held after a refusal, and the first refusal ends the probe: the partition whose
         // last attempt is oldest comes first, so that each one is attempted at some time.
         let mut refused: Vec<Item> = Vec::new();
@@ -190,6 +191,7 @@ pub async fn once(
                     later.insert((now + OTHERS_INTERVAL, id), item);
                 }
                 Ok(Attempted::Done(done)) => {
+                    found += usize::from(done.outcome == Outcome::Stored && !done.is_authenticated);
                     let item = Item { entry: done.entry.clone(), ..item };
                     let number = tries.entry(id.clone()).and_modify(|tries| *tries += 1).or_insert(1);
                     if let Some(hold) = &done.hold {
@@ -231,8 +233,8 @@ pub async fn once(
             }
         }
         // After a long downtime, the next plan is made once MoEngage has confirmed the time. A plan with nothing to request
-        // needs no answer.
-        workers.has_answered |= selected.len() == before;
+        // needs no answer, nor one whose objects are all at the destination already.
+        workers.has_answered |= selected.len() == before + found;
         if !plan.is_partial || !workers.has_answered || ctx.server_clocks.are_in_doubt() {
             summary.is_whole = !plan.is_partial;
             break;

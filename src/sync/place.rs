@@ -8,6 +8,7 @@ use super::{
     fetch::Fetched,
     frame::Step,
     incoming::Incoming,
+    look::Left,
     manifest,
     work::{StepError, Work, store_failed, success},
 };
@@ -16,19 +17,24 @@ use crate::{
     ledger::LedgerError,
     lock::lock,
     outcome::{Failure, Outcome, Remark, Success},
-    store::{Commit, Manifest, Upload},
+    report::manifest_key,
+    store::{Commit, Upload},
 };
 
-/// Stores under the partition's own name, or as a version if other content has taken that name meanwhile. `gone` is the
-/// manifest of an object that is no longer there.
+/// Stores under the partition's own name, or as a version if other content has taken that name meanwhile. `left` is what
+/// an object has left that is gone.
 pub(super) async fn place(
     work: &Work<'_>,
     Fetched { incoming, verified, upload }: Fetched,
-    gone: Option<Box<Manifest>>,
+    left: Option<Left>,
 ) -> Result<Success, StepError> {
     let own = work.keys.object();
+    if left.is_some() {
+        retire_manifest(work, &own, &incoming).await?;
+    }
     let key = commit(work, &incoming, &verified, upload, &own).await?;
     let other = Remark::OtherContent;
+    let gone = left.and_then(|Left(manifest)| manifest);
     let warning = match gone.filter(|gone| gone.sha256 != verified.sha256()) {
         Some(gone) => {
             Some(format!("{other} than the object of {} that is gone (sha256 {})", gone.generated_at, gone.sha256))
@@ -45,6 +51,16 @@ pub(super) async fn place_version(
 ) -> Result<Success, StepError> {
     let key = commit_version(work, &incoming, &verified, upload).await?;
     describe(work, &incoming, &verified, &key, Some(left_alone(&work.keys.object()))).await
+}
+
+/// Moves a manifest without an object to quarantine: it would be taken for that of the next object. Not before that one is
+/// there to be named, because what differs from the object that is gone is known by it alone.
+async fn retire_manifest(work: &Work<'_>, key: &str, incoming: &Incoming) -> Result<(), StepError> {
+    let manifest = manifest_key(key);
+    let unique = format!("{:012x}", work.started_at.as_millisecond());
+    let retired = manifest_key(&work.keys.quarantine(&unique));
+    let moved = work.frame.at(Step::Store, work.destination.move_if_absent(&manifest, &retired)).await;
+    moved.map_err(|error| store_failed(&error, incoming.evidence()).into())
 }
 
 fn left_alone(key: &str) -> String {

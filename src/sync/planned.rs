@@ -48,11 +48,11 @@ impl Publication {
     }
 
     /// Replaces `before`, unless the loop has published another plan since.
-    pub(super) fn replace(&self, before: &Arc<Planned>, planned: Planned) {
+    pub(super) fn replace(&self, before: &Arc<Planned>, planned: &Arc<Planned>) {
         self.0.send_if_modified(|current| {
             let is_current = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, before));
             if is_current {
-                *current = Some(Arc::new(planned));
+                *current = Some(Arc::clone(planned));
             }
             is_current
         });

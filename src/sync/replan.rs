@@ -46,17 +46,20 @@ pub(super) async fn publish_plan(workers: &Workers) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// Publishes the plan of `ctx` again by what the ledger has now: other processes may have recorded more since it was made.
-/// Does nothing before the first plan.
+/// The published plan of `ctx`, made and published again if attempts were recorded since: other processes may have done
+/// that. `None` before the first plan.
 ///
 /// # Errors
 ///
 /// When the ledger cannot be read.
-pub async fn refresh_plan(ctx: &Context) -> Result<(), LedgerError> {
-    let Some(latest) = ctx.planned.latest() else { return Ok(()) };
-    let planned = plan_of(ctx, latest.view.awaits_answer, latest.alarms_begun).await?;
-    ctx.planned.replace(&latest, planned);
-    Ok(())
+pub async fn refreshed_plan(ctx: &Context) -> Result<Option<Arc<Planned>>, LedgerError> {
+    let Some(latest) = ctx.planned.latest() else { return Ok(None) };
+    if latest.view.newest_attempt == ctx.ledger.newest_attempt().await? {
+        return Ok(Some(latest));
+    }
+    let planned = Arc::new(plan_of(ctx, latest.view.awaits_answer, latest.alarms_begun).await?);
+    ctx.planned.replace(&latest, &planned);
+    Ok(Some(planned))
 }
 
 /// A plan for now. After a long downtime it covers no more than the last one while it `awaits_answer`.

@@ -30,10 +30,23 @@ pub struct Secrets {
 #[derive(Default)]
 struct CachedKey {
     secret: Option<SecretString>,
-    /// The one before.
+    /// The last other one.
     former: Option<SecretString>,
     /// Held while the key is read: a file that hangs occupies one thread, and after many refusals one attempt reads it.
     reading: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl CachedKey {
+    fn forget(&mut self) {
+        self.former = self.secret.take().or(self.former.take());
+    }
+
+    fn replace(&mut self, secret: SecretString) {
+        if self.secret.as_ref().is_some_and(|before| before.expose_secret() != secret.expose_secret()) {
+            self.forget();
+        }
+        self.secret = Some(secret);
+    }
 }
 
 /// What a key is for.
@@ -125,7 +138,7 @@ impl Secrets {
                 Ok(read) => read.map_err(|error| self.without_keys(&error.to_string()))?,
                 Err(failure) => return Err(failure.to_string()),
             };
-            self.with_key(workspace, purpose, |key| key.secret = Some(secret.clone()));
+            self.with_key(workspace, purpose, |key| key.replace(secret.clone()));
             Ok(secret)
         };
         let read = tokio::time::timeout(LONGEST_READING, read).await;
@@ -137,7 +150,7 @@ impl Secrets {
     pub(super) fn forget(&self, workspace: &str) {
         let mut cache = lock(&self.cache);
         for (_, key) in cache.iter_mut().filter(|((name, _), _)| name == workspace) {
-            key.former = key.secret.take();
+            key.forget();
         }
     }
 

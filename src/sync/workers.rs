@@ -23,7 +23,15 @@ use super::{
     queue::{Lane, Queue},
     work::Milestone,
 };
-use crate::{alarm, alarm_kind::AlarmKind, config::Limits, outcome::Outcome, plan::Item, report::PartitionId, retry};
+use crate::{
+    alarm,
+    alarm_kind::AlarmKind,
+    config::Limits,
+    outcome::Outcome,
+    plan::{Item, Plan},
+    report::PartitionId,
+    retry,
+};
 
 /// How often slots are counted again while items are queued: an attempt that gets stuck frees one.
 pub(super) const SLOTS_INTERVAL: Duration = Duration::from_secs(1);
@@ -343,6 +351,14 @@ impl Workers {
         self.ctx = ctx;
         let queued = self.queue.take_all();
         self.enqueue(queued);
+    }
+
+    /// Forgets the panics of partitions that `plan` does not have: another process or a command has settled them.
+    pub(super) fn forget_panics_unless_planned(&mut self, plan: &Plan) {
+        if !self.panicked.is_empty() {
+            let planned: HashSet<_> = plan.items.iter().map(|item| &item.entry.partition.id).collect();
+            self.forget_panics(|panicked| !planned.contains(panicked));
+        }
     }
 
     /// Forgets the panics of partitions that are settled, or attempted without another. The alarm ends with the last one.

@@ -9,6 +9,7 @@ use moesync::{
     outcome::{Attempt, Remark, StoredObject},
     partition::{Entry, Grounds, Settled},
     report::{Partition, PartitionId, ReportId},
+    sync::{self, Selection},
     telemetry::Chain,
 };
 use serde_json::Value;
@@ -133,6 +134,26 @@ async fn a_ledger_restored_from_an_older_copy_learns_what_it_missed() {
     let ran = is_rebuilt(&bench, &before).await;
     assert!(ran.alarms().is_empty(), "an older ledger is sound");
     assert!(kept_aside(&bench).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_by_a_ledger_that_misses_months_of_objects_is_whole() {
+    let bench = Bench::at("2026-08-21T12:00:00Z", &[Series::dump(5)]).await;
+    let pass = async || {
+        let ctx = bench.context().await;
+        let summary = sync::recover_and_pass(&ctx, &Selection::default(), std::future::pending()).await.unwrap();
+        ctx.ledger.close().await;
+        summary.is_complete()
+    };
+    assert!(pass().await);
+    let copy = fs::read(bench.ledger()).unwrap();
+    bench.clock.advance(SignedDuration::from_hours(24 * 80));
+    assert!(pass().await);
+    let asked = bench.requests();
+    assert!(asked > 80);
+    fs::write(bench.ledger(), copy).unwrap();
+    assert!(pass().await);
+    assert_eq!(bench.requests(), asked);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -134,7 +134,7 @@ pub async fn note_table_reports(ctx: &Context) -> Result<(), LedgerError> {
 
 /// Notes it again if this process decides, or the one that decided is gone.
 async fn keep_table_reports(ctx: &Context) -> Result<(), LedgerError> {
-    match ctx.ledger.take_duty(Duty::Tables).await? {
+    match ctx.ledger.take_duty(Duty::Tables).await?.is_ours() {
         true => ctx.ledger.set_table_reports(&formats(ctx)).await.map(drop),
         false => Ok(()),
     }

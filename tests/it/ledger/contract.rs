@@ -8,12 +8,13 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use moesync::{
+    alarm::{Notified, Subject},
     alarm_kind::AlarmKind,
     config::SourceKind,
     derivation::{Derivation, DerivationFailure, Derived, Difference, DifferenceKind, SchemaChange, TableObject},
     ledger::{
-        self, Choice, Claim, Claimed, Duty, Ledger, LedgerError, MadeTables, Memory, MostDue, Rate, SchemaNews,
-        TablesClaimed, TablesNews,
+        self, Choice, Claim, Claimed, Duty, DutyTaken, Ledger, LedgerError, MadeTables, Memory, MostDue, Rate,
+        SchemaNews, TablesClaimed, TablesNews,
     },
     outcome::{Attempt, Evidence, Failure, Outcome, StoredObject, Success},
     partition::{Entry, Settled},
@@ -101,6 +102,9 @@ contract! {
     a_loss_is_acknowledged_until_it_is_asked_for_again,
     a_forgotten_partition_is_discarded_by_who_works_on_it_and_its_number_hides_no_news,
     a_duty_has_one_holder_and_passes_to_one_other_when_that_one_dies,
+    a_process_that_has_lost_a_duty_records_no_notifications_for_it,
+    a_date_that_recovery_has_explained_was_not_asked_for_late,
+    a_hold_by_a_clock_that_was_ahead_is_void_and_ends_with_the_next_answer,
     an_alarm_about_a_process_is_known_to_the_others_while_that_process_lives,
     the_requests_of_an_account_keep_their_distance_over_all_processes,
     a_pause_that_was_asked_for_applies_to_all_processes,
@@ -478,17 +482,88 @@ async fn a_forgotten_partition_is_discarded_by_who_works_on_it_and_its_number_hi
 
 async fn a_duty_has_one_holder_and_passes_to_one_other_when_that_one_dies(place: Place) {
     let (first, second, third) = (place.open("first").await, place.open("second").await, place.open("third").await);
-    assert!(first.take_duty(Duty::Recovery).await.unwrap());
+    assert_eq!(first.take_duty(Duty::Recovery).await.unwrap(), DutyTaken::Begun);
     for other in [&second, &third] {
-        assert!(!other.take_duty(Duty::Recovery).await.unwrap(), "a live process has it");
+        assert!(!other.take_duty(Duty::Recovery).await.unwrap().is_ours(), "a live process has it");
     }
-    assert!(second.take_duty(Duty::Notifying).await.unwrap(), "another duty");
-    assert!(first.take_duty(Duty::Recovery).await.unwrap(), "it was given back");
+    assert!(second.take_duty(Duty::Notifying).await.unwrap().is_ours(), "another duty");
+    assert_eq!(first.take_duty(Duty::Recovery).await.unwrap(), DutyTaken::Kept, "it was given back");
     place.bury("first").await;
-    assert!(second.take_duty(Duty::Recovery).await.unwrap());
-    assert!(!third.take_duty(Duty::Recovery).await.unwrap() && !first.take_duty(Duty::Recovery).await.unwrap());
+    assert_eq!(second.take_duty(Duty::Recovery).await.unwrap(), DutyTaken::Begun);
+    assert!(
+        !third.take_duty(Duty::Recovery).await.unwrap().is_ours()
+            && !first.take_duty(Duty::Recovery).await.unwrap().is_ours()
+    );
     third.take_over_duty(Duty::Recovery).await.unwrap();
-    assert!(third.take_duty(Duty::Recovery).await.unwrap() && !second.take_duty(Duty::Recovery).await.unwrap());
+    assert!(
+        third.take_duty(Duty::Recovery).await.unwrap().is_ours()
+            && !second.take_duty(Duty::Recovery).await.unwrap().is_ours()
+    );
+}
+
+async fn a_process_that_has_lost_a_duty_records_no_notifications_for_it(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let (first, second) = (place.open("first").await, place.open("second").await);
+    let record = async |ledger: &Ledger, kind| {
+        let notified = Notified { since: at, kind, within: None };
+        let records = vec![((kind, Subject::default()), Some(notified))];
+        ledger.record_notified(Some(Duty::Notifying), "hook", at, |_| (records, Vec::new())).await.unwrap();
+    };
+    assert!(first.take_duty(Duty::Notifying).await.unwrap().is_ours());
+    record(&first, AlarmKind::Corrupt).await;
+    place.bury("first").await;
+    assert!(second.take_duty(Duty::Notifying).await.unwrap().is_ours());
+    record(&first, AlarmKind::Rejected).await;
+    record(&second, AlarmKind::Late).await;
+    let kinds: Vec<_> = second.notified("hook").await.unwrap().into_keys().map(|(kind, _)| kind).collect();
+    assert_eq!(BTreeSet::from_iter(kinds), BTreeSet::from([AlarmKind::Corrupt, AlarmKind::Late]));
+}
+
+async fn a_date_that_recovery_has_explained_was_not_asked_for_late(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let ledger = place.open("me").await;
+    let on = |date: &str| {
+        let partition = partition(at);
+        let generated_at = format!("{date}T12:00:00Z").parse().unwrap();
+        Partition { id: PartitionId { date: date.parse().unwrap(), ..partition.id }, generated_at, ..partition }
+    };
+    let late = |date: &str| Entry { requested_late: true, ..Entry::new(on(date)) };
+    let is_late = async |date: &str| ledger.entry_of(&on(date).id).await.unwrap().unwrap().requested_late;
+    let plan = |dates: &[&str]| Plan { new: dates.iter().map(|date| late(date)).collect(), ..Plan::default() };
+    let view = ledger.view(&reach(at)).await.unwrap();
+    ledger.extend(&plan(&["2026-11-17", "2026-11-19"]), &view).await.unwrap();
+    let Claimed::Ours(claim) = ledger.claim(&late("2026-11-19")).await.unwrap() else { panic!("it was free") };
+
+    let found = on("2026-11-18");
+    let object = StoredObject { key: "daily.zip".into(), size: 3, sha256: "abc".into(), stored_at: found.generated_at };
+    ledger.adopt(&[adoption(&found, &object)]).await.unwrap();
+    ledger.note_recovered(&found.id.report, None).await.unwrap();
+    let recorded = record(&ledger, &claim, at).await;
+    assert!(matches!(recorded, Err(LedgerError::Fenced { .. })), "the attempt goes by what is no longer so");
+    ledger.extend(&plan(&["2026-11-16", "2026-11-20"]), &view).await.unwrap();
+    for (date, expected) in [("2026-11-16", true), ("2026-11-17", true), ("2026-11-19", false), ("2026-11-20", false)] {
+        assert_eq!(is_late(date).await, expected, "{date}");
+    }
+}
+
+async fn a_hold_by_a_clock_that_was_ahead_is_void_and_ends_with_the_next_answer(place: Place) {
+    let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let ahead = at + SignedDuration::from_hours(9000);
+    let ledger = place.open("me").await;
+    let partition = partition(at);
+    let entry = Entry::new(partition.clone());
+    ledger.reopen(std::slice::from_ref(&entry)).await.unwrap();
+    let Claimed::Ours(claim) = ledger.claim(&entry).await.unwrap() else { panic!("it was free") };
+    let refused = Failure::new(Outcome::Unauthorized, "refused".into());
+    let attempt = Attempt { started_at: ahead, finished_at: ahead, result: Err(refused) };
+    let (after, hold) = claim.entry.clone().after(&attempt, GROUNDS, 0.5);
+    ledger.record(&claim, &attempt, &after, hold).await.unwrap();
+    assert_eq!(ledger.view(&reach(ahead)).await.unwrap().holds.len(), 1);
+    assert_eq!(ledger.view(&reach(at)).await.unwrap().holds.len(), 0);
+    let entry = ledger.entry_of(&partition.id).await.unwrap().unwrap();
+    let Claimed::Ours(claim) = ledger.claim(&entry).await.unwrap() else { panic!("it was free") };
+    record(&ledger, &claim, at).await.unwrap();
+    assert_eq!(ledger.hold_of("acme").await.unwrap(), None);
 }
 
 async fn an_alarm_about_a_process_is_known_to_the_others_while_that_process_lives(place: Place) {

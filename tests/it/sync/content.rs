@@ -100,6 +100,26 @@ async fn a_lost_ledger_alerts_about_an_object_with_only_a_manifest_unless_refetc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn other_content_than_of_a_gone_object_alerts_also_after_failed_attempts() {
+    let bench = Bench::new(&[Series::campaign("Report test", 1)]).await;
+    bench.sync(0).await;
+    let (series, date) = bench.due()[0];
+    let key = series.key(date);
+    let manifest = bench.object(&manifest_key(&key));
+    let mut described: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    described["sha256"] = "ab".repeat(32).into();
+    fs::write(&manifest, described.to_string()).unwrap();
+    fs::remove_file(bench.object(&key)).unwrap();
+    fs::remove_dir_all(bench.path("ledger")).unwrap();
+    bench.fault("status=503");
+    bench.sync(1).await;
+    bench.vendor.clear_faults();
+    let ran = bench.sync(0).await;
+    assert!(ran.alarms().contains(&"other_content".to_owned()), "{}", ran.stderr);
+    assert_eq!(bench.kept_in("_quarantine").len(), 1, "the manifest of what is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unverifiable_bytes_are_quarantined_once_they_came_twice() {
     let bench = Bench::at("2026-11-21T12:00:00Z", &[Series::campaign("Report test", 1)]).await;
     let (series, date) = bench.due()[0];
