@@ -63,7 +63,9 @@ pub(crate) use clock::until;
 pub use clock::{Clock, SystemClock};
 pub use context::{Context, OpenReport, Progress};
 pub use daemon_loop::{LoopCommand, continuously};
-pub use derive::{TablesSummary, derive_continuously, derive_once, inspect_tables, note_table_reports, tables_again};
+pub use derive::{
+    TablesSummary, derive_continuously, derive_once, inspect_tables, note_table_reports, tables_again, tables_of_again,
+};
 pub use inspect::{Damage, Inspected, ObjectRepair, inspect, repair};
 pub use manifest::archive_limits;
 pub use pass::{Selection, Summary, once};

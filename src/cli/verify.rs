@@ -210,11 +210,12 @@ async fn repair(
         repaired.after.extend(summary.entries.into_iter().map(|entry| (entry.partition.id.clone(), entry)));
     }
     // Of what is stored by now.
-    for read in read.iter().filter(|read| read.tables.is_some()) {
-        let PartitionId { report, date } = read.id();
-        let (workspace, report) = (Some(report.workspace().to_owned()), Some(report.name().to_owned()));
-        let choice = Choice { workspace, report, since: Some(*date) };
-        sync::tables_again(ctx, &choice, Some(*date), shell.stopped()).await?;
+    let damaged = || read.iter().filter(|read| read.tables.is_some());
+    let ids: HashSet<_> = damaged().map(|read| read.id().clone()).collect();
+    if !ids.is_empty() {
+        sync::tables_of_again(ctx, ids, shell.stopped()).await?;
+    }
+    for read in damaged() {
         let stored = ctx.ledger.entry_of(read.id()).await?.filter(|entry| entry.tables == Some(TablesState::Made));
         if let Some(entry) = stored
             && sync::inspect_tables(&ctx.ledger, &read.open, &entry).await?.is_none()

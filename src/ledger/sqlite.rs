@@ -112,7 +112,12 @@ pub async fn open(path: &Path, holder: &str, now: Timestamp) -> Result<(Ledger, 
     let _alone = holder::alone(path).await.map_err(|error| {
         LedgerError::unavailable(format!("could not lock the ledger {} for opening", path.display()), error)
     })?;
-    match open::open(path, holder).await {
+    let opened = match open::open(path, holder).await {
+        // A read that fails once looks like damage.
+        Err(LedgerError::Damaged { .. }) => open::open(path, holder).await,
+        opened => opened,
+    };
+    match opened {
         Ok((ledger, true)) => Ok((ledger, Found::Existing)),
         Ok((ledger, false)) => Ok((ledger, Found::Nothing)),
         Err(LedgerError::Damaged { reason, .. }) => {

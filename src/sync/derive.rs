@@ -26,7 +26,7 @@ mod threads;
 mod write;
 
 pub use inspect::inspect_tables;
-pub use run::{TablesSummary, derive_continuously, derive_once, note_table_reports, tables_again};
+pub use run::{TablesSummary, derive_continuously, derive_once, note_table_reports, tables_again, tables_of_again};
 
 use self::threads::Threads;
 use super::context::Context;

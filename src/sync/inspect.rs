@@ -164,20 +164,22 @@ async fn repair_claimed(
     let Some(object) = entry.object.as_ref() else { return Ok(ObjectRepair::Impossible) };
     let is_expired = entry.partition.expires_at.is_some_and(|expiry| expiry <= ctx.clock.now());
     let keys = report.keys(entry.partition.id.date);
-    let moved = match damage {
+    match damage {
         Damage::Unreadable(_) => return Ok(ObjectRepair::Impossible),
         Damage::Missing | Damage::Altered { .. } if is_expired => return Ok(ObjectRepair::Impossible),
-        Damage::Missing => Ok(()),
-        Damage::Altered { sha256 } => destination.move_if_absent(&object.key, &keys.quarantine(sha256)).await,
+        Damage::Missing | Damage::Altered { .. } => {}
         Damage::Manifest => {
             return Ok(ObjectRepair::from(restore_manifest(ctx, report, entry, object, destination).await));
         }
-    };
-    if let Err(error) = moved {
-        warn!("could not move the altered object to quarantine: {error}");
-        return Ok(ObjectRepair::Impossible);
     }
+    // First: a process that dies here leaves no partition stored whose object is gone.
     ctx.ledger.reopen_damaged(&entry.partition.id, &damage.to_string()).await?;
+    if let Damage::Altered { sha256 } = damage
+        && let Err(error) = destination.move_if_absent(&object.key, &keys.quarantine(sha256)).await
+    {
+        // The next attempt does it.
+        warn!("could not move the altered object to quarantine: {error}");
+    }
     Ok(ObjectRepair::Opened)
 }
 

@@ -9,7 +9,7 @@ use super::{
     work::{StepError, Work},
 };
 use crate::{
-    outcome::{Failure, StoredObject},
+    outcome::{Failure, Outcome, StoredObject},
     store::{Lookup, Manifest},
 };
 
@@ -49,7 +49,13 @@ async fn look_at_key<'a>(work: &Work<'a>) -> Result<AtKey<'a>, Failure> {
     };
     match manifest {
         Some(manifest) if manifest.names(id, &key) && manifest.size == size => {
-            return Ok(AtKey::Ours(Box::new(manifest)));
+            return match altered(work, &manifest).await? {
+                None => Ok(AtKey::Ours(Box::new(manifest))),
+                Some(sha256) => {
+                    destination.move_if_absent(&key, &work.keys.quarantine(&sha256)).await?;
+                    Ok(AtKey::Vacant(Some(Left(Some(Box::new(manifest))))))
+                }
+            };
         }
         Some(manifest) if work.report.source.kind().is_archive() || !manifest.names(id, &key) => {}
         // A process died between object and manifest. Where numbers restate, the manifest may be that of the content before.
@@ -68,4 +74,14 @@ async fn look_at_key<'a>(work: &Work<'a>) -> Result<AtKey<'a>, Failure> {
         }
     }
     Ok(AtKey::Foreign)
+}
+
+/// The SHA-256 of the object where it is not what its manifest says. Only a partition that is open because of such damage is
+/// read for that: its repair may have ended before the object was moved away.
+async fn altered(work: &Work<'_>, manifest: &Manifest) -> Result<Option<String>, Failure> {
+    if work.entry().outcome != Some(Outcome::Corrupt) {
+        return Ok(None);
+    }
+    let sha256 = work.destination.sha256_of(&manifest.key).await?;
+    Ok(sha256.filter(|sha256| *sha256 != manifest.sha256))
 }

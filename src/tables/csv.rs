@@ -25,7 +25,8 @@ const PLAIN_BYTES: usize = 16 * 1024;
 /// with the others are not.
 const SEPARATORS: [u8; 4] = [b'\t', b'|', b';', b','];
 
-/// Separates a file that no other one splits, because it occurs in times.
+/// Occurs in times and names: it separates a file that no other one splits, or only through the middle of headings, or into
+/// far fewer cells.
 const LAST_SEPARATOR: u8 = b':';
 
 /// How much a heading counts that looks cut, compared with a whole one.
@@ -222,18 +223,26 @@ struct Split {
 /// The separator that splits the headings of `sample` into most cells, and its rows into as many. A comma if none splits
 /// them.
 fn separator(sample: &[u8]) -> u8 {
-    let mut best = (None, 0.0);
+    let mut best = (b',', Split::default());
     for separator in SEPARATORS {
-        let score = split(sample, separator).score();
-        if score > best.1 {
-            best = (Some(separator), score);
+        let split = split(sample, separator);
+        if split.score() > best.1.score() {
+            best = (separator, split);
         }
     }
-    let last = || (split(sample, LAST_SEPARATOR).score() > 0.0).then_some(LAST_SEPARATOR);
-    best.0.or_else(last).unwrap_or(b',')
+    let last = split(sample, LAST_SEPARATOR);
+    let is_doubtful = best.1.whole < best.1.headings() || last.headings() > 2 * best.1.headings();
+    match last.score() > best.1.score() && (best.1.score() == 0.0 || is_doubtful) {
+        true => LAST_SEPARATOR,
+        false => best.0,
+    }
 }
 
 impl Split {
+    fn headings(&self) -> usize {
+        self.counts.first().copied().unwrap_or(0)
+    }
+
     /// Zero if the headings are not split, or too few rows have as many cells.
     fn score(&self) -> f64 {
         let Some((headings, rows)) = self.counts.split_first() else { return 0.0 };
@@ -398,6 +407,13 @@ mod tests {
             ("Name;Tags a,b,c,d\nx;1\n", &["Name", "Tags a,b,c,d"]),
             ("Name | Sent | Clicks\nx, y | 1 | 2\n", &["Name ", " Sent ", " Clicks"]),
             ("Name, Sent, CTR (a;b)\nx, 1, 2\n", &["Name", " Sent", " CTR (a;b)"]),
+            ("Campaign ID:CTR (Android, iOS):Sent\n64fa:8.4:12,345\n", &["Campaign ID", "CTR (Android, iOS)", "Sent"]),
+            ("Campaign ID:CTR (Android, iOS):Sent\n", &["Campaign ID", "CTR (Android, iOS)", "Sent"]),
+            (
+                "\"Campaign ID\":\"Date\":\"Sent\":\"CTR (Android, iOS)\"\n\"a\":\"2026-11-27\":\"12,345\":\"8.4\"\n",
+                &["Campaign ID", "Date", "Sent", "CTR (Android, iOS)"],
+            ),
+            ("utm:source:medium,clicks\na:b:c,5\n", &["utm:source:medium", "clicks"]),
             ("\"Sent, \"\"all\"\"\",b\n1,2\n", &["Sent, \"all\"", "b"]),
         ] {
             assert_eq!(read(file.as_bytes()).0, headings, "{file}");

@@ -189,6 +189,25 @@ pub async fn tables_again(
     derive_once(ctx, &Selection { workspace, report, partitions: None }, shutdown).await
 }
 
+/// Marks these stored partitions, and makes their tables again, each once. What is not made before `shutdown` is made later,
+/// by any process.
+///
+/// # Errors
+///
+/// When the ledger cannot be read or written.
+pub async fn tables_of_again(
+    ctx: &Arc<Context>,
+    ids: HashSet<PartitionId>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<TablesSummary, LedgerError> {
+    note_table_reports(ctx).await?;
+    for PartitionId { report, date } in &ids {
+        let (workspace, report) = (Some(report.workspace().to_owned()), Some(report.name().to_owned()));
+        ctx.ledger.make_tables_again(&Choice { workspace, report, since: Some(*date) }, Some(*date)).await?;
+    }
+    derive_once(ctx, &Selection { partitions: Some(ids), ..Selection::default() }, shutdown).await
+}
+
 /// Makes tables beside the daemon's loop, and again for each of the `contexts`. The loop gets [`LoopCommand::Reopen`] when
 /// the ledger has to be opened again.
 pub async fn derive_continuously(mut contexts: watch::Receiver<Arc<Context>>, loop_: mpsc::Sender<LoopCommand>) {

@@ -16,8 +16,9 @@ use crate::{
     outcome::{Failure, Outcome},
 };
 
-/// Number of parents refused with 403, without any other answer, after which the API itself counts as refused.
-const REFUSALS_OF_THE_API: usize = 10;
+/// Number of parents refused with 403, without any other answer, after which the API itself counts as refused: more than
+/// a dashboard has that were not created through the API, and no more requests than MoEngage takes in a few minutes.
+const REFUSALS_OF_THE_API: usize = 200;
 
 /// Why most parents are refused (Get Child of a Campaign API).
 const ONLY_OF_THE_API: &str = "MoEngage lists executions only of campaigns that were created through its API";

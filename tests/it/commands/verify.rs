@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fs};
 
-use moesync::sync::{self, Selection};
+use moesync::{
+    report::{PartitionId, ReportId},
+    sync::{self, Selection},
+};
 
 use crate::support::{Bench, Series, oracle::manifest_key};
 
@@ -56,6 +59,27 @@ async fn an_altered_object_is_found_kept_aside_and_fetched_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_died_before_it_moved_an_altered_object_is_finished_by_a_pass() {
+    let alter = |bench: &Bench, key: &str| {
+        let mut bytes = fs::read(bench.object(key)).unwrap();
+        bytes[300] ^= 1;
+        fs::write(bench.object(key), bytes).unwrap();
+    };
+    let bench = harmed(alter).await;
+    let (series, date) = bench.due()[0];
+    let altered = fs::read(bench.object(&series.key(date))).unwrap();
+    let ctx = bench.context().await;
+    let id = PartitionId { report: ReportId::new("acme", "report-test"), date };
+    ctx.ledger.reopen_damaged(&id, "the object is altered").await.unwrap();
+    ctx.ledger.close().await;
+    bench.sync(0).await;
+    bench.run(&["verify"]).await.expect(0);
+    bench.oracle().await;
+    let kept = bench.kept_in("_quarantine");
+    assert!(kept.iter().any(|key| fs::read(bench.object(key)).unwrap() == altered), "{kept:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_object_is_found_and_fetched_again() {
     let bench = harmed(|bench, key| fs::remove_file(bench.object(key)).unwrap()).await;
     is_found_and_repaired(&bench, "missing", "missing", 1).await;
@@ -91,6 +115,18 @@ async fn objects_at_a_destination_that_is_away_are_unreadable_not_missing() {
 fn tables(bench: &Bench) -> BTreeMap<String, Vec<u8>> {
     let keys = bench.kept_in("tables").into_iter();
     keys.map(|key| (key.clone(), fs::read(bench.object(&key)).unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_cannot_be_read_fails_each_date_of_a_repair_once() {
+    let bench = Bench::new(&[Series::campaign("Report test", 4)]).await;
+    bench.write_config(&bench.config().replace("\ndestination = ", "\ntables = \"parquet\"\ndestination = "));
+    bench.sync(0).await;
+    for key in bench.kept_in("tables").iter().filter(|key| key.ends_with("_schema.json")) {
+        fs::write(bench.object(key), "").unwrap();
+    }
+    let ran = bench.run(&["verify", "--repair"]).await.expect(1);
+    assert_eq!(ran.stderr.matches("has no tables of this content").count(), 4, "{}", ran.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
