@@ -37,7 +37,7 @@ pub(super) struct Options {
     /// Shows what would be requested; changes nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Also requests dates that MoEngage has probably deleted. Dates that it denies become absent, without an alert.
+    /// Also requests dates that MoEngage has probably deleted. Dates that it denies become absent, without an alarm.
     #[arg(long)]
     ask_anyway: bool,
 }

@@ -28,7 +28,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Also tries credentials and destinations, requests each report's last seven dates, and sends a test event to each
+    /// Also tries credentials and destinations, requests each report's dates of the last seven days, and sends a test event to each
     /// notify target.
     #[arg(long)]
     online: bool,

@@ -155,7 +155,11 @@ fn introduction(account: &Account, config: Option<&Config>, url: &Url, now: Time
                 moengage::curl_line(report.source, url, app_id, &file_name, secret_key)
             });
             (
-                format!("secret key  {}\n         API key     {}", secret_key.expose_secret(), api_key.expose_secret()),
+                format!(
+                    "secret key  {} (for archives; what init asks for)\n         API key     {} (for the JSON APIs)",
+                    secret_key.expose_secret(),
+                    api_key.expose_secret()
+                ),
                 curl.map(|curl| curl.expose_secret().to_owned()).unwrap_or_default(),
             )
         }

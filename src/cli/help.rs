@@ -41,11 +41,11 @@ pub(super) const TOPICS: [Topic; 27] = [
         ..topic(&["sync"], &["moesync sync", "moesync sync --report \"Report test\""])
     },
     Topic {
-        exit: "1: a requested date is not stored. 2: dates past MoEngage's retention\nwithout --ask-anyway.",
+        exit: "1: a requested date is neither stored nor absent. 2: dates past MoEngage's retention\nwithout --ask-anyway.",
         ..topic(
             &["backfill"],
             &[
-                "moesync backfill --report \"Report test\" --from -7d --to yesterday --dry-run",
+                "moesync backfill --report \"Report test\" --from -6d --to yesterday --dry-run",
                 "moesync backfill --report \"Report test\" --from 2026-11-20 --to 2026-11-24",
             ],
         )
@@ -76,12 +76,12 @@ pub(super) const TOPICS: [Topic; 27] = [
         &["get"],
         &[
             "moesync get --report \"Report test\" --date 2026-11-21",
-            "moesync get --report daily --date yesterday --entry push.csv --output /tmp",
+            "moesync get --report daily --date 2026-11-21 --entry daily_PUSH_20261121.csv",
         ],
     ),
     Topic {
         exit: "1: the output must not be used.",
-        ..topic(&["cat"], &["moesync cat --report \"Report test\" --date yesterday --entry push.csv | head"])
+        ..topic(&["cat"], &["moesync cat --report daily --date 2026-11-21 --entry daily_PUSH_20261121.csv"])
     },
     topic(&["tables"], &["moesync tables --columns", "moesync tables --for duckdb > views.sql"]),
     topic(&["tables", "rebuild"], &["moesync tables rebuild --report \"Report test\" --from -30d"]),
@@ -117,7 +117,7 @@ pub(super) const TOPICS: [Topic; 27] = [
             "moesync completions fish > ~/.config/fish/completions/moesync.fish",
         ],
     ),
-    topic(&["man"], &["moesync man | man -l -", "moesync man --dir /usr/local/share/man"]),
+    topic(&["man"], &["moesync man | man -l -", "moesync man --dir ./man"]),
 ];
 
 /// The language of faults, for the help text.

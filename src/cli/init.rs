@@ -229,7 +229,7 @@ async fn asked(shell: &Shell, name: &str, key_path: &Path, options: Options) -> 
             return Ok((answers, key));
         }
         loop {
-            say("  asking MoEngage for its last seven dates … ")?;
+            say("  asking MoEngage for its dates of the last seven days … ")?;
             let config = dialog.answers.check(name).map_err(CommandError::Usage)?;
             let (is_there, found) = try_report(shell, &config, index, &key.secret).await?;
             say(&format!("{found}\n"))?;

@@ -1,4 +1,5 @@
-//! The requests of `moesync check --online`: credentials, destinations, targets, and each report's last seven dates.
+//! The requests of `moesync check --online`: credentials, destinations, targets, and each report's dates of the last
+//! seven days.
 
 use std::time::Duration;
 
@@ -6,7 +7,11 @@ use jiff::{Timestamp, ToSpan, civil::Date};
 use secrecy::SecretString;
 use tokio::time::timeout;
 
-use super::{CommandError, Result, results::Results, shell::Shell};
+use super::{
+    CommandError, Result,
+    results::{Results, counted},
+    shell::Shell,
+};
 use crate::{
     archive::{self, Rejected, RejectedKind, Verdict},
     config::{ArchiveSource, CampaignsQuery, Config, Report, SnapshotSource, Source},
@@ -205,7 +210,7 @@ fn request_id() -> RequestId {
     RequestId::new(rand::random())
 }
 
-/// Requests the last seven dates of a report.
+/// Requests the dates of a report of the last seven days.
 pub(super) async fn answers(
     shell: &Shell,
     client: &moengage::Client,
@@ -235,7 +240,8 @@ pub(super) async fn answers(
     }
     match (available.last(), refusal) {
         (Some(newest), _) => {
-            let found = format!("{} of {} dates are available, the newest {newest}", available.len(), dates.len());
+            let found =
+                format!("{} of {} available, the newest {newest}", available.len(), counted(dates.len(), "date"));
             by_clock(shell, vendor_date, found)
         }
         (None, refusal) => (

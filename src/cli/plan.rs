@@ -13,7 +13,7 @@ use super::{
     table::{self, Look},
 };
 use crate::{
-    partition::Entry,
+    partition::{Entry, State},
     plan::{self, LedgerView, Reach},
     words::{self, Action, PartitionStatus, PlannedPartition, PlannedPartitions},
 };
@@ -118,6 +118,13 @@ fn by_partition(plan: &PlannedPartitions, zones: &Zones, look: Look, now: Timest
     rows.text()
 }
 
+/// Of what is due; else of what is next.
+fn nearest_expiry(partitions: &[&PlannedPartition]) -> Option<Timestamp> {
+    let due = partitions.iter().filter(|partition| partition.status.state != State::Scheduled);
+    let nearest = due.filter_map(|partition| partition.status.expires_at).min();
+    nearest.or_else(|| partitions.first()?.status.expires_at)
+}
+
 /// A line for each report: what is fetched now, or why its first partition waits.
 fn by_report(plan: &PlannedPartitions, zones: &Zones, look: Look, now: Timestamp) -> String {
     let mut order: Vec<(&str, &str)> = Vec::new();
@@ -144,7 +151,7 @@ fn by_report(plan: &PlannedPartitions, zones: &Zones, look: Look, now: Timestamp
             Cell::new(fetched.len()),
             Cell::new(date(first)),
             Cell::new(date(last.filter(|last| Some(*last) != first))),
-            Cell::new(table::left(shown.iter().filter_map(|partition| partition.status.expires_at).min(), now)),
+            Cell::new(table::left(nearest_expiry(all), now)),
             Cell::new(why(shown[0], zones)),
         ]);
     }

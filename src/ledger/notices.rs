@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Duty, Ledger, LedgerError,
+    Ledger, LedgerError,
+    duties::Duty,
     outbox::{latest, subject_text},
 };
 use crate::{

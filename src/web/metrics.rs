@@ -124,11 +124,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Arc<[Bytes]>, Le
         text.sample("moesync_incident", &[("alarm", kind.as_str())], u8::from(is_active));
     }
     let loaded = ctx.status.configuration();
-    text.family(
-        "moesync_config_last_reload_successful",
-        "gauge",
-        "0 while the last configuration that was loaded is refused.",
-    );
+    text.family("moesync_config_last_reload_successful", "gauge", "0 from a refused reload until one succeeds.");
     text.sample("moesync_config_last_reload_successful", &[], u8::from(!loaded.is_refused));
     if let Some(since) = loaded.in_force_since {
         let name = "moesync_config_last_reload_success_timestamp_seconds";
@@ -184,7 +180,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Arc<[Bytes]>, Le
     text.family(
         "moesync_alarms",
         "gauge",
-        "Partitions in danger or lost in the last 30 days, by the most severe alarm of each.",
+        "Partitions in danger, or lost in the last 30 days and not acknowledged, by the most severe alarm of each.",
     );
     for report in reports {
         for alarm in AlarmKind::OF_PARTITIONS.map(AlarmKind::as_str) {
@@ -209,7 +205,7 @@ async fn gather(ctx: &Context, planned_at: Timestamp) -> Result<Arc<[Bytes]>, Le
         |report| report.oldest_pending_due.map(Timestamp::as_second),
     );
     text.each(
-        ("moesync_newest_lost_timestamp_seconds", "When the last partition was recorded as lost."),
+        ("moesync_newest_lost_timestamp_seconds", "When the newest loss that is not acknowledged was recorded."),
         reports,
         |report| report.newest_lost.map(Timestamp::as_second),
     );
