@@ -22,7 +22,7 @@ use jiff::civil::Date;
 
 use self::types::Value;
 pub use self::{
-    names::{ENTRY_COLUMN, RESCUED_COLUMN, SURPLUS, layout, words},
+    names::{ENTRY_COLUMN, RESCUED_COLUMN, SURPLUS, layout, name_at, words},
     part::{Depth, Input, Open},
     schema::{Change, Column, Extended, Schema},
     types::Observed,

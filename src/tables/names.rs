@@ -59,6 +59,16 @@ pub fn layout(entries: &[Listed], report: &str, date: Date) -> Layout {
     layout
 }
 
+/// The name that the report had when its file was called `file_name`: `report`, unless it was renamed since. Its tables keep
+/// their names.
+pub fn name_at(file_name: &str, report: &str, date: Date) -> String {
+    let before_date = file_name.rfind(&date.strftime("%Y%m%d").to_string()).map(|at| &file_name[..at]);
+    match before_date.filter(|name| !words(name).is_empty() && words(name) != words(report)) {
+        Some(former) => former.to_owned(),
+        None => report.to_owned(),
+    }
+}
+
 /// The words of an entry's path without extension, report name and dates.
 fn entry_words(path: &str, report: &str, date: Date) -> Vec<String> {
     let mut folders: Vec<&str> = path.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | "..")).collect();
@@ -261,6 +271,19 @@ mod tests {
         let headings: Vec<_> = headings.iter().map(|heading| (*heading).to_owned()).collect();
         let known: Vec<_> = known.iter().map(|(name, heading)| Known { name, heading }).collect();
         columns(&headings, &known)
+    }
+
+    #[test]
+    fn an_archive_from_before_a_report_was_renamed_has_the_former_name() {
+        let day = date(2026, 11, 21);
+        for (file_name, report, expected) in [
+            ("Report_test_20261121.zip", "Report test", "Report test"),
+            ("Report_test_20261121.zip", "Renamed", "Report_test_"),
+            ("20261121.zip", "dump", "dump"),
+            ("", "Report test", "Report test"),
+        ] {
+            assert_eq!(name_at(file_name, report, day), expected, "{file_name}");
+        }
     }
 
     #[test]

@@ -110,6 +110,23 @@ async fn a_renamed_report_keeps_its_objects_and_continues_under_the_new_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_tables_of_a_renamed_report_keep_their_names_when_made_again() {
+    let old = Series::campaign("Report test", 2);
+    let new = Series { id: old.id.clone(), ..Series::campaign("Renamed", 2) };
+    let bench = Bench::new(&[old.clone(), new.clone()]).await;
+    let both = bench.config().replace("\ndestination = ", "\ntables = \"parquet\"\ndestination = ");
+    let [of_old, of_new] = [&old, &new]
+        .map(|series| bench.report(series).replace("\ndestination = ", "\ntables = \"parquet\"\ndestination = "));
+    bench.write_config(&both.replace(&of_new, ""));
+    bench.sync(0).await;
+    let tables = bench.kept_in("tables");
+    assert!(!tables.is_empty());
+    bench.write_config(&both.replace(&of_old, ""));
+    bench.run(&["tables", "rebuild"]).await.expect(0);
+    assert_eq!(bench.kept_in("tables"), tables);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_download_in_progress_at_a_reload_ends_at_its_old_destination() {
     let both = [Series::campaign("Report test", 1), Series::dump(1)];
     let bench = Bench::new(&both).await;

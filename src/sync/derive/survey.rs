@@ -103,7 +103,8 @@ pub(super) async fn survey(
             }
             None => {
                 let listed = list(&entries, &flag)?;
-                let layout = tables::layout(&listed, &name, date);
+                let file_name = object.manifest.as_ref().map_or("", |manifest| &manifest.file_name);
+                let layout = tables::layout(&listed, &tables::name_at(file_name, &name, date), date);
                 let parts = layout.parts.len();
                 if parts > MOST_PARTS {
                     let message = format!(
