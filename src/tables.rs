@@ -51,8 +51,8 @@ impl Content {
         (".jsonl", Content::Ndjson),
     ];
 
-    /// The content of an entry with this name; `None` if entries of this kind are left alone. A member of a gzip archive
-    /// may have no name: it holds rows of text.
+    /// The content of an entry with this name; `None` if entries of this kind are left alone. One of several members of a gzip
+    /// archive may have no name: it holds rows of text.
     pub fn of(name: &str) -> Option<Content> {
         let file = name.rsplit(['/', '\\']).next().unwrap_or_default();
         // What macOS adds to a zip archive: attributes of the file of the same name.
@@ -65,9 +65,22 @@ impl Content {
         Self::split(file).map(|(_, content)| content)
     }
 
+    /// As [`Content::of`], of the only file in a gzip archive, which packers name as they like, and often not at all: by its
+    /// first bytes, the `head`, if its name does not tell.
+    pub fn of_only_file(name: &str, head: &[u8]) -> Option<Content> {
+        let named = Self::of(name).filter(|_| !name.is_empty());
+        let is_utf_16 = head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff");
+        let is_text = is_utf_16 || !head.contains(&0);
+        named.or_else(|| match head.trim_ascii_start().first() {
+            Some(b'{') if is_text => Some(Content::Ndjson),
+            _ => is_text.then_some(Content::Csv),
+        })
+    }
+
     /// The name of a file without the extension of its content.
     fn stem(file: &str) -> &str {
-        Self::split(file).map_or(file, |(stem, _)| stem)
+        let stem = || file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+        Self::split(file).map_or_else(stem, |(stem, _)| stem)
     }
 
     fn split(file: &str) -> Option<(&str, Content)> {
@@ -83,6 +96,8 @@ impl Content {
 pub struct Listed {
     /// Its name in the archive.
     pub name: String,
+    /// What it holds; `None` if it is left alone.
+    pub content: Option<Content>,
     /// The names of its sheets; empty unless it is a workbook.
     pub sheets: Vec<String>,
 }
@@ -333,4 +348,24 @@ pub enum Error {
         /// Rows in the object.
         in_object: u64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_only_file_of_a_gzip_is_known_by_its_first_bytes_unless_its_name_tells() {
+        for (name, head, expected) in [
+            ("Report_20261121.csv", &b"{"[..], Some(Content::Csv)),
+            ("Report_20261121.zip", b"a,b\n1,2\n", Some(Content::Csv)),
+            ("", b"\xff\xfea\0", Some(Content::Csv)),
+            ("", b"", Some(Content::Csv)),
+            ("Report_20261121", b" {\"a\":1}\n", Some(Content::Ndjson)),
+            ("", b"PK\x03\x04\x14\0\0\0", None),
+            ("Book.xlsx", b"PK\x03\x04\x14\0\0\0", Some(Content::Xlsx)),
+        ] {
+            assert_eq!(Content::of_only_file(name, head), expected, "{name} {}", head.escape_ascii());
+        }
+    }
 }

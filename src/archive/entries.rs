@@ -95,6 +95,11 @@ impl Entries {
         self.entries.iter().map(|entry| entry.name.as_str())
     }
 
+    /// Whether the archive is one file, compressed with gzip.
+    pub fn is_one_gzip_file(&self) -> bool {
+        matches!(self.entries.as_slice(), [StoredEntry { data: Data::Members { .. }, .. }])
+    }
+
     /// The data of an entry, inflated. Reading blocks.
     ///
     /// # Errors

@@ -20,9 +20,10 @@ use super::{
 };
 use crate::{
     config::{Report, SnapshotSource, Source},
+    magic::HEAD_BYTES,
     ndjson,
     report::is_version,
-    store::StoreError,
+    store::{ObjectFormat, StoreError},
     sync::OpenReport,
     tables::{self, Cell, CellKind, Content, Depth, Input, Part, Row},
     temporary::temporary_file,
@@ -186,21 +187,24 @@ async fn archives(archive: &OpenReport, dates: &Dates) -> Result<Vec<Stored>, Re
 
 /// The counts in one archive.
 async fn of_archive(archive: &OpenReport, stored: &Stored) -> Result<ByCampaign, ReconcileError> {
-    let names = stored.manifest.entries.iter().flatten().map(|entry| entry.name.as_str());
-    let readable = names.enumerate().filter_map(|(position, name)| {
-        let content = Content::of(name).filter(|content| *content != Content::Ndjson)?;
-        Some((position, name, content))
-    });
-    let readable: Vec<_> = readable.collect();
+    let entries = stored.manifest.entries.as_deref().unwrap_or_default();
+    let is_only = stored.manifest.format == ObjectFormat::Gzip && entries.len() == 1;
+    let readable = entries.iter().map(|entry| entry.name.as_str()).enumerate();
+    let readable: Vec<_> = readable.filter(|(_, name)| is_only || has_counts(Content::of(name))).collect();
     let positions = readable.iter().map(|(position, ..)| *position).collect();
     let files = unpack(&archive.destination, stored, positions).await?;
     let mut sums: BTreeMap<(Date, String), Sum> = BTreeMap::new();
-    for (file, (position, name, content)) in files.iter().zip(readable) {
+    for (file, (position, name)) in files.iter().zip(readable) {
         let failed = |source: tables::Error| ReconcileError::Entry {
             key: stored.manifest.key.clone(),
             entry: name.to_owned(),
             source,
         };
+        let content = match is_only {
+            true => Content::of_only_file(name, &head(file).map_err(tables::Error::Read).map_err(failed)?),
+            false => Content::of(name),
+        };
+        let Some(content) = content.filter(|content| has_counts(Some(*content))) else { continue };
         let sheets = match content {
             Content::Xlsx => {
                 let sheets = again(file).map_err(tables::Error::Read).and_then(tables::sheets);
@@ -215,6 +219,16 @@ async fn of_archive(archive: &OpenReport, stored: &Stored) -> Result<ByCampaign,
         }
     }
     Ok(sums.into_iter().map(|(key, sum)| (key, sum.whole.unwrap_or(sum.parts))).collect())
+}
+
+fn has_counts(content: Option<Content>) -> bool {
+    matches!(content, Some(Content::Csv | Content::Xlsx))
+}
+
+fn head(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    again(file)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 /// A reader from the beginning of the file. One at a time: they share a position.

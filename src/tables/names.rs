@@ -37,8 +37,8 @@ const UNNAMED_SHEETS: [&str; 2] = ["sheet1", "sheet_1"];
 pub fn layout(entries: &[Listed], report: &str, date: Date) -> Layout {
     let mut layout = Layout::default();
     for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.name.ends_with(['/', '\\'])) {
-        let content = Content::of(&entry.name);
-        let Some(content) = content.filter(|content| *content != Content::Xlsx || !entry.sheets.is_empty()) else {
+        let Some(content) = entry.content.filter(|content| *content != Content::Xlsx || !entry.sheets.is_empty())
+        else {
             layout.left_alone.push(entry.name.clone());
             continue;
         };
@@ -258,7 +258,10 @@ mod tests {
     use super::*;
 
     fn tables(report: &str, names: &[&str]) -> Vec<String> {
-        let entries: Vec<_> = names.iter().map(|name| Listed { name: (*name).into(), sheets: Vec::new() }).collect();
+        let entries: Vec<_> = names
+            .iter()
+            .map(|name| Listed { name: (*name).into(), content: Content::of(name), sheets: Vec::new() })
+            .collect();
         let layout = layout(&entries, report, date(2026, 11, 21));
         layout.parts.into_iter().map(|part| format!("{}/part-{}", part.table, part.number)).collect()
     }
@@ -271,6 +274,13 @@ mod tests {
         let headings: Vec<_> = headings.iter().map(|heading| (*heading).to_owned()).collect();
         let known: Vec<_> = known.iter().map(|(name, heading)| Known { name, heading }).collect();
         columns(&headings, &known)
+    }
+
+    #[test]
+    fn the_only_file_of_a_gzip_names_no_table_by_its_extension() {
+        let name = "Report_test_20261121.zip".to_owned();
+        let entries = [Listed { name, content: Some(Content::Csv), sheets: Vec::new() }];
+        assert_eq!(layout(&entries, "Report test", date(2026, 11, 21)).parts[0].table, UNNAMED_TABLE);
     }
 
     #[test]
@@ -330,7 +340,7 @@ mod tests {
     #[test]
     fn entries_of_other_kinds_are_left_alone_and_listed() {
         let names = ["readme.pdf", "a.csv.gz", "flows/", "flows/a.csv", "__MACOSX/flows/._a.csv", "b"];
-        let entries = names.map(|name| Listed { name: name.into(), sheets: Vec::new() });
+        let entries = names.map(|name| Listed { name: name.into(), content: Content::of(name), sheets: Vec::new() });
         let layout = layout(&entries, "r", date(2026, 11, 21));
         assert_eq!(layout.left_alone, ["readme.pdf", "a.csv.gz", "__MACOSX/flows/._a.csv", "b"]);
         assert_eq!(layout.parts.len(), 1);
@@ -340,8 +350,9 @@ mod tests {
     #[test]
     fn each_sheet_of_a_workbook_is_a_table_and_an_unnamed_one_has_the_name_of_its_entry() {
         let sheets = ["sheet1", "By Day"].map(str::to_owned).to_vec();
-        let charts = Listed { name: "Charts.xlsx".into(), sheets: Vec::new() };
-        let entries = [Listed { name: "General_Push_20261121.xlsx".into(), sheets }, charts];
+        let charts = Listed { name: "Charts.xlsx".into(), content: Some(Content::Xlsx), sheets: Vec::new() };
+        let entries =
+            [Listed { name: "General_Push_20261121.xlsx".into(), content: Some(Content::Xlsx), sheets }, charts];
         let layout = layout(&entries, "r", date(2026, 11, 21));
         let tables: Vec<_> = layout.parts.iter().map(|part| part.table.as_str()).collect();
         assert_eq!(tables, ["general_push", "general_push_by_day"]);

@@ -3,7 +3,7 @@
 //! This file owns when present tables count as made: every object that its manifests announce is there, complete, and of
 //! the recorded source. It must not know how tables are made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::{Derive, DeriveError};
 use crate::{
@@ -46,7 +46,7 @@ impl Present {
         id: &PartitionId,
         source: &StoredObject,
     ) -> Result<Option<Derived>, DeriveError> {
-        let mut objects = Vec::new();
+        let (mut objects, mut entries) = (Vec::new(), HashSet::new());
         let mut announced = None;
         for key in self.keys.iter().filter_map(|(key, _)| manifest_subject(key)) {
             let Some(manifest) = read_manifest(derive.destination, &key).await? else { return Ok(None) };
@@ -63,6 +63,7 @@ impl Present {
             if !is_ours || size != Some(manifest.object.size) {
                 return Ok(None);
             }
+            entries.insert(manifest.entry);
             objects.push(manifest.object);
         }
         objects.sort_by(|a, b| (&a.table, &a.key).cmp(&(&b.table, &b.key)));
@@ -70,7 +71,8 @@ impl Present {
             return Ok(None);
         }
         let described = derive.destination.manifest(&source.key).await?;
-        Ok(Some(Derived { objects, left_alone: described.map(left_alone).unwrap_or_default() }))
+        let left_alone = described.map(|described| left_alone(described, &entries)).unwrap_or_default();
+        Ok(Some(Derived { objects, left_alone }))
     }
 
     /// Removes all but these objects and their manifests: an object after its manifest, so that none is without one.
@@ -95,7 +97,9 @@ pub(super) async fn read_manifest(destination: &Destination, key: &str) -> Resul
     Ok(read.and_then(|read| serde_json::from_slice(&read.bytes).ok()))
 }
 
-fn left_alone(described: Manifest) -> Vec<String> {
+/// The entries that are in no table and whose names say that none is made of them.
+fn left_alone(described: Manifest, in_tables: &HashSet<String>) -> Vec<String> {
     let names = described.entries.unwrap_or_default().into_iter().map(|entry| entry.name);
-    names.filter(|name| !name.ends_with(['/', '\\']) && Content::of(name).is_none()).collect()
+    let is_left = |name: &String| !name.ends_with(['/', '\\']) && Content::of(name).is_none();
+    names.filter(|name| is_left(name) && !in_tables.contains(name)).collect()
 }

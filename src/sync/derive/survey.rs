@@ -18,6 +18,7 @@ use super::{
 use crate::{
     archive::Entries,
     config::{SnapshotSource, Source},
+    magic::HEAD_BYTES,
     partition::Entry,
     store::Manifest,
     tables::{self, Content, Depth, Input, Listed, MOST_PARTS, Part, Survey},
@@ -191,10 +192,14 @@ fn table_of(source: &SnapshotSource, derive: &Derive<'_>) -> String {
     }
 }
 
-/// The entries with the sheets of workbooks.
+/// The entries with what they hold, and the sheets of workbooks.
 fn list(entries: &Entries, stop: &Arc<AtomicBool>) -> Result<Vec<Listed>, DeriveError> {
     let listed = entries.names().enumerate().map(|(number, name)| {
-        let sheets = match Content::of(name) {
+        let content = match entries.is_one_gzip_file() {
+            true => Content::of_only_file(name, &head(entries, number, stop).map_err(unlisted)?),
+            false => Content::of(name),
+        };
+        let sheets = match content {
             Some(Content::Xlsx) => {
                 let file = open(entries, number, stop).map_err(unlisted)?;
                 tables::sheets(file).map_err(|error| {
@@ -203,9 +208,15 @@ fn list(entries: &Entries, stop: &Arc<AtomicBool>) -> Result<Vec<Listed>, Derive
             }
             _ => Vec::new(),
         };
-        Ok(Listed { name: name.to_owned(), sheets })
+        Ok(Listed { name: name.to_owned(), content, sheets })
     });
     listed.collect()
+}
+
+fn head(entries: &Entries, number: usize, stop: &Arc<AtomicBool>) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    open(entries, number, stop)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 /// Checks that every entry that was verified is found again: none may be left out.
