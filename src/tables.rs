@@ -16,7 +16,7 @@ mod schema;
 mod types;
 mod xlsx;
 
-use std::io;
+use std::io::{self, Read};
 
 use jiff::civil::Date;
 
@@ -28,7 +28,7 @@ pub use self::{
     types::Observed,
     xlsx::sheets,
 };
-use crate::table_words::ColumnType;
+use crate::{magic::HEAD_BYTES, table_words::ColumnType};
 
 /// What an entry holds, of those that become tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +65,21 @@ impl Content {
         Self::split(file).map(|(_, content)| content)
     }
 
-    /// As [`Content::of`], of the only file in a gzip archive, which packers name as they like, and often not at all: by its
-    /// first bytes, the `head`, if its name does not tell.
-    pub fn of_only_file(name: &str, head: &[u8]) -> Option<Content> {
-        let named = Self::of(name).filter(|_| !name.is_empty());
+    /// As [`Content::of`], of the only `file` in a gzip archive, which packers name as they like, and often not at all: by its
+    /// first bytes, if its name does not tell.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn of_only_file(name: &str, file: impl Read) -> io::Result<Option<Content>> {
+        if let Some(content) = Self::of(name).filter(|_| !name.is_empty()) {
+            return Ok(Some(content));
+        }
+        let mut head = Vec::new();
+        file.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         let is_utf_16 = head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff");
         let is_text = is_utf_16 || !head.contains(&0);
-        named.or_else(|| match head.trim_ascii_start().first() {
+        Ok(match head.trim_ascii_start().first() {
             Some(b'{') if is_text => Some(Content::Ndjson),
             _ => is_text.then_some(Content::Csv),
         })
@@ -365,7 +373,7 @@ mod tests {
             ("", b"PK\x03\x04\x14\0\0\0", None),
             ("Book.xlsx", b"PK\x03\x04\x14\0\0\0", Some(Content::Xlsx)),
         ] {
-            assert_eq!(Content::of_only_file(name, head), expected, "{name} {}", head.escape_ascii());
+            assert_eq!(Content::of_only_file(name, head).unwrap(), expected, "{name} {}", head.escape_ascii());
         }
     }
 }

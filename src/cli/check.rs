@@ -28,8 +28,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Also tries credentials and destinations, requests each report's dates of the last seven days, and sends a test event to each
-    /// notify target.
+    /// Also tries credentials and destinations, requests each report's dates of the last seven days, and sends a test event to
+    /// each notify target.
     #[arg(long)]
     online: bool,
 }

@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     config::{Report, SnapshotSource, Source},
-    magic::HEAD_BYTES,
     ndjson,
     report::is_version,
     store::{ObjectFormat, StoreError},
@@ -201,7 +200,10 @@ async fn of_archive(archive: &OpenReport, stored: &Stored) -> Result<ByCampaign,
             source,
         };
         let content = match is_only {
-            true => Content::of_only_file(name, &head(file).map_err(tables::Error::Read).map_err(failed)?),
+            true => again(file)
+                .and_then(|file| Content::of_only_file(name, file))
+                .map_err(tables::Error::Read)
+                .map_err(failed)?,
             false => Content::of(name),
         };
         let Some(content) = content.filter(|content| has_counts(Some(*content))) else { continue };
@@ -223,12 +225,6 @@ async fn of_archive(archive: &OpenReport, stored: &Stored) -> Result<ByCampaign,
 
 fn has_counts(content: Option<Content>) -> bool {
     matches!(content, Some(Content::Csv | Content::Xlsx))
-}
-
-fn head(file: &File) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    again(file)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-    Ok(head)
 }
 
 /// A reader from the beginning of the file. One at a time: they share a position.

@@ -263,6 +263,7 @@ fn health_checks_and_scrapes_are_admitted() {
     // Scraped by IP address, which the page admits.
     let found = &job["dns_sd_configs"][0];
     let host = found["names"][0].as_str().unwrap();
+    assert!(web.hosts.contains(&host.to_owned()), "{host}");
     assert!(compose()["services"][host].is_object(), "{host}");
     assert_eq!((found["type"].as_str(), found["port"].as_u64()), (Some("A"), Some(web.listen.unwrap().port().into())));
     assert_eq!(job["job_name"], "moesync", "what the alert rules expect");

@@ -18,7 +18,6 @@ use super::{
 use crate::{
     archive::Entries,
     config::{SnapshotSource, Source},
-    magic::HEAD_BYTES,
     partition::Entry,
     store::Manifest,
     tables::{self, Content, Depth, Input, Listed, MOST_PARTS, Part, Survey},
@@ -196,7 +195,7 @@ fn table_of(source: &SnapshotSource, derive: &Derive<'_>) -> String {
 fn list(entries: &Entries, stop: &Arc<AtomicBool>) -> Result<Vec<Listed>, DeriveError> {
     let listed = entries.names().enumerate().map(|(number, name)| {
         let content = match entries.is_one_gzip_file() {
-            true => Content::of_only_file(name, &head(entries, number, stop).map_err(unlisted)?),
+            true => open(entries, number, stop).and_then(|file| Content::of_only_file(name, file)).map_err(unlisted)?,
             false => Content::of(name),
         };
         let sheets = match content {
@@ -211,12 +210,6 @@ fn list(entries: &Entries, stop: &Arc<AtomicBool>) -> Result<Vec<Listed>, Derive
         Ok(Listed { name: name.to_owned(), content, sheets })
     });
     listed.collect()
-}
-
-fn head(entries: &Entries, number: usize, stop: &Arc<AtomicBool>) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    open(entries, number, stop)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-    Ok(head)
 }
 
 /// Checks that every entry that was verified is found again: none may be left out.

@@ -16,8 +16,8 @@ use crate::{
     outcome::{Failure, Outcome},
 };
 
-/// Number of parents refused with 403, without any other answer, after which the API itself counts as refused: more than
-/// a dashboard has that were not created through the API, and no more requests than MoEngage takes in a few minutes.
+/// Number of parents refused with 403, without any other answer, after which the API itself counts as refused. Campaigns
+/// of the dashboard are refused likewise: few of them must not end the listing, and thousands of requests would prove no more.
 const REFUSALS_OF_THE_API: usize = 200;
 
 /// Why most parents are refused (Get Child of a Campaign API).

@@ -142,7 +142,7 @@ async fn a_stranger_answers_questions_and_has_stored_reports() {
     terminal.answer("name/key/nothing [name]: ", "").await;
     terminal.answer("as in the dashboard: ", "Daily campaigns").await;
     terminal.answer("[day 09:30]: ", "").await;
-    terminal.wait_for("available, the newest").await;
+    terminal.wait_for("dates available").await;
     terminal.answer("another report, or nothing: ", "Weekly summary").await;
     terminal.answer("[day 09:30]: ", "week monday 07:00").await;
     terminal.answer("another report, or nothing: ", "").await;
